@@ -1,0 +1,120 @@
+"""What the person at the terminal sees: progress, and errors as one line.
+
+Progress is a rich bar on a terminal and a plain log line every `LOG_EVERY_S` elsewhere. Errors that a user can mend
+(ValueError, OSError) become one line and exit code 2; SCOPEWORKS_TRACEBACK=1 shows where they came from.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+LOG_EVERY_S = 15.0
+
+
+class Progress:
+    """One running piece of work; `advance` it as work gets done."""
+
+    def __init__(self, description: str, total: int | None, unit: str, show: Callable[..., None]):
+        self._started = time.monotonic()
+        self._description, self._total, self._unit, self._show = description, total, unit, show
+        self.done = 0
+
+    def advance(self, n: int, **fields: float | int | str) -> None:
+        """Counts `n` more units done; `fields` (name=value) are shown beside the rate."""
+        self.done += n
+        self._show(self.done, self.rate, " ".join(f"{k} {_short(v)}" for k, v in fields.items()))
+
+    @property
+    def rate(self) -> float:
+        """Units per second since the start."""
+        return self.done / max(time.monotonic() - self._started, 1e-9)
+
+    def line(self, extra: str) -> str:
+        """The state as one log line."""
+        of = f"/{self._total:,}" if self._total is not None else ""
+        left = ""
+        if self._total is not None and self.rate > 0:
+            left = f", {_duration((self._total - self.done) / self.rate)} left"
+        text = f"{self._description}: {self.done:,}{of} {self._unit}, {_short(self.rate)}/s{left}"
+        return f"{text} {extra}".rstrip()
+
+
+@contextmanager
+def progress(description: str, total: int | None, unit: str) -> Iterator[Progress]:
+    """Shows the progress of a piece of work of `total` units (None if unknown) with its rate and the time left."""
+    shown = _rich_bar if sys.stderr.isatty() else _log_lines
+    with shown(description, total, unit) as bar:
+        yield bar
+
+
+@contextmanager
+def _log_lines(description: str, total: int | None, unit: str) -> Iterator[Progress]:
+    """Progress for log files: a line every LOG_EVERY_S, and one at the end if it took two seconds."""
+    started = last = time.monotonic()
+
+    def show(_done: int, _rate: float, extra: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LOG_EVERY_S:
+            last = time.monotonic()
+            print(bar.line(extra), file=sys.stderr, flush=True)
+
+    bar = Progress(description, total, unit, show)
+    yield bar
+    if time.monotonic() - started >= 2:
+        print(bar.line("done"), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _rich_bar(description: str, total: int | None, unit: str) -> Iterator[Progress]:
+    """Progress for terminals."""
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    columns = (
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}")
+        if total is not None
+        else rich_progress.TextColumn("{task.completed:,.0f} {task.fields[unit]}"),
+        rich_progress.TextColumn("{task.fields[rate]}/s"),
+        rich_progress.TimeRemainingColumn(),
+        rich_progress.TextColumn("{task.fields[extra]}"),
+    )
+    with rich_progress.Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(description, total=total, unit=unit, rate="", extra="")
+
+        def show(done: int, rate: float, extra: str) -> None:
+            bars.update(task, completed=done, rate=_short(rate), extra=extra)
+
+        yield Progress(description, total, unit, show)
+
+
+def run_command(command: Callable[[], Any]) -> None:
+    """Runs a command line to its exit code: 0, 1 (the command's own verdict), 2 (an error a user can mend), 130."""
+    try:
+        command()
+    except KeyboardInterrupt:
+        print("stopped; what was committed is kept, the same command continues", file=sys.stderr)
+        raise SystemExit(130) from None
+    except (ValueError, OSError) as error:
+        if os.environ.get("SCOPEWORKS_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _short(value: float | int | str) -> str:
+    """Numbers to three or four significant digits."""
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"  # noqa: PLR2004
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

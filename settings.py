@@ -1,0 +1,90 @@
+"""Settings: the one way a command gets its parameters.
+
+Owns the frozen pydantic base class, the merge of a TOML file with command-line flags, and the error text for settings
+that do not fit. Knows no stage.
+"""
+
+import difflib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Settings(BaseModel):
+    """Base of every stage's settings: frozen, no unknown keys, fields documented by their docstrings."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def resolve(kind: type[SettingsT], config: Path | None = None, **flags: Any) -> SettingsT:
+    """Builds `kind` from a TOML file and flags; a flag that is None was not given, one that is given wins.
+
+    Raises:
+        FileNotFoundError: the TOML file is not there.
+        ValueError: a key is unknown, missing or out of range; the text names every such key.
+    """
+    values = read_toml(config) if config is not None else {}
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return kind.model_validate(values | given)
+    except ValidationError as error:
+        raise ValueError(_explain(error, kind, config)) from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads a TOML table.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the path and what is wrong with it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"config file {path} does not exist; pass the path of a TOML file")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"config file {path} is not valid TOML: {error}") from error
+
+
+def dump(settings: Settings) -> str:
+    """The resolved settings as indented JSON, ready to be written beside an output."""
+    return json.dumps(settings.model_dump(mode="json"), indent=2) + "\n"
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """One line per setting that differs, `name: old → new`, for refusing to continue under other settings."""
+    return [
+        f"{name}: {old.get(name)!r} → {new.get(name)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _explain(error: ValidationError, kind: type[Settings], config: Path | None) -> str:
+    """pydantic's report as one line a setting, with the nearest known name for a misspelt one."""
+    lines = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"]) or kind.__name__
+        if item["type"] == "extra_forbidden":
+            known = sorted(kind.model_fields)
+            close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known settings: {', '.join(known)}"
+            lines.append(f"unknown setting {name!r}; {hint}")
+        elif item["type"] == "missing":
+            lines.append(f"{name} must be given (as {_flag(name)} or in the config file)")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{name}: {message[:1].lower()}{message[1:]}, got {item['input']!r}")
+    return "; ".join(lines) + (f" (config file {config})" if config else "")
+
+
+def _flag(name: str) -> str:
+    """How the setting is spelt on the command line."""
+    return "--" + name.replace("_", "-")
