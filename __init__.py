@@ -1,1 +1,1 @@
-"""Gemma Scope end to end: harvest activations, store them shuffled, train and evaluate JumpReLU SAEs."""
+"""Gemma Scope end to end: harvest activations once, train and evaluate JumpReLU SAEs on them."""

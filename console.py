@@ -1,7 +1,8 @@
 """What the person at the terminal sees: progress, and errors as one line.
 
-Progress is a rich bar on a terminal and a plain log line every `LOG_EVERY_S` elsewhere. Errors that a user can mend
-(ValueError, OSError) become one line and exit code 2; SCOPEWORKS_TRACEBACK=1 shows where they came from.
+Progress is a rich bar on a terminal and a plain log line every `LOG_EVERY_S` elsewhere. Errors that
+a user can mend (ValueError, OSError) become one line and exit code 2; SCOPEWORKS_TRACEBACK=1 shows
+where they came from.
 """
 
 import os
@@ -44,7 +45,7 @@ class Progress:
 
 @contextmanager
 def progress(description: str, total: int | None, unit: str) -> Iterator[Progress]:
-    """Shows the progress of a piece of work of `total` units (None if unknown) with its rate and the time left."""
+    """Shows progress over `total` units (None if unknown), with its rate and the time left."""
     shown = _rich_bar if sys.stderr.isatty() else _log_lines
     with shown(description, total, unit) as bar:
         yield bar
@@ -52,7 +53,7 @@ def progress(description: str, total: int | None, unit: str) -> Iterator[Progres
 
 @contextmanager
 def _log_lines(description: str, total: int | None, unit: str) -> Iterator[Progress]:
-    """Progress for log files: a line every LOG_EVERY_S, and one at the end if it took two seconds."""
+    """Progress for log files: a line every LOG_EVERY_S; one at the end if it took two seconds."""
     started = last = time.monotonic()
 
     def show(_done: int, _rate: float, extra: str) -> None:
@@ -93,12 +94,20 @@ def _rich_bar(description: str, total: int | None, unit: str) -> Iterator[Progre
 
 
 def run_command(command: Callable[[], Any]) -> None:
-    """Runs a command line to its exit code: 0, 1 (the command's own verdict), 2 (an error a user can mend), 130."""
+    """Runs a command to its exit code.
+
+    0, 1 (the command's own verdict), 2 (an error that a user can mend) or 130 (Ctrl-C).
+    """
     try:
         command()
-    except KeyboardInterrupt:
-        print("stopped; what was committed is kept, the same command continues", file=sys.stderr)
-        raise SystemExit(130) from None
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # typer itself turns Ctrl-C into a silent exit with 130.
+        code = 130 if isinstance(stop, KeyboardInterrupt) else stop.code
+        if code == 130:
+            print(
+                "stopped; what was committed is kept, the same command continues", file=sys.stderr
+            )
+        raise SystemExit(code) from None
     except (ValueError, OSError) as error:
         if os.environ.get("SCOPEWORKS_TRACEBACK"):
             raise
@@ -110,7 +119,7 @@ def _short(value: float | int | str) -> str:
     """Numbers to three or four significant digits."""
     if isinstance(value, str):
         return value
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"  # noqa: PLR2004
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Settings: the one way a command gets its parameters.
 
-Owns the frozen pydantic base class, the merge of a TOML file with command-line flags, and the error text for settings
-that do not fit. Knows no stage.
+Owns the frozen pydantic base class, the merge of a TOML file with command-line flags, and the error
+text for settings that do not fit. Knows no stage.
 """
 
 import difflib
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Settings(BaseModel):
-    """Base of every stage's settings: frozen, no unknown keys, fields documented by their docstrings."""
+    """Base of every stage's settings: frozen, no unknown keys, fields documented by docstrings."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
@@ -25,7 +25,7 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def resolve(kind: type[SettingsT], config: Path | None = None, **flags: Any) -> SettingsT:
-    """Builds `kind` from a TOML file and flags; a flag that is None was not given, one that is given wins.
+    """Builds `kind` from a TOML file and flags; a None flag was not given, a given one wins.
 
     Raises:
         FileNotFoundError: the TOML file is not there.
@@ -59,7 +59,7 @@ def dump(settings: Settings) -> str:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """One line per setting that differs, `name: old → new`, for refusing to continue under other settings."""
+    """One line per setting that differs: why a run may not continue under other settings."""
     return [
         f"{name}: {old.get(name)!r} → {new.get(name)!r}"
         for name in sorted(old.keys() | new.keys())

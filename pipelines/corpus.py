@@ -10,7 +10,7 @@ _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "__py
 
 
 def stdlib_sources() -> list[Path]:
-    """The standard library's Python sources without its tests, sorted by name, as absolute paths."""
+    """The standard library's Python sources without its tests: absolute paths, sorted."""
     root = Path(sysconfig.get_path("stdlib"))
     paths = (path for path in root.rglob("*.py") if path.is_file())
     return sorted(path for path in paths if not _LEFT_OUT & set(path.relative_to(root).parts))

@@ -1,13 +1,13 @@
-"""Makes the tiny Gemma 2 that ships with the project: `python -m scopeworks.pipelines.tiny_model --out DIR`.
+"""Makes the tiny Gemma 2 that ships: `python -m scopeworks.pipelines.tiny_model --out DIR`.
 
 Owns the model's shape, its tokenizer, its training and its model card. The result is a plain
-`Gemma2ForCausalLM` folder with everything Gemma 2 has (grouped-query attention, alternating sliding window, both
-soft-caps, pre- and post-norms), small enough to ship and good enough that its activations have structure.
+`Gemma2ForCausalLM` folder with everything Gemma 2 has (grouped-query attention, alternating sliding
+window, both soft-caps, pre- and post-norms), small enough to ship and good enough that its
+activations have structure.
 """
 
 import json
 import math
-import os
 import platform
 import time
 from dataclasses import asdict, dataclass
@@ -66,7 +66,7 @@ def model_config(recipe: Recipe) -> Gemma2Config:
         pad_token_id=PAD,
         eos_token_id=EOS,
         bos_token_id=BOS,
-        attn_implementation="eager",
+        attn_implementation="eager",  # pyright: ignore[reportCallIssue]
     )
 
 
@@ -104,7 +104,7 @@ def token_stream(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> np.nda
 
 
 def windows(stream: np.ndarray, starts: np.ndarray, recipe: Recipe) -> Tensor:
-    """Sequences [n, context + 1]: BOS, then `context` tokens from each start; the last token is only a target."""
+    """Sequences [n, context + 1]: BOS, then `context` tokens; the last is only a target."""
     body = stream[starts[:, None] + np.arange(recipe.context)]
     bos = np.full((len(starts), 1), BOS, dtype=np.int64)
     return torch.from_numpy(np.concatenate([bos, body], axis=1))
@@ -136,7 +136,7 @@ def train_model(stream: np.ndarray, recipe: Recipe, out: Path) -> Gemma2ForCausa
     model = Gemma2ForCausalLM(model_config(recipe)).train()
     optimizer = optimizer_for(model, recipe)
 
-    # The loss is inside the compiled region: soft-cap and cross-entropy over the vocabulary are a third of the step.
+    # The loss is compiled too: soft-cap and cross-entropy over the vocabulary are a third of it.
     @torch.compile
     def loss_of(ids: Tensor) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -155,27 +155,33 @@ def train_model(stream: np.ndarray, recipe: Recipe, out: Path) -> Gemma2ForCausa
         optimizer.step()
         mean_loss += (loss.item() - mean_loss) / min(step + 1, 100)
         if (step + 1) % 100 == 0:
-            rate = (step + 1) * recipe.batch_sequences * recipe.context / (time.monotonic() - started)
-            print(f"step {step + 1}/{recipe.n_steps} loss {mean_loss:.4f} {rate:.0f} tokens/s", flush=True)
+            rate = (
+                (step + 1) * recipe.batch_sequences * recipe.context / (time.monotonic() - started)
+            )
+            print(
+                f"step {step + 1}/{recipe.n_steps} loss {mean_loss:.4f} {rate:.0f} tokens/s",
+                flush=True,
+            )
         if (step + 1) % 500 == 0:
             save_weights(model, out)
     return model.eval()
 
 
 def save_weights(model: Gemma2ForCausalLM, out: Path) -> None:
-    """Writes a bfloat16 copy beside the target, then replaces it, so that `out` always holds a whole model."""
+    """Writes a bfloat16 copy aside, then moves it, so that `out` always holds a whole model."""
     aside = out.with_name(out.name + ".part")
-    copy = Gemma2ForCausalLM(model.config).to(torch.bfloat16)
+    copy = Gemma2ForCausalLM(model.config)
+    copy.bfloat16()
     copy.load_state_dict(model.state_dict())
     copy.save_pretrained(aside)
     for path in aside.iterdir():
-        os.replace(path, out / path.name)
+        path.replace(out / path.name)
     aside.rmdir()
 
 
 @torch.no_grad()
 def held_out_loss(model: Gemma2ForCausalLM, stream: np.ndarray, recipe: Recipe) -> float:
-    """Mean cross-entropy in nats per token over the held-out stream, in windows that do not overlap."""
+    """Mean cross-entropy in nats per token over windows that do not overlap."""
     starts = np.arange(0, len(stream) - recipe.context, recipe.context)
     total = 0.0
     for part in np.array_split(starts, max(1, len(starts) // 16)):
@@ -190,7 +196,7 @@ def held_out_loss(model: Gemma2ForCausalLM, stream: np.ndarray, recipe: Recipe) 
 def ngram_losses(train: np.ndarray, held_out: np.ndarray, vocab_size: int) -> tuple[float, float]:
     """Held-out nats per token of a unigram (add-one) and a bigram model smoothed with that unigram.
 
-    p(b | a) = (count(a, b) + k·p(b)) / (count(a) + k) with k = 20, about the best of a coarse search.
+    p(b | a) = (count(a, b) + k·p(b)) / (count(a) + k) with k = 20.
     """
     unigram = (np.bincount(train, minlength=vocab_size) + 1.0) / (len(train) + vocab_size)
     pairs = np.zeros((vocab_size, vocab_size), dtype=np.float32)
@@ -209,12 +215,14 @@ library_name: transformers
 ---
 # tiny_gemma2
 
-A real but tiny `Gemma2ForCausalLM` ({facts["n_parameters"]:,.0f} parameters, bfloat16) with which scopeworks tests and
-demonstrates itself. Grouped-query attention (4 heads, 2 key-value heads, head_dim 40), alternating sliding window (128),
-attention and logit soft-caps, pre- and post-norms; 6 layers, d_model 128, byte-level BPE of {recipe.vocab_size} tokens.
+A real but tiny `Gemma2ForCausalLM` ({facts["n_parameters"]:,.0f} parameters, bfloat16) with which
+scopeworks tests and demonstrates itself. Grouped-query attention (4 heads, 2 key-value heads,
+head_dim 40), alternating sliding window (128), attention and logit soft-caps, pre- and post-norms;
+6 layers, d_model 128, byte-level BPE of {recipe.vocab_size} tokens, context {recipe.context}.
 
-Trained from random weights on the Python standard library's own sources (Python {platform.python_version()}, tests left
-out), split by document: a document is held out if blake2b of its text falls into the lowest {HELD_OUT_SHARE:.0%}.
+Trained from random weights on the Python standard library's own sources (Python
+{platform.python_version()}, tests left out), split by document: a document is held out if blake2b of
+its text falls into the lowest {HELD_OUT_SHARE:.0%}.
 
 | | |
 |---|---|
@@ -225,8 +233,9 @@ out), split by document: a document is held out if blake2b of its text falls int
 | unigram baseline | {facts["unigram_loss"]:.3f} |
 | uniform | {math.log(recipe.vocab_size):.3f} |
 
-Recipe: `{json.dumps(asdict(recipe))}`, AdamW (0.9, 0.95), gradient norm clipped at 1, bfloat16 autocast,
-{facts["minutes"]:.0f} minutes on {facts["threads"]:.0f} CPU threads. Remake it with
+Recipe: `{json.dumps(asdict(recipe))}`,
+AdamW (0.9, 0.95), gradient norm clipped at 1, bfloat16 autocast, {facts["minutes"]:.0f} minutes on
+{facts["threads"]:.0f} CPU threads. Remake it with
 
     python -m scopeworks.pipelines.tiny_model --out pipelines/tiny_gemma2
 
@@ -238,7 +247,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder to write the model to.")],
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of 4,096 tokens.")] = 7000,
 ) -> None:
-    """Trains the tiny Gemma 2 on the standard library's sources and writes it with its model card."""
+    """Trains the tiny Gemma 2 on the standard library's sources; writes it with its card."""
     recipe = Recipe(n_steps=steps)
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
@@ -248,11 +257,16 @@ def main(
     tokenizer = train_tokenizer(train_texts, recipe)
     tokenizer.save_pretrained(out)
     train, held_out = token_stream(tokenizer, train_texts), token_stream(tokenizer, held_out_texts)
-    print(f"{len(train_texts)} documents, {len(train)} tokens; held out {len(held_out_texts)}, {len(held_out)}")
+    print(
+        f"{len(train_texts)} documents with {len(train)} tokens to train on, "
+        f"{len(held_out_texts)} with {len(held_out)} held out"
+    )
 
     model = train_model(train, recipe, out)
     save_weights(model, out)
-    shipped = Gemma2ForCausalLM.from_pretrained(out, dtype=torch.float32, attn_implementation="eager")
+    shipped = Gemma2ForCausalLM.from_pretrained(
+        out, dtype=torch.float32, attn_implementation="eager"
+    )
     unigram, bigram = ngram_losses(train, held_out, recipe.vocab_size)
     facts = {
         "n_parameters": sum(p.numel() for p in model.parameters()),

@@ -1,0 +1,5 @@
+"""`python -m scopeworks` is the `scopeworks` command."""
+
+from .pipelines.cli import main
+
+main()

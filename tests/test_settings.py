@@ -1,0 +1,62 @@
+"""Settings: what wins, and what the errors say."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from scopeworks.settings import Settings, differences, dump, resolve
+
+
+class Example(Settings):
+    width: int = Field(gt=0)
+    """Latents."""
+    sparsity: float = 1e-3
+    """λ."""
+
+
+def _toml(folder: Path, text: str) -> Path:
+    path = folder / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_flags_win_over_the_file_and_none_is_not_given(tmp_path: Path):
+    config = _toml(tmp_path, "width = 8\nsparsity = 0.5\n")
+    assert resolve(Example, config, width=16, sparsity=None) == Example(width=16, sparsity=0.5)
+
+
+def test_dump_reads_back():
+    example = Example(width=3)
+    assert Example.model_validate_json(dump(example)) == example
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("width = 8\nsparsty = 1", r"unknown setting 'sparsty'; did you mean 'sparsity'\?"),
+        ("width = 8\nzzz = 1", "unknown setting 'zzz'; known settings: sparsity, width"),
+        ("", "width must be given"),
+        ("width = -1", "width: input should be greater than 0, got -1"),
+        ("width = 1\nsparsity = nan", "sparsity: input should be a finite number"),
+        ("width = ", "not valid TOML"),
+    ],
+)
+def test_bad_files_are_explained_with_their_name(tmp_path: Path, text: str, message: str):
+    with pytest.raises(ValueError, match=message) as raised:
+        resolve(Example, _toml(tmp_path, text))
+    assert "run.toml" in str(raised.value)
+
+
+def test_absent_file_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"none\.toml does not exist"):
+        resolve(Example, tmp_path / "none.toml")
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Example(width=1).width = 2  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_differences_name_both_values():
+    assert differences({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == ["b: 2 → 3", "c: None → 4"]
