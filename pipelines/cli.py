@@ -16,8 +16,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Gemma Scope end to end: harvest activations once, train JumpReLU SAEs from them again and "
-    "again, evaluate and release them.",
+    help="Gemma Scope end to end: harvest activations once, train JumpReLU SAEs from them again "
+    "and again, evaluate and release them.",
 )
 app.add_typer(harvest_app)
 app.add_typer(store_app, name="store")

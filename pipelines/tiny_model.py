@@ -221,8 +221,8 @@ head_dim 40), alternating sliding window (128), attention and logit soft-caps, p
 6 layers, d_model 128, byte-level BPE of {recipe.vocab_size} tokens, context {recipe.context}.
 
 Trained from random weights on the Python standard library's own sources (Python
-{platform.python_version()}, tests left out), split by document: a document is held out if blake2b of
-its text falls into the lowest {HELD_OUT_SHARE:.0%}.
+{platform.python_version()}, tests left out), split by document: a document is held out if blake2b
+of its text falls into the lowest {HELD_OUT_SHARE:.0%}.
 
 | | |
 |---|---|
