@@ -1,0 +1,118 @@
+"""One JumpReLU training step behind one interface; backends differ in speed, not in meaning.
+
+    reference   dense autograd, any device: the meaning of a step
+    cpu         numba: one dense product, the rest proportional to the active entries
+    triton      the same on CUDA
+
+Imports torch and numpy; numba or triton only when their backend is used. Knows no store, schedule
+or trainer.
+"""
+
+import importlib
+import importlib.util
+
+import torch
+from torch import Tensor
+
+from .state import (
+    Parameters,
+    StepResult,
+    StepSettings,
+    TrainState,
+    bytes_needed,
+    initial_parameters,
+)
+
+__all__ = [
+    "Parameters",
+    "StepResult",
+    "StepSettings",
+    "TrainState",
+    "available_backends",
+    "bytes_needed",
+    "choose_backend",
+    "initial_parameters",
+    "step",
+]
+
+# What each backend needs besides torch, and the devices it runs on.
+_NEEDS = {"reference": None}
+
+
+def step(
+    state: TrainState,
+    x: Tensor,
+    target: Tensor,
+    settings: StepSettings,
+    backend: str = "auto",
+) -> StepResult:
+    """One training step; updates `state` in place and reports the loss before the update.
+
+        z = (x − b_dec) @ W_enc + b_enc;  f = z·1[z > θ];  x̂ = f @ W_dec + b_dec (+ x @ W_skip)
+        loss = mean over rows of ‖target − x̂‖² + penalty (see `StepSettings`)
+
+    The gradients by θ are the pseudo-gradients of arXiv 2407.14435; the component of W_dec's
+    gradient along each row is removed, then Adam with β1 = 0 moves every parameter, then W_dec's
+    rows are renormalised. If the loss is not finite the state stays as it was and the result says
+    so.
+
+    Args:
+        state: updated in place.
+        x: float32 [batch, d_in], scaled rows; any strides.
+        target: float32 [batch, d_out]; x itself for an SAE.
+        settings: this step's learning rate, λ and forms.
+        backend: "auto" or one of `available_backends()`.
+
+    Raises:
+        ValueError: shapes, dtypes or devices do not fit, or the backend is not available.
+    """
+    _check(state, x, target, settings)
+    name = choose_backend(x.device) if backend == "auto" else backend
+    if name not in available_backends(x.device):
+        usable = ", ".join(available_backends(x.device))
+        raise ValueError(f"backend must be one of {usable} on {x.device.type}, got {name}")
+    module = importlib.import_module(f".{name}", __name__)
+    with torch.no_grad():
+        return module.step(state, x, target, settings)
+
+
+def available_backends(device: str | torch.device = "cpu") -> list[str]:
+    """Backends that can run on `device`, fastest first."""
+    del device
+    return [
+        name
+        for name, need in _NEEDS.items()
+        if need is None or importlib.util.find_spec(need) is not None
+    ]
+
+
+def choose_backend(device: str | torch.device = "cpu") -> str:
+    """The fastest backend for `device`."""
+    return available_backends(device)[0]
+
+
+def _check(state: TrainState, x: Tensor, target: Tensor, settings: StepSettings) -> None:
+    """Refuses what would otherwise broadcast or fail deep inside a kernel."""
+    parameters = state.parameters
+    for name, rows, width in (("x", x, parameters.d_in), ("target", target, parameters.d_out)):
+        if rows.ndim != 2 or rows.shape[1] != width or rows.shape[0] == 0:
+            raise ValueError(f"{name} must be rows of width {width}, got {tuple(rows.shape)}")
+        if rows.dtype != torch.float32:
+            raise ValueError(f"{name} must be float32, got {rows.dtype}; call .float()")
+        if rows.device != parameters.theta.device:
+            raise ValueError(
+                f"{name} must be on {parameters.theta.device}, got {rows.device}; move it there"
+            )
+    if x.shape[0] != target.shape[0]:
+        raise ValueError(f"target must have x's {x.shape[0]} rows, got {target.shape[0]}")
+    if settings.pre_bias and parameters.d_in != parameters.d_out:
+        raise ValueError(
+            f"pre_bias must be off when d_in and d_out differ, got {parameters.d_in} and "
+            f"{parameters.d_out}"
+        )
+    weight = settings.latent_weight
+    if weight is not None and weight.shape != parameters.theta.shape:
+        raise ValueError(
+            f"latent_weight must be one weight a latent ({parameters.d_sae}), "
+            f"got {list(weight.shape)}"
+        )

@@ -1,0 +1,309 @@
+"""What a training step reads and writes: parameters, second moments, and the settings of one step.
+
+Owns the layout of these tensors, their initial values and their form in a checkpoint. Computes no
+gradient: see `reference`, `cpu` and `triton`. Imports torch only, so that the kernels run wherever
+torch does.
+"""
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Parameters:
+    """One JumpReLU SAE (or transcoder) in scaled units, all float32; also the shape of its second
+    moments.
+
+    Attributes:
+        W_enc: [d_in, d_sae], a transposed view of contiguous [d_sae, d_in] storage: a latent's
+            encoder is one row.
+        b_enc: [d_sae].
+        W_dec: [d_sae, d_out], rows of unit norm.
+        b_dec: [d_out].
+        theta: [d_sae], the thresholds themselves, whichever form of them is trained.
+        W_skip: [d_in, d_out], a skip transcoder's affine path, or None.
+    """
+
+    W_enc: Tensor
+    b_enc: Tensor
+    W_dec: Tensor
+    b_dec: Tensor
+    theta: Tensor
+    W_skip: Tensor | None = None
+
+    def items(self) -> list[tuple[str, Tensor]]:
+        """(name, tensor) of every tensor there is, in a fixed order."""
+        named = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return [(name, tensor) for name, tensor in named if tensor is not None]
+
+    @property
+    def d_in(self) -> int:
+        """Width of the encoder's input."""
+        return self.W_enc.shape[0]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the reconstruction; equals d_in for an SAE."""
+        return self.W_dec.shape[1]
+
+    @property
+    def d_sae(self) -> int:
+        """Number of latents."""
+        return self.W_dec.shape[0]
+
+    def zeros_like(self) -> "Parameters":
+        """Zeros of the same shapes, layouts and device."""
+        return Parameters(**{name: torch.zeros_like(tensor) for name, tensor in self.items()})
+
+    def clone(self) -> "Parameters":
+        """A deep copy that keeps W_enc's layout."""
+        return Parameters(**{name: tensor.clone() for name, tensor in self.items()})
+
+
+@dataclass
+class TrainState:
+    """All that a run carries from step to step besides its data: `step` updates it in place.
+
+    Attributes:
+        parameters: see `Parameters`.
+        second_moments: Adam's v of every parameter (of log θ where log θ is trained).
+        last_update: int64 [d_sae], the step at which each latent's moments were last brought up to
+            date. A latent that has had zero gradient since then owes them a factor beta2 **
+            (n_updates - last_update); see `settle`.
+        n_updates: updates made so far.
+        density: entries per row with z > θ − ε/2 in the last step; negative before the first.
+            Chooses the path of the next step, so it is part of the state: a resumed run must choose
+            as the uninterrupted one did.
+    """
+
+    parameters: Parameters
+    second_moments: Parameters
+    last_update: Tensor
+    n_updates: int = 0
+    density: float = -1.0
+
+    @classmethod
+    def fresh(cls, parameters: Parameters) -> "TrainState":
+        """The state before the first update of `parameters`."""
+        last_update = torch.zeros_like(parameters.theta, dtype=torch.int64)
+        return cls(parameters, parameters.zeros_like(), last_update)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state as contiguous named tensors for safetensors; shares the state's memory.
+
+        W_enc is stored as its rows, `*.W_enc_rows` [d_sae, d_in], which is how it lies in memory.
+        """
+        named: dict[str, Tensor] = {}
+        for group, values in (
+            ("parameters", self.parameters),
+            ("second_moments", self.second_moments),
+        ):
+            for name, tensor in values.items():
+                if name == "W_enc":
+                    named[f"{group}.W_enc_rows"] = tensor.t().contiguous()
+                else:
+                    named[f"{group}.{name}"] = tensor.contiguous()
+        named["last_update"] = self.last_update
+        named["n_updates"] = torch.tensor(self.n_updates, dtype=torch.int64)
+        named["density"] = torch.tensor(self.density, dtype=torch.float64)
+        return named
+
+    @classmethod
+    def from_tensors(cls, named: dict[str, Tensor]) -> "TrainState":
+        """The inverse of `tensors`; takes the tensors as they are, without a copy.
+
+        Raises:
+            ValueError: a tensor is missing, or one is there that no state has.
+        """
+        groups: dict[str, dict[str, Tensor]] = {"parameters": {}, "second_moments": {}}
+        rest = dict(named)
+        for key in named:
+            group, _, name = key.partition(".")
+            if group in groups and name:
+                tensor = rest.pop(key)
+                groups[group][name.removesuffix("_rows")] = (
+                    tensor.t() if name == "W_enc_rows" else tensor
+                )
+        try:
+            state = cls(
+                Parameters(**groups["parameters"]),
+                Parameters(**groups["second_moments"]),
+                rest.pop("last_update"),
+                int(rest.pop("n_updates")),
+                float(rest.pop("density")),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"checkpoint must hold a whole training state; {error}") from error
+        if rest:
+            raise ValueError(f"checkpoint must hold a training state only, got {sorted(rest)}")
+        return state
+
+    def settle(self, beta2: float) -> None:
+        """Makes up every latent's missed decays of its second moments: v ← beta2^(n_updates −
+        last_update)·v.
+
+        The dense step decays all moments at every step, the sparse ones only when a latent is
+        touched. After this call both hold the same numbers (to float32 rounding).
+        """
+        missed = self.n_updates - self.last_update
+        if not bool(missed.any()):
+            return
+        factor = torch.pow(beta2, missed.double()).float()
+        moments = self.second_moments
+        for tensor in (moments.b_enc, moments.theta):
+            tensor.mul_(factor)
+        moments.W_enc.mul_(factor)
+        moments.W_dec.mul_(factor[:, None])
+        self.last_update.fill_(self.n_updates)
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What one step needs besides state and data.
+
+    Loss, mean over rows: ‖target − x̂‖² + penalty, where the penalty of a row is λ‖f‖₀ ("linear") or
+    λ·c·(‖f‖₀ − L0*)² ("quadratic"), plus λ·Σ_i latent_weight_i·1[f_i > 0].
+
+    Attributes:
+        lr: learning rate of this step.
+        sparsity: λ of this step.
+        bandwidth: ε of the pseudo-gradients.
+        beta2, eps: Adam's; β1 is 0.
+        theta_form: what Adam moves: θ itself ("raw", kept ≥ theta_floor) or its logarithm ("log").
+        pre_bias: whether the encoder sees x − b_dec (SAEs) or x (transcoders).
+        penalty: form of the L0 penalty.
+        target_l0: L0* of the quadratic penalty.
+        quadratic_coefficient: c; None means 1/(2·L0*), which gives the linear penalty's slope at
+            2·L0* (Gemma Scope 2's stated aim; its printed value is 2/L0*).
+        latent_weight: float32 [d_sae], extra L0 weight of single latents as a multiple of λ, or
+            None.
+        theta_floor: smallest raw θ.
+    """
+
+    lr: float
+    sparsity: float
+    bandwidth: float = 1e-3
+    beta2: float = 0.999
+    eps: float = 1e-8
+    theta_form: Literal["raw", "log"] = "raw"
+    pre_bias: bool = True
+    penalty: Literal["linear", "quadratic"] = "linear"
+    target_l0: float | None = None
+    quadratic_coefficient: float | None = None
+    latent_weight: Tensor | None = None
+    theta_floor: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Refuses settings that no step can follow, in one line."""
+        for name in ("lr", "sparsity"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("bandwidth", "eps", "theta_floor"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 < self.beta2 < 1:
+            raise ValueError(f"beta2 must be between 0 and 1, got {self.beta2}")
+        if self.theta_form not in ("raw", "log"):
+            raise ValueError(f"theta_form must be raw or log, got {self.theta_form}")
+        if self.penalty not in ("linear", "quadratic"):
+            raise ValueError(f"penalty must be linear or quadratic, got {self.penalty}")
+        if self.penalty == "quadratic" and (self.target_l0 is None or self.target_l0 <= 0):
+            raise ValueError(
+                f"target_l0 must be above 0 for the quadratic penalty, got {self.target_l0}"
+            )
+
+    @property
+    def coefficient(self) -> float:
+        """c of the quadratic penalty, its default filled in; 0 for the linear one."""
+        if self.penalty == "linear" or self.target_l0 is None:
+            return 0.0
+        if self.quadratic_coefficient is None:
+            return 1 / (2 * self.target_l0)
+        return self.quadratic_coefficient
+
+    def with_schedule(self, lr: float, sparsity: float) -> "StepSettings":
+        """The same settings at another point of the schedules."""
+        return replace(self, lr=lr, sparsity=sparsity)
+
+
+@dataclass
+class StepResult:
+    """What a step reports; all of it before the update.
+
+    Attributes:
+        loss: mse + penalty.
+        mse: mean over rows of ‖target − x̂‖² (summed over dimensions).
+        penalty: mean over rows of the L0 penalty.
+        l0: mean over rows of ‖f‖₀.
+        fired: int64 [d_sae], in how many rows each latent was active.
+        finite: whether the loss is finite. If not, the state was left untouched.
+        path: what computed it, as backend/path: "reference/dense", "cpu/sparse", "cpu/screened".
+    """
+
+    loss: float
+    mse: float
+    penalty: float
+    l0: float
+    fired: Tensor
+    finite: bool
+    path: str = ""
+
+
+def initial_parameters(
+    d_in: int,
+    d_out: int,
+    d_sae: int,
+    theta: float = 1e-3,
+    seed: int = 0,
+    transcoder: bool = False,
+    skip: bool = False,
+    device: str | torch.device = "cpu",
+) -> Parameters:
+    """Parameters before training (Gemma Scope report, section 3; SPEC of the initialisation in
+    docs/training.md).
+
+    W_dec He-uniform, then rows scaled to unit norm; W_enc its transpose for an SAE, drawn the same
+    way but independently for a transcoder; biases zero; θ constant; W_skip zero. Drawn on the CPU,
+    so every device starts from the same numbers.
+
+    Raises:
+        ValueError: a width is not positive, θ is not positive, or an SAE's d_in and d_out differ.
+    """
+    for name, value in (("d_in", d_in), ("d_out", d_out), ("d_sae", d_sae), ("theta", theta)):
+        if value <= 0:
+            raise ValueError(f"{name} must be above 0, got {value}")
+    if not transcoder and d_in != d_out:
+        raise ValueError(f"d_out must be d_in ({d_in}) for an SAE, got {d_out}; set transcoder")
+    generator = torch.Generator().manual_seed(seed)
+    W_dec = _unit_rows(d_sae, d_out, generator)
+    rows = _unit_rows(d_sae, d_in, generator) if transcoder else W_dec.clone()
+    return Parameters(
+        W_enc=rows.to(device).t(),
+        b_enc=torch.zeros(d_sae, device=device),
+        W_dec=W_dec.to(device),
+        b_dec=torch.zeros(d_out, device=device),
+        theta=torch.full((d_sae,), theta, device=device),
+        W_skip=torch.zeros(d_in, d_out, device=device) if skip else None,
+    )
+
+
+def bytes_needed(d_in: int, d_out: int, d_sae: int, batch_rows: int, skip: bool = False) -> int:
+    """Estimate of the memory in bytes that a run's state and its dense (largest) step take.
+
+    Parameters and one second moment (β1 = 0 needs no first), their dense gradients, and the dense
+    step's four [batch_rows, d_sae] float32 intermediates.
+    """
+    parameters = d_sae * (d_in + d_out + 2) + d_out + (d_in * d_out if skip else 0)
+    rows = batch_rows * (4 * d_sae + 4 * (d_in + d_out))
+    return 4 * (3 * parameters + rows) + 8 * d_sae
+
+
+def _unit_rows(n_rows: int, width: int, generator: torch.Generator) -> Tensor:
+    """He-uniform rows (bound √(6/fan_in)) scaled to unit norm."""
+    bound = math.sqrt(6 / width)
+    rows = torch.rand(n_rows, width, generator=generator).mul_(2 * bound).sub_(bound)
+    return rows.div_(rows.norm(dim=1, keepdim=True))
