@@ -1,7 +1,7 @@
 """The step by dense autograd in float32: the meaning of a step, slow and plain. Runs on any device.
 
-The two pseudo-gradients of arXiv 2407.14435 (equations 11 and 12) with the rectangle kernel K(u) =
-1[|u| < 1/2]:
+The two pseudo-gradients of arXiv 2407.14435 (equations 11 and 12) with the rectangle kernel
+K(u) = 1[|u| < 1/2]:
 
     through JumpReLU  f = z·1[z > θ]:   dz = 1[z > θ]·g        dθ += −(θ/ε)·K((z − θ)/ε)·g
     through the L0    s = 1[z > θ]:     dz = 0                 dθ += −(1/ε)·K((z − θ)/ε)·g
@@ -135,17 +135,17 @@ class _JumpReLU(Function):
     """f = z·1[z > θ] with the pseudo-gradient for θ."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, theta: Tensor, bandwidth: float) -> Tensor:  # pyright:
-    ignore[reportIncompatibleMethodOverride]
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
         """f, [batch, d_sae]."""
+        z, theta, bandwidth = inputs
         ctx.save_for_backward(z, theta)
         ctx.bandwidth = bandwidth
         return z * (z > theta)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None]:  # pyright:
-    ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *outputs: Any) -> tuple[Tensor, Tensor, None]:
         """dz = 1[z > θ]·g;  dθ = −(θ/ε)·Σ_rows K·g."""
+        (g,) = outputs
         z, theta = ctx.saved_tensors
         near = _kernel(z, theta, ctx.bandwidth)
         return g * (z > theta), -(theta / ctx.bandwidth) * (near * g).sum(0), None
@@ -155,17 +155,17 @@ class _IsActive(Function):
     """s = 1[z > θ] with the pseudo-gradient for θ and none for z."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, theta: Tensor, bandwidth: float) -> Tensor:  # pyright:
-    ignore[reportIncompatibleMethodOverride]
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
         """s as 0 or 1, [batch, d_sae]."""
+        z, theta, bandwidth = inputs
         ctx.save_for_backward(z, theta)
         ctx.bandwidth = bandwidth
         return (z > theta).to(z.dtype)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[None, Tensor, None]:  # pyright:
-    ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *outputs: Any) -> tuple[None, Tensor, None]:
         """dθ = −(1/ε)·Σ_rows K·g."""
+        (g,) = outputs
         z, theta = ctx.saved_tensors
         near = _kernel(z, theta, ctx.bandwidth)
         return None, -(near * g).sum(0) / ctx.bandwidth, None

@@ -263,8 +263,7 @@ def initial_parameters(
     skip: bool = False,
     device: str | torch.device = "cpu",
 ) -> Parameters:
-    """Parameters before training (Gemma Scope report, section 3; SPEC of the initialisation in
-    docs/training.md).
+    """Parameters before training (Gemma Scope report, section 3).
 
     W_dec He-uniform, then rows scaled to unit norm; W_enc its transpose for an SAE, drawn the same
     way but independently for a transcoder; biases zero; θ constant; W_skip zero. Drawn on the CPU,
