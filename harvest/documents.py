@@ -1,7 +1,7 @@
 """Documents: which text there is, and which of it is held out.
 
-Owns the walk over files and the fixed hash that splits documents into a training and a held-out part.
-Does not tokenize: see `tokenize`.
+Owns the walk over files and the fixed hash that splits documents into a training and a held-out
+part. Does not tokenize: see `tokenize`.
 """
 
 import hashlib
@@ -25,10 +25,11 @@ def read_files(paths: Iterable[Path]) -> Iterator[Document]:
 
 
 def is_held_out(text: str, share: float) -> bool:
-    """Whether a document belongs to the held-out part: blake2b(text) < share, as a fraction of its range.
+    """Whether a document belongs to the held-out part: blake2b(text) < share, as a fraction of its
+    range.
 
-    A pure function of the text, so that every stage, machine and rerun splits the same documents the same way and
-    copies of one document never end up on both sides.
+    A pure function of the text, so that every stage, machine and rerun splits the same documents
+    the same way and copies of one document never end up on both sides.
     """
     digest = hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64

@@ -1,0 +1,254 @@
+"""The language model: finding, checking and loading a Gemma 2, and telling two models apart.
+
+Owns every error about a model that cannot be used. Where activations sit in it is `hooks`'
+business.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import Gemma2Config, PreTrainedTokenizerBase
+
+ATTENTION = ("eager", "flex_attention", "flash_attention_2")
+"""Attention implementations that apply Gemma 2's soft-cap to the attention scores; sdpa leaves it
+out.
+"""
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+_SAMPLED = 4096
+_SHAPE = (
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "query_pre_attn_scalar",
+    "sliding_window",
+    "layer_types",
+    "rope_parameters",
+    "attn_logit_softcapping",
+    "hidden_activation",
+    "rms_norm_eps",
+)
+"""What of the configuration changes activations without changing a weight's shape."""
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A loaded Gemma 2 in evaluation mode, its tokenizer, and what to record of it."""
+
+    model: Any
+    """transformers' `Gemma2ForCausalLM`."""
+    tokenizer: "PreTrainedTokenizerBase"
+    name: str
+    """The hub id or folder it was loaded from."""
+    fingerprint: str
+    """Of the weights and the shape; the same whatever dtype the weights were loaded in."""
+    device: torch.device
+    dtype: str
+    attention: str
+
+    @property
+    def config(self) -> "Gemma2Config":
+        """transformers' configuration."""
+        return self.model.config
+
+
+def load_model(
+    model: str | Path, dtype: str = "bfloat16", device: str = "auto", attention: str = "eager"
+) -> LanguageModel:
+    """Loads a Gemma 2 and its tokenizer from a local folder or a hub id.
+
+    Args:
+        model: folder or hub id.
+        dtype: of weights and computation: bfloat16, in which Gemma 2 was trained, or float32.
+        device: cpu, cuda, cuda:1, …; auto takes cuda where there is one.
+        attention: one of `ATTENTION`.
+
+    Raises:
+        ValueError: it is no Gemma 2, its weights are incomplete, or an argument is none of those
+            possible.
+        OSError: there is no such folder or hub model, or it cannot be reached.
+    """
+    from transformers import AutoModelForCausalLM
+
+    name, loader = str(model), cast(Any, AutoModelForCausalLM)
+    target = _device(device)
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+    if attention not in ATTENTION:
+        raise ValueError(
+            f"attention must be one of {', '.join(ATTENTION)}, got {attention!r}; "
+            "others leave out the soft-cap"
+        )
+    tokenizer, config = load_tokenizer(name)
+    with _quiet(), _explained(name):
+        lm, info = loader.from_pretrained(
+            name,
+            dtype=_DTYPES[dtype],
+            attn_implementation=attention,
+            output_loading_info=True,
+        )
+    if missing := sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"])):
+        # transformers only warns and leaves these at random values.
+        raise ValueError(
+            f"model {name} must hold all weights of its config.json, got none or another shape for "
+            f"{', '.join(missing[:3])} ({len(missing)} in all); download the folder again"
+        )
+    lm = lm.to(target).eval().requires_grad_(False)
+    return LanguageModel(lm, tokenizer, name, _fingerprint(lm, config), target, dtype, attention)
+
+
+def load_tokenizer(model: str | Path) -> tuple["PreTrainedTokenizerBase", "Gemma2Config"]:
+    """The tokenizer and configuration of a Gemma 2 without its weights; errors as `load_model`."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    name = str(model)
+    _check_folder(name)
+    with _quiet(), _explained(name):
+        config = AutoConfig.from_pretrained(name)
+    if config.model_type != "gemma2":
+        raise ValueError(
+            f"model must be a Gemma 2, got {name} with model_type {config.model_type!r}; "
+            "other decoder families have other sites"
+        )
+    with _quiet(), _explained(name):
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    _check_tokenizer(name, tokenizer, config)
+    return tokenizer, cast("Gemma2Config", config)
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """Identifies a tokenizer: 16 hex digits over its whole definition (vocabulary, merges,
+    normalisation).
+    """
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    # How the last call padded or truncated is no part of what the tokenizer is.
+    state["padding"] = state["truncation"] = None
+    text = json.dumps(state, sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()
+
+
+def check_context(context: int, config: "Gemma2Config", model: str) -> None:
+    """Raises ValueError if sequences of `context` tokens are longer than the model takes."""
+    longest = config.max_position_embeddings
+    if context > longest:
+        raise ValueError(
+            f"context must be at most {longest} for model {model}, got {context}; "
+            f"pass --context {longest} or less"
+        )
+
+
+def _device(device: str) -> torch.device:
+    """The device meant by `auto` or by a name, checked to be there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        target = torch.device(device)
+        torch.empty(0, device=target)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device must be auto, cpu or a device that torch can use, got {device!r} ({error})"
+        ) from error
+    return target
+
+
+def _check_folder(name: str) -> None:
+    """Tells a folder that is not there, or holds no model, from a hub id that cannot be reached."""
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(
+                f"model folder {name} must hold a config.json, got none; "
+                "pass the folder of a saved Gemma 2"
+            )
+    elif folder.exists():
+        raise NotADirectoryError(
+            f"model must be a folder or a hub id, got the file {name}; pass the folder it is in"
+        )
+    elif name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise FileNotFoundError(
+            f"model {name} does not exist; "
+            "pass a folder of a saved Gemma 2 or a hub id such as google/gemma-2-2b"
+        )
+
+
+def _check_tokenizer(name: str, tokenizer: Any, config: Any) -> None:
+    """A tokenizer of another model gives token ids that mean nothing here."""
+    for token in ("bos", "eos", "pad"):
+        ours, theirs = getattr(tokenizer, f"{token}_token_id"), getattr(config, f"{token}_token_id")
+        known = theirs if isinstance(theirs, list) else [theirs]
+        if ours is None or (theirs is not None and ours not in known):
+            raise ValueError(
+                f"tokenizer and model of {name} must agree on the {token} token, "
+                f"got {ours} and {theirs}; use the folder both came in"
+            )
+    if len(tokenizer) > config.vocab_size:
+        raise ValueError(
+            f"tokenizer of {name} must have at most the model's {config.vocab_size} tokens, "
+            f"got {len(tokenizer)}; use the tokenizer that came with the model"
+        )
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turns what transformers and the hub raise into one line that says what to do."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        yield
+    except OSError as error:
+        causes = (error, error.__cause__, error.__context__)
+        if any(isinstance(cause, GatedRepoError) for cause in causes):
+            hint = "it is gated: accept its licence on its hub page, then run `hf auth login`"
+        elif any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+            hint = "the hub has no such model, or it is private: check it, or run `hf auth login`"
+        elif Path(name).is_dir():
+            hint = f"the folder is incomplete or damaged ({_first_line(error)}); download it again"
+        else:
+            hint = "the hub cannot be reached: check the network, or pass a local folder"
+        raise OSError(f"model {name} cannot be loaded: {hint}") from error
+    except ValueError as error:
+        raise ValueError(f"model {name} cannot be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers' own progress bars out of our log lines."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _fingerprint(model: nn.Module, config: Any) -> str:
+    """16 hex digits over the shape and an even sample of every tensor's values, rounded to
+    bfloat16.
+
+    A sample, so that a 27B model need not be read twice; rounded, so that the load dtype does not
+    matter.
+    """
+    shape = json.dumps([getattr(config, field) for field in _SHAPE], sort_keys=True)
+    digest = hashlib.blake2b(shape.encode("utf-8"), digest_size=8)
+    for name, tensor in model.named_parameters():
+        flat = tensor.detach().reshape(-1)
+        picked = torch.arange(0, len(flat), max(1, len(flat) // _SAMPLED), device=flat.device)
+        sample = flat[picked].to(torch.bfloat16).view(torch.int16).cpu()
+        digest.update(name.encode("utf-8") + sample.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,135 @@
+"""Sites: the places in Gemma 2 whose activations are harvested, and how they are written.
+
+Owns the names (`resid_post.12`), the widths and the expansion of patterns (`resid_post.*`,
+`mlp_out.0-12`). Where a site sits in the running model is `hooks`' business.
+
+| kind | tensor | width |
+|---|---|---|
+| `attn_out` | head outputs before W_O: the input of `self_attn.o_proj` | n_heads · head_dim |
+| `transcoder_in` | RMS-normalised input of the MLP without the gain, norm ≈ √d_model | d_model |
+| `mlp_out` | MLP output after its RMSNorm, `post_feedforward_layernorm` | d_model |
+| `resid_post` | residual stream after the MLP is added: the output of the decoder layer | d_model |
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+KINDS = ("attn_out", "transcoder_in", "mlp_out", "resid_post")
+"""Every kind of site, in the order in which a decoder layer computes them."""
+
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+class ModelShape(Protocol):
+    """What of a transformers config the sites' widths depend on."""
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    head_dim: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site: its kind and its layer, counted from 0 for the first block after the embedding."""
+
+    kind: str
+    layer: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}.{self.layer}"
+
+    @property
+    def depth(self) -> tuple[int, int]:
+        """Sorts sites in the order in which a forward pass reaches them."""
+        return self.layer, KINDS.index(self.kind)
+
+
+def parse_site(text: str) -> Site:
+    """Reads `<kind>.<layer>`.
+
+    Raises:
+        ValueError: the text names no kind that exists, or no single layer.
+    """
+    kind, _, layer = text.strip().partition(".")
+    _check_kind(text, kind)
+    if not layer.isdecimal():
+        raise ValueError(f"site must be <kind>.<layer>, got {text!r}; for example {kind}.12")
+    return Site(kind, int(layer))
+
+
+def expand_sites(patterns: Iterable[str], n_layers: int) -> list[Site]:
+    """Expands site patterns against a model of `n_layers`, without repeats, in the order of the
+    forward pass.
+
+    A pattern is `<kind>.<layers>`; kind may be `*` (all four), layers `*`, `12`, `0-12` or
+    `3,5,7-9`.
+
+    Raises:
+        ValueError: a pattern names a kind or layer that does not exist (the text names those that
+            do), or none is given.
+    """
+    sites = {site for pattern in patterns for site in _expand(pattern.strip(), n_layers)}
+    if not sites:
+        raise ValueError(
+            "site must be given at least once, got none; for example --site resid_post.12"
+        )
+    return sorted(sites, key=lambda site: site.depth)
+
+
+def site_width(site: Site, config: ModelShape) -> int:
+    """How many numbers one token has at the site."""
+    if site.kind == "attn_out":
+        return config.num_attention_heads * config.head_dim
+    return config.hidden_size
+
+
+def check_site(site: Site, n_layers: int) -> None:
+    """Raises ValueError if a model of `n_layers` has no such site, naming those that exist."""
+    if site.layer >= n_layers:
+        raise ValueError(
+            f"site {site} does not exist: the model has {n_layers} layers; "
+            f"choose {site.kind}.0 to {site.kind}.{n_layers - 1}"
+        )
+
+
+def _expand(pattern: str, n_layers: int) -> list[Site]:
+    """One pattern's sites."""
+    kind, _, layers = pattern.partition(".")
+    if kind != "*":
+        _check_kind(pattern, kind)
+    kinds = KINDS if kind == "*" else (kind,)
+    sites = [Site(kind, layer) for kind in kinds for layer in _layers(pattern, layers, n_layers)]
+    for site in sites:
+        check_site(site, n_layers)
+    return sites
+
+
+def _layers(pattern: str, text: str, n_layers: int) -> list[int]:
+    """The layer numbers of `*` or of a comma-separated list of numbers and ranges."""
+    if text == "*":
+        return list(range(n_layers))
+    layers: list[int] = []
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
+            raise ValueError(
+                "site must be <kind>.<layers> with layers like 12, 0-12, 3,5,7-9 or *, "
+                f"got {pattern!r}"
+            )
+        # A range far past the model is reported by its first layer that does not exist, not spelt
+        # out.
+        layers += range(first, min(last, max(n_layers, first)) + 1)
+    return layers
+
+
+def _check_kind(text: str, kind: str) -> None:
+    """Raises ValueError for a kind that does not exist, with the nearest one that does."""
+    if kind not in KINDS:
+        close = difflib.get_close_matches(kind, KINDS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"site {text!r} does not exist; {hint}the kinds are {', '.join(KINDS)}")
