@@ -1,0 +1,153 @@
+"""`scopeworks train`, `sweep` and `export`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+Store = Annotated[str | None, typer.Option(help="URL of the activation store.")]
+Site = Annotated[str | None, typer.Option(help="Site to train on, such as resid_post.12.")]
+TargetSite = Annotated[
+    str | None, typer.Option(help="Site to predict instead: trains a transcoder.")
+]
+Steps = Annotated[int | None, typer.Option(help="Updates.")]
+Batch = Annotated[int | None, typer.Option(help="Rows per update.")]
+Rate = Annotated[float | None, typer.Option(help="Learning rate.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Out = Annotated[Path, typer.Option(help="Folder for the result.")]
+Config = Annotated[Path | None, typer.Option(help="TOML file of settings; flags win.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Insist on continuing; allows more --steps.")
+]
+More = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any other setting, as name=value; repeat for more."),
+]
+
+
+@app.command()
+def train(
+    out: Out,
+    store: Store = None,
+    site: Site = None,
+    target_site: TargetSite = None,
+    width: Annotated[int | None, typer.Option(help="Number of latents.")] = None,
+    sparsity: Annotated[float | None, typer.Option(help="λ, the price of a latent.")] = None,
+    target_l0: Annotated[
+        float | None, typer.Option(help="Wanted mean number of active latents; steers λ.")
+    ] = None,
+    steps: Steps = None,
+    batch: Batch = None,
+    lr: Rate = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the initial weights.")] = None,
+    device: Device = None,
+    more: More = None,
+    config: Config = None,
+    resume: Resume = False,
+) -> None:
+    """Trains one JumpReLU SAE from a store; the same command continues a stopped run."""
+    from ..settings import resolve
+    from .settings import TrainSettings
+    from .trainer import run
+
+    flags = {
+        "store": store,
+        "site": site,
+        "target_site": target_site,
+        "width": width,
+        "sparsity": sparsity,
+        "target_l0": target_l0,
+        "steps": steps,
+        "batch": batch,
+        "lr": lr,
+        "seed": seed,
+        "device": device,
+    }
+    settings = resolve(TrainSettings, config, out=out, **merged(flags, more))
+    for folder in run([settings], resume):
+        typer.echo(described(folder))
+
+
+@app.command()
+def sweep(
+    out: Out,
+    store: Store = None,
+    site: Site = None,
+    target_site: TargetSite = None,
+    width: Annotated[list[int] | None, typer.Option(help="Latents; repeat for more.")] = None,
+    sparsity: Annotated[list[float] | None, typer.Option(help="λ; repeat for more SAEs.")] = None,
+    target_l0: Annotated[
+        list[float] | None, typer.Option(help="Wanted L0; repeat for more SAEs.")
+    ] = None,
+    steps: Steps = None,
+    batch: Batch = None,
+    lr: Rate = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed; repeat for more SAEs.")] = None,
+    device: Device = None,
+    more: More = None,
+    config: Config = None,
+    resume: Resume = False,
+) -> None:
+    """Trains many SAEs on one stream: each batch is read once. --config may be a sweep.toml."""
+    from .sweep import expand
+    from .sweep import sweep as run_sweep
+
+    flags = {
+        "store": store,
+        "site": site,
+        "target_site": target_site,
+        "steps": steps,
+        "batch": batch,
+        "lr": lr,
+        "device": device,
+    }
+    lists = {"width": width, "sparsity": sparsity, "target_l0": target_l0, "seed": seed}
+    given = {name: values for name, values in lists.items() if values}
+    members = expand(out, config, given, **merged(flags, more))
+    for folder in run_sweep(members, out, resume):
+        typer.echo(described(folder))
+
+
+@app.command()
+def export(
+    sae: Annotated[Path, typer.Option(help="Folder of a trained SAE, or another SAE file.")],
+    format: Annotated[str, typer.Option(help="gemma-scope, sae-lens or gemma-scope-2.")],
+    out: Out,
+) -> None:
+    """Writes an SAE in a format that other projects load."""
+    from .export import export as run_export
+
+    typer.echo(run_export(sae, format, out))
+
+
+def merged(flags: dict[str, Any], more: list[str] | None) -> dict[str, Any]:
+    """Flags and --set pairs together; a setting given twice is an error.
+
+    Raises:
+        ValueError: a pair without "=", or a name that has a flag which is given too.
+    """
+    import tomllib
+
+    values = {name: value for name, value in flags.items() if value is not None}
+    for pair in more or []:
+        name, equals, text = pair.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name:
+            raise ValueError(f"--set must be name=value, got {pair!r}")
+        if name in values or name == "out":
+            raise ValueError(f"{name} must be given once, got --set {pair!r} as well")
+        try:
+            values[name] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[name] = text  # a bare word
+    return values
+
+
+def described(folder: Path) -> str:
+    """One line about a trained SAE."""
+    from .formats import read_sae
+
+    config, _ = read_sae(folder)
+    return f"{folder}: L0 {config.l0:.1f}, FVU {config.fvu:.4f}, dead {config.dead_share:.1%}"

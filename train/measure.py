@@ -1,0 +1,85 @@
+"""What a trained SAE is worth on stored rows: L0, FVU and the share of latents that never fire.
+
+Runs the folded SAE on raw activations, as its users will; evaluation on text is `evaluate`'s.
+"""
+
+import torch
+from torch import Tensor
+
+from .fold import fold
+from .kernels import Parameters
+from .sae import SAE
+from .sae_config import SAEConfig
+from .settings import TrainSettings
+from .source import Source
+
+_MAX_ENTRIES = 1 << 25  # of one dense [rows, d_sae] block: 128 MiB of float32
+
+
+def measure(
+    parameters: Parameters,
+    settings: TrainSettings,
+    source: Source,
+    stream_state: dict[str, int],
+) -> SAE:
+    """The folded SAE with its quality measured on the `measure_rows` rows that follow in the
+    stream.
+
+    Those rows are ones not trained on while the run is shorter than an epoch. FVU's denominator is
+    the variance of the whole site from the store's commits; its numerator and L0 are means over the
+    measured rows.
+    """
+    pre_bias = settings.target_site is None
+    tensors = fold(parameters, source.normaliser, source.target_normaliser, pre_bias)
+    sae = SAE(_config(settings, source), **tensors)
+    n_batches = -(-settings.measure_rows // settings.batch)
+    error, active = 0.0, 0
+    fired = torch.zeros(settings.width, dtype=torch.int64, device=sae.theta.device)
+    with torch.no_grad(), source.batches(stream_state) as batches:
+        for _ in range(n_batches):
+            x, target = batches.next_raw(sae.theta.device)
+            for part, wanted in _parts(x, target, settings.width):
+                f = sae.encode(part)
+                error += float((wanted - sae.decode(f, part)).square().sum(dtype=torch.float64))
+                fired += (f > 0).sum(0)
+    n_rows = n_batches * settings.batch
+    active = int(fired.sum())
+    scale = source.variance * source.target_normaliser**2
+    sae.config = sae.config.model_copy(
+        update={
+            "l0": active / n_rows,
+            "fvu": error / n_rows / scale,
+            "dead_share": float((fired == 0).double().mean()),
+            "measured_rows": n_rows,
+        }
+    )
+    return sae
+
+
+def _parts(x: Tensor, target: Tensor, width: int) -> list[tuple[Tensor, Tensor]]:
+    """The rows in blocks whose dense features fit `_MAX_ENTRIES`."""
+    rows = max(1, _MAX_ENTRIES // width)
+    return list(zip(x.split(rows), target.split(rows), strict=True))
+
+
+def _config(settings: TrainSettings, source: Source) -> SAEConfig:
+    """What is known before measuring."""
+    provenance = source.store.provenance
+    return SAEConfig(
+        d_in=source.d_in,
+        d_sae=settings.width,
+        d_out=source.d_out,
+        site=settings.site,
+        target_site=settings.target_site,
+        model=_text(provenance.get("model")),
+        context=provenance.get("context"),
+        tokens=_text(provenance.get("tokens")),
+        normaliser=source.normaliser,
+        target_normaliser=source.target_normaliser if settings.target_site else None,
+        trained_rows=settings.steps * settings.batch,
+    )
+
+
+def _text(value: object) -> str | None:
+    """A provenance entry as text."""
+    return None if value is None else str(value)

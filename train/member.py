@@ -1,0 +1,211 @@
+"""One SAE in training: its state, its updates, its checkpoints and its result.
+
+Owns everything that belongs to a single member of a sweep. Which batch comes when, and when to
+stop, is `trainer`'s. A member takes batches and nothing else from outside, so training it alone or
+beside others gives the same bits.
+"""
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..settings import differences
+from .checkpoint import Checkpoint, Checkpoints
+from .kernels import Parameters, StepResult, StepSettings, TrainState, initial_parameters
+from .kernels import step as kernel_step
+from .measure import measure
+from .metrics import Means, append_line, count_idle_rows, cut_after, theta_quantiles
+from .run_folder import refuse_differences
+from .schedules import learning_rate, sparsity_share
+from .settings import TrainSettings
+from .source import Source
+from .steering import Steering
+
+
+class DivergedError(ValueError):
+    """A member's loss is not finite; nothing was updated."""
+
+
+class Member:
+    """A TrainSettings being carried out.
+
+    Attributes:
+        step: updates done, which is also the index of the batch wanted next.
+        stream_state: position of the stream after those batches; None at the start.
+    """
+
+    def __init__(
+        self, settings: TrainSettings, source: Source, device: torch.device, resume: bool = False
+    ):
+        """Starts from the newest checkpoint of the run, or from fresh parameters."""
+        self.settings, self.source, self.device = settings, source, device
+        self.checkpoints = Checkpoints(
+            settings.checkpoints or str(settings.out / "checkpoints"), settings.keep_checkpoints
+        )
+        self.steering = Steering.start(settings) if settings.target_l0 is not None else None
+        self.step, self.stream_state = 0, None
+        self.rows_idle = torch.zeros(settings.width, dtype=torch.int64, device=device)
+        self.firing = torch.zeros(settings.width, device=device)
+        checkpoint = self.checkpoints.newest()
+        if checkpoint is None:
+            self.state = TrainState.fresh(self._fresh_parameters())
+        else:
+            self._restore(checkpoint, resume)
+        cut_after(settings.out, self.step)
+        self._means, self._saved_step, self._saved_at = Means(), self.step, time.monotonic()
+
+    @property
+    def done(self) -> bool:
+        """Whether all updates are done."""
+        return self.step >= self.settings.steps
+
+    def update(
+        self, x: Tensor, target: Tensor, stream_state: dict[str, int], waited_s: float
+    ) -> StepResult:
+        """One update on a scaled batch; writes a metrics line and a checkpoint when they are due.
+
+        Args:
+            x: scaled input rows.
+            target: scaled rows to reconstruct; x itself for an SAE.
+            stream_state: the stream's position after this batch.
+            waited_s: seconds that were spent waiting for this batch.
+
+        Raises:
+            DivergedError: the loss is not finite; parameters, moments and checkpoints are as
+                before.
+        """
+        now = self._step_settings()
+        result = kernel_step(self.state, x, target, now, backend=self.settings.backend)
+        if not result.finite:
+            raise DivergedError(self._why_not_finite(x, target))
+        n_rows = x.shape[0]
+        self._count(result, n_rows)
+        fvu = result.mse / self.source.variance
+        self._means.add(n_rows, waited_s, loss=result.loss, mse=result.mse, fvu=fvu, l0=result.l0)
+        self.step, self.stream_state = self.step + 1, stream_state
+        if self.step % self.settings.log_every == 0 or self.done:
+            self._write_line(now)
+        if self._checkpoint_due():
+            self.save()
+        return result
+
+    def save(self) -> None:
+        """Writes a checkpoint of this moment."""
+        record = {
+            "step": self.step,
+            "stream": self.stream_state,
+            "settings": self.settings.identity(),
+            "store": self.source.identity(),
+            "log_sparsity": self.steering.log_sparsity if self.steering else None,
+        }
+        tensors = self.state.tensors() | {"rows_idle": self.rows_idle, "firing": self.firing}
+        self.checkpoints.save(Checkpoint(self.step, tensors, record))
+        self._saved_step, self._saved_at = self.step, time.monotonic()
+
+    def save_unless_saved(self) -> None:
+        """Writes a checkpoint unless this very step has one; what a stop signal asks for."""
+        if self._saved_step != self.step:
+            self.save()
+
+    def finish(self) -> None:
+        """Measures the trained SAE and writes sae.safetensors and config.json."""
+        if self.stream_state is None:
+            raise RuntimeError("a member is finished after its last update, not before the first")
+        sae = measure(self.state.parameters, self.settings, self.source, self.stream_state)
+        sae.save(self.settings.out, self.settings.model_dump(mode="json"))
+
+    def _fresh_parameters(self) -> Parameters:
+        """The report's initialisation from the settings' seed."""
+        settings, source = self.settings, self.source
+        return initial_parameters(
+            source.d_in,
+            source.d_out,
+            settings.width,
+            theta=settings.theta_start,
+            seed=settings.seed,
+            transcoder=settings.target_site is not None,
+            skip=settings.skip,
+            device=self.device,
+        )
+
+    def _checkpoint_due(self) -> bool:
+        """Whether the settings' steps or minutes have passed, or training is over."""
+        minutes = self.settings.checkpoint_minutes
+        late = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+        return late or self.done or self.step % self.settings.checkpoint_every == 0
+
+    def _restore(self, checkpoint: Checkpoint, resume: bool) -> None:
+        """Takes everything from a checkpoint, after making sure that it is this run's."""
+        record, where = checkpoint.record, f"checkpoint {self.checkpoints.name_of_newest()} is of"
+        refuse_differences(record["settings"], self.settings, resume, f"{where} a run")
+        other = differences(record["store"], self.source.identity())
+        if other:
+            raise ValueError(
+                f"{where} another store ({'; '.join(other)}); pass the store it was trained on"
+            )
+        tensors = {name: t.to(self.device) for name, t in checkpoint.tensors.items()}
+        self.rows_idle, self.firing = tensors.pop("rows_idle"), tensors.pop("firing")
+        self.state = TrainState.from_tensors(tensors)
+        self.step, self.stream_state = record["step"], record["stream"]
+        if self.steering is not None:
+            self.steering.log_sparsity = record["log_sparsity"]
+
+    def _step_settings(self) -> StepSettings:
+        """The numbers of the next update."""
+        settings = self.settings
+        sparsity = self.steering.sparsity if self.steering else settings.sparsity
+        return StepSettings(
+            lr=learning_rate(settings, self.step),
+            sparsity=sparsity * sparsity_share(settings, self.step),
+            bandwidth=settings.bandwidth,
+            beta2=settings.beta2,
+            eps=settings.adam_eps,
+            theta_form=settings.theta_form,
+            pre_bias=settings.target_site is None,
+            latent_weight=self._latent_weight(),
+        )
+
+    def _latent_weight(self) -> Tensor | None:
+        """Extra price of latents that fire too often: frequency_penalty where the running share of
+        rows is above.
+        """
+        if self.settings.frequency_penalty == 0:
+            return None
+        often = self.firing > self.settings.frequency_limit
+        return self.settings.frequency_penalty * often.float()
+
+    def _count(self, result: StepResult, n_rows: int) -> None:
+        """Updates the counters that outlive a batch."""
+        count_idle_rows(self.rows_idle, result.fired, n_rows)
+        # An exponential mean over about a hundred batches: long beside a batch, short beside a run.
+        self.firing.lerp_(result.fired.to(self.firing.dtype) / n_rows, 0.01)
+        if self.steering is not None:
+            self.steering.update(result.l0)
+
+    def _write_line(self, now: StepSettings) -> None:
+        """One line of metrics.jsonl."""
+        dead = (self.rows_idle >= self.settings.dead_after_rows).float().mean()
+        line: dict[str, Any] = {"step": self.step, "rows": self.step * self.settings.batch}
+        line |= self._means.take()
+        line |= {"dead_share": float(dead), "lr": now.lr, "sparsity": now.sparsity}
+        line |= theta_quantiles(self.state.parameters.theta)
+        append_line(self.settings.out, line)
+
+    def _why_not_finite(self, x: Tensor, target: Tensor) -> str:
+        """Names the first bad row of the batch, or the run's own divergence."""
+        kept = f"last good checkpoint: {self.checkpoints.name_of_newest()}"
+        sites = (self.settings.site, self.settings.target_site or self.settings.site)
+        for site, rows in zip(sites, (x, target), strict=True):
+            bad = (~rows.isfinite()).any(dim=1).nonzero()
+            if len(bad):
+                return (
+                    f"site {site} of store {self.settings.store} must be finite, got NaN or "
+                    f"infinity in row {int(bad[0])} of batch {self.step} (order of seed "
+                    f"{self.settings.stream_seed}); harvest it again; {kept}"
+                )
+        return (
+            f"loss of {self.settings.out} must be finite, got NaN or infinity at update "
+            f"{self.step}; lower lr ({self.settings.lr}); {kept}"
+        )

@@ -1,0 +1,90 @@
+"""What training writes down about itself: metrics.jsonl.
+
+Owns the running means between two lines, the dead-latent counters and the file. A line is one JSON
+object; every mean is over the updates since the line before.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .sae_files import replace_file
+
+METRICS_FILE = "metrics.jsonl"
+THETA_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+class Means:
+    """Running means of a line's numbers, with the clock for rows per second and the share of time
+    spent waiting.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._n_updates = self._n_rows = 0
+        self._started, self._waited_s = time.monotonic(), 0.0
+
+    def add(self, n_rows: int, waited_s: float, **values: float) -> None:
+        """Counts one update."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._n_updates += 1
+        self._n_rows += n_rows
+        self._waited_s += waited_s
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call, and a fresh start."""
+        elapsed_s = max(time.monotonic() - self._started, 1e-9)
+        line = {name: value / self._n_updates for name, value in self._sums.items()}
+        line["rows_per_s"] = self._n_rows / elapsed_s
+        line["waiting_share"] = min(1.0, self._waited_s / elapsed_s)
+        self.__init__()
+        return line
+
+
+def count_idle_rows(rows_idle: Tensor, fired: Tensor, n_rows: int) -> None:
+    """Adds a batch to each latent's count of rows since it last fired; in place.
+
+    Args:
+        rows_idle: int64 [d_sae].
+        fired: [d_sae], rows of the batch in which the latent was active.
+        n_rows: rows of the batch.
+    """
+    rows_idle += n_rows
+    rows_idle.masked_fill_(fired > 0, 0)
+
+
+def theta_quantiles(theta: Tensor) -> dict[str, float]:
+    """5, 25, 50, 75 and 95% quantiles of θ, in scaled units.
+
+    By sorting: torch.quantile refuses more than 2^24 entries, and interpolation adds nothing here.
+    """
+    ordered = torch.sort(theta.detach().flatten().float()).values
+    last = ordered.numel() - 1
+    return {f"theta_{round(100 * q):02d}": float(ordered[round(q * last)]) for q in THETA_QUANTILES}
+
+
+def append_line(out_dir: Path, line: dict[str, Any]) -> None:
+    """Appends one line to metrics.jsonl."""
+    with (out_dir / METRICS_FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read_metrics(out_dir: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; a last line cut off by a kill is dropped."""
+    path = out_dir / METRICS_FILE
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def cut_after(out_dir: Path, step: int) -> None:
+    """Drops the lines after `step`: a run that continues from an older checkpoint writes them
+    again.
+    """
+    kept = [line for line in read_metrics(out_dir) if line["step"] <= step]
+    text = "".join(json.dumps(line) + "\n" for line in kept)
+    replace_file(out_dir / METRICS_FILE, text.encode())

@@ -1,0 +1,48 @@
+"""What is known about one trained SAE beside its tensors.
+
+Owns the record written as `config.json` and its names. Does not hold tensors: see `sae`.
+"""
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from ..settings import Settings
+
+
+class SAEConfig(Settings):
+    """Shapes, origin and measured quality of an SAE or transcoder; None where not known."""
+
+    d_in: PositiveInt
+    """Width of the site the encoder reads."""
+    d_sae: PositiveInt
+    """Number of latents."""
+    d_out: PositiveInt
+    """Width of the site the decoder writes; equals d_in for an SAE."""
+    site: str | None = None
+    """Input site, `<kind>.<layer>`."""
+    target_site: str | None = None
+    """Site a transcoder predicts; None for an SAE."""
+    model: str | None = None
+    """Language model the activations come from."""
+    context: PositiveInt | None = None
+    """Tokens per sequence in the harvest."""
+    tokens: str | None = None
+    """Where the harvested tokens came from."""
+    normaliser: PositiveFloat | None = None
+    """C that inputs were divided by in training (already folded into the tensors)."""
+    target_normaliser: PositiveFloat | None = None
+    """C of the target site; None for an SAE."""
+    l0: NonNegativeFloat | None = None
+    """Mean number of active latents per row, measured on stored rows after training."""
+    fvu: NonNegativeFloat | None = None
+    """E‖x−x̂‖² / E‖x−E x‖² on the same rows; the denominator comes from the store's commits."""
+    dead_share: float | None = Field(default=None, ge=0, le=1)
+    """Share of latents that fired in none of the measured rows."""
+    measured_rows: PositiveInt | None = None
+    """Rows behind l0, fvu and dead_share."""
+    trained_rows: PositiveInt | None = None
+    """Rows seen in training."""
+
+    @property
+    def is_transcoder(self) -> bool:
+        """Whether the SAE predicts another site than it reads."""
+        return self.target_site is not None

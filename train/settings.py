@@ -1,0 +1,153 @@
+"""What a training run is asked to do.
+
+Every row of the report's recipe (SPEC.md §3) is a field here with its source. `schedules` turns the
+fields into the numbers of a step; `trainer` runs them.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from ..settings import Settings
+
+# What may change between a run and its continuation, because no number of the SAE depends on it.
+# The store is compared by its content and not by its address.
+FREE_ON_RESUME = frozenset(
+    {"out", "store", "name", "log_every", "checkpoint_every", "checkpoint_minutes"}
+    | {"keep_checkpoints", "checkpoints", "measure_rows", "prefetch"}
+)
+
+
+class TrainSettings(Settings):
+    """One SAE's training. Lengths and losses are in scaled units: x = x_raw / C, so E‖x‖² = 1."""
+
+    store: str
+    """URL of the activation store."""
+    site: str
+    """Site the encoder reads, `<kind>.<layer>`."""
+    out: Path
+    """Folder of the trained SAE."""
+    width: PositiveInt
+    """Number of latents; the report: 2^14 to 2^20."""
+    target_site: str | None = None
+    """Site to predict: given, the SAE is a transcoder (no tied start, no pre-encoder bias)."""
+    skip: bool = False
+    """Adds an affine skip connection x @ W_skip to a transcoder (Gemma Scope 2)."""
+    name: str | None = None
+    """Name of a sweep's member; by default made from the settings that differ."""
+
+    steps: PositiveInt = 250_000
+    """Updates. The report: 4B tokens at width 2^14, about 1M updates; the default is a quarter of
+    that.
+    """
+    batch: PositiveInt = 4096
+    """Rows per update (report)."""
+    seed: NonNegativeInt = 0
+    """Seed of the initial weights."""
+    stream_seed: NonNegativeInt = 0
+    """Seed of the order in which rows are read; equal for all members of a sweep."""
+
+    sparsity: NonNegativeFloat = 6e-4
+    """λ, the price of one active latent (report: 6e-4 and 1e-3 are printed)."""
+    sparsity_warmup_steps: NonNegativeInt = 10_000
+    """λ rises linearly from 0 over these updates (report)."""
+    target_l0: PositiveFloat | None = None
+    """Wanted mean number of active latents; λ is then steered and `sparsity` is its start."""
+    steering_gain: PositiveFloat = 0.01
+    """How fast `target_l0` moves λ: log λ changes by at most this much per update."""
+    frequency_penalty: NonNegativeFloat = 0.0
+    """Extra price of a latent that fires on more than `frequency_limit` of the rows, in units of λ
+    (Gemma Scope 2).
+    """
+    frequency_limit: float = Field(default=0.1, gt=0, lt=1)
+    """Share of rows above which `frequency_penalty` begins (Gemma Scope 2: 10%)."""
+
+    lr: PositiveFloat = 7e-5
+    """Learning rate (report)."""
+    lr_warmup_steps: NonNegativeInt = 1_000
+    """Cosine warm-up of the learning rate (report)."""
+    lr_warmup_start: float = Field(default=0.1, ge=0, le=1)
+    """Where the warm-up starts, as a share of `lr` (report)."""
+    lr_decay_share: float = Field(default=0.0, ge=0, le=1)
+    """Last share of the updates over which lr falls linearly to 0; the report mentions no decay."""
+    beta2: float = Field(default=0.999, gt=0, lt=1)
+    """Adam's β2 (report); β1 is 0."""
+    adam_eps: PositiveFloat = 1e-8
+    """Adam's ε (report)."""
+
+    bandwidth: PositiveFloat = 1e-3
+    """ε, the width of the kernel in θ's pseudo-gradient (report)."""
+    theta_start: PositiveFloat = 1e-3
+    """θ at the start (report)."""
+    theta_form: Literal["raw", "log"] = "raw"
+    """Whether Adam moves θ or log θ. Raw: a step is ≈ lr, so θ reaches 0.1 in ≈1.4k steps instead
+    of ≈66k.
+    """
+    normaliser: Literal["auto", "measured", "sqrt_width"] = "auto"
+    """C: sqrt(E‖x‖²) from the store's commits, or √n; auto is measured for SAEs, √n for transcoders
+    (report).
+    """
+
+    device: str = "auto"
+    """torch device; auto takes CUDA where there is one."""
+    backend: str = "auto"
+    """Kernel of the step: auto, reference, cpu or triton."""
+    prefetch: PositiveInt = 4
+    """Batches read ahead."""
+
+    log_every: PositiveInt = 50
+    """Updates between two lines of metrics.jsonl."""
+    dead_after_rows: PositiveInt = 1_000_000
+    """A latent is dead in the metrics if it has not fired in this many rows."""
+    checkpoint_every: PositiveInt = 5_000
+    """Updates between checkpoints; one is also written at the end and on SIGINT and SIGTERM."""
+    checkpoint_minutes: PositiveFloat | None = None
+    """Minutes between checkpoints, in addition."""
+    keep_checkpoints: PositiveInt = 2
+    """How many of the newest checkpoints stay."""
+    checkpoints: str | None = None
+    """Folder or fsspec URL of the checkpoints; by default `checkpoints` inside `out`."""
+    measure_rows: PositiveInt = 65_536
+    """Rows after training on which L0, FVU and dead share are measured for config.json."""
+
+    @field_validator("site", "target_site")
+    @classmethod
+    def _is_site(cls, value: str | None) -> str | None:
+        kind, _, layer = (value or "").partition(".")
+        if value is not None and not (kind and layer.isdigit()):
+            raise ValueError("must be <kind>.<layer>, such as resid_post.12")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, value: str) -> str:
+        kind, _, index = value.partition(":")
+        if kind not in ("auto", "cpu", "cuda") or (index and not index.isdigit()):
+            raise ValueError("must be auto, cpu, cuda or cuda:N")
+        return value
+
+    @model_validator(mode="after")
+    def _options_have_an_effect(self) -> "TrainSettings":
+        """An option that would do nothing is an error."""
+        if self.target_l0 is not None and self.target_l0 > self.width:
+            raise ValueError(
+                f"target_l0 must be at most the width {self.width}, got {self.target_l0}"
+            )
+        if self.skip and self.target_site is None:
+            raise ValueError("skip needs a target_site: only a transcoder has a skip connection")
+        if self.target_site is not None and self.target_site == self.site:
+            raise ValueError("target_site must be another site than site; leave it out for an SAE")
+        return self
+
+    def identity(self) -> dict[str, object]:
+        """The settings that every number of the SAE depends on, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(FREE_ON_RESUME))

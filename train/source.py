@@ -1,0 +1,142 @@
+"""Where training's rows come from: one store, one site (or an input and a target site), one order.
+
+Owns what the trainer needs to know about the store: widths, normalisers, the variance behind FVU,
+and batches in scaled units. The store itself is `scopeworks.store`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..store import ActivationStore
+from .settings import TrainSettings
+
+Batch = tuple[Tensor, Tensor]  # scaled input and scaled target; one and the same tensor for an SAE
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened store seen by one run."""
+
+    store: ActivationStore
+    settings: TrainSettings
+    normaliser: float
+    """C of the input site."""
+    target_normaliser: float
+    """C of the target site; the input's own for an SAE."""
+    variance: float
+    """E‖t−E t‖² of the scaled target t, from the commits' Σx and Σ‖x‖²: FVU's denominator."""
+
+    @classmethod
+    def open(cls, settings: TrainSettings) -> "Source":
+        """Opens the store and checks that it can feed the run.
+
+        Raises:
+            FileNotFoundError: there is no store.
+            ValueError: it lacks a site or holds less than one batch.
+        """
+        store = ActivationStore.open(settings.store)
+        for name in filter(None, (settings.site, settings.target_site)):
+            if name not in store.sites:
+                raise ValueError(
+                    f"site must be one of the store's ({', '.join(sorted(store.sites))}), "
+                    f"got {name}; harvest it first"
+                )
+        if store.rows < settings.batch:
+            raise ValueError(
+                f"batch must be at most the {store.rows} rows of store {settings.store}, "
+                f"got {settings.batch}; harvest more rows or lower the batch"
+            )
+        target = settings.target_site or settings.site
+        C_in, C_target = _normaliser(store, settings.site, settings), 0.0
+        C_target = C_in if target == settings.site else _normaliser(store, target, settings)
+        mean = torch.as_tensor(store.mean(target), dtype=torch.float64)
+        variance = store.normaliser(target) ** 2 - float(mean @ mean)
+        if not variance > 0:
+            raise ValueError(
+                f"site {target} of store {settings.store} must vary, got variance {variance}; "
+                "its activations are constant"
+            )
+        return cls(store, settings, C_in, C_target, variance / C_target**2)
+
+    @property
+    def d_in(self) -> int:
+        """Width of the input site."""
+        return self.store.sites[self.settings.site]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the target site."""
+        return self.store.sites[self.settings.target_site or self.settings.site]
+
+    def identity(self) -> dict[str, Any]:
+        """What the store is, wherever it lies: a checkpoint only continues on the same rows."""
+        return {
+            "rows": self.store.rows,
+            "sites": {name: self.store.sites[name] for name in sorted(self.store.sites)},
+            "provenance": self.store.provenance,
+        }
+
+    @contextmanager
+    def batches(self, state: dict[str, int] | None) -> Iterator["Batches"]:
+        """The run's endless stream of scaled batches from `state` on (None: from the start)."""
+        settings = self.settings
+        sites = [settings.site] + ([settings.target_site] if settings.target_site else [])
+        stream = self.store.stream(
+            sites if len(sites) > 1 else sites[0],
+            batch_rows=settings.batch,
+            seed=settings.stream_seed,
+            state=state,
+            prefetch=settings.prefetch,
+        )
+        try:
+            yield Batches(self, stream)
+        finally:
+            stream.close()
+
+
+class Batches:
+    """Iterator over scaled (input, target) batches; `state()` and `waiting_s` are the stream's."""
+
+    def __init__(self, source: Source, stream: Any):
+        self._source, self._stream = source, stream
+
+    def next(self, device: torch.device) -> Batch:
+        """The next batch on `device`, divided by C."""
+        x, target = self.next_raw(device)
+        source = self._source
+        scaled = x / source.normaliser
+        return scaled, scaled if target is x else target / source.target_normaliser
+
+    def next_raw(self, device: torch.device) -> Batch:
+        """The next batch on `device` in raw units."""
+        rows, settings = next(self._stream), self._source.settings
+        if settings.target_site is None:
+            x = rows.to(device)
+            return x, x
+        return rows[settings.site].to(device), rows[settings.target_site].to(device)
+
+    def state(self) -> dict[str, int]:
+        """Position after the batches taken so far."""
+        return self._stream.state()
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds spent waiting for rows so far."""
+        return self._stream.waiting_s
+
+
+def _normaliser(store: ActivationStore, site: str, settings: TrainSettings) -> float:
+    """C of a site; √n is the report's choice for transcoders, whose input is RMS-normalised."""
+    transcoder = settings.target_site is not None
+    kind = {"auto": "sqrt_width" if transcoder else "measured"}.get(
+        settings.normaliser, settings.normaliser
+    )
+    C = store.sites[site] ** 0.5 if kind == "sqrt_width" else float(store.normaliser(site))
+    if not C > 0:
+        raise ValueError(f"site {site} of store {settings.store} must not be all zero")
+    return C

@@ -1,0 +1,128 @@
+"""Many SAEs on one stream: from lists of values or a sweep.toml to members, and to a summary.
+
+Owns the expansion of a sweep and the names of its members. Training them is `trainer.run`.
+
+A sweep.toml holds the settings that all members share, and one `[[member]]` table for each of them
+with what is its own:
+
+    store = "activations"
+    site = "resid_post.12"
+    width = 16384
+
+    [[member]]
+    sparsity = 3e-4
+
+    [[member]]
+    target_l0 = 60
+    width = 32768
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..settings import read_toml, resolve
+from .sae_files import write_json
+from .settings import TrainSettings
+from .trainer import run
+
+SUMMARY_FILE = "sweep.json"
+
+
+def expand(
+    out: Path,
+    config: Path | None = None,
+    lists: Mapping[str, Sequence[Any]] | None = None,
+    **flags: Any,
+) -> list[TrainSettings]:
+    """The members of a sweep, each with its own folder under `out`.
+
+    Args:
+        out: folder of the whole sweep.
+        config: sweep.toml, or None.
+        lists: settings with several values; members are their combinations, except that
+            `sparsity` and `target_l0` are alternatives and their values are joined.
+        flags: settings of every member; None means not given. They win over the file.
+
+    Raises:
+        ValueError: settings that do not fit, or members in the file as well as in `lists`.
+    """
+    base = read_toml(config) if config is not None else {}
+    tables = base.pop("member", [])
+    combinations = _combinations(lists or {})
+    if tables and combinations != [{}]:
+        raise ValueError(
+            f"members must come from one place, got [[member]] tables in {config} as well as "
+            "repeated flags; leave one of them out"
+        )
+    given = {name: value for name, value in flags.items() if value is not None}
+    chosen = [base | own | given for own in (tables or combinations)]
+    varying = _varying(chosen)
+    members = []
+    for values in chosen:
+        name = values.get("name") or _name(values, varying)
+        places = {"out": out / name}
+        if "checkpoints" in values:
+            places["checkpoints"] = f"{values['checkpoints']}/{name}"
+        members.append(resolve(TrainSettings, **(values | places)))
+    return members
+
+
+def sweep(members: Sequence[TrainSettings], out: Path, resume: bool = False) -> list[Path]:
+    """Trains the members on one stream and writes sweep.json: their settings and measures."""
+    from .formats import read_sae
+
+    folders = run(members, resume)
+    rows = []
+    for settings, folder in zip(members, folders, strict=True):
+        config, _ = read_sae(folder)
+        rows.append(
+            {
+                "name": folder.name,
+                "width": settings.width,
+                "sparsity": settings.sparsity,
+                "target_l0": settings.target_l0,
+                "l0": config.l0,
+                "fvu": config.fvu,
+                "dead_share": config.dead_share,
+            }
+        )
+    write_json(out / SUMMARY_FILE, {"members": rows})
+    return folders
+
+
+def _combinations(lists: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Every combination of the lists' values; sparsity and target_l0 form one axis together."""
+    penalties = [
+        {name: value} for name in ("sparsity", "target_l0") for value in lists.get(name) or ()
+    ]
+    axes = [penalties] if penalties else []
+    for name, values in lists.items():
+        if name not in ("sparsity", "target_l0") and values:
+            axes.append([{name: value} for value in values])
+    return [
+        {name: value for part in combination for name, value in part.items()}
+        for combination in itertools.product(*axes)
+    ]
+
+
+def _varying(members: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of settings in which the members differ, sparsity always among them."""
+    names = sorted({name for values in members for name in values} - {"name", "out"})
+    return [n for n in names if len({str(values.get(n)) for values in members}) > 1]
+
+
+def _name(values: Mapping[str, Any], varying: Sequence[str]) -> str:
+    """A folder name from the settings that tell this member apart."""
+    names = [name for name in varying if values.get(name) is not None]
+    if not names:
+        names = ["target_l0" if values.get("target_l0") is not None else "sparsity"]
+    parts = [f"{name}_{_short(values[name])}" for name in names if name in values]
+    return "-".join(parts) or "member"
+
+
+def _short(value: Any) -> str:
+    """A value as a part of a folder name."""
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return "".join(c if c.isalnum() or c in "._+-" else "_" for c in text)

@@ -1,0 +1,198 @@
+"""The training engine: K SAEs on one stream, each batch read, decoded and moved once.
+
+`run` is what `train` and `sweep` call; training one SAE is a sweep of one. Owns the loop, the stop
+signals and what members must share. A single member's work is `member`'s.
+"""
+
+import signal
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from ..console import Progress, progress
+from .member import DivergedError, Member
+from .memory import check_memory
+from .run_folder import claim_folder
+from .settings import TrainSettings
+from .source import Batches, Source
+
+# One stream of scaled batches on one device serves all members.
+SHARED = (
+    "store",
+    "site",
+    "target_site",
+    "batch",
+    "stream_seed",
+    "normaliser",
+    "device",
+    "prefetch",
+)
+
+
+def run(members: Sequence[TrainSettings], resume: bool = False) -> list[Path]:
+    """Trains every member, or continues it from its newest checkpoint; returns their folders.
+
+    A member equals, bit for bit on a CPU, the same settings trained alone; so does a run that was
+    stopped and continued.
+
+    Args:
+        members: settings that agree in what one stream serves (`SHARED`) and have different
+            folders. resume: insist that there is a run to continue; members' `steps` may then be
+            raised.
+
+    Raises:
+        ValueError: settings, store, device and folders do not fit together, or a member diverged.
+        OSError: the store or a folder cannot be read or written.
+        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; checkpoints of this very step are
+        written.
+    """
+    check_members(members)
+    device = find_device(members[0].device)
+    source = Source.open(members[0])
+    check_memory(members, source.d_in, source.d_out, device)
+    unfinished = [settings for settings in members if not claim_folder(settings, resume)]
+    active = [Member(settings, source, device, resume) for settings in unfinished]
+    if active:
+        _train(active, source, device)
+    return [settings.out for settings in members]
+
+
+def check_members(members: Sequence[TrainSettings]) -> None:
+    """Raises ValueError naming what members would have to share, or the folder that two of them
+    claim.
+    """
+    if not members:
+        raise ValueError(
+            "members must be at least one, got none; give a --sparsity or a [[member]]"
+        )
+    for name in SHARED:
+        values = {str(getattr(settings, name)) for settings in members}
+        if len(values) > 1:
+            raise ValueError(
+                f"{name} must be equal for all members of a sweep, got "
+                f"{', '.join(sorted(values))}; run them as separate sweeps"
+            )
+    for name in ("out", "checkpoints"):
+        places = [getattr(s, name) for s in members if getattr(s, name) is not None]
+        twice = {str(place) for place in places if places.count(place) > 1}
+        if twice:
+            raise ValueError(
+                f"{name} must differ between the members of a sweep, got "
+                f"{', '.join(sorted(twice))} twice; name the members or make their settings differ"
+            )
+
+
+def find_device(name: str) -> torch.device:
+    """The torch device of a setting; ValueError if this machine does not have it."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    n_devices = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= n_devices:
+        raise ValueError(
+            f"device must be there, got {name} on a machine with {n_devices} CUDA devices; "
+            "use --device cpu"
+        )
+    return device
+
+
+def _train(active: list[Member], source: Source, device: torch.device) -> None:
+    """Feeds the members until each is done or has diverged.
+
+    The stream starts where the member that is furthest behind stands; the others join when it
+    reaches them.
+    """
+    failures: list[str] = []
+    laggard = min(active, key=lambda member: member.step)
+    n_rows = max(m.settings.steps for m in active) - laggard.step
+    position = laggard.step
+    for member in [member for member in active if member.done]:
+        member.finish()
+        active.remove(member)
+    batch = source.settings.batch
+    with (
+        _StopSignals() as stop,
+        source.batches(laggard.stream_state) as batches,
+        progress("train", n_rows * batch, "rows") as bar,
+    ):
+        while active:
+            position = _round(active, position, batches, device, bar, failures)
+            if stop.signal is not None:
+                _save_all(active)
+                stop.leave()
+    if failures:
+        raise ValueError("; ".join(failures))
+
+
+def _round(
+    active: list[Member],
+    position: int,
+    batches: Batches,
+    device: torch.device,
+    bar: Progress,
+    failures: list[str],
+) -> int:
+    """One batch for every member that is due; returns the next position."""
+    waited_s = batches.waiting_s
+    try:
+        x, target = batches.next(device)
+    except (ValueError, OSError):
+        _save_all(active)  # a damaged or vanished store costs no update
+        raise
+    waited_s, stream_state = batches.waiting_s - waited_s, batches.state()
+    shown: dict[str, float] = {}
+    for member in [member for member in active if member.step == position]:
+        try:
+            result = member.update(x, target, stream_state, waited_s)
+        except DivergedError as error:
+            failures.append(str(error))
+            active.remove(member)
+            continue
+        shown = {"L0": result.l0, "FVU": result.mse / member.source.variance}
+        if member.done:
+            member.finish()
+            active.remove(member)
+    bar.advance(x.shape[0], **shown)
+    return position + 1
+
+
+def _save_all(active: list[Member]) -> None:
+    """A checkpoint of every member's last update, where there is none yet."""
+    for member in active:
+        member.save_unless_saved()
+
+
+class _StopSignals:
+    """Turns SIGINT and SIGTERM into a request that the loop honours between two updates.
+
+    A second signal stops at once. Outside the main thread Python allows no handlers, and nothing is
+    changed.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._old: dict[int, object] = {}
+
+    def __enter__(self) -> "_StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None:
+            self.leave()
+        self.signal = number
+
+    def leave(self) -> None:
+        """Ends the run the way the signal asks for."""
+        if self.signal == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)
+        raise KeyboardInterrupt
