@@ -1,0 +1,42 @@
+"""Ground floor: bytes and rows. Token store, activation store, shuffles, codecs and streams.
+
+Knows no model and no SAE. The format on disk is described in docs/format.md. Names are imported on
+first use, because zarr-less commands such as `scopeworks --help` should not pay for torch and
+numcodecs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .arrays import DamagedStoreError as DamagedStoreError
+    from .reader import ActivationStore as ActivationStore
+    from .spec import StoreSpec as StoreSpec
+    from .stream import Stream as Stream
+    from .tokens import TokenStore as TokenStore
+    from .writer import StoreWriter as StoreWriter
+
+_HOMES = {
+    "ActivationStore": "reader",
+    "DamagedStoreError": "arrays",
+    "StoreSpec": "spec",
+    "StoreWriter": "writer",
+    "Stream": "stream",
+    "TokenStore": "tokens",
+}
+
+__all__ = [
+    "ActivationStore",
+    "DamagedStoreError",
+    "StoreSpec",
+    "StoreWriter",
+    "Stream",
+    "TokenStore",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name from its module when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,224 @@
+"""Sharded arrays: Zarr v3 arrays of rows, written shard by shard and read chunk by chunk.
+
+Owns the arithmetic of rows, chunks and shards, the array's `zarr.json`, and the shard object:
+encoded chunks one after the other, then the index (offset and length per chunk, uint64 little
+endian, crc32c behind). This is Zarr's own `sharding_indexed` layout; it is written and read here
+directly because zarr-python's general machinery costs more than the decompression.
+tests/store/test_format.py compares with zarr, Dask and TensorStore.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from .codecs import CRC_BYTES, STORAGE, Codec, decode
+from .location import Location
+
+_MISSING = 2**64 - 1
+
+
+class DamagedStoreError(OSError):
+    """Stored data that is not what was committed; the text names array, shard and chunk."""
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """A sharded array of `rows` rows: `[rows, width]`, or `[rows]` when width is None."""
+
+    path: str
+    rows: int
+    width: int | None
+    chunk_rows: int
+    shard_rows: int
+    codec: Codec
+
+    @property
+    def n_shards(self) -> int:
+        """Shards of the whole array, the last one perhaps partly filled."""
+        return -(-self.rows // self.shard_rows)
+
+    @property
+    def shard_chunks(self) -> int:
+        """Chunk places in a shard's index."""
+        return self.shard_rows // self.chunk_rows
+
+    @property
+    def index_bytes(self) -> int:
+        """Size of the index at a shard's end."""
+        return 16 * self.shard_chunks + CRC_BYTES
+
+    def shard_key(self, shard: int) -> str:
+        """Key of a shard's object."""
+        return f"{self.path}/c/{shard}" + ("" if self.width is None else "/0")
+
+    def shape(self, rows: int) -> tuple[int, ...]:
+        """Shape of some rows of this array."""
+        return (rows,) if self.width is None else (rows, self.width)
+
+    def empty(self, rows: int) -> np.ndarray:
+        """A buffer for some rows, in the storage dtype."""
+        return np.empty(self.shape(rows), dtype=STORAGE[self.codec.dtype])
+
+    def metadata(self) -> dict[str, Any]:
+        """The array's `zarr.json`."""
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": list(self.shape(self.rows)),
+            "data_type": self.codec.dtype,
+            "chunk_grid": _regular(self.shape(self.shard_rows)),
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0 if self.codec.dtype in ("uint32", "int8") else 0.0,
+            "codecs": [
+                {
+                    "name": "sharding_indexed",
+                    "configuration": {
+                        "chunk_shape": list(self.shape(self.chunk_rows)),
+                        "codecs": self.codec.chain(),
+                        "index_codecs": [
+                            {"name": "bytes", "configuration": {"endian": "little"}},
+                            {"name": "crc32c"},
+                        ],
+                        "index_location": "end",
+                    },
+                }
+            ],
+            "attributes": {},
+            "dimension_names": ["row"] if self.width is None else ["row", "channel"],
+        }
+
+
+def _regular(shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"name": "regular", "configuration": {"chunk_shape": list(shape)}}
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What a commit says of one shard object."""
+
+    shard: int
+    n_bytes: int
+    crc32c: int
+
+
+def write_shard(
+    location: Location,
+    layout: ArrayLayout,
+    shard: int,
+    rows: int,
+    fetch: Callable[[int, int], np.ndarray],
+    pool: Executor,
+) -> ShardRecord:
+    """Encodes and writes the first `rows` rows of a shard.
+
+    Args:
+        fetch: (start, stop) within the shard -> those rows, contiguous, in the storage dtype;
+            called in order, in this thread. A last chunk that is not full is padded with zeros, as
+            Zarr wants.
+        pool: where chunks are compressed.
+    """
+    record: list[ShardRecord] = []
+
+    def parts() -> Iterator[bytes]:
+        index = np.full((layout.shard_chunks, 2), _MISSING, dtype="<u8")
+        offset = crc = 0
+        for chunk, encoded in enumerate(_encoded_chunks(layout, rows, fetch, pool)):
+            index[chunk] = offset, len(encoded)
+            offset += len(encoded)
+            crc = google_crc32c.extend(crc, encoded)
+            yield encoded
+        tail = index.tobytes()
+        tail += google_crc32c.value(tail).to_bytes(CRC_BYTES, "little")
+        record.append(ShardRecord(shard, offset + len(tail), google_crc32c.extend(crc, tail)))
+        yield tail
+
+    location.write(layout.shard_key(shard), parts())
+    return record[0]
+
+
+def _encoded_chunks(
+    layout: ArrayLayout, rows: int, fetch: Callable[[int, int], np.ndarray], pool: Executor
+) -> Iterator[bytes]:
+    """Compresses a few chunks ahead in the pool, in order: memory stays at a handful of chunks."""
+    ahead = []
+    for start in range(0, rows, layout.chunk_rows):
+        block = fetch(start, min(start + layout.chunk_rows, rows))
+        if len(block) < layout.chunk_rows:
+            padded = np.zeros(layout.shape(layout.chunk_rows), dtype=block.dtype)
+            padded[: len(block)] = block
+            block = padded
+        ahead.append(pool.submit(layout.codec.encode, block))
+        if len(ahead) > 4:
+            yield ahead.pop(0).result()
+    for future in ahead:
+        yield future.result()
+
+
+class ArrayReader:
+    """Reads chunks of one array; safe to use from several threads."""
+
+    def __init__(self, location: Location, layout: ArrayLayout, shard_bytes: Callable[[int], int]):
+        """
+        Args:
+            shard_bytes: shard -> size of its object as committed, so that no read has to ask for
+                it.
+        """
+        self.layout = layout
+        self._location = location
+        self._shard_bytes = shard_bytes
+        self._index = lru_cache(maxsize=256)(self._read_index)
+
+    def read_chunk(self, chunk: int, out: np.ndarray) -> None:
+        """Decodes a whole chunk (numbered over the whole array) into `out` [chunk_rows, width].
+
+        Raises:
+            DamagedStoreError: the bytes are missing or not those that were written.
+        """
+        shard, inner = divmod(chunk, self.layout.shard_chunks)
+        offset, length = (int(value) for value in self._index(shard)[inner])
+        if offset == _MISSING:
+            raise self._damage(shard, f"chunk {inner} is not in its index")
+        encoded = self._read(shard, offset, offset + length, f"chunk {inner}")
+        try:
+            decode(encoded, out)
+        except (ValueError, RuntimeError) as error:
+            raise self._damage(shard, f"chunk {inner} is damaged: {error}") from error
+
+    def read_rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows [start, stop) of the array, in the storage dtype."""
+        layout = self.layout
+        out, buffer = layout.empty(stop - start), layout.empty(layout.chunk_rows)
+        for chunk in range(start // layout.chunk_rows, -(-stop // layout.chunk_rows)):
+            first = chunk * layout.chunk_rows
+            self.read_chunk(chunk, buffer)
+            low, high = max(start, first), min(stop, first + layout.chunk_rows)
+            out[low - start : high - start] = buffer[low - first : high - first]
+        return out
+
+    def _read_index(self, shard: int) -> np.ndarray:
+        """The shard's index [shard_chunks, 2], checked."""
+        end = self._shard_bytes(shard)
+        tail = self._read(shard, end - self.layout.index_bytes, end, "the index")
+        if google_crc32c.value(tail[:-CRC_BYTES]) != int.from_bytes(tail[-CRC_BYTES:], "little"):
+            raise self._damage(shard, "the index is damaged: its crc32c is wrong")
+        return np.frombuffer(tail[:-CRC_BYTES], dtype="<u8").reshape(-1, 2)
+
+    def _read(self, shard: int, start: int, stop: int, what: str) -> bytes:
+        """A range of a shard, exactly."""
+        try:
+            data = self._location.read(self.layout.shard_key(shard), start, stop)
+        except FileNotFoundError as error:
+            raise self._damage(shard, "the object is missing") from error
+        if len(data) != stop - start:
+            raise self._damage(shard, f"{what} is cut off ({len(data)} of {stop - start} bytes)")
+        return data
+
+    def _damage(self, shard: int, what: str) -> DamagedStoreError:
+        name = self.layout.path.rpartition("/")[2]
+        key = f"{self._location.url}/{self.layout.shard_key(shard)}"
+        return DamagedStoreError(f"{name}: shard {shard} ({key}): {what}")

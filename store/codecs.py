@@ -1,0 +1,103 @@
+"""Codecs: how a chunk of rows becomes bytes, and back.
+
+Owns the presets and the encoding of one chunk as `bytes (little endian) | blosc | crc32c`, which is
+what plain zarr, Dask and TensorStore decode. Blosc frames describe themselves, so a reader needs no
+preset: presets may be tuned without breaking older stores.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numcodecs import blosc
+
+# Blosc's own threads write blocks in the order they finish, which would make the bytes of a store
+# depend on timing, and its global context is not safe under our worker threads. zarr switches it
+# off on import for the same reason.
+blosc.use_threads = False
+
+CRC_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A preset: the dtype of the array and the blosc settings of its chunks."""
+
+    dtype: str
+    """Zarr name of the array's data type."""
+    cname: str
+    clevel: int
+    shuffle: int = blosc.SHUFFLE
+    blocksize: int = 0
+    """Bytes per blosc block; 0 lets blosc choose."""
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per value before compression."""
+        return STORAGE[self.dtype].itemsize
+
+    def chain(self) -> list[dict[str, Any]]:
+        """The chunk's codecs as they stand in `zarr.json`."""
+        endian = {"configuration": {"endian": "little"}} if self.itemsize > 1 else {}
+        shuffles = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
+        settings = {
+            "cname": self.cname,
+            "clevel": self.clevel,
+            "shuffle": shuffles[self.shuffle],
+            "typesize": self.itemsize,
+            "blocksize": self.blocksize,
+        }
+        return [
+            {"name": "bytes", **endian},
+            {"name": "blosc", "configuration": settings},
+            {"name": "crc32c"},
+        ]
+
+    def encode(self, chunk: np.ndarray) -> bytes:
+        """A contiguous chunk as a blosc frame with its crc32c (4 bytes, little endian) behind."""
+        frame = blosc.compress(
+            chunk.reshape(-1).view(np.uint8),
+            self.cname.encode(),
+            self.clevel,
+            self.shuffle,
+            self.blocksize,
+            typesize=self.itemsize,
+        )
+        return frame + google_crc32c.value(frame).to_bytes(CRC_BYTES, "little")
+
+
+STORAGE = {
+    "bfloat16": np.dtype("<u2"),
+    "float32": np.dtype("<f4"),
+    "int8": np.dtype("i1"),
+    "uint32": np.dtype("<u4"),
+}
+"""numpy dtype in which an array's values are handled here; bfloat16 goes as its bits."""
+
+PRESETS = {
+    "exact": Codec("bfloat16", "zstd", 1),
+    "fast": Codec("bfloat16", "lz4", 9),
+    "float32": Codec("float32", "zstd", 1),
+}
+"""Codecs a store can be written with."""
+
+LABELS = Codec("uint32", "zstd", 1)
+"""The codec of token ids, sequences and positions."""
+
+
+def decode(encoded: bytes, out: np.ndarray) -> None:
+    """Decodes a chunk into `out`, a contiguous array of exactly its size.
+
+    Raises:
+        ValueError: the checksum or the size is wrong; `out` is then untouched.
+    """
+    data = np.frombuffer(encoded, dtype=np.uint8)
+    frame, stored = data[:-CRC_BYTES], encoded[-CRC_BYTES:]
+    found = google_crc32c.value(frame)  # takes numpy's buffers but no memoryview
+    if found != int.from_bytes(stored, "little"):
+        raise ValueError(f"its crc32c is {found:08x}, stored is {stored[::-1].hex()}")
+    n_bytes = int.from_bytes(encoded[4:8], "little")  # blosc header: uncompressed size
+    if n_bytes != out.nbytes:
+        raise ValueError(f"it holds {n_bytes} bytes, expected {out.nbytes}")
+    blosc.decompress(frame, out.reshape(-1).view(np.uint8))

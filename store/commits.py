@@ -1,0 +1,129 @@
+"""Commit records: what makes a bucket exist.
+
+A record is the attributes of the Zarr group `commits/<bucket>`, one small object written after all
+shards of the bucket. It holds the number of rows, size and crc32c of every shard, and float64 Σx
+and Σ‖x‖² per site, so that normaliser and mean are known exactly without reading a row.
+"""
+
+import base64
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from .arrays import DamagedStoreError, ShardRecord
+from .location import Location
+from .spec import VERSION, StoreSpec, checked_attributes, checksum, group_document
+
+KIND = "bucket-commit"
+_READERS = 16
+
+
+@dataclass(frozen=True)
+class SiteSums:
+    """Sums over a bucket's rows, as stored (after rounding to the array's dtype)."""
+
+    total: Float64[np.ndarray, "d"]
+    """Σx per channel."""
+    squares: float
+    """Σ‖x‖²."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One committed bucket."""
+
+    bucket: int
+    rows: int
+    """Rows that exist: the first ones of the bucket's range; fewer than it only if rows were
+    dropped."""
+    sums: dict[str, SiteSums]
+    shards: dict[str, list[ShardRecord]]
+    """Array path -> its shard objects of this bucket, in order."""
+    dropped: int = 0
+    """Rows left out because they were not finite (`drop_nonfinite`)."""
+
+
+def commit_key(bucket: int) -> str:
+    """Key of a bucket's record."""
+    return f"commits/{bucket:08d}/zarr.json"
+
+
+def write_commit(location: Location, commit: Commit) -> None:
+    """Writes the record, atomically; from here on the bucket exists."""
+    body = {
+        "format": KIND,
+        "version": VERSION,
+        "bucket": commit.bucket,
+        "rows": commit.rows,
+        "dropped": commit.dropped,
+        "sites": {
+            name: {"sum": _to_base64(sums.total), "sum_squares": sums.squares}
+            for name, sums in commit.sums.items()
+        },
+        "shards": {
+            path: [[record.shard, record.n_bytes, record.crc32c] for record in records]
+            for path, records in commit.shards.items()
+        },
+    }
+    document = group_document(body | {"crc32c": checksum(body)})
+    location.write(commit_key(commit.bucket), [document])
+
+
+def read_commit(location: Location, bucket: int, spec: StoreSpec) -> Commit:
+    """Reads and checks a record.
+
+    Raises:
+        FileNotFoundError: the bucket is not committed.
+        DamagedStoreError: the record is not what was written, or does not fit the store.
+    """
+    key = commit_key(bucket)
+    where = f"{location.url}/{key}"
+    data = location.read(key)
+    try:
+        body = checked_attributes(data, KIND, where)
+        commit = _from_body(body)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedStoreError(f"commit of bucket {bucket}: {error}") from error
+    start, stop = spec.bucket_range(bucket)
+    if commit.bucket != bucket or not 0 <= commit.rows <= stop - start:
+        raise DamagedStoreError(
+            f"commit of bucket {bucket}: {where} is of bucket {commit.bucket} with"
+            f" {commit.rows} rows, expected at most {stop - start}"
+        )
+    return commit
+
+
+def committed_buckets(location: Location, spec: StoreSpec) -> list[int]:
+    """Numbers of the committed buckets, ascending, by listing; the records are not read."""
+    names = [name for name in location.children("commits") if name.isdecimal()]
+    return [int(name) for name in names if int(name) < spec.n_buckets]
+
+
+def read_commits(location: Location, spec: StoreSpec) -> dict[int, Commit]:
+    """All records, read side by side."""
+    buckets = committed_buckets(location, spec)
+    with ThreadPoolExecutor(_READERS) as pool:
+        commits = pool.map(lambda bucket: read_commit(location, bucket, spec), buckets)
+        return dict(zip(buckets, commits, strict=True))
+
+
+def _from_body(body: dict) -> Commit:
+    sums = {
+        name: SiteSums(_from_base64(site["sum"]), float(site["sum_squares"]))
+        for name, site in body["sites"].items()
+    }
+    shards = {
+        path: [ShardRecord(*record) for record in records]
+        for path, records in body["shards"].items()
+    }
+    return Commit(int(body["bucket"]), int(body["rows"]), sums, shards, int(body["dropped"]))
+
+
+def _to_base64(vector: np.ndarray) -> str:
+    return base64.b64encode(vector.astype("<f8").tobytes()).decode()
+
+
+def _from_base64(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype="<f8")

@@ -1,0 +1,203 @@
+"""Reading an activation store: what is committed, its statistics, rows by number, and streams.
+
+Owns `ActivationStore`. Rows are numbered over the committed buckets in order, so a store that is
+still being written reads like a smaller one; in a complete store row numbers are those of the
+arrays.
+"""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64
+
+from .arrays import ArrayReader, DamagedStoreError
+from .bucket import from_storage
+from .commits import Commit, read_commits
+from .location import Location, StorageOptions, locate
+from .spec import FORMAT, LABEL_NAMES, StoreSpec, checked_attributes
+from .stream import Stream
+
+
+class Labels(NamedTuple):
+    """What the rows are of: int64 [n] each."""
+
+    token: Int64[np.ndarray, "n"]
+    """Token id."""
+    sequence: Int64[np.ndarray, "n"]
+    """Number of the sequence in the token store."""
+    position: Int64[np.ndarray, "n"]
+    """Position in the sequence."""
+
+
+class ActivationStore:
+    """A store opened for reading; see `open`. It shows the buckets that were committed when it was
+    opened."""
+
+    def __init__(self, location: Location, spec: StoreSpec, commits: dict[int, Commit]):
+        self.url, self.spec = location.url, spec
+        self._location = location
+        self._commits = [commits[bucket] for bucket in sorted(commits) if commits[bucket].rows]
+        self._stops = np.cumsum([commit.rows for commit in self._commits], dtype=np.int64)
+        self.complete = len(commits) == spec.n_buckets
+        layouts = spec.site_layouts() | spec.label_layouts()
+        self._readers = {
+            name: ArrayReader(location, layout, _sizes(layout.path, self._commits))
+            for name, layout in layouts.items()
+        }
+
+    @classmethod
+    def open(
+        cls, url: str | os.PathLike[str], storage_options: StorageOptions = None
+    ) -> "ActivationStore":
+        """Opens a store at a local path or fsspec URL.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+            ValueError: something else is there, or a store of another major format version.
+            DamagedStoreError: its metadata or a commit record is damaged.
+        """
+        location = locate(url, storage_options)
+        try:
+            data = location.read("zarr.json")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"no activation store at {location.url}; `scopeworks harvest` makes one"
+            ) from error
+        body = checked_attributes(data, FORMAT, location.url)
+        spec = StoreSpec.model_validate(body["spec"])
+        return cls(location, spec, read_commits(location, spec))
+
+    @property
+    def sites(self) -> dict[str, int]:
+        """Site name -> width."""
+        return dict(self.spec.sites)
+
+    @property
+    def rows(self) -> int:
+        """Committed rows."""
+        return int(self._stops[-1]) if len(self._stops) else 0
+
+    @property
+    def provenance(self) -> dict:
+        """Where the rows come from, as the harvest wrote it."""
+        return dict(self.spec.provenance)
+
+    @property
+    def dropped(self) -> int:
+        """Rows that were left out because they were not finite."""
+        return sum(commit.dropped for commit in self._commits)
+
+    @property
+    def commits(self) -> list[Commit]:
+        """The committed buckets that hold rows, in order."""
+        return list(self._commits)
+
+    @property
+    def stored_bytes(self) -> dict[str, int]:
+        """Array path -> bytes of its committed shards."""
+        total: dict[str, int] = {}
+        for commit in self._commits:
+            for path, shards in commit.shards.items():
+                total[path] = total.get(path, 0) + sum(shard.n_bytes for shard in shards)
+        return total
+
+    def normaliser(self, site: str) -> float:
+        """C = sqrt(E‖x‖²) over all committed rows (Gemma Scope report, Section 3.2), so that
+        E‖x/C‖² = 1.
+
+        Raises:
+            ValueError: no such site, no rows, or all of them zero.
+        """
+        self._check_site(site)
+        squares = float(np.sum([commit.sums[site].squares for commit in self._commits]))
+        if squares <= 0:
+            raise ValueError(
+                f"rows of {site} must not all be zero, got {self.rows} rows; check the harvest"
+            )
+        return (squares / self.rows) ** 0.5
+
+    def mean(self, site: str) -> Float64[torch.Tensor, "d"]:
+        """E x per channel over all committed rows, float64."""
+        self._check_site(site)
+        total = np.sum([commit.sums[site].total for commit in self._commits], axis=0)
+        return torch.from_numpy(total / self.rows)
+
+    def read(self, site: str, start: int, stop: int) -> Float[torch.Tensor, "rows d"]:
+        """Rows [start, stop) of a site, float32, unscaled."""
+        self._check_site(site)
+        return self._read(site, start, stop).float()
+
+    def labels(self, start: int, stop: int) -> Labels:
+        """Token id, sequence and position of rows [start, stop)."""
+        return Labels(
+            *(self._read(name, start, stop).numpy().astype(np.int64) for name in LABEL_NAMES)
+        )
+
+    def stream(
+        self,
+        site: str | list[str],
+        batch_rows: int = 4096,
+        seed: int = 0,
+        state: dict[str, int] | None = None,
+        rank: int = 0,
+        world: int = 1,
+        prefetch: int = 4,
+        **options,
+    ) -> Stream:
+        """An endless stream of batches; see `Stream` for the arguments and further options.
+
+        Raises:
+            ValueError: no such site, a batch larger than the store, or a state that does not fit.
+        """
+        names = [site] if isinstance(site, str) else list(site)
+        for name in names:
+            self._check_site(name)
+        return Stream(
+            {name: self._readers[name] for name in names},
+            {commit.bucket: commit.rows for commit in self._commits},
+            self.spec,
+            single=isinstance(site, str),
+            batch_rows=batch_rows,
+            seed=seed,
+            state=state,
+            rank=rank,
+            world=world,
+            prefetch=prefetch,
+            **options,
+        )
+
+    def _check_site(self, site: str) -> None:
+        if site not in self.spec.sites:
+            raise ValueError(f"site must be one of {', '.join(self.spec.sites)}, got {site!r}")
+        if not self.rows:
+            raise ValueError(f"store {self.url} has no committed rows yet; let the harvest run on")
+
+    def _read(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Committed rows [start, stop) of an array, bucket by bucket."""
+        if not 0 <= start <= stop <= self.rows:
+            raise ValueError(f"rows must be within 0 … {self.rows}, got {start} … {stop}")
+        reader, parts = self._readers[name], []
+        first = int(np.searchsorted(self._stops, start, side="right"))
+        while start < stop:
+            commit, end = self._commits[first], int(self._stops[first])
+            base = commit.bucket * self.spec.bucket_rows - (end - commit.rows)
+            parts.append(reader.read_rows(base + start, base + min(stop, end)))
+            start, first = min(stop, end), first + 1
+        block = np.concatenate(parts) if parts else reader.layout.empty(0)
+        return from_storage(block, reader.layout.codec.dtype)
+
+
+def _sizes(path: str, commits: list[Commit]):
+    """shard -> committed size of its object."""
+    sizes = {
+        shard.shard: shard.n_bytes for commit in commits for shard in commit.shards.get(path, [])
+    }
+
+    def size(shard: int) -> int:
+        if shard not in sizes:
+            raise DamagedStoreError(f"{path}: shard {shard} is in no commit record")
+        return sizes[shard]
+
+    return size

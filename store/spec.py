@@ -1,0 +1,201 @@
+"""The specification of an activation store, and the names and sizes that follow from it.
+
+Owns `StoreSpec`, the choice of chunk, shard and bucket sizes, and the metadata documents of the
+Zarr hierarchy. See docs/format.md.
+"""
+
+import json
+import re
+from typing import Any
+
+import google_crc32c
+from pydantic import Field, model_validator
+
+from ..settings import Settings
+from .arrays import ArrayLayout
+from .codecs import LABELS, PRESETS
+
+FORMAT = "activation-store"
+VERSION = "1.0"
+"""major.minor: a reader refuses another major version and reads any minor one."""
+
+LABEL_NAMES = ("token", "sequence", "position")
+
+_CHUNK_BYTES = 2**20
+_SHARD_BYTES = 2**28
+_MAX_SHARD_BYTES = 2**30
+_BUCKET_ROWS = 2**20
+_MIN_BUCKETS = 8
+_SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+
+
+class StoreSpec(Settings):
+    """What a store will hold. Two stores of equal spec and equal rows are bit-identical."""
+
+    sites: dict[str, int] = Field(min_length=1)
+    """Site name -> width d of its rows."""
+
+    rows: int = Field(gt=0)
+    """Rows of every array once the store is complete."""
+
+    bucket_rows: int = Field(default=0, gt=0)
+    """Rows per bucket, the unit of shuffling and of commits; the last may be short. Default: 2^20
+    as in the report (Section 3.1 shuffles within about 10^6), or less so that a small store has at
+    least eight."""
+
+    chunk_rows: int = Field(default=0, gt=0)
+    """Rows per chunk, the unit of compression and reading. Default: about 1 MiB, at most 1,024
+    rows."""
+
+    shard_rows: int = Field(default=0, gt=0)
+    """Rows per shard, the unit of objects; divides the bucket. Default: at most 256 MiB of the
+    widest site."""
+
+    codec: str = "exact"
+    """Preset of store/codecs.py: exact, fast or float32."""
+
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of the rows' permutation inside each bucket."""
+
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    """Where the rows come from (model, tokens, …), as JSON; not interpreted here."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_sizes(cls, values: Any) -> Any:
+        """Fills in the sizes that were not given; leaves wrong types to the field checks."""
+        if not isinstance(values, dict) or not isinstance(values.get("sites"), dict):
+            return values
+        widths = list(values["sites"].values())
+        if not widths or not all(
+            isinstance(n, int) and n > 0 for n in [*widths, values.get("rows")]
+        ):
+            return values
+        sizes = choose_sizes(max(widths), values["rows"], values.get("bucket_rows"))
+        given = {name: value for name, value in values.items() if value is not None}
+        return sizes | given
+
+    @model_validator(mode="after")
+    def _check(self) -> "StoreSpec":
+        """The rules between the fields."""
+        for name, width in self.sites.items():
+            if not _SITE_NAME.fullmatch(name):
+                raise ValueError(
+                    f"site name must be letters, digits, '_', '.' or '-', got {name!r}"
+                )
+            if width < 1:
+                raise ValueError(f"width of site {name} must be at least 1, got {width}")
+        if self.codec not in PRESETS:
+            raise ValueError(f"codec must be one of {', '.join(PRESETS)}, got {self.codec!r}")
+        for small, large in (("chunk_rows", "shard_rows"), ("shard_rows", "bucket_rows")):
+            if getattr(self, large) % getattr(self, small):
+                raise ValueError(
+                    f"{large} must be a multiple of {small} ({getattr(self, small)}),"
+                    f" got {getattr(self, large)}"
+                )
+        if self.shard_rows * max(self.sites.values()) * 4 > 2 * _MAX_SHARD_BYTES:
+            raise ValueError(f"shard_rows must give shards under 1 GiB, got {self.shard_rows} rows")
+        return self
+
+    @property
+    def n_buckets(self) -> int:
+        """Buckets of the complete store."""
+        return -(-self.rows // self.bucket_rows)
+
+    def bucket_range(self, bucket: int) -> tuple[int, int]:
+        """Rows [start, stop) of a bucket."""
+        if not 0 <= bucket < self.n_buckets:
+            raise ValueError(f"bucket must be in 0 … {self.n_buckets - 1}, got {bucket}")
+        start = bucket * self.bucket_rows
+        return start, min(start + self.bucket_rows, self.rows)
+
+    def site_layouts(self) -> dict[str, ArrayLayout]:
+        """The array of every site, by site name."""
+        return {
+            name: ArrayLayout(
+                f"sites/{name}",
+                self.rows,
+                width,
+                self.chunk_rows,
+                self.shard_rows,
+                PRESETS[self.codec],
+            )
+            for name, width in self.sites.items()
+        }
+
+    def label_layouts(self) -> dict[str, ArrayLayout]:
+        """The aligned arrays, by name; their values are small, so their chunks are as large as a
+        shard allows."""
+        chunk = self.chunk_rows * largest_divisor(
+            self.shard_rows // self.chunk_rows, max(1, 2**16 // self.chunk_rows)
+        )
+        return {
+            name: ArrayLayout(f"labels/{name}", self.rows, None, chunk, self.shard_rows, LABELS)
+            for name in LABEL_NAMES
+        }
+
+
+def choose_sizes(width: int, rows: int, bucket_rows: int | None = None) -> dict[str, int]:
+    """Default bucket, shard and chunk sizes for rows of `width` values of two bytes.
+
+    With a bucket size given, chunk and shard are its largest divisors within their bounds, so any
+    round number works.
+    """
+    if not isinstance(bucket_rows, int) or bucket_rows < 1:
+        bucket_rows = _BUCKET_ROWS
+        while bucket_rows > 1024 and bucket_rows * _MIN_BUCKETS > rows:
+            bucket_rows //= 2
+    chunk_target = min(1024, max(64, _CHUNK_BYTES // (2 * width)))
+    chunk_target = 2 ** (chunk_target.bit_length() - 1)
+    chunk_rows = largest_divisor(bucket_rows, chunk_target)
+    shard_target = max(1, _SHARD_BYTES // (2 * width * chunk_rows))
+    shard_rows = chunk_rows * largest_divisor(bucket_rows // chunk_rows, shard_target)
+    return {"bucket_rows": bucket_rows, "chunk_rows": chunk_rows, "shard_rows": shard_rows}
+
+
+def largest_divisor(number: int, bound: int) -> int:
+    """The largest divisor of `number` that is at most `bound`."""
+    return next(n for n in range(min(number, bound), 0, -1) if number % n == 0)
+
+
+def checksum(document: Any) -> str:
+    """crc32c (hexadecimal) of a JSON document in canonical form: sorted keys, no spaces, UTF-8."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return f"{google_crc32c.value(text.encode()):08x}"
+
+
+def group_document(attributes: dict[str, Any] | None = None) -> bytes:
+    """The `zarr.json` of a group; attributes go under the key "scopeworks"."""
+    content = {} if attributes is None else {"scopeworks": attributes}
+    return encode_json({"zarr_format": 3, "node_type": "group", "attributes": content})
+
+
+def encode_json(document: Any) -> bytes:
+    """JSON as it is written: readable, sorted, one newline at the end."""
+    return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def checked_attributes(data: bytes, kind: str, where: str) -> dict[str, Any]:
+    """The "scopeworks" attributes of a group document, with version and checksum checked.
+
+    Raises:
+        ValueError: the document is none of ours, of an unknown major version, or damaged.
+    """
+    try:
+        attributes = json.loads(data)["attributes"]["scopeworks"]
+        body = {name: value for name, value in attributes.items() if name != "crc32c"}
+        found, version = str(body["format"]), str(body["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{where} must be a scopeworks {kind}, but its zarr.json is none"
+        ) from error
+    if found != kind:
+        raise ValueError(f"{where} must be a scopeworks {kind}, got {found!r}")
+    if version.partition(".")[0] != VERSION.partition(".")[0]:
+        raise ValueError(
+            f"{where} must have format version {VERSION.partition('.')[0]}.x, got {version};"
+            " a newer scopeworks may read it"
+        )
+    if checksum(body) != attributes.get("crc32c"):
+        raise ValueError(f"{where} is damaged: the checksum in its zarr.json is wrong")
+    return body

@@ -1,0 +1,266 @@
+"""Streams: endless, shuffled, resumable batches of rows, prepared ahead in threads.
+
+Owns prefetching, the position of a stream, and the assembly of batches. Which rows a batch holds is
+`order.Order`'s pure arithmetic, so batches do not depend on threads, prefetch depth or
+interruptions.
+"""
+
+import sys
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import ml_dtypes
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from .arrays import ArrayReader
+from .order import Order, Piece
+from .spec import StoreSpec
+
+Batch = Float[torch.Tensor, "batch d"] | dict[str, Float[torch.Tensor, "batch d"]]
+
+_VIEWS = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float32": np.dtype(np.float32)}
+
+
+class Stream(Iterator[Batch]):
+    """Iterates over a store's rows, epoch after epoch, each row once per epoch.
+
+    Global batch b of `world` ranks is the rows [b·world·batch_rows, (b+1)·world·batch_rows) of the
+    endless order; rank r takes the r-th slice of `batch_rows`. A batch may cross buckets and
+    epochs; nothing is dropped.
+
+    Args:
+        batch_rows: rows per batch and rank.
+        seed: of the order; another seed is another order of the same rows.
+        state: of an earlier stream, to continue after the last batch it handed out.
+        rank, world: which data-parallel slice.
+        prefetch: batches prepared ahead, >= 1; bounds the memory at about (prefetch + 2) batches.
+        threads: workers that read and decompress; 2 suffice for local disks.
+        interleave: buckets whose chunks are mixed.
+
+    Attributes:
+        waiting_s: seconds `next` spent waiting for a batch that was not ready.
+    """
+
+    def __init__(
+        self,
+        readers: dict[str, ArrayReader],
+        bucket_rows: dict[int, int],
+        spec: StoreSpec,
+        *,
+        single: bool,
+        batch_rows: int,
+        seed: int,
+        state: dict[str, int] | None,
+        rank: int,
+        world: int,
+        prefetch: int,
+        threads: int = 2,
+        interleave: int = 8,
+    ):
+        rows = sum(bucket_rows.values())
+        _check(rows, batch_rows, rank, world, prefetch, threads, interleave)
+        self._position = _resume(state, seed, rows, interleave)
+        self._identity = {"seed": seed, "store_rows": rows, "interleave": interleave}
+        self._batch_rows, self._rank, self._world, self._rows = batch_rows, rank, world, rows
+        self._single = single
+        order = Order(list(bucket_rows.values()), spec.chunk_rows, seed, interleave)
+        self._assembler = _Assembler(
+            readers,
+            list(bucket_rows),
+            spec,
+            order,
+            batch_rows,
+            threads,
+            keep=prefetch + threads + 2,
+        )
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="scopeworks-stream")
+        self._prefetch = prefetch
+        self._ahead: deque[Future[dict[str, torch.Tensor]]] = deque()
+        self.waiting_s = 0.0
+
+    def __next__(self) -> Batch:
+        """The next batch, float32.
+
+        Raises:
+            DamagedStoreError: a chunk of it is damaged; the stream stays where it was.
+        """
+        while len(self._ahead) < self._prefetch:
+            self._submit(self._position + len(self._ahead) * self._batch_rows * self._world)
+        started = time.perf_counter()
+        batch = self._ahead[0].result()
+        self.waiting_s += time.perf_counter() - started
+        self._ahead.popleft()
+        self._position += self._batch_rows * self._world
+        self._submit(self._position + len(self._ahead) * self._batch_rows * self._world)
+        return next(iter(batch.values())) if self._single else batch
+
+    def state(self) -> dict[str, int]:
+        """The position after the last batch handed out, the same on every rank: a few integers, to
+        be stored as JSON."""
+        return {"epoch": self._position // self._rows, "row": self._position, **self._identity}
+
+    @property
+    def epoch(self) -> float:
+        """Epochs handed out so far, over all ranks."""
+        return self._position / self._rows
+
+    def close(self) -> None:
+        """Stops the threads; what was prepared ahead is thrown away."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def _submit(self, global_start: int) -> None:
+        start = global_start + self._rank * self._batch_rows
+        self._ahead.append(self._pool.submit(self._assembler.batch, start))
+
+
+class _Assembler:
+    """Makes batches; called from several threads at once."""
+
+    def __init__(
+        self,
+        readers: dict[str, ArrayReader],
+        buckets: list[int],
+        spec: StoreSpec,
+        order: Order,
+        batch_rows: int,
+        threads: int,
+        keep: int,
+    ):
+        self._readers, self._buckets, self._order = readers, buckets, order
+        self._batch_rows = batch_rows
+        self._bucket_chunks = spec.bucket_rows // spec.chunk_rows
+        self._local = threading.local()
+        self._shared = _SharedChunks(2 * threads + 4)
+        self._buffers = {name: _Buffers((batch_rows, spec.sites[name]), keep) for name in readers}
+
+    def batch(self, start: int) -> dict[str, torch.Tensor]:
+        """The rows [start, start + batch_rows) of the order, every site."""
+        pieces = self._order.pieces(start, self._batch_rows)
+        return {name: self._site(name, reader, pieces) for name, reader in self._readers.items()}
+
+    def _site(self, name: str, reader: ArrayReader, pieces: list[Piece]) -> torch.Tensor:
+        out = self._buffers[name].take()
+        view = _VIEWS[reader.layout.codec.dtype]
+        at = 0
+        for piece in pieces:
+            chunk = self._chunk(name, reader, piece)
+            part = chunk[piece.first : piece.first + piece.rows].view(view)
+            np.copyto(out[at : at + piece.rows], part)
+            at += piece.rows
+        return torch.from_numpy(out)
+
+    def _chunk(self, name: str, reader: ArrayReader, piece: Piece) -> np.ndarray:
+        """The decoded chunk; one that several batches share is decoded once."""
+        number = self._buckets[piece.bucket] * self._bucket_chunks + piece.chunk
+        if piece.whole:
+            buffers = self._local.__dict__
+            if name not in buffers:
+                buffers[name] = reader.layout.empty(reader.layout.chunk_rows)
+            reader.read_chunk(number, buffers[name])
+            return buffers[name]
+        return self._shared.get((name, number), lambda: _decoded(reader, number))
+
+
+def _decoded(reader: ArrayReader, number: int) -> np.ndarray:
+    buffer = reader.layout.empty(reader.layout.chunk_rows)
+    reader.read_chunk(number, buffer)
+    return buffer
+
+
+class _SharedChunks:
+    """The most recently used chunks that straddle batches; each is made by whoever asks first."""
+
+    def __init__(self, capacity: int):
+        self._capacity, self._lock = capacity, threading.Lock()
+        self._made: OrderedDict[tuple[str, int], Future[np.ndarray]] = OrderedDict()
+
+    def get(self, key: tuple[str, int], make) -> np.ndarray:
+        """The chunk of `key`; an error in making it is not kept."""
+        with self._lock:
+            future = self._made.get(key)
+            mine = future is None
+            if future is None:
+                future = self._made[key] = Future()
+            self._made.move_to_end(key)
+            while len(self._made) > self._capacity:
+                self._made.popitem(last=False)
+        if mine:
+            try:
+                future.set_result(make())
+            except BaseException as error:
+                with self._lock:
+                    self._made.pop(key, None)
+                future.set_exception(error)
+        return future.result()
+
+
+class _Buffers:
+    """Batch buffers that are used again once nobody holds a tensor on them: fresh pages cost more
+    than decompression.
+
+    At most `keep` are kept; whoever holds on to more batches gets buffers of its own.
+    """
+
+    def __init__(self, shape: tuple[int, int], keep: int):
+        self._shape, self._keep, self._lock = shape, keep, threading.Lock()
+        self._all: list[np.ndarray] = []
+        probe = [np.empty(0)]
+        self._unshared = sys.getrefcount(probe[0])
+
+    def take(self) -> np.ndarray:
+        """A float32 buffer that nothing else refers to."""
+        with self._lock:
+            for i in range(len(self._all)):
+                # A tensor from `torch.from_numpy` and every view of it hold a reference to the
+                # array until their storage dies.
+                if sys.getrefcount(self._all[i]) == self._unshared:
+                    return self._all[i]
+            fresh = np.empty(self._shape, dtype=np.float32)
+            if len(self._all) < self._keep:
+                self._all.append(fresh)
+            return fresh
+
+
+def _resume(state: dict[str, int] | None, seed: int, rows: int, interleave: int) -> int:
+    """The row to continue at."""
+    if state is None:
+        return 0
+    for name, value in (("seed", seed), ("store_rows", rows), ("interleave", interleave)):
+        if state.get(name) != value:
+            raise ValueError(
+                f"{name} must be {state.get(name)} as in the stream's state, got {value};"
+                " continue on the same store with the same settings"
+            )
+    return int(state["row"])
+
+
+def _check(
+    rows: int, batch_rows: int, rank: int, world: int, prefetch: int, threads: int, interleave: int
+) -> None:
+    for name, value in (
+        ("batch_rows", batch_rows),
+        ("world", world),
+        ("prefetch", prefetch),
+        ("threads", threads),
+        ("interleave", interleave),
+    ):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if not 0 <= rank < world:
+        raise ValueError(f"rank must be in 0 … {world - 1}, got {rank}")
+    if batch_rows * world > rows:
+        raise ValueError(
+            f"batch_rows must be at most the store's {rows} rows over {world} ranks, got"
+            f" {batch_rows}; take smaller batches or harvest more rows"
+        )

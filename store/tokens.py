@@ -1,0 +1,264 @@
+"""The token store: sequences of token ids, packed and permuted by whoever tokenizes.
+
+Owns the arrays `<split>` [n_sequences, context] uint32 in one Zarr v3 group, whose root document is
+written last: a token store either is complete or does not exist. See docs/format.md.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from .arrays import ArrayLayout, ArrayReader, DamagedStoreError, ShardRecord, write_shard
+from .codecs import LABELS
+from .location import Location, StorageOptions, locate
+from .spec import VERSION, checked_attributes, checksum, encode_json, group_document
+
+FORMAT = "token-store"
+MARKER = "unfinished.json"
+"""Object that stands in the place of a store that is being written."""
+
+_CHUNK_BYTES = 2**20
+_SHARD_CHUNKS = 64
+
+
+class TokenStore:
+    """Sequences of token ids by split; see `create` and `open`.
+
+    Attributes:
+        context: tokens per sequence.
+        bos, eos, pad: the special token ids, None where the tokenizer has none.
+        provenance: where the text comes from, as the writer gave it.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        *,
+        context: int,
+        bos: int | None,
+        eos: int | None,
+        pad: int | None,
+        provenance: dict[str, Any],
+        splits: dict[str, dict[str, Any]] | None = None,
+    ):
+        self.url, self._location = location.url, location
+        self.context, self.bos, self.eos, self.pad = context, bos, eos, pad
+        self.provenance = provenance
+        self._splits = splits
+
+    @classmethod
+    def create(
+        cls,
+        url: str | os.PathLike[str],
+        *,
+        context: int,
+        bos: int | None,
+        eos: int | None,
+        pad: int | None,
+        provenance: dict[str, Any] | None = None,
+        storage_options: StorageOptions = None,
+    ) -> "TokenStore":
+        """Prepares a place for a token store; `write` fills it. What a killed writer left there is
+        written anew.
+
+        Raises:
+            FileExistsError: a complete token store is there.
+            ValueError: something else is there, or `context` is below 2.
+        """
+        if context < 2:
+            raise ValueError(f"context must be at least 2 tokens, got {context}")
+        location = locate(url, storage_options)
+        found = location.children()
+        if "zarr.json" in found:
+            checked_attributes(location.read("zarr.json"), FORMAT, location.url)
+            raise FileExistsError(
+                f"{location.url} already holds a token store; use it, or choose another place"
+            )
+        if found and MARKER not in found:
+            raise ValueError(
+                f"{location.url} must be empty, but it holds {', '.join(found[:3])};"
+                " choose another place"
+            )
+        location.write(MARKER, [encode_json({"format": FORMAT})])
+        return cls(
+            location, context=context, bos=bos, eos=eos, pad=pad, provenance=provenance or {}
+        )
+
+    @classmethod
+    def open(
+        cls, url: str | os.PathLike[str], storage_options: StorageOptions = None
+    ) -> "TokenStore":
+        """Opens a complete token store.
+
+        Raises:
+            FileNotFoundError: nothing complete is there.
+            ValueError: something else is there, another major version, or its metadata is damaged.
+        """
+        location = locate(url, storage_options)
+        try:
+            data = location.read("zarr.json")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"no complete token store at {location.url}; `scopeworks tokenize` makes one"
+            ) from error
+        body = checked_attributes(data, FORMAT, location.url)
+        names = ("context", "bos", "eos", "pad", "provenance", "splits")
+        return cls(location, **{name: body[name] for name in names})
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Split -> number of sequences."""
+        return {name: split["sequences"] for name, split in self._written().items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hexadecimal) over context, special ids and every token: equal stores of tokens,
+        equal fingerprints."""
+        content = {name: split["sha256"] for name, split in self._written().items()}
+        text = checksum({"splits": content, "ids": [self.context, self.bos, self.eos, self.pad]})
+        digest = hashlib.sha256(text.encode())
+        for name in sorted(content):
+            digest.update(f"{name}={content[name]};".encode())
+        return digest.hexdigest()
+
+    def sequences(self, split: str) -> "Sequences":
+        """The sequences of a split, read as they are sliced.
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        splits = self._written()
+        if split not in splits:
+            raise ValueError(f"split must be one of {', '.join(splits)}, got {split!r}")
+        sizes = [ShardRecord(*record) for record in splits[split]["shards"]]
+        layout = self._layout(split, splits[split]["sequences"])
+        return Sequences(ArrayReader(self._location, layout, lambda shard: sizes[shard].n_bytes))
+
+    def write(self, splits: Mapping[str, Any]) -> None:
+        """Writes every split and then the root document, which makes the store exist.
+
+        Args:
+            splits: name -> [n, context] integers in 0 … 2^32 - 1, sliceable by rows (an array or a
+                memory map), n >= 1.
+
+        Raises:
+            ValueError: a split has another shape or holds no sequence.
+        """
+        if self._splits is not None:
+            raise ValueError(f"token store {self.url} is complete; create another one")
+        for name, sequences in splits.items():
+            if len(sequences.shape) != 2 or sequences.shape[1] != self.context:
+                raise ValueError(
+                    f"split {name} must be [n, {self.context}], got {list(sequences.shape)}"
+                )
+            if not len(sequences):
+                raise ValueError(f"split {name} must hold at least one sequence; give more text")
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            written = {
+                name: self._write_split(name, sequences, pool) for name, sequences in splits.items()
+            }
+        body = {
+            "format": FORMAT,
+            "version": VERSION,
+            "context": self.context,
+            "bos": self.bos,
+            "eos": self.eos,
+            "pad": self.pad,
+            "provenance": self.provenance,
+            "splits": written,
+        }
+        self._location.write("zarr.json", [group_document(body | {"crc32c": checksum(body)})])
+        self._location.remove(MARKER)
+        self._splits = written
+
+    def _write_split(self, name: str, sequences: Any, pool: Executor) -> dict[str, Any]:
+        """One split's array; returns its entry in the root document."""
+        layout = self._layout(name, len(sequences))
+        self._location.write(f"{name}/zarr.json", [encode_json(layout.metadata())])
+        digest, records = hashlib.sha256(), []
+        for shard in range(layout.n_shards):
+            first = shard * layout.shard_rows
+            rows = min(layout.shard_rows, layout.rows - first)
+
+            def fetch(start: int, stop: int, first: int = first) -> np.ndarray:
+                block = _token_ids(sequences[first + start : first + stop])
+                digest.update(block.tobytes())
+                return block
+
+            record = write_shard(self._location, layout, shard, rows, fetch, pool)
+            records.append([record.shard, record.n_bytes, record.crc32c])
+        return {"sequences": len(sequences), "sha256": digest.hexdigest(), "shards": records}
+
+    def _layout(self, split: str, sequences: int) -> ArrayLayout:
+        """About 1 MiB a chunk and at most 64 chunks a shard, smaller where the split is."""
+        chunk = max(1, min(_CHUNK_BYTES // (4 * self.context), sequences))
+        shard = chunk * min(_SHARD_CHUNKS, -(-sequences // chunk))
+        return ArrayLayout(split, sequences, self.context, chunk, shard, LABELS)
+
+    def _written(self) -> dict[str, dict[str, Any]]:
+        if self._splits is None:
+            raise ValueError(f"token store {self.url} is not written yet; call write first")
+        return self._splits
+
+
+class Sequences:
+    """[n, context] uint32, read from the store where it is indexed: by a number, a slice, or an
+    array of numbers."""
+
+    dtype = np.dtype(np.uint32)
+    ndim = 2
+
+    def __init__(self, reader: ArrayReader):
+        self._reader = reader
+        self.shape = (reader.layout.rows, reader.layout.width)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> np.ndarray:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step == 1:
+                return self._reader.read_rows(start, max(start, stop))
+            return self[np.arange(start, stop, step)]
+        if isinstance(index, int | np.integer):
+            row = range(len(self))[index]
+            return self._reader.read_rows(row, row + 1)[0]
+        return self._gather(np.asarray(index, dtype=np.int64))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        whole = self[:]
+        return whole if dtype is None else whole.astype(dtype)
+
+    def _gather(self, rows: np.ndarray) -> np.ndarray:
+        """Any sequences in any order; every chunk is decoded once."""
+        if rows.size and not (-len(self) <= rows.min() and rows.max() < len(self)):
+            raise IndexError(
+                f"sequence must be in 0 … {len(self) - 1}, got {rows.min()} … {rows.max()}"
+            )
+        rows = rows % len(self)
+        layout = self._reader.layout
+        out, buffer = layout.empty(len(rows)), layout.empty(layout.chunk_rows)
+        chunks = rows // layout.chunk_rows
+        for chunk in np.unique(chunks):
+            self._reader.read_chunk(int(chunk), buffer)
+            mine = chunks == chunk
+            out[mine] = buffer[rows[mine] - chunk * layout.chunk_rows]
+        return out
+
+
+def _token_ids(block: Any) -> np.ndarray:
+    """Rows as contiguous uint32."""
+    array = np.asarray(block)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"token ids must be integers, got {array.dtype}")
+    if array.size and (int(array.min()) < 0 or int(array.max()) >= 2**32):
+        raise ValueError(f"token ids must be in 0 … 2^32 - 1, got {array.min()} … {array.max()}")
+    return np.ascontiguousarray(array, dtype=np.uint32)
+
+
+__all__ = ["DamagedStoreError", "Sequences", "TokenStore"]

@@ -1,0 +1,171 @@
+"""Writing an activation store: bucket by bucket, each committed last, from any number of processes.
+
+Owns creation, continuation and the order of steps that makes a killed writer harmless. Filling and
+encoding a bucket is `bucket.BucketWriter`'s.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..settings import differences
+from .bucket import BucketWriter
+from .commits import Commit, commit_key, committed_buckets, read_commit, write_commit
+from .location import Location, StorageOptions, locate
+from .spec import (
+    FORMAT,
+    VERSION,
+    StoreSpec,
+    checked_attributes,
+    checksum,
+    encode_json,
+    group_document,
+)
+
+MEMORY_BYTES = 2**30
+
+
+class StoreWriter:
+    """Writes the buckets of one store; see `open`.
+
+    Buckets are independent: any process on any machine may write any bucket that nobody else is
+        writing. Nothing is locked.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        spec: StoreSpec,
+        memory_bytes: int = MEMORY_BYTES,
+        scratch_dir: Path | None = None,
+        drop_nonfinite: bool = False,
+    ):
+        self.spec, self._location = spec, location
+        self._bucket_settings = (memory_bytes, scratch_dir, drop_nonfinite)
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scopeworks-encode")
+
+    @classmethod
+    def open(
+        cls,
+        url: str | os.PathLike[str],
+        spec: StoreSpec,
+        storage_options: StorageOptions = None,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+        scratch_dir: Path | None = None,
+        drop_nonfinite: bool = False,
+    ) -> "StoreWriter":
+        """Creates the store, or continues one of the same spec.
+
+        Args:
+            memory_bytes: a bucket larger than this is collected in a file in `scratch_dir`
+                (default: the system's temporary folder) instead of in memory.
+            drop_nonfinite: leave rows with NaN or Inf out and count them in the commit, instead of
+                refusing them.
+
+        Raises:
+            ValueError: the place holds a store of another spec (naming the differences) or
+                something else.
+        """
+        location = locate(url, storage_options)
+        old = _existing_spec(location)
+        if old is None:
+            _create(location, spec)
+        elif changed := differences(_as_json(old), _as_json(spec)):
+            raise ValueError(
+                f"store {location.url} must be continued with the settings it was begun with;"
+                f" different are {'; '.join(changed)}; choose another place or the old settings"
+            )
+        return cls(location, spec, memory_bytes, scratch_dir, drop_nonfinite)
+
+    @property
+    def n_buckets(self) -> int:
+        """Buckets of the complete store."""
+        return self.spec.n_buckets
+
+    @property
+    def committed(self) -> set[int]:
+        """Buckets committed so far, by any writer."""
+        return set(committed_buckets(self._location, self.spec))
+
+    def bucket_range(self, bucket: int) -> tuple[int, int]:
+        """Rows [start, stop) of a bucket."""
+        return self.spec.bucket_range(bucket)
+
+    def commit(self, bucket: int) -> Commit:
+        """The record of a committed bucket; FileNotFoundError if it is not."""
+        return read_commit(self._location, bucket, self.spec)
+
+    @contextmanager
+    def bucket(self, bucket: int) -> Iterator[BucketWriter]:
+        """Fills one bucket; leaving the block seals and commits it, an exception leaves it
+        uncommitted.
+
+        A bucket that a killed process left half written is written anew; one that is committed is
+        replaced, first losing its commit.
+        """
+        filling = BucketWriter(self.spec, bucket, *self._bucket_settings)
+        try:
+            yield filling
+            self._seal(filling)
+        finally:
+            filling.close()
+
+    def _seal(self, filling: BucketWriter) -> None:
+        """Shards, then the commit; if a shard cannot be written (disk full, upload failed) none of
+        them stays."""
+        filling.check_full()
+        self._location.remove(commit_key(filling.bucket))
+        try:
+            commit = filling.seal(self._location, self._pool)
+        except BaseException:
+            for key in filling.shard_keys():
+                self._location.remove(key)
+            raise
+        write_commit(self._location, commit)
+
+    def close(self) -> None:
+        """Ends the encoding threads."""
+        self._pool.shutdown()
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+
+def _existing_spec(location: Location) -> StoreSpec | None:
+    """The spec of the store that is there; None if nothing is."""
+    try:
+        data = location.read("zarr.json")
+    except FileNotFoundError:
+        found = [name for name in location.children() if name not in ("sites", "labels", "commits")]
+        if found:
+            raise ValueError(
+                f"store {location.url} must be empty or an activation store, but it holds"
+                f" {', '.join(found[:3])}; choose another place"
+            ) from None
+        return None
+    body = checked_attributes(data, FORMAT, location.url)
+    return StoreSpec.model_validate(body["spec"])
+
+
+def _create(location: Location, spec: StoreSpec) -> None:
+    """Writes the metadata, the root last: a store whose root is there has all of it. Several
+    processes may do so at once."""
+    for group in ("sites", "labels", "commits"):
+        location.write(f"{group}/zarr.json", [group_document()])
+    for layout in [*spec.site_layouts().values(), *spec.label_layouts().values()]:
+        location.write(f"{layout.path}/zarr.json", [encode_json(layout.metadata())])
+    body = {"format": FORMAT, "version": VERSION, "spec": _as_json(spec)}
+    location.write("zarr.json", [group_document(body | {"crc32c": checksum(body)})])
+
+
+def _as_json(spec: StoreSpec) -> dict[str, Any]:
+    """The spec as it reads back from disk (tuples are lists, keys are text)."""
+    return json.loads(json.dumps(spec.model_dump(mode="json")))
