@@ -1,0 +1,270 @@
+"""The engine: determinism, sweeps equal to single runs, resuming, stopping, and refusals."""
+
+import json
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from scopeworks.store import ActivationStore
+from scopeworks.train import member as member_module
+from scopeworks.train.metrics import read_metrics
+from scopeworks.train.sae import SAE
+from scopeworks.train.settings import TrainSettings
+from scopeworks.train.source import Batches
+from scopeworks.train.trainer import run
+
+from .conftest import SITE, write_store
+
+Make = Callable[..., TrainSettings]
+
+
+def weights(folder: Path) -> bytes:
+    """The trained file's bytes."""
+    return (folder / "sae.safetensors").read_bytes()
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], None]) -> None:
+    """Runs `action` before the update `step` of the next run."""
+    update = member_module.Member.update
+
+    def stopping(self: member_module.Member, *arguments: object):
+        if self.step == step:
+            action()
+        return update(self, *arguments)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(member_module.Member, "update", stopping)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours handles it."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+def test_trained_folder_holds_what_is_promised(settings: Make):
+    (out,) = run([settings()])
+    assert sorted(p.name for p in out.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "metrics.jsonl",
+        "sae.safetensors",
+    ]
+    record = json.loads((out / "config.json").read_text())
+    assert record["settings"]["lr"] == 2e-3
+    assert record["sae"]["site"] == SITE
+    assert record["sae"]["model"] == "tiny"
+    lines = read_metrics(out)
+    assert [line["step"] for line in lines] == [10, 20, 30]
+    wanted = {"loss", "mse", "fvu", "l0", "dead_share", "theta_50", "lr", "sparsity"}
+    assert wanted | {"rows_per_s", "waiting_share"} <= lines[0].keys()
+
+
+def test_training_reduces_the_error(settings: Make):
+    (out,) = run([settings(steps=150)])
+    lines = read_metrics(out)
+    assert lines[-1]["fvu"] < 0.5 * lines[0]["fvu"]
+
+
+def test_measured_fvu_and_l0_agree_with_a_plain_computation(settings: Make, store_url: str):
+    rows = 2048
+    (out,) = run([settings(steps=32, measure_rows=rows)])  # one epoch, then the measured one
+    sae = SAE.load(out)
+    x = ActivationStore.open(store_url).read(SITE, 0, rows).double()
+    f = sae.to(dtype=torch.float64).encode(x)
+    error = (x - sae.to(dtype=torch.float64).decode(f)).square().sum(1).mean()
+    variance = (x - x.mean(0)).square().sum(1).mean()
+    # One epoch holds every row once, so the order in which the stream took them does not matter.
+    assert sae.config.measured_rows == rows
+    assert sae.config.l0 == pytest.approx(float((f > 0).sum(1).double().mean()), rel=1e-3)
+    assert sae.config.fvu == pytest.approx(float(error / variance), rel=1e-4)
+
+
+def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(settings: Make):
+    a, b, c = (run([settings(o, seed=s)])[0] for o, s in (("a", 0), ("b", 0), ("c", 1)))
+    assert weights(a) == weights(b)
+    assert weights(a) != weights(c)
+
+
+def test_each_member_equals_the_one_trained_alone(settings: Make):
+    different = [
+        {"sparsity": 1e-3},
+        {"sparsity": 1e-2, "width": 32, "lr": 1e-3},
+        {"seed": 3, "steps": 17},
+        {"target_l0": 5.0},
+        {"frequency_penalty": 2.0, "theta_form": "log"},
+    ]
+    together = run([settings(f"sweep/{i}", **d) for i, d in enumerate(different)])
+    alone = [run([settings(f"alone{i}", **d)])[0] for i, d in enumerate(different)]
+    assert [weights(a) for a in together] == [weights(b) for b in alone]
+    assert len({weights(a) for a in together}) == len(different)
+
+
+def test_killed_at_random_steps_and_resumed_gives_the_same_bytes(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+):
+    features = {"target_l0": 6.0, "frequency_penalty": 1.0, "lr_decay_share": 0.5}
+    (whole,) = run([settings("whole", **features)])
+    for step in random.Random(0).sample(range(1, 30), 10):
+        out = f"killed{step}"
+        with monkeypatch.context() as patch:
+            stop_at(patch, step, kill)
+            with pytest.raises(Killed):
+                run([settings(out, **features)])
+        (again,) = run([settings(out, **features)])
+        assert weights(again) == weights(whole), f"killed at step {step}"
+        assert [line["step"] for line in read_metrics(again)] == [10, 20, 30]
+
+
+def test_members_at_different_steps_continue_together(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+):
+    whole = run([settings("whole/a"), settings("whole/b", sparsity=1e-2)])
+    run([settings("two/a")])  # done already
+    with monkeypatch.context() as patch:
+        stop_at(patch, 9, kill)
+        with pytest.raises(Killed):
+            run([settings("two/b", sparsity=1e-2)])
+    again = run([settings("two/a"), settings("two/b", sparsity=1e-2)])
+    assert [weights(p) for p in again] == [weights(p) for p in whole]
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_signal_writes_a_checkpoint_of_this_step(
+    settings: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    error: type[BaseException],
+):
+    (whole,) = run([settings("whole")])
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 12, lambda: os.kill(os.getpid(), number))
+        with pytest.raises(error):
+            run([settings("stopped")])
+    assert signal.getsignal(number) == before
+    stopped = settings("stopped")
+    assert (stopped.out / "checkpoints/step_000000013.safetensors").is_file()
+    (again,) = run([stopped])
+    assert weights(again) == weights(whole)
+
+
+def test_finished_run_is_left_alone(settings: Make):
+    (out,) = run([settings()])
+    before = (out / "config.json").stat().st_mtime_ns
+    run([settings()])
+    assert (out / "config.json").stat().st_mtime_ns == before
+
+
+def test_resume_with_more_steps_equals_the_longer_run(settings: Make):
+    (longer,) = run([settings("longer", steps=40)])
+    run([settings("shorter")])
+    with pytest.raises(ValueError, match=r"steps: 30 → 40.*--resume"):
+        run([settings("shorter", steps=40)])
+    (again,) = run([settings("shorter", steps=40)], resume=True)
+    assert weights(again) == weights(longer)
+
+
+def test_checkpoints_at_a_url_survive_the_folder(settings: Make, tmp_path: Path):
+    (whole,) = run([settings("whole")])
+    url = f"memory://{tmp_path.name}/run"
+    run([settings("a", checkpoints=url, steps=20)])
+    (again,) = run([settings("b", checkpoints=url)], resume=True)
+    assert weights(again) == weights(whole)
+
+
+def test_transcoder_maps_one_site_to_another(settings: Make, store_url: str):
+    sites = {"site": "transcoder_in.3", "target_site": "mlp_out.3"}
+    (out,) = run([settings(steps=60, skip=True, **sites)])
+    sae = SAE.load(out)
+    assert (sae.config.d_in, sae.config.d_out) == (16, 8)
+    assert sae.config.normaliser == pytest.approx(4.0)  # √16: the report divides by √n
+    store = ActivationStore.open(store_url)
+    x, y = (store.read(site, 0, 2048) for site in sites.values())
+    error = (y - sae(x)).square().sum(1).mean()
+    fvu = float(error / (y - y.mean(0)).square().sum(1).mean())
+    assert sae.config.fvu == pytest.approx(fvu, rel=0.2)
+
+
+def test_options_of_other_settings_are_named(settings: Make):
+    run([settings()])
+    with pytest.raises(ValueError, match=r"lr: 0.002 → 0.001; seed: 0 → 4"):
+        run([settings(lr=1e-3, seed=4)])
+
+
+def test_checkpoint_of_another_store_is_refused(settings: Make, tmp_path: Path):
+    other = write_store(tmp_path, {SITE: 16}, rows=1024)
+    url = f"memory://{tmp_path.name}/elsewhere"
+    run([settings("a", checkpoints=url)])
+    with pytest.raises(ValueError, match=r"another store \(rows: 2048 → 1024"):
+        run([settings("b", checkpoints=url, store=other)])
+
+
+def test_folder_with_something_else_is_refused_and_untouched(settings: Make):
+    one = settings()
+    one.out.mkdir()
+    (one.out / "thesis.txt").write_text("three years")
+    with pytest.raises(ValueError, match=r"out must be empty or hold a training run.*thesis.txt"):
+        run([one])
+    assert [p.name for p in one.out.iterdir()] == ["thesis.txt"]
+
+
+def test_nothing_to_resume_is_an_error(settings: Make):
+    with pytest.raises(ValueError, match="resume needs a run"):
+        run([settings()], resume=True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        ({"site": "resid_post.9"}, r"site must be one of the store's \(mlp_out.3, .*resid_post.9"),
+        ({"batch": 4096}, r"batch must be at most the 2048 rows"),
+        ({"device": "cuda:7"}, r"device must be there, got cuda:7"),
+        ({"store": "nowhere"}, r"no activation store at .*nowhere"),
+        ({"width": 1 << 40}, r"memory must hold .* GiB.*a width of about \d+ would fit"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(settings: Make, overrides: dict, text: str):
+    one = settings(**overrides)
+    with pytest.raises((ValueError, OSError), match=text):
+        run([one])
+    assert not one.out.exists()
+
+
+def test_sweep_members_that_clash_are_refused(settings: Make):
+    with pytest.raises(ValueError, match="batch must be equal for all members"):
+        run([settings("a"), settings("b", batch=32)])
+    with pytest.raises(ValueError, match="out must differ"):
+        run([settings("a"), settings("a", seed=2)])
+
+
+def test_nan_in_the_store_is_named_and_costs_no_update(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+):
+    next_batch = Batches.next
+
+    def with_nan(self: Batches, device: torch.device):
+        x, target = next_batch(self, device)
+        if self.state()["row"] == 16 * 64:
+            x[5, 3] = float("nan")
+        return x, target
+
+    monkeypatch.setattr(Batches, "next", with_nan)
+    with pytest.raises(ValueError, match=rf"site {SITE} .*row 5 of batch 15.*step_000000014"):
+        run([settings()])
+
+
+def test_diverging_member_does_not_stop_the_others(settings: Make):
+    (alone,) = run([settings("alone")])
+    with pytest.raises(ValueError, match=r"loss of .*wild must be finite.*last good checkpoint"):
+        run([settings("wild", lr=1e30, lr_warmup_steps=0), settings("calm")])
+    assert weights(settings("calm").out) == weights(alone)
+    assert not (settings("wild").out / "sae.safetensors").exists()
