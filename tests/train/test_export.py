@@ -1,0 +1,287 @@
+"""Release formats: what is written loads again, here and in the real SAELens, with equal outputs."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from scopeworks.train.export import export
+from scopeworks.train.formats import site_of_hook, width_name
+from scopeworks.train.sae import SAE
+from scopeworks.train.sae_config import SAEConfig
+
+D_IN, D_SAE = 24, 4096  # a width that the Gemma Scope loaders know
+
+
+def random_sae(site: str = "resid_post.5", target_site: str | None = None, skip: bool = False):
+    """An SAE with every tensor random and about half of the latents active."""
+    generator = torch.Generator().manual_seed(7)
+    d_out = 10 if target_site else D_IN
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    W_dec = draw(D_SAE, d_out)
+    config = SAEConfig(
+        d_in=D_IN,
+        d_sae=D_SAE,
+        d_out=d_out,
+        site=site,
+        target_site=target_site,
+        model="gemma-2-2b",
+        context=1024,
+        tokens="corpus",
+        normaliser=30.0,
+        l0=71.4,
+    )
+    return SAE(
+        config,
+        W_enc=draw(D_IN, D_SAE),
+        b_enc=draw(D_SAE),
+        W_dec=W_dec / W_dec.norm(dim=1, keepdim=True),
+        b_dec=draw(d_out),
+        theta=draw(D_SAE).abs(),
+        W_skip=draw(D_IN, d_out) if skip else None,
+    )
+
+
+def rows(n: int = 8) -> torch.Tensor:
+    """Raw activations."""
+    return 30 * torch.randn(n, D_IN, generator=torch.Generator().manual_seed(1))
+
+
+def saved(sae: SAE, tmp_path: Path) -> Path:
+    """The SAE as a trained folder."""
+    sae.save(tmp_path / "trained")
+    return tmp_path / "trained"
+
+
+@pytest.fixture(scope="module")
+def sae_lens():
+    """The real SAELens; its imports warn about things that are not ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("sae_lens", reason="needs the extra `interop`")
+
+
+@pytest.mark.parametrize(
+    ("width", "name"),
+    [(2**14, "16k"), (2**15, "32k"), (2**16, "65k"), (2**17, "131k"), (2**18, "262k")]
+    + [(2**19, "524k"), (2**20, "1m"), (2**11, "2k"), (512, "512")],
+)
+def test_widths_are_named_as_in_the_release(width: int, name: str):
+    assert width_name(width) == name
+
+
+@pytest.mark.parametrize("format", ["gemma-scope", "sae-lens", "gemma-scope-2"])
+def test_export_and_load_give_the_same_sae(tmp_path: Path, format: str):
+    sae = random_sae()
+    folder = export(saved(sae, tmp_path), format, tmp_path / "out")
+    again = SAE.load(folder)
+    x = rows()
+    assert torch.equal(again.encode(x), sae.encode(x))
+    assert torch.equal(again(x), sae(x))
+    if format != "gemma-scope":
+        assert (again.config.site, again.config.model) == ("resid_post.5", "gemma-2-2b")
+
+
+def test_params_npz_lies_where_the_release_has_it(tmp_path: Path):
+    sae = random_sae()
+    out = tmp_path / "gemma-scope-2b-pt-res"
+    folder = export(saved(sae, tmp_path), "gemma-scope", out)
+    assert folder == out / "layer_5/width_4k/average_l0_71"
+    with np.load(folder / "params.npz", allow_pickle=False) as data:
+        shapes = {name: (data[name].shape, str(data[name].dtype)) for name in data.files}
+    assert shapes == {
+        "W_enc": ((D_IN, D_SAE), "float32"),
+        "W_dec": ((D_SAE, D_IN), "float32"),
+        "b_enc": ((D_SAE,), "float32"),
+        "b_dec": ((D_IN,), "float32"),
+        "threshold": ((D_SAE,), "float32"),
+    }
+    config = SAE.load(folder / "params.npz").config
+    assert (config.site, config.l0) == ("resid_post.5", 71)
+
+
+def test_sae_lens_loads_the_folder_and_agrees(tmp_path: Path, sae_lens: Any):
+    sae = random_sae()
+    folder = export(saved(sae, tmp_path), "sae-lens", tmp_path / "out")
+    theirs = sae_lens.SAE.load_from_disk(folder)
+    x = rows()
+    with torch.no_grad():
+        f = theirs.encode(x)
+        torch.testing.assert_close(f, sae.encode(x), rtol=1e-5, atol=1e-5 * 30)
+        torch.testing.assert_close(theirs.decode(f), sae(x), rtol=1e-5, atol=1e-3)
+    metadata = theirs.cfg.metadata
+    assert metadata.hook_name == "blocks.5.hook_resid_post"
+    assert (metadata.model_name, metadata.context_size) == ("gemma-2-2b", 1024)
+
+
+def test_sae_lens_takes_attention_per_head(tmp_path: Path, sae_lens: Any):
+    sae = random_sae("attn_out.5")
+    folder = export(saved(sae, tmp_path), "sae-lens", tmp_path / "out")
+    theirs = sae_lens.SAE.load_from_disk(folder)
+    x = rows(6).reshape(2, 3, D_IN)
+    with torch.no_grad():
+        f = theirs.encode(x.reshape(2, 3, 4, D_IN // 4))
+        torch.testing.assert_close(f, sae.encode(x), rtol=1e-5, atol=1e-5 * 30)
+        assert theirs.decode(f).shape == (2, 3, 4, D_IN // 4)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_sae_lens_loads_transcoders(tmp_path: Path, sae_lens: Any, skip: bool):
+    sae = random_sae("transcoder_in.5", "mlp_out.5", skip)
+    folder = export(saved(sae, tmp_path), "sae-lens", tmp_path / "out")
+    theirs = sae_lens.SAE.load_from_disk(folder)
+    x = rows()
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(x), sae(x), rtol=1e-5, atol=1e-3)
+    again = SAE.load(folder)
+    torch.testing.assert_close(again(x), sae(x), rtol=0, atol=0)
+    assert again.config.target_site == "mlp_out.5"
+
+
+def from_disk(loaders: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets SAELens' hub loaders read `root` where they would download."""
+
+    def download(repo_id: str, filename: str, subfolder: str | None = None, **_: Any) -> str:
+        del repo_id
+        path = root / (subfolder or "") / filename
+        assert path.is_file(), path
+        return str(path)
+
+    def shapes(repo_id: str, filename: str) -> dict[str, list[int]]:
+        del repo_id
+        return {name: list(t.shape) for name, t in load_file(root / filename).items()}
+
+    monkeypatch.setattr(loaders, "hf_hub_download", download)
+    monkeypatch.setattr(loaders, "get_safetensors_tensor_shapes", shapes)
+
+
+def test_sae_lens_gemma_scope_loader_takes_params_npz(
+    tmp_path: Path, sae_lens: Any, monkeypatch: pytest.MonkeyPatch
+):
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+
+    sae = random_sae()
+    folder = export(saved(sae, tmp_path), "gemma-scope", tmp_path / "out")
+    from_disk(loaders, tmp_path / "out", monkeypatch)
+    name = folder.relative_to(tmp_path / "out").as_posix()
+    config, tensors, _ = loaders.gemma_2_sae_huggingface_loader("us/gemma-scope-2b-pt-res", name)
+    assert (config["d_sae"], config["hook_name"]) == (D_SAE, "blocks.5.hook_resid_post")
+    ours = {("threshold" if k == "theta" else k): t for k, t in sae.tensors().items()}
+    assert tensors.keys() == ours.keys()
+    assert all(torch.equal(tensors[name], ours[name]) for name in ours)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_sae_lens_gemma_scope_2_loader_takes_the_folder(
+    tmp_path: Path, sae_lens: Any, monkeypatch: pytest.MonkeyPatch, skip: bool
+):
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+
+    sae = random_sae("transcoder_in.5", "mlp_out.5", skip)
+    folder = export(saved(sae, tmp_path), "gemma-scope-2", tmp_path / "out")
+    from_disk(loaders, tmp_path / "out", monkeypatch)
+    name = folder.relative_to(tmp_path / "out").as_posix()
+    config, tensors, _ = loaders.gemma_3_sae_huggingface_loader("us/gemma-scope-2", name)
+    wanted = "jumprelu_skip_transcoder" if skip else "jumprelu_transcoder"
+    assert (config["architecture"], config["d_sae"], config["d_out"]) == (wanted, D_SAE, 10)
+    theirs = sae_lens.SAE.from_dict(config)
+    theirs.load_state_dict(tensors)
+    x = rows()
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(x), sae(x), rtol=1e-5, atol=1e-3)
+    record = json.loads((folder / "config.json").read_text())
+    assert (record["width"], record["l0"], record["affine_connection"]) == (D_SAE, 71.4, skip)
+
+
+def test_sae_lens_file_with_a_pre_encoder_bias_is_folded(tmp_path: Path, sae_lens: Any):
+    sae = random_sae()
+    folder = export(saved(sae, tmp_path), "sae-lens", tmp_path / "out")
+    config = json.loads((folder / "cfg.json").read_text()) | {"apply_b_dec_to_input": True}
+    (folder / "cfg.json").write_text(json.dumps(config))
+    x = rows()
+    with torch.no_grad():
+        theirs = sae_lens.SAE.load_from_disk(folder)(x)
+    torch.testing.assert_close(SAE.load(folder)(x), theirs, rtol=1e-4, atol=1e-2)
+
+
+def test_hooks_map_back_to_sites():
+    assert site_of_hook("blocks.12.attn.hook_z") == "attn_out.12"
+    assert site_of_hook("model.layers.3.output") == "resid_post.3"
+    assert site_of_hook("blocks.12.hook_resid_pre") is None
+
+
+def test_unknown_format_and_full_folder_are_refused(tmp_path: Path):
+    trained = saved(random_sae(), tmp_path)
+    with pytest.raises(ValueError, match="format must be one of gemma-scope, sae-lens"):
+        export(trained, "onnx", tmp_path / "out")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/notes.txt").write_text("keep")
+    with pytest.raises(ValueError, match="out must be empty or hold an earlier export"):
+        export(trained, "sae-lens", tmp_path / "full")
+
+
+def test_format_that_cannot_hold_the_sae_says_so(tmp_path: Path):
+    trained = saved(random_sae("transcoder_in.5", "mlp_out.5", skip=True), tmp_path)
+    with pytest.raises(ValueError, match="no place for the skip connection"):
+        export(trained, "gemma-scope", tmp_path / "out")
+
+
+def write_npz(folder: Path, **arrays: Any) -> None:
+    np.savez(folder / "params.npz", allow_pickle=True, **arrays)
+
+
+def write_lens(folder: Path, **changes: Any) -> None:
+    config = {"architecture": "jumprelu", "apply_b_dec_to_input": False} | changes
+    (folder / "cfg.json").write_text(json.dumps(config))
+    save_file({"W_enc": torch.zeros(2, 3)}, folder / "sae_weights.safetensors")
+
+
+WRONG = {
+    "nothing": (lambda f: None, "must hold one of .*got nothing"),
+    "other": (lambda f: (f / "a.txt").write_text(""), "must hold one of .*got a.txt"),
+    "unfinished": (
+        lambda f: (f / "config.json").write_text('{"sae": null, "settings": {}}'),
+        "training has not finished",
+    ),
+    "no config": (
+        lambda f: save_file({"a": torch.zeros(1)}, f / "sae.safetensors"),
+        "config.json does not exist",
+    ),
+    "pickle": (
+        lambda f: write_npz(f, W_enc=np.array([{}], dtype=object)),
+        "npz without pickles",
+    ),
+    "not npz": (lambda f: (f / "params.npz").write_bytes(b"PK no"), "npz without pickles"),
+    "no decoder": (lambda f: write_npz(f, W_enc=np.zeros((2, 3))), "matrices W_enc and W_dec"),
+    "odd tensor": (
+        lambda f: write_npz(f, W_enc=np.zeros((2, 3)), gate=np.zeros(3)),
+        "tensors that no JumpReLU SAE has: gate",
+    ),
+    "topk": (lambda f: write_lens(f, architecture="topk"), "architecture must be .*got 'topk'"),
+    "normalised": (
+        lambda f: write_lens(f, normalize_activations="layer_norm"),
+        "normalize_activations must be none",
+    ),
+    "not json": (lambda f: (f / "cfg.json").write_text("{"), "must be JSON"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_no_sae_is_refused_with_the_reason(tmp_path: Path, case: str):
+    write, text = WRONG[case]
+    write(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=text):
+        SAE.load(tmp_path)
+
+
+def test_missing_path_is_refused(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="SAE path .* does not exist"):
+        SAE.load(tmp_path / "no")
