@@ -142,11 +142,21 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"target_l0 must be at most the width {self.width}, got {self.target_l0}"
             )
+        if self.target_l0 is not None and self.sparsity == 0:
+            raise ValueError("sparsity must be above 0 with target_l0: it is where λ starts")
+        if self._changed("steering_gain") and self.target_l0 is None:
+            raise ValueError("steering_gain has no effect without target_l0; leave it out")
+        if self._changed("frequency_limit") and self.frequency_penalty == 0:
+            raise ValueError("frequency_limit has no effect without frequency_penalty")
         if self.skip and self.target_site is None:
             raise ValueError("skip needs a target_site: only a transcoder has a skip connection")
         if self.target_site is not None and self.target_site == self.site:
             raise ValueError("target_site must be another site than site; leave it out for an SAE")
         return self
+
+    def _changed(self, name: str) -> bool:
+        """Whether a setting differs from its default."""
+        return getattr(self, name) != type(self).model_fields[name].default
 
     def identity(self) -> dict[str, object]:
         """The settings that every number of the SAE depends on, as JSON values."""

@@ -1,0 +1,40 @@
+"""Settings that cannot work are refused before anything is opened."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from scopeworks.settings import resolve
+from scopeworks.train.settings import TrainSettings
+
+GOOD = {"store": "s", "site": "resid_post.1", "width": 64, "out": "o"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"sparsity": -1e-4}, "sparsity: input should be greater than or equal to 0, got -0.0001"),
+        ({"target_l0": 100.0}, "target_l0 must be at most the width 64, got 100"),
+        ({"site": "resid_post"}, "site: must be <kind>.<layer>, such as resid_post.12"),
+        ({"width": 0}, "width: input should be greater than 0"),
+        ({"lr": float("nan")}, "lr: input should be a finite number"),
+        ({"skip": True}, "skip needs a target_site"),
+        ({"target_site": "resid_post.1"}, "target_site must be another site"),
+        ({"device": "tpu"}, "device: must be auto, cpu, cuda or cuda:N"),
+        ({"theta_form": "exp"}, "theta_form: input should be 'raw' or 'log'"),
+        ({"bandwith": 0.1}, "unknown setting 'bandwith'; did you mean 'bandwidth'"),
+        ({"frequency_limit": 0.2}, "frequency_limit has no effect"),
+        ({"steering_gain": 0.1}, "steering_gain has no effect"),
+        ({"target_l0": 8.0, "sparsity": 0.0}, "sparsity must be above 0 .* target_l0"),
+    ],
+)
+def test_wrong_settings_are_refused_in_one_line(wrong: dict[str, Any], text: str):
+    with pytest.raises(ValueError, match=text):
+        resolve(TrainSettings, None, **(GOOD | wrong))
+
+
+def test_identity_is_what_the_numbers_depend_on(settings: Callable[..., TrainSettings]):
+    one = settings()
+    assert one.identity() == settings("elsewhere", log_every=1, checkpoint_every=3).identity()
+    assert one.identity() != settings(bandwidth=0.01).identity()

@@ -1,0 +1,65 @@
+"""A sweep's members: combinations, sweep.toml, names, and the summary."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scopeworks.train.settings import TrainSettings
+from scopeworks.train.sweep import expand, sweep
+
+BASE = {"store": "s", "site": "resid_post.1", "width": 64}
+
+
+def test_lists_combine_and_penalties_are_alternatives():
+    lists = {"sparsity": [1e-3, 2e-3], "target_l0": [20.0], "width": [64, 128]}
+    members = expand(Path("o"), lists=lists, store="s", site="resid_post.1")
+    found = [(m.width, m.target_l0 or m.sparsity) for m in members]
+    assert sorted(found) == sorted((w, p) for w in (64, 128) for p in (1e-3, 2e-3, 20.0))
+    names = {m.out.name for m in members}
+    assert len(names) == 6
+    assert {"sparsity_0.001-width_64", "target_l0_20-width_128"} <= names
+
+
+def test_one_member_is_named_by_its_penalty():
+    (member,) = expand(Path("o"), lists={"sparsity": [6e-4]}, **BASE)
+    assert member.out == Path("o/sparsity_0.0006")
+
+
+def test_toml_gives_members_and_flags_win(tmp_path: Path):
+    config = tmp_path / "sweep.toml"
+    config.write_text(
+        'store = "s"\nsite = "resid_post.1"\nwidth = 64\nlr = 1e-3\ncheckpoints = "memory://c"\n'
+        '[[member]]\nsparsity = 1e-3\n[[member]]\nname = "wide"\ntarget_l0 = 30\nwidth = 128\n'
+    )
+    first, second = expand(tmp_path / "o", config, lr=5e-4)
+    assert (first.sparsity, first.width, first.lr) == (1e-3, 64, 5e-4)
+    assert (second.target_l0, second.width, second.lr) == (30, 128, 5e-4)
+    assert second.out == tmp_path / "o/wide"
+    assert second.checkpoints == "memory://c/wide"
+    assert first.checkpoints != second.checkpoints
+
+
+def test_members_in_two_places_are_refused(tmp_path: Path):
+    config = tmp_path / "sweep.toml"
+    config.write_text("[[member]]\nsparsity = 1e-3\n")
+    with pytest.raises(ValueError, match="members must come from one place"):
+        expand(tmp_path, config, lists={"sparsity": [1e-3]}, **BASE)
+
+
+def test_misspelt_setting_of_a_member_is_named(tmp_path: Path):
+    config = tmp_path / "sweep.toml"
+    config.write_text("[[member]]\nsparsty = 1e-3\n")
+    with pytest.raises(ValueError, match="unknown setting 'sparsty'; did you mean 'sparsity'"):
+        expand(tmp_path, config, **BASE)
+
+
+def test_sweep_writes_a_summary(settings: Callable[..., TrainSettings], tmp_path: Path):
+    members = [settings("o/low", sparsity=1e-3), settings("o/high", sparsity=3e-2)]
+    folders = sweep(members, tmp_path / "o")
+    assert [f.name for f in folders] == ["low", "high"]
+    rows = json.loads((tmp_path / "o/sweep.json").read_text())["members"]
+    assert [r["name"] for r in rows] == ["low", "high"]
+    assert rows[0]["l0"] > rows[1]["l0"]
+    assert rows[0]["fvu"] < rows[1]["fvu"]
