@@ -24,7 +24,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def sparse_rows(n_rows: int, d: int, seed: int, n_directions: int = 48, active: int = 4) -> Tensor:
-    """Rows that are sums of a few of `n_directions` unit vectors with an offset: what SAEs are for."""
+    """Sums of a few of `n_directions` unit vectors with an offset: what SAEs are for."""
     generator = torch.Generator().manual_seed(seed)
     directions = torch.randn(n_directions, d, generator=generator)
     directions /= directions.norm(dim=1, keepdim=True)
@@ -37,7 +37,7 @@ def sparse_rows(n_rows: int, d: int, seed: int, n_directions: int = 48, active: 
 def write_store(
     folder: Path, widths: dict[str, int], rows: int = 2048, values: dict[str, Tensor] | None = None
 ) -> str:
-    """Writes a float32 store and returns its path; `values` replace the generated rows of a site."""
+    """Writes a float32 store and returns its path; `values` replace a site's generated rows."""
     spec = StoreSpec(
         sites=widths,
         rows=rows,

@@ -1,4 +1,4 @@
-"""Release formats: what is written loads again, here and in the real SAELens, with equal outputs."""
+"""Release formats: what is written loads again, here and in the real SAELens, to the same SAE."""
 
 import json
 import warnings
@@ -71,8 +71,17 @@ def sae_lens():
 
 @pytest.mark.parametrize(
     ("width", "name"),
-    [(2**14, "16k"), (2**15, "32k"), (2**16, "65k"), (2**17, "131k"), (2**18, "262k")]
-    + [(2**19, "524k"), (2**20, "1m"), (2**11, "2k"), (512, "512")],
+    [
+        (2**14, "16k"),
+        (2**15, "32k"),
+        (2**16, "65k"),
+        (2**17, "131k"),
+        (2**18, "262k"),
+        (2**19, "524k"),
+        (2**20, "1m"),
+        (2**11, "2k"),
+        (512, "512"),
+    ],
 )
 def test_widths_are_named_as_in_the_release(width: int, name: str):
     assert width_name(width) == name
@@ -283,5 +292,5 @@ def test_what_is_no_sae_is_refused_with_the_reason(tmp_path: Path, case: str):
 
 
 def test_missing_path_is_refused(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="SAE path .* does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"SAE path .* does not exist"):
         SAE.load(tmp_path / "no")

@@ -1,4 +1,4 @@
-"""Folding C and b_dec: raw activations through the folded SAE give C times the scaled run's numbers."""
+"""Folding C and b_dec: raw rows through the folded SAE give C times the scaled run's numbers."""
 
 import torch
 
