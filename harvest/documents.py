@@ -1,21 +1,76 @@
-"""Documents: which text there is, and which of it is held out.
+"""Documents: the text there is, as one stream, and which of it is held out.
 
-Owns the walk over files and the fixed hash that splits documents into a training and a held-out
-part. Does not tokenize: see `tokenize`.
+Owns the account of what was read and skipped, and the fixed hash that splits documents into a
+training and a held-out part. Which files there are is `sources`' business, what is inside one
+`formats`'. Nothing is tokenized here.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from .formats import Bad, Document, RowOptions, documents_of
+from .sources import expand
 
-@dataclass(frozen=True)
-class Document:
-    """One text with the name it is reported under."""
+__all__ = ["Document", "ReadReport", "RowOptions", "is_held_out", "read_documents", "read_files"]
 
-    name: str
-    text: str
+
+@dataclass
+class ReadReport:
+    """What was read, and what was skipped and why."""
+
+    files: int = 0
+    documents: int = 0
+    characters: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Reason -> documents left out."""
+
+    def __str__(self) -> str:
+        skipped = ", ".join(f"{n:,} {reason}" for reason, n in sorted(self.skipped.items()))
+        return (
+            f"read {self.files:,} files, {self.documents:,} documents, "
+            f"{self.characters:,} characters; skipped {skipped or 'nothing'}"
+        )
+
+
+def read_documents(
+    paths: Iterable[str | Path],
+    options: RowOptions | None = None,
+    report: ReadReport | None = None,
+    skip_bad: bool = False,
+) -> Iterator[Document]:
+    """Yields the documents of files, folders, globs and URLs, in a fixed order, as a stream.
+
+    A `.jsonl`, `.ndjson` or `.json` file holds a document a line, a `.parquet` file one a row,
+    every other file is one document; `.gz`, `.bz2`, `.xz` and `.zst` are unpacked. Documents
+    without any text are left out and counted.
+
+    Args:
+        paths: local paths, globs, fsspec URLs, or `-` for standard input.
+        options: which fields of a row hold text and subset.
+        report: filled while reading, if given.
+        skip_bad: count documents that cannot be read and go on, instead of stopping at the first.
+
+    Raises:
+        FileNotFoundError: there is no such file, or nothing matches.
+        ValueError: text is not UTF-8, or a row is broken or has no text; names file and line.
+    """
+    options, report = options or RowOptions(), report if report is not None else ReadReport()
+    for path in expand(paths):
+        report.files += 1
+        for document in documents_of(path, options):
+            if isinstance(document, Bad):
+                if not skip_bad:
+                    raise ValueError(f"{document.message}; mend it, or pass --skip-bad")
+                report.skipped[document.reason] += 1
+            elif not document.text.strip():
+                report.skipped["empty"] += 1
+            else:
+                report.documents += 1
+                report.characters += len(document.text)
+                yield document
 
 
 def read_files(paths: Iterable[Path]) -> Iterator[Document]:
@@ -25,8 +80,7 @@ def read_files(paths: Iterable[Path]) -> Iterator[Document]:
 
 
 def is_held_out(text: str, share: float) -> bool:
-    """Whether a document belongs to the held-out part: blake2b(text) < share, as a fraction of its
-    range.
+    """Whether a document is held out: blake2b(text) < share, as a fraction of the hash's range.
 
     A pure function of the text, so that every stage, machine and rerun splits the same documents
     the same way and copies of one document never end up on both sides.

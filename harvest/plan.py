@@ -1,0 +1,107 @@
+"""The plan: which token becomes which row, known from the tokens alone.
+
+Owns the mask (positions whose activations are dropped) and the global numbering of the rows that
+are left. Rows are numbered in the order of the sequences and, inside one, of the positions; bucket
+i is rows [i·R, (i + 1)·R). Both follow from the tokens, so buckets can be harvested by anyone in
+any order, and what a bucket holds does not depend on who does.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_SCAN_TOKENS = 2**22
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Positions that give no row: those of some token ids, and a constant prefix."""
+
+    token_ids: tuple[int, ...]
+    prefix: int = 0
+
+    def kept(self, tokens: np.ndarray) -> np.ndarray:
+        """Which positions of sequences [n, context] give a row: bool [n, context]."""
+        kept = ~np.isin(tokens, np.array(self.token_ids, dtype=np.uint32))
+        kept[:, : self.prefix] = False
+        return kept
+
+
+@dataclass(frozen=True)
+class Block:
+    """A batch of sequences, and which of its rows belong to one bucket.
+
+    Attributes:
+        tokens: uint32 [n, context].
+        sequence, position: int64 [rows] of the block's rows in harvest order; sequence counts from
+            the split's first.
+        flat: int64 [rows], their places in tokens.reshape(-1).
+    """
+
+    tokens: np.ndarray
+    sequence: np.ndarray
+    position: np.ndarray
+    flat: np.ndarray
+
+    @property
+    def token(self) -> np.ndarray:
+        """uint32 [rows], the rows' token ids."""
+        return self.tokens.reshape(-1)[self.flat]
+
+
+class Plan:
+    """The rows of a token store's split under a mask, up to a number of rows."""
+
+    def __init__(self, sequences: Any, mask: Mask, rows: int | None = None):
+        """Counts every sequence's rows, reading only as many sequences as `rows` need.
+
+        Args:
+            sequences: [n, context] unsigned ids, sliceable.
+            mask: what is dropped.
+            rows: rows to harvest; all there are by default.
+
+        Raises:
+            ValueError: there are fewer rows than asked for, or none.
+        """
+        self._sequences, self._mask = sequences, mask
+        counts = []
+        total = 0
+        step = max(1, _SCAN_TOKENS // sequences.shape[1])
+        for start in range(0, len(sequences), step):
+            counts.append(mask.kept(sequences[start : start + step]).sum(axis=1))
+            total += int(counts[-1].sum())
+            if rows is not None and total >= rows:
+                break
+        if total == 0 or (rows is not None and rows > total):
+            raise ValueError(
+                f"rows must be at most {total:,}, which is what {len(sequences):,} sequences give, "
+                f"got {rows}; tokenize more text"
+            )
+        self.rows = rows if rows is not None else total
+        self._first_row = np.concatenate([[0], np.cumsum(np.concatenate(counts), dtype=np.int64)])
+
+    @property
+    def n_sequences(self) -> int:
+        """Sequences that give the rows."""
+        return self.sequence_range(0, self.rows)[1]
+
+    def sequence_range(self, start: int, stop: int) -> tuple[int, int]:
+        """The sequences [first, last) that hold rows [start, stop)."""
+        first = int(np.searchsorted(self._first_row, start, side="right")) - 1
+        return first, int(np.searchsorted(self._first_row, stop, side="left"))
+
+    def blocks(self, start: int, stop: int, batch_sequences: int) -> Iterator[Block]:
+        """Rows [start, stop) as batches of whole sequences, cut the same way every time.
+
+        A sequence on a bucket's border is in both buckets' blocks, each with its own rows of it.
+        """
+        first, last = self.sequence_range(start, stop)
+        for begin in range(first, last, batch_sequences):
+            end = min(begin + batch_sequences, last)
+            tokens = self._sequences[begin:end]
+            flat = np.flatnonzero(self._mask.kept(tokens).reshape(-1))
+            row = int(self._first_row[begin])
+            flat = flat[max(0, start - row) : stop - row]
+            yield Block(tokens, begin + flat // tokens.shape[1], flat % tokens.shape[1], flat)
