@@ -1,0 +1,162 @@
+"""The evaluation: SAEs + language model + held-out sequences -> numbers.
+
+Owns the order of the passes and the JSON file. The first pass finds each target site's mean (the
+model runs only as far as the last of them), the second everything else, the third, again a partial
+one, the snippets of top activations.
+"""
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..console import Progress, progress
+from ..harvest.hooks import forward_until
+from ..harvest.model import load_model
+from ..harvest.sites import Site, site_width
+from ..train.sae_files import replace_file
+from .inputs import HELD_OUT, Candidate, HeldOut, load_candidates, open_held_out
+from .lm_loss import ordinary
+from .main_pass import MainPass, SAEMeter
+from .metrics import MeanActivation
+from .settings import EvaluateSettings
+from .top_activations import LatentSearch
+
+if TYPE_CHECKING:
+    from ..harvest.model import LanguageModel
+    from ..store import TokenStore
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
+    """Evaluates the SAEs of `settings` and writes the result to `settings.out`.
+
+    Returns:
+        The JSON written: settings, model, tokens, clean loss, baselines by site, and one entry per
+        SAE in `saes`, in the order of `settings.sae`. docs/evaluate.md explains every field.
+
+    Raises:
+        ValueError, OSError: an input is missing or does not fit the others; nothing is written.
+    """
+    if settings.out.is_dir():
+        raise IsADirectoryError(f"out must be a JSON file, got the folder {settings.out}")
+    started = time.monotonic()
+    lm = load_model(settings.model, settings.dtype, settings.device, settings.attention)
+    tokens, held_out = open_held_out(settings.tokens, lm, settings.n_sequences)
+    candidates = load_candidates(
+        settings.sae, lm, settings.site, settings.target_site, _DTYPES[settings.sae_dtype]
+    )
+    result = {
+        "settings": settings.model_dump(mode="json"),
+        "model": {"name": lm.name, "fingerprint": lm.fingerprint, "dtype": lm.dtype},
+        "tokens": _tokens_record(tokens, held_out, settings.n_sequences),
+        **evaluate_many(lm, candidates, held_out, settings),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    _write(settings, result)
+    return result
+
+
+@torch.no_grad()
+def evaluate_many(
+    lm: "LanguageModel",
+    candidates: list[Candidate],
+    held_out: HeldOut,
+    settings: EvaluateSettings,
+) -> dict[str, Any]:
+    """Everything `evaluate` does between loading and writing; all SAEs share the clean pass and the
+    ablations.
+
+    Of `settings`, only batch, splice_special, seed and the top_… fields are read here.
+    """
+    n_passes = 3 if settings.top_latents else 2
+    with progress("evaluate", n_passes * held_out.n, "sequences") as bar:
+        means = _site_means(lm, candidates, held_out, settings, bar)
+        main = MainPass(
+            lm,
+            candidates,
+            means,
+            held_out.special,
+            held_out.context,
+            settings.splice_special,
+        )
+        for ids in held_out.batches(settings.batch, lm.device):
+            main.add(ids)
+            bar.advance(len(ids))
+        result = main.result()
+        if settings.top_latents:
+            tops = _top_activations(lm, main.saes, held_out, settings, bar)
+            for entry, top in zip(result["saes"], tops, strict=True):
+                entry["top_activations"] = top
+    return result
+
+
+def _site_means(
+    lm: "LanguageModel",
+    candidates: list[Candidate],
+    held_out: HeldOut,
+    settings: EvaluateSettings,
+    bar: Progress,
+) -> dict[Site, Tensor]:
+    """E x of every target site over the very positions that are evaluated, float64, so that FVU is
+    exact.
+    """
+    targets = {candidate.target for candidate in candidates}
+    means = {site: MeanActivation(site_width(site, lm.config)) for site in targets}
+    for ids in held_out.batches(settings.batch, lm.device):
+        keep = ordinary(ids, held_out.special)
+        x = forward_until(lm, ids, targets)
+        for site, mean in means.items():
+            mean.add(x[str(site)], keep)
+        bar.advance(len(ids))
+    if any(mean.count == 0 for mean in means.values()):
+        raise ValueError(
+            "held-out sequences must hold ordinary tokens, got only BOS, EOS and PAD; tokenize "
+            "other text"
+        )
+    return {site: means[site].value for site in sorted(targets, key=lambda site: site.depth)}
+
+
+def _top_activations(
+    lm: "LanguageModel",
+    meters: list[SAEMeter],
+    held_out: HeldOut,
+    settings: EvaluateSettings,
+    bar: Progress,
+) -> list[list[dict[str, Any]]]:
+    """For each SAE its chosen latents with their snippets, in one partial pass for all of them."""
+    searches = [LatentSearch(meter.candidate, meter.features.fired, settings) for meter in meters]
+    sites = {search.site for search in searches}
+    for ids in held_out.batches(settings.batch, lm.device):
+        x = forward_until(lm, ids, sites)
+        keep = ordinary(ids, held_out.special)
+        for search in searches:
+            search.add(ids, x[str(search.site)], keep)
+        bar.advance(len(ids))
+    return [search.result(lm.tokenizer) for search in searches]
+
+
+def _tokens_record(tokens: "TokenStore", held_out: HeldOut, asked: int) -> dict[str, Any]:
+    """What was read: enough to tell whether two evaluations used the same sequences."""
+    return {
+        "url": tokens.url,
+        "fingerprint": tokens.fingerprint,
+        "split": HELD_OUT,
+        "context": tokens.context,
+        "n_sequences": held_out.n,
+        "n_sequences_asked": asked,
+        "fewer_than_asked": held_out.n < asked,
+    }
+
+
+def _write(settings: EvaluateSettings, result: dict[str, Any]) -> None:
+    """Writes the JSON atomically, lists of numbers on one line each."""
+    settings.out.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False)
+    # JSON strings hold no line breaks, so only lists match.
+    text = re.sub(r"\[\n[\s\d.,eE+\-nul]*\]", lambda m: " ".join(m[0].split()), text)
+    replace_file(settings.out, (text + "\n").encode())

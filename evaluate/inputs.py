@@ -1,0 +1,187 @@
+"""What an evaluation reads: SAEs that fit the model, and held-out sequences of its tokenizer.
+
+Owns every error about inputs that do not belong together. Reads nothing it can check without
+reading.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ..harvest.model import check_context, tokenizer_fingerprint
+from ..harvest.sites import Site, check_site, parse_site, site_width
+from ..store import TokenStore
+from ..train.sae import SAE
+
+if TYPE_CHECKING:
+    from ..harvest.model import LanguageModel
+
+HELD_OUT = "held_out"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One SAE to be evaluated: what it reads, what it replaces, and the name it is reported
+    under.
+    """
+
+    name: str
+    sae: SAE
+    site: Site
+    target: Site
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The first sequences of the held-out split (their order is already permuted), and the ids that
+    do not count.
+    """
+
+    sequences: Any
+    n: int
+    special: Int[Tensor, " n_special"]
+
+    def batches(self, size: int, device: torch.device) -> Iterator[Int[Tensor, "batch seq"]]:
+        """Token ids in order, `size` sequences at a time."""
+        for start in range(0, self.n, size):
+            rows = np.asarray(self.sequences[start : min(start + size, self.n)])
+            yield torch.from_numpy(rows.astype(np.int64)).to(device)
+
+    @property
+    def context(self) -> int:
+        """Tokens per sequence."""
+        return int(self.sequences.shape[1])
+
+
+def load_candidates(
+    paths: Sequence[Path],
+    lm: "LanguageModel",
+    site: str | None,
+    target_site: str | None,
+    dtype: torch.dtype = torch.float32,
+) -> list[Candidate]:
+    """Loads SAEs and checks that each fits the model.
+
+    `site` and `target_site` fill in for files that do not say where they belong.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the SAE and what does not fit.
+    """
+    names = short_names(paths)
+    return [
+        candidate(name, SAE.load(path), lm, site, target_site, path, dtype)
+        for name, path in zip(names, paths, strict=True)
+    ]
+
+
+def candidate(
+    name: str,
+    sae: SAE,
+    lm: "LanguageModel",
+    site: str | None = None,
+    target_site: str | None = None,
+    path: Path | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Candidate:
+    """Checks one SAE against the model's sites and widths and moves it to the model's device."""
+    own_site = _agreed(name, "site", sae.config.site, site)
+    if own_site is None:
+        raise ValueError(
+            f"site of SAE {name} must be known, but its file does not tell it; pass --site "
+            "<kind>.<layer>"
+        )
+    own_target = _agreed(name, "target_site", sae.config.target_site, target_site) or own_site
+    reads, writes = parse_site(own_site), parse_site(own_target)
+    for what, width, where in (
+        ("d_in", sae.config.d_in, reads),
+        ("d_out", sae.config.d_out, writes),
+    ):
+        check_site(where, lm.config.num_hidden_layers)
+        wanted = site_width(where, lm.config)
+        if width != wanted:
+            raise ValueError(
+                f"{what} of SAE {name} must be {wanted}, the width of {where} in {lm.name}, got "
+                f"{width}; "
+                "pass the model it was trained on"
+            )
+    if writes.depth < reads.depth:
+        raise ValueError(
+            f"target_site of SAE {name} must not come before its site {reads}, got {writes}"
+        )
+    return Candidate(name, sae.to(lm.device, dtype), reads, writes, path)
+
+
+def open_held_out(url: str, lm: "LanguageModel", n_sequences: int) -> tuple[TokenStore, HeldOut]:
+    """Opens the held-out split of a token store made with the model's tokenizer.
+
+    Raises:
+        FileNotFoundError, ValueError: no such store, no held-out sequences, or another tokenizer's
+        tokens.
+    """
+    tokens = TokenStore.open(url)
+    if not tokens.splits.get(HELD_OUT):
+        raise ValueError(
+            f"token store {url} must have held-out sequences, got the splits "
+            f"{', '.join(sorted(tokens.splits)) or 'none'}; tokenize again with a held-out share "
+            "above 0"
+        )
+    _check_tokenizer(tokens, url, lm)
+    check_context(tokens.context, lm.config, lm.name)
+    n = min(n_sequences, tokens.splits[HELD_OUT])
+    held_out = HeldOut(tokens.sequences(HELD_OUT), n, special_ids(tokens, lm.device))
+    return tokens, held_out
+
+
+def special_ids(
+    tokens: TokenStore, device: torch.device | str = "cpu"
+) -> Int[Tensor, " n_special"]:
+    """BOS, EOS and PAD, as far as the tokenizer has them."""
+    ids = sorted({i for i in (tokens.bos, tokens.eos, tokens.pad) if i is not None})
+    return torch.tensor(ids, dtype=torch.int64, device=device)
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """As many last parts of each path as make the names differ."""
+    parts = [Path(path).absolute().parts for path in paths]
+    for n in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-n:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def _agreed(name: str, what: str, recorded: str | None, given: str | None) -> str | None:
+    """The SAE's own record, or what was given where it has none; both must not differ."""
+    if recorded is not None and given is not None and recorded != given:
+        raise ValueError(
+            f"{what} of SAE {name} must be {recorded}, as its file says, got {given}; leave the "
+            "setting out"
+        )
+    return recorded or given
+
+
+def _check_tokenizer(tokens: TokenStore, url: str, lm: "LanguageModel") -> None:
+    """Refuses token ids that mean something else to the model."""
+    recorded = tokens.provenance.get("tokenizer")
+    own = tokenizer_fingerprint(lm.tokenizer)
+    if recorded is not None and recorded != own:
+        raise ValueError(
+            f"tokens {url} must be of the tokenizer of {lm.name} (fingerprint {own}), got "
+            f"{recorded}; "
+            "tokenize with this model"
+        )
+    for token in ("bos", "eos", "pad"):
+        stored, known = getattr(tokens, token), getattr(lm.tokenizer, f"{token}_token_id")
+        if stored is not None and stored != known:
+            raise ValueError(
+                f"{token} of tokens {url} must be {known}, as in the tokenizer of {lm.name}, got "
+                f"{stored}; "
+                "tokenize with this model"
+            )

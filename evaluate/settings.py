@@ -1,0 +1,63 @@
+"""What an evaluation is asked to do."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+
+from ..settings import Settings
+
+
+class EvaluateSettings(Settings):
+    """One pass over held-out sequences for any number of SAEs of one language model."""
+
+    sae: tuple[Path, ...] = Field(min_length=1)
+    """Trained folders, params.npz files, SAELens or Gemma Scope 2 folders; one path or several."""
+    model: str
+    """Language model the SAEs belong to: a folder or a hub id."""
+    tokens: str
+    """URL of the token store; only its held-out split is read."""
+    out: Path
+    """JSON file to write."""
+
+    site: str | None = None
+    """Site the SAEs read, `<kind>.<layer>`; needed only for foreign files that do not say."""
+    target_site: str | None = None
+    """Site a transcoder replaces; needed only for foreign files that do not say."""
+    n_sequences: PositiveInt = 2048
+    """Held-out sequences to use (report: 2,048); with fewer there, all are used and the JSON says
+    so.
+    """
+    batch: PositiveInt = 8
+    """Sequences per forward pass; changes speed and memory, no result beyond rounding."""
+    splice_special: bool = False
+    """Whether BOS, EOS and PAD positions are spliced too. The report leaves this open; SAEs never
+    see them in training.
+    """
+    seed: NonNegativeInt = 0
+    """Seed of the choice of latents whose top activations are shown."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Precision of the language model; bfloat16 as in the harvest."""
+    sae_dtype: Literal["bfloat16", "float32"] = "float32"
+    """Precision of the SAE."""
+    device: str = "auto"
+    """torch device; auto takes CUDA where there is one."""
+    attention: str = "eager"
+    """Attention implementation, as in the harvest."""
+
+    top_latents: NonNegativeInt = 12
+    """Latents per SAE whose top activations are collected; 0 collects none."""
+    top_snippets: PositiveInt = 5
+    """Snippets per latent, each from another sequence."""
+
+    @field_validator("sae", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | Path) else value
+
+    @field_validator("sae")
+    @classmethod
+    def _each_once(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("must name each SAE once")
+        return value
