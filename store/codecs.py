@@ -6,12 +6,13 @@ preset: presets may be tuned without breaking older stores.
 """
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import google_crc32c
 import numpy as np
-from numcodecs import blosc
 
+blosc: Any = import_module("numcodecs.blosc")  # a C extension without stubs
 # Blosc's own threads write blocks in the order they finish, which would make the bytes of a store
 # depend on timing, and its global context is not safe under our worker threads. zarr switches it
 # off on import for the same reason.

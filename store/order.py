@@ -13,6 +13,9 @@ import numpy as np
 
 from .shuffle import BUCKETS, CHUNKS, permutation
 
+INTERLEAVE = 8
+"""Buckets whose chunks are mixed, unless told otherwise."""
+
 
 @dataclass(frozen=True)
 class Piece:

@@ -161,7 +161,12 @@ def largest_divisor(number: int, bound: int) -> int:
 def checksum(document: Any) -> str:
     """crc32c (hexadecimal) of a JSON document in canonical form: sorted keys, no spaces, UTF-8."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return f"{google_crc32c.value(text.encode()):08x}"
+    return crc32c_hex(text.encode())
+
+
+def crc32c_hex(data: bytes) -> str:
+    """crc32c of bytes as eight hexadecimal digits."""
+    return f"{google_crc32c.value(data):08x}"
 
 
 def group_document(attributes: dict[str, Any] | None = None) -> bytes:

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 
 from .arrays import ArrayReader
-from .order import Order, Piece
+from .order import INTERLEAVE, Order, Piece
 from .spec import StoreSpec
 
 Batch = Float[torch.Tensor, "batch d"] | dict[str, Float[torch.Tensor, "batch d"]]
@@ -60,7 +60,7 @@ class Stream(Iterator[Batch]):
         world: int,
         prefetch: int,
         threads: int = 2,
-        interleave: int = 8,
+        interleave: int = INTERLEAVE,
     ):
         rows = sum(bucket_rows.values())
         _check(rows, batch_rows, rank, world, prefetch, threads, interleave)

@@ -22,6 +22,7 @@ from .spec import (
     StoreSpec,
     checked_attributes,
     checksum,
+    crc32c_hex,
     encode_json,
     group_document,
 )
@@ -158,11 +159,17 @@ def _existing_spec(location: Location) -> StoreSpec | None:
 def _create(location: Location, spec: StoreSpec) -> None:
     """Writes the metadata, the root last: a store whose root is there has all of it. Several
     processes may do so at once."""
-    for group in ("sites", "labels", "commits"):
-        location.write(f"{group}/zarr.json", [group_document()])
+    documents = {f"{group}/zarr.json": group_document() for group in ("sites", "labels", "commits")}
     for layout in [*spec.site_layouts().values(), *spec.label_layouts().values()]:
-        location.write(f"{layout.path}/zarr.json", [encode_json(layout.metadata())])
-    body = {"format": FORMAT, "version": VERSION, "spec": _as_json(spec)}
+        documents[f"{layout.path}/zarr.json"] = encode_json(layout.metadata())
+    for key, document in documents.items():
+        location.write(key, [document])
+    body = {
+        "format": FORMAT,
+        "version": VERSION,
+        "spec": _as_json(spec),
+        "documents": {key: crc32c_hex(document) for key, document in documents.items()},
+    }
     location.write("zarr.json", [group_document(body | {"crc32c": checksum(body)})])
 
 

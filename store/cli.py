@@ -1,0 +1,61 @@
+"""`scopeworks store`: look into an activation store and check it."""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look into an activation store.")
+
+Url = Annotated[str, typer.Argument(help="Path or URL (gs://, s3://, …) of an activation store.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--storage-option", help="key=value for the file system; repeatable."),
+]
+
+
+@app.command()
+def info(url: Url, storage_option: Options = None) -> None:
+    """What the store holds: sites, rows, bytes, bits per value, C and mean norm."""
+    from .options import parse_storage_options
+    from .reader import ActivationStore
+    from .summary import describe
+
+    store = ActivationStore.open(url, parse_storage_options(storage_option))
+    for line in describe(store):
+        typer.echo(line)
+
+
+@app.command()
+def verify(url: Url, storage_option: Options = None) -> None:
+    """Checks every commit and every checksum; exit code 1 and a list if something is damaged."""
+    from ..console import progress
+    from .options import parse_storage_options
+    from .verify import verify as check
+
+    with progress("verify", None, "bytes") as bar:
+        report = check(url, parse_storage_options(storage_option), advance=bar.advance)
+    for problem in report.problems:
+        typer.echo(problem)
+    typer.echo(
+        f"{report.buckets} of {report.n_buckets} buckets committed,"
+        f" {report.checked_bytes:,} bytes checked, {len(report.problems)} problems"
+    )
+    raise typer.Exit(1 if report.problems else 0)
+
+
+@app.command()
+def stats(
+    url: Url,
+    site: Annotated[list[str] | None, typer.Option(help="Sites; all by default.")] = None,
+    rows: Annotated[int, typer.Option(min=2, help="Rows to look at.")] = 65536,
+    storage_option: Options = None,
+) -> None:
+    """Norms, kurtosis, outlier channels and how well the rows are mixed, from a sample of rows."""
+    from .options import parse_storage_options
+    from .reader import ActivationStore
+    from .statistics import mixing, site_statistics
+
+    store = ActivationStore.open(url, parse_storage_options(storage_option))
+    for name in site or store.sites:
+        typer.echo(site_statistics(store, name, rows).line())
+    typer.echo(mixing(store).line())

@@ -1,0 +1,166 @@
+"""Checking every byte of a store against its commits.
+
+Owns the walk over metadata, commit records and shard objects, and the naming of what is damaged. An
+object is read once; only where its checksum is wrong are its chunks decoded, to say which ones are
+lost.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import google_crc32c
+
+from .arrays import ArrayLayout, ArrayReader, DamagedStoreError, ShardRecord
+from .commits import Commit, commit_key, committed_buckets, read_commit
+from .location import Location, StorageOptions, locate
+from .spec import FORMAT, StoreSpec, checked_attributes, crc32c_hex, group_document
+
+_BLOCK_BYTES = 2**26
+
+
+@dataclass
+class Report:
+    """What `verify` found."""
+
+    problems: list[str] = field(default_factory=list)
+    """One line per damaged object or chunk; empty for a sound store."""
+    buckets: int = 0
+    """Committed buckets."""
+    n_buckets: int = 0
+    """Buckets of the complete store."""
+    checked_bytes: int = 0
+    """Bytes of shard objects read."""
+
+
+def verify(
+    url: str | os.PathLike[str],
+    storage_options: StorageOptions = None,
+    *,
+    threads: int = 2,
+    advance: Callable[[int], None] = lambda _bytes: None,
+) -> Report:
+    """Reads every committed object and checks it.
+
+    Args:
+        threads: objects read side by side.
+        advance: called with the bytes of each object when it is done.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no store, or its root document is unusable.
+    """
+    location = locate(url, storage_options)
+    try:
+        root = location.read("zarr.json")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no activation store at {location.url}") from error
+    spec = StoreSpec.model_validate(checked_attributes(root, FORMAT, location.url)["spec"])
+    report = Report(n_buckets=spec.n_buckets)
+    layouts = {
+        layout.path: layout
+        for layout in [*spec.site_layouts().values(), *spec.label_layouts().values()]
+    }
+    report.problems += _metadata_problems(location, root)
+    commits = list(_readable_commits(location, spec, report))
+    report.problems += _unexplained(location, spec, layouts)
+    work = [
+        (layouts[path], record)
+        for commit in commits
+        for path, records in commit.shards.items()
+        for record in records
+    ]
+    with ThreadPoolExecutor(threads) as pool:
+        for problems, n_bytes in pool.map(lambda item: _check_shard(location, *item), work):
+            report.problems += problems
+            report.checked_bytes += n_bytes
+            advance(n_bytes)
+    return report
+
+
+def _metadata_problems(location: Location, root: bytes) -> Iterator[str]:
+    """Documents that plain Zarr would misread; our own reader needs only the root's attributes."""
+    attributes = json.loads(root)["attributes"]["scopeworks"]
+    if group_document(attributes) != root:
+        yield "zarr.json is not as it was written"
+    for key, expected in attributes["documents"].items():
+        try:
+            found = crc32c_hex(location.read(key))
+        except FileNotFoundError:
+            yield f"{key} is missing"
+            continue
+        if found != expected:
+            yield f"{key} is damaged: its crc32c is {found}, written was {expected}"
+
+
+def _readable_commits(location: Location, spec: StoreSpec, report: Report) -> Iterator[Commit]:
+    """The sound commit records; the others become problems."""
+    for bucket in committed_buckets(location, spec):
+        report.buckets += 1
+        try:
+            commit = read_commit(location, bucket, spec)
+        except FileNotFoundError:
+            report.problems.append(f"commit of bucket {bucket}: {commit_key(bucket)} is missing")
+        except DamagedStoreError as error:
+            report.problems.append(str(error))
+        else:
+            data = location.read(commit_key(bucket))
+            if group_document(json.loads(data)["attributes"]["scopeworks"]) != data:
+                report.problems.append(f"{commit_key(bucket)} is not as it was written")
+            yield commit
+
+
+def _unexplained(
+    location: Location, spec: StoreSpec, layouts: dict[str, ArrayLayout]
+) -> Iterator[str]:
+    """Buckets with shards but without a commit: unfinished, or their record is lost."""
+    committed = set(committed_buckets(location, spec))
+    if len(committed) == spec.n_buckets:
+        return
+    for path, layout in layouts.items():
+        shards = (int(name) for name in location.children(f"{path}/c") if name.isdecimal())
+        buckets = {shard * layout.shard_rows // spec.bucket_rows for shard in shards}
+        for bucket in sorted(buckets - committed):
+            committed.add(bucket)
+            yield (
+                f"bucket {bucket} has data but no commit record: it is unfinished, or the record is"
+                " lost; run the harvest again"
+            )
+
+
+def _check_shard(
+    location: Location, layout: ArrayLayout, record: ShardRecord
+) -> tuple[list[str], int]:
+    """Problems of one object, and the bytes read."""
+    key, crc, n_bytes = layout.shard_key(record.shard), 0, 0
+    where = f"{layout.path.rpartition('/')[2]}: shard {record.shard} ({location.url}/{key})"
+    try:
+        while block := location.read(key, n_bytes, n_bytes + _BLOCK_BYTES):
+            crc = google_crc32c.extend(crc, block)
+            n_bytes += len(block)
+    except FileNotFoundError:
+        return [f"{where}: the object is missing"], n_bytes
+    if n_bytes != record.n_bytes:
+        size = f"{where}: it has {n_bytes} bytes, committed are {record.n_bytes}"
+        return [size, *_damaged_chunks(location, layout, record)], n_bytes
+    if crc != record.crc32c:
+        found = _damaged_chunks(location, layout, record)
+        return found or [
+            f"{where}: its crc32c is {crc:08x}, committed is {record.crc32c:08x}"
+        ], n_bytes
+    return [], n_bytes
+
+
+def _damaged_chunks(location: Location, layout: ArrayLayout, record: ShardRecord) -> list[str]:
+    """Which chunks of a damaged object cannot be read; one line if its index cannot."""
+    reader = ArrayReader(location, layout, lambda _shard: record.n_bytes)
+    rows = min(layout.shard_rows, layout.rows - record.shard * layout.shard_rows)
+    buffer, problems = layout.empty(layout.chunk_rows), []
+    for inner in range(-(-rows // layout.chunk_rows)):
+        try:
+            reader.read_chunk(record.shard * layout.shard_chunks + inner, buffer)
+        except DamagedStoreError as error:
+            if str(error) not in problems:
+                problems.append(str(error))
+    return problems

@@ -1,0 +1,44 @@
+"""The order of rows by the letter of docs/format.md, in plain Python: no chunks, no caches.
+
+Shares only numpy's Philox with the code under test.
+"""
+
+import numpy as np
+
+
+def permutation(n: int, seed: int, purpose: int, a: int = 0, b: int = 0) -> list[int]:
+    """Stable sort of 0 … n-1 by Philox4x64-10's raw output, key (seed, purpose), counter (0, a, b,
+    0)."""
+    generator = np.random.Philox(
+        key=np.array([seed, purpose], dtype=np.uint64),
+        counter=np.array([0, a, b, 0], dtype=np.uint64),
+    )
+    keys = [int(generator.random_raw()) for _ in range(n)]
+    return sorted(range(n), key=lambda i: keys[i])
+
+
+def stored_rows(n: int, seed: int, bucket: int) -> list[int]:
+    """Place -> number of the appended row that stands there, for a bucket of n rows."""
+    places = permutation(n, seed, 1, bucket)
+    standing = [-1] * n
+    for appended, place in enumerate(places):
+        standing[place] = appended
+    return standing
+
+
+def epoch_rows(
+    bucket_rows: list[int], chunk_rows: int, seed: int, interleave: int, epoch: int
+) -> list[tuple[int, int]]:
+    """(bucket, row within it) of every row of an epoch, in reading order."""
+    buckets = permutation(len(bucket_rows), seed, 2, epoch)
+    rows = []
+    groups = [buckets[i : i + interleave] for i in range(0, len(buckets), interleave)]
+    for number, group in enumerate(groups):
+        chunks = [
+            [(bucket, row) for row in range(first, min(first + chunk_rows, bucket_rows[bucket]))]
+            for bucket in group
+            for first in range(0, bucket_rows[bucket], chunk_rows)
+        ]
+        for chunk in permutation(len(chunks), seed, 3, epoch, number):
+            rows += chunks[chunk]
+    return rows

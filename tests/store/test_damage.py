@@ -1,0 +1,111 @@
+"""Damage of any byte or object is an error that names the place, never a wrong number."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from scopeworks.store import ActivationStore, DamagedStoreError
+from scopeworks.store.verify import verify
+from scopeworks.tests.store.making import SITES, Made
+
+
+def objects(url: str) -> list[Path]:
+    return sorted(path for path in Path(url).rglob("*") if path.is_file())
+
+
+def test_a_sound_store_verifies(made):
+    report = verify(made.url)
+    assert report.problems == []
+    assert (report.buckets, report.n_buckets) == (4, 4)
+    assert report.checked_bytes == sum(ActivationStore.open(made.url).stored_bytes.values())
+
+
+def test_a_damaged_chunk_is_named_by_verify_and_by_the_stream(fresh):
+    path = Path(fresh.url, "sites/resid_post.1/c/4/0")
+    data = bytearray(path.read_bytes())
+    data[10] ^= 1
+    path.write_bytes(data)
+    named = r"resid_post.1: shard 4 \(.*sites/resid_post.1/c/4/0\): chunk 0 is damaged: its crc32c"
+    stream = ActivationStore.open(fresh.url).stream("resid_post.1", 100)
+    with stream, pytest.raises(DamagedStoreError, match=named):
+        for _ in range(7):
+            next(stream)
+    (problem,) = verify(fresh.url).problems
+    assert "resid_post.1: shard 4" in problem
+    assert "chunk 0 is damaged" in problem
+
+
+def test_a_missing_shard_is_named(fresh):
+    Path(fresh.url, "sites/mlp_out.0/c/2/0").unlink()
+    with pytest.raises(
+        DamagedStoreError, match=r"mlp_out.0: shard 2 \(.*\): the object is missing"
+    ):
+        ActivationStore.open(fresh.url).read("mlp_out.0", 128, 130)
+    (problem,) = verify(fresh.url).problems
+    assert "mlp_out.0: shard 2" in problem
+    assert "missing" in problem
+
+
+def test_a_lost_commit_is_reported_and_its_rows_are_gone(fresh):
+    Path(fresh.url, "commits/00000001/zarr.json").unlink()
+    assert ActivationStore.open(fresh.url).rows == 700 - 192
+    (problem,) = verify(fresh.url).problems
+    assert problem.startswith("bucket 1 has data but no commit record")
+
+
+def test_a_damaged_commit_is_refused_and_reported(fresh):
+    path = Path(fresh.url, "commits/00000002/zarr.json")
+    path.write_text(path.read_text().replace('"rows": 192', '"rows": 191'))
+    with pytest.raises(DamagedStoreError, match=r"commit of bucket 2: .* the checksum"):
+        ActivationStore.open(fresh.url)
+    assert any("commit of bucket 2" in problem for problem in verify(fresh.url).problems)
+
+
+def read_everything(url: str) -> dict[str, torch.Tensor]:
+    store = ActivationStore.open(url)
+    rows = {site: store.read(site, 0, store.rows) for site in SITES}
+    labels = store.labels(0, store.rows)
+    with store.stream(list(SITES), 100) as stream:
+        streamed = [{name: x.clone() for name, x in next(stream).items()} for _ in range(7)]
+    rows |= {f"{site} streamed": torch.cat([batch[site] for batch in streamed]) for site in SITES}
+    return rows | {name: torch.from_numpy(x) for name, x in labels._asdict().items()}
+
+
+def damaged(made: Made, path: Path, data: bytes | None) -> None:
+    """Replaces an object, and checks that nothing wrong comes out; then mends it."""
+    good = path.read_bytes()
+    expected = read_everything(made.url)
+    try:
+        path.unlink() if data is None else path.write_bytes(data)
+        try:
+            problems = verify(made.url).problems
+        except (ValueError, FileNotFoundError) as error:
+            problems = [str(error)]
+        assert problems, f"{path}: not reported"
+        try:
+            found = read_everything(made.url)
+        except (OSError, ValueError):
+            return
+        lost = len(found["token"]) < len(expected["token"])
+        assert lost or all(torch.equal(found[name], x) for name, x in expected.items())
+    finally:
+        path.write_bytes(good)
+
+
+def test_random_byte_flips_never_give_a_wrong_number(fresh):
+    generator, paths = random.Random(3), objects(fresh.url)
+    for _ in range(40):
+        path = generator.choice(paths)
+        data = bytearray(path.read_bytes())
+        data[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
+        damaged(fresh, path, bytes(data))
+
+
+def test_truncated_and_missing_objects_never_give_a_wrong_number(fresh):
+    generator, paths = random.Random(4), objects(fresh.url)
+    for i in range(20):
+        path = generator.choice(paths)
+        data = path.read_bytes()
+        damaged(fresh, path, None if i % 4 == 0 else data[: generator.randrange(len(data))])

@@ -1,0 +1,116 @@
+"""The token store: round trip, laziness, completeness, refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scopeworks.store import DamagedStoreError, TokenStore
+
+SETTINGS = {"context": 16, "bos": 2, "eos": 1, "pad": 0}
+
+
+@pytest.fixture
+def splits() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return {
+        "train": generator.integers(0, 2**32, (1300, 16), dtype=np.uint32),
+        "held_out": generator.integers(0, 4096, (3, 16), dtype=np.int64),
+    }
+
+
+@pytest.fixture
+def store(tmp_path, splits, monkeypatch) -> TokenStore:
+    monkeypatch.setattr("scopeworks.store.tokens._CHUNK_BYTES", 1024)  # several chunks and shards
+    monkeypatch.setattr("scopeworks.store.tokens._SHARD_CHUNKS", 3)
+    TokenStore.create(tmp_path / "t", provenance={"text": "x"}, **SETTINGS).write(splits)
+    return TokenStore.open(tmp_path / "t")
+
+
+def test_what_is_written_reads_back(store, splits):
+    assert store.splits == {"train": 1300, "held_out": 3}
+    assert (store.context, store.bos, store.eos, store.pad) == (16, 2, 1, 0)
+    assert store.provenance == {"text": "x"}
+    for name, expected in splits.items():
+        found = store.sequences(name)
+        assert found.shape == expected.shape
+        np.testing.assert_array_equal(np.asarray(found), expected)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        slice(5, 700),
+        slice(-3, None),
+        slice(40, 30),
+        slice(0, 1300, 7),
+        0,
+        -1,
+        [1299, 0, 5, 5, -2],
+        np.array([], dtype=np.int64),
+    ],
+)
+def test_indexing_is_numpys(store, splits, index):
+    np.testing.assert_array_equal(store.sequences("train")[index], splits["train"][index])
+
+
+def test_sequences_out_of_range_are_refused(store):
+    with pytest.raises(IndexError):
+        store.sequences("train")[1300]
+    with pytest.raises(IndexError, match="sequence must be in 0 … 1299"):
+        store.sequences("train")[[1300]]
+
+
+def test_zarr_reads_the_same_sequences(store, splits):
+    import zarr
+
+    group = zarr.open_group(store.url, mode="r")
+    np.testing.assert_array_equal(group["train"][:], splits["train"])
+
+
+def test_fingerprint_depends_on_the_tokens_alone(store, splits, tmp_path):
+    other = TokenStore.create(tmp_path / "b", provenance={"text": "y"}, **SETTINGS)
+    other.write(dict(reversed(splits.items())))
+    assert other.fingerprint == store.fingerprint
+    splits["train"][1299, 15] ^= 1
+    changed = TokenStore.create(tmp_path / "c", **SETTINGS)
+    changed.write(splits)
+    assert changed.fingerprint != store.fingerprint
+
+
+def test_an_unfinished_store_does_not_exist_and_is_written_anew(tmp_path, splits, monkeypatch):
+    first = TokenStore.create(tmp_path / "t", **SETTINGS)
+    with pytest.raises(ValueError, match=r"split bad must be \[n, 16\], got \[3, 15\]"):
+        first.write({"bad": splits["held_out"][:, 1:]})
+    with pytest.raises(ValueError, match="token ids must be integers, got float64"):
+        first.write({"train": splits["train"], "bad": splits["held_out"] / 2})
+    with pytest.raises(FileNotFoundError, match="no complete token store at"):
+        TokenStore.open(tmp_path / "t")
+    TokenStore.create(tmp_path / "t", **SETTINGS).write(splits)
+    names = {path.name for path in (tmp_path / "t").iterdir()}
+    assert names == {"zarr.json", "train", "held_out"}
+
+
+def test_a_complete_store_is_not_overwritten(store):
+    with pytest.raises(FileExistsError, match="already holds a token store"):
+        TokenStore.create(store.url, **SETTINGS)
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"must be empty, but it holds photo.jpg"):
+        TokenStore.create(tmp_path, **SETTINGS)
+
+
+def test_an_unknown_split_is_refused(store):
+    with pytest.raises(ValueError, match=r"split must be one of .*, got 'test'"):
+        store.sequences("test")
+
+
+def test_a_damaged_chunk_is_named(store):
+    path = Path(store.url, "train/c/1/0")
+    data = bytearray(path.read_bytes())
+    data[3] ^= 8
+    path.write_bytes(data)
+    with pytest.raises(DamagedStoreError, match=r"train: shard 1 \(.*\): chunk 0 is damaged"):
+        np.asarray(store.sequences("train"))
