@@ -35,8 +35,11 @@ __all__ = [
     "step",
 ]
 
-# What each backend needs besides torch, and the devices it runs on.
-_NEEDS = {"reference": None}
+# Backends, fastest first: the module each needs besides torch, and the device types it runs on.
+_BACKENDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "cpu": ("numba", ("cpu",)),
+    "reference": ("torch", ("cpu", "cuda", "mps")),
+}
 
 
 def step(
@@ -61,28 +64,31 @@ def step(
         x: float32 [batch, d_in], scaled rows; any strides.
         target: float32 [batch, d_out]; x itself for an SAE.
         settings: this step's learning rate, λ and forms.
-        backend: "auto" or one of `available_backends()`.
+        backend: "auto" or one of `available_backends()`; "cpu/sparse" and the like ask for one path
+            of a backend (`PATHS` in its module), for benchmarks and tests.
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit, or the backend is not available.
     """
     _check(state, x, target, settings)
-    name = choose_backend(x.device) if backend == "auto" else backend
+    name, _, path = (choose_backend(x.device) if backend == "auto" else backend).partition("/")
     if name not in available_backends(x.device):
         usable = ", ".join(available_backends(x.device))
         raise ValueError(f"backend must be one of {usable} on {x.device.type}, got {name}")
     module = importlib.import_module(f".{name}", __name__)
+    if path and path not in module.PATHS:
+        raise ValueError(f"path of {name} must be one of {', '.join(module.PATHS)}, got {path}")
     with torch.no_grad():
-        return module.step(state, x, target, settings)
+        return module.step(state, x, target, settings, path)
 
 
 def available_backends(device: str | torch.device = "cpu") -> list[str]:
     """Backends that can run on `device`, fastest first."""
-    del device
+    kind = torch.device(device).type
     return [
         name
-        for name, need in _NEEDS.items()
-        if need is None or importlib.util.find_spec(need) is not None
+        for name, (module, kinds) in _BACKENDS.items()
+        if kind in kinds and importlib.util.find_spec(module) is not None
     ]
 
 

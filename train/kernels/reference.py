@@ -18,9 +18,14 @@ from torch.autograd import Function
 
 from .state import Parameters, StepResult, StepSettings, TrainState
 
+PATHS = ("dense",)
 
-def step(state: TrainState, x: Tensor, target: Tensor, settings: StepSettings) -> StepResult:
-    """One dense step; see `kernels.step`."""
+
+def step(
+    state: TrainState, x: Tensor, target: Tensor, settings: StepSettings, path: str = ""
+) -> StepResult:
+    """One dense step; see `kernels.step`. There is one path only."""
+    del path
     result, gradients, density = losses_and_gradients(state.parameters, x, target, settings)
     if result.finite:
         state.settle(settings.beta2)

@@ -6,8 +6,8 @@ torch does.
 """
 
 import math
-from dataclasses import dataclass, fields, replace
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ class Parameters:
 
     def items(self) -> list[tuple[str, Tensor]]:
         """(name, tensor) of every tensor there is, in a fixed order."""
-        named = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        named = [(item.name, getattr(self, item.name)) for item in fields(self)]
         return [(name, tensor) for name, tensor in named if tensor is not None]
 
     @property
@@ -78,6 +78,7 @@ class TrainState:
         density: entries per row with z > θ − ε/2 in the last step; negative before the first.
             Chooses the path of the next step, so it is part of the state: a resumed run must choose
             as the uninterrupted one did.
+        scratch: what a backend keeps between steps and can always remake; never saved.
     """
 
     parameters: Parameters
@@ -85,6 +86,7 @@ class TrainState:
     last_update: Tensor
     n_updates: int = 0
     density: float = -1.0
+    scratch: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def fresh(cls, parameters: Parameters) -> "TrainState":
@@ -165,8 +167,8 @@ class TrainState:
 class StepSettings:
     """What one step needs besides state and data.
 
-    Loss, mean over rows: ‖target − x̂‖² + penalty, where the penalty of a row is λ‖f‖₀ ("linear") or
-    λ·c·(‖f‖₀ − L0*)² ("quadratic"), plus λ·Σ_i latent_weight_i·1[f_i > 0].
+    Loss, mean over rows: ‖target − x̂‖² + penalty, where the penalty of a row is λ‖f‖₀ ("linear")
+    or λ·c·(‖f‖₀ − L0*)² ("quadratic"), plus λ·Σ_i latent_weight_i·1[f_i > 0].
 
     Attributes:
         lr: learning rate of this step.
@@ -182,6 +184,9 @@ class StepSettings:
         latent_weight: float32 [d_sae], extra L0 weight of single latents as a multiple of λ, or
             None.
         theta_floor: smallest raw θ.
+        encoder: how the encoder's product is made where a backend has a choice: "float32";
+            "screened" (the same numbers: a bfloat16 product proposes entries, float32 decides);
+            "auto" (screened where that is faster).
     """
 
     lr: float
@@ -196,6 +201,7 @@ class StepSettings:
     quadratic_coefficient: float | None = None
     latent_weight: Tensor | None = None
     theta_floor: float = 1e-6
+    encoder: Literal["auto", "float32", "screened"] = "auto"
 
     def __post_init__(self) -> None:
         """Refuses settings that no step can follow, in one line."""
@@ -209,6 +215,8 @@ class StepSettings:
             raise ValueError(f"beta2 must be between 0 and 1, got {self.beta2}")
         if self.theta_form not in ("raw", "log"):
             raise ValueError(f"theta_form must be raw or log, got {self.theta_form}")
+        if self.encoder not in ("auto", "float32", "screened"):
+            raise ValueError(f"encoder must be auto, float32 or screened, got {self.encoder}")
         if self.penalty not in ("linear", "quadratic"):
             raise ValueError(f"penalty must be linear or quadratic, got {self.penalty}")
         if self.penalty == "quadratic" and (self.target_l0 is None or self.target_l0 <= 0):

@@ -1,0 +1,138 @@
+"""The step on the CPU: one dense product, everything after it proportional to the active entries.
+
+    entries   pairs (latent, row) with z > θ − ε/2, found in the encoder's product    cpu_encode
+    rows      x̂, the residual e = 2(x̂ − target)/batch, df = e·W_dec of the entries    cpu_update
+    latents   sums over a latent's entries: dW_enc = Σ dz·x, dW_dec = Σ f·e, db_enc = Σ dz, dθ by
+              the window; then projection, Adam and renormalisation in the same pass
+
+A latent without entries has zero gradient; with β1 = 0 its update is zero and its second moment
+only decays, which `last_update` remembers. While many latents fire the dense path is the faster
+one: see `cpu_dense`.
+"""
+
+import threading
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import cpu_dense, cpu_encode
+from .cpu_entries import ByRow, Entries, list_by_row
+from .cpu_finish import (
+    encoder_input,
+    latents_of,
+    rates,
+    report,
+    residual_without_latents,
+    update_shared,
+)
+from .cpu_threads import run_blocks
+from .cpu_update import Rounded, count_fired, reconstruct, update_touched
+from .cpu_workspace import Workspace
+from .state import StepResult, StepSettings, TrainState
+
+PATHS = ("dense", "sparse", "screened")
+# Share of the latents with an entry, per row, above which five dense products are the faster step.
+DENSE_ABOVE = 0.06
+# Share above which recomputing the proposals costs more than bfloat16 saves.
+SCREEN_BELOW = 0.02
+# Rows whose density is measured where no step has measured it yet.
+CALIBRATION_ROWS = 64
+# Blocks of the loops over rows and latents. Fixed: sums are kept per block, so results do not
+# depend on the number of threads.
+N_BLOCKS = 64
+
+_workspace = Workspace()
+_one_at_a_time = threading.Lock()
+
+
+def step(
+    state: TrainState, x: Tensor, target: Tensor, settings: StepSettings, path: str = ""
+) -> StepResult:
+    """One step by the given path, or by the one that the density calls for; see `kernels.step`."""
+    with _one_at_a_time:
+        path = path or choose_path(state, x, settings)
+        if path == "dense":
+            return cpu_dense.step(state, x, target, settings, _workspace)
+        return _sparse_step(state, x, target, settings, path)
+
+
+def choose_path(state: TrainState, x: Tensor, settings: StepSettings) -> str:
+    """dense, sparse or screened, from the density of the last step (or of a few of these rows).
+
+    A function of state and data alone, not of timings: a rerun or a resumed run takes the same
+    path, and since all paths compute the same step the switch makes no jump.
+    """
+    density = state.density
+    if density < 0:
+        rows = encoder_input(state, x[:CALIBRATION_ROWS], settings.pre_bias, _workspace)
+        entries = cpu_encode.find_entries(state, rows, settings.bandwidth / 2, _workspace)
+        density = float(entries.length.sum()) / rows.shape[0]
+    share = density / state.parameters.d_sae
+    if share > DENSE_ABOVE:
+        return "dense"
+    if settings.encoder == "auto":
+        return "screened" if share < SCREEN_BELOW and cpu_encode.bfloat16_is_fast() else "sparse"
+    return {"float32": "sparse"}.get(settings.encoder, settings.encoder)
+
+
+def _sparse_step(
+    state: TrainState, x: Tensor, target: Tensor, settings: StepSettings, path: str
+) -> StepResult:
+    """The step over the entries; path says how they are found."""
+    x_in = encoder_input(state, x, settings.pre_bias, _workspace)
+    half = settings.bandwidth / 2
+    find = cpu_encode.screen_entries if path == "screened" else cpu_encode.find_entries
+    entries = find(state, x_in, half, _workspace)
+    residual = residual_without_latents(state, x, target, _workspace)
+    batch, latents = x.shape[0], latents_of(state.parameters)
+    scale = np.float32(2 / batch)
+    row_loss, row_l0 = np.empty(batch, np.float32), np.empty(batch, np.int64)
+    arguments = (latents.theta, latents.W_dec, scale, residual.numpy(), row_loss, row_l0)
+    run_blocks(reconstruct, N_BLOCKS, entries, _by_row(entries, batch), *arguments)
+    fired = np.empty(state.parameters.d_sae, np.int64)
+    run_blocks(count_fired, N_BLOCKS // 8, entries, latents.theta, fired)
+    result, slopes = report(row_loss, row_l0, fired, settings, f"cpu/{path}")
+    if not result.finite:
+        return result
+    now = rates(state, settings)
+    encoder_bias = np.empty((N_BLOCKS, x.shape[1]), np.float32)
+    run_blocks(
+        update_touched,
+        N_BLOCKS,
+        entries,
+        x_in.numpy(),
+        residual.numpy(),
+        scale,
+        np.float32(half),
+        *slopes,
+        latents,
+        latents_of(state.second_moments),
+        state.last_update.numpy(),
+        now,
+        _maintained_copy(state, path),
+        encoder_bias,
+    )
+    through_encoder = encoder_bias.sum(0) if settings.pre_bias else None
+    update_shared(state, x, residual, float(scale), through_encoder, now)
+    state.density = float(entries.length.sum()) / batch
+    return result
+
+
+def _by_row(entries: Entries, batch: int) -> ByRow:
+    """The entries listed by row."""
+    n = entries.rows.size
+    start = np.empty(batch + 1, np.int64)
+    entry = _workspace.grown("entry", n, torch.int32)
+    latent = _workspace.grown("latent", n, torch.int32)
+    by_row = ByRow(start, entry, latent)
+    list_by_row(entries, by_row)
+    return by_row
+
+
+def _maintained_copy(state: TrainState, path: str) -> Rounded:
+    """The bfloat16 copy for the update to keep up, or an empty one if this path has none."""
+    if path == "screened":
+        return cpu_encode.rounded_copy(state)
+    state.scratch.clear()
+    return cpu_encode.no_copy()

@@ -1,0 +1,194 @@
+"""The active entries of a batch on the CPU: found latent by latent, then also listed row by row.
+
+An entry is a pair (latent, row) with z > θ − ε/2: the only pairs that any gradient depends on.
+Owns the compiled loops that find and list them; see `cpu_encode` for the products they read.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .cpu_threads import jit
+from .cpu_vectors import dot, dot_four
+
+LANES = 16
+SIXTEEN = np.uint32(16)
+
+
+class Entries(NamedTuple):
+    """Entries latent by latent, rows ascending; latent i owns [start[i], start[i] + length[i]).
+
+    Attributes:
+        start, length: int64 [d_sae]; there may be gaps between latents.
+        rows: int32 [capacity], the row of each entry.
+        z: float32 [capacity], its pre-activation.
+        df: float32 [capacity], the gradient of the loss by its f, once known.
+    """
+
+    start: np.ndarray
+    length: np.ndarray
+    rows: np.ndarray
+    z: np.ndarray
+    df: np.ndarray
+
+
+class ByRow(NamedTuple):
+    """The same entries row by row, latents ascending; row b owns [start[b], start[b + 1]).
+
+    Attributes:
+        start: int64 [batch + 1].
+        entry: int32 [capacity], where the entry is in `Entries`.
+        latent: int32 [capacity], its latent.
+    """
+
+    start: np.ndarray
+    entry: np.ndarray
+    latent: np.ndarray
+
+
+class Screen(NamedTuple):
+    """What bounds the error of a bfloat16 product p of row b with latent i (see `cpu_encode`):
+
+    |p − x·w| ≤ row_error[b]·rounded_norm[i] + row_norm[b]·error_norm[i], before p's own rounding.
+    """
+
+    row_error: np.ndarray
+    row_norm: np.ndarray
+    rounded_norm: np.ndarray
+    error_norm: np.ndarray
+
+
+@jit
+def share(block, n_blocks, n):
+    """The range of 0 … n that belongs to a block."""
+    return block * n // n_blocks, (block + 1) * n // n_blocks
+
+
+@jit
+def count_entries(block, n_blocks, product, bias, edge, count):
+    """count[i] = entries of latent i in product [latents, batch], without the bias.
+
+    `not z <= edge` lets a NaN through, so that it reaches the loss.
+    """
+    first, last = share(block, n_blocks, product.shape[0])
+    for i in range(first, last):
+        add, limit, n = bias[i], edge[i], 0
+        for b in range(product.shape[1]):
+            n += not (product[i, b] + add <= limit)
+        count[i] = n
+
+
+@jit
+def fill_entries(block, n_blocks, product, bias, edge, start, count, rows, z):
+    """Writes the entries that `count_entries` counted."""
+    batch = product.shape[1]
+    first, last = share(block, n_blocks, product.shape[0])
+    for i in range(first, last):
+        add, limit, at, stop = bias[i], edge[i], start[i], start[i] + count[i]
+        b = 0
+        while at < stop:
+            hits = 0
+            if b + LANES <= batch:
+                for k in range(LANES):
+                    hits += not (product[i, b + k] + add <= limit)
+            else:
+                hits = 1
+            if hits:
+                for k in range(b, min(b + LANES, batch)):
+                    value = product[i, k] + add
+                    if not value <= limit:
+                        rows[at], z[at] = k, value
+                        at += 1
+            b += LANES
+
+
+@jit
+def widen(bits):
+    """The float32 value of bfloat16 bits."""
+    return np.uint32(np.uint32(bits) << SIXTEEN).view(np.float32)
+
+
+@jit
+def count_proposals(block, n_blocks, product, low, screen, count):
+    """`count_entries` for bfloat16 products (their bits): what may be an entry, by the bound."""
+    row_error, row_norm, rounded_norm, error_norm = screen
+    first, last = share(block, n_blocks, product.shape[0])
+    for i in range(first, last):
+        limit, alpha, omega, n = low[i], rounded_norm[i], error_norm[i], 0
+        for b in range(product.shape[1]):
+            high = widen(product[i, b]) + row_error[b] * alpha + row_norm[b] * omega
+            n += not (high <= limit)
+        count[i] = n
+
+
+@jit
+def fill_proposals(block, n_blocks, product, low, screen, start, count, rows):
+    """Writes the rows of the proposals that `count_proposals` counted."""
+    row_error, row_norm, rounded_norm, error_norm = screen
+    batch = product.shape[1]
+    first, last = share(block, n_blocks, product.shape[0])
+    for i in range(first, last):
+        limit, alpha, omega = low[i], rounded_norm[i], error_norm[i]
+        at, stop = start[i], start[i] + count[i]
+        b = 0
+        while at < stop:
+            hits = 0
+            if b + LANES <= batch:
+                for k in range(b, b + LANES):
+                    high = widen(product[i, k]) + row_error[k] * alpha + row_norm[k] * omega
+                    hits += not (high <= limit)
+            else:
+                hits = 1
+            if hits:
+                for k in range(b, min(b + LANES, batch)):
+                    high = widen(product[i, k]) + row_error[k] * alpha + row_norm[k] * omega
+                    if not high <= limit:
+                        rows[at] = k
+                        at += 1
+            b += LANES
+
+
+@jit
+def keep_entries(block, n_blocks, x, W, bias, edge, entries):
+    """Recomputes every proposal's z in float32 and keeps the entries; x [batch, d_in], W rows.
+
+    Survivors move to the front of their latent's range; count becomes their number.
+    """
+    start, count, rows, z, _ = entries
+    first, last = share(block, n_blocks, W.shape[0])
+    values = np.empty(4, np.float32)
+    for i in range(first, last):
+        at, stop, w = start[i], start[i] + count[i], W[i]
+        for e in range(start[i], stop, 4):
+            n = min(4, stop - e)
+            if n == 4:
+                a, b, c, d = rows[e], rows[e + 1], rows[e + 2], rows[e + 3]
+                dot_four(values, w, x[a], x[b], x[c], x[d])
+            else:
+                for k in range(n):
+                    values[k] = dot(w, x[rows[e + k]])
+            for k in range(n):
+                value = values[k] + bias[i]
+                if not value <= edge[i]:
+                    rows[at], z[at] = rows[e + k], value
+                    at += 1
+        count[i] = at - start[i]
+
+
+@jit
+def list_by_row(entries, by_row):
+    """Fills `by_row` from `entries`: a counting sort, one thread (a few entries a microsecond)."""
+    start, count, rows, _, _ = entries
+    row_start, entry, latent = by_row
+    row_start[:] = 0
+    for i in range(count.size):
+        for e in range(start[i], start[i] + count[i]):
+            row_start[rows[e] + 1] += 1
+    for b in range(row_start.size - 1):
+        row_start[b + 1] += row_start[b]
+    at = row_start[:-1].copy()
+    for i in range(count.size):
+        for e in range(start[i], start[i] + count[i]):
+            b = rows[e]
+            entry[at[b]], latent[at[b]] = e, i
+            at[b] += 1
