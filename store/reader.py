@@ -6,7 +6,7 @@ arrays.
 """
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -135,6 +135,14 @@ class ActivationStore:
             *(self._read(name, start, stop).numpy().astype(np.int64) for name in LABEL_NAMES)
         )
 
+    @overload
+    def stream(self, site: str, batch_rows: int = ..., **options: Any) -> Stream[torch.Tensor]: ...
+
+    @overload
+    def stream(
+        self, site: list[str], batch_rows: int = ..., **options: Any
+    ) -> Stream[dict[str, torch.Tensor]]: ...
+
     def stream(
         self,
         site: str | list[str],
@@ -144,8 +152,8 @@ class ActivationStore:
         rank: int = 0,
         world: int = 1,
         prefetch: int = 4,
-        **options,
-    ) -> Stream:
+        **options: Any,
+    ) -> Stream[Any]:
         """An endless stream of batches; see `Stream` for the arguments and further options.
 
         Raises:

@@ -176,8 +176,8 @@ def group_document(attributes: dict[str, Any] | None = None) -> bytes:
 
 
 def encode_json(document: Any) -> bytes:
-    """JSON as it is written: readable, sorted, one newline at the end."""
-    return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    """JSON as it is written: readable, keys in the order given, one newline at the end."""
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def checked_attributes(data: bytes, kind: str, where: str) -> dict[str, Any]:

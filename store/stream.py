@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar, cast
 
 import ml_dtypes
 import numpy as np
@@ -21,12 +22,14 @@ from .arrays import ArrayReader
 from .order import INTERLEAVE, Order, Piece
 from .spec import StoreSpec
 
-Batch = Float[torch.Tensor, "batch d"] | dict[str, Float[torch.Tensor, "batch d"]]
+Rows = Float[torch.Tensor, "batch d"]
+BatchT = TypeVar("BatchT", Rows, dict[str, Rows])
+"""A stream of one site hands out tensors; a stream of several, dictionaries of them by site."""
 
 _VIEWS = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float32": np.dtype(np.float32)}
 
 
-class Stream(Iterator[Batch]):
+class Stream(Iterator[BatchT]):
     """Iterates over a store's rows, epoch after epoch, each row once per epoch.
 
     Global batch b of `world` ranks is the rows [b·world·batch_rows, (b+1)·world·batch_rows) of the
@@ -83,7 +86,7 @@ class Stream(Iterator[Batch]):
         self._ahead: deque[Future[dict[str, torch.Tensor]]] = deque()
         self.waiting_s = 0.0
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> BatchT:
         """The next batch, float32.
 
         Raises:
@@ -97,7 +100,7 @@ class Stream(Iterator[Batch]):
         self._ahead.popleft()
         self._position += self._batch_rows * self._world
         self._submit(self._position + len(self._ahead) * self._batch_rows * self._world)
-        return next(iter(batch.values())) if self._single else batch
+        return cast(BatchT, next(iter(batch.values())) if self._single else batch)
 
     def state(self) -> dict[str, int]:
         """The position after the last batch handed out, the same on every rank: a few integers, to
@@ -113,7 +116,7 @@ class Stream(Iterator[Batch]):
         """Stops the threads; what was prepared ahead is thrown away."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def __enter__(self) -> "Stream":
+    def __enter__(self) -> "Stream[BatchT]":
         return self
 
     def __exit__(self, *_exception: object) -> None:

@@ -155,6 +155,8 @@ class TokenStore:
                 raise ValueError(
                     f"split {name} must be [n, {self.context}], got {list(sequences.shape)}"
                 )
+            if np.dtype(sequences.dtype).kind not in "iu":
+                raise ValueError(f"split {name} must be integers, got {sequences.dtype}")
             if not len(sequences):
                 raise ValueError(f"split {name} must hold at least one sequence; give more text")
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -254,8 +256,6 @@ class Sequences:
 def _token_ids(block: Any) -> np.ndarray:
     """Rows as contiguous uint32."""
     array = np.asarray(block)
-    if array.dtype.kind not in "iu":
-        raise ValueError(f"token ids must be integers, got {array.dtype}")
     if array.size and (int(array.min()) < 0 or int(array.max()) >= 2**32):
         raise ValueError(f"token ids must be in 0 … 2^32 - 1, got {array.min()} … {array.max()}")
     return np.ascontiguousarray(array, dtype=np.uint32)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +23,12 @@ class Made:
 
 def spec_of(**changes) -> StoreSpec:
     """The usual spec: 700 rows in buckets of 192, shards of 64, chunks of 32."""
-    sizes = {"rows": ROWS, "bucket_rows": BUCKET, "chunk_rows": CHUNK, "shard_rows": SHARD}
+    sizes: dict[str, Any] = {
+        "rows": ROWS,
+        "bucket_rows": BUCKET,
+        "chunk_rows": CHUNK,
+        "shard_rows": SHARD,
+    }
     return StoreSpec(**({"sites": SITES, "seed": 5} | sizes | changes))
 
 

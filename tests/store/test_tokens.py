@@ -1,13 +1,14 @@
 """The token store: round trip, laziness, completeness, refusals."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from scopeworks.store import DamagedStoreError, TokenStore
 
-SETTINGS = {"context": 16, "bos": 2, "eos": 1, "pad": 0}
+SETTINGS: dict[str, Any] = {"context": 16, "bos": 2, "eos": 1, "pad": 0}
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_sequences_out_of_range_are_refused(store):
 def test_zarr_reads_the_same_sequences(store, splits):
     import zarr
 
-    group = zarr.open_group(store.url, mode="r")
+    group: Any = zarr.open_group(store.url, mode="r")
     np.testing.assert_array_equal(group["train"][:], splits["train"])
 
 
@@ -78,11 +79,11 @@ def test_fingerprint_depends_on_the_tokens_alone(store, splits, tmp_path):
     assert changed.fingerprint != store.fingerprint
 
 
-def test_an_unfinished_store_does_not_exist_and_is_written_anew(tmp_path, splits, monkeypatch):
+def test_an_unfinished_store_does_not_exist_and_is_written_anew(tmp_path, splits):
     first = TokenStore.create(tmp_path / "t", **SETTINGS)
     with pytest.raises(ValueError, match=r"split bad must be \[n, 16\], got \[3, 15\]"):
         first.write({"bad": splits["held_out"][:, 1:]})
-    with pytest.raises(ValueError, match="token ids must be integers, got float64"):
+    with pytest.raises(ValueError, match="split bad must be integers, got float64"):
         first.write({"train": splits["train"], "bad": splits["held_out"] / 2})
     with pytest.raises(FileNotFoundError, match="no complete token store at"):
         TokenStore.open(tmp_path / "t")
