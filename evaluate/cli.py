@@ -88,3 +88,19 @@ def summary(result: dict) -> list[str]:
             f"{'–' if share is None else format(share, '.4f'):>9} {sae['dead_share']:6.1%}"
         )
     return lines
+
+
+@app.command()
+def report(
+    evaluation: Annotated[
+        list[Path], typer.Option(help="JSON written by evaluate; repeat for more.")
+    ],
+    out: Annotated[Path, typer.Option(help="HTML file, or a folder for report.html.")],
+    title: Annotated[
+        str, typer.Option(help="Heading of the page.")
+    ] = "Sparse autoencoders, evaluated",
+) -> None:
+    """Writes one self-contained HTML page about evaluated SAEs."""
+    from .report import write_report
+
+    typer.echo(f"report: {write_report(out, evaluation, title)}")

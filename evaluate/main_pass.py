@@ -23,6 +23,7 @@ from .lm_loss import (
     token_losses,
 )
 from .metrics import FeatureMeter, PositionMeans, firing_summary, json_list, squared_distance
+from .training_record import read_training
 
 if TYPE_CHECKING:
     from ..harvest.model import LanguageModel
@@ -125,6 +126,7 @@ class SAEMeter:
             "site": str(self.candidate.site),
             "target_site": str(self.candidate.target),
             "config": sae.config.model_dump(mode="json"),
+            "training": read_training(self.candidate.path) if self.candidate.path else None,
             "d_sae": sae.config.d_sae,
             "n_tokens": self.reconstruction.n_tokens,
             "l0": self.reconstruction.mean("l0"),
@@ -199,7 +201,10 @@ class MainPass:
                 "loss": self._clean.mean("clean"),
                 "n_sequences": self._n_sequences,
                 "n_predictions": self._clean.n_tokens,
-                "by_position": {"loss": json_list(self._clean.by_position("clean"))},
+                "by_position": {
+                    "loss": json_list(self._clean.by_position("clean")),
+                    "n_predictions": self._clean.count.int().tolist(),
+                },
             },
             "baselines": baselines,
             "saes": [

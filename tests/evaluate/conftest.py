@@ -18,6 +18,17 @@ CONTEXT = 11
 VOCABULARY_USED = 250
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """These tensors are too small to share out; on a busy machine waiting for threads takes all the
+    time.
+    """
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
 @pytest.fixture(scope="session")
 def lm():
     """A random float32 Gemma 2 (4 layers, d_model 32) as `load_model` would hand it over."""

@@ -1,0 +1,85 @@
+"""Matplotlib figures as inline SVG that takes its font and colours from the page around it.
+
+Owns the look of every plot and the cleaning of matplotlib's SVG: no XML header, no metadata, no
+address of another server, ids that differ between the plots of one page. What is plotted is
+`plots`' business.
+"""
+
+import io
+import itertools
+import re
+from collections.abc import Callable
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+"""Okabe and Ito's palette, told apart with any colour vision, without its black and yellow: each
+shows on white and on near-black."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 2)))
+
+_TEXT, _GRID = "#010203", "#040506"
+_WIDTH_INCHES, _HEIGHT_INCHES = 4.9, 3.3
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "scopeworks",
+    "text.parse_math": False,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _TEXT,
+    "axes.labelcolor": _TEXT,
+    "axes.titlesize": 10,
+    "axes.titlecolor": _TEXT,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.6,
+    "text.color": _TEXT,
+    "xtick.color": _TEXT,
+    "ytick.color": _TEXT,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+}
+_numbers = itertools.count()
+
+
+def draw(plot: Callable[["Axes"], None], alt: str, height: float = _HEIGHT_INCHES) -> str:
+    """Draws on one pair of axes and returns an `<svg>` element for the inside of an HTML page.
+
+    Args:
+        plot: draws on the axes it is given.
+        alt: what the plot shows, for those who cannot see it; plain text.
+        height: inches; the width is always the same, so that all plots have one text size.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH_INCHES, height), layout="constrained")
+        plot(figure.add_subplot())
+        buffer = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    return _clean(buffer.getvalue(), alt, f"p{next(_numbers)}")
+
+
+def _clean(svg: str, alt: str, prefix: str) -> str:
+    """Matplotlib's file as an element of a page."""
+
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    view = re.search(r'viewBox="[^"]*"', svg)
+    assert view is not None
+    svg = f'<svg {view[0]} role="img"><title>{escape(alt)}</title>' + svg[svg.index(">") + 1 :]
+    svg = svg.replace("xlink:href", "href").replace('id="', f'id="{prefix}-')
+    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", svg)
+    # The page's own font; matplotlib has used one only to find out how much room text takes.
+    svg = re.sub(r"font: (?:bold )?([\d.]+px) [^;\"]*", r"font-size: \1", svg)
+    return svg.replace(_TEXT, "currentColor").replace(_GRID, "var(--grid)").strip()
