@@ -5,7 +5,6 @@ the buckets. Which rows there are is `plan`'s business, where activations sit in
 what a store is `store`'s.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from ..store import StoreSpec, StoreWriter, TokenStore
 from .hooks import forward_until
 from .model import LanguageModel, check_context, load_model, tokenizer_fingerprint
 from .plan import Mask, Plan
+from .record import write_settings
 from .sites import Site, expand_sites, site_width
 
 BATCH_TOKENS = 4096
@@ -77,6 +77,7 @@ def harvest(settings: HarvestSettings) -> StoreSpec:
         settings, plan, sites, model, provenance(settings, tokens, model, mask, batch)
     )
     with StoreWriter.open(settings.store, spec) as writer:
+        write_settings(settings.store, "harvest", settings)
         _fill(writer, plan, sites, model, batch)
     return spec
 
@@ -165,7 +166,7 @@ def _fill(
 def activations(
     model: LanguageModel, tokens: np.ndarray, flat: np.ndarray, sites: list[Site]
 ) -> dict[str, torch.Tensor]:
-    """The sites' activations [rows, d] at the places `flat` of sequences [n, context], on the CPU."""
+    """The sites' activations [rows, d] at places `flat` of sequences [n, context], on the CPU."""
     ids = torch.from_numpy(tokens.astype(np.int64)).to(model.device)
     picked = torch.from_numpy(flat).to(model.device)
     captured = forward_until(model, ids, sites)

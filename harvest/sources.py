@@ -57,8 +57,7 @@ def open_bytes(path: str) -> Iterator[IO[bytes]]:
         yield sys.stdin.buffer
         return
     with ExitStack() as stack:
-        opened = _filesystem(path)[0].open(path, "rb") if "://" in path else Path(path).open("rb")
-        raw = stack.enter_context(opened)
+        raw = stack.enter_context(_filesystem(path)[0].open(path, "rb"))
         unpack = _UNPACK.get(suffix_of(path)[1])
         yield stack.enter_context(unpack(raw)) if unpack is not None else raw
 

@@ -22,6 +22,7 @@ from ..store import TokenStore
 from .documents import Document, ReadReport, RowOptions, is_held_out, read_documents
 from .model import check_context, load_tokenizer, tokenizer_fingerprint
 from .packing import Packer, Spool
+from .record import write_settings
 from .sources import expand, sizes
 
 TRAIN, HELD_OUT = "train", "held_out"
@@ -29,8 +30,8 @@ TRAIN, HELD_OUT = "train", "held_out"
 _BATCH_CHARACTERS = 2**20
 _PIECE_CHARACTERS = 2**18
 _MAX_SUBSETS = 100
-# A line or word border at which tokenizers start anew whatever follows.
-_LINE_BORDER, _WORD_BORDER = re.compile(r"\n(?=\S)"), re.compile(r"(?<=\S)(?= \S)")
+# Tokenizers start anew where white space begins, not where it ends: runs of it belong together.
+_LINE_BORDER, _WORD_BORDER = re.compile(r"(?<=\S)(?=\n)"), re.compile(r"(?<=\S)(?= )")
 
 
 class TokenizeSettings(Settings):
@@ -62,6 +63,9 @@ class TokenizeSettings(Settings):
 class TokenizeReport:
     """What became of the text."""
 
+    already_done: bool = False
+    """Whether the store was there before, made by the same settings from the same files."""
+
     read: ReadReport = field(default_factory=ReadReport)
     sequences: dict[str, int] = field(default_factory=dict)
     """Split -> sequences."""
@@ -70,6 +74,8 @@ class TokenizeReport:
 
     def __str__(self) -> str:
         written = ", ".join(f"{n:,} {split}" for split, n in self.sequences.items())
+        if self.already_done:
+            return f"already complete by the same settings: {written} sequences"
         return f"{self.read}\nwrote {written} sequences; {self.left_over_tokens:,} tokens left over"
 
 
@@ -89,6 +95,7 @@ def tokenize(settings: TokenizeSettings, scratch_dir: Path | None = None) -> Tok
         ValueError: text yields no full sequence, the context is longer than the model's, or the
             output holds something else.
     """
+    _check_out(settings)
     tokenizer, config = load_tokenizer(settings.model)
     check_context(settings.context, config, settings.model)
     provenance = _provenance(settings, tokenizer)
@@ -105,6 +112,7 @@ def tokenize(settings: TokenizeSettings, scratch_dir: Path | None = None) -> Tok
         spools = splits.permuted(report)
         store.write(spools)
     report.sequences = {name: len(spool) for name, spool in spools.items()}
+    write_settings(settings.out, "tokenize", settings)
     return report
 
 
@@ -115,20 +123,20 @@ def token_ids(tokenizer: Any, texts: list[str]) -> list[np.ndarray]:
     the longest piece.
     """
     pieces = [list(_pieces(text)) for text in texts]
-    flat = [piece for text in pieces for piece in text]
-    encoded = tokenizer(
-        flat,
-        add_special_tokens=False,
-        split_special_tokens=True,
-        return_attention_mask=False,
-        verbose=False,
-    )["input_ids"]
-    ids, start = [], 0
-    for text in pieces:
-        parts = encoded[start : start + len(text)]
-        ids.append(np.concatenate([np.asarray(part, dtype=np.uint32) for part in parts]))
-        start += len(text)
-    return ids
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    spelt_out, backend.encode_special_tokens = backend.encode_special_tokens, True
+    try:
+        # The backend itself: transformers' wrapper around it takes half as long again.
+        flat = [piece for text in pieces for piece in text]
+        encoded = iter(backend.encode_batch_fast(flat, add_special_tokens=False))
+    finally:
+        backend.encode_special_tokens = spelt_out
+    return [
+        np.concatenate([np.asarray(next(encoded).ids, dtype=np.uint32) for _ in text])
+        for text in pieces
+    ]
 
 
 class _Splits:
@@ -245,6 +253,17 @@ def _last_end(border: re.Pattern[str], window: str) -> int:
     return max((match.end() for match in border.finditer(window, half)), default=0)
 
 
+def _check_out(settings: TokenizeSettings) -> None:
+    """Refuses an output inside a folder of text, which would read it the next time."""
+    out = Path(settings.out).resolve()
+    for path in settings.text:
+        if Path(path).is_dir() and out.is_relative_to(Path(path).resolve()):
+            raise ValueError(
+                f"out must lie outside the text folder {path}, got {settings.out}; "
+                "choose another place"
+            )
+
+
 def _provenance(settings: TokenizeSettings, tokenizer: Any) -> dict[str, Any]:
     """What decides the tokens: the settings, the tokenizer, and the files by name and size."""
     files = sizes(expand(settings.text))
@@ -277,4 +296,4 @@ def _already_done(settings: TokenizeSettings, provenance: dict[str, Any]) -> Tok
             f"token store {settings.out} is complete and was made otherwise: {why}; "
             "choose another place or the old settings"
         )
-    return TokenizeReport(sequences=dict(store.splits))
+    return TokenizeReport(already_done=True, sequences=dict(store.splits))

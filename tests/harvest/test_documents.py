@@ -1,0 +1,187 @@
+"""Reading text of every kind, and the account of what was not read."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+
+import fsspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scopeworks.harvest.documents import (
+    ReadReport,
+    RowOptions,
+    is_held_out,
+    read_documents,
+    read_files,
+)
+
+
+def texts(*paths, **options) -> list[str]:
+    return [d.text for d in read_documents(map(str, paths), RowOptions(**options))]
+
+
+def write_rows(path, rows) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_folder_gives_its_text_files_sorted_without_hidden_ones(tmp_path):
+    for name in ("b/z.txt", "b/a.md", "a.py", ".hidden/c.txt", "b/x.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert texts(tmp_path) == ["a.py", "b/a.md", "b/z.txt"]
+
+
+def test_globs_and_files_are_read_in_the_order_given_and_once(tmp_path):
+    for name in ("1.txt", "2.txt", "3.log"):
+        (tmp_path / name).write_text(name)
+    assert texts(tmp_path / "3.log", tmp_path / "*.txt", tmp_path) == ["3.log", "1.txt", "2.txt"]
+
+
+def test_json_lines_give_a_document_a_line_named_by_it(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one"}\n\n{"text": "two\\nlines"}\n')
+    documents = list(read_documents([path]))
+    assert [(d.name, d.text) for d in documents] == [
+        (f"{path}:1", "one"),
+        (f"{path}:3", "two\nlines"),
+    ]
+
+
+def test_rows_take_text_and_subset_from_named_fields(tmp_path):
+    path = tmp_path / "a.jsonl"
+    write_rows(path, [{"body": "x", "meta": {"set": "Books"}}])
+    (document,) = read_documents([path], RowOptions("body", "meta.set"))
+    assert (document.text, document.subset) == ("x", "Books")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)]
+)
+def test_compressed_files_are_unpacked(tmp_path, suffix, pack):
+    (tmp_path / f"a.txt{suffix}").write_bytes(pack(b"plain"))
+    (tmp_path / f"b.jsonl{suffix}").write_bytes(pack(b'{"text": "row"}\n{"text": "row 2"}\n'))
+    assert texts(tmp_path) == ["plain", "row", "row 2"]
+
+
+def test_zstandard_and_parquet_are_read_where_pyarrow_is(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    packed = pyarrow.compress(b'{"text": "row"}\n{"text": "row 2"}\n', "zstd", asbytes=True)
+    (tmp_path / "a.jsonl.zst").write_bytes(packed)
+    table = pyarrow.table({"text": ["x", "y"], "kind": ["k1", "k2"], "unused": [1, 2]})
+    parquet.write_table(table, tmp_path / "b.parquet")
+    assert texts(tmp_path / "a.jsonl.zst", tmp_path / "b.parquet") == ["row", "row 2", "x", "y"]
+    (_, second) = read_documents([tmp_path / "b.parquet"], RowOptions("text", "kind"))
+    assert (second.name, second.subset) == (f"{tmp_path / 'b.parquet'}:2", "k2")
+
+
+def test_urls_name_files_folders_and_globs():
+    memory = fsspec.filesystem("memory")
+    memory.pipe(
+        {"/texts/a.txt": b"A", "/texts/deep/b.jsonl": b'{"text": "B"}', "/texts/c.bin": b"C"}
+    )
+    try:
+        assert texts("memory://texts/a.txt") == ["A"]
+        assert texts("memory://texts") == ["A", "B"]
+        assert texts("memory://texts/**/*.jsonl") == ["B"]
+        with pytest.raises(FileNotFoundError, match="memory://texts/none does not exist"):
+            texts("memory://texts/none")
+    finally:
+        memory.rm("/texts", recursive=True)
+
+
+def test_standard_input_is_one_document(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("grüße\r\n".encode())))
+    (document,) = read_documents(["-"])
+    assert (document.name, document.text) == ("standard input", "grüße\n")
+
+
+def test_whole_files_read_as_the_tiny_models_training_read_them(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("one\r\ntwo\rthree\nüß".encode())
+    assert [d.text for d in read_documents([path])] == [d.text for d in read_files([path])]
+
+
+def test_empty_documents_are_counted_and_left_out(tmp_path):
+    (tmp_path / "a.txt").write_text("")
+    (tmp_path / "b.txt").write_text(" \n\t")
+    (tmp_path / "c.txt").write_text("text")
+    report = ReadReport()
+    assert [d.text for d in read_documents([tmp_path], report=report)] == ["text"]
+    assert (report.files, report.documents, report.skipped["empty"]) == (3, 1, 2)
+
+
+BROKEN = {
+    "text.txt": (b"good\xff", r"text\.txt must be UTF-8, got ff at byte 4", "not UTF-8"),
+    "json.jsonl": (b'{"text": "a"}\n{"text"', r"json\.jsonl:2 must be one line of JSON", "broken"),
+    "bytes.jsonl": (b'{"text": "\xff"}', r"bytes\.jsonl:1 must be UTF-8, got ff 22 7d", "not UTF"),
+    "field.jsonl": (b'{"content": "a"}', "'text' of text, got the fields content", "no text"),
+    "kind.jsonl": (b'["text"]', r"must have a field 'text' of text, got \['text'\]", "no text"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_documents_stop_the_reading_or_are_counted(tmp_path, name):
+    data, message, reason = BROKEN[name]
+    (tmp_path / name).write_bytes(data)
+    (tmp_path / "z.txt").write_text("fine")
+    with pytest.raises(ValueError, match=message):
+        texts(tmp_path)
+    report = ReadReport()
+    documents = list(read_documents([tmp_path], report=report, skip_bad=True))
+    assert documents[-1].text == "fine"
+    assert sum(n for r, n in report.skipped.items() if r.startswith(reason)) == 1
+
+
+def test_cut_off_compressed_file_is_an_error(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"text": "row"}\n' * 1000)[:-20])
+    with pytest.raises(OSError, match=r"a\.jsonl\.gz ends in the middle"):
+        texts(path)
+
+
+def test_file_that_is_not_what_its_name_says_is_an_error(tmp_path):
+    (tmp_path / "a.txt.gz").write_bytes(b"plain")
+    with pytest.raises(OSError, match=r"a\.txt\.gz cannot be read"):
+        texts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nowhere.txt", "does not exist; pass a file, folder, glob or URL"),
+        ("*.none", "matches no file"),
+        ("empty", r"must hold files ending in \.txt"),
+    ],
+)
+def test_missing_text_is_an_error(tmp_path, path, message):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=message):
+        texts(tmp_path / path)
+
+
+def test_url_of_an_unknown_protocol_is_an_error():
+    with pytest.raises(ValueError, match="text URL nope://x cannot be read"):
+        texts("nope://x")
+
+
+def test_no_text_at_all_is_an_error():
+    with pytest.raises(ValueError, match="must name at least one file"):
+        texts()
+
+
+@given(st.text())
+def test_held_out_grows_with_the_share(text: str):
+    shares = [share for share in (0.0, 0.05, 0.5, 1.0) if is_held_out(text, share)]
+    assert shares == [share for share in (0.0, 0.05, 0.5, 1.0) if share >= (min(shares, default=2))]
+    assert 1.0 in shares
+    assert 0.0 not in shares
+
+
+def test_held_out_share_is_about_what_is_asked_for():
+    count = sum(is_held_out(f"document {i}", 0.05) for i in range(20_000))
+    assert abs(count - 1000) < 5 * (20_000 * 0.05 * 0.95) ** 0.5

@@ -1,0 +1,205 @@
+"""Tokens to activation store, end to end, against the model run by hand."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from scopeworks.harvest.harvest import HarvestSettings, harvest
+from scopeworks.harvest.model import load_model
+from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
+from scopeworks.store import ActivationStore, TokenStore
+from scopeworks.tests.reference.gemma_forward import all_sites
+
+SITES = ["attn_out.1", "transcoder_in.2", "mlp_out.0", "resid_post.3"]
+
+
+@pytest.fixture(scope="module")
+def tokens_dir(model_dir, tmp_path_factory):
+    """About thirty training sequences of 24 tokens."""
+    folder, out = tmp_path_factory.mktemp("text"), tmp_path_factory.mktemp("out") / "tokens"
+    (folder / "a.txt").write_text("".join(f"line {i}, of many\n" for i in range(40)))
+    (folder / "b.txt").write_text("another text " * 6)
+    tokenize(
+        TokenizeSettings(
+            model=str(model_dir), text=[str(folder)], out=str(out), context=24, held_out=0.0
+        )
+    )
+    return out
+
+
+def settings(model_dir, tokens_dir, store, **changes) -> HarvestSettings:
+    values = {"site": SITES, "dtype": "float32", "device": "cpu", "bucket_rows": 100}
+    values |= {"codec": "float32", "batch_sequences": 3, "seed": 4} | changes
+    return HarvestSettings(model=str(model_dir), tokens=str(tokens_dir), store=str(store), **values)
+
+
+def files(folder) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_rows_are_the_models_activations_at_their_tokens(model_dir, tokens_dir, tmp_path):
+    harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
+    store = ActivationStore.open(tmp_path / "store")
+    sequences = np.asarray(TokenStore.open(tokens_dir).sequences("train"))
+    model = load_model(model_dir, dtype="float32", device="cpu").model
+    expected = all_sites(model, torch.from_numpy(sequences.astype(np.int64)))
+    token, sequence, position = store.labels(0, store.rows)
+    assert store.sites == {
+        "mlp_out.0": 32,
+        "attn_out.1": 64,
+        "transcoder_in.2": 32,
+        "resid_post.3": 32,
+    }
+    assert np.array_equal(np.asarray(token), sequences[np.asarray(sequence), np.asarray(position)])
+    for site in store.sites:
+        want = expected[site][np.asarray(sequence, np.int64), np.asarray(position, np.int64)]
+        got = store.read(site, 0, store.rows)
+        torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
+
+
+def test_every_token_but_the_special_ones_is_one_row_of_its_bucket(model_dir, tokens_dir, tmp_path):
+    harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
+    store = ActivationStore.open(tmp_path / "store")
+    sequences = np.asarray(TokenStore.open(tokens_dir).sequences("train"))
+    wanted = [(s, p) for s, p in zip(*np.nonzero(sequences > 2), strict=True)]
+    _, sequence, position = map(np.asarray, store.labels(0, store.rows))
+    got = list(zip(sequence, position, strict=True))
+    assert store.rows == len(wanted) == len(set(got))
+    for start in range(0, store.rows, 100):
+        assert set(got[start : start + 100]) == set(wanted[start : start + 100])
+    assert got != wanted  # shuffled
+
+
+def test_bfloat16_rows_are_the_models_own_bits(model_dir, tokens_dir, tmp_path):
+    changes = {"dtype": "bfloat16", "codec": "exact", "site": ["resid_post.1"], "rows": 150}
+    harvest(settings(model_dir, tokens_dir, tmp_path / "store", **changes))
+    store = ActivationStore.open(tmp_path / "store")
+    sequences = np.asarray(TokenStore.open(tokens_dir).sequences("train")).astype(np.int64)
+    model = load_model(model_dir, device="cpu").model
+    # the same batches as the harvest, because other shapes may round differently
+    states = [
+        model.model(input_ids=torch.from_numpy(sequences[i : i + 3]), output_hidden_states=True)
+        for i in range(0, 9, 3)
+    ]
+    states = torch.cat([state.hidden_states[2] for state in states])
+    _, sequence, position = store.labels(0, 100)
+    rows = states[np.asarray(sequence, np.int64), np.asarray(position, np.int64)]
+    assert torch.equal(store.read("resid_post.1", 0, 100), rows.float())
+
+
+class _Stop(Exception):
+    pass
+
+
+def test_harvest_stopped_and_run_again_ends_as_if_never_stopped(
+    model_dir, tokens_dir, tmp_path, monkeypatch
+):
+    import scopeworks.harvest.harvest as module
+
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    harvest(settings(model_dir, tokens_dir, whole))
+    plain, calls = module.activations, []
+
+    def failing(*args):
+        calls.append(1)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return plain(*args)
+
+    monkeypatch.setattr(module, "activations", failing)
+    with pytest.raises(KeyboardInterrupt):
+        harvest(settings(model_dir, tokens_dir, stopped))
+    assert 0 < ActivationStore.open(stopped).rows < ActivationStore.open(whole).rows
+    calls.extend([1] * 100)
+    n_before = len(calls)
+    harvest(settings(model_dir, tokens_dir, stopped))
+    assert len(calls) - n_before < n_before
+    assert files(stopped) == files(whole)
+
+
+def test_harvest_of_a_complete_store_runs_no_model(model_dir, tokens_dir, tmp_path, monkeypatch):
+    import scopeworks.harvest.harvest as module
+
+    harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
+    before = files(tmp_path / "store")
+    monkeypatch.setattr(module, "activations", None)
+    harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
+    assert files(tmp_path / "store") == before
+
+
+def test_harvest_writes_its_settings_beside_the_store(model_dir, tokens_dir, tmp_path):
+    harvest(settings(model_dir, tokens_dir, tmp_path / "store", rows=50))
+    written = json.loads((tmp_path / "store.harvest.json").read_text())
+    assert (written["rows"], written["dtype"], written["split"]) == (50, "float32", "train")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"site": ["mlp_out.0"]}, "sites"),
+        ({"seed": 5}, "seed: 4 → 5"),
+        ({"dtype": "bfloat16"}, "dtype"),
+        ({"batch_sequences": 4}, "batch_sequences"),
+    ],
+)
+def test_harvest_refuses_to_continue_with_other_settings(
+    model_dir, tokens_dir, tmp_path, changes, named
+):
+    harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
+    before = files(tmp_path / "store")
+    with pytest.raises(ValueError, match=named):
+        harvest(settings(model_dir, tokens_dir, tmp_path / "store", **changes))
+    assert files(tmp_path / "store") == before
+
+
+def test_harvest_refuses_to_continue_with_another_model(
+    model_dir, other_model_dir, tokens_dir, tmp_path
+):
+    harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
+    with pytest.raises(ValueError, match="model_fingerprint"):
+        harvest(settings(other_model_dir, tokens_dir, tmp_path / "store"))
+
+
+def test_harvest_refuses_tokens_of_another_tokenizer(model_dir, tokens_dir, tmp_path):
+    tokens = TokenStore.open(tokens_dir)
+    other = TokenStore.create(
+        tmp_path / "tokens", context=24, bos=2, eos=1, pad=0, provenance={"tokenizer": "elsewhere"}
+    )
+    other.write({"train": np.asarray(tokens.sequences("train"))})
+    with pytest.raises(ValueError, match=r"must be made with the tokenizer of .*\(elsewhere\)"):
+        harvest(settings(model_dir, tmp_path / "tokens", tmp_path / "store"))
+
+
+def test_harvest_refuses_sequences_longer_than_the_models(model_dir, tokens_dir, tmp_path):
+    origin = TokenStore.open(tokens_dir).provenance
+    long = TokenStore.create(
+        tmp_path / "tokens", context=65, bos=2, eos=1, pad=0, provenance=origin
+    )
+    long.write({"train": np.full((2, 65), 7, dtype=np.uint32)})
+    with pytest.raises(ValueError, match="context must be at most 64"):
+        harvest(settings(model_dir, tmp_path / "tokens", tmp_path / "store"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": 10**9}, "rows must be at most"),
+        ({"site": ["resid_post.4"]}, "the model has 4 layers"),
+        ({"split": "test"}, "split must be one of train, got 'test'"),
+    ],
+)
+def test_harvest_refuses_what_is_not_there(model_dir, tokens_dir, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        harvest(settings(model_dir, tokens_dir, tmp_path / "store", **changes))
+    assert not (tmp_path / "store").exists()
+
+
+def test_harvest_refuses_a_missing_token_store(model_dir, tmp_path):
+    with pytest.raises(FileNotFoundError, match="scopeworks tokenize"):
+        harvest(settings(model_dir, tmp_path / "nothing", tmp_path / "store"))

@@ -1,0 +1,156 @@
+"""Text to token store, end to end."""
+
+import json
+
+import numpy as np
+import pytest
+
+from scopeworks.harvest.documents import is_held_out
+from scopeworks.harvest.model import load_tokenizer
+from scopeworks.harvest.tokenize import TokenizeSettings, token_ids, tokenize
+from scopeworks.store import TokenStore
+
+
+@pytest.fixture
+def text_dir(tmp_path):
+    """Forty documents, some of which the hash holds out at a share of 0.3."""
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for i in range(40):
+        (folder / f"{i:02}.txt").write_text(f"This is document {i}. " * (3 + i))
+    return folder
+
+
+def settings(model_dir, text_dir, out, **changes) -> TokenizeSettings:
+    values = {"context": 32, "held_out": 0.3, "seed": 5} | changes
+    return TokenizeSettings(model=str(model_dir), text=[str(text_dir)], out=str(out), **values)
+
+
+def documents(text_dir, held_out: bool) -> list[str]:
+    texts = [path.read_text() for path in sorted(text_dir.iterdir())]
+    return [text for text in texts if is_held_out(text, 0.3) == held_out]
+
+
+def test_tokenize_packs_every_split_from_its_own_documents(model_dir, text_dir, tmp_path):
+    tokenize(settings(model_dir, text_dir, tmp_path / "tokens"))
+    store = TokenStore.open(tmp_path / "tokens")
+    tokenizer, _ = load_tokenizer(model_dir)
+    assert (store.context, store.bos, store.eos, store.pad) == (32, 2, 1, 0)
+    assert set(store.splits) == {"train", "held_out"}
+    for split in store.splits:
+        stream: list[int] = []
+        for text in documents(text_dir, split == "held_out"):
+            stream += [1] * bool(stream) + tokenizer(text, add_special_tokens=False)["input_ids"]
+        n_full = len(stream) // 31
+        expected = np.array(stream[: n_full * 31]).reshape(n_full, 31)
+        got = np.asarray(store.sequences(split))
+        assert (got[:, 0] == 2).all()
+        assert sorted(map(tuple, got[:, 1:])) == sorted(map(tuple, expected))
+        assert not np.array_equal(got[:, 1:], expected)  # permuted
+
+
+def test_tokenize_same_settings_same_store_other_seed_other_order(model_dir, text_dir, tmp_path):
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        tokenize(settings(model_dir, text_dir, tmp_path / name, seed=seed))
+    a, b, c = (TokenStore.open(tmp_path / name) for name in "abc")
+    assert a.fingerprint == b.fingerprint != c.fingerprint
+    assert a.splits == c.splits
+
+
+def test_tokenize_writes_its_settings_beside_the_store(model_dir, text_dir, tmp_path):
+    tokenize(settings(model_dir, text_dir, tmp_path / "tokens"))
+    written = json.loads((tmp_path / "tokens.tokenize.json").read_text())
+    assert (written["context"], written["seed"], written["text_field"]) == (32, 5, "text")
+
+
+def test_tokenize_keeps_a_store_that_is_complete_and_refuses_to_change_it(
+    model_dir, text_dir, tmp_path
+):
+    out = tmp_path / "tokens"
+    first = tokenize(settings(model_dir, text_dir, out))
+    again = tokenize(settings(model_dir, text_dir, out))
+    assert again.already_done
+    assert again.sequences == first.sequences
+    with pytest.raises(ValueError, match=r"was made otherwise: seed: 5 → 6; choose another place"):
+        tokenize(settings(model_dir, text_dir, out, seed=6))
+    (text_dir / "00.txt").write_text("Something else, of another length.")
+    with pytest.raises(ValueError, match="was made otherwise: files"):
+        tokenize(settings(model_dir, text_dir, out))
+
+
+def test_tokenize_refuses_a_folder_that_holds_something_else(model_dir, text_dir):
+    files = str(text_dir / "*.txt")
+    with pytest.raises(ValueError, match=r"must be empty, but it holds 00\.txt"):
+        tokenize(settings(model_dir, files, text_dir))
+
+
+def test_tokenize_refuses_an_output_that_it_would_read(model_dir, text_dir):
+    with pytest.raises(ValueError, match="out must lie outside the text folder"):
+        tokenize(settings(model_dir, text_dir, text_dir / "tokens"))
+
+
+def test_tokenize_stops_at_the_token_budget(model_dir, text_dir, tmp_path):
+    report = tokenize(settings(model_dir, text_dir, tmp_path / "tokens", tokens=640))
+    assert 20 <= report.sequences["train"] < 60
+
+
+def test_tokenize_refuses_text_that_fills_no_sequence(model_dir, tmp_path):
+    path = tmp_path / "short.txt"
+    path.write_text("short")
+    with pytest.raises(ValueError, match="must fill at least one training sequence of 64 tokens"):
+        tokenize(settings(model_dir, path, tmp_path / "tokens", context=64, held_out=0.0))
+
+
+def test_tokenize_refuses_a_context_longer_than_the_models(model_dir, text_dir, tmp_path):
+    with pytest.raises(ValueError, match="context must be at most 64"):
+        tokenize(settings(model_dir, text_dir, tmp_path / "tokens", context=65))
+    assert not (tmp_path / "tokens").exists()
+
+
+def test_tokenize_writes_held_out_text_also_by_subset(model_dir, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"text": f"row {i} " * 20, "set": f"Set {i % 2}"} for i in range(60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = tokenize(settings(model_dir, path, tmp_path / "tokens", subset_field="set"))
+    assert set(report.sequences) == {"train", "held_out", "held_out.Set_0", "held_out.Set_1"}
+    tokenizer, _ = load_tokenizer(model_dir)
+    store = TokenStore.open(tmp_path / "tokens")
+    for k in range(2):
+        mine = "".join(
+            r["text"] for i, r in enumerate(rows) if i % 2 == k and is_held_out(r["text"], 0.3)
+        )
+        text = tokenizer.decode(np.asarray(store.sequences(f"held_out.Set_{k}")).reshape(-1))
+        assert set(text.split(" ")) >= {"row"}
+        assert len(mine) >= store.splits[f"held_out.Set_{k}"] * 31 - 60
+
+
+def test_token_ids_spell_special_tokens_out(model_dir):
+    tokenizer, _ = load_tokenizer(model_dir)
+    (ids,) = token_ids(tokenizer, ["a <eos> b"])
+    assert not {0, 1, 2} & set(ids.tolist())
+    assert tokenizer.decode(ids) == "a <eos> b"
+    assert tokenizer("<eos>", add_special_tokens=False)["input_ids"] == [1]  # as before the call
+
+
+def test_token_ids_of_a_long_text_are_those_of_the_whole(monkeypatch):
+    """With the shipped tokenizer, whose tokens hold several characters and runs of spaces."""
+    from pathlib import Path
+
+    import scopeworks
+    import scopeworks.harvest.tokenize as module
+
+    folder = Path(scopeworks.__path__[0]) / "pipelines" / "tiny_gemma2"
+    tokenizer, _ = load_tokenizer(folder)
+    text = Path(module.__file__).read_text(encoding="utf-8")
+    whole = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    monkeypatch.setattr(module, "_PIECE_CHARACTERS", 500)
+    assert len(list(module._pieces(text))) > 10
+    (ids,) = token_ids(tokenizer, [text])
+    assert ids.tolist() == whole
+
+
+def test_token_ids_of_one_endless_line_keep_every_character(model_dir, monkeypatch):
+    monkeypatch.setattr("scopeworks.harvest.tokenize._PIECE_CHARACTERS", 100)
+    tokenizer, _ = load_tokenizer(model_dir)
+    text = "x" * 1234
+    assert tokenizer.decode(token_ids(tokenizer, [text])[0]) == text
