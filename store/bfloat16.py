@@ -5,10 +5,10 @@ import. TensorStore knows the name by itself. Gives way to zarr's own bfloat16 o
 one: remove this module and its entry points; the bytes on disk stay as they are.
 
 zarr 3.1 (3.1.6 is the last for Python 3.11; 3.4.2 has it mended) collects the entry point group
-`zarr.data_type` but never loads it. It does load `zarr.buffer` when a group is opened, so this module also stands
-there, with zarr's own buffer class as the object, and registers the type as it is loaded. What is
-left with those versions: `zarr.open_array` and `dask.array.from_zarr` straight on an array's URL,
-with no group opened before, want `import scopeworks.store.bfloat16` first.
+`zarr.data_type` but never loads it. It does load `zarr.buffer` when a group is opened, so this
+module also stands there, with zarr's own buffer class as the object, and registers the type as it
+is loaded. What is left with those versions: `zarr.open_array` and `dask.array.from_zarr` straight
+on an array's URL, with no group opened before, want `import scopeworks.store.bfloat16` first.
 """
 
 import math
