@@ -4,12 +4,20 @@
 at θ and at the edges of its window are real ties, and no entry changes sides by rounding.
 """
 
+import importlib
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from scopeworks.tests.reference import jumprelu_step
-from scopeworks.train.kernels import Parameters, StepSettings, TrainState, initial_parameters
+from scopeworks.train.kernels import (
+    Parameters,
+    StepSettings,
+    TrainState,
+    available_backends,
+    initial_parameters,
+)
 
 
 def as_numpy(parameters: Parameters) -> dict[str, np.ndarray]:
@@ -74,3 +82,27 @@ def relative_error(got: Tensor | np.ndarray, wanted: np.ndarray) -> float:
     """‖got − wanted‖ / ‖wanted‖, or the absolute error where wanted is zero."""
     difference = np.linalg.norm(np.asarray(got, dtype=np.float64) - wanted)
     return float(difference / (np.linalg.norm(wanted) or 1.0))
+
+
+def recovered_gradients(before: Parameters, state: TrainState, beta2: float) -> dict[str, Tensor]:
+    """The gradients of a first step, from what it left: |g| = √(v/(1 − β2)), p moved against g.
+
+    W_dec's is the projected one; its sign is that of the move before the row was renormalised, so
+    W_dec's gradients come without a sign.
+    """
+    gradients = {}
+    moments = dict(state.second_moments.items())
+    for name, old in before.items():
+        size = (moments[name].double() / (1 - beta2)).sqrt()
+        moved = old - getattr(state.parameters, name)
+        gradients[name] = size if name == "W_dec" else size * moved.sign()
+    return gradients
+
+
+def backend_paths(device: str = "cpu") -> list[str]:
+    """Every path of every backend that runs here, as `step` takes them."""
+    return [
+        f"{backend}/{path}"
+        for backend in available_backends(device)
+        for path in importlib.import_module(f"scopeworks.train.kernels.{backend}").PATHS
+    ]

@@ -151,7 +151,8 @@ def _onednn_is_better() -> bool:
 @cache
 def bfloat16_is_fast() -> bool:
     """Whether the processor multiplies bfloat16 in hardware; otherwise screening gains nothing."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_device_supported())
+    features = llvmlite.binding.get_host_cpu_features()
+    return any(features.get(name, False) for name in ("avx512bf16", "amx-bf16", "bf16"))
 
 
 def _screen(x: Tensor, x16: Tensor, rounded: Rounded) -> Screen:

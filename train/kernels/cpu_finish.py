@@ -106,7 +106,7 @@ def update_shared(
     encoder_bias: np.ndarray | None,
     rates: Rates,
 ) -> None:
-    """Updates b_dec, through decoder and (given its part) encoder, and W_skip; counts the update."""
+    """Updates b_dec (given the encoder's part of its gradient) and W_skip; counts the update."""
     p, v = state.parameters, state.second_moments
     decay = np.float32(rates.beta2)
     gradient = residual.sum(0).mul_(scale).numpy()

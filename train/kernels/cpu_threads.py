@@ -17,7 +17,9 @@ from typing import Any, TypeVar, cast
 
 import numba
 import torch
+from numba.core import config as numba_config
 
+_config: Any = numba_config
 Function = TypeVar("Function")
 
 # Sums may be reordered into SIMD lanes; NaN and infinity keep their meaning.
@@ -27,12 +29,12 @@ FLAGS = {"reassoc", "contract", "nsz", "arcp"}
 def jit(function: Function) -> Function:
     """Compiles at the first call, without the GIL, cached on disk; keeps the type for checkers."""
     options = {"nogil": True, "cache": True, "fastmath": FLAGS, "error_model": "numpy"}
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = before or _cache_dir()
+    before = _config.CACHE_DIR
+    _config.CACHE_DIR = before or _cache_dir()
     try:
         return cast(Function, numba.njit(**options)(cast(Any, function)))
     finally:
-        numba.config.CACHE_DIR = before
+        _config.CACHE_DIR = before
 
 
 @cache

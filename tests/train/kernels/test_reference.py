@@ -1,5 +1,7 @@
 """The reference step against hand-derived float64 formulas and against the expected loss."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,9 +20,9 @@ from scopeworks.train.kernels.reference import losses_and_gradients
 # float32 sums over up to a few hundred terms of mixed sign, relative to the tensor's norm.
 GRADIENT_TOLERANCE = 1e-5
 # θ ± ε/2 lies on the grid: the window's open ends are hit exactly.
-WIDE = {"lr": 1e-3, "sparsity": 0.3, "bandwidth": 0.5}
+WIDE: dict[str, Any] = {"lr": 1e-3, "sparsity": 0.3, "bandwidth": 0.5}
 
-PENALTIES = {
+PENALTIES: dict[str, dict[str, Any]] = {
     "linear": {},
     "quadratic": {"penalty": "quadratic", "target_l0": 3.0, "quadratic_coefficient": 0.7},
     "weighted": {"latent_weight": torch.arange(40) / 7.0},
