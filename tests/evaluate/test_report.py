@@ -1,0 +1,222 @@
+"""The page needs nothing else, escapes everything, and shows what it was given."""
+
+import copy
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from scopeworks.evaluate import plots
+from scopeworks.evaluate.evaluate import evaluate_many
+from scopeworks.evaluate.inputs import candidate
+from scopeworks.evaluate.markup import percent
+from scopeworks.evaluate.report import write_report
+from scopeworks.tests.evaluate.saes import random_sae
+
+EVIL = "</div><script src=//evil.example>alert('1')</script>\"&$x$"
+
+
+class Page(HTMLParser):
+    """Tags with attributes, visible text, and whether tags close in order."""
+
+    VOID = frozenset({"meta", "path", "use", "br", "link", "img"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self._open = [], "", []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def evaluation(lm, ids):
+    """An evaluation of three SAEs with all that a report can show."""
+    from pathlib import Path
+
+    import torch
+
+    from scopeworks.evaluate.inputs import HeldOut
+    from scopeworks.evaluate.settings import EvaluateSettings
+
+    settings = EvaluateSettings(
+        sae=(Path("a"),), model="m", tokens="t", out=Path("e.json"), top_latents=3, top_snippets=2
+    )
+    saes = [random_sae("resid_post.1", seed=i, d_sae=40 + 8 * i) for i in range(3)]
+    candidates = [candidate(f"sae{i}", sae, lm) for i, sae in enumerate(saes)]
+    result = evaluate_many(
+        lm, candidates, HeldOut(ids.numpy(), 6, torch.tensor([0, 1, 2])), settings
+    )
+    for i, entry in enumerate(result["saes"]):
+        steps = list(range(1, 6))
+        entry["training"] = {
+            "settings": {"sparsity": 1e-3 * (1 + i // 2)},
+            "metrics": {
+                "step": steps,
+                "fvu": [0.5 / s for s in steps],
+                "l0": [9.0] * 5,
+                "dead_share": [0.0] * 5,
+            },
+        }
+    return {
+        "settings": {"n_sequences": 2048},
+        "model": {"name": "org/grouped", "fingerprint": "f" * 16, "dtype": "float32"},
+        "tokens": {
+            "fingerprint": "0" * 64, "split": "held_out", "context": 11,
+            "n_sequences": 6, "n_sequences_asked": 2048, "fewer_than_asked": True,
+        },
+        "seconds": 1.0,
+        **result,
+    }  # fmt: skip
+
+
+def page_of(tmp_path, *evaluations) -> tuple[str, Page]:
+    text = write_report(tmp_path, list(evaluations)).read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def test_page_asks_for_nothing_from_outside(tmp_path, evaluation):
+    text, page = page_of(tmp_path, evaluation)
+    assert "://" not in text
+    assert not {"script", "link", "img", "iframe", "object", "image"} & {
+        tag for tag, _ in page.tags
+    }
+    for _, attributes in page.tags:
+        assert "src" not in attributes
+        for name in ("href", "style", "clip-path"):
+            assert "url(" not in (attributes.get(name) or "").replace("url(#", "")
+        assert (attributes.get("href") or "#").startswith("#")
+    assert not re.search(r"@import|url\((?!#)", text)
+
+
+def test_ids_on_the_page_are_unique_and_references_resolve(tmp_path, evaluation):
+    text, page = page_of(tmp_path, evaluation)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', text))
+    assert used
+    assert used <= set(ids)
+
+
+def test_everything_is_escaped(tmp_path, evaluation):
+    evil = copy.deepcopy(evaluation)
+    evil["model"]["name"] = "org/" + EVIL.replace("/", "|")
+    evil["settings"]["tokens"] = EVIL
+    for entry in evil["saes"]:
+        entry["name"] = EVIL
+        entry["site"] = EVIL
+        entry["training"]["settings"]["store"] = EVIL
+        del entry["training"]["settings"]["sparsity"]
+        for latent in entry["top_activations"]:
+            for snippet in latent["snippets"]:
+                snippet["tokens"] = [EVIL] * len(snippet["tokens"])
+    _, page = page_of(tmp_path, evil)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
+    assert EVIL in page.text
+
+
+def test_page_shows_every_sae_with_its_figures(tmp_path, evaluation):
+    _, page = page_of(tmp_path, evaluation)
+    for entry in evaluation["saes"]:
+        for shown in (
+            entry["name"],
+            f"{entry['l0']:.1f}",
+            f"{entry['fvu']:.4f}",
+            f"{entry['delta_loss']:+.4f}",
+        ):
+            assert shown in page.text
+    assert "2,048 were asked for" in page.text
+    for heading in ("Sparsity and fidelity", "Firing frequencies", "Training", "By position"):
+        assert heading in page.text
+
+
+def test_tokens_are_shaded_by_activation(tmp_path, evaluation):
+    _, page = page_of(tmp_path, evaluation)
+    shaded = [
+        a for tag, a in page.tags if tag == "span" and (a.get("style") or "").startswith("--a:")
+    ]
+    snippets = [
+        s for e in evaluation["saes"] for latent in e["top_activations"] for s in latent["snippets"]
+    ]
+    assert len(shaded) == sum(value > 0 for s in snippets for value in s["activations"])
+    assert sum(a.get("class") == "peak" for a in shaded) == len(snippets)
+    assert all(": " in a["title"] for a in shaded)
+
+
+def test_report_takes_files_and_several_evaluations(tmp_path, evaluation):
+    path = tmp_path / "e.json"
+    path.write_text(json.dumps(evaluation))
+    out = write_report(tmp_path / "deep" / "page.html", [path, evaluation])
+    assert out == tmp_path / "deep" / "page.html"
+    assert Page(out.read_text()).text.count("sae0") >= 2
+
+
+def test_report_of_one_foreign_sae_leaves_out_what_is_not_known(tmp_path, evaluation):
+    single = copy.deepcopy(evaluation)
+    single["saes"] = single["saes"][:1]
+    single["saes"][0] |= {"training": None, "delta_loss_stderr": None, "recovered_share": None}
+    del single["saes"][0]["top_activations"]
+    _, page = page_of(tmp_path, single)
+    assert "Training settings" not in page.text
+    assert "What latents react to" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "must be JSON"), ("[]", "must be a result"), ('{"saes": []}', "without baselines")],
+)
+def test_other_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "e.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        write_report(tmp_path, [path])
+
+
+def test_missing_file_and_no_file_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        write_report(tmp_path, [tmp_path / "none.json"])
+    with pytest.raises(ValueError, match="must be given at least once"):
+        write_report(tmp_path, [])
+
+
+def test_position_bins_are_weighted_means_that_cover_every_position():
+    values = [None, 5.0, 1.0, None, *[float(i) for i in range(4, 100)]]
+    counts = [0, 2, 3, 0, *[1 + i % 3 for i in range(4, 100)]]
+    positions, means = plots.position_bins(values, counts)
+    assert positions[:2] == [1.0, 2.0]
+    assert means[:2] == [5.0, 1.0]
+    assert positions == sorted(positions)
+    assert len(positions) < 40
+    flat = plots.position_bins([1.5] * 100, counts)[1]
+    assert flat == pytest.approx([1.5] * len(flat))
+
+
+def test_spread_keeps_the_sparsest_and_the_densest():
+    entries = [{"l0": float(i)} for i in range(50)]
+    picked = plots.spread(list(reversed(entries)))
+    assert len(picked) == plots.MAX_CURVES
+    assert picked[0]["l0"] == 0.0
+    assert picked[-1]["l0"] == 49.0
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(1.0, "100%"), (0.123, "12%"), (0.0123, "1.2%"), (0.0, "0%")]
+)
+def test_percent_keeps_two_digits(share, text):
+    assert percent(share) == text
