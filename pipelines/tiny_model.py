@@ -43,7 +43,7 @@ class Recipe:
     vocab_size: int = 4096
     context: int = 256
     batch_sequences: int = 16
-    n_steps: int = 7000
+    n_steps: int = 3200
     warmup_steps: int = 200
     peak_lr: float = 3e-3
     weight_decay: float = 0.1
@@ -245,7 +245,7 @@ It knows Python's style and little else; use it to test tools, for nothing more.
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder to write the model to.")],
-    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of 4,096 tokens.")] = 7000,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of 4,096 tokens.")] = 3200,
 ) -> None:
     """Trains the tiny Gemma 2 on the standard library's sources; writes it with its card."""
     recipe = Recipe(n_steps=steps)

@@ -17,7 +17,7 @@ ROOMS = {
     "pipelines": {"store", "harvest", "train", "evaluate"},
 }
 GROUND = {"settings", "console"}
-KERNEL_IMPORTS = {"torch", "numpy", "numba", "triton"}
+KERNEL_IMPORTS = {"torch", "numpy", "numba", "llvmlite", "triton"}
 
 
 def _imports(path: Path) -> Iterator[tuple[int, str]]:

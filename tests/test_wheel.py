@@ -1,5 +1,6 @@
 """A wheel built from the repository works outside it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -71,12 +72,21 @@ print(type(model).__name__, model(ids).logits.isfinite().all().item(), ids[0, 0]
     ]
 
 
-def test_bfloat16_is_known_to_zarr_without_importing_us(installed: Path, tmp_path: Path):
-    code = """
-import zarr, sys
-zarr.open_group("g.zarr", mode="w")
-from zarr.core.dtype import data_type_registry
-data_type_registry._lazy_load()
-print("bfloat16" in data_type_registry.contents)
-"""
-    assert _run([str(installed), "-c", code], tmp_path).strip() == "True"
+def test_bfloat16_arrays_open_in_zarr_without_importing_us(installed: Path, tmp_path: Path):
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+    array = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [3],
+        "data_type": "bfloat16",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [3]}},
+        "chunk_key_encoding": {"name": "default"},
+        "fill_value": 1.5,
+        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        "attributes": {},
+    }
+    (tmp_path / "g" / "a").mkdir(parents=True)
+    for folder, document in ((tmp_path / "g", group), (tmp_path / "g" / "a", array)):
+        (folder / "zarr.json").write_text(json.dumps(document), encoding="utf-8")
+    code = "import zarr; print(zarr.open_group('g', mode='r')['a'][:].astype(float).tolist())"
+    assert _run([str(installed), "-c", code], tmp_path).strip() == "[1.5, 1.5, 1.5]"

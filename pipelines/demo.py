@@ -1,0 +1,169 @@
+"""The demo: the whole system on the tiny Gemma 2 that ships, from text to report.html.
+
+Owns the demo's settings and the order of the stages; each stage is the one its own command runs.
+Every stage continues what it finds, so a stopped demo goes on with the same command.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from ..evaluate.evaluate import evaluate
+from ..evaluate.report import write_report
+from ..evaluate.settings import EvaluateSettings
+from ..harvest.harvest import HarvestSettings, harvest
+from ..harvest.tokenize import TokenizeSettings, tokenize
+from ..settings import Settings, dump, resolve
+from ..train.export import export
+from ..train.sweep import expand, sweep
+from .corpus import stdlib_sources
+from .tiny_model import HELD_OUT_SHARE
+
+SETTINGS_FILE = "demo.json"
+
+
+class DemoSettings(Settings):
+    """A short run of everything: one site, several λ, one width.
+
+    The report trains for hundreds of thousands of updates. Here the learning rate is fourteen
+    times its own and the warm-ups a tenth and a twentieth of its own, which at 1,500 updates left
+    no latent dead; lr falls to 0 over the last fifth.
+    """
+
+    out: Path
+    """Folder for everything the demo makes."""
+    model: str = str(files("scopeworks.pipelines") / "tiny_gemma2")
+    """Folder or hub id of a Gemma 2; by default the one that ships."""
+    text: list[str] = Field(default_factory=lambda: [str(path) for path in stdlib_sources()])
+    """Files, folders or globs; by default the Python standard library's own sources."""
+    context: int = Field(default=256, ge=2)
+    """Tokens per sequence."""
+    site: str = "resid_post.3"
+    """Site to train on."""
+    rows: PositiveInt = 1_000_000
+    """Activation rows to harvest; 1,500 updates of 1,024 rows read them one and a half times."""
+    width: PositiveInt = 2048
+    """Latents, 16 times the tiny model's width."""
+    sparsity: tuple[PositiveFloat, ...] = Field(default=(1.5e-3, 3e-3, 6e-3, 1.2e-2), min_length=1)
+    """λ of each SAE."""
+    steps: PositiveInt = 1500
+    """Updates of each SAE."""
+    batch: PositiveInt = 1024
+    """Rows per update."""
+    lr: PositiveFloat = 1e-3
+    """Learning rate."""
+    lr_warmup_steps: int = Field(default=100, ge=0)
+    """Updates of the learning rate's warm-up."""
+    lr_decay_share: float = Field(default=0.2, ge=0, le=1)
+    """Last share of the updates over which lr falls to 0."""
+    sparsity_warmup_steps: int = Field(default=500, ge=0)
+    """Updates over which λ rises."""
+    evaluation_sequences: PositiveInt = 256
+    """Held-out sequences to evaluate on."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of every shuffle and start."""
+
+
+def run_demo(settings: DemoSettings) -> Path:
+    """Tokenizes, harvests, sweeps, evaluates, exports and reports; returns the report's path.
+
+    Raises:
+        ValueError, OSError: naming what does not fit and what to do about it.
+    """
+    out = settings.out
+    _claim(settings)
+    tokens, store, evaluation = str(out / "tokens"), str(out / "store"), out / "evaluation.json"
+    tokenize(
+        TokenizeSettings(
+            model=settings.model,
+            text=settings.text,
+            out=tokens,
+            context=settings.context,
+            held_out=HELD_OUT_SHARE,
+            seed=settings.seed,
+        )
+    )
+    harvest(
+        HarvestSettings(
+            model=settings.model,
+            tokens=tokens,
+            store=store,
+            site=[settings.site],
+            rows=settings.rows,
+            seed=settings.seed,
+        )
+    )
+    saes = _sweep(settings, store)
+    evaluate(
+        EvaluateSettings(
+            sae=tuple(saes),
+            model=settings.model,
+            tokens=tokens,
+            out=evaluation,
+            n_sequences=settings.evaluation_sequences,
+            seed=settings.seed,
+        )
+    )
+    for sae in saes:
+        export(sae, "gemma-scope", out / "release")
+        export(sae, "sae-lens", out / "release" / "sae_lens" / sae.name)
+    return write_report(out / "report.html", [evaluation])
+
+
+def _sweep(settings: DemoSettings, store: str) -> list[Path]:
+    """The SAE folders, in the order of rising λ."""
+    out = settings.out / "saes"
+    members = expand(
+        out,
+        lists={"sparsity": sorted(settings.sparsity)},
+        store=store,
+        site=settings.site,
+        width=settings.width,
+        steps=settings.steps,
+        batch=settings.batch,
+        lr=settings.lr,
+        lr_warmup_steps=settings.lr_warmup_steps,
+        lr_decay_share=settings.lr_decay_share,
+        sparsity_warmup_steps=settings.sparsity_warmup_steps,
+        seed=settings.seed,
+        stream_seed=settings.seed,
+        checkpoint_every=500,
+    )
+    return sweep(members, out)
+
+
+def _claim(settings: DemoSettings) -> None:
+    """Writes the settings into the folder; refuses one that holds anything else.
+
+    Raises:
+        ValueError: the folder is not empty and no demo, or a demo with other settings.
+    """
+    from ..settings import differences
+
+    record = settings.out / SETTINGS_FILE
+    if settings.out.exists() and not settings.out.is_dir():
+        raise ValueError(f"out must be a folder, got the file {settings.out}; choose another")
+    if record.is_file():
+        old = resolve(DemoSettings, **_read(record)).model_dump(mode="json", exclude={"out"})
+        changed = differences(old, settings.model_dump(mode="json", exclude={"out"}))
+        if changed:
+            raise ValueError(
+                f"out must be an empty folder or a demo of the same settings, got {settings.out} "
+                f"with {'; '.join(changed)}; choose another folder or remove this one"
+            )
+        return
+    if settings.out.is_dir() and any(settings.out.iterdir()):
+        raise ValueError(
+            f"out must be an empty folder or a demo, got {settings.out} without {SETTINGS_FILE}; "
+            "choose another folder"
+        )
+    settings.out.mkdir(parents=True, exist_ok=True)
+    record.write_text(dump(settings), encoding="utf-8")
+
+
+def _read(record: Path) -> dict[str, object]:
+    """The settings written by an earlier demo."""
+    import json
+
+    return json.loads(record.read_text(encoding="utf-8"))
