@@ -84,6 +84,9 @@ def harvest(
     batch_sequences: Annotated[
         int | None, typer.Option(help="Sequences in one forward pass [about 4,096 tokens].")
     ] = None,
+    memory_gib: Annotated[
+        float | None, typer.Option(help="GiB for rows on their way to the store [2].")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the rows' order [0].")] = None,
     config: Config = None,
 ) -> None:
@@ -107,6 +110,7 @@ def harvest(
         device=device,
         attention=attention,
         batch_sequences=batch_sequences,
+        memory_gib=memory_gib,
         seed=seed,
     )
     spec = run(settings)

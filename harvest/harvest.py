@@ -7,20 +7,20 @@ what a store is `store`'s.
 
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import Field
 
 from ..console import progress
 from ..settings import Settings
-from ..store import StoreSpec, StoreWriter, TokenStore
-from .hooks import forward_until
+from ..store import ActivationStore, StoreSpec, StoreWriter, TokenStore
+from .job import Job
 from .model import LanguageModel, check_context, load_model, tokenizer_fingerprint
-from .plan import Mask, Plan
+from .plan import Mask, Part, Plan
 from .record import write_settings
-from .sites import Site, expand_sites, site_width
+from .sites import expand_sites, site_width
 
-BATCH_TOKENS = 4096
+_BATCH_TOKENS = 4096
+_BATCH_SHARE = 0.25
 
 
 class HarvestSettings(Settings):
@@ -51,7 +51,10 @@ class HarvestSettings(Settings):
     attention: str = "eager"
     """Attention implementation; must apply the soft-cap."""
     batch_sequences: int | None = Field(default=None, gt=0)
-    """Sequences in one forward pass; by default about 4,096 tokens' worth."""
+    """Sequences in one forward pass; by default as many as 4,096 tokens and the memory allow."""
+    memory_gib: float = Field(default=2.0, gt=0)
+    """GiB for rows on their way to the store: buckets being filled and sealed, and batches. Buckets
+    that need more wait in a file. The model and its forward pass come on top."""
 
 
 def harvest(settings: HarvestSettings) -> StoreSpec:
@@ -66,20 +69,39 @@ def harvest(settings: HarvestSettings) -> StoreSpec:
         ValueError: model and tokens do not belong together, a site does not exist, there are fewer
             rows than asked for, or the store was begun with other settings (naming them).
     """
+    job, origin = prepare(settings)
+    plan = Plan(job.sequences, job.mask, settings.rows)
+    spec = store_spec(settings, plan.rows, job, origin)
+    with open_writer(settings, spec) as writer:
+        write_settings(settings.store, "harvest", settings)
+        parts = missing_parts(writer, plan)
+        with progress("harvest", sum(p.stop - p.start for p in parts.values()), "rows") as bar:
+            job.fill_all(
+                writer,
+                parts.items(),
+                lambda n, bucket: bar.advance(n, bucket=f"{bucket + 1}/{writer.n_buckets}"),
+            )
+    return spec
+
+
+def prepare(settings: HarvestSettings) -> tuple[Job, dict[str, Any]]:
+    """Loads and checks model and tokens; returns the job and the rows' provenance."""
     tokens = TokenStore.open(settings.tokens)
     model = load_model(settings.model, settings.dtype, settings.device, settings.attention)
     _check_tokens(tokens, model, settings)
     sites = expand_sites(settings.site, model.config.num_hidden_layers)
     mask = Mask(special_ids(tokens))
-    plan = Plan(tokens.sequences(settings.split), mask, settings.rows)
-    batch = settings.batch_sequences or max(1, BATCH_TOKENS // tokens.context)
-    spec = store_spec(
-        settings, plan, sites, model, provenance(settings, tokens, model, mask, batch)
+    width = sum(site_width(site, model.config) for site in sites)
+    stored = torch.float32 if settings.codec == "float32" else torch.bfloat16
+    job = Job(
+        model=model,
+        sequences=tokens.sequences(settings.split),
+        mask=mask,
+        sites=tuple(sites),
+        batch_sequences=_batch_sequences(settings, tokens.context, width * stored.itemsize),
+        stored=stored,
     )
-    with StoreWriter.open(settings.store, spec) as writer:
-        write_settings(settings.store, "harvest", settings)
-        _fill(writer, plan, sites, model, batch)
-    return spec
+    return job, provenance(settings, tokens, job)
 
 
 def special_ids(tokens: TokenStore) -> tuple[int, ...]:
@@ -88,19 +110,13 @@ def special_ids(tokens: TokenStore) -> tuple[int, ...]:
     return tuple(sorted({token for token in ids if token is not None}))
 
 
-def store_spec(
-    settings: HarvestSettings,
-    plan: Plan,
-    sites: list[Site],
-    model: LanguageModel,
-    origin: dict[str, Any],
-) -> StoreSpec:
+def store_spec(settings: HarvestSettings, rows: int, job: Job, origin: dict[str, Any]) -> StoreSpec:
     """What the activation store will hold."""
     given = {} if settings.bucket_rows is None else {"bucket_rows": settings.bucket_rows}
     return StoreSpec.model_validate(
         {
-            "sites": {str(site): site_width(site, model.config) for site in sites},
-            "rows": plan.rows,
+            "sites": {str(site): site_width(site, job.model.config) for site in job.sites},
+            "rows": rows,
             "codec": settings.codec,
             "seed": settings.seed,
             "provenance": origin,
@@ -109,25 +125,49 @@ def store_spec(
     )
 
 
-def provenance(
-    settings: HarvestSettings, tokens: TokenStore, model: LanguageModel, mask: Mask, batch: int
-) -> dict[str, Any]:
-    """Everything that decides the rows' values and is not in the store's own spec.
-
-    The batch is part of it: matrix products of other shapes round differently.
-    """
+def provenance(settings: HarvestSettings, tokens: TokenStore, job: Job) -> dict[str, Any]:
+    """Everything that decides the rows' values and is not in the store's own spec."""
     return {
-        "model": model.name,
-        "model_fingerprint": model.fingerprint,
-        "tokenizer": tokenizer_fingerprint(model.tokenizer),
+        "model": job.model.name,
+        "model_fingerprint": job.model.fingerprint,
+        "tokenizer": tokenizer_fingerprint(job.model.tokenizer),
         "tokens": tokens.fingerprint,
         "split": settings.split,
         "context": tokens.context,
-        "masked_token_ids": list(mask.token_ids),
-        "dtype": model.dtype,
-        "attention": model.attention,
-        "batch_sequences": batch,
+        "masked_token_ids": list(job.mask.token_ids),
+        "dtype": job.model.dtype,
+        "attention": job.model.attention,
+        "batch_sequences": job.batch_sequences,
     }
+
+
+def open_writer(settings: HarvestSettings, spec: StoreSpec) -> StoreWriter:
+    """The store's writer, with its share of the memory: two buckets, one filling, one sealing."""
+    share = int(settings.memory_gib * 2**30 * (1 - _BATCH_SHARE) / 2)
+    return StoreWriter.open(settings.store, spec, memory_bytes=share)
+
+
+def missing_parts(writer: StoreWriter, plan: Plan) -> dict[int, Part]:
+    """The buckets that are not committed yet, with the rows and sequences they need."""
+    committed = writer.committed
+    return {
+        i: plan.part(*writer.bucket_range(i)) for i in range(writer.n_buckets) if i not in committed
+    }
+
+
+def _batch_sequences(settings: HarvestSettings, context: int, row_bytes: int) -> int:
+    """The batch asked for, else the one the store was begun with, else what the memory allows."""
+    if settings.batch_sequences is not None:
+        return settings.batch_sequences
+    try:
+        begun = ActivationStore.open(settings.store).provenance.get("batch_sequences")
+    except (FileNotFoundError, ValueError):
+        begun = None  # nothing there; or something else, which the writer will refuse by name
+    if isinstance(begun, int):
+        return begun
+    # One batch leaves the model while another is put into its bucket.
+    fitting = int(settings.memory_gib * 2**30 * _BATCH_SHARE) // (2 * row_bytes)
+    return max(1, min(_BATCH_TOKENS, fitting) // context)
 
 
 def _check_tokens(tokens: TokenStore, model: LanguageModel, settings: HarvestSettings) -> None:
@@ -140,36 +180,3 @@ def _check_tokens(tokens: TokenStore, model: LanguageModel, settings: HarvestSet
             f"{settings.model}"
         )
     check_context(tokens.context, model.config, settings.model)
-
-
-def _fill(
-    writer: StoreWriter, plan: Plan, sites: list[Site], model: LanguageModel, batch: int
-) -> None:
-    """Harvests the buckets that are not committed yet, in order."""
-    committed = writer.committed
-    missing = [i for i in range(writer.n_buckets) if i not in committed]
-    ranges = {i: writer.bucket_range(i) for i in missing}
-    total = sum(stop - start for start, stop in ranges.values())
-    with progress("harvest", total, "rows") as bar:
-        for i in missing:
-            with writer.bucket(i) as bucket:
-                for block in plan.blocks(*ranges[i], batch):
-                    bucket.append(
-                        activations(model, block.tokens, block.flat, sites),
-                        token=block.token,
-                        sequence=block.sequence,
-                        position=block.position,
-                    )
-                    bar.advance(len(block.flat), bucket=f"{i + 1}/{writer.n_buckets}")
-
-
-def activations(
-    model: LanguageModel, tokens: np.ndarray, flat: np.ndarray, sites: list[Site]
-) -> dict[str, torch.Tensor]:
-    """The sites' activations [rows, d] at places `flat` of sequences [n, context], on the CPU."""
-    ids = torch.from_numpy(tokens.astype(np.int64)).to(model.device)
-    picked = torch.from_numpy(flat).to(model.device)
-    captured = forward_until(model, ids, sites)
-    return {
-        str(site): captured[str(site)].flatten(0, 1).index_select(0, picked).cpu() for site in sites
-    }

@@ -21,7 +21,9 @@ Visit = Callable[[Tensor], Tensor | None]
 
 
 @contextmanager
-def capture(model: Any, sites: Iterable[Site]) -> Iterator[dict[str, Float[Tensor, "batch seq d"]]]:
+def capture(
+    model: Any, sites: Iterable[Site], take: Callable[[Tensor], Tensor] | None = None
+) -> Iterator[dict[str, Float[Tensor, "batch seq d"]]]:
     """Collects the sites' activations of every forward pass run inside the block.
 
     The dictionary fills while the model runs, so a `replace` at a later site can read an earlier
@@ -31,6 +33,8 @@ def capture(model: Any, sites: Iterable[Site]) -> Iterator[dict[str, Float[Tenso
     Args:
         model: a Gemma 2 of transformers or a `LanguageModel`.
         sites: what to collect; read as captured[str(site)].
+        take: what to keep of each tensor, as it is computed; all of it by default. The rest of it
+            is freed as the forward pass goes on, however many sites there are.
 
     Raises:
         ValueError: the model has no such site.
@@ -38,7 +42,7 @@ def capture(model: Any, sites: Iterable[Site]) -> Iterator[dict[str, Float[Tenso
     captured: dict[str, Tensor] = {}
     with ExitStack() as stack:
         for site in sites:
-            stack.enter_context(_attached(model, site, _store_in(captured, site)))
+            stack.enter_context(_attached(model, site, _store_in(captured, site, take)))
         yield captured
 
 
@@ -71,20 +75,24 @@ def replace(
 
 
 def forward_until(
-    model: Any, input_ids: Int[Tensor, "batch seq"], sites: Iterable[Site]
+    model: Any,
+    input_ids: Int[Tensor, "batch seq"],
+    sites: Iterable[Site],
+    take: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Float[Tensor, "batch seq d"]]:
     """Runs the decoder without gradients only as far as the last of the sites; returns them by
     name.
 
     Nothing after that site is computed: not the rest of its layer, no later layer, never the final
-    norm or lm_head. What is returned is bit-equal to what a whole forward pass computes.
+    norm or lm_head. What is returned is bit-equal to what a whole forward pass computes. `take` is
+    as in `capture`.
 
     Raises:
         ValueError: the model has no such site.
     """
     last = max(sites := list(sites), key=lambda site: site.depth)
     with ExitStack() as stack:
-        captured = stack.enter_context(capture(model, sites))
+        captured = stack.enter_context(capture(model, sites, take))
         stack.enter_context(_attached(model, last, _stop))
         stack.enter_context(torch.no_grad())
         with suppress(_Reached):
@@ -107,11 +115,13 @@ def _stop(_x: Tensor) -> None:
     raise _Reached
 
 
-def _store_in(captured: dict[str, Tensor], site: Site) -> Visit:
-    """A visit that leaves the tensor as it is and notes it under the site's name."""
+def _store_in(
+    captured: dict[str, Tensor], site: Site, take: Callable[[Tensor], Tensor] | None
+) -> Visit:
+    """A visit that leaves the tensor as it is and notes what is taken of it."""
 
     def visit(x: Tensor) -> None:
-        captured[str(site)] = x
+        captured[str(site)] = x if take is None else take(x)
 
     return visit
 

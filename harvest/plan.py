@@ -51,6 +51,34 @@ class Block:
         return self.tokens.reshape(-1)[self.flat]
 
 
+@dataclass(frozen=True)
+class Part:
+    """Rows [start, stop) and the sequences [first, last) they are in; `row` is the first's first
+    row.
+
+    All that a worker has to be told: the rest it counts itself.
+    """
+
+    start: int
+    stop: int
+    first: int
+    last: int
+    row: int
+
+    def blocks(self, sequences: Any, mask: Mask, batch_sequences: int) -> Iterator[Block]:
+        """The part's rows as batches of whole sequences, cut the same way every time.
+
+        A sequence on a bucket's border is in both buckets' parts, each with its own rows of it.
+        """
+        row = self.row
+        for begin in range(self.first, self.last, batch_sequences):
+            tokens = sequences[begin : min(begin + batch_sequences, self.last)]
+            every = np.flatnonzero(mask.kept(tokens).reshape(-1))
+            flat = every[max(0, self.start - row) : self.stop - row]
+            row += len(every)
+            yield Block(tokens, begin + flat // tokens.shape[1], flat % tokens.shape[1], flat)
+
+
 class Plan:
     """The rows of a token store's split under a mask, up to a number of rows."""
 
@@ -65,8 +93,7 @@ class Plan:
         Raises:
             ValueError: there are fewer rows than asked for, or none.
         """
-        self._sequences, self._mask = sequences, mask
-        counts = []
+        counts: list[np.ndarray] = []
         total = 0
         step = max(1, _SCAN_TOKENS // sequences.shape[1])
         for start in range(0, len(sequences), step):
@@ -85,23 +112,10 @@ class Plan:
     @property
     def n_sequences(self) -> int:
         """Sequences that give the rows."""
-        return self.sequence_range(0, self.rows)[1]
+        return self.part(0, self.rows).last
 
-    def sequence_range(self, start: int, stop: int) -> tuple[int, int]:
-        """The sequences [first, last) that hold rows [start, stop)."""
+    def part(self, start: int, stop: int) -> Part:
+        """Rows [start, stop) with the sequences that hold them."""
         first = int(np.searchsorted(self._first_row, start, side="right")) - 1
-        return first, int(np.searchsorted(self._first_row, stop, side="left"))
-
-    def blocks(self, start: int, stop: int, batch_sequences: int) -> Iterator[Block]:
-        """Rows [start, stop) as batches of whole sequences, cut the same way every time.
-
-        A sequence on a bucket's border is in both buckets' blocks, each with its own rows of it.
-        """
-        first, last = self.sequence_range(start, stop)
-        for begin in range(first, last, batch_sequences):
-            end = min(begin + batch_sequences, last)
-            tokens = self._sequences[begin:end]
-            flat = np.flatnonzero(self._mask.kept(tokens).reshape(-1))
-            row = int(self._first_row[begin])
-            flat = flat[max(0, start - row) : stop - row]
-            yield Block(tokens, begin + flat // tokens.shape[1], flat % tokens.shape[1], flat)
+        last = int(np.searchsorted(self._first_row, stop, side="left"))
+        return Part(start, stop, first, last, int(self._first_row[first]))

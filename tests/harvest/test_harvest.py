@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from scopeworks.harvest.harvest import HarvestSettings, harvest
+from scopeworks.harvest.job import Job
 from scopeworks.harvest.model import load_model
 from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
 from scopeworks.store import ActivationStore, TokenStore
@@ -93,26 +94,20 @@ def test_bfloat16_rows_are_the_models_own_bits(model_dir, tokens_dir, tmp_path):
     assert torch.equal(store.read("resid_post.1", 0, 100), rows.float())
 
 
-class _Stop(Exception):
-    pass
-
-
 def test_harvest_stopped_and_run_again_ends_as_if_never_stopped(
     model_dir, tokens_dir, tmp_path, monkeypatch
 ):
-    import scopeworks.harvest.harvest as module
-
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     harvest(settings(model_dir, tokens_dir, whole))
-    plain, calls = module.activations, []
+    plain, calls = Job.rows, []
 
-    def failing(*args):
+    def failing(job, block):
         calls.append(1)
         if len(calls) == 7:
             raise KeyboardInterrupt
-        return plain(*args)
+        return plain(job, block)
 
-    monkeypatch.setattr(module, "activations", failing)
+    monkeypatch.setattr(Job, "rows", failing)
     with pytest.raises(KeyboardInterrupt):
         harvest(settings(model_dir, tokens_dir, stopped))
     assert 0 < ActivationStore.open(stopped).rows < ActivationStore.open(whole).rows
@@ -124,11 +119,9 @@ def test_harvest_stopped_and_run_again_ends_as_if_never_stopped(
 
 
 def test_harvest_of_a_complete_store_runs_no_model(model_dir, tokens_dir, tmp_path, monkeypatch):
-    import scopeworks.harvest.harvest as module
-
     harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
     before = files(tmp_path / "store")
-    monkeypatch.setattr(module, "activations", None)
+    monkeypatch.setattr(Job, "rows", None)
     harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
     assert files(tmp_path / "store") == before
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeworks.harvest.plan import Mask, Plan
+from scopeworks.harvest.plan import Mask, Part, Plan
 
 
 def rows_by_loop(tokens: np.ndarray, mask: Mask) -> list[tuple[int, int, int]]:
@@ -18,9 +18,11 @@ def rows_by_loop(tokens: np.ndarray, mask: Mask) -> list[tuple[int, int, int]]:
     ]
 
 
-def rows_by_plan(plan: Plan, start: int, stop: int, batch: int) -> list[tuple[int, int, int]]:
+def rows_by_part(
+    part: Part, tokens: np.ndarray, mask: Mask, batch: int
+) -> list[tuple[int, int, int]]:
     rows = []
-    for block in plan.blocks(start, stop, batch):
+    for block in part.blocks(tokens, mask, batch):
         assert len(block.tokens) <= batch
         rows += zip(
             block.token.tolist(), block.sequence.tolist(), block.position.tolist(), strict=True
@@ -46,7 +48,8 @@ def test_buckets_cut_the_rows_of_a_plain_loop(array, prefix, bucket_rows, batch,
     assert plan.rows == (rows or len(expected))
     for start in range(0, plan.rows, bucket_rows):
         stop = min(start + bucket_rows, plan.rows)
-        assert rows_by_plan(plan, start, stop, batch) == expected[start:stop]
+        part = plan.part(start, stop)
+        assert rows_by_part(part, array, mask, batch) == expected[start:stop]
 
 
 @given(tokens)

@@ -31,22 +31,31 @@ def documents(text_dir, held_out: bool) -> list[str]:
     return [text for text in texts if is_held_out(text, 0.3) == held_out]
 
 
+def packed(model_dir, texts: list[str], in_order: bool = False) -> list[list[int]]:
+    """The sequences of some documents, packed by hand; sorted unless wanted in order."""
+    tokenizer, _ = load_tokenizer(model_dir)
+    stream: list[int] = []
+    for text in texts:
+        stream += [1] * bool(stream) + tokenizer(text, add_special_tokens=False)["input_ids"]
+    sequences = [[2, *stream[i : i + 31]] for i in range(0, len(stream) - 30, 31)]
+    return sequences if in_order else sorted(sequences)
+
+
+def stored(url, split: str) -> list[list[int]]:
+    """A split's sequences, sorted."""
+    return sorted(np.asarray(TokenStore.open(url).sequences(split)).tolist())
+
+
 def test_tokenize_packs_every_split_from_its_own_documents(model_dir, text_dir, tmp_path):
     tokenize(settings(model_dir, text_dir, tmp_path / "tokens"))
     store = TokenStore.open(tmp_path / "tokens")
-    tokenizer, _ = load_tokenizer(model_dir)
     assert (store.context, store.bos, store.eos, store.pad) == (32, 2, 1, 0)
     assert set(store.splits) == {"train", "held_out"}
     for split in store.splits:
-        stream: list[int] = []
-        for text in documents(text_dir, split == "held_out"):
-            stream += [1] * bool(stream) + tokenizer(text, add_special_tokens=False)["input_ids"]
-        n_full = len(stream) // 31
-        expected = np.array(stream[: n_full * 31]).reshape(n_full, 31)
-        got = np.asarray(store.sequences(split))
-        assert (got[:, 0] == 2).all()
-        assert sorted(map(tuple, got[:, 1:])) == sorted(map(tuple, expected))
-        assert not np.array_equal(got[:, 1:], expected)  # permuted
+        expected = packed(model_dir, documents(text_dir, split == "held_out"))
+        assert stored(tmp_path / "tokens", split) == expected
+    train = np.asarray(store.sequences("train")).tolist()
+    assert train != packed(model_dir, documents(text_dir, False), in_order=True)  # permuted
 
 
 def test_tokenize_same_settings_same_store_other_seed_other_order(model_dir, text_dir, tmp_path):
@@ -113,15 +122,9 @@ def test_tokenize_writes_held_out_text_also_by_subset(model_dir, tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     report = tokenize(settings(model_dir, path, tmp_path / "tokens", subset_field="set"))
     assert set(report.sequences) == {"train", "held_out", "held_out.Set_0", "held_out.Set_1"}
-    tokenizer, _ = load_tokenizer(model_dir)
-    store = TokenStore.open(tmp_path / "tokens")
     for k in range(2):
-        mine = "".join(
-            r["text"] for i, r in enumerate(rows) if i % 2 == k and is_held_out(r["text"], 0.3)
-        )
-        text = tokenizer.decode(np.asarray(store.sequences(f"held_out.Set_{k}")).reshape(-1))
-        assert set(text.split(" ")) >= {"row"}
-        assert len(mine) >= store.splits[f"held_out.Set_{k}"] * 31 - 60
+        texts = [row["text"] for row in rows[k::2] if is_held_out(row["text"], 0.3)]
+        assert stored(tmp_path / "tokens", f"held_out.Set_{k}") == packed(model_dir, texts)
 
 
 def test_token_ids_spell_special_tokens_out(model_dir):

@@ -1,0 +1,88 @@
+"""The job: all that harvesting one bucket needs, and the harvesting of it.
+
+Owns the way from a batch of sequences to rows in a bucket. What is computed depends on the model,
+the tokens and the bucket alone, so any process may do any bucket, again if need be. Which buckets
+are done by whom is `harvest`'s and `cluster`'s business.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..store import StoreWriter
+from .hooks import forward_until
+from .model import LanguageModel
+from .plan import Block, Mask, Part
+from .sites import Site
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model, the sequences it reads, and what is kept of it.
+
+    Attributes:
+        sequences: [n, context] unsigned ids, sliceable.
+        batch_sequences: sequences in one forward pass; part of the job, because matrix products of
+            other shapes round differently.
+        stored: dtype that rows are stored in; they are rounded to it where they are computed.
+    """
+
+    model: LanguageModel
+    sequences: Any
+    mask: Mask
+    sites: tuple[Site, ...]
+    batch_sequences: int
+    stored: torch.dtype
+
+    def rows(self, block: Block) -> dict[str, Tensor]:
+        """The sites' activations [rows, d] of a block, on the CPU, in the stored dtype."""
+        ids = torch.from_numpy(block.tokens.astype(np.int64)).to(self.model.device)
+        flat = torch.from_numpy(block.flat).to(self.model.device)
+
+        def take(x: Tensor) -> Tensor:
+            return x.flatten(0, 1).index_select(0, flat).to(self.stored).cpu()
+
+        return forward_until(self.model, ids, self.sites, take)
+
+    def fill(self, bucket: Any, part: Part, advance: Callable[[int], None]) -> None:
+        """Puts a part's rows into a store's bucket; `advance` is told how many, batch by batch.
+
+        A batch is put into the bucket while the next one is in the model.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="scopeworks-append") as pool:
+            appended: Future[None] | None = None
+            for block in part.blocks(self.sequences, self.mask, self.batch_sequences):
+                rows = self.rows(block)
+                if appended is not None:
+                    appended.result()
+                labels = (block.token, block.sequence, block.position)
+                appended = pool.submit(bucket.append, rows, *labels)
+                advance(len(block.flat))
+            if appended is not None:
+                appended.result()
+
+    def fill_all(
+        self, writer: StoreWriter, parts: Iterable[tuple[int, Part]], advance: Callable[..., None]
+    ) -> None:
+        """Harvests buckets, given by number and part, in order.
+
+        A full bucket is sealed (compressed, written, committed) while the next one fills. What goes
+        wrong in one leaves that one uncommitted and every earlier one committed.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="scopeworks-seal") as pool:
+            sealed: Future[Any] | None = None
+            for number, part in parts:
+                with ExitStack() as stack:
+                    bucket = stack.enter_context(writer.bucket(number))
+                    self.fill(bucket, part, lambda n, number=number: advance(n, bucket=number))
+                    if sealed is not None:
+                        sealed.result()
+                    sealed = pool.submit(stack.pop_all().close)
+            if sealed is not None:
+                sealed.result()
