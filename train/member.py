@@ -6,6 +6,7 @@ beside others gives the same bits.
 """
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -81,10 +82,10 @@ class Member:
         if not result.finite:
             raise DivergedError(self._why_not_finite(x, target))
         n_rows = x.shape[0]
-        self._count(result, n_rows)
+        self._count(result, n_rows, now)
         fvu = result.mse / self.source.variance
         self._means.add(n_rows, waited_s, loss=result.loss, mse=result.mse, fvu=fvu, l0=result.l0)
-        self.step, self.stream_state = self.step + 1, stream_state
+        self.step, self.stream_state, self._path = self.step + 1, stream_state, result.path
         if self.step % self.settings.log_every == 0 or self.done:
             self._write_line(now)
         if self._checkpoint_due():
@@ -98,7 +99,7 @@ class Member:
             "stream": self.stream_state,
             "settings": self.settings.identity(),
             "store": self.source.identity(),
-            "log_sparsity": self.steering.log_sparsity if self.steering else None,
+            "steering": self.steering.record() if self.steering else None,
         }
         tensors = self.state.tensors() | {"rows_idle": self.rows_idle, "firing": self.firing}
         self.checkpoints.save(Checkpoint(self.step, tensors, record))
@@ -150,7 +151,7 @@ class Member:
         self.state = TrainState.from_tensors(tensors)
         self.step, self.stream_state = record["step"], record["stream"]
         if self.steering is not None:
-            self.steering.log_sparsity = record["log_sparsity"]
+            self.steering = replace(self.steering, **record["steering"])
 
     def _step_settings(self) -> StepSettings:
         """The numbers of the next update."""
@@ -165,6 +166,10 @@ class Member:
             theta_form=settings.theta_form,
             pre_bias=settings.target_site is None,
             latent_weight=self._latent_weight(),
+            penalty=settings.penalty,
+            target_l0=settings.target_l0,
+            quadratic_coefficient=settings.quadratic_coefficient,
+            encoder=settings.encoder,
         )
 
     def _latent_weight(self) -> Tensor | None:
@@ -176,13 +181,13 @@ class Member:
         often = self.firing > self.settings.frequency_limit
         return self.settings.frequency_penalty * often.float()
 
-    def _count(self, result: StepResult, n_rows: int) -> None:
+    def _count(self, result: StepResult, n_rows: int, now: StepSettings) -> None:
         """Updates the counters that outlive a batch."""
         count_idle_rows(self.rows_idle, result.fired, n_rows)
         # An exponential mean over about a hundred batches: long beside a batch, short beside a run.
         self.firing.lerp_(result.fired.to(self.firing.dtype) / n_rows, 0.01)
-        if self.steering is not None:
-            self.steering.update(result.l0)
+        if self.steering is not None and self.step >= self.settings.sparsity_warmup_steps:
+            self.steering.update(result.l0, now.lr)
 
     def _write_line(self, now: StepSettings) -> None:
         """One line of metrics.jsonl."""
@@ -190,7 +195,7 @@ class Member:
         line: dict[str, Any] = {"step": self.step, "rows": self.step * self.settings.batch}
         line |= self._means.take()
         line |= {"dead_share": float(dead), "lr": now.lr, "sparsity": now.sparsity}
-        line |= theta_quantiles(self.state.parameters.theta)
+        line |= {"path": self._path} | theta_quantiles(self.state.parameters.theta)
         append_line(self.settings.out, line)
 
     def _why_not_finite(self, x: Tensor, target: Tensor) -> str:

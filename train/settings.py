@@ -61,9 +61,14 @@ class TrainSettings(Settings):
     sparsity_warmup_steps: NonNegativeInt = 10_000
     """λ rises linearly from 0 over these updates (report)."""
     target_l0: PositiveFloat | None = None
-    """Wanted mean number of active latents; λ is then steered and `sparsity` is its start."""
-    steering_gain: PositiveFloat = 0.01
-    """How fast `target_l0` moves λ: log λ changes by at most this much per update."""
+    """Wanted mean number of active latents. λ is then steered: `sparsity` is only its start."""
+    steering_gain: PositiveFloat = 20.0
+    """How fast `target_l0` moves λ: log λ changes by up to this times lr per update."""
+    penalty: Literal["linear", "quadratic"] = "linear"
+    """Form of the price of a row: λ‖f‖₀ (report), or λ·c·(‖f‖₀ − L0*)² (Gemma Scope 2)."""
+    quadratic_coefficient: PositiveFloat | None = None
+    """c of the quadratic penalty. None: 1/(2·L0*), which gives the linear penalty's slope at 2·L0*,
+    Gemma Scope 2's stated aim; its printed value is 2/L0*."""
     frequency_penalty: NonNegativeFloat = 0.0
     """Extra price of a latent that fires on more than `frequency_limit` of the rows, in units of λ
     (Gemma Scope 2).
@@ -101,6 +106,8 @@ class TrainSettings(Settings):
     """torch device; auto takes CUDA where there is one."""
     backend: str = "auto"
     """Kernel of the step: auto, reference, cpu or triton."""
+    encoder: Literal["auto", "float32", "screened"] = "auto"
+    """How the encoder's product is made; screened: float32's numbers from a bfloat16 product."""
     prefetch: PositiveInt = 4
     """Batches read ahead."""
 
@@ -146,6 +153,10 @@ class TrainSettings(Settings):
             raise ValueError("sparsity must be above 0 with target_l0: it is where λ starts")
         if self._changed("steering_gain") and self.target_l0 is None:
             raise ValueError("steering_gain has no effect without target_l0; leave it out")
+        if self.penalty == "quadratic" and self.target_l0 is None:
+            raise ValueError("penalty quadratic needs a target_l0")
+        if self.quadratic_coefficient is not None and self.penalty == "linear":
+            raise ValueError("quadratic_coefficient has no effect with penalty linear")
         if self._changed("frequency_limit") and self.frequency_penalty == 0:
             raise ValueError("frequency_limit has no effect without frequency_penalty")
         if self.skip and self.target_site is None:
