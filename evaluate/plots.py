@@ -6,7 +6,7 @@ logarithmic one says so. The look is `svg`'s.
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -113,7 +113,7 @@ def firing(entries: Sequence[Entry]) -> str:
         axes.set_ylim(bottom=0)
         ticks = range(math.ceil(lowest - 0.2), 1)
         axes.set_xticks(list(ticks), [_power_of_ten(t) for t in ticks])
-        axes.set_xlabel("firing frequency, share of tokens (log scale, 0.1 decade a bin)")
+        axes.set_xlabel("firing frequency, share of tokens (log scale)")
         axes.set_ylabel("share of latents")
         axes.legend()
 
@@ -129,17 +129,20 @@ def training(entries: Sequence[Entry], metric: str, name: str, log: bool = False
     def plot(axes: "Axes") -> None:
         for i, entry in enumerate(known):
             metrics = entry["training"]["metrics"]
+            # Not clipped, or a curve along 0 would vanish under the axis.
             axes.plot(
-                metrics["step"], metrics[metric], label=label(entry), **_look(i, marker=False)
+                metrics["step"],
+                metrics[metric],
+                label=label(entry),
+                clip_on=False,
+                **_look(i, marker=False),
             )
         axes.set_xlabel("training step")
         axes.set_ylabel(f"{name} (log scale)" if log else name)
         if log:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
-            axes.yaxis.set_minor_formatter(lambda _value, _position: "")
+            _log(axes, "y")
         else:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, max(0.05, axes.get_ylim()[1]))
         axes.set_xlim(left=0)
         axes.legend()
 
@@ -157,9 +160,7 @@ def by_position(entries: Sequence[Entry], counts: Sequence[float], curve: str, n
             positions, means = position_bins(entry["by_position"][curve], counts)
             lowest = min(lowest, *means)
             axes.plot(positions, means, label=label(entry), **_look(i, marker=False))
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _position: f"{value:g}")
-        axes.xaxis.set_minor_formatter(lambda _value, _position: "")
+        _log(axes, "x")
         axes.set_xlabel("position in the sequence, from 0 (log scale)")
         axes.set_ylabel(name)
         axes.set_ylim(bottom=lowest)
@@ -209,7 +210,7 @@ def _annotate(axes: "Axes", points: Sequence[Entry], metric: str) -> None:
                 (entry["l0"], entry[metric]),
                 xytext=(5, 5),
                 textcoords="offset points",
-                fontsize=8,
+                fontsize=9.5,
             )
 
 
@@ -217,12 +218,21 @@ def _l0_axis(axes: "Axes", values: Sequence[float]) -> None:
     """L0 from 0, or logarithmic where it spans more than a decade."""
     axes.set_xlabel("L0, mean active latents per token")
     if min(values) > 0 and max(values) / min(values) > 10:
-        axes.set_xscale("log")
+        _log(axes, "x")
         axes.set_xlabel("L0, mean active latents per token (log scale)")
-        axes.xaxis.set_major_formatter(lambda value, _position: f"{value:g}")
-        axes.xaxis.set_minor_formatter(lambda _value, _position: "")
     else:
         axes.set_xlim(left=0, right=1.12 * max(values) or 1)
+
+
+def _log(axes: "Axes", which: Literal["x", "y"]) -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axes.set(**{f"{which}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _position: f"{value:g}")
 
 
 def _room_above(axes: "Axes") -> float:

@@ -98,6 +98,7 @@ def render(evaluations: list[dict[str, Any]], title: str) -> str:
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         ""
+        ""
         f"<title>{escape(title)}</title>\n<style>\n{css}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
 
@@ -112,13 +113,13 @@ def _summary(evaluations: list[dict[str, Any]], entries: list[Entry]) -> str:
         note = f" {tokens['n_sequences_asked']:,} were asked for; the split holds no more."
     shown = _canonical(entries)
     pairs = [
-        (f"{shown['l0']:.1f}", "L0, mean active latents per token"),
-        (f"{shown['fvu']:.3f}", "FVU, variance not explained"),
-        (f"{shown['delta_loss']:+.4f}", "Δ loss in nats per token"),
+        (f"{shown['l0']:.1f}", "L0, active latents per token"),
+        (f"{shown['fvu']:.3f}", "FVU, variance left over"),
+        (f"{shown['delta_loss']:+.4f}", "Δ loss, nats per token"),
     ]
     if shown["recovered_share"] is not None:
         pairs.append((f"{shown['recovered_share']:.2%}", "of mean ablation's cost recovered"))
-    pairs.append((markup.percent(shown["dead_share"]), "of latents never fired here"))
+    pairs.append((markup.percent(shown["dead_share"]), "of latents never fired"))
     return (
         f"<p>{len(entries)} JumpReLU {'SAE' if len(entries) == 1 else 'SAEs'} on {escape(slots)} "
         "of "
@@ -196,7 +197,7 @@ def _frontiers(entries: list[Entry]) -> str:
 def _latents(entries: list[Entry]) -> str:
     """How often latents fire."""
     n_tokens = max(entry["n_tokens"] for entry in entries)
-    caption = f"Over {n_tokens:,} tokens; a latent that fired on none of them is in no bin."
+    caption = f"Over {n_tokens:,} tokens; 0.1 decade a bin; a latent that never fired is in none."
     return "<h2>Firing frequencies</h2>" + markup.figures((plots.firing(entries), caption))
 
 
@@ -213,7 +214,7 @@ def _training(entries: list[Entry]) -> str:
         ),
         (
             plots.training(entries, "dead_share", "dead latents, share"),
-            "Not fired for as many rows as `dead_after_rows` says.",
+            "Latents that have not fired for a long time (setting dead_after_rows).",
         ),
     )
     return f"<h2>Training</h2>{drawn}" if "<figure>" in drawn else ""
