@@ -5,7 +5,6 @@ Owns the scratch space, the checks of what is appended, the bucket's sums and it
 commit itself is written by `writer.StoreWriter`.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
@@ -15,9 +14,9 @@ import numpy as np
 import torch
 
 from .arrays import ArrayLayout, write_shard
-from .codecs import STORAGE
 from .commits import Commit, SiteSums
 from .location import Location
+from .scratch import Scratch
 from .shuffle import ROWS, permutation
 from .spec import LABEL_NAMES, StoreSpec
 
@@ -44,7 +43,7 @@ class BucketWriter:
         self._order = permutation(self.planned, spec.seed, ROWS, bucket)
         self._taken = 0
         self._layouts = spec.site_layouts() | spec.label_layouts()
-        self._scratch = _Scratch(self._layouts, self.planned, memory_bytes, scratch_dir)
+        self._scratch = Scratch(self._layouts, self.planned, memory_bytes, scratch_dir)
 
     def append(
         self,
@@ -103,21 +102,37 @@ class BucketWriter:
         return keys
 
     def seal(self, location: Location, pool: Executor) -> Commit:
-        """Writes the bucket's shards and returns its commit record, which the caller writes
-        last."""
+        """Writes the bucket's shards, durably, and returns its commit record, which the caller
+        writes last."""
         sums: dict[str, SiteSums] = {}
         shards = {}
         for name, layout in self._layouts.items():
             total = None if name in LABEL_NAMES else _Summation(layout)
-            fetch = self._scratch.fetcher(name, total)
+            fetch = self._fetcher(name, total)
             shards[layout.path] = self._write_array(location, layout, fetch, pool)
             if total is not None:
                 sums[name] = total.result()
+        location.flush(
+            layout.shard_key(record.shard)
+            for layout in self._layouts.values()
+            for record in shards[layout.path]
+        )
         return Commit(self.bucket, self._scratch.filled, sums, shards, self.dropped)
 
     def close(self) -> None:
         """Frees the scratch space."""
         self._scratch.close()
+
+    def _fetcher(self, name: str, total: "_Summation | None") -> Callable[[int, int], np.ndarray]:
+        """(start, stop) -> those rows in stored order, counted in `total`."""
+
+        def fetch(start: int, stop: int) -> np.ndarray:
+            block = self._scratch.rows(name, start, stop)
+            if total is not None:
+                total.add(block)
+            return block
+
+        return fetch
 
     def _write_array(
         self,
@@ -169,69 +184,6 @@ class BucketWriter:
                 )
             keep[bad] = False
         return keep
-
-
-class _Scratch:
-    """Room for a bucket's rows in any order: in memory if they fit in `memory_bytes`, else in a
-    deleted file."""
-
-    def __init__(
-        self,
-        layouts: dict[str, ArrayLayout],
-        rows: int,
-        memory_bytes: int,
-        scratch_dir: Path | None,
-    ):
-        sizes = {
-            name: rows * (layout.width or 1) * layout.codec.itemsize
-            for name, layout in layouts.items()
-        }
-        self._file = None
-        if sum(sizes.values()) > memory_bytes:
-            # Has no name, so that nothing is left behind when the process is killed.
-            self._file = tempfile.TemporaryFile(dir=scratch_dir, prefix="scopeworks-")  # noqa: SIM115
-            self._file.truncate(sum(sizes.values()))
-        self._arrays: dict[str, np.ndarray] = {}
-        offset = 0
-        for name, layout in layouts.items():
-            shape, dtype = layout.shape(rows), STORAGE[layout.codec.dtype]
-            if self._file is None:
-                self._arrays[name] = np.empty(shape, dtype)
-            else:
-                self._arrays[name] = np.memmap(self._file, dtype, "r+", offset, shape)
-            offset += sizes[name]
-        self._present = np.zeros(rows, dtype=bool)
-
-    @property
-    def filled(self) -> int:
-        """Rows scattered so far."""
-        return int(self._present.sum())
-
-    def scatter(self, places: np.ndarray, blocks: dict[str, np.ndarray]) -> None:
-        """Puts row j of every block at places[j]."""
-        for name, block in blocks.items():
-            self._arrays[name][places] = block
-        self._present[places] = True
-
-    def fetcher(self, name: str, total: "_Summation | None") -> Callable[[int, int], np.ndarray]:
-        """(start, stop) -> those rows in stored order, counted in `total`; places without a row are
-        skipped."""
-        array = self._arrays[name]
-        filled = None if self._present.all() else np.flatnonzero(self._present)
-
-        def fetch(start: int, stop: int) -> np.ndarray:
-            block = array[start:stop] if filled is None else array[filled[start:stop]]
-            if total is not None:
-                total.add(block)
-            return np.ascontiguousarray(block)
-
-        return fetch
-
-    def close(self) -> None:
-        """Gives the space back."""
-        self._arrays.clear()
-        if self._file is not None:
-            self._file.close()
 
 
 class _Summation:

@@ -69,6 +69,7 @@ def write_commit(location: Location, commit: Commit) -> None:
     }
     document = group_document(body | {"crc32c": checksum(body)})
     location.write(commit_key(commit.bucket), [document])
+    location.flush([commit_key(commit.bucket)])
 
 
 def read_commit(location: Location, bucket: int, spec: StoreSpec) -> Commit:

@@ -163,6 +163,11 @@ class TokenStore:
             written = {
                 name: self._write_split(name, sequences, pool) for name, sequences in splits.items()
             }
+        self._location.flush(
+            self._layout(name, split["sequences"]).shard_key(shard)
+            for name, split in written.items()
+            for shard, _, _ in split["shards"]
+        )
         body = {
             "format": FORMAT,
             "version": VERSION,

@@ -7,7 +7,7 @@ encoding a bucket is `bucket.BucketWriter`'s.
 import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,10 @@ MEMORY_BYTES = 2**30
 
 
 class StoreWriter:
-    """Writes the buckets of one store; see `open`.
+    """Writes the buckets of one store; see `open`. To be closed, best as a context manager.
 
     Buckets are independent: any process on any machine may write any bucket that nobody else is
-        writing. Nothing is locked.
+    writing. Nothing is locked.
     """
 
     def __init__(
@@ -44,10 +44,14 @@ class StoreWriter:
         memory_bytes: int = MEMORY_BYTES,
         scratch_dir: Path | None = None,
         drop_nonfinite: bool = False,
+        background: bool = False,
     ):
         self.spec, self._location = spec, location
-        self._bucket_settings = (memory_bytes, scratch_dir, drop_nonfinite)
+        per_bucket = memory_bytes // 2 if background else memory_bytes
+        self._bucket_settings = (per_bucket, scratch_dir, drop_nonfinite)
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scopeworks-encode")
+        self._sealer = ThreadPoolExecutor(1, "scopeworks-seal") if background else None
+        self._sealing: Future[None] | None = None
 
     @classmethod
     def open(
@@ -59,14 +63,18 @@ class StoreWriter:
         memory_bytes: int = MEMORY_BYTES,
         scratch_dir: Path | None = None,
         drop_nonfinite: bool = False,
+        background: bool = False,
     ) -> "StoreWriter":
         """Creates the store, or continues one of the same spec.
 
         Args:
-            memory_bytes: a bucket larger than this is collected in a file in `scratch_dir`
-                (default: the system's temporary folder) instead of in memory.
+            memory_bytes: bound on the memory for collecting rows. Buckets beyond it are collected
+                in a file in `scratch_dir` (default: the system's temporary folder).
             drop_nonfinite: leave rows with NaN or Inf out and count them in the commit, instead of
                 refusing them.
+            background: seal a bucket in the background while the next one fills; then a bucket is
+                committed when the one after the next begins, or at `close`, which also raise what
+                went wrong with it.
 
         Raises:
             ValueError: the place holds a store of another spec (naming the differences) or
@@ -81,7 +89,7 @@ class StoreWriter:
                 f"store {location.url} must be continued with the settings it was begun with;"
                 f" different are {'; '.join(changed)}; choose another place or the old settings"
             )
-        return cls(location, spec, memory_bytes, scratch_dir, drop_nonfinite)
+        return cls(location, spec, memory_bytes, scratch_dir, drop_nonfinite, background)
 
     @property
     def n_buckets(self) -> int:
@@ -103,8 +111,8 @@ class StoreWriter:
 
     @contextmanager
     def bucket(self, bucket: int) -> Iterator[BucketWriter]:
-        """Fills one bucket; leaving the block seals and commits it, an exception leaves it
-        uncommitted.
+        """Fills one bucket; leaving the block seals and commits it (in the background, if so
+        opened), an exception leaves it uncommitted.
 
         A bucket that a killed process left half written is written anew; one that is committed is
         replaced, first losing its commit.
@@ -112,32 +120,55 @@ class StoreWriter:
         filling = BucketWriter(self.spec, bucket, *self._bucket_settings)
         try:
             yield filling
-            self._seal(filling)
-        finally:
-            filling.close()
-
-    def _seal(self, filling: BucketWriter) -> None:
-        """Shards, then the commit; if a shard cannot be written (disk full, upload failed) none of
-        them stays."""
-        filling.check_full()
-        self._location.remove(commit_key(filling.bucket))
-        try:
-            commit = filling.seal(self._location, self._pool)
+            filling.check_full()
+            self._wait()
         except BaseException:
-            for key in filling.shard_keys():
-                self._location.remove(key)
+            filling.close()
             raise
-        write_commit(self._location, commit)
+        if self._sealer is None:
+            self._seal(filling)
+        else:
+            self._sealing = self._sealer.submit(self._seal, filling)
 
     def close(self) -> None:
-        """Ends the encoding threads."""
-        self._pool.shutdown()
+        """Waits for the bucket that is being sealed and ends the threads.
+
+        Raises:
+            OSError: that bucket could not be written.
+        """
+        try:
+            self._wait()
+        finally:
+            if self._sealer is not None:
+                self._sealer.shutdown()
+            self._pool.shutdown()
 
     def __enter__(self) -> "StoreWriter":
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+    def _wait(self) -> None:
+        """Until no bucket is being sealed; raises what went wrong with it."""
+        sealing, self._sealing = self._sealing, None
+        if sealing is not None:
+            sealing.result()
+
+    def _seal(self, filling: BucketWriter) -> None:
+        """Shards, then the commit; if one cannot be written (disk full, upload failed) none
+        stays."""
+        location, keys = self._location, filling.shard_keys()
+        try:
+            location.remove(commit_key(filling.bucket))
+            location.sweep([*keys, commit_key(filling.bucket)])
+            write_commit(location, filling.seal(location, self._pool))
+        except BaseException:
+            for key in keys:
+                location.remove(key)
+            raise
+        finally:
+            filling.close()
 
 
 def _existing_spec(location: Location) -> StoreSpec | None:

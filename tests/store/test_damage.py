@@ -94,18 +94,20 @@ def damaged(made: Made, path: Path, data: bytes | None) -> None:
         path.write_bytes(good)
 
 
-def test_random_byte_flips_never_give_a_wrong_number(fresh):
+@pytest.mark.parametrize("n", [40, pytest.param(1000, marks=pytest.mark.slow)])
+def test_random_byte_flips_never_give_a_wrong_number(fresh, n):
     generator, paths = random.Random(3), objects(fresh.url)
-    for _ in range(40):
+    for _ in range(n):
         path = generator.choice(paths)
         data = bytearray(path.read_bytes())
         data[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
         damaged(fresh, path, bytes(data))
 
 
-def test_truncated_and_missing_objects_never_give_a_wrong_number(fresh):
+@pytest.mark.parametrize("n", [16, pytest.param(100, marks=pytest.mark.slow)])
+def test_truncated_and_missing_objects_never_give_a_wrong_number(fresh, n):
     generator, paths = random.Random(4), objects(fresh.url)
-    for i in range(20):
+    for i in range(n):
         path = generator.choice(paths)
         data = path.read_bytes()
         damaged(fresh, path, None if i % 4 == 0 else data[: generator.randrange(len(data))])

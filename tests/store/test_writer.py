@@ -218,3 +218,42 @@ def test_default_sizes(width, rows, bucket, shard, chunk):
 def test_a_round_bucket_size_finds_divisors():
     spec = StoreSpec(sites={"x": 128}, rows=500_000, bucket_rows=100_000)
     assert (spec.chunk_rows, spec.shard_rows) == (1000, 100_000)
+
+
+def test_background_sealing_gives_the_same_bytes(made, tmp_path):
+    with StoreWriter.open(tmp_path / "acts", made.spec, background=True) as writer:
+        for bucket in range(writer.n_buckets):
+            fill(writer, made.rows, bucket)
+    assert contents(tmp_path / "acts") == contents(made.url)
+
+
+def test_a_failure_in_the_background_is_raised_by_close(tmp_path, monkeypatch):
+    from scopeworks.store.location import LocalFiles
+
+    spec = spec_of()
+    writer = StoreWriter.open(tmp_path, spec, background=True)
+
+    def full(_self, _key, _parts):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(LocalFiles, "write", full)
+    fill(writer, rows_of(spec), 0)
+    with pytest.raises(OSError, match="No space left"):
+        writer.close()
+    assert writer.committed == set()
+
+
+def test_scratch_space_that_does_not_fit_is_a_clear_error(tmp_path, monkeypatch):
+    def full(_descriptor, _offset, _size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    writer = StoreWriter.open(tmp_path, spec_of(), memory_bytes=0, scratch_dir=tmp_path)
+    with (
+        pytest.raises(
+            OSError, match=r"no room for 14,208 bytes of scratch space in .*give another"
+        ),
+        writer,
+        writer.bucket(0),
+    ):
+        pass

@@ -1,0 +1,102 @@
+"""SIGKILL at any moment, and several processes at once: the store ends as if nothing had
+happened."""
+
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from scopeworks.store import ActivationStore, StoreSpec, StoreWriter
+from scopeworks.store.verify import verify
+from scopeworks.tests.store.making import fill, rows_of, spec_of
+
+PROCESSES = multiprocessing.get_context("forkserver")
+ALL = [0, 1, 2]
+PROCESSES.set_forkserver_preload(["scopeworks.store.writer", "scopeworks.tests.store.making"])
+
+
+def big_spec() -> StoreSpec:
+    """Enough shards that a kill falls anywhere: 3 buckets of 4 shards and 5 arrays."""
+    return spec_of(rows=3000, bucket_rows=1024, shard_rows=256)
+
+
+def write(url: str, buckets: list[int], background: bool) -> None:
+    """What a harvest does: the buckets that are not committed yet."""
+    spec = big_spec()
+    rows = rows_of(spec)
+    with StoreWriter.open(url, spec, background=background) as writer:
+        for bucket in sorted(set(buckets) - writer.committed):
+            fill(writer, rows, bucket, step=100)
+
+
+def contents(url: Path | str) -> dict[str, bytes]:
+    return {str(p.relative_to(url)): p.read_bytes() for p in Path(url).rglob("*") if p.is_file()}
+
+
+def run(url: Path, buckets: list[int], background: bool, kill_after_s: float | None = None) -> bool:
+    """One run in a process of its own; whether it was killed before its end."""
+    process = PROCESSES.Process(target=write, args=(str(url), buckets, background))
+    process.start()
+    process.join(kill_after_s)
+    process.kill()
+    process.join()
+    assert kill_after_s is not None or process.exitcode == 0
+    return process.exitcode != 0
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[dict[str, bytes], float]:
+    """An uninterrupted run's bytes, and its seconds."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder / "first", ALL, False)  # starts the fork server
+    started = time.perf_counter()
+    run(folder / "second", ALL, False)
+    seconds = time.perf_counter() - started
+    assert contents(folder / "first") == contents(folder / "second")
+    return contents(folder / "second"), seconds
+
+
+def check_kills(whole, folder: Path, n: int, background: bool) -> None:
+    expected, seconds = whole
+    generator, kills = random.Random(n), 0
+    for trial in range(3 * n):
+        url = folder / str(trial)
+        kills += run(url, ALL, background, generator.uniform(0, seconds))
+        run(url, ALL, background)
+        assert contents(url) == expected
+        if kills == n:
+            return
+    raise AssertionError(f"only {kills} of {3 * n} runs were killed before they ended")
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_killed_harvest_ends_bit_identical(whole, tmp_path, background):
+    check_kills(whole, tmp_path, 3, background)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("background", [False, True])
+def test_twenty_killed_harvests_end_bit_identical(whole, tmp_path, background):
+    check_kills(whole, tmp_path, 20, background)
+
+
+def two_at_once(url: Path) -> None:
+    """Two processes create the store and write disjoint buckets at the same time."""
+    parts = ([0, 2], [1])
+    processes = [PROCESSES.Process(target=write, args=(str(url), part, False)) for part in parts]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_two_processes_write_disjoint_buckets(whole, tmp_path, times):
+    for i in range(times):
+        two_at_once(tmp_path / str(i))
+        assert contents(tmp_path / str(i)) == whole[0]
+        assert verify(tmp_path / str(i)).problems == []
+        assert ActivationStore.open(tmp_path / str(i)).complete
