@@ -1,14 +1,17 @@
 """Text to token store, end to end."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import scopeworks.harvest.tokenize as module
 from scopeworks.harvest.documents import is_held_out
 from scopeworks.harvest.model import load_tokenizer
 from scopeworks.harvest.tokenize import TokenizeSettings, token_ids, tokenize
 from scopeworks.store import TokenStore
+from scopeworks.tests.reference.gemma_models import train_tokenizer
 
 
 @pytest.fixture
@@ -136,15 +139,8 @@ def test_token_ids_spell_special_tokens_out(model_dir):
 
 
 def test_token_ids_of_a_long_text_are_those_of_the_whole(monkeypatch):
-    """With the shipped tokenizer, whose tokens hold several characters and runs of spaces."""
-    from pathlib import Path
-
-    import scopeworks
-    import scopeworks.harvest.tokenize as module
-
-    folder = Path(scopeworks.__path__[0]) / "pipelines" / "tiny_gemma2"
-    tokenizer, _ = load_tokenizer(folder)
     text = Path(module.__file__).read_text(encoding="utf-8")
+    tokenizer = train_tokenizer(text)
     whole = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     monkeypatch.setattr(module, "_PIECE_CHARACTERS", 500)
     assert len(list(module._pieces(text))) > 10
