@@ -37,7 +37,9 @@ def sparsity(entry: Entry) -> float | None:
 def label(entry: Entry) -> str:
     """An SAE in a legend."""
     price = sparsity(entry)
-    return f"λ {price:g}, L0 {entry['l0']:.0f}" if price is not None else entry["name"]
+    if price is not None:
+        return f"λ {price:g}, L0 {entry['l0']:.0f}"
+    return _short(entry["name"])
 
 
 def spread(entries: Sequence[Entry]) -> list[Entry]:
@@ -63,7 +65,7 @@ def frontier(entries: Sequence[Entry], metric: str, name: str) -> str:
                 [e["l0"] for e in points],
                 [e[metric] for e in points],
                 yerr=errors if any(errors) else None,
-                label=one,
+                label=_short(one),
                 **_look(i, marker=True),
             )
             if len(entries) <= 12:
@@ -222,6 +224,11 @@ def _l0_axis(axes: "Axes", values: Sequence[float]) -> None:
         axes.set_xlabel("L0, mean active latents per token (log scale)")
     else:
         axes.set_xlim(left=0, right=1.12 * max(values) or 1)
+
+
+def _short(text: str) -> str:
+    """The end of a name: a legend wider than its plot leaves no room for the plot."""
+    return text if len(text) <= 30 else "…" + text[-29:]
 
 
 def _log(axes: "Axes", which: Literal["x", "y"]) -> None:

@@ -85,13 +85,19 @@ def evaluation(lm, ids):
     }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def rendered(evaluation, tmp_path_factory) -> tuple[str, Page]:
+    """The page of that evaluation; drawing it takes most of a test's time."""
+    return page_of(tmp_path_factory.mktemp("report"), evaluation)
+
+
 def page_of(tmp_path, *evaluations) -> tuple[str, Page]:
     text = write_report(tmp_path, list(evaluations)).read_text(encoding="utf-8")
     return text, Page(text)
 
 
-def test_page_asks_for_nothing_from_outside(tmp_path, evaluation):
-    text, page = page_of(tmp_path, evaluation)
+def test_page_asks_for_nothing_from_outside(rendered):
+    text, page = rendered
     assert "://" not in text
     assert not {"script", "link", "img", "iframe", "object", "image"} & {
         tag for tag, _ in page.tags
@@ -104,8 +110,8 @@ def test_page_asks_for_nothing_from_outside(tmp_path, evaluation):
     assert not re.search(r"@import|url\((?!#)", text)
 
 
-def test_ids_on_the_page_are_unique_and_references_resolve(tmp_path, evaluation):
-    text, page = page_of(tmp_path, evaluation)
+def test_ids_on_the_page_are_unique_and_references_resolve(rendered):
+    text, page = rendered
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', text))
@@ -131,8 +137,8 @@ def test_everything_is_escaped(tmp_path, evaluation):
     assert EVIL in page.text
 
 
-def test_page_shows_every_sae_with_its_figures(tmp_path, evaluation):
-    _, page = page_of(tmp_path, evaluation)
+def test_page_shows_every_sae_with_its_figures(rendered, evaluation):
+    _, page = rendered
     for entry in evaluation["saes"]:
         for shown in (
             entry["name"],
@@ -146,8 +152,8 @@ def test_page_shows_every_sae_with_its_figures(tmp_path, evaluation):
         assert heading in page.text
 
 
-def test_tokens_are_shaded_by_activation(tmp_path, evaluation):
-    _, page = page_of(tmp_path, evaluation)
+def test_tokens_are_shaded_by_activation(rendered, evaluation):
+    _, page = rendered
     shaded = [
         a for tag, a in page.tags if tag == "span" and (a.get("style") or "").startswith("--a:")
     ]
