@@ -22,13 +22,13 @@ from .cpu_finish import (
     encoder_input,
     latents_of,
     rates,
-    report,
     residual_without_latents,
     update_shared,
 )
 from .cpu_threads import run_blocks
 from .cpu_update import Rounded, count_fired, reconstruct, update_touched
 from .cpu_workspace import Workspace
+from .report import report
 from .state import StepResult, StepSettings, TrainState
 
 PATHS = ("dense", "sparse", "screened")
@@ -87,11 +87,12 @@ def _sparse_step(
     residual = residual_without_latents(state, x, target, _workspace)
     batch, latents = x.shape[0], latents_of(state.parameters)
     scale = np.float32(2 / batch)
-    row_loss, row_l0 = np.empty(batch, np.float32), np.empty(batch, np.int64)
-    arguments = (latents.theta, latents.W_dec, scale, residual.numpy(), row_loss, row_l0)
+    row_loss, row_l0 = torch.empty(batch), torch.empty(batch, dtype=torch.int64)
+    rows = (residual.numpy(), row_loss.numpy(), row_l0.numpy())
+    arguments = (latents.theta, latents.W_dec, scale, *rows)
     run_blocks(reconstruct, N_BLOCKS, entries, _by_row(entries, batch), *arguments)
-    fired = np.empty(state.parameters.d_sae, np.int64)
-    run_blocks(count_fired, N_BLOCKS // 8, entries, latents.theta, fired)
+    fired = torch.empty(state.parameters.d_sae, dtype=torch.int64)
+    run_blocks(count_fired, N_BLOCKS // 8, entries, latents.theta, fired.numpy())
     result, slopes = report(row_loss, row_l0, fired, settings, f"cpu/{path}")
     if not result.finite:
         return result
@@ -105,7 +106,8 @@ def _sparse_step(
         residual.numpy(),
         scale,
         np.float32(half),
-        *slopes,
+        slopes.row.numpy(),
+        slopes.latent.numpy(),
         latents,
         latents_of(state.second_moments),
         state.last_update.numpy(),

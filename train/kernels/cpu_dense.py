@@ -11,11 +11,9 @@ from torch import Tensor
 from .cpu_encode import fast_float32, no_copy
 from .cpu_entries import share
 from .cpu_finish import (
-    Slopes,
     encoder_input,
     latents_of,
     rates,
-    report,
     residual_without_latents,
     update_shared,
 )
@@ -23,6 +21,7 @@ from .cpu_threads import jit, run_blocks
 from .cpu_update import update_latent
 from .cpu_vectors import ZERO
 from .cpu_workspace import Workspace
+from .report import Slopes, report
 from .state import StepResult, StepSettings, TrainState
 
 # Fixed, for partial sums that do not depend on the number of threads.
@@ -41,15 +40,23 @@ def step(
         workspace.tensor(name, batch, p.d_sae) for name in ("dense_z", "dense_f", "dense_df")
     )
     latents = latents_of(p)
-    row_l0, row_near = np.empty((2, batch), np.int64)
+    row_l0, row_near = torch.empty((2, batch), dtype=torch.int64)
     partial = np.empty((N_BLOCKS, p.d_sae), np.float32)
     with fast_float32():
         torch.addmm(p.b_enc, x_in, p.W_enc, out=z)
-        activated = (z.numpy(), latents.theta, half, f.numpy(), row_l0, row_near, partial)
+        activated = (
+            z.numpy(),
+            latents.theta,
+            half,
+            f.numpy(),
+            row_l0.numpy(),
+            row_near.numpy(),
+            partial,
+        )
         run_blocks(activate, N_BLOCKS, *activated)
         residual.addmm_(f, p.W_dec)
-    fired = partial.sum(0, dtype=np.float64).astype(np.int64)
-    row_loss = residual.square().sum(1).numpy()
+    fired = torch.from_numpy(partial.sum(0, dtype=np.float64)).long()
+    row_loss = residual.square().sum(1)
     result, slopes = report(row_loss, row_l0, fired, settings, "cpu/dense")
     if not result.finite:
         return result
@@ -62,7 +69,7 @@ def step(
     moments, last_update = latents_of(state.second_moments), state.last_update.numpy()
     run_blocks(update_all, N_BLOCKS, *gradients, latents, moments, last_update, now, no_copy())
     update_shared(state, x, residual, scale, through_encoder if settings.pre_bias else None, now)
-    state.density = float(row_near.mean())
+    state.density = float(row_near.sum()) / batch
     return result
 
 
@@ -79,7 +86,8 @@ def _gradients(
     partial: np.ndarray,
 ) -> tuple[np.ndarray, ...]:
     """Gradients by W_enc (rows), b_enc, W_dec and θ; df becomes dz."""
-    run_blocks(backward, N_BLOCKS, z.numpy(), theta, half, *slopes, df.numpy(), partial)
+    slope = (slopes.row.numpy(), slopes.latent.numpy())
+    run_blocks(backward, N_BLOCKS, z.numpy(), theta, half, *slope, df.numpy(), partial)
     with fast_float32():
         W_enc = df.t() @ x_in
         W_dec = (f.t() @ residual).mul_(scale)

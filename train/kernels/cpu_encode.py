@@ -4,14 +4,7 @@ The product is made for a slice of latents at a time, latents first ([latents, b
 reads it from cache, memory of the size [batch, d_sae] is never needed, and each latent's entries
 come out in order.
 
-The screened encoder is exact. A product of bfloat16 copies x' and w' only proposes entries: with
-float32 sums (error γ = d·2^-24 for any order of summation), by Cauchy–Schwarz,
-
-    |x'·w' (computed) − x·w| ≤ ‖x' − x‖·‖w'‖ + ‖x‖·‖w' − w‖ + γ·‖x'‖·‖w'‖,
-
-with the norms of the actual rounding errors, about half of the worst case. Rounding the product to
-bfloat16 is monotone and moves a threshold t by at most 2^-8·|t|. Every entry lies within the bound;
-the proposals' z are recomputed in float32.
+The screened encoder is exact: a bfloat16 product only proposes entries, see `screen`.
 """
 
 from collections.abc import Iterator
@@ -35,6 +28,7 @@ from .cpu_entries import (
 from .cpu_threads import run_blocks
 from .cpu_update import Rounded, round_all
 from .cpu_workspace import Workspace
+from .screen import entry_edge, proposal_edge, row_terms
 from .state import TrainState
 
 # Latents a product is made for at once: enough for the product's own efficiency, few enough for
@@ -42,14 +36,12 @@ from .state import TrainState
 SLICE = 2048
 # Blocks of the scanning loops; more than threads, so that a disturbed thread holds up little.
 N_BLOCKS = 16
-# Unit roundoffs: half the distance of neighbouring numbers, relative.
-UNIT_FLOAT32, UNIT_BFLOAT16 = 2.0**-24, 2.0**-8
 
 
 def find_entries(state: TrainState, x: Tensor, half: float, workspace: Workspace) -> Entries:
     """All entries, z > θ − half, by a float32 product; x [batch, d_in] contiguous."""
     p = state.parameters
-    W, bias, edge = p.W_enc.t(), p.b_enc.numpy(), _edge(state, half)
+    W, bias, edge = p.W_enc.t(), p.b_enc.numpy(), entry_edge(p.theta, half).numpy()
     start, count = np.empty((2, p.d_sae), np.int64)
     used = 0
     for mine in _slices(p.d_sae):
@@ -68,12 +60,13 @@ def find_entries(state: TrainState, x: Tensor, half: float, workspace: Workspace
 def screen_entries(state: TrainState, x: Tensor, half: float, workspace: Workspace) -> Entries:
     """The same entries with the same float32 z, proposed by a bfloat16 product."""
     p = state.parameters
-    bias, edge = p.b_enc.numpy(), _edge(state, half)
+    bias, edge = p.b_enc, entry_edge(p.theta, half)
     rounded = rounded_copy(state)
     W16 = torch.from_numpy(rounded.copy).view(torch.bfloat16)
+    norms = torch.from_numpy(rounded.rounded_norm), torch.from_numpy(rounded.error_norm)
     x16 = x.bfloat16()
-    screen = _screen(x, x16, rounded)
-    low = _proposal_edge(edge, bias, screen)
+    row_error, row_norm = terms = row_terms(x, x16)
+    low = proposal_edge(edge, bias, terms, *norms).numpy()
     start, count = np.empty((2, p.d_sae), np.int64)
     used = 0
     for mine in _slices(p.d_sae):
@@ -81,15 +74,27 @@ def screen_entries(state: TrainState, x: Tensor, half: float, workspace: Workspa
         product = workspace.tensor("product", *shape, dtype=torch.bfloat16)
         torch.mm(W16[mine], x16.t(), out=product)
         bits = product.view(torch.int16).numpy().view(np.uint16)
-        norms = (screen.rounded_norm[mine], screen.error_norm[mine])
-        own = Screen(screen.row_error, screen.row_norm, *norms)
+        own = Screen(
+            row_error.numpy(),
+            row_norm.numpy(),
+            rounded.rounded_norm[mine],
+            rounded.error_norm[mine],
+        )
         run_blocks(count_proposals, N_BLOCKS, bits, low[mine], own, count[mine])
         used = _place(count[mine], start[mine], used)
         rows, _ = _entry_arrays(workspace, used)
         places = (start[mine], count[mine], rows)
         run_blocks(fill_proposals, N_BLOCKS, bits, low[mine], own, *places)
     entries = _entries(workspace, start, count, used)
-    run_blocks(keep_entries, 4 * N_BLOCKS, x.numpy(), p.W_enc.t().numpy(), bias, edge, entries)
+    run_blocks(
+        keep_entries,
+        4 * N_BLOCKS,
+        x.numpy(),
+        p.W_enc.t().numpy(),
+        bias.numpy(),
+        edge.numpy(),
+        entries,
+    )
     return entries
 
 
@@ -153,34 +158,6 @@ def bfloat16_is_fast() -> bool:
     """Whether the processor multiplies bfloat16 in hardware; otherwise screening gains nothing."""
     features = llvmlite.binding.get_host_cpu_features()
     return any(features.get(name, False) for name in ("avx512bf16", "amx-bf16", "bf16"))
-
-
-def _screen(x: Tensor, x16: Tensor, rounded: Rounded) -> Screen:
-    """The bound's terms of a batch. γ counts twice: the recomputed z has an error of its own."""
-    gamma = 2 * x.shape[1] * UNIT_FLOAT32
-    back = x16.float()
-    # The norms themselves are float32 sums.
-    safety = 1 + gamma
-    row_error = ((back - x).norm(dim=1) + gamma * back.norm(dim=1)) * safety
-    row_norm = x.norm(dim=1) * safety
-    return Screen(row_error.numpy(), row_norm.numpy(), rounded.rounded_norm, rounded.error_norm)
-
-
-def _proposal_edge(edge: np.ndarray, bias: np.ndarray, screen: Screen) -> np.ndarray:
-    """float32 [d_sae]: product + bound above it must be proposed, whatever their rounding did."""
-    threshold = edge.astype(np.float64) - bias
-    reach = screen.row_error.max() * screen.rounded_norm.astype(np.float64)
-    reach += screen.row_norm.max() * screen.error_norm
-    slack = 1.01 * UNIT_BFLOAT16 * (np.abs(threshold) + reach)
-    # Four float32 roundings on the way: of the bias, of the two terms' sum, and of this edge.
-    slack += 8 * UNIT_FLOAT32 * (np.abs(edge) + np.abs(bias) + reach) + 1e-30
-    return (threshold - slack).astype(np.float32)
-
-
-def _edge(state: TrainState, half: float) -> np.ndarray:
-    """A float32 no entry's z lies below; the exact window is tested where it is used."""
-    theta = state.parameters.theta
-    return torch.nextafter(theta - half, torch.full_like(theta, -torch.inf)).numpy()
 
 
 def _slices(d_sae: int) -> Iterator[slice]:

@@ -47,7 +47,7 @@ class ByRow(NamedTuple):
 
 
 class Screen(NamedTuple):
-    """What bounds the error of a bfloat16 product p of row b with latent i (see `cpu_encode`):
+    """What bounds the error of a bfloat16 product p of row b with latent i (see `screen`):
 
     |p − x·w| ≤ row_error[b]·rounded_norm[i] + row_norm[b]·error_norm[i], before p's own rounding.
     """

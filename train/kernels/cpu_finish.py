@@ -1,8 +1,6 @@
-"""What the CPU's sparse and dense paths share: the residual's start, the penalty, the report, and
-the update of what no latent owns.
+"""What the CPU's sparse and dense paths share: their inputs, the update's scalars, and the update
+of what no latent owns.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,14 +10,7 @@ from .cpu_encode import fast_float32
 from .cpu_update import Latents, Rates
 from .cpu_vectors import adam
 from .cpu_workspace import Workspace
-from .state import Parameters, StepResult, StepSettings, TrainState
-
-
-class Slopes(NamedTuple):
-    """How the mean penalty grows with one more active latent: row b's part plus latent i's part."""
-
-    row: np.ndarray
-    latent: np.ndarray
+from .state import Parameters, StepSettings, TrainState
 
 
 def encoder_input(state: TrainState, x: Tensor, pre_bias: bool, workspace: Workspace) -> Tensor:
@@ -40,37 +31,6 @@ def residual_without_latents(
         with fast_float32():
             out.addmm_(x, p.W_skip)
     return out
-
-
-def report(
-    row_loss: np.ndarray, row_l0: np.ndarray, fired: np.ndarray, settings: StepSettings, path: str
-) -> tuple[StepResult, Slopes]:
-    """The step's report and the slopes of its penalty; sums over rows in float64."""
-    batch, l0 = row_l0.size, row_l0.astype(np.float64)
-    weight = np.zeros(fired.size)
-    if settings.latent_weight is not None:
-        weight = settings.latent_weight.double().numpy()
-    if settings.penalty == "quadratic":
-        assert settings.target_l0 is not None
-        away = l0 - settings.target_l0
-        rows, slope = settings.coefficient * away**2, 2 * settings.coefficient * away
-    else:
-        rows, slope = l0, np.ones(batch)
-    per_row = settings.sparsity / batch
-    mse = float(row_loss.sum(dtype=np.float64)) / batch
-    penalty = per_row * float(rows.sum() + weight @ fired)
-    loss = mse + penalty
-    result = StepResult(
-        loss=loss,
-        mse=mse,
-        penalty=penalty,
-        l0=float(l0.mean()),
-        fired=torch.from_numpy(fired.astype(np.int64)),
-        finite=bool(np.isfinite(loss)),
-        path=path,
-    )
-    slopes = Slopes((per_row * slope).astype(np.float32), (per_row * weight).astype(np.float32))
-    return result, slopes
 
 
 def rates(state: TrainState, settings: StepSettings) -> Rates:

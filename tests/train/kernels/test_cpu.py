@@ -11,6 +11,7 @@ pytest.importorskip("numba", reason="the cpu backend needs numba")
 
 from scopeworks.train.kernels import cpu, cpu_encode
 from scopeworks.train.kernels.cpu_workspace import Workspace
+from scopeworks.train.kernels.screen import row_terms
 
 SETTINGS = StepSettings(lr=1e-3, sparsity=1e-3, bandwidth=0.01)
 
@@ -78,12 +79,11 @@ def test_bfloat16_bound_holds_and_is_not_idle():
     state, x = gaussian_case(64, 96, 300)
     rounded = cpu_encode.rounded_copy(state)
     x16 = x.bfloat16()
-    screen = cpu_encode._screen(x, x16, rounded)
+    terms = row_terms(x, x16)
     W16 = torch.from_numpy(rounded.copy).view(torch.bfloat16)
     product = W16.double() @ x16.double().t()
     error = (product - state.parameters.W_enc.t().double() @ x.double().t()).abs().numpy()
-    bound = np.outer(screen.rounded_norm, screen.row_error)
-    bound += np.outer(screen.error_norm, screen.row_norm)
+    bound = np.outer(rounded.rounded_norm, terms.error) + np.outer(rounded.error_norm, terms.norm)
     assert (error <= bound).all()
     assert bound.max() < 2**-7 * float(x.norm(dim=1).max())
 

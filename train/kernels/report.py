@@ -1,0 +1,56 @@
+"""A step's report and the slopes of its penalty, from what the rows add up to. Any device."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .state import StepResult, StepSettings
+
+
+class Slopes(NamedTuple):
+    """How the mean penalty grows with one more active latent, float32: row part + latent part."""
+
+    row: Tensor
+    latent: Tensor
+
+
+def report(
+    row_loss: Tensor, row_l0: Tensor, fired: Tensor, settings: StepSettings, path: str
+) -> tuple[StepResult, Slopes]:
+    """The report, and slopes row [batch] and latent [d_sae]; sums over rows in float64.
+
+    Args:
+        row_loss: float32 [batch], ‖target − x̂‖².
+        row_l0: [batch], ‖f‖₀.
+        fired: [d_sae], rows in which each latent was active.
+        settings: the step's.
+        path: for the report.
+    """
+    batch, l0 = row_l0.shape[0], row_l0.double()
+    per_row = settings.sparsity / batch
+    if settings.penalty == "quadratic":
+        assert settings.target_l0 is not None
+        away = l0 - settings.target_l0
+        rows, slope = settings.coefficient * away.square(), 2 * settings.coefficient * away
+    else:
+        rows, slope = l0, torch.ones_like(l0)
+    if settings.latent_weight is None:
+        weight = torch.zeros_like(fired, dtype=torch.float64)
+    else:
+        weight = settings.latent_weight.double()
+    penalty = (rows.sum() + weight @ fired.double()) * per_row
+    mse_value, penalty_value, l0_value = torch.stack(
+        [row_loss.double().mean(), penalty, l0.mean()]
+    ).tolist()
+    loss = mse_value + penalty_value
+    result = StepResult(
+        loss=loss,
+        mse=mse_value,
+        penalty=penalty_value,
+        l0=l0_value,
+        fired=fired.to(torch.int64),
+        finite=loss - loss == 0.0,
+        path=path,
+    )
+    return result, Slopes((slope * per_row).float(), (weight * per_row).float())
