@@ -147,7 +147,8 @@ def merged(flags: dict[str, Any], more: list[str] | None) -> dict[str, Any]:
 
 def described(folder: Path) -> str:
     """One line about a trained SAE."""
-    from .formats import read_sae
+    from .formats import trained_config
 
-    config, _ = read_sae(folder)
+    config = trained_config(folder)
+    assert config is not None, "a finished run has a config"
     return f"{folder}: L0 {config.l0:.1f}, FVU {config.fvu:.4f}, dead {config.dead_share:.1%}"

@@ -82,21 +82,28 @@ def read_sae(path: Path) -> tuple[SAEConfig, Tensors]:
     )
 
 
-def _read_trained(folder: Path) -> tuple[SAEConfig, Tensors]:
-    """This project's own folder."""
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise FileNotFoundError(
-            f"{folder} has no {WEIGHTS_FILE}: its training has not finished; "
-            "repeat the train command to continue it"
-        )
+def trained_config(folder: Path) -> SAEConfig | None:
+    """What a training run wrote about its SAE; None while it has not finished."""
     record = _read_json(folder / CONFIG_FILE)
+    if record.get("settings") is not None and record.get("sae") is None:
+        return None
     try:
-        config = SAEConfig.model_validate(record.get("sae"))
+        return SAEConfig.model_validate(record.get("sae"))
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(
             f"{folder / CONFIG_FILE} is not a trained SAE's: {first['loc']}: {first['msg']}"
         ) from error
+
+
+def _read_trained(folder: Path) -> tuple[SAEConfig, Tensors]:
+    """This project's own folder."""
+    config = trained_config(folder)
+    if config is None or not (folder / WEIGHTS_FILE).is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no finished SAE: its training has not ended; repeat the train command "
+            "to continue it"
+        )
     return config, _read_safetensors(folder / WEIGHTS_FILE)
 
 

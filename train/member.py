@@ -35,6 +35,7 @@ class Member:
     Attributes:
         step: updates done, which is also the index of the batch wanted next.
         stream_state: position of the stream after those batches; None at the start.
+        line: the metrics line that the last update wrote, if it wrote one.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Member:
             settings.checkpoints or str(settings.out / "checkpoints"), settings.keep_checkpoints
         )
         self.steering = Steering.start(settings) if settings.target_l0 is not None else None
-        self.step, self.stream_state = 0, None
+        self.step, self.stream_state, self.line = 0, None, None
         self.rows_idle = torch.zeros(settings.width, dtype=torch.int64, device=device)
         self.firing = torch.zeros(settings.width, device=device)
         checkpoint = self.checkpoints.newest()
@@ -86,8 +87,8 @@ class Member:
         fvu = result.mse / self.source.variance
         self._means.add(n_rows, waited_s, loss=result.loss, mse=result.mse, fvu=fvu, l0=result.l0)
         self.step, self.stream_state, self._path = self.step + 1, stream_state, result.path
-        if self.step % self.settings.log_every == 0 or self.done:
-            self._write_line(now)
+        due = self.step % self.settings.log_every == 0 or self.done
+        self.line = self._write_line(now) if due else None
         if self._checkpoint_due():
             self.save()
         return result
@@ -189,14 +190,15 @@ class Member:
         if self.steering is not None and self.step >= self.settings.sparsity_warmup_steps:
             self.steering.update(result.l0, now.lr)
 
-    def _write_line(self, now: StepSettings) -> None:
-        """One line of metrics.jsonl."""
+    def _write_line(self, now: StepSettings) -> dict[str, Any]:
+        """Writes one line of metrics.jsonl and returns it."""
         dead = (self.rows_idle >= self.settings.dead_after_rows).float().mean()
         line: dict[str, Any] = {"step": self.step, "rows": self.step * self.settings.batch}
         line |= self._means.take()
         line |= {"dead_share": float(dead), "lr": now.lr, "sparsity": now.sparsity}
         line |= {"path": self._path} | theta_quantiles(self.state.parameters.theta)
         append_line(self.settings.out, line)
+        return line
 
     def _why_not_finite(self, x: Tensor, target: Tensor) -> str:
         """Names the first bad row of the batch, or the run's own divergence."""

@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import read_toml, resolve
-from .sae_files import write_json
+from .formats import trained_config
+from .frontier import Board
 from .settings import TrainSettings
-from .trainer import run
-
-SUMMARY_FILE = "sweep.json"
+from .trainer import check_members, run
 
 
 def expand(
@@ -70,26 +69,21 @@ def expand(
 
 
 def sweep(members: Sequence[TrainSettings], out: Path, resume: bool = False) -> list[Path]:
-    """Trains the members on one stream and writes sweep.json: their settings and measures."""
-    from .formats import read_sae
+    """Trains the members on one stream; shows a table and keeps sweep.json and frontier.png.
 
-    folders = run(members, resume)
-    rows = []
-    for settings, folder in zip(members, folders, strict=True):
-        config, _ = read_sae(folder)
-        rows.append(
-            {
-                "name": folder.name,
-                "width": settings.width,
-                "sparsity": settings.sparsity,
-                "target_l0": settings.target_l0,
-                "l0": config.l0,
-                "fvu": config.fvu,
-                "dead_share": config.dead_share,
-            }
-        )
-    write_json(out / SUMMARY_FILE, {"members": rows})
-    return folders
+    Members that diverge or are stopped do not keep the others' results out of the summary.
+    """
+    check_members(members)
+    board = Board(members, out)
+    try:
+        return run(members, resume, watch=board.watch)
+    finally:
+        for settings in members:
+            config = trained_config(settings.out) if settings.out.is_dir() else None
+            if config is not None:
+                board.measured(settings.out, config)
+        if any(row.l0 is not None for row in board.rows.values()):
+            board.show()
 
 
 def _combinations(lists: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

@@ -4,17 +4,20 @@
 signals and what members must share. A single member's work is `member`'s.
 """
 
+import itertools
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..console import Progress, progress
+from ..console import progress
 from .member import DivergedError, Member
-from .memory import check_memory
+from .memory import bytes_for, check_memory
 from .run_folder import claim_folder
 from .settings import TrainSettings
 from .source import Batches, Source
@@ -32,7 +35,12 @@ SHARED = (
 )
 
 
-def run(members: Sequence[TrainSettings], resume: bool = False) -> list[Path]:
+Watch = Callable[[TrainSettings, dict[str, Any]], None]
+
+
+def run(
+    members: Sequence[TrainSettings], resume: bool = False, watch: Watch | None = None
+) -> list[Path]:
     """Trains every member, or continues it from its newest checkpoint; returns their folders.
 
     A member equals, bit for bit on a CPU, the same settings trained alone; so does a run that was
@@ -40,30 +48,35 @@ def run(members: Sequence[TrainSettings], resume: bool = False) -> list[Path]:
 
     Args:
         members: settings that agree in what one stream serves (`SHARED`) and have different
-            folders. resume: insist that there is a run to continue; members' `steps` may then be
-            raised.
+            folders.
+        resume: insist that there is a run to continue; members' `steps` may then be raised.
+        watch: called with every line that a member adds to its metrics.jsonl.
 
     Raises:
         ValueError: settings, store, device and folders do not fit together, or a member diverged.
         OSError: the store or a folder cannot be read or written.
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; checkpoints of this very step are
-        written.
+            written.
     """
     check_members(members)
     device = find_device(members[0].device)
     source = Source.open(members[0])
     check_memory(members, source.d_in, source.d_out, device)
     unfinished = [settings for settings in members if not claim_folder(settings, resume)]
-    active = [Member(settings, source, device, resume) for settings in unfinished]
-    if active:
-        _train(active, source, device)
+    try:
+        active = [Member(settings, source, device, resume) for settings in unfinished]
+        _train(active, source, device, watch or (lambda settings, line: None))
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        needed = bytes_for(members, source.d_in, source.d_out)
+        raise ValueError(
+            f"memory must hold about {needed / 2**30:.1f} GiB, but {device} ran out; lower "
+            "width or batch, or train fewer members at once; the newest checkpoints are intact"
+        ) from error
     return [settings.out for settings in members]
 
 
 def check_members(members: Sequence[TrainSettings]) -> None:
-    """Raises ValueError naming what members would have to share, or the folder that two of them
-    claim.
-    """
+    """Raises ValueError naming what members would have to share, or a folder claimed twice."""
     if not members:
         raise ValueError(
             "members must be at least one, got none; give a --sparsity or a [[member]]"
@@ -99,27 +112,40 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def _train(active: list[Member], source: Source, device: torch.device) -> None:
+def _train(active: list[Member], source: Source, device: torch.device, watch: Watch) -> None:
     """Feeds the members until each is done or has diverged.
 
     The stream starts where the member that is furthest behind stands; the others join when it
     reaches them.
     """
+    _finish_done(active)
+    if not active:
+        return
     failures: list[str] = []
     laggard = min(active, key=lambda member: member.step)
-    n_rows = max(m.settings.steps for m in active) - laggard.step
-    position = laggard.step
-    for member in [member for member in active if member.done]:
-        member.finish()
-        active.remove(member)
-    batch = source.settings.batch
+    n_batches = max(member.settings.steps for member in active) - laggard.step
     with (
         _StopSignals() as stop,
         source.batches(laggard.stream_state) as batches,
-        progress("train", n_rows * batch, "rows") as bar,
+        progress("train", n_batches * source.settings.batch, "rows") as bar,
     ):
-        while active:
-            position = _round(active, position, batches, device, bar, failures)
+        for position in itertools.count(laggard.step):
+            if not active:
+                break
+            x, target, stream_state, waited_s = _next_batch(batches, device, active)
+            shown: dict[str, float] = {}
+            for member in [member for member in active if member.step == position]:
+                try:
+                    result = member.update(x, target, stream_state, waited_s)
+                except DivergedError as error:
+                    failures.append(str(error))
+                    active.remove(member)
+                    continue
+                shown = {"L0": result.l0, "FVU": result.mse / source.variance}
+                if member.line is not None:
+                    watch(member.settings, member.line)
+            _finish_done(active)
+            bar.advance(x.shape[0], **shown)
             if stop.signal is not None:
                 _save_all(active)
                 stop.leave()
@@ -127,36 +153,24 @@ def _train(active: list[Member], source: Source, device: torch.device) -> None:
         raise ValueError("; ".join(failures))
 
 
-def _round(
-    active: list[Member],
-    position: int,
-    batches: Batches,
-    device: torch.device,
-    bar: Progress,
-    failures: list[str],
-) -> int:
-    """One batch for every member that is due; returns the next position."""
-    waited_s = batches.waiting_s
+def _next_batch(
+    batches: Batches, device: torch.device, active: list[Member]
+) -> tuple[Tensor, Tensor, dict[str, int], float]:
+    """Input, target, the stream's position after them, and the seconds spent waiting."""
+    before_s = batches.waiting_s
     try:
         x, target = batches.next(device)
     except (ValueError, OSError):
         _save_all(active)  # a damaged or vanished store costs no update
         raise
-    waited_s, stream_state = batches.waiting_s - waited_s, batches.state()
-    shown: dict[str, float] = {}
-    for member in [member for member in active if member.step == position]:
-        try:
-            result = member.update(x, target, stream_state, waited_s)
-        except DivergedError as error:
-            failures.append(str(error))
-            active.remove(member)
-            continue
-        shown = {"L0": result.l0, "FVU": result.mse / member.source.variance}
-        if member.done:
-            member.finish()
-            active.remove(member)
-    bar.advance(x.shape[0], **shown)
-    return position + 1
+    return x, target, batches.state(), batches.waiting_s - before_s
+
+
+def _finish_done(active: list[Member]) -> None:
+    """Measures and writes the members that have made their last update, and lets them go."""
+    for member in [member for member in active if member.done]:
+        member.finish()
+        active.remove(member)
 
 
 def _save_all(active: list[Member]) -> None:

@@ -258,7 +258,7 @@ WRONG = {
     "other": (lambda f: (f / "a.txt").write_text(""), "must hold one of .*got a.txt"),
     "unfinished": (
         lambda f: (f / "config.json").write_text('{"sae": null, "settings": {}}'),
-        "training has not finished",
+        "training has not ended",
     ),
     "no config": (
         lambda f: save_file({"a": torch.zeros(1)}, f / "sae.safetensors"),

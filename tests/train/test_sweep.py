@@ -1,13 +1,10 @@
 """A sweep's members: combinations, sweep.toml, names, and the summary."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from scopeworks.train.settings import TrainSettings
-from scopeworks.train.sweep import expand, sweep
+from scopeworks.train.sweep import expand
 
 BASE = {"store": "s", "site": "resid_post.1", "width": 64}
 
@@ -53,13 +50,3 @@ def test_misspelt_setting_of_a_member_is_named(tmp_path: Path):
     config.write_text("[[member]]\nsparsty = 1e-3\n")
     with pytest.raises(ValueError, match="unknown setting 'sparsty'; did you mean 'sparsity'"):
         expand(tmp_path, config, **BASE)
-
-
-def test_sweep_writes_a_summary(settings: Callable[..., TrainSettings], tmp_path: Path):
-    members = [settings("o/low", sparsity=1e-3), settings("o/high", sparsity=3e-2)]
-    folders = sweep(members, tmp_path / "o")
-    assert [f.name for f in folders] == ["low", "high"]
-    rows = json.loads((tmp_path / "o/sweep.json").read_text())["members"]
-    assert [r["name"] for r in rows] == ["low", "high"]
-    assert rows[0]["l0"] > rows[1]["l0"]
-    assert rows[0]["fvu"] < rows[1]["fvu"]

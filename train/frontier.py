@@ -1,0 +1,116 @@
+"""How a sweep stands: a table of its members and the sparsity-fidelity frontier as a picture.
+
+Owns what `sweep` shows while members train and leaves behind in its folder: `sweep.json` and
+`frontier.png`. Training numbers only; delta loss and held-out text are `evaluate`'s.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .sae_config import SAEConfig
+from .sae_files import write_json
+from .settings import TrainSettings
+
+SUMMARY_FILE = "sweep.json"
+PLOT_FILE = "frontier.png"
+_SHOW_EVERY_S = 60.0
+
+
+@dataclass
+class Standing:
+    """One member's row: its settings, how far it is, and its newest numbers."""
+
+    name: str
+    width: int
+    sparsity: float
+    target_l0: float | None
+    steps: int
+    step: int = 0
+    l0: float | None = None
+    fvu: float | None = None
+    dead_share: float | None = None
+    measured: bool = False
+    """False: means over the last stretch of training. True: measured after training."""
+
+
+class Board:
+    """Keeps the standings of a sweep and shows them at most once a minute."""
+
+    def __init__(self, members: Sequence[TrainSettings], out: Path):
+        self._out, self._shown_at = out, time.monotonic()
+        self.rows = {
+            member.out: Standing(
+                member.out.name, member.width, member.sparsity, member.target_l0, member.steps
+            )
+            for member in members
+        }
+
+    def watch(self, settings: TrainSettings, line: dict[str, Any]) -> None:
+        """Takes a member's metrics line; the steered λ stands in the table once there is one."""
+        row = self.rows[settings.out]
+        row.step, row.l0, row.fvu = line["step"], line["l0"], line["fvu"]
+        row.dead_share, row.sparsity = line["dead_share"], line["sparsity"]
+        if time.monotonic() - self._shown_at >= _SHOW_EVERY_S:
+            self.show()
+
+    def measured(self, out: Path, config: SAEConfig) -> None:
+        """Takes what was measured of a trained member."""
+        row = self.rows[out]
+        row.step, row.l0, row.fvu = row.steps, config.l0, config.fvu
+        row.dead_share, row.measured = config.dead_share, True
+
+    def show(self) -> None:
+        """Prints the table, and writes sweep.json and frontier.png."""
+        self._shown_at = time.monotonic()
+        rows = list(self.rows.values())
+        print(table(rows), file=sys.stderr, flush=True)
+        self._out.mkdir(parents=True, exist_ok=True)
+        write_json(self._out / SUMMARY_FILE, {"members": [asdict(row) for row in rows]})
+        plot(rows, self._out / PLOT_FILE)
+
+
+def table(rows: Sequence[Standing]) -> str:
+    """The standings as aligned text, the densest SAE first."""
+    head = ("member", "width", "λ", "step", "L0", "FVU", "dead")
+    lines: list[tuple[str, ...]] = [head]
+    for row in sorted(rows, key=lambda row: -(row.l0 or 0)):
+        numbers = ("…", "…", "…")
+        if row.l0 is not None and row.fvu is not None and row.dead_share is not None:
+            numbers = (f"{row.l0:.1f}", f"{row.fvu:.4f}", f"{row.dead_share:.1%}")
+        step = "done" if row.measured else f"{row.step:,}/{row.steps:,}"
+        lines.append((row.name, str(row.width), f"{row.sparsity:.3g}", step, *numbers))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def plot(rows: Sequence[Standing], path: Path) -> None:
+    """FVU against L0, one line for each width; hollow points are still in training."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for width in sorted({row.width for row in rows}):
+        known = [row for row in rows if row.width == width and row.l0 and row.fvu]
+        points = sorted((row.l0 or 0.0, row.fvu or 0.0, row.measured) for row in known)
+        if not points:
+            continue
+        (line,) = axes.plot([p[0] for p in points], [p[1] for p in points], label=f"{width:,}")
+        for l0, fvu, measured in points:
+            fill = line.get_color() if measured else "white"
+            axes.plot([l0], [fvu], "o", color=line.get_color(), markerfacecolor=fill)
+    axes.set(xlabel="L0 (active latents per row)", ylabel="FVU", xscale="log")
+    if axes.get_lines():
+        axes.legend(title="width")
+    aside = path.with_name(path.name + ".partial")
+    figure.savefig(aside, format="png", dpi=120)
+    aside.replace(path)
