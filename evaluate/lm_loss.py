@@ -4,11 +4,15 @@ Owns next-token losses, the splice that leaves special positions alone, and what
 recovers. Hooks are `harvest.hooks`; what is spliced in is the caller's.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from dataclasses import replace as replace_field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ..harvest.hooks import decoder_of, replace
@@ -37,36 +41,71 @@ def predicting(keep: Bool[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
     return counted
 
 
+@dataclass(frozen=True)
+class CleanRun:
+    """An untouched forward pass, kept so that a splice need not compute again what lies before
+    it.
+    """
+
+    ids: Int[Tensor, "batch seq"]
+    losses: Float[Tensor, "batch seq"]
+    hidden: dict[int, Float[Tensor, "batch seq d_model"]]
+    """The residual stream that entered the layers from which splices start."""
+    calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]]
+    """What else each decoder layer from the first start on was called with."""
+
+
+def clean_run(
+    lm: "LanguageModel", ids: Int[Tensor, "batch seq"], sites: Iterable[Site]
+) -> CleanRun:
+    """`token_losses`, remembering what splices at the sites need. Tensors are the model's own, not
+    copies.
+    """
+    layers = decoder_of(lm).layers
+    starts = {_start(site, len(layers)) for site in sites}
+    run = CleanRun(ids, torch.empty(0), {}, {})
+    with ExitStack() as stack:
+        for i in range(min(starts), len(layers)):
+            hook = _remember_in(run, i, i in starts)
+            stack.callback(layers[i].register_forward_pre_hook(hook, with_kwargs=True).remove)
+        return replace_field(run, losses=token_losses(lm, ids))
+
+
 def token_losses(lm: "LanguageModel", ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
     """Cross-entropy in nats of the token after each position; 0 at the last one, which has none.
 
     As `Gemma2ForCausalLM` computes it (final soft-cap included), but in parts of the tokens and
     with float32 from the logits on, whatever the model's dtype.
     """
-    hidden = decoder_of(lm)(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-    targets = ids[:, 1:]
-    size = max(1, MAX_LOGITS // lm.model.config.vocab_size)
-    parts = zip(hidden.flatten(0, 1).split(size), targets.flatten().split(size), strict=True)
-    losses = torch.cat([_cross_entropy(lm, *part) for part in parts])
-    return functional.pad(losses.unflatten(0, targets.shape), (0, 1))
+    return _losses(lm, decoder_of(lm)(input_ids=ids, use_cache=False).last_hidden_state, ids)
 
 
 def spliced_losses(
     lm: "LanguageModel",
-    ids: Int[Tensor, "batch seq"],
+    clean: CleanRun,
     site: Site,
     values: Float[Tensor, "batch seq d"],
     where: Bool[Tensor, "batch seq"],
 ) -> Float[Tensor, "batch seq"]:
     """`token_losses` with `values` in place of the site's activations at the positions `where`; the
     others stay.
+
+    Only what comes after the site is computed: the very layers of the clean run are called again
+    with what they were called with then, so a splice of the site's own values gives the clean
+    losses bit for bit.
     """
 
     def splice(x: Tensor) -> Tensor:
         return torch.where(where[..., None], values.to(x.dtype), x)
 
-    with replace(lm, site, splice):
-        return token_losses(lm, ids)
+    layers = decoder_of(lm).layers
+    start = _start(site, len(layers))
+    if start > site.layer:
+        hidden = _run_layers(lm, clean, start, splice(clean.hidden[start]))
+    else:
+        with replace(lm, site, splice):
+            hidden = _run_layers(lm, clean, start, clean.hidden[start])
+    return _losses(lm, decoder_of(lm).norm(hidden), clean.ids)
 
 
 def recovered_share(clean: float, spliced: float, ablated: float) -> float | None:
@@ -112,6 +151,45 @@ class PairedDelta:
             return float(mean), None
         spread = (delta - mean * count).square().sum() * n / (n - 1)
         return float(mean), float(spread.sqrt() / count.sum())
+
+
+def _start(site: Site, n_layers: int) -> int:
+    """The layer whose input a splice at the site starts from: the next one for the residual stream
+    after a layer.
+    """
+    after = site.kind == "resid_post" and site.layer + 1 < n_layers
+    return site.layer + after
+
+
+def _remember_in(run: CleanRun, i: int, is_start: bool) -> Callable[..., None]:
+    """A hook that notes what layer i is called with; transformers passes the residual stream
+    first.
+    """
+
+    def hook(_layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        run.calls[i] = args[1:], kwargs
+        if is_start:
+            run.hidden[i] = args[0]
+
+    return hook
+
+
+def _run_layers(lm: "LanguageModel", clean: CleanRun, first: int, hidden: Tensor) -> Tensor:
+    """Calls the layers from `first` on as the clean run did, but with another residual stream."""
+    layers = decoder_of(lm).layers
+    for i in range(first, len(layers)):
+        args, kwargs = clean.calls[i]
+        hidden = layers[i](hidden, *args, **kwargs)
+    return hidden
+
+
+def _losses(lm: "LanguageModel", last_hidden: Tensor, ids: Tensor) -> Tensor:
+    """Losses from the normed last hidden states."""
+    hidden, targets = last_hidden[:, :-1].flatten(0, 1), ids[:, 1:]
+    size = max(1, MAX_LOGITS // lm.model.config.vocab_size)
+    parts = zip(hidden.split(size), targets.flatten().split(size), strict=True)
+    losses = torch.cat([_cross_entropy(lm, *part) for part in parts])
+    return functional.pad(losses.unflatten(0, targets.shape), (0, 1))
 
 
 def _cross_entropy(lm: "LanguageModel", hidden: Tensor, targets: Tensor) -> Tensor:

@@ -15,12 +15,13 @@ from ..harvest.hooks import capture
 from ..harvest.sites import Site
 from .inputs import Candidate
 from .lm_loss import (
+    CleanRun,
     PairedDelta,
+    clean_run,
     ordinary,
     predicting,
     recovered_share,
     spliced_losses,
-    token_losses,
 )
 from .metrics import FeatureMeter, PositionMeans, firing_summary, json_list, squared_distance
 from .training_record import read_training
@@ -35,7 +36,7 @@ class Batch:
     [batch, seq].
     """
 
-    ids: Tensor
+    clean: CleanRun
     keep: Tensor
     """Positions that count for the SAE."""
     counted: Tensor
@@ -43,7 +44,6 @@ class Batch:
     where: Tensor
     """Positions that are spliced."""
     x: dict[Site, Tensor]
-    clean: Tensor
 
 
 class SiteMeter:
@@ -59,7 +59,7 @@ class SiteMeter:
         mean = self.mean.to(x.device)
         ablated = {"zero": torch.zeros_like(x), "mean": mean.to(x.dtype).expand_as(x)}
         losses = {
-            name: spliced_losses(lm, batch.ids, self.site, values, batch.where)
+            name: spliced_losses(lm, batch.clean, self.site, values, batch.where)
             for name, values in ablated.items()
         }
         self.losses.add(batch.counted, **losses)
@@ -99,9 +99,9 @@ class SAEMeter:
         x_hat, l0 = self.features(batch.x[self.candidate.site], batch.keep)
         error = squared_distance(target, x_hat)
         self.reconstruction.add(batch.keep, error=error, l0=l0)
-        spliced = spliced_losses(lm, batch.ids, self.candidate.target, x_hat, batch.where)
+        spliced = spliced_losses(lm, batch.clean, self.candidate.target, x_hat, batch.where)
         self.losses.add(batch.counted, spliced=spliced)
-        self.delta.add(batch.counted, spliced, batch.clean)
+        self.delta.add(batch.counted, spliced, batch.clean.losses)
 
     def result(self, clean: PositionMeans, baseline: SiteMeter) -> dict[str, Any]:
         """The SAE's entry in `saes`.
@@ -179,17 +179,16 @@ class MainPass:
         """Adds a batch of token ids [batch, seq]."""
         keep = ordinary(ids, self._special)
         with capture(self._lm, self._sites) as captured:
-            clean = token_losses(self._lm, ids)
+            clean = clean_run(self._lm, ids, self.baselines)
         batch = Batch(
-            ids=ids,
+            clean=clean,
             keep=keep,
             counted=predicting(keep),
             where=torch.ones_like(keep) if self._splice_special else keep,
             x={site: captured[str(site)] for site in self._sites},
-            clean=clean,
         )
         self._n_sequences += len(ids)
-        self._clean.add(batch.counted, clean=clean)
+        self._clean.add(batch.counted, clean=clean.losses)
         for meter in (*self.baselines.values(), *self.saes):
             meter.add(self._lm, batch)
 

@@ -99,6 +99,8 @@ def render(evaluations: list[dict[str, Any]], title: str) -> str:
         "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         ""
         ""
+        ""
+        ""
         f"<title>{escape(title)}</title>\n<style>\n{css}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
 

@@ -1,5 +1,6 @@
 """Inputs that do not belong together are refused in one line that says what to do."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,10 +16,10 @@ from scopeworks.store import TokenStore
 from scopeworks.tests.evaluate.saes import random_sae
 
 
-def write_tokens(url, splits, provenance=None, **special):
-    ids = {"bos": 2, "eos": 1, "pad": 0} | special
+def write_tokens(url, splits, provenance=None, eos=1):
     context = next(iter(splits.values())).shape[1]
-    TokenStore.create(url, context=context, provenance=provenance, **ids).write(splits)
+    tokens = TokenStore.create(url, context=context, bos=2, eos=eos, pad=0, provenance=provenance)
+    tokens.write(splits)
     return str(url)
 
 
@@ -147,5 +148,5 @@ def test_settings_take_one_path_or_several_but_each_once(tmp_path):
 
 
 def test_short_names_take_as_many_folders_as_tell_paths_apart():
-    assert short_names(["runs/a", "runs/b"]) == ["a", "b"]
-    assert short_names(["x/sae", "y/sae"]) == ["x/sae", "y/sae"]
+    assert short_names([Path("runs/a"), Path("runs/b")]) == ["a", "b"]
+    assert short_names([Path("x/sae"), Path("y/sae")]) == ["x/sae", "y/sae"]

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from scopeworks.evaluate.lm_loss import (
     PairedDelta,
+    clean_run,
     ordinary,
     predicting,
     recovered_share,
     spliced_losses,
     token_losses,
 )
+from scopeworks.harvest.hooks import replace
 from scopeworks.harvest.sites import parse_site
 from scopeworks.tests.reference.evaluate_metrics import run
 
@@ -48,8 +50,8 @@ def test_splice_changes_only_chosen_positions_and_those_after_them(lm, ids, kind
     where[2, 5] = True
     width = 64 if kind == "attn_out" else 32
     values = torch.full((*ids.shape, width), 3.0)
-    clean = token_losses(lm, ids)
-    changed = spliced_losses(lm, ids, parse_site(f"{kind}.1"), values, where) != clean
+    clean = clean_run(lm, ids, [parse_site(f"{kind}.1")])
+    changed = spliced_losses(lm, clean, parse_site(f"{kind}.1"), values, where) != clean.losses
     assert not changed[:2].any()
     assert not changed[3:].any()
     assert not changed[2, :5].any()
@@ -59,8 +61,32 @@ def test_splice_changes_only_chosen_positions_and_those_after_them(lm, ids, kind
 def test_splice_nowhere_changes_nothing(lm, ids):
     nowhere = torch.zeros_like(ids, dtype=torch.bool)
     values = torch.full((*ids.shape, 32), 3.0)
-    spliced = spliced_losses(lm, ids, parse_site("resid_post.1"), values, nowhere)
+    site = parse_site("resid_post.1")
+    spliced = spliced_losses(lm, clean_run(lm, ids, [site]), site, values, nowhere)
     assert torch.equal(spliced, token_losses(lm, ids))
+
+
+@pytest.mark.parametrize("kind", ["attn_out", "transcoder_in", "mlp_out", "resid_post"])
+@pytest.mark.parametrize("layer", range(4))
+def test_splice_equals_a_whole_forward_pass_with_it(lm, ids, kind, layer):
+    site = parse_site(f"{kind}.{layer}")
+    generator = torch.Generator().manual_seed(layer)
+    width = 64 if kind == "attn_out" else 32
+    values = torch.randn(*ids.shape, width, generator=generator)
+    where = torch.rand(ids.shape, generator=generator) < 0.7
+    spliced = spliced_losses(lm, clean_run(lm, ids, [site]), site, values, where)
+    with replace(lm, site, lambda x: torch.where(where[..., None], values, x)):
+        whole = token_losses(lm, ids)
+    assert torch.equal(spliced, whole)
+    assert not torch.equal(spliced, token_losses(lm, ids))
+
+
+def test_clean_run_leaves_no_hook_behind(lm, ids):
+    sites = [parse_site("resid_post.1"), parse_site("mlp_out.3")]
+    run_before = clean_run(lm, ids, sites)
+    assert sorted(run_before.calls) == sorted(run_before.hidden) == [2, 3]
+    assert not any(layer._forward_pre_hooks for layer in lm.model.model.layers)
+    assert torch.equal(run_before.losses, token_losses(lm, ids))
 
 
 @given(
