@@ -1,8 +1,8 @@
 """Where a store lives: objects under a URL, on a local disk or behind fsspec.
 
-Owns reading (whole or a range), atomic writing, listing and removing of objects, and the error text
-when a URL cannot be used. Knows no format. Local folders bypass fsspec: a range is one `pread`, and
-a write is a temporary file that is renamed.
+Owns the interface to objects, reading (whole or a range), atomic writing, listing and removing,
+and the local implementation: a range is one `pread`, a write is a temporary file that is renamed.
+What lies behind fsspec is `remote`'s. Knows no format.
 """
 
 import os
@@ -22,6 +22,10 @@ class Location(Protocol):
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
         """Bytes [start, stop) of an object, fewer where it ends before; FileNotFoundError if there
         is none."""
+        ...
+
+    def size(self, key: str) -> int:
+        """Bytes of an object; FileNotFoundError if there is none."""
         ...
 
     def write(self, key: str, parts: Iterable[bytes]) -> None:
@@ -59,6 +63,8 @@ def locate(url: str | os.PathLike[str], storage_options: StorageOptions = None) 
         if storage_options:
             raise ValueError(f"storage options have no effect on the local path {text}; leave out")
         return LocalFiles(Path(rest if separator else text))
+    from .remote import RemoteObjects  # fsspec and its drivers, only where they are needed
+
     return RemoteObjects(text, storage_options)
 
 
@@ -75,6 +81,10 @@ class LocalFiles:
             if stop is None:
                 stop = os.fstat(file.fileno()).st_size
             return os.pread(file.fileno(), max(stop - start, 0), start)
+
+    def size(self, key: str) -> int:
+        """See `Location.size`."""
+        return (self.root / key).stat().st_size
 
     def write(self, key: str, parts: Iterable[bytes]) -> None:
         """See `Location.write`."""
@@ -121,66 +131,8 @@ class LocalFiles:
                 os.close(descriptor)
 
 
-class RemoteObjects:
-    """Objects behind an fsspec file system; a single put is atomic on every object store."""
-
-    def __init__(self, url: str, storage_options: StorageOptions):
-        import fsspec
-
-        self.url = url.rstrip("/")
-        try:
-            self._fs, self._root = fsspec.url_to_fs(self.url, **(storage_options or {}))
-        except ImportError as error:
-            raise ValueError(f"URL {url} needs a driver: {error}; {_extra(url)}") from error
-        except ValueError as error:
-            raise ValueError(f"URL {url} cannot be used: {error}") from error
-
-    def _path(self, key: str) -> str:
-        return f"{self._root.rstrip('/')}/{key}".rstrip("/")
-
-    def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
-        """See `Location.read`."""
-        if stop is not None and stop <= start:
-            return b""
-        whole = start == 0 and stop is None
-        path = self._path(key)
-        return self._fs.cat_file(path) if whole else self._fs.cat_file(path, start=start, end=stop)
-
-    def write(self, key: str, parts: Iterable[bytes]) -> None:
-        """See `Location.write`; the object is held in memory until it is sent."""
-        self._fs.pipe_file(self._path(key), b"".join(parts))
-
-    def children(self, prefix: str = "") -> list[str]:
-        """See `Location.children`."""
-        self._fs.invalidate_cache()
-        try:
-            found = self._fs.ls(self._path(prefix), detail=False)
-        except FileNotFoundError:
-            return []
-        return sorted({Path(name.rstrip("/")).name for name in found})
-
-    def remove(self, key: str) -> None:
-        """See `Location.remove`."""
-        try:
-            self._fs.rm_file(self._path(key))
-        except FileNotFoundError:
-            return
-
-    def sweep(self, keys: Iterable[str]) -> None:
-        """See `Location.sweep`; an object store shows nothing of an unfinished put."""
-
-    def flush(self, keys: Iterable[str]) -> None:
-        """See `Location.flush`; a put has returned only when the object is stored."""
-
-
 def _holds_objects(path: Path) -> bool:
     """Whether a directory entry is an object or a folder with one."""
     if path.is_dir():
         return any(_holds_objects(child) for child in path.iterdir())
     return not path.name.endswith(".partial")
-
-
-def _extra(url: str) -> str:
-    """What to install for a protocol."""
-    known = {"s3": "pip install 'scopeworks[s3]'", "gs": "pip install gcsfs"}
-    return known.get(url.partition("://")[0], "install the fsspec driver of that protocol")

@@ -133,14 +133,15 @@ def _check_shard(
     location: Location, layout: ArrayLayout, record: ShardRecord
 ) -> tuple[list[str], int]:
     """Problems of one object, and the bytes read."""
-    key, crc, n_bytes = layout.shard_key(record.shard), 0, 0
+    key, crc, at = layout.shard_key(record.shard), 0, 0
     where = f"{layout.path.rpartition('/')[2]}: shard {record.shard} ({location.url}/{key})"
     try:
-        while block := location.read(key, n_bytes, n_bytes + _BLOCK_BYTES):
-            crc = google_crc32c.extend(crc, block)
-            n_bytes += len(block)
+        n_bytes = location.size(key)
+        while at < n_bytes:
+            block = location.read(key, at, min(at + _BLOCK_BYTES, n_bytes))
+            crc, at = google_crc32c.extend(crc, block), at + len(block)
     except FileNotFoundError:
-        return [f"{where}: the object is missing"], n_bytes
+        return [f"{where}: the object is missing"], at
     if n_bytes != record.n_bytes:
         size = f"{where}: it has {n_bytes} bytes, committed are {record.n_bytes}"
         return [size, *_damaged_chunks(location, layout, record)], n_bytes

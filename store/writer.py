@@ -47,8 +47,7 @@ class StoreWriter:
         background: bool = False,
     ):
         self.spec, self._location = spec, location
-        per_bucket = memory_bytes // 2 if background else memory_bytes
-        self._bucket_settings = (per_bucket, scratch_dir, drop_nonfinite)
+        self._bucket_settings = (memory_bytes, scratch_dir, drop_nonfinite)
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scopeworks-encode")
         self._sealer = ThreadPoolExecutor(1, "scopeworks-seal") if background else None
         self._sealing: Future[None] | None = None
@@ -68,8 +67,9 @@ class StoreWriter:
         """Creates the store, or continues one of the same spec.
 
         Args:
-            memory_bytes: bound on the memory for collecting rows. Buckets beyond it are collected
-                in a file in `scratch_dir` (default: the system's temporary folder).
+            memory_bytes: a bucket beyond this size is collected in a file in `scratch_dir`
+                (default: the system's temporary folder) instead of in memory. With `background` two
+                buckets are held at once.
             drop_nonfinite: leave rows with NaN or Inf out and count them in the commit, instead of
                 refusing them.
             background: seal a bucket in the background while the next one fills; then a bucket is
