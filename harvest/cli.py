@@ -87,6 +87,9 @@ def harvest(
     memory_gib: Annotated[
         float | None, typer.Option(help="GiB for rows on their way to the store [2].")
     ] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="local:N, a scheduler's address, or a scheduler file.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the rows' order [0].")] = None,
     config: Config = None,
 ) -> None:
@@ -111,6 +114,7 @@ def harvest(
         attention=attention,
         batch_sequences=batch_sequences,
         memory_gib=memory_gib,
+        dask=dask,
         seed=seed,
     )
     spec = run(settings)

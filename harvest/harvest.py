@@ -5,14 +5,16 @@ the buckets. Which rows there are is `plan`'s business, where activations sit in
 what a store is `store`'s.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from pydantic import Field
 
-from ..console import progress
+from ..console import Progress, progress
 from ..settings import Settings
 from ..store import ActivationStore, StoreSpec, StoreWriter, TokenStore
+from .cluster import harvest_on_dask
 from .job import Job
 from .model import LanguageModel, check_context, load_model, tokenizer_fingerprint
 from .plan import Mask, Part, Plan
@@ -55,6 +57,9 @@ class HarvestSettings(Settings):
     memory_gib: float = Field(default=2.0, gt=0)
     """GiB for rows on their way to the store: buckets being filled and sealed, and batches. Buckets
     that need more wait in a file. The model and its forward pass come on top."""
+    dask: str | None = None
+    """local:N for N worker processes here, a Dask scheduler's address, or a scheduler file. By
+    default this process does all."""
 
 
 def harvest(settings: HarvestSettings) -> StoreSpec:
@@ -72,15 +77,14 @@ def harvest(settings: HarvestSettings) -> StoreSpec:
     job, origin = prepare(settings)
     plan = Plan(job.sequences, job.mask, settings.rows)
     spec = store_spec(settings, plan.rows, job, origin)
-    with open_writer(settings, spec) as writer:
+    with open_writer(settings, spec, background=settings.dask is None) as writer:
         write_settings(settings.store, "harvest", settings)
         parts = missing_parts(writer, plan)
         with progress("harvest", sum(p.stop - p.start for p in parts.values()), "rows") as bar:
-            job.fill_all(
-                writer,
-                parts.items(),
-                lambda n, bucket: bar.advance(n, bucket=f"{bucket + 1}/{writer.n_buckets}"),
-            )
+            if settings.dask is not None:
+                harvest_on_dask(settings, spec, writer, parts, bar)
+            else:
+                job.fill_all(writer, parts, _shown(bar, spec.n_buckets))
     return spec
 
 
@@ -141,10 +145,12 @@ def provenance(settings: HarvestSettings, tokens: TokenStore, job: Job) -> dict[
     }
 
 
-def open_writer(settings: HarvestSettings, spec: StoreSpec) -> StoreWriter:
-    """The store's writer, with its share of the memory: two buckets, one filling, one sealing."""
-    share = int(settings.memory_gib * 2**30 * (1 - _BATCH_SHARE) / 2)
-    return StoreWriter.open(settings.store, spec, memory_bytes=share)
+def open_writer(
+    settings: HarvestSettings, spec: StoreSpec, background: bool = False
+) -> StoreWriter:
+    """The store's writer, with its share of the memory."""
+    share = int(settings.memory_gib * 2**30 * (1 - _BATCH_SHARE))
+    return StoreWriter.open(settings.store, spec, memory_bytes=share, background=background)
 
 
 def missing_parts(writer: StoreWriter, plan: Plan) -> dict[int, Part]:
@@ -153,6 +159,11 @@ def missing_parts(writer: StoreWriter, plan: Plan) -> dict[int, Part]:
     return {
         i: plan.part(*writer.bucket_range(i)) for i in range(writer.n_buckets) if i not in committed
     }
+
+
+def _shown(bar: Progress, n_buckets: int) -> Callable[[int, int], None]:
+    """Shows rows done and the bucket they went to."""
+    return lambda bucket, n: bar.advance(n, bucket=f"{bucket + 1}/{n_buckets}")
 
 
 def _batch_sequences(settings: HarvestSettings, context: int, row_bytes: int) -> int:

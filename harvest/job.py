@@ -5,10 +5,10 @@ the tokens and the bucket alone, so any process may do any bucket, again if need
 are done by whom is `harvest`'s and `cluster`'s business.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -68,21 +68,12 @@ class Job:
                 appended.result()
 
     def fill_all(
-        self, writer: StoreWriter, parts: Iterable[tuple[int, Part]], advance: Callable[..., None]
+        self, writer: StoreWriter, parts: Mapping[int, Part], advance: Callable[[int, int], None]
     ) -> None:
-        """Harvests buckets, given by number and part, in order.
+        """Harvests buckets, given by number, in order; `advance` is told (bucket, rows) by batch.
 
-        A full bucket is sealed (compressed, written, committed) while the next one fills. What goes
-        wrong in one leaves that one uncommitted and every earlier one committed.
+        What goes wrong in one leaves that one uncommitted and the earlier ones committed.
         """
-        with ThreadPoolExecutor(1, thread_name_prefix="scopeworks-seal") as pool:
-            sealed: Future[Any] | None = None
-            for number, part in parts:
-                with ExitStack() as stack:
-                    bucket = stack.enter_context(writer.bucket(number))
-                    self.fill(bucket, part, lambda n, number=number: advance(n, bucket=number))
-                    if sealed is not None:
-                        sealed.result()
-                    sealed = pool.submit(stack.pop_all().close)
-            if sealed is not None:
-                sealed.result()
+        for number, part in parts.items():
+            with writer.bucket(number) as bucket:
+                self.fill(bucket, part, partial(advance, number))
