@@ -21,7 +21,8 @@ VERSION = "1.0"
 
 LABEL_NAMES = ("token", "sequence", "position")
 
-_CHUNK_BYTES = 2**20
+_CHUNK_BYTES = 2**21
+_CHUNK_ROWS = (64, 2048)
 _SHARD_BYTES = 2**28
 _MAX_SHARD_BYTES = 2**30
 _BUCKET_ROWS = 2**20
@@ -44,7 +45,7 @@ class StoreSpec(Settings):
     least eight."""
 
     chunk_rows: int = Field(default=0, gt=0)
-    """Rows per chunk, the unit of compression and reading. Default: about 1 MiB, at most 1,024
+    """Rows per chunk, the unit of compression and reading. Default: about 2 MiB, at most 2,048
     rows."""
 
     shard_rows: int = Field(default=0, gt=0)
@@ -145,7 +146,8 @@ def choose_sizes(width: int, rows: int, bucket_rows: int | None = None) -> dict[
         bucket_rows = _BUCKET_ROWS
         while bucket_rows > 1024 and bucket_rows * _MIN_BUCKETS > rows:
             bucket_rows //= 2
-    chunk_target = min(1024, max(64, _CHUNK_BYTES // (2 * width)))
+    low, high = _CHUNK_ROWS
+    chunk_target = min(high, max(low, _CHUNK_BYTES // (2 * width)))
     chunk_target = 2 ** (chunk_target.bit_length() - 1)
     chunk_rows = largest_divisor(bucket_rows, chunk_target)
     shard_target = max(1, _SHARD_BYTES // (2 * width * chunk_rows))

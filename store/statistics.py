@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .order import INTERLEAVE, Order
+from .order import Order
 from .reader import ActivationStore
 
 _OUTLIER = 6.0
@@ -106,7 +106,7 @@ def _batch_ranges(
     """Row numbers [start, stop) in the store of the rows [start, start + n) of a stream."""
     sizes = [commit.rows for commit in store.commits]
     begins = np.concatenate([[0], np.cumsum(sizes)])
-    order = Order(sizes, store.spec.chunk_rows, seed, INTERLEAVE)
+    order = Order(sizes, store.spec.chunk_rows, seed)
     for piece in order.pieces(start, n):
         first = int(begins[piece.bucket]) + piece.chunk * store.spec.chunk_rows + piece.first
         yield first, first + piece.rows

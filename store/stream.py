@@ -78,7 +78,7 @@ class Stream(Iterator[BatchT]):
             spec,
             order,
             batch_rows,
-            threads,
+            shared_chunks=_shared_chunks(spec.chunk_rows, batch_rows * world, prefetch, interleave),
             keep=prefetch + threads + 2,
         )
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="scopeworks-stream")
@@ -137,39 +137,46 @@ class _Assembler:
         spec: StoreSpec,
         order: Order,
         batch_rows: int,
-        threads: int,
+        shared_chunks: int,
         keep: int,
     ):
         self._readers, self._buckets, self._order = readers, buckets, order
         self._batch_rows = batch_rows
         self._bucket_chunks = spec.bucket_rows // spec.chunk_rows
         self._local = threading.local()
-        self._shared = _SharedChunks(2 * threads + 4)
+        self._shared = _SharedChunks(len(readers) * shared_chunks)
         self._buffers = {name: _Buffers((batch_rows, spec.sites[name]), keep) for name in readers}
 
     def batch(self, start: int) -> dict[str, torch.Tensor]:
         """The rows [start, start + batch_rows) of the order, every site."""
-        pieces = self._order.pieces(start, self._batch_rows)
-        return {name: self._site(name, reader, pieces) for name, reader in self._readers.items()}
+        parts: dict[int, list[tuple[int, Piece]]] = {}
+        at = 0
+        for piece in self._order.pieces(start, self._batch_rows):
+            number = self._buckets[piece.bucket] * self._bucket_chunks + piece.chunk
+            parts.setdefault(number, []).append((at, piece))
+            at += piece.rows
+        return {name: self._site(name, reader, parts) for name, reader in self._readers.items()}
 
-    def _site(self, name: str, reader: ArrayReader, pieces: list[Piece]) -> torch.Tensor:
+    def _site(
+        self, name: str, reader: ArrayReader, parts: dict[int, list[tuple[int, Piece]]]
+    ) -> torch.Tensor:
+        """One site's batch: every chunk is fetched once and its stripes put in their places."""
         out = self._buffers[name].take()
         view = _VIEWS[reader.layout.codec.dtype]
-        at = 0
-        for piece in pieces:
-            chunk = self._chunk(name, reader, piece)
-            part = chunk[piece.first : piece.first + piece.rows].view(view)
-            np.copyto(out[at : at + piece.rows], part)
-            at += piece.rows
+        for number, pieces in parts.items():
+            rows = sum(piece.rows for _, piece in pieces)
+            chunk = self._chunk(name, reader, number, rows).view(view)
+            for at, piece in pieces:
+                np.copyto(out[at : at + piece.rows], chunk[piece.first : piece.first + piece.rows])
         return torch.from_numpy(out)
 
-    def _chunk(self, name: str, reader: ArrayReader, piece: Piece) -> np.ndarray:
-        """The decoded chunk; one that several batches share is decoded once."""
-        number = self._buckets[piece.bucket] * self._bucket_chunks + piece.chunk
-        if piece.whole:
+    def _chunk(self, name: str, reader: ArrayReader, number: int, rows: int) -> np.ndarray:
+        """A decoded chunk of which this batch wants `rows` rows; if not all, it is kept for the
+        next batches."""
+        if rows == reader.layout.chunk_rows:
             buffers = self._local.__dict__
             if name not in buffers:
-                buffers[name] = reader.layout.empty(reader.layout.chunk_rows)
+                buffers[name] = reader.layout.empty(rows)
             reader.read_chunk(number, buffers[name])
             return buffers[name]
         return self._shared.get((name, number), lambda: _decoded(reader, number))
@@ -233,6 +240,14 @@ class _Buffers:
             if len(self._all) < self._keep:
                 self._all.append(fresh)
             return fresh
+
+
+def _shared_chunks(chunk_rows: int, step_rows: int, prefetch: int, interleave: int) -> int:
+    """Chunks per site to keep so that those which several of the batches in flight share are
+    decoded once."""
+    window_rows = interleave * chunk_rows
+    windows = min(prefetch + 2, -(-(prefetch + 1) * step_rows // window_rows) + 1)
+    return interleave * windows
 
 
 def _resume(state: dict[str, int] | None, seed: int, rows: int, interleave: int) -> int:

@@ -27,18 +27,29 @@ def stored_rows(n: int, seed: int, bucket: int) -> list[int]:
 
 
 def epoch_rows(
-    bucket_rows: list[int], chunk_rows: int, seed: int, interleave: int, epoch: int
+    bucket_rows: list[int],
+    chunk_rows: int,
+    seed: int,
+    interleave: int,
+    epoch: int,
+    stripe_rows: int = 64,
 ) -> list[tuple[int, int]]:
     """(bucket, row within it) of every row of an epoch, in reading order."""
     buckets = permutation(len(bucket_rows), seed, 2, epoch)
-    rows = []
-    groups = [buckets[i : i + interleave] for i in range(0, len(buckets), interleave)]
-    for number, group in enumerate(groups):
-        chunks = [
-            [(bucket, row) for row in range(first, min(first + chunk_rows, bucket_rows[bucket]))]
-            for bucket in group
-            for first in range(0, bucket_rows[bucket], chunk_rows)
-        ]
-        for chunk in permutation(len(chunks), seed, 3, epoch, number):
-            rows += chunks[chunk]
+    rows: list[tuple[int, int]] = []
+    for i in range(0, len(buckets), interleave):
+        chunks = {
+            bucket: [
+                [(bucket, row) for row in range(first, min(first + chunk_rows, total))]
+                for first in range(0, total, chunk_rows)
+            ]
+            for bucket in buckets[i : i + interleave]
+            for total in [bucket_rows[bucket]]
+        }
+        orders = {b: permutation(len(c), seed, 3, epoch, b) for b, c in chunks.items()}
+        for step in range(max(map(len, chunks.values()))):
+            now = [chunks[b][order[step]] for b, order in orders.items() if step < len(order)]
+            for first in range(0, max(map(len, now)), stripe_rows):
+                for chunk in now:
+                    rows += chunk[first : first + stripe_rows]
     return rows

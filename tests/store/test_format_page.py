@@ -34,17 +34,20 @@ def test_example_document_is_what_is_written():
 
 def test_codec_table_is_the_presets():
     shuffles = {"bytes": blosc.SHUFFLE, "bits": blosc.BITSHUFFLE, "none": blosc.NOSHUFFLE}
-    rows = re.findall(r"\| `(\w+)` \| `(\w+)` \| (\w+) (\d) \| (\w+) \|", PAGE)
-    found = {name: (dtype, c, int(level), shuffles[s]) for name, dtype, c, level, s in rows}
+    rows = re.findall(r"\| `(\w+)` \| `(\w+)` \| (\w+) (\d) \| (\w+) \| (\d+) \|", PAGE)
+    found = {
+        name: (dtype, cname, int(level), shuffles[shuffle], int(block))
+        for name, dtype, cname, level, shuffle, block in rows
+    }
     assert found == {
-        name: (codec.dtype, codec.cname, codec.clevel, codec.shuffle)
+        name: (codec.dtype, codec.cname, codec.clevel, codec.shuffle, codec.blocksize)
         for name, codec in PRESETS.items()
     }
 
 
 def test_permutation_vectors_are_the_codes():
     vectors = re.findall(
-        r"purpose (\d), (?:bucket|epoch) (\d)(?:, group (\d))?, n = (\d) gives\s+`(\[.*?\])`", PAGE
+        r"purpose (\d), (?:bucket|epoch) (\d)(?:, bucket (\d))?, n = (\d) gives\s+`(\[.*?\])`", PAGE
     )
     assert len(vectors) == 3
     for purpose, a, b, n, expected in vectors:

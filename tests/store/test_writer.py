@@ -205,8 +205,8 @@ def test_an_impossible_spec_is_refused(values, message):
 @pytest.mark.parametrize(
     ("width", "rows", "bucket", "shard", "chunk"),
     [
-        (128, 1_000_000, 65_536, 65_536, 1024),
-        (2304, 4_000_000_000, 2**20, 32_768, 128),
+        (128, 1_000_000, 65_536, 65_536, 2048),
+        (2304, 4_000_000_000, 2**20, 32_768, 256),
         (16, 300, 1024, 1024, 1024),
     ],
 )
@@ -217,7 +217,7 @@ def test_default_sizes(width, rows, bucket, shard, chunk):
 
 def test_a_round_bucket_size_finds_divisors():
     spec = StoreSpec(sites={"x": 128}, rows=500_000, bucket_rows=100_000)
-    assert (spec.chunk_rows, spec.shard_rows) == (1000, 100_000)
+    assert (spec.chunk_rows, spec.shard_rows) == (2000, 100_000)
 
 
 def test_background_sealing_gives_the_same_bytes(made, tmp_path):
