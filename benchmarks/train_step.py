@@ -12,6 +12,7 @@ torch and numpy only; what else is missing is skipped with a line that says so.
 """
 
 import argparse
+import contextlib
 import csv
 import datetime
 import importlib
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,20 @@ SHAPES = {
 N_BATCHES = 4
 LR, SPARSITY, BANDWIDTH = 7e-5, 1e-3, 1e-3
 
-Run = Callable[[Tensor], float]  # one step on a batch; returns the mean L0, or NaN if unknown
+
+@dataclass(frozen=True)
+class Run:
+    """One implementation set up for a case: a step on a batch, and its L0 (outside the timing)."""
+
+    step: Callable[[Tensor], object]
+    l0: Callable[[Tensor], float] = lambda _: float("nan")
+
+
+def count_active(x: Tensor, W: Tensor, bias: Tensor, theta: Tensor, b_dec: Tensor) -> float:
+    """The mean L0 of some rows under some parameters."""
+    rows = x[:256]
+    with torch.no_grad():
+        return float(((rows - b_dec) @ W + bias > theta).sum()) / rows.shape[0]
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,11 @@ def ours(case: Case, backend: str) -> Run:
     kernels = load_kernels()
     state = kernels.TrainState.fresh(case.parameters())
     settings = kernels.StepSettings(lr=LR, sparsity=SPARSITY, bandwidth=BANDWIDTH)
-    return lambda x: kernels.step(state, x, x, settings, backend).l0
+    p = state.parameters
+    return Run(
+        lambda x: kernels.step(state, x, x, settings, backend),
+        lambda x: count_active(x, p.W_enc, p.b_enc, p.theta, p.b_dec),
+    )
 
 
 def product(case: Case, dtype: torch.dtype) -> Run:
@@ -103,17 +121,16 @@ def product(case: Case, dtype: torch.dtype) -> Run:
     else:
         scope = torch.no_grad
 
-    def run(x: Tensor) -> float:
+    def run(x: Tensor) -> None:
         rows = x.to(dtype)
         with scope():
             torch.addmm(bias, rows, W, out=out)
-        return float("nan")
 
-    return run
+    return Run(run)
 
 
 def sae_lens(case: Case) -> Run:
-    """SAELens: JumpReLUTrainingSAE and its trainer's `step`, the report's recipe where it has one."""
+    """SAELens: JumpReLUTrainingSAE and its trainer's `step`, with the report's β1, λ and ε."""
     from sae_lens.config import LoggingConfig, SAETrainerConfig
     from sae_lens.saes.jumprelu_sae import JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig
     from sae_lens.training.sae_trainer import SAETrainer
@@ -143,12 +160,14 @@ def sae_lens(case: Case) -> Run:
     )
     trainer = SAETrainer(config, sae, iter([]))
 
-    def run(x: Tensor) -> float:
+    def run(x: Tensor) -> None:
         trainer.step(x)
         trainer.n_training_steps += 1
-        return float("nan")
 
-    return run
+    def l0(x: Tensor) -> float:
+        return count_active(x, sae.W_enc, sae.b_enc, sae.threshold, sae.b_dec)
+
+    return Run(run, l0)
 
 
 def dictionary_learning(case: Case) -> Run:
@@ -176,11 +195,11 @@ def dictionary_learning(case: Case) -> Run:
     trainer.ae.threshold.data.copy_(p.theta)
     steps = iter(range(10**6))
 
-    def run(x: Tensor) -> float:
-        trainer.update(next(steps), x)
-        return float("nan")
+    def l0(x: Tensor) -> float:
+        ae = trainer.ae
+        return count_active(x, ae.W_enc, ae.b_enc, ae.threshold, torch.zeros_like(ae.b_dec))
 
-    return run
+    return Run(lambda x: trainer.update(next(steps), x), l0)
 
 
 def implementations(device: str) -> dict[str, Callable[[Case], Run]]:
@@ -205,14 +224,14 @@ def measure(case: Case, make: Callable[[Case], Run], seconds: float) -> dict[str
     before = reset_peak(case.device)
     run = make(case)
     for k in range(3):
-        run(batches[k % N_BATCHES])
+        run.step(batches[k % N_BATCHES])
     peak = peak_bytes(case.device) - before
-    times, l0 = [], float("nan")
+    times = []
     end = time.perf_counter() + seconds
     while len(times) < 5 or (time.perf_counter() < end and len(times) < 200):
         synchronize(case.device)
         start = time.perf_counter()
-        l0 = run(batches[len(times) % N_BATCHES])
+        run.step(batches[len(times) % N_BATCHES])
         synchronize(case.device)
         times.append((time.perf_counter() - start) * 1e3)
     quartiles = statistics.quantiles(times, n=4)
@@ -222,7 +241,7 @@ def measure(case: Case, make: Callable[[Case], Run], seconds: float) -> dict[str
         "q3_ms": quartiles[2],
         "min_ms": min(times),
         "n_steps": len(times),
-        "l0": l0,
+        "l0": run.l0(batches[0]),
         "peak_bytes_per_parameter": peak / (2 * case.d * case.width),
     }
 
@@ -238,10 +257,9 @@ def reset_peak(device: str) -> int:
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
-    try:
+    # Without Linux's reset the peak is that of the whole process.
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # no Linux: the peak is then that of the whole process
     return peak_bytes(device)
 
 
@@ -294,7 +312,7 @@ def cases(arguments: argparse.Namespace) -> Iterator[Case]:
             yield Case(batch, d, width, l0, arguments.device)
 
 
-def record(row: dict[str, object]) -> None:
+def record(row: Mapping[str, object]) -> None:
     """Appends a row to the results."""
     RESULTS.parent.mkdir(exist_ok=True)
     new = not RESULTS.exists()

@@ -4,20 +4,25 @@
 at θ and at the edges of its window are real ties, and no entry changes sides by rounding.
 """
 
-import importlib
-
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from scopeworks.tests.reference import jumprelu_step
 from scopeworks.train.kernels import (
     Parameters,
+    StepResult,
     StepSettings,
     TrainState,
-    available_backends,
     initial_parameters,
+    step,
 )
+
+# Relative to a tensor's norm. Gradients: float32 sums of up to some hundred terms. Trajectories:
+# rounding, and Adam's normalisation of elements whose gradient is itself rounding.
+GRADIENT_TOLERANCE = 1e-5
+TRAJECTORY_TOLERANCE = 1e-4
 
 
 def as_numpy(parameters: Parameters) -> dict[str, np.ndarray]:
@@ -99,10 +104,69 @@ def recovered_gradients(before: Parameters, state: TrainState, beta2: float) -> 
     return gradients
 
 
-def backend_paths(device: str = "cpu") -> list[str]:
-    """Every path of every backend that runs here, as `step` takes them."""
-    return [
-        f"{backend}/{path}"
-        for backend in available_backends(device)
-        for path in importlib.import_module(f"scopeworks.train.kernels.{backend}").PATHS
-    ]
+def float64_step(
+    state: TrainState, x: Tensor, target: Tensor, settings: StepSettings
+) -> jumprelu_step.Report:
+    """The float64 step's report on the same numbers."""
+    s = reference_settings(settings)
+    p = as_numpy(state.parameters)
+    return jumprelu_step.loss_and_gradients(p, x.double().numpy(), target.double().numpy(), s)
+
+
+def project(gradients: dict[str, np.ndarray], W_dec: np.ndarray) -> np.ndarray:
+    """W_dec's gradient without its component along each row."""
+    g = gradients["W_dec"]
+    return g - (g * W_dec).sum(1, keepdims=True) * W_dec
+
+
+def check_step(
+    path: str, state: TrainState, x: Tensor, target: Tensor, settings: StepSettings
+) -> None:
+    """One step's report, gradients and updated state against float64."""
+    wanted = float64_step(state, x, target, settings)
+    before = state.parameters.clone()
+    p = as_numpy(before)
+    moments = {name: np.zeros_like(value) for name, value in p.items()}
+    result = step(state, x, target, settings, path)
+    assert result.path == path
+    assert result.finite
+    assert (result.loss, result.mse) == pytest.approx((wanted.loss, wanted.mse), rel=1e-5)
+    assert (result.penalty, result.l0) == pytest.approx((wanted.penalty, wanted.l0), rel=1e-6)
+    assert result.fired.tolist() == wanted.fired.tolist()
+    state.settle(settings.beta2)
+    got = recovered_gradients(before, state, settings.beta2)
+    factor = p["theta"] if settings.theta_form == "log" else 1.0
+    for name, gradient in wanted.gradients.items():
+        exact = gradient * factor if name == "theta" else gradient
+        exact = np.abs(project(wanted.gradients, p["W_dec"])) if name == "W_dec" else exact
+        assert relative_error(got[name], exact) < GRADIENT_TOLERANCE, name
+    jumprelu_step.update(p, moments, wanted.gradients, 1, reference_settings(settings))
+    for name, tensor in state.parameters.items():
+        # An element whose true gradient is 0 may move by lr on rounding alone; none is left out.
+        assert relative_error(tensor, p[name]) < TRAJECTORY_TOLERANCE, name
+
+
+def follow_float64(
+    path: str, state: TrainState, batches: list[Tensor], settings: StepSettings, n_steps: int
+) -> list[StepResult]:
+    """Steps over the batches again and again beside the float64 step; compares losses and state.
+
+    last_update is left as the last step made it; moments are compared settled.
+    """
+    exact, s = as_numpy(state.parameters), reference_settings(settings)
+    moments = {name: np.zeros_like(value) for name, value in exact.items()}
+    results = []
+    for k in range(n_steps):
+        rows = batches[k % len(batches)]
+        results.append(step(state, rows, rows, settings, path))
+        x64 = rows.double().numpy()
+        report = jumprelu_step.loss_and_gradients(exact, x64, x64, s)
+        jumprelu_step.update(exact, moments, report.gradients, k + 1, s)
+        assert abs(results[-1].loss - report.loss) < TRAJECTORY_TOLERANCE * report.loss
+    settled = TrainState.from_tensors({k: v.clone() for k, v in state.tensors().items()})
+    settled.settle(settings.beta2)
+    for name, tensor in settled.parameters.items():
+        assert relative_error(tensor, exact[name]) < TRAJECTORY_TOLERANCE, name
+    for name, tensor in settled.second_moments.items():
+        assert relative_error(tensor, moments[name]) < 10 * TRAJECTORY_TOLERANCE, name
+    return results

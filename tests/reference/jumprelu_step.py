@@ -43,8 +43,8 @@ def loss_and_gradients(
 ) -> Report:
     """Loss and gradients; x [batch, d_in], target [batch, d_out], p holds W_enc [d_in, d_sae] etc.
 
-    With e = 2(x̂ − target)/batch the gradient of the mse by x̂, and r_b the slope of row b's penalty
-    in its L0:
+    With e = 2(x̂ − target)/batch the gradient of the mse by x̂, and r_b the slope of row b's
+    penalty in its L0:
         df = e·W_decᵀ;  dz = 1[z>θ]·df;  dW_dec = fᵀ·e;  dW_enc = (x − b_dec)ᵀ·dz;  db_enc = Σ dz
         db_dec = Σ e − Σ dz·W_encᵀ;  dW_skip = xᵀ·e
         dθ_i = −Σ_b K_bi·(θ_i·df_bi + r_b/batch + λ·w_i/batch)/ε

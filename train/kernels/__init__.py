@@ -10,6 +10,7 @@ or trainer.
 
 import importlib
 import importlib.util
+import os
 
 import torch
 from torch import Tensor
@@ -35,11 +36,8 @@ __all__ = [
     "step",
 ]
 
-# Backends, fastest first: the module each needs besides torch, and the device types it runs on.
-_BACKENDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "cpu": ("numba", ("cpu",)),
-    "reference": ("torch", ("cpu", "cuda", "mps")),
-}
+# What each backend needs besides torch.
+_NEEDS = {"cpu": "numba", "triton": "triton", "reference": "torch"}
 
 
 def step(
@@ -83,13 +81,12 @@ def step(
 
 
 def available_backends(device: str | torch.device = "cpu") -> list[str]:
-    """Backends that can run on `device`, fastest first."""
+    """Backends that can run on `device`, fastest first; triton on a CPU if it is interpreted."""
     kind = torch.device(device).type
-    return [
-        name
-        for name, (module, kinds) in _BACKENDS.items()
-        if kind in kinds and importlib.util.find_spec(module) is not None
-    ]
+    names = {"cpu": ["cpu", "reference"], "cuda": ["triton", "reference"]}.get(kind, ["reference"])
+    if kind == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
+        names.append("triton")
+    return [name for name in names if importlib.util.find_spec(_NEEDS[name]) is not None]
 
 
 def choose_backend(device: str | torch.device = "cpu") -> str:

@@ -1,68 +1,32 @@
 """Every path of every backend against the float64 step: gradients, state, edge cases."""
 
+from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from scopeworks.tests.reference import jumprelu_step
 from scopeworks.tests.reference.jumprelu_cases import (
-    as_numpy,
-    backend_paths,
+    check_step,
+    float64_step,
+    follow_float64,
     gaussian_case,
     grid_case,
-    recovered_gradients,
-    reference_settings,
-    relative_error,
 )
 from scopeworks.train.kernels import Parameters, StepSettings, TrainState, step
 
-# Relative to a tensor's norm. Gradients: float32 sums of up to some hundred terms. Trajectories:
-# rounding, and Adam's normalisation of elements whose gradient is itself rounding.
-GRADIENT_TOLERANCE = 1e-5
-TRAJECTORY_TOLERANCE = 1e-4
-
 WIDE: dict[str, Any] = {"lr": 1e-3, "sparsity": 0.3, "bandwidth": 0.5}
-PATHS = backend_paths()
-
-
-def float64_step(state: TrainState, x, target, settings: StepSettings):
-    """Report and settings of the float64 step on the same numbers."""
-    s = reference_settings(settings)
-    p = as_numpy(state.parameters)
-    return jumprelu_step.loss_and_gradients(p, x.double().numpy(), target.double().numpy(), s)
-
-
-def project(gradients: dict[str, np.ndarray], W_dec: np.ndarray) -> np.ndarray:
-    """W_dec's gradient without its component along each row."""
-    g = gradients["W_dec"]
-    return g - (g * W_dec).sum(1, keepdims=True) * W_dec
-
-
-def check_step(path: str, state: TrainState, x, target, settings: StepSettings) -> None:
-    """One step's report, gradients and updated state against float64."""
-    wanted = float64_step(state, x, target, settings)
-    before = state.parameters.clone()
-    p = as_numpy(before)
-    moments = {name: np.zeros_like(value) for name, value in p.items()}
-    result = step(state, x, target, settings, path)
-    assert result.path == path
-    assert result.finite
-    assert (result.loss, result.mse) == pytest.approx((wanted.loss, wanted.mse), rel=1e-5)
-    assert (result.penalty, result.l0) == pytest.approx((wanted.penalty, wanted.l0), rel=1e-6)
-    assert result.fired.tolist() == wanted.fired.tolist()
-    state.settle(settings.beta2)
-    got = recovered_gradients(before, state, settings.beta2)
-    factor = p["theta"] if settings.theta_form == "log" else 1.0
-    for name, gradient in wanted.gradients.items():
-        exact = gradient * factor if name == "theta" else gradient
-        exact = np.abs(project(wanted.gradients, p["W_dec"])) if name == "W_dec" else exact
-        assert relative_error(got[name], exact) < GRADIENT_TOLERANCE, name
-    jumprelu_step.update(p, moments, wanted.gradients, 1, reference_settings(settings))
-    for name, tensor in state.parameters.items():
-        # An element whose true gradient is 0 may move by lr on rounding alone; none is left out.
-        assert relative_error(tensor, p[name]) < TRAJECTORY_TOLERANCE, name
+# triton has tests of its own: its interpreter needs smaller cases.
+PATHS = [
+    "reference/dense",
+    *(
+        pytest.param(
+            f"cpu/{path}",
+            marks=pytest.mark.skipif(find_spec("numba") is None, reason="numba is not installed"),
+        )
+        for path in ("dense", "sparse", "screened")
+    ),
+]
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -149,22 +113,8 @@ def test_non_finite_parameters_are_noticed(path, name):
 @pytest.mark.parametrize("path", PATHS)
 def test_state_follows_float64_for_300_steps(path):
     state, x = gaussian_case(128, 12, 48, theta=0.2)
-    # Strict float32 against float64: an entry within rounding of θ would change sides, not drift.
     settings = StepSettings(lr=5e-4, sparsity=2e-3, bandwidth=0.02)
-    exact, s = as_numpy(state.parameters), reference_settings(settings)
-    moments = {name: np.zeros_like(value) for name, value in exact.items()}
-    for k in range(300):
-        rows = x[k % 8 * 16 : k % 8 * 16 + 16]
-        result = step(state, rows, rows, settings, path)
-        x64 = rows.double().numpy()
-        report = jumprelu_step.loss_and_gradients(exact, x64, x64, s)
-        jumprelu_step.update(exact, moments, report.gradients, k + 1, s)
-        assert result.loss == pytest.approx(report.loss, rel=TRAJECTORY_TOLERANCE)
-    state.settle(settings.beta2)
-    for name, tensor in state.parameters.items():
-        assert relative_error(tensor, exact[name]) < TRAJECTORY_TOLERANCE, name
-    for name, tensor in state.second_moments.items():
-        assert relative_error(tensor, moments[name]) < 10 * TRAJECTORY_TOLERANCE, name
+    follow_float64(path, state, list(x.split(16)), settings, n_steps=300)
 
 
 def paired_latents() -> tuple[TrainState, torch.Tensor]:
@@ -184,22 +134,10 @@ def paired_latents() -> tuple[TrainState, torch.Tensor]:
 def test_latent_untouched_for_many_steps_owes_its_decay(path, missed):
     state, x = paired_latents()
     settings = StepSettings(lr=1e-4, sparsity=0.1, bandwidth=0.1)
-    exact, s = as_numpy(state.parameters), reference_settings(settings)
-    moments = {name: np.zeros_like(value) for name, value in exact.items()}
-    order = [0] + [1] * missed + [0]
-    for k, row in enumerate(order):
-        rows = x[row : row + 1]
-        result = step(state, rows, rows, settings, path)
-        assert result.fired.tolist() == [1 - row, row]
-        x64 = rows.double().numpy()
-        report = jumprelu_step.loss_and_gradients(exact, x64, x64, s)
-        jumprelu_step.update(exact, moments, report.gradients, k + 1, s)
-    assert state.last_update[0] == len(order)
-    state.settle(settings.beta2)
-    for name, tensor in state.second_moments.items():
-        assert relative_error(tensor, moments[name]) < TRAJECTORY_TOLERANCE, name
-    for name, tensor in state.parameters.items():
-        assert relative_error(tensor, exact[name]) < GRADIENT_TOLERANCE, name
+    batches = [x[row : row + 1] for row in [0] + [1] * missed + [0]]
+    results = follow_float64(path, state, batches, settings, len(batches))
+    assert [result.fired.tolist() for result in results[-2:]] == [[0, 1], [1, 0]]
+    assert state.last_update[0] == len(batches)
 
 
 @pytest.mark.parametrize("path", [*PATHS, "auto"])
