@@ -71,7 +71,7 @@ def _explain(error: ValidationError, kind: type[Settings], config: Path | None) 
     """pydantic's report as one line a setting, with the nearest known name for a misspelt one."""
     lines = []
     for item in error.errors():
-        name = ".".join(str(part) for part in item["loc"]) or kind.__name__
+        name = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             known = sorted(kind.model_fields)
             close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
@@ -79,6 +79,8 @@ def _explain(error: ValidationError, kind: type[Settings], config: Path | None) 
             lines.append(f"unknown setting {name!r}; {hint}")
         elif item["type"] == "missing":
             lines.append(f"{name} must be given (as {_flag(name)} or in the config file)")
+        elif not item["loc"]:
+            lines.append(item["msg"].removeprefix("Value error, "))  # a rule between settings
         else:
             message = item["msg"].removeprefix("Value error, ")
             lines.append(f"{name}: {message[:1].lower()}{message[1:]}, got {item['input']!r}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scopeworks.settings import Settings, differences, dump, resolve
 
@@ -46,6 +46,21 @@ def test_bad_files_are_explained_with_their_name(tmp_path: Path, text: str, mess
     with pytest.raises(ValueError, match=message) as raised:
         resolve(Example, _toml(tmp_path, text))
     assert "run.toml" in str(raised.value)
+
+
+def test_rule_between_settings_is_said_without_listing_them():
+    class Pair(Settings):
+        low: int
+        high: int
+
+        @model_validator(mode="after")
+        def _ordered(self) -> "Pair":
+            if self.low > self.high:
+                raise ValueError("low must be at most high")
+            return self
+
+    with pytest.raises(ValueError, match=r"^low must be at most high$"):
+        resolve(Pair, low=2, high=1)
 
 
 def test_absent_file_is_named(tmp_path: Path):

@@ -87,13 +87,21 @@ class Checkpoints:
         return f"{self._root}/step_{step:09d}.safetensors"
 
     def _write(self, path: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-        """One atomic write: rename on a local disk, a single put elsewhere."""
+        """One atomic write: rename on a local disk, a single put elsewhere.
+
+        Raises:
+            OSError: there is no room, or no permission; older checkpoints are untouched.
+        """
         if "file" not in _protocols(self._fs):
             self._fs.pipe_file(path, save(tensors, metadata=metadata))
             return
         self._fs.makedirs(self._root, exist_ok=True)
         aside = Path(f"{path}.partial")
-        save_file(tensors, aside, metadata=metadata)
+        try:
+            save_file(tensors, aside, metadata=metadata)
+        except SafetensorError as error:
+            aside.unlink(missing_ok=True)
+            raise OSError(f"checkpoint {path} cannot be written: {error}") from error
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         aside.replace(path)

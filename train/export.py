@@ -9,6 +9,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .formats import (
@@ -18,6 +19,7 @@ from .formats import (
     SCOPE_2_NAMES,
     SCOPE_2_WEIGHTS,
     hook_names,
+    read_sae,
     width_name,
 )
 from .sae import SAE
@@ -53,7 +55,7 @@ def _write_gemma_scope(sae: SAE, out: Path) -> Path:
     if l0 is None:
         raise ValueError("l0 must be known for the release's path names; evaluate the SAE first")
     name = f"layer_{layer}/width_{width_name(sae.config.d_sae)}/average_l0_{round(l0)}"
-    folder = _fresh(out / name, PARAMS_FILE)
+    folder = _fresh(out / name, PARAMS_FILE, sae)
     names = {"theta": "threshold"}
     arrays = {names.get(k, k): _array(t) for k, t in sae.tensors().items()}
     data = io.BytesIO()
@@ -82,7 +84,7 @@ def _write_sae_lens(sae: SAE, out: Path) -> Path:
         "hook_head_index": None,
         "context_size": config.context,
         "prepend_bos": True,
-        "dataset_path": config.tokens,
+        "dataset_path": None,
     }
     if config.is_transcoder:
         metadata |= {"hook_name_out": hook_out, "hf_hook_name_out": hf_hook_out}
@@ -104,7 +106,7 @@ def _write_sae_lens(sae: SAE, out: Path) -> Path:
     tensors = {names.get(k, k): t for k, t in sae.tensors().items()}
     if sae.W_skip is not None:
         tensors["W_skip"] = sae.W_skip.T
-    folder = _fresh(out, SAE_LENS_CONFIG)
+    folder = _fresh(out, SAE_LENS_CONFIG, sae)
     write_safetensors(folder / SAE_LENS_WEIGHTS, tensors)
     write_json(folder / SAE_LENS_CONFIG, record)
     return folder
@@ -115,6 +117,12 @@ def _write_gemma_scope_2(sae: SAE, out: Path) -> Path:
     config = sae.config
     _, hook_in = hook_names(config.site)
     _, hook_out = hook_names(config.target_site or config.site)
+    if hook_in is None or hook_out is None:
+        raise ValueError(
+            f"format gemma-scope-2 names its tensors by transformers' modules, and none has "
+            f"{config.site} or {config.target_site or config.site} as its input or output; export "
+            "as gemma-scope or sae-lens"
+        )
     kind = "transcoder" if config.is_transcoder else (config.site or "").partition(".")[0]
     record = {
         "architecture": "jump_relu",
@@ -129,7 +137,7 @@ def _write_gemma_scope_2(sae: SAE, out: Path) -> Path:
     affine = "_affine" if sae.W_skip is not None else ""
     l0 = "unknown" if config.l0 is None else round(config.l0)
     name = f"layer_{_layer(sae)}_width_{width_name(config.d_sae)}_l0_{l0}{affine}"
-    folder = _fresh(out / kind / name, CONFIG_FILE)
+    folder = _fresh(out / kind / name, CONFIG_FILE, sae)
     tensors = {SCOPE_2_NAMES[k]: t for k, t in sae.tensors().items()}
     write_safetensors(folder / SCOPE_2_WEIGHTS, tensors)
     write_json(folder / CONFIG_FILE, record)
@@ -147,16 +155,28 @@ def _layer(sae: SAE) -> str:
     return layer
 
 
-def _fresh(folder: Path, name: str) -> Path:
-    """Makes the folder; one that holds anything but an earlier export of its kind is refused."""
+def _fresh(folder: Path, name: str, sae: SAE) -> Path:
+    """Makes the folder; one that holds anything but an export of the same SAE is refused."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out must be a folder, got the file {folder}")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / name).is_file():
         raise ValueError(
             f"out must be empty or hold an earlier export, got {folder} without {name}"
         )
+    if (folder / name).is_file() and not _same_tensors(read_sae(folder)[1], sae.tensors()):
+        raise ValueError(
+            f"out must not hold another SAE, got {folder}, whose numbers differ; pass another "
+            "folder, one for each site"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _same_tensors(old: dict[str, Tensor], new: dict[str, Tensor]) -> bool:
+    """Whether two SAEs are the same numbers."""
+    return old.keys() == new.keys() and all(
+        torch.equal(old[name].cpu(), tensor.float().cpu()) for name, tensor in new.items()
+    )
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -31,10 +31,9 @@ HOOKS = {
         "model.layers.{}.post_feedforward_layernorm.output",
     ),
     "resid_post": ("blocks.{}.hook_resid_post", "model.layers.{}.output"),
-    "transcoder_in": (
-        "blocks.{}.ln2.hook_normalized",
-        "model.layers.{}.pre_feedforward_layernorm.output",
-    ),
+    # The gainless vector is no module's input or output in transformers; the norm's output has the
+    # gain in it and must not be fed to these transcoders.
+    "transcoder_in": ("blocks.{}.ln2.hook_normalized", None),
 }
 PARAMS_FILE = "params.npz"
 SAE_LENS_CONFIG, SAE_LENS_WEIGHTS = "cfg.json", "sae_weights.safetensors"
@@ -183,13 +182,13 @@ def hook_names(site: str | None) -> tuple[str | None, str | None]:
     if kind not in HOOKS:
         return None, None
     lens, hugging_face = HOOKS[kind]
-    return lens.format(layer), hugging_face.format(layer)
+    return lens.format(layer), hugging_face and hugging_face.format(layer)
 
 
 def site_of_hook(hook: str | None) -> str | None:
     """The site that a TransformerLens or Hugging Face hook name stands for, if any."""
     for kind, patterns in HOOKS.items():
-        for pattern in patterns:
+        for pattern in filter(None, patterns):
             match = re.fullmatch(re.escape(pattern).replace(r"\{\}", r"(\d+)"), hook or "")
             if match:
                 return f"{kind}.{match[1]}"

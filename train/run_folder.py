@@ -27,7 +27,9 @@ def claim_folder(settings: TrainSettings, resume: bool) -> bool:
     out = settings.out
     if out.exists() and not out.is_dir():
         raise ValueError(f"out must be a folder, got the file {out}")
-    present = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    # A run killed in its very first write leaves a .partial file, which is nobody's work.
+    names = (path.name for path in out.iterdir()) if out.is_dir() else iter(())
+    present = sorted(name for name in names if not name.endswith(".partial"))
     if not present:
         if resume and settings.checkpoints is None:
             raise ValueError(f"resume needs a run in {out}, which is empty; leave out --resume")

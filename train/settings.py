@@ -27,6 +27,9 @@ FREE_ON_RESUME = frozenset(
 )
 
 
+BACKENDS = ("auto", "reference", "cpu", "triton")
+
+
 class TrainSettings(Settings):
     """One SAE's training. Lengths and losses are in scaled units: x = x_raw / C, so E‖x‖² = 1."""
 
@@ -51,9 +54,9 @@ class TrainSettings(Settings):
     """
     batch: PositiveInt = 4096
     """Rows per update (report)."""
-    seed: NonNegativeInt = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the initial weights."""
-    stream_seed: NonNegativeInt = 0
+    stream_seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the order in which rows are read; equal for all members of a sweep."""
 
     sparsity: NonNegativeFloat = 6e-4
@@ -62,7 +65,7 @@ class TrainSettings(Settings):
     """λ rises linearly from 0 over these updates (report)."""
     target_l0: PositiveFloat | None = None
     """Wanted mean number of active latents. λ is then steered: `sparsity` is only its start."""
-    steering_gain: PositiveFloat = 20.0
+    steering_gain: PositiveFloat = 40.0
     """How fast `target_l0` moves λ: log λ changes by up to this times lr per update."""
     penalty: Literal["linear", "quadratic"] = "linear"
     """Form of the price of a row: λ‖f‖₀ (report), or λ·c·(‖f‖₀ − L0*)² (Gemma Scope 2)."""
@@ -132,6 +135,13 @@ class TrainSettings(Settings):
         kind, _, layer = (value or "").partition(".")
         if value is not None and not (kind and layer.isdigit()):
             raise ValueError("must be <kind>.<layer>, such as resid_post.12")
+        return value
+
+    @field_validator("backend")
+    @classmethod
+    def _is_backend(cls, value: str) -> str:
+        if value.partition("/")[0] not in BACKENDS:
+            raise ValueError(f"must be one of {', '.join(BACKENDS)}")
         return value
 
     @field_validator("device")

@@ -4,6 +4,8 @@ Owns what the trainer needs to know about the store: widths, normalisers, the va
 and batches in scaled units. The store itself is `scopeworks.store`.
 """
 
+import hashlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +48,13 @@ class Source:
                     f"site must be one of the store's ({', '.join(sorted(store.sites))}), "
                     f"got {name}; harvest it first"
                 )
+        if not store.complete:
+            print(
+                f"store {settings.store} is not complete: training sees the {store.rows:,} of "
+                f"{store.spec.rows:,} rows that are committed now, and cannot be continued once "
+                "there are more",
+                file=sys.stderr,
+            )
         if store.rows < settings.batch:
             raise ValueError(
                 f"batch must be at most the {store.rows} rows of store {settings.store}, "
@@ -77,6 +86,7 @@ class Source:
         """What the store is, wherever it lies: a checkpoint only continues on the same rows."""
         return {
             "rows": self.store.rows,
+            "content": _content(self.store),
             "sites": {name: self.store.sites[name] for name in sorted(self.store.sites)},
             "provenance": self.store.provenance,
         }
@@ -128,6 +138,16 @@ class Batches:
     def waiting_s(self) -> float:
         """Seconds spent waiting for rows so far."""
         return self._stream.waiting_s
+
+
+def _content(store: ActivationStore) -> str:
+    """A digest of the committed buckets' checksums: other rows, or another order, is another."""
+    digest = hashlib.blake2b(digest_size=8)
+    for commit in store.commits:
+        for path, shards in sorted(commit.shards.items()):
+            records = [(shard.shard, shard.n_bytes, shard.crc32c) for shard in shards]
+            digest.update(repr((commit.bucket, commit.rows, path, records)).encode())
+    return digest.hexdigest()
 
 
 def _normaliser(store: ActivationStore, site: str, settings: TrainSettings) -> float:

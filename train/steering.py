@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from .settings import TrainSettings
 
-_PROPORTIONAL = 1.0
+_PROPORTIONAL = 2.0
 _SMOOTHING = 0.1  # of the error: about ten batches
 
 
@@ -18,7 +18,7 @@ class Steering:
     """A proportional-integral controller of log λ, fed with each batch's mean L0.
 
         e ← running mean of log(L0 / L0*), held within ±1
-        integral ← integral + gain·lr·e;   log λ = integral + e
+        integral ← integral + gain·lr·e;   log λ = integral + 2·e
 
     L0 falls with λ roughly as a power, so in logarithms one gain fits every target. L0 follows λ
     only as fast as θ moves, and Adam moves θ by about lr an update: hence the unit of the gain,

@@ -19,6 +19,7 @@ with what is its own:
 
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,24 @@ def sweep(members: Sequence[TrainSettings], out: Path, resume: bool = False) -> 
     check_members(members)
     board = Board(members, out)
     try:
-        return run(members, resume, watch=board.watch)
-    finally:
-        for settings in members:
-            config = trained_config(settings.out) if settings.out.is_dir() else None
-            if config is not None:
-                board.measured(settings.out, config)
-        if any(row.l0 is not None for row in board.rows.values()):
-            board.show()
+        folders = run(members, resume, watch=board.watch)
+    except BaseException:
+        # What stopped the run is the news; a summary that cannot be made must not hide it.
+        with suppress(ValueError, OSError):
+            _summarise(board, members)
+        raise
+    _summarise(board, members)
+    return folders
+
+
+def _summarise(board: Board, members: Sequence[TrainSettings]) -> None:
+    """Shows the board with what was measured of the members that are trained."""
+    for settings in members:
+        config = trained_config(settings.out) if settings.out.is_dir() else None
+        if config is not None:
+            board.measured(settings.out, config)
+    if any(row.l0 is not None for row in board.rows.values()):
+        board.show()
 
 
 def _combinations(lists: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

@@ -194,7 +194,7 @@ def test_sae_lens_gemma_scope_2_loader_takes_the_folder(
 ):
     from sae_lens.loading import pretrained_sae_loaders as loaders
 
-    sae = random_sae("transcoder_in.5", "mlp_out.5", skip)
+    sae = random_sae("resid_post.5", "mlp_out.5", skip)
     folder = export(saved(sae, tmp_path), "gemma-scope-2", tmp_path / "out")
     from_disk(loaders, tmp_path / "out", monkeypatch)
     name = folder.relative_to(tmp_path / "out").as_posix()
@@ -241,6 +241,27 @@ def test_format_that_cannot_hold_the_sae_says_so(tmp_path: Path):
     trained = saved(random_sae("transcoder_in.5", "mlp_out.5", skip=True), tmp_path)
     with pytest.raises(ValueError, match="no place for the skip connection"):
         export(trained, "gemma-scope", tmp_path / "out")
+    # transformers has no module with the gainless vector: naming the norm would be a wrong tensor.
+    with pytest.raises(ValueError, match=r"none has transcoder_in\.5 or mlp_out\.5"):
+        export(trained, "gemma-scope-2", tmp_path / "out")
+
+
+def test_gained_norm_is_not_taken_for_the_gainless_site():
+    assert site_of_hook("model.layers.5.pre_feedforward_layernorm.output") is None
+    assert site_of_hook("blocks.5.ln2.hook_normalized") == "transcoder_in.5"
+
+
+@pytest.mark.parametrize("format", ["gemma-scope", "sae-lens", "gemma-scope-2"])
+def test_export_again_is_fine_and_another_sae_there_is_kept(tmp_path: Path, format: str):
+    sae = random_sae()
+    folder = export(saved(sae, tmp_path), format, tmp_path / "out")
+    assert export(tmp_path / "trained", format, tmp_path / "out") == folder
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    other = SAE(sae.config, **(sae.tensors() | {"b_dec": sae.b_dec + 1}))
+    other.save(tmp_path / "other", {})
+    with pytest.raises(ValueError, match="out must not hold another SAE"):
+        export(tmp_path / "other", format, tmp_path / "out")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def write_npz(folder: Path, **arrays: Any) -> None:

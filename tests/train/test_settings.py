@@ -21,6 +21,8 @@ GOOD = {"store": "s", "site": "resid_post.1", "width": 64, "out": "o"}
         ({"lr": float("nan")}, "lr: input should be a finite number"),
         ({"skip": True}, "skip needs a target_site"),
         ({"target_site": "resid_post.1"}, "target_site must be another site"),
+        ({"backend": "refrence"}, "backend: must be one of auto, reference, cpu, triton, got"),
+        ({"seed": 2**65}, "seed: input should be less than 9223372036854775808"),
         ({"device": "tpu"}, "device: must be auto, cpu, cuda or cuda:N"),
         ({"theta_form": "exp"}, "theta_form: input should be 'raw' or 'log'"),
         ({"bandwith": 0.1}, "unknown setting 'bandwith'; did you mean 'bandwidth'"),

@@ -15,7 +15,8 @@ from scopeworks.train import member as member_module
 from scopeworks.train.metrics import read_metrics
 from scopeworks.train.sae import SAE
 from scopeworks.train.settings import TrainSettings
-from scopeworks.train.source import Batches
+from scopeworks.train.source import Batches, Source
+from scopeworks.train.sweep import sweep
 from scopeworks.train.trainer import run
 
 from .conftest import SITE, write_store
@@ -204,7 +205,7 @@ def test_checkpoint_of_another_store_is_refused(settings: Make, tmp_path: Path):
     other = write_store(tmp_path, {SITE: 16}, rows=1024)
     url = f"memory://{tmp_path.name}/elsewhere"
     run([settings("a", checkpoints=url)])
-    with pytest.raises(ValueError, match=r"another store \(rows: 2048 → 1024"):
+    with pytest.raises(ValueError, match=r"another store \(content: .*rows: 2048 → 1024"):
         run([settings("b", checkpoints=url, store=other)])
 
 
@@ -215,6 +216,41 @@ def test_folder_with_something_else_is_refused_and_untouched(settings: Make):
     with pytest.raises(ValueError, match=r"out must be empty or hold a training run.*thesis.txt"):
         run([one])
     assert [p.name for p in one.out.iterdir()] == ["thesis.txt"]
+
+
+def test_run_killed_in_its_first_write_can_be_started_again(settings: Make):
+    quick = settings(steps=4)
+    quick.out.mkdir()
+    (quick.out / "config.json.partial").write_text("{")
+    run([quick])
+    assert (quick.out / "sae.safetensors").is_file()
+
+
+def test_sweep_that_is_refused_says_why_and_not_what_is_missing(settings: Make, tmp_path: Path):
+    full = settings("full")
+    full.out.mkdir()
+    (full.out / "notes.txt").write_text("keep")
+    with pytest.raises(ValueError, match=r"got .*full with notes\.txt"):
+        sweep([full, settings("empty")], tmp_path)
+
+
+def test_other_rows_under_the_same_names_are_another_store(tmp_path: Path, settings: Make):
+    ones = write_store(tmp_path / "a", {SITE: 16})
+    twos = write_store(
+        tmp_path / "b", {SITE: 16}, values={SITE: ActivationStore.open(ones).read(SITE, 0, 2048)}
+    )
+    identities = [Source.open(settings(store=url)).identity() for url in (ones, twos)]
+    assert identities[0]["rows"] == identities[1]["rows"]
+    assert identities[0]["content"] != identities[1]["content"]
+
+
+def test_store_that_is_still_harvested_is_used_with_a_word(
+    tmp_path: Path, settings: Make, capsys: pytest.CaptureFixture[str]
+):
+    url = write_store(tmp_path, {SITE: 16})
+    (tmp_path / "store" / "commits" / "00000003" / "zarr.json").unlink()
+    assert Source.open(settings(store=url)).store.rows == 1536
+    assert "training sees the 1,536 of 2,048 rows" in capsys.readouterr().err
 
 
 def test_nothing_to_resume_is_an_error(settings: Make):
