@@ -40,6 +40,16 @@ def evaluate(
         str | None, typer.Option(help="Precision of the SAE: float32 or bfloat16.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    firing_sequences: Annotated[
+        int | None, typer.Option(help="Sequences behind firing frequencies, if more.")
+    ] = None,
+    subsets: Annotated[
+        bool | None, typer.Option("--subsets", help="Measure each subset of the text as well.")
+    ] = None,
+    importance: Annotated[
+        bool | None,
+        typer.Option("--importance", help="Measure how evenly latents share in predictions."),
+    ] = None,
     top_latents: Annotated[
         int | None, typer.Option(help="Latents per SAE shown with their top snippets; 0: none.")
     ] = None,
@@ -65,6 +75,9 @@ def evaluate(
         dtype=dtype,
         sae_dtype=sae_dtype,
         device=device,
+        firing_sequences=firing_sequences,
+        subsets=subsets,
+        importance=importance,
         top_latents=top_latents,
     )
     for line in summary(run(settings)):

@@ -1,8 +1,8 @@
 """The evaluation: SAEs + language model + held-out sequences -> numbers.
 
 Owns the order of the passes and the JSON file. The first pass finds each target site's mean (the
-model runs only as far as the last of them), the second everything else, the third, again a partial
-one, the snippets of top activations.
+model runs only as far as the last of them), the second everything else; after it, on request, more
+firing counts, importances and the snippets of top activations.
 """
 
 import json
@@ -18,7 +18,8 @@ from ..harvest.hooks import forward_until
 from ..harvest.model import load_model
 from ..harvest.sites import Site, site_width
 from ..train.sae_files import replace_file
-from .inputs import HELD_OUT, Candidate, HeldOut, load_candidates, open_held_out
+from .importance import importance
+from .inputs import HELD_OUT, Candidate, HeldOut, load_candidates, open_held_out, subsets_of
 from .lm_loss import ordinary
 from .main_pass import MainPass, SAEMeter
 from .metrics import MeanActivation
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ..harvest.model import LanguageModel
     from ..store import TokenStore
 
+SUBSET_FIGURES = ("n_tokens", "l0", "fvu", "delta_loss", "delta_loss_stderr", "recovered_share")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -47,6 +49,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     started = time.monotonic()
     lm = load_model(settings.model, settings.dtype, settings.device, settings.attention)
     tokens, held_out = open_held_out(settings.tokens, lm, settings.n_sequences)
+    subsets = subsets_of(tokens, settings.n_sequences, lm) if settings.subsets else {}
     candidates = load_candidates(
         settings.sae, lm, settings.site, settings.target_site, _DTYPES[settings.sae_dtype]
     )
@@ -55,6 +58,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         "model": {"name": lm.name, "fingerprint": lm.fingerprint, "dtype": lm.dtype},
         "tokens": _tokens_record(tokens, held_out, settings.n_sequences),
         **evaluate_many(lm, candidates, held_out, settings),
+        "subsets": evaluate_subsets(lm, candidates, subsets, settings),
         "seconds": round(time.monotonic() - started, 1),
     }
     _write(settings, result)
@@ -71,28 +75,75 @@ def evaluate_many(
     """Everything `evaluate` does between loading and writing; all SAEs share the clean pass and the
     ablations.
 
-    Of `settings`, only batch, splice_special, seed and the top_… fields are read here.
+    Of `settings`, neither paths nor n_sequences are read here.
     """
-    n_passes = 3 if settings.top_latents else 2
-    with progress("evaluate", n_passes * held_out.n, "sequences") as bar:
+    firing_stop = min(settings.firing_sequences or held_out.n, len(held_out.sequences))
+    n_passes = 2 + bool(settings.top_latents) + settings.importance
+    total = n_passes * held_out.n + max(0, firing_stop - held_out.n)
+    with progress("evaluate", total, "sequences") as bar:
         means = _site_means(lm, candidates, held_out, settings, bar)
-        main = MainPass(
-            lm,
-            candidates,
-            means,
-            held_out.special,
-            held_out.context,
-            settings.splice_special,
-        )
+        special, context = held_out.special, held_out.context
+        main = MainPass(lm, candidates, means, special, context, settings.splice_special)
         for ids in held_out.batches(settings.batch, lm.device):
             main.add(ids)
             bar.advance(len(ids))
+        _count_firing(lm, main.saes, held_out, firing_stop, settings, bar)
         result = main.result()
+        extras = {}
+        if settings.importance:
+            extras["importance"] = importance(
+                lm, candidates, held_out, settings.batch, settings.seed, bar
+            )
         if settings.top_latents:
-            tops = _top_activations(lm, main.saes, held_out, settings, bar)
-            for entry, top in zip(result["saes"], tops, strict=True):
-                entry["top_activations"] = top
+            extras["top_activations"] = _top_activations(lm, main.saes, held_out, settings, bar)
+    for name, values in extras.items():
+        for entry, value in zip(result["saes"], values, strict=True):
+            entry[name] = value
     return result
+
+
+def evaluate_subsets(
+    lm: "LanguageModel",
+    candidates: list[Candidate],
+    subsets: dict[str, HeldOut],
+    settings: EvaluateSettings,
+) -> dict[str, Any]:
+    """The main figures of every SAE on each subset of the text; E x and so the FVU are the subset's
+    own.
+    """
+    plain = {"top_latents": 0, "importance": False, "firing_sequences": None}
+    found = {}
+    for name, held_out in subsets.items():
+        result = evaluate_many(lm, candidates, held_out, settings.model_copy(update=plain))
+        found[name] = {
+            "n_sequences": held_out.n,
+            "clean_loss": result["clean"]["loss"],
+            "saes": [
+                {figure: entry[figure] for figure in ("name", *SUBSET_FIGURES)}
+                for entry in result["saes"]
+            ],
+        }
+    return found
+
+
+def _count_firing(
+    lm: "LanguageModel",
+    meters: list[SAEMeter],
+    held_out: HeldOut,
+    stop: int,
+    settings: EvaluateSettings,
+    bar: Progress,
+) -> None:
+    """Goes on counting firing latents after the evaluated sequences; the model runs only up to the
+    sites.
+    """
+    sites = {meter.candidate.site for meter in meters}
+    for ids in held_out.batches(settings.batch, lm.device, held_out.n, stop):
+        x = forward_until(lm, ids, sites)
+        keep = ordinary(ids, held_out.special)
+        for meter in meters:
+            meter.count_firing(x[str(meter.candidate.site)], keep)
+        bar.advance(len(ids))
 
 
 def _site_means(
@@ -129,7 +180,10 @@ def _top_activations(
     bar: Progress,
 ) -> list[list[dict[str, Any]]]:
     """For each SAE its chosen latents with their snippets, in one partial pass for all of them."""
-    searches = [LatentSearch(meter.candidate, meter.features.fired, settings) for meter in meters]
+    searches = [
+        LatentSearch(meter.candidate, meter.features.fired, meter.n_firing_tokens, settings)
+        for meter in meters
+    ]
     sites = {search.site for search in searches}
     for ids in held_out.batches(settings.batch, lm.device):
         x = forward_until(lm, ids, sites)

@@ -46,12 +46,18 @@ class HeldOut:
 
     sequences: Any
     n: int
+    """How many are evaluated."""
     special: Int[Tensor, " n_special"]
 
-    def batches(self, size: int, device: torch.device) -> Iterator[Int[Tensor, "batch seq"]]:
-        """Token ids in order, `size` sequences at a time."""
-        for start in range(0, self.n, size):
-            rows = np.asarray(self.sequences[start : min(start + size, self.n)])
+    def batches(
+        self, size: int, device: torch.device, first: int = 0, stop: int | None = None
+    ) -> Iterator[Int[Tensor, "batch seq"]]:
+        """Token ids in order, `size` sequences at a time, from `first` up to `stop` (by default
+        n).
+        """
+        stop = self.n if stop is None else stop
+        for start in range(first, stop, size):
+            rows = np.asarray(self.sequences[start : min(start + size, stop)])
             yield torch.from_numpy(rows.astype(np.int64)).to(device)
 
     @property
@@ -134,9 +140,23 @@ def open_held_out(url: str, lm: "LanguageModel", n_sequences: int) -> tuple[Toke
         )
     _check_tokenizer(tokens, url, lm)
     check_context(tokens.context, lm.config, lm.name)
-    n = min(n_sequences, tokens.splits[HELD_OUT])
-    held_out = HeldOut(tokens.sequences(HELD_OUT), n, special_ids(tokens, lm.device))
-    return tokens, held_out
+    return tokens, _split(tokens, HELD_OUT, n_sequences, lm)
+
+
+def subsets_of(tokens: TokenStore, n_sequences: int, lm: "LanguageModel") -> dict[str, HeldOut]:
+    """The held-out splits of single subsets, by the subset's name.
+
+    Raises:
+        ValueError: the store has none.
+    """
+    prefix = HELD_OUT + "."
+    names = sorted(name for name in tokens.splits if name.startswith(prefix))
+    if not names:
+        raise ValueError(
+            f"subsets must be in token store {tokens.url}, got only the splits "
+            f"{', '.join(sorted(tokens.splits))}; tokenize with --subset-field"
+        )
+    return {name.removeprefix(prefix): _split(tokens, name, n_sequences, lm) for name in names}
 
 
 def special_ids(
@@ -155,6 +175,12 @@ def short_names(paths: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [str(path) for path in paths]
+
+
+def _split(tokens: TokenStore, name: str, n_sequences: int, lm: "LanguageModel") -> HeldOut:
+    """The first sequences of a split."""
+    n = min(n_sequences, tokens.splits[name])
+    return HeldOut(tokens.sequences(name), n, special_ids(tokens, lm.device))
 
 
 def _agreed(name: str, what: str, recorded: str | None, given: str | None) -> str | None:

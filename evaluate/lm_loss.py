@@ -98,14 +98,29 @@ def spliced_losses(
     def splice(x: Tensor) -> Tensor:
         return torch.where(where[..., None], values.to(x.dtype), x)
 
-    layers = decoder_of(lm).layers
-    start = _start(site, len(layers))
+    return _losses(lm, rest_of_model(lm, clean, site, splice), clean.ids)
+
+
+def rest_of_model(
+    lm: "LanguageModel", clean: CleanRun, site: Site, fn: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "batch seq d_model"]:
+    """The normed last hidden states with fn(x) in place of the site's activations x."""
+    start = _start(site, len(decoder_of(lm).layers))
     if start > site.layer:
-        hidden = _run_layers(lm, clean, start, splice(clean.hidden[start]))
+        hidden = _run_layers(lm, clean, start, fn(clean.hidden[start]))
     else:
-        with replace(lm, site, splice):
+        with replace(lm, site, fn):
             hidden = _run_layers(lm, clean, start, clean.hidden[start])
-    return _losses(lm, decoder_of(lm).norm(hidden), clean.ids)
+    return decoder_of(lm).norm(hidden)
+
+
+def logits_of(
+    lm: "LanguageModel", hidden: Float[Tensor, "rows d_model"]
+) -> Float[Tensor, "rows vocabulary"]:
+    """Float32 logits, soft-capped, of normed last hidden states."""
+    logits = lm.model.lm_head(hidden).float()
+    cap = lm.model.config.final_logit_softcapping
+    return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
 def recovered_share(clean: float, spliced: float, ablated: float) -> float | None:
@@ -188,14 +203,7 @@ def _losses(lm: "LanguageModel", last_hidden: Tensor, ids: Tensor) -> Tensor:
     hidden, targets = last_hidden[:, :-1].flatten(0, 1), ids[:, 1:]
     size = max(1, MAX_LOGITS // lm.model.config.vocab_size)
     parts = zip(hidden.split(size), targets.flatten().split(size), strict=True)
-    losses = torch.cat([_cross_entropy(lm, *part) for part in parts])
+    losses = torch.cat(
+        [functional.cross_entropy(logits_of(lm, h), t, reduction="none") for h, t in parts]
+    )
     return functional.pad(losses.unflatten(0, targets.shape), (0, 1))
-
-
-def _cross_entropy(lm: "LanguageModel", hidden: Tensor, targets: Tensor) -> Tensor:
-    """Losses of rows of final hidden states."""
-    logits = lm.model.lm_head(hidden).float()
-    cap = lm.model.config.final_logit_softcapping
-    if cap is not None:
-        logits = torch.tanh(logits / cap) * cap
-    return functional.cross_entropy(logits, targets.long(), reduction="none")

@@ -92,16 +92,22 @@ class SAEMeter:
         self.features = FeatureMeter(sae.encode, sae.decode, sae.config.d_sae, sae.W_enc.device)
         self.reconstruction, self.losses = PositionMeans(context), PositionMeans(context)
         self.delta = PairedDelta()
+        self.n_firing_tokens = 0
 
     def add(self, lm: "LanguageModel", batch: Batch) -> None:
         """Adds a batch."""
         target = batch.x[self.candidate.target]
-        x_hat, l0 = self.features(batch.x[self.candidate.site], batch.keep)
+        x_hat, l0 = self.count_firing(batch.x[self.candidate.site], batch.keep)
         error = squared_distance(target, x_hat)
         self.reconstruction.add(batch.keep, error=error, l0=l0)
         spliced = spliced_losses(lm, batch.clean, self.candidate.target, x_hat, batch.where)
         self.losses.add(batch.counted, spliced=spliced)
         self.delta.add(batch.counted, spliced, batch.clean.losses)
+
+    def count_firing(self, x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """Counts which latents fire on activations of the SAE's site; returns x̂ and ‖f‖₀."""
+        self.n_firing_tokens += int(keep.sum())
+        return self.features(x, keep)
 
     def result(self, clean: PositionMeans, baseline: SiteMeter) -> dict[str, Any]:
         """The SAE's entry in `saes`.
@@ -119,7 +125,7 @@ class SAEMeter:
         delta, delta_error = self.delta.mean_and_error()
         losses = clean.mean("clean"), self.losses.mean("spliced")
         ablated = baseline.result()
-        firing = firing_summary(self.features.fired, self.reconstruction.n_tokens)
+        firing = firing_summary(self.features.fired, self.n_firing_tokens)
         return {
             "name": self.candidate.name,
             "path": str(self.candidate.path) if self.candidate.path else None,

@@ -101,6 +101,7 @@ def render(evaluations: list[dict[str, Any]], title: str) -> str:
         ""
         ""
         ""
+        ""
         f"<title>{escape(title)}</title>\n<style>\n{css}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
 

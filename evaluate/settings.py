@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from ..settings import Settings
 
@@ -45,6 +45,18 @@ class EvaluateSettings(Settings):
     attention: str = "eager"
     """Attention implementation, as in the harvest."""
 
+    firing_sequences: PositiveInt | None = None
+    """Held-out sequences behind the firing frequencies (report: 20,000); by default those of
+    `n_sequences`.
+    """
+    subsets: bool = False
+    """Whether each subset of the held-out text (split `held_out.<name>`) is measured on its own
+    too.
+    """
+    importance: bool = False
+    """Whether the share of latents in predictions (r_L0 of the report) is measured; needs gradients
+    of the model.
+    """
     top_latents: NonNegativeInt = 12
     """Latents per SAE whose top activations are collected; 0 collects none."""
     top_snippets: PositiveInt = 5
@@ -61,3 +73,13 @@ class EvaluateSettings(Settings):
         if len(set(value)) != len(value):
             raise ValueError("must name each SAE once")
         return value
+
+    @model_validator(mode="after")
+    def _firing_includes_the_rest(self) -> "EvaluateSettings":
+        """Fewer sequences for firing than for everything else would throw counts away."""
+        if self.firing_sequences is not None and self.firing_sequences < self.n_sequences:
+            raise ValueError(
+                f"firing_sequences must be at least n_sequences ({self.n_sequences}), "
+                f"got {self.firing_sequences}"
+            )
+        return self

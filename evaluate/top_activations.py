@@ -49,17 +49,21 @@ class LatentSearch:
     """
 
     def __init__(
-        self, candidate: Candidate, fired: Int[Tensor, " d_sae"], settings: EvaluateSettings
+        self,
+        candidate: Candidate,
+        fired: Int[Tensor, " d_sae"],
+        n_firing_tokens: int,
+        settings: EvaluateSettings,
     ):
-        """Chooses the latents by their firing counts."""
+        """Chooses the latents by their firing counts over `n_firing_tokens` tokens."""
         self.site = candidate.site
         self.latents = choose_latents(fired, settings.top_latents, settings.seed)
-        self._fired = fired[self.latents].tolist()
+        self._frequencies = (fired[self.latents].double() / n_firing_tokens).tolist()
         self._sae = narrowed(candidate.sae, self.latents)
         self._k = settings.top_snippets
         self._found: list[list[tuple[float, int, int]]] = [[] for _ in self.latents]
         self._rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._n_sequences = self._n_tokens = 0
+        self._n_sequences = 0
 
     def add(
         self,
@@ -77,7 +81,6 @@ class LatentSearch:
             self._found[latent].append(item)
             self._rows[number] = (batch_ids[row], batch_f[row])
         self._n_sequences += len(ids)
-        self._n_tokens += int(keep.sum())
         self._forget()
 
     def result(self, tokenizer: "PreTrainedTokenizerBase") -> list[dict[str, Any]]:
@@ -85,7 +88,7 @@ class LatentSearch:
         return [
             {
                 "latent": latent,
-                "frequency": self._fired[i] / self._n_tokens,
+                "frequency": self._frequencies[i],
                 "snippets": [self._snippet(i, *item, tokenizer) for item in self._found[i]],
             }
             for i, latent in enumerate(self.latents)

@@ -10,6 +10,7 @@ from scopeworks.evaluate.inputs import HeldOut, candidate
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.harvest.hooks import forward_until
 from scopeworks.harvest.sites import parse_site
+from scopeworks.store import TokenStore
 from scopeworks.tests.evaluate.saes import constant_sae, identity_sae, random_sae, width
 from scopeworks.tests.reference.evaluate_metrics import evaluate_sae
 
@@ -177,3 +178,63 @@ def test_evaluate_writes_strict_json_with_everything_asked_for(
     assert result["settings"]["n_sequences"] == 2048
     assert len(result["saes"][0]["top_activations"]) == 4
     assert max(len(line) for line in text.splitlines()) < 2000
+
+
+def test_more_firing_sequences_refine_frequencies_and_nothing_else(lm, ids, settings):
+    special, sae = torch.tensor([0, 1, 2]), random_sae("resid_post.1")
+    few = HeldOut(ids.numpy(), 4, special)
+    base = run(lm, few, settings, sae)["saes"][0]
+    more = run(lm, few, settings, sae, firing_sequences=6)["saes"][0]
+    whole = run(lm, HeldOut(ids.numpy(), 6, special), settings, sae)["saes"][0]
+    assert more["firing"] == whole["firing"]
+    assert more["firing"]["n_tokens"] > base["firing"]["n_tokens"]
+    for name in ("n_tokens", "l0", "fvu", "delta_loss"):
+        assert more[name] == base[name], name
+
+
+def test_firing_sequences_stop_at_the_end_of_the_split(lm, held_out, settings):
+    sae = random_sae("resid_post.1")
+    asked = run(lm, held_out, settings, sae, firing_sequences=500)["saes"][0]
+    assert asked["firing"] == run(lm, held_out, settings, sae)["saes"][0]["firing"]
+
+
+def test_subsets_are_measured_as_if_alone(model_dir, sae_dir, ids, tmp_path):
+    url, parts = str(tmp_path / "tokens"), {"math": ids.numpy()[:2], "code": ids.numpy()[2:]}
+    tokens = TokenStore.create(url, context=11, bos=2, eos=1, pad=0)
+    tokens.write({"held_out": ids.numpy(), **{f"held_out.{k}": v for k, v in parts.items()}})
+    flags = {"model": str(model_dir), "dtype": "float32", "top_latents": 0}
+    settings = EvaluateSettings(
+        sae=(sae_dir,), tokens=url, out=tmp_path / "e.json", subsets=True, **flags
+    )
+    subsets = evaluate(settings)["subsets"]
+    assert list(subsets) == ["code", "math"]
+    for name, part in parts.items():
+        alone_url = str(tmp_path / name)
+        TokenStore.create(alone_url, context=11, bos=2, eos=1, pad=0).write({"held_out": part})
+        alone = evaluate(
+            EvaluateSettings(sae=(sae_dir,), tokens=alone_url, out=tmp_path / "a.json", **flags)
+        )
+        assert subsets[name]["n_sequences"] == len(part)
+        assert subsets[name]["clean_loss"] == alone["clean"]["loss"]
+        (entry,) = subsets[name]["saes"]
+        assert entry == {figure: alone["saes"][0][figure] for figure in entry}
+
+
+def test_subsets_of_a_store_without_them_are_refused(model_dir, sae_dir, tokens_url, tmp_path):
+    settings = EvaluateSettings(
+        sae=(sae_dir,), model=str(model_dir), tokens=tokens_url, out=tmp_path / "e.json",
+        subsets=True,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="tokenize with --subset-field"):
+        evaluate(settings)
+
+
+def test_bfloat16_sae_changes_little_and_something(lm, held_out, settings):
+    sae = random_sae("resid_post.1")
+    low = candidate("low", sae, lm, dtype=torch.bfloat16)
+    base = run(lm, held_out, settings, sae)["saes"][0]
+    entry = evaluate_many(lm, [low], held_out, settings)["saes"][0]
+    # bfloat16 keeps 8 bits: an error of about 2^-9 in each number, which mostly averages out.
+    assert entry["fvu"] == pytest.approx(base["fvu"], rel=0.02)
+    assert entry["spliced_loss"] == pytest.approx(base["spliced_loss"], rel=0.02)
+    assert entry["fvu"] != base["fvu"]

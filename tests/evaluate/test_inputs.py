@@ -150,3 +150,9 @@ def test_settings_take_one_path_or_several_but_each_once(tmp_path):
 def test_short_names_take_as_many_folders_as_tell_paths_apart():
     assert short_names([Path("runs/a"), Path("runs/b")]) == ["a", "b"]
     assert short_names([Path("x/sae"), Path("y/sae")]) == ["x/sae", "y/sae"]
+
+
+def test_fewer_firing_sequences_than_sequences_are_refused(tmp_path):
+    flags = {"sae": "a", "model": "m", "tokens": "t", "out": tmp_path / "e.json"}
+    with pytest.raises(ValueError, match=r"firing_sequences must be at least n_sequences \(9\)"):
+        resolve(EvaluateSettings, n_sequences=9, firing_sequences=8, **flags)

@@ -46,7 +46,10 @@ def search_all(lm, ids, settings, batch):
     f = torch.where(keep[..., None], sae.encode(x), 0)
     changes = {"top_latents": 6, "top_snippets": 2}
     search = LatentSearch(
-        candidate("sae", sae, lm), (f > 0).sum((0, 1)), settings.model_copy(update=changes)
+        candidate("sae", sae, lm),
+        (f > 0).sum((0, 1)),
+        int(keep.sum()),
+        settings.model_copy(update=changes),
     )
     for start in range(0, len(ids), batch):
         part = slice(start, start + batch)
@@ -81,7 +84,7 @@ def test_snippet_shows_the_tokens_around_its_peak(lm, ids, settings):
 def test_dead_sae_has_no_latents_to_show(lm, ids, settings):
     sae = random_sae("resid_post.1")
     asked = settings.model_copy(update={"top_latents": 3})
-    search = LatentSearch(candidate("sae", sae, lm), torch.zeros(48, dtype=torch.int64), asked)
+    search = LatentSearch(candidate("sae", sae, lm), torch.zeros(48, dtype=torch.int64), 5, asked)
     search.add(ids, torch.zeros(*ids.shape, 32), ids > 2)
     assert search.result(lm.tokenizer) == []
 

@@ -120,3 +120,29 @@ def evaluate_sae(model, sae, site: str, target: str, ids: Tensor, special: set[i
         "recovered_share_of_zero_ablation": (zero_ablated - spliced) / (zero_ablated - clean),
         "errors": {row: float(((x[i] - x_hat[i]) ** 2).sum()) for i, row in enumerate(rows)},
     }
+
+
+def attribution(model, sae, site: str, target: str, ids: Tensor, row: int, position: int) -> Tensor:
+    """y_j = f_j · dL/dh at h = 0, where x + h·W_dec[j] stands at one position: by central
+    differences, float64.
+    """
+    _, sites = run(model, ids[row : row + 1])
+    f, _ = jump_relu(sae, sites[site][0, position])
+    correct, h = int(ids[row, position + 1]), 1e-4
+
+    def objective(step: Tensor) -> float:
+        def splice(tensor: Tensor) -> Tensor:
+            changed = tensor.clone()
+            changed[0, position] += step
+            return changed
+
+        # A log-probability differs from its logit by the same number for every token, which
+        # centring takes away.
+        log_p, _ = run(model, ids[row : row + 1], {target: splice})
+        return float(log_p[0, position, correct] - log_p[0, position].mean())
+
+    y = torch.zeros_like(f)
+    for j in torch.nonzero(f).flatten().tolist():
+        direction = h * sae.W_dec[j].double()
+        y[j] = f[j] * (objective(direction) - objective(-direction)) / (2 * h)
+    return y
