@@ -6,6 +6,8 @@ with a row. A bad row is yielded, not raised, so that whoever reads can count it
 
 import io
 import json
+import lzma
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +52,10 @@ def documents_of(path: str, options: RowOptions) -> Iterator[Document | Bad]:
     except EOFError as error:
         raise OSError(
             f"text {path} ends in the middle of its compressed data; fetch it again"
+        ) from error
+    except (zlib.error, lzma.LZMAError) as error:
+        raise OSError(
+            f"text {path} is damaged in its compressed data ({error}); fetch it again"
         ) from error
     except OSError as error:
         if error.filename or path in str(error):
@@ -130,6 +136,12 @@ def _document(where: str, row: Any, options: RowOptions) -> Document | Bad:
             f"text {where} must have a field {options.text_field!r} of text, got {got}; "
             "name it with --text-field",
         )
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        # JSON may spell half a surrogate pair, which is no character and has no UTF-8.
+        at = f"{error.object[error.start : error.start + 1]!r} at character {error.start}"
+        return Bad("not UTF-8", f"text {where} must be text, got {at}")
     subset = _field(row, options.subset_field) if options.subset_field else ""
     if not isinstance(subset, str | int):
         return Bad(

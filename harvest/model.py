@@ -201,6 +201,7 @@ def _check_tokenizer(name: str, tokenizer: Any, config: Any) -> None:
 def _explained(name: str) -> Iterator[None]:
     """Turns what transformers and the hub raise into one line that says what to do."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from safetensors import SafetensorError
 
     try:
         yield
@@ -215,6 +216,11 @@ def _explained(name: str) -> Iterator[None]:
         else:
             hint = "the hub cannot be reached: check the network, or pass a local folder"
         raise OSError(f"model {name} cannot be loaded: {hint}") from error
+    except SafetensorError as error:
+        raise OSError(
+            f"model {name} cannot be loaded: its weights are damaged ({_first_line(error)}); "
+            "download it again"
+        ) from error
     except ValueError as error:
         raise ValueError(f"model {name} cannot be loaded: {_first_line(error)}") from error
 

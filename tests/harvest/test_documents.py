@@ -119,6 +119,11 @@ BROKEN = {
     "text.txt": (b"good\xff", r"text\.txt must be UTF-8, got ff at byte 4", "not UTF-8"),
     "json.jsonl": (b'{"text": "a"}\n{"text"', r"json\.jsonl:2 must be one line of JSON", "broken"),
     "bytes.jsonl": (b'{"text": "\xff"}', r"bytes\.jsonl:1 must be UTF-8, got ff 22 7d", "not UTF"),
+    "half.jsonl": (
+        b'{"text": "a \\ud800"}',
+        r"half\.jsonl:1 must be text, got '\\ud800'",
+        "not UTF",
+    ),
     "field.jsonl": (b'{"content": "a"}', "'text' of text, got the fields content", "no text"),
     "kind.jsonl": (b'["text"]', r"must have a field 'text' of text, got \['text'\]", "no text"),
 }
@@ -141,6 +146,16 @@ def test_cut_off_compressed_file_is_an_error(tmp_path):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"text": "row"}\n' * 1000)[:-20])
     with pytest.raises(OSError, match=r"a\.jsonl\.gz ends in the middle"):
+        texts(path)
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [("gz", gzip.compress), ("xz", lzma.compress)])
+def test_damaged_compressed_file_is_an_error(tmp_path, suffix, pack):
+    path = tmp_path / f"a.jsonl.{suffix}"
+    data = bytearray(pack(b'{"text": "row"}\n' * 1000))
+    data[len(data) // 2 : len(data) // 2 + 16] = b"\xff" * 16
+    path.write_bytes(data)
+    with pytest.raises(OSError, match=rf"a\.jsonl\.{suffix} "):
         texts(path)
 
 

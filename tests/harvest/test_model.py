@@ -108,6 +108,13 @@ def test_load_model_refuses_a_folder_without_weights(damaged):
         load_model(damaged)
 
 
+def test_load_model_refuses_weights_that_are_cut_off(damaged):
+    weights = damaged / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(OSError, match="its weights are damaged"):
+        load_model(damaged)
+
+
 def test_load_model_refuses_a_tokenizer_of_another_model(damaged):
     edit_config(damaged, eos_token_id=7)
     with pytest.raises(ValueError, match="must agree on the eos token, got 1 and 7"):
