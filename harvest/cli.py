@@ -87,14 +87,24 @@ def harvest(
     memory_gib: Annotated[
         float | None, typer.Option(help="GiB for rows on their way to the store [2].")
     ] = None,
+    mask_token: Annotated[
+        list[int] | None, typer.Option(help="Token id whose rows are dropped too; repeat for more.")
+    ] = None,
+    outlier: Annotated[
+        float | None, typer.Option(help="Drop rows whose norm is over this times the median.")
+    ] = None,
     dask: Annotated[
         str | None, typer.Option(help="local:N, a scheduler's address, or a scheduler file.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the rows' order [0].")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it will take; write nothing.")
+    ] = False,
     config: Config = None,
 ) -> None:
     """Runs the model over a token store and writes the sites' activations, shuffled."""
     from ..settings import resolve
+    from .estimate import estimate
     from .harvest import HarvestSettings
     from .harvest import harvest as run
 
@@ -114,8 +124,13 @@ def harvest(
         attention=attention,
         batch_sequences=batch_sequences,
         memory_gib=memory_gib,
+        mask_token=mask_token or None,
+        outlier=outlier,
         dask=dask,
         seed=seed,
     )
+    if dry_run:
+        typer.echo(str(estimate(settings)))
+        return
     spec = run(settings)
     typer.echo(f"{spec.rows:,} rows of {', '.join(spec.sites)} in {settings.store}")

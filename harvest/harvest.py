@@ -14,6 +14,7 @@ from pydantic import Field
 from ..console import Progress, progress
 from ..settings import Settings
 from ..store import ActivationStore, StoreSpec, StoreWriter, TokenStore
+from ..store.codecs import PRESETS
 from .cluster import harvest_on_dask
 from .job import Job
 from .model import LanguageModel, check_context, load_model, tokenizer_fingerprint
@@ -57,6 +58,11 @@ class HarvestSettings(Settings):
     memory_gib: float = Field(default=2.0, gt=0)
     """GiB for rows on their way to the store: buckets being filled and sealed, and batches. Buckets
     that need more wait in a file. The model and its forward pass come on top."""
+    mask_token: list[int] = Field(default_factory=list)
+    """Token ids whose rows are dropped besides those of BOS, EOS and PAD."""
+    outlier: float | None = Field(default=None, gt=1)
+    """Drop a token's rows where its norm at some site is over this many times its batch's median;
+    commits count the dropped rows. By default none is dropped."""
     dask: str | None = None
     """local:N for N worker processes here, a Dask scheduler's address, or a scheduler file. By
     default this process does all."""
@@ -94,9 +100,11 @@ def prepare(settings: HarvestSettings) -> tuple[Job, dict[str, Any]]:
     model = load_model(settings.model, settings.dtype, settings.device, settings.attention)
     _check_tokens(tokens, model, settings)
     sites = expand_sites(settings.site, model.config.num_hidden_layers)
-    mask = Mask(special_ids(tokens))
+    masked = {*special_ids(tokens), *settings.mask_token}
+    mask = Mask(tuple(sorted(masked)), prefix=tokens.provenance.get("masked_prefix", 0))
     width = sum(site_width(site, model.config) for site in sites)
-    stored = torch.float32 if settings.codec == "float32" else torch.bfloat16
+    preset = PRESETS.get(settings.codec)  # one that does not exist is refused with the spec
+    stored = torch.bfloat16 if preset and preset.dtype == "bfloat16" else torch.float32
     job = Job(
         model=model,
         sequences=tokens.sequences(settings.split),
@@ -104,6 +112,7 @@ def prepare(settings: HarvestSettings) -> tuple[Job, dict[str, Any]]:
         sites=tuple(sites),
         batch_sequences=_batch_sequences(settings, tokens.context, width * stored.itemsize),
         stored=stored,
+        outlier=settings.outlier,
     )
     return job, provenance(settings, tokens, job)
 
@@ -139,6 +148,8 @@ def provenance(settings: HarvestSettings, tokens: TokenStore, job: Job) -> dict[
         "split": settings.split,
         "context": tokens.context,
         "masked_token_ids": list(job.mask.token_ids),
+        "masked_prefix": job.mask.prefix,
+        "outlier": job.outlier,
         "dtype": job.model.dtype,
         "attention": job.model.attention,
         "batch_sequences": job.batch_sequences,
@@ -150,7 +161,13 @@ def open_writer(
 ) -> StoreWriter:
     """The store's writer, with its share of the memory."""
     share = int(settings.memory_gib * 2**30 * (1 - _BATCH_SHARE))
-    return StoreWriter.open(settings.store, spec, memory_bytes=share, background=background)
+    return StoreWriter.open(
+        settings.store,
+        spec,
+        memory_bytes=share,
+        drop_nonfinite=settings.outlier is not None,
+        background=background,
+    )
 
 
 def missing_parts(writer: StoreWriter, plan: Plan) -> dict[int, Part]:

@@ -31,6 +31,8 @@ class Job:
         batch_sequences: sequences in one forward pass; part of the job, because matrix products of
             other shapes round differently.
         stored: dtype that rows are stored in; they are rounded to it where they are computed.
+        outlier: rows whose norm at some site is over this many times the batch's median are not
+            stored.
     """
 
     model: LanguageModel
@@ -39,6 +41,7 @@ class Job:
     sites: tuple[Site, ...]
     batch_sequences: int
     stored: torch.dtype
+    outlier: float | None = None
 
     def rows(self, block: Block) -> dict[str, Tensor]:
         """The sites' activations [rows, d] of a block, on the CPU, in the stored dtype."""
@@ -48,7 +51,10 @@ class Job:
         def take(x: Tensor) -> Tensor:
             return x.flatten(0, 1).index_select(0, flat).to(self.stored).cpu()
 
-        return forward_until(self.model, ids, self.sites, take)
+        rows = forward_until(self.model, ids, self.sites, take)
+        if self.outlier is not None:
+            mark_outliers(rows, self.outlier)
+        return rows
 
     def fill(self, bucket: Any, part: Part, advance: Callable[[int], None]) -> None:
         """Puts a part's rows into a store's bucket; `advance` is told how many, batch by batch.
@@ -77,3 +83,15 @@ class Job:
         for number, part in parts.items():
             with writer.bucket(number) as bucket:
                 self.fill(bucket, part, partial(advance, number))
+
+
+def mark_outliers(rows: dict[str, Tensor], times: float) -> None:
+    """Makes the rows of outlying tokens NaN, in place, which the store drops at every site.
+
+    A token is outlying if its norm at some site is over `times` the median of the batch's norms at
+    that site. Gemma 2's largest norms are at BOS, which is dropped anyway.
+    """
+    for site, x in rows.items():
+        norms = x.float().norm(dim=-1)
+        if len(norms):
+            rows[site][norms > times * norms.median()] = torch.nan

@@ -1,14 +1,16 @@
 """Tokens to activation store, end to end, against the model run by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from scopeworks.harvest.harvest import HarvestSettings, harvest
+from scopeworks.harvest.harvest import HarvestSettings, harvest, prepare
 from scopeworks.harvest.job import Job
 from scopeworks.harvest.model import load_model
+from scopeworks.harvest.plan import Plan
 from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
 from scopeworks.store import ActivationStore, TokenStore
 from scopeworks.tests.reference.gemma_forward import all_sites
@@ -196,3 +198,35 @@ def test_harvest_refuses_what_is_not_there(model_dir, tokens_dir, tmp_path, chan
 def test_harvest_refuses_a_missing_token_store(model_dir, tmp_path):
     with pytest.raises(FileNotFoundError, match="scopeworks tokenize"):
         harvest(settings(model_dir, tmp_path / "nothing", tmp_path / "store"))
+
+
+def test_masked_tokens_give_no_row(model_dir, tokens_dir, tmp_path):
+    harvest(settings(model_dir, tokens_dir, tmp_path / "plain"))
+    harvest(settings(model_dir, tokens_dir, tmp_path / "masked", mask_token=[77, 80]))
+    plain, masked = (ActivationStore.open(tmp_path / name) for name in ("plain", "masked"))
+    tokens = np.asarray(plain.labels(0, plain.rows)[0])
+    dropped = np.isin(tokens, [77, 80])
+    assert dropped.any()
+    assert sorted(np.asarray(masked.labels(0, masked.rows)[0])) == sorted(tokens[~dropped])
+
+
+def test_outlying_rows_are_dropped_at_every_site_and_counted(model_dir, tokens_dir, tmp_path):
+    times = 1.3
+    wanted = settings(model_dir, tokens_dir, tmp_path / "store", outlier=times)
+    job, _ = prepare(wanted)
+    plan = Plan(job.sequences, job.mask)
+    kept, n_dropped = set(), 0
+    for start in range(0, plan.rows, 100):
+        part = plan.part(start, min(start + 100, plan.rows))
+        for block in part.blocks(job.sequences, job.mask, job.batch_sequences):
+            rows = replace(job, outlier=None).rows(block)
+            norms = [x.norm(dim=1) for x in rows.values()]
+            out = torch.stack([n > times * n.median() for n in norms]).any(dim=0).numpy()
+            n_dropped += int(out.sum())
+            kept |= set(zip(block.sequence[~out], block.position[~out], strict=True))
+    assert 0 < n_dropped < plan.rows / 2
+    harvest(wanted)
+    store = ActivationStore.open(tmp_path / "store")
+    _, sequence, position = map(np.asarray, store.labels(0, store.rows))
+    assert set(zip(sequence, position, strict=True)) == kept
+    assert store.rows == plan.rows - n_dropped

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import scopeworks.harvest.tokenize as module
+import scopeworks.harvest.encoding as module
 from scopeworks.harvest.documents import is_held_out
+from scopeworks.harvest.encoding import token_ids
 from scopeworks.harvest.model import load_tokenizer
-from scopeworks.harvest.tokenize import TokenizeSettings, token_ids, tokenize
+from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
 from scopeworks.store import TokenStore
 from scopeworks.tests.reference.gemma_models import train_tokenizer
 
@@ -142,14 +143,14 @@ def test_token_ids_of_a_long_text_are_those_of_the_whole(monkeypatch):
     text = Path(module.__file__).read_text(encoding="utf-8")
     tokenizer = train_tokenizer(text)
     whole = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    monkeypatch.setattr(module, "_PIECE_CHARACTERS", 500)
+    monkeypatch.setattr(module, "_PIECE_CHARACTERS", 150)
     assert len(list(module._pieces(text))) > 10
     (ids,) = token_ids(tokenizer, [text])
     assert ids.tolist() == whole
 
 
 def test_token_ids_of_one_endless_line_keep_every_character(model_dir, monkeypatch):
-    monkeypatch.setattr("scopeworks.harvest.tokenize._PIECE_CHARACTERS", 100)
+    monkeypatch.setattr("scopeworks.harvest.encoding._PIECE_CHARACTERS", 100)
     tokenizer, _ = load_tokenizer(model_dir)
     text = "x" * 1234
     assert tokenizer.decode(token_ids(tokenizer, [text])[0]) == text

@@ -1,0 +1,125 @@
+"""Estimate: what a harvest will take, before anything is written.
+
+Owns the arithmetic of floating-point operations and bytes, and the short warm-up they are scaled
+from. `scopeworks harvest --dry-run` prints it.
+"""
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+
+from ..store.codecs import PRESETS
+from .harvest import HarvestSettings, prepare
+from .job import Job
+from .plan import Plan
+
+_WARM_UP_BATCHES = 3
+_LABEL_BYTES = 12
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a harvest will take on this machine."""
+
+    sequences: int
+    rows: int
+    flops: float
+    """Floating-point operations of all forward passes, as far as they are run."""
+    rows_per_s: float
+    """Of the forward pass and the selection of rows, measured in a short warm-up."""
+    site_bytes: dict[str, dict[str, float]]
+    """Codec -> site -> bytes on disk, from the warm-up's rows compressed alone."""
+
+    @property
+    def hours(self) -> float:
+        """Expected time of the forward passes; writing goes on beside them."""
+        return self.rows / self.rows_per_s / 3600
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.sequences:,} sequences, {self.rows:,} rows",
+            f"{self.flops:.3g} FLOPs, {self.rows_per_s:,.0f} rows/s in the warm-up: "
+            f"{self.hours:.2f} hours on this machine",
+        ]
+        for codec, sites in self.site_bytes.items():
+            lines.append(f"codec {codec}: {(sum(sites.values()) + self._labels) / 1e9:.3f} GB")
+            lines += [f"  {site}: {size / 1e9:.3f} GB" for site, size in sites.items()]
+        return "\n".join(lines)
+
+    @property
+    def _labels(self) -> int:
+        """Token, sequence and position of every row, before compression."""
+        return self.rows * _LABEL_BYTES
+
+
+def estimate(settings: HarvestSettings) -> Estimate:
+    """Estimates a harvest from its first few batches; writes nothing.
+
+    Raises:
+        OSError, ValueError: as `harvest` does before it writes.
+    """
+    job, _ = prepare(settings)
+    plan = Plan(job.sequences, job.mask, settings.rows)
+    rows, n_rows, seconds = _warm_up(job, plan)
+    context = job.sequences.shape[1]
+    return Estimate(
+        sequences=plan.n_sequences,
+        rows=plan.rows,
+        flops=flops_per_token(job, context) * plan.n_sequences * context,
+        rows_per_s=n_rows / seconds,
+        site_bytes={
+            codec: {site: _bytes_per_row(codec, x) * plan.rows for site, x in rows.items()}
+            for codec, preset in PRESETS.items()
+            if preset.dtype in ("bfloat16", "float32")
+        },
+    )
+
+
+def flops_per_token(job: Job, context: int) -> float:
+    """Multiplications and additions of one token's forward pass up to the last site.
+
+    Two for every weight used, and 4 · context · n_heads · head_dim a layer for the attention
+    scores and their use (all pairs, as eager attention computes them). Norms, soft-caps and
+    rotations are left out.
+    """
+    config, last = job.model.config, max(job.sites, key=lambda site: site.depth)
+    layer = job.model.model.model.layers[0]
+    attention = layer.self_attn
+    before_o = sum(
+        p.numel()
+        for m in (attention.q_proj, attention.k_proj, attention.v_proj)
+        for p in m.parameters()
+    )
+    scores = 2 * context * config.num_attention_heads * config.head_dim
+    own = {
+        "attn_out": before_o + scores,
+        "transcoder_in": before_o + scores + attention.o_proj.weight.numel(),
+    }
+    whole = own["transcoder_in"] + sum(p.numel() for p in layer.mlp.parameters())
+    return 2.0 * (last.layer * whole + own.get(last.kind, whole))
+
+
+def _warm_up(job: Job, plan: Plan) -> tuple[dict[str, torch.Tensor], int, float]:
+    """The rows of the first batch, and rows and seconds of those after it."""
+    part = plan.part(0, plan.rows)
+    batches = part.blocks(job.sequences, job.mask, job.batch_sequences)
+    first = next(batches)
+    rows = job.rows(first)
+    started = time.perf_counter()
+    counted = [len(block.flat) for block in islice(batches, _WARM_UP_BATCHES) if job.rows(block)]
+    if counted:
+        return rows, sum(counted), time.perf_counter() - started
+    started = time.perf_counter()  # a single batch: run it again, warm
+    job.rows(first)
+    return rows, len(first.flat), time.perf_counter() - started
+
+
+def _bytes_per_row(codec: str, rows: torch.Tensor) -> float:
+    """Compressed bytes per row of a sample."""
+    preset = PRESETS[codec]
+    stored = torch.bfloat16 if preset.dtype == "bfloat16" else torch.float32
+    bits = rows.to(stored).contiguous().view(torch.uint8).numpy()
+    return len(preset.encode(np.ascontiguousarray(bits))) / len(rows)
