@@ -66,7 +66,9 @@ class ActivationStore:
                 f"no activation store at {location.url}; `scopeworks harvest` makes one"
             ) from error
         body = checked_attributes(data, FORMAT, location.url)
-        spec = StoreSpec.model_validate(body["spec"])
+        # A newer minor version may say more than this reader knows.
+        known = {name: body["spec"][name] for name in StoreSpec.model_fields.keys() & body["spec"]}
+        spec = StoreSpec.model_validate(known)
         return cls(location, spec, read_commits(location, spec))
 
     @property

@@ -96,10 +96,15 @@ def _mapped_file(size: int, scratch_dir: Path | None) -> mmap.mmap:
     not a SIGBUS later."""
     with tempfile.TemporaryFile(dir=scratch_dir, prefix="scopeworks-") as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:  # macOS
+                file.truncate(size)
         except OSError as error:
             place = scratch_dir or tempfile.gettempdir()
             raise OSError(
-                error.errno, f"no room for {size:,} bytes of scratch space in {place}; give another"
+                error.errno,
+                f"scratch file of {size:,} bytes cannot be made in {place} ({error.strerror}); set "
+                "TMPDIR to a roomier folder",
             ) from error
         return mmap.mmap(file.fileno(), size)

@@ -103,6 +103,20 @@ def test_newer_major_version_is_refused(fresh):
         ActivationStore.open(fresh.url)
 
 
+def test_newer_minor_version_is_read_without_what_is_not_known(fresh):
+    from scopeworks.store.spec import checksum
+
+    root = Path(fresh.url, "zarr.json")
+    document = json.loads(root.read_text())
+    attributes = document["attributes"]["scopeworks"]
+    del attributes["crc32c"]
+    attributes["version"], attributes["colour"] = "1.1", "green"
+    attributes["spec"]["compass"] = "north"
+    attributes["crc32c"] = checksum(attributes)
+    root.write_text(json.dumps(document))
+    assert ActivationStore.open(fresh.url).rows == fresh.spec.rows
+
+
 def test_damaged_root_document_is_refused(fresh):
     root = Path(fresh.url, "zarr.json")
     root.write_text(root.read_text().replace('"rows": 700', '"rows": 900'))

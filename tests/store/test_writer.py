@@ -251,7 +251,7 @@ def test_scratch_space_that_does_not_fit_is_a_clear_error(tmp_path, monkeypatch)
     writer = StoreWriter.open(tmp_path, spec_of(), memory_bytes=0, scratch_dir=tmp_path)
     with (
         pytest.raises(
-            OSError, match=r"no room for 14,208 bytes of scratch space in .*give another"
+            OSError, match=r"scratch file of 14,208 bytes cannot be made in .*No space left"
         ),
         writer,
         writer.bucket(0),
