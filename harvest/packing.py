@@ -4,11 +4,14 @@ Owns where BOS and EOS go, the room on disk where sequences wait until all are t
 global permutation. Knows neither text nor tokenizer.
 """
 
+import hashlib
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+
+from ..store.shuffle import SEQUENCES, permutation
 
 
 class Packer:
@@ -115,8 +118,6 @@ class Spool:
 
 
 def sequence_order(n: int, seed: int, split: str) -> np.ndarray:
-    """The permutation of a split's `n` sequences: int64 [n], drawn from Philox keyed by seed and
-    split.
-    """
-    key = np.random.SeedSequence([seed, *split.encode("utf-8")])
-    return np.random.Generator(np.random.Philox(key)).permutation(n)
+    """The permutation of a split's `n` sequences: int64 [n], by seed and the split's name."""
+    name = int.from_bytes(hashlib.blake2b(split.encode("utf-8"), digest_size=8).digest(), "big")
+    return permutation(n, seed, SEQUENCES, name)
