@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..console import Progress, progress
-from ..settings import Settings
+from ..settings import Settings, resolve
 from ..store import ActivationStore, StoreSpec, StoreWriter, TokenStore
 from ..store.codecs import PRESETS
 from .cluster import harvest_on_dask
@@ -45,7 +45,7 @@ class HarvestSettings(Settings):
     """How rows are stored: exact (bfloat16), fast, or float32."""
     bucket_rows: int | None = Field(default=None, gt=0)
     """Rows that are shuffled and committed together; by default the store's choice, about 10^6."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the rows' order inside a bucket."""
     dtype: str = "bfloat16"
     """Of the model's weights and computation: bfloat16, as Gemma 2 was trained, or float32."""
@@ -66,6 +66,13 @@ class HarvestSettings(Settings):
     dask: str | None = None
     """local:N for N worker processes here, a Dask scheduler's address, or a scheduler file. By
     default this process does all."""
+
+    @field_validator("codec")
+    @classmethod
+    def _is_codec(cls, value: str) -> str:
+        if value not in PRESETS:
+            raise ValueError(f"must be one of {', '.join(PRESETS)}")
+        return value
 
 
 def harvest(settings: HarvestSettings) -> StoreSpec:
@@ -103,8 +110,7 @@ def prepare(settings: HarvestSettings) -> tuple[Job, dict[str, Any]]:
     masked = {*special_ids(tokens), *settings.mask_token}
     mask = Mask(tuple(sorted(masked)), prefix=tokens.provenance.get("masked_prefix", 0))
     width = sum(site_width(site, model.config) for site in sites)
-    preset = PRESETS.get(settings.codec)  # one that does not exist is refused with the spec
-    stored = torch.bfloat16 if preset and preset.dtype == "bfloat16" else torch.float32
+    stored = torch.bfloat16 if PRESETS[settings.codec].dtype == "bfloat16" else torch.float32
     job = Job(
         model=model,
         sequences=tokens.sequences(settings.split),
@@ -126,15 +132,14 @@ def special_ids(tokens: TokenStore) -> tuple[int, ...]:
 def store_spec(settings: HarvestSettings, rows: int, job: Job, origin: dict[str, Any]) -> StoreSpec:
     """What the activation store will hold."""
     given = {} if settings.bucket_rows is None else {"bucket_rows": settings.bucket_rows}
-    return StoreSpec.model_validate(
-        {
-            "sites": {str(site): site_width(site, job.model.config) for site in job.sites},
-            "rows": rows,
-            "codec": settings.codec,
-            "seed": settings.seed,
-            "provenance": origin,
-            **given,
-        }
+    return resolve(
+        StoreSpec,
+        sites={str(site): site_width(site, job.model.config) for site in job.sites},
+        rows=rows,
+        codec=settings.codec,
+        seed=settings.seed,
+        provenance=origin,
+        **given,
     )
 
 

@@ -12,6 +12,7 @@ from scopeworks.harvest.job import Job
 from scopeworks.harvest.model import load_model
 from scopeworks.harvest.plan import Plan
 from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
+from scopeworks.settings import resolve
 from scopeworks.store import ActivationStore, TokenStore
 from scopeworks.tests.reference.gemma_forward import all_sites
 
@@ -230,3 +231,17 @@ def test_outlying_rows_are_dropped_at_every_site_and_counted(model_dir, tokens_d
     _, sequence, position = map(np.asarray, store.labels(0, store.rows))
     assert set(zip(sequence, position, strict=True)) == kept
     assert store.rows == plan.rows - n_dropped
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"codec": "zip"}, "codec: must be one of exact, fast, .*got 'zip'"),
+        ({"seed": 2**63}, "seed: input should be less than 9223372036854775808"),
+    ],
+)
+def test_settings_that_no_store_can_have_are_one_line(wrong, message):
+    given = {"model": "m", "tokens": "t", "store": "s", "site": ["resid_post.0"]}
+    with pytest.raises(ValueError, match=message) as raised:
+        resolve(HarvestSettings, **(given | wrong))
+    assert "\n" not in str(raised.value)
