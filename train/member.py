@@ -16,6 +16,7 @@ from ..settings import differences
 from .checkpoint import Checkpoint, Checkpoints
 from .kernels import Parameters, StepResult, StepSettings, TrainState, initial_parameters
 from .kernels import step as kernel_step
+from .loggers import open_loggers
 from .measure import measure
 from .metrics import Means, append_line, count_idle_rows, cut_after, theta_quantiles
 from .run_folder import refuse_differences
@@ -56,6 +57,7 @@ class Member:
         else:
             self._restore(checkpoint, resume)
         cut_after(settings.out, self.step)
+        self._loggers = open_loggers(settings)
         self._means, self._saved_step, self._saved_at = Means(), self.step, time.monotonic()
 
     @property
@@ -110,6 +112,12 @@ class Member:
         """Writes a checkpoint unless this very step has one; what a stop signal asks for."""
         if self._saved_step != self.step:
             self.save()
+
+    def close(self) -> None:
+        """Flushes and closes the loggers; called when the member leaves the run for any reason."""
+        for logger in self._loggers:
+            logger.close()
+        self._loggers = []
 
     def finish(self) -> None:
         """Measures the trained SAE and writes sae.safetensors and config.json."""
@@ -198,6 +206,8 @@ class Member:
         line |= {"dead_share": float(dead), "lr": now.lr, "sparsity": now.sparsity}
         line |= {"path": self._path} | theta_quantiles(self.state.parameters.theta)
         append_line(self.settings.out, line)
+        for logger in self._loggers:
+            logger.write(line)
         return line
 
     def _why_not_finite(self, x: Tensor, target: Tensor) -> str:

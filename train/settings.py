@@ -23,7 +23,8 @@ from ..settings import Settings
 # The store is compared by its content and not by its address.
 FREE_ON_RESUME = frozenset(
     {"out", "store", "name", "log_every", "checkpoint_every", "checkpoint_minutes"}
-    | {"keep_checkpoints", "checkpoints", "measure_rows", "prefetch"}
+    | {"keep_checkpoints", "checkpoints", "measure_rows", "prefetch", "tensorboard"}
+    | {"wandb_project"}
 )
 
 
@@ -116,6 +117,10 @@ class TrainSettings(Settings):
 
     log_every: PositiveInt = 50
     """Updates between two lines of metrics.jsonl."""
+    tensorboard: bool = False
+    """Also logs to `out/tensorboard`; needs the extra `tensorboard`."""
+    wandb_project: str | None = None
+    """Also logs to this Weights & Biases project, offline by default; needs the extra `wandb`."""
     dead_after_rows: PositiveInt = 1_000_000
     """A latent is dead in the metrics if it has not fired in this many rows."""
     checkpoint_every: PositiveInt = 5_000

@@ -63,15 +63,20 @@ def run(
     source = Source.open(members[0])
     check_memory(members, source.d_in, source.d_out, device)
     unfinished = [settings for settings in members if not claim_folder(settings, resume)]
+    started: list[Member] = []
     try:
-        active = [Member(settings, source, device, resume) for settings in unfinished]
-        _train(active, source, device, watch or (lambda settings, line: None))
+        for settings in unfinished:
+            started.append(Member(settings, source, device, resume))
+        _train(list(started), source, device, watch or (lambda settings, line: None))
     except (torch.OutOfMemoryError, MemoryError) as error:
         needed = bytes_for(members, source.d_in, source.d_out)
         raise ValueError(
             f"memory must hold about {needed / 2**30:.1f} GiB, but {device} ran out; lower "
             "width or batch, or train fewer members at once; the newest checkpoints are intact"
         ) from error
+    finally:
+        for member in started:
+            member.close()
     return [settings.out for settings in members]
 
 

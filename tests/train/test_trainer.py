@@ -93,6 +93,17 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(settings: Make
     assert weights(a) != weights(c)
 
 
+# So wide and with so high a threshold that few latents fire: the sparse step, which settles the
+# moments of idle latents only when they fire again.
+SPARSE = {"width": 768, "theta_start": 0.7, "bandwidth": 0.02, "sparsity": 1e-4}
+
+
+def test_sparse_steps_are_sparse(settings: Make):
+    (out,) = run([settings(**SPARSE)])
+    assert {line["path"] for line in read_metrics(out)} <= {"cpu/sparse", "cpu/screened"}
+    assert 0 < read_metrics(out)[-1]["l0"] < 20
+
+
 def test_each_member_equals_the_one_trained_alone(settings: Make):
     different = [
         {"sparsity": 1e-3},
@@ -100,6 +111,8 @@ def test_each_member_equals_the_one_trained_alone(settings: Make):
         {"seed": 3, "steps": 17},
         {"target_l0": 5.0},
         {"frequency_penalty": 2.0, "theta_form": "log"},
+        SPARSE,
+        SPARSE | {"seed": 1, "width": 700},
     ]
     together = run([settings(f"sweep/{i}", **d) for i, d in enumerate(different)])
     alone = [run([settings(f"alone{i}", **d)])[0] for i, d in enumerate(different)]
@@ -107,10 +120,17 @@ def test_each_member_equals_the_one_trained_alone(settings: Make):
     assert len({weights(a) for a in together}) == len(different)
 
 
+@pytest.mark.parametrize(
+    "features",
+    [
+        {"target_l0": 6.0, "frequency_penalty": 1.0, "lr_decay_share": 0.5},
+        SPARSE | {"sparsity_warmup_steps": 0},
+    ],
+    ids=["dense", "sparse"],
+)
 def test_killed_at_random_steps_and_resumed_gives_the_same_bytes(
-    settings: Make, monkeypatch: pytest.MonkeyPatch
+    settings: Make, monkeypatch: pytest.MonkeyPatch, features: dict
 ):
-    features = {"target_l0": 6.0, "frequency_penalty": 1.0, "lr_decay_share": 0.5}
     (whole,) = run([settings("whole", **features)])
     for step in random.Random(0).sample(range(1, 30), 10):
         out = f"killed{step}"

@@ -1,0 +1,101 @@
+"""Metrics for other people's dashboards: TensorBoard and Weights & Biases, both optional extras.
+
+metrics.jsonl is always written and is the record; these are copies of its lines. Neither needs a
+network: W&B runs offline unless WANDB_MODE says otherwise, and `wandb sync` uploads later.
+"""
+
+import hashlib
+import json
+import os
+from typing import Any, Protocol
+
+from ..settings import dump
+from .settings import TrainSettings
+
+
+class Logger(Protocol):
+    """Takes lines of metrics.jsonl."""
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Passes one line on."""
+        ...
+
+    def close(self) -> None:
+        """Flushes and lets go."""
+        ...
+
+
+def open_loggers(settings: TrainSettings) -> list[Logger]:
+    """The loggers that the settings ask for.
+
+    Raises:
+        ValueError: a logger's package is not installed; the text has the command that installs it.
+    """
+    loggers: list[Logger] = []
+    if settings.tensorboard:
+        loggers.append(_TensorBoard(settings))
+    if settings.wandb_project is not None:
+        loggers.append(_Wandb(settings))
+    return loggers
+
+
+class _TensorBoard:
+    """Scalars under `out/tensorboard`, by step."""
+
+    def __init__(self, settings: TrainSettings):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise _missing("tensorboard", settings) from error
+        self._writer = SummaryWriter(settings.out / "tensorboard")
+
+    def write(self, line: dict[str, Any]) -> None:
+        for name, value in numbers(line).items():
+            self._writer.add_scalar(name, value, line["step"])
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Wandb:
+    """One W&B run a member, its files under `out/wandb`; a resumed training continues the run."""
+
+    def __init__(self, settings: TrainSettings):
+        try:
+            import wandb
+        except ImportError as error:
+            raise _missing("wandb", settings) from error
+        identity = json.dumps([str(settings.out.absolute()), settings.identity()])
+        self._run = wandb.init(
+            project=settings.wandb_project,
+            name=settings.name or settings.out.name,
+            dir=settings.out,
+            id=hashlib.sha256(identity.encode()).hexdigest()[:16],
+            resume="allow",
+            reinit="create_new",  # members of a sweep log side by side
+            mode="online" if os.environ.get("WANDB_MODE") == "online" else "offline",
+            config=json.loads(dump(settings)),
+        )
+
+    def write(self, line: dict[str, Any]) -> None:
+        self._run.log(numbers(line), step=line["step"])
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def numbers(line: dict[str, Any]) -> dict[str, float]:
+    """The plottable part of a metrics line."""
+    return {
+        name: value
+        for name, value in line.items()
+        if isinstance(value, int | float) and name != "step"
+    }
+
+
+def _missing(package: str, settings: TrainSettings) -> ValueError:
+    """The error for an optional package that is not there."""
+    return ValueError(
+        f"{package} must be installed to log {settings.out} there; "
+        f"run: pip install 'scopeworks[{package}]'"
+    )
