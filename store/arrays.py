@@ -7,6 +7,7 @@ directly because zarr-python's general machinery costs more than the decompressi
 tests/store/test_format.py compares with zarr, Dask and TensorStore.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -172,6 +173,7 @@ class ArrayReader:
         self._location = location
         self._shard_bytes = shard_bytes
         self._index = lru_cache(maxsize=256)(self._read_index)
+        self._local = threading.local()
 
     def read_chunk(self, chunk: int, out: np.ndarray) -> None:
         """Decodes a whole chunk (numbered over the whole array) into `out` [chunk_rows, width].
@@ -183,7 +185,7 @@ class ArrayReader:
         offset, length = (int(value) for value in self._index(shard)[inner])
         if offset == _MISSING:
             raise self._damage(shard, f"chunk {inner} is not in its index")
-        encoded = self._read(shard, offset, offset + length, f"chunk {inner}")
+        encoded = self._read(shard, offset, length, f"chunk {inner}")
         try:
             decode(encoded, out)
         except (ValueError, RuntimeError) as error:
@@ -203,20 +205,27 @@ class ArrayReader:
     def _read_index(self, shard: int) -> np.ndarray:
         """The shard's index [shard_chunks, 2], checked."""
         end = self._shard_bytes(shard)
-        tail = self._read(shard, end - self.layout.index_bytes, end, "the index")
+        start = end - self.layout.index_bytes
+        tail = self._read(shard, start, end - start, "the index").tobytes()
         if google_crc32c.value(tail[:-CRC_BYTES]) != int.from_bytes(tail[-CRC_BYTES:], "little"):
             raise self._damage(shard, "the index is damaged: its crc32c is wrong")
         return np.frombuffer(tail[:-CRC_BYTES], dtype="<u8").reshape(-1, 2)
 
-    def _read(self, shard: int, start: int, stop: int, what: str) -> bytes:
-        """A range of a shard, exactly."""
+    def _read(self, shard: int, start: int, n_bytes: int, what: str) -> np.ndarray:
+        """A range of a shard, exactly, in a buffer of this thread that the next read overwrites.
+
+        Fresh buffers of this size would cost as much in page faults as decompressing them.
+        """
+        buffer = getattr(self._local, "buffer", None)
+        if buffer is None or len(buffer) < n_bytes:
+            buffer = self._local.buffer = np.empty(n_bytes, dtype=np.uint8)
         try:
-            data = self._location.read(self.layout.shard_key(shard), start, stop)
+            found = self._location.read_into(self.layout.shard_key(shard), start, buffer[:n_bytes])
         except FileNotFoundError as error:
             raise self._damage(shard, "the object is missing") from error
-        if len(data) != stop - start:
-            raise self._damage(shard, f"{what} is cut off ({len(data)} of {stop - start} bytes)")
-        return data
+        if found != n_bytes:
+            raise self._damage(shard, f"{what} is cut off ({found} of {n_bytes} bytes)")
+        return buffer[:n_bytes]
 
     def _damage(self, shard: int, what: str) -> DamagedStoreError:
         name = self.layout.path.rpartition("/")[2]

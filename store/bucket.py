@@ -20,7 +20,11 @@ from .scratch import Scratch
 from .shuffle import ROWS, permutation
 from .spec import LABEL_NAMES, StoreSpec
 
-_LARGEST_FINITE = {"bfloat16": 0x7F7F, "float32": 0x7F7FFFFF}
+_INFINITY = {"bfloat16": 0x7F80, "float32": 0x7F800000}
+"""Bits of +Inf."""
+
+_SUM_ROWS = 32
+"""Rows summed at once: few enough that their float64 copy stays in the cache."""
 
 
 class BucketWriter:
@@ -195,14 +199,16 @@ class _Summation:
         self._dtype = layout.codec.dtype
         self._total = np.zeros(layout.width)
         self._squares = np.zeros(layout.width)
-        self._buffer = torch.empty(layout.chunk_rows, layout.width, dtype=torch.float64)
+        self._buffer = torch.empty(_SUM_ROWS, layout.width, dtype=torch.float64)
 
     def add(self, block: np.ndarray) -> None:
         """Counts a chunk of rows in the storage dtype."""
-        values = self._buffer[: len(block)].copy_(from_storage(block, self._dtype)).numpy()
-        self._total += np.add.reduce(values, axis=0)
-        np.multiply(values, values, out=values)
-        self._squares += np.add.reduce(values, axis=0)
+        for first in range(0, len(block), _SUM_ROWS):
+            part = from_storage(block[first : first + _SUM_ROWS], self._dtype)
+            values = self._buffer[: len(part)].copy_(part).numpy()
+            self._total += np.add.reduce(values, axis=0)
+            np.multiply(values, values, out=values)
+            self._squares += np.add.reduce(values, axis=0)
 
     def result(self) -> SiteSums:
         """The sums so far."""
@@ -225,13 +231,18 @@ def from_storage(block: np.ndarray, dtype: str) -> torch.Tensor:
 
 
 def nonfinite_rows(block: np.ndarray, dtype: str) -> np.ndarray:
-    """Numbers of the rows with a NaN or Inf, by the exponent bits: ten times as fast as isfinite on
-    bfloat16."""
-    bits = block if dtype == "bfloat16" else block.view("<u4")
-    magnitude = bits & bits.dtype.type((1 << (8 * bits.itemsize - 1)) - 1)
-    if not magnitude.size or int(magnitude.max()) <= _LARGEST_FINITE[dtype]:
+    """Numbers of the rows with a NaN or Inf.
+
+    Looks at the bits: as signed integers the positive ones lie above all else, as unsigned the
+    negative ones do. Two maxima cost a twentieth of isfinite on bfloat16.
+    """
+    unsigned = block if dtype == "bfloat16" else block.view("<u4")
+    signed = unsigned.view(f"<i{unsigned.itemsize}")
+    infinity = _INFINITY[dtype]
+    minus_infinity = infinity | 1 << (8 * unsigned.itemsize - 1)
+    if not block.size or (signed.max() < infinity and unsigned.max() < minus_infinity):
         return np.empty(0, dtype=np.int64)
-    return np.flatnonzero((magnitude > _LARGEST_FINITE[dtype]).any(axis=1))
+    return np.flatnonzero(((signed >= infinity) | (unsigned >= minus_infinity)).any(axis=1))
 
 
 def _label(name: str, values: Any) -> np.ndarray:

@@ -91,18 +91,17 @@ LABELS = Codec("uint32", "zstd", 1)
 """The codec of token ids, sequences and positions."""
 
 
-def decode(encoded: bytes, out: np.ndarray) -> None:
-    """Decodes a chunk into `out`, a contiguous array of exactly its size.
+def decode(encoded: np.ndarray, out: np.ndarray) -> None:
+    """Decodes a chunk (uint8 [n]) into `out`, a contiguous array of exactly its size.
 
     Raises:
         ValueError: the checksum or the size is wrong; `out` is then untouched.
     """
-    data = np.frombuffer(encoded, dtype=np.uint8)
-    frame, stored = data[:-CRC_BYTES], encoded[-CRC_BYTES:]
+    frame, stored = encoded[:-CRC_BYTES], int.from_bytes(encoded[-CRC_BYTES:].tobytes(), "little")
     found = google_crc32c.value(frame)  # takes numpy's buffers but no memoryview
-    if found != int.from_bytes(stored, "little"):
-        raise ValueError(f"its crc32c is {found:08x}, stored is {stored[::-1].hex()}")
-    n_bytes = int.from_bytes(encoded[4:8], "little")  # blosc header: uncompressed size
+    if found != stored:
+        raise ValueError(f"its crc32c is {found:08x}, stored is {stored:08x}")
+    n_bytes = int.from_bytes(frame[4:8].tobytes(), "little")  # blosc header: uncompressed size
     if n_bytes != out.nbytes:
         raise ValueError(f"it holds {n_bytes} bytes, expected {out.nbytes}")
     blosc.decompress(frame, out.reshape(-1).view(np.uint8))

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 StorageOptions = dict[str, Any] | None
 
 
@@ -22,6 +24,10 @@ class Location(Protocol):
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
         """Bytes [start, stop) of an object, fewer where it ends before; FileNotFoundError if there
         is none."""
+        ...
+
+    def read_into(self, key: str, start: int, out: np.ndarray) -> int:
+        """Fills `out` (uint8) with the bytes from `start` on; returns how many there were."""
         ...
 
     def size(self, key: str) -> int:
@@ -81,6 +87,14 @@ class LocalFiles:
             if stop is None:
                 stop = os.fstat(file.fileno()).st_size
             return os.pread(file.fileno(), max(stop - start, 0), start)
+
+    def read_into(self, key: str, start: int, out: np.ndarray) -> int:
+        """See `Location.read_into`."""
+        descriptor = os.open(self.root / key, os.O_RDONLY)
+        try:
+            return os.preadv(descriptor, [out.data], start)
+        finally:
+            os.close(descriptor)
 
     def size(self, key: str) -> int:
         """See `Location.size`."""

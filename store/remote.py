@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import fsspec
+import numpy as np
 
 ResultT = TypeVar("ResultT")
 
@@ -58,6 +59,12 @@ class RemoteObjects:
             if start >= self.size(key):  # some services refuse a range beyond the end
                 return b""
             raise
+
+    def read_into(self, key: str, start: int, out: np.ndarray) -> int:
+        """See `Location.read_into`."""
+        data = self.read(key, start, start + len(out))
+        out[: len(data)] = np.frombuffer(data, dtype=np.uint8)
+        return len(data)
 
     def size(self, key: str) -> int:
         """See `Location.size`."""

@@ -68,13 +68,16 @@ class Scratch:
         self._forget()
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        """A copy of rows [start, stop) of an array, counting only the places that hold one."""
+        """Rows [start, stop) of an array, counting only the places that hold one; valid until
+        `close`."""
         if self._filled is None:
             self._filled = np.flatnonzero(self._present)
-        if len(self._filled) == len(self._present):
+        if len(self._filled) < len(self._present):
+            block = self._arrays[name][self._filled[start:stop]]
+        elif self._map is not None:
             block = self._arrays[name][start:stop].copy()
         else:
-            block = self._arrays[name][self._filled[start:stop]]
+            return self._arrays[name][start:stop]
         self._forget()
         return block
 
