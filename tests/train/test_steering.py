@@ -1,0 +1,62 @@
+"""The controller of λ: against a simulated plant, and at the end of a real run."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from scopeworks.train.metrics import read_metrics
+from scopeworks.train.sae import SAE
+from scopeworks.train.settings import TrainSettings
+from scopeworks.train.steering import Steering
+from scopeworks.train.trainer import run
+
+Make = Callable[..., TrainSettings]
+
+
+def simulated_l0(settings: TrainSettings, power: float, drift: float) -> float:
+    """L0 at the end of a run in which log L0 follows −power·log λ with a lag of 0.13/lr updates.
+
+    The lag is what short runs at lr 1e-3 showed (130 updates). `drift` is by how much log L0 falls
+    by itself in the whole run, as it does while an SAE learns.
+    """
+    steering, lr = Steering.start(settings), settings.lr
+    log_l0 = math.log(150.0)
+    for step in range(settings.steps):
+        wanted = math.log(2.0) - power * math.log(steering.sparsity) - drift * step / settings.steps
+        log_l0 += lr / 0.13 * (wanted - log_l0)
+        steering.update(math.exp(log_l0), lr)
+    return math.exp(log_l0)
+
+
+@pytest.mark.parametrize("lr", [1e-3, 7e-5])
+@pytest.mark.parametrize("power", [0.35, 0.6, 0.9])
+@pytest.mark.parametrize("target", [8.0, 60.0, 200.0])
+def test_simulated_plant_ends_at_the_target(settings: Make, target: float, power: float, lr: float):
+    one = settings(width=1000, target_l0=target, lr=lr, steps=round(1.5 / lr), sparsity=6e-4)
+    assert simulated_l0(one, power, drift=0.5) == pytest.approx(target, rel=0.03)
+
+
+@pytest.mark.parametrize("penalty", ["linear", "quadratic"])
+@pytest.mark.parametrize("target", [4.0, 9.0])
+def test_real_run_ends_within_five_percent(settings: Make, target: float, penalty: str):
+    (out,) = run(
+        [settings(steps=900, target_l0=target, penalty=penalty, lr_decay_share=0.2, batch=128)]
+    )
+    assert SAE.load(out).config.l0 == pytest.approx(target, rel=0.05)
+
+
+def test_steering_waits_for_the_warm_up(settings: Make):
+    one = settings(steps=20, sparsity_warmup_steps=20, target_l0=1.0, log_every=1)
+    (out,) = run([one])
+    found = [line["sparsity"] for line in read_metrics(out)]
+    assert found == pytest.approx([one.sparsity * step / 20 for step in range(20)], rel=1e-9)
+
+
+def test_error_is_held_within_one():
+    steering = Steering(target_l0=50.0, gain=40.0, integral=-7.0)
+    steering.update(1e9, lr=1e-3)
+    assert steering.error == pytest.approx(0.1)
+    assert steering.integral == pytest.approx(-7.0 + 40 * 1e-3 * 0.1)
+    steering.update(0.0, lr=1e-3)
+    assert steering.error == pytest.approx(0.1 - 0.1 * 1.1)
