@@ -57,10 +57,12 @@ def harvest_on_dask(
             for number, part in parts.items()
         }
         written = 0
-        for future in as_completed(futures):
-            rows = _result(future, futures[future])
-            written += _bytes_of(writer, futures[future])
-            bar.advance(rows, buckets=f"{len(parts)} to do", GB=written / 1e9)
+        for future in as_completed(list(futures)):
+            number = futures.pop(future)
+            _check_done(future, number)
+            written += _bytes_of(writer, number)
+            rows = parts[number].stop - parts[number].start
+            bar.advance(rows, left=f"{len(futures)} buckets", written=f"{written / 1e9:.3g} GB")
 
 
 @contextmanager
@@ -102,8 +104,8 @@ def connect(where: str, bar: Progress | None = None) -> Iterator["Client"]:
         yield client
 
 
-def _harvest_bucket(settings_json: str, spec_json: str, number: int, part: tuple[int, ...]) -> int:
-    """The task: harvests one bucket on this worker; returns its rows."""
+def _harvest_bucket(settings_json: str, spec_json: str, number: int, part: tuple[int, ...]) -> None:
+    """The task: harvests one bucket on this worker. The commit is its result."""
     from .harvest import HarvestSettings, open_writer
 
     settings = HarvestSettings.model_validate_json(settings_json)
@@ -114,7 +116,6 @@ def _harvest_bucket(settings_json: str, spec_json: str, number: int, part: tuple
         job = _job_here(settings_json, spec_json)
         if number not in writer.committed:  # else a worker that was given up has done it after all
             job.fill_all(writer, {number: rows}, lambda _bucket, _n: None)
-    return rows.stop - rows.start
 
 
 @lru_cache(maxsize=1)
@@ -132,17 +133,22 @@ def _job_here(settings_json: str, spec_json: str) -> "Job":
     return job
 
 
-def _result(future: Any, number: int) -> int:
-    """A bucket's rows; an error that says which bucket could not be done."""
+def _check_done(future: Any, number: int) -> None:
+    """Raises what kept a bucket from being done.
+
+    The future's result is not fetched: were its worker dead by now, it would be computed again.
+    """
     from distributed.scheduler import KilledWorker
 
-    try:
-        return future.result()
-    except KilledWorker as error:
+    if future.status == "finished":
+        return
+    error = future.exception()
+    if isinstance(error, KilledWorker):
         raise OSError(
             f"bucket {number} could not be harvested: every worker that tried it died (out of "
             "memory?); what was committed is kept, the same command continues"
         ) from error
+    raise error
 
 
 def _bytes_of(writer: StoreWriter, number: int) -> int:

@@ -16,7 +16,7 @@ from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
 from scopeworks.store import ActivationStore
 from scopeworks.store.verify import verify
 
-TIMEOUT_S = 300
+TIMEOUT_S = 600
 
 
 @pytest.fixture(scope="module")
