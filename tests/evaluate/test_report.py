@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from scopeworks.evaluate import plots
-from scopeworks.evaluate.evaluate import evaluate_many
+from scopeworks.evaluate.evaluate import SUBSET_FIGURES, evaluate_many
 from scopeworks.evaluate.inputs import candidate
 from scopeworks.evaluate.markup import percent
 from scopeworks.evaluate.report import write_report
@@ -180,7 +180,25 @@ def test_report_of_one_foreign_sae_leaves_out_what_is_not_known(tmp_path, evalua
     del single["saes"][0]["top_activations"]
     _, page = page_of(tmp_path, single)
     assert "Training settings" not in page.text
+    assert "Text subsets" not in page.text
+    assert "Importance of latents" not in page.text
     assert "What latents react to" not in page.text
+
+
+def test_subsets_and_importance_are_shown_where_measured(tmp_path, evaluation):
+    full = copy.deepcopy(evaluation)
+    figures = {name: full["saes"][0][name] for name in ("name", *SUBSET_FIGURES)}
+    full["subsets"] = {
+        EVIL: {"n_sequences": 77, "clean_loss": 1.25, "saes": [figures | {"fvu": 0.98765}]}
+    }
+    full["saes"][1]["importance"] = {
+        "n_tokens": 6, "n_without_effect": 0, "r_l0": 0.4321, "effective_latents": 5.5,
+        "active_latents": 12.0,
+    }  # fmt: skip
+    _, page = page_of(tmp_path, full)
+    for shown in ("Text subsets", EVIL, "0.9877", "Importance of latents", "0.432"):
+        assert shown in page.text
+    assert "script" not in {tag for tag, _ in page.tags}
 
 
 @pytest.mark.parametrize(
