@@ -19,14 +19,13 @@ from torch import Tensor
 from . import cpu_dense, cpu_encode
 from .cpu_entries import ByRow, Entries, list_by_row
 from .cpu_finish import (
-    encoder_input,
     latents_of,
     rates,
-    residual_without_latents,
+    skip_output,
     update_shared,
 )
 from .cpu_threads import run_blocks
-from .cpu_update import Rounded, count_fired, reconstruct, update_touched
+from .cpu_update import Rounded, reconstruct, update_touched
 from .cpu_workspace import Workspace
 from .report import report
 from .state import StepResult, StepSettings, TrainState
@@ -65,9 +64,9 @@ def choose_path(state: TrainState, x: Tensor, settings: StepSettings) -> str:
     """
     density = state.density
     if density < 0:
-        rows = encoder_input(state, x[:CALIBRATION_ROWS], settings.pre_bias, _workspace)
-        entries = cpu_encode.find_entries(state, rows, settings.bandwidth / 2, _workspace)
-        density = float(entries.length.sum()) / rows.shape[0]
+        rows, half = x[:CALIBRATION_ROWS], settings.bandwidth / 2
+        found = cpu_encode.find_entries(state, rows, half, settings.pre_bias, _workspace)
+        density = float(found.entries.length.sum()) / rows.shape[0]
     share = density / state.parameters.d_sae
     if share > DENSE_ABOVE:
         return "dense"
@@ -80,19 +79,29 @@ def _sparse_step(
     state: TrainState, x: Tensor, target: Tensor, settings: StepSettings, path: str
 ) -> StepResult:
     """The step over the entries; path says how they are found."""
-    x_in = encoder_input(state, x, settings.pre_bias, _workspace)
-    half = settings.bandwidth / 2
     find = cpu_encode.screen_entries if path == "screened" else cpu_encode.find_entries
-    entries = find(state, x_in, half, _workspace)
-    residual = residual_without_latents(state, x, target, _workspace)
-    batch, latents = x.shape[0], latents_of(state.parameters)
-    scale = np.float32(2 / batch)
+    half, batch, p = settings.bandwidth / 2, x.shape[0], state.parameters
+    x_in, entries, fired = find(state, x, half, settings.pre_bias, _workspace)
+    latents, scale = latents_of(p), np.float32(2 / batch)
+    residual = _workspace.tensor("residual", batch, p.d_out)
     row_loss, row_l0 = torch.empty(batch), torch.empty(batch, dtype=torch.int64)
-    rows = (residual.numpy(), row_loss.numpy(), row_l0.numpy())
-    arguments = (latents.theta, latents.W_dec, scale, *rows)
-    run_blocks(reconstruct, N_BLOCKS, entries, _by_row(entries, batch), *arguments)
-    fired = torch.empty(state.parameters.d_sae, dtype=torch.int64)
-    run_blocks(count_fired, N_BLOCKS // 8, entries, latents.theta, fired.numpy())
+    column_sum = torch.empty(N_BLOCKS, p.d_out)
+    run_blocks(
+        reconstruct,
+        N_BLOCKS,
+        entries,
+        _by_row(entries, batch),
+        latents.theta,
+        latents.W_dec,
+        p.b_dec.numpy(),
+        skip_output(state, x).numpy(),
+        target.contiguous().numpy(),
+        scale,
+        residual.numpy(),
+        row_loss.numpy(),
+        row_l0.numpy(),
+        column_sum.numpy(),
+    )
     result, slopes = report(row_loss, row_l0, fired, settings, f"cpu/{path}")
     if not result.finite:
         return result
@@ -115,8 +124,10 @@ def _sparse_step(
         _maintained_copy(state, path),
         encoder_bias,
     )
-    through_encoder = encoder_bias.sum(0) if settings.pre_bias else None
-    update_shared(state, x, residual, float(scale), through_encoder, now)
+    b_dec = column_sum.sum(0).mul_(2 / batch).numpy()
+    if settings.pre_bias:
+        b_dec += encoder_bias.sum(0)
+    update_shared(state, x, residual, b_dec, now)
     state.density = float(entries.length.sum()) / batch
     return result
 

@@ -11,10 +11,9 @@ from torch import Tensor
 from .cpu_encode import fast_float32, no_copy
 from .cpu_entries import share
 from .cpu_finish import (
-    encoder_input,
     latents_of,
     rates,
-    residual_without_latents,
+    skip_output,
     update_shared,
 )
 from .cpu_threads import jit, run_blocks
@@ -34,8 +33,10 @@ def step(
     """One step by dense products; see `kernels.step`."""
     p, batch = state.parameters, x.shape[0]
     half, scale = np.float32(settings.bandwidth / 2), 2 / batch
-    x_in = encoder_input(state, x, settings.pre_bias, workspace)
-    residual = residual_without_latents(state, x, target, workspace)
+    x_in = x - p.b_dec if settings.pre_bias else x
+    residual = p.b_dec - target
+    if p.W_skip is not None:
+        residual += skip_output(state, x)
     z, f, df = (
         workspace.tensor(name, batch, p.d_sae) for name in ("dense_z", "dense_f", "dense_df")
     )
@@ -65,10 +66,12 @@ def step(
     gradients = _gradients(x_in, residual, z, f, df, half, scale, slopes, latents.theta, partial)
     state.scratch.clear()
     now = rates(state, settings)
-    through_encoder = -(p.W_enc @ torch.from_numpy(gradients[1])).numpy()
+    b_dec = residual.sum(0).mul_(scale)
+    if settings.pre_bias:
+        b_dec -= p.W_enc @ torch.from_numpy(gradients[1])
     moments, last_update = latents_of(state.second_moments), state.last_update.numpy()
     run_blocks(update_all, N_BLOCKS, *gradients, latents, moments, last_update, now, no_copy())
-    update_shared(state, x, residual, scale, through_encoder if settings.pre_bias else None, now)
+    update_shared(state, x, residual, b_dec.numpy(), now)
     state.density = float(row_near.sum()) / batch
     return result
 

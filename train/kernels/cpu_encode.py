@@ -10,6 +10,7 @@ The screened encoder is exact: a bfloat16 product only proposes entries, see `sc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import NamedTuple
 
 import llvmlite.binding
 import numpy as np
@@ -19,16 +20,16 @@ from torch import Tensor
 from .cpu_entries import (
     Entries,
     Screen,
-    count_entries,
-    count_proposals,
-    fill_entries,
-    fill_proposals,
     keep_entries,
+    list_entries,
+    list_proposals,
+    mark_entries,
+    mark_proposals,
 )
 from .cpu_threads import run_blocks
-from .cpu_update import Rounded, round_all
+from .cpu_update import Rounded, prepare_rows, round_all
 from .cpu_workspace import Workspace
-from .screen import entry_edge, proposal_edge, row_terms
+from .screen import RowTerms, accumulation_error, entry_edge, proposal_edge
 from .state import TrainState
 
 # Latents a product is made for at once: enough for the product's own efficiency, few enough for
@@ -38,64 +39,70 @@ SLICE = 2048
 N_BLOCKS = 16
 
 
-def find_entries(state: TrainState, x: Tensor, half: float, workspace: Workspace) -> Entries:
-    """All entries, z > θ − half, by a float32 product; x [batch, d_in] contiguous."""
+class Found(NamedTuple):
+    """What encoding a batch gives.
+
+    Attributes:
+        x_in: float32 [batch, d_in], the encoder's input: x − b_dec or x.
+        entries: the entries.
+        fired: int64 [d_sae], in how many rows each latent is active (z > θ).
+    """
+
+    x_in: Tensor
+    entries: Entries
+    fired: Tensor
+
+
+def find_entries(
+    state: TrainState, x: Tensor, half: float, pre_bias: bool, workspace: Workspace
+) -> Found:
+    """All entries, z > θ − half, by a float32 product; x [batch, d_in], any strides."""
     p = state.parameters
-    W, bias, edge = p.W_enc.t(), p.b_enc.numpy(), entry_edge(p.theta, half).numpy()
-    start, count = np.empty((2, p.d_sae), np.int64)
+    x_in, _, _ = _encoder_input(state, x, pre_bias, False, workspace)
+    W, bias, theta = p.W_enc.t(), p.b_enc.numpy(), p.theta.numpy()
+    edge = entry_edge(p.theta, half).numpy()
+    start, length, fired = np.empty((3, p.d_sae), np.int64)
     used = 0
     for mine in _slices(p.d_sae):
         product = workspace.tensor("product", mine.stop - mine.start, x.shape[0])
         with fast_float32():
-            torch.mm(W[mine], x.t(), out=product)
-        z = product.numpy()
-        run_blocks(count_entries, N_BLOCKS, z, bias[mine], edge[mine], count[mine])
-        used = _place(count[mine], start[mine], used)
+            torch.mm(W[mine], x_in.t(), out=product)
+        z, marks = product.numpy(), _marks(workspace, product)
+        run_blocks(mark_entries, N_BLOCKS, z, bias[mine], edge[mine], marks, length[mine])
+        used = _place(length[mine], start[mine], used)
         rows, values = _entry_arrays(workspace, used)
-        places = (start[mine], count[mine], rows, values)
-        run_blocks(fill_entries, N_BLOCKS, z, bias[mine], edge[mine], *places)
-    return _entries(workspace, start, count, used)
+        places = (theta[mine], start[mine], length[mine], rows, values, fired[mine])
+        run_blocks(list_entries, N_BLOCKS, marks, z, bias[mine], *places)
+    return Found(x_in, _entries(workspace, start, length, used), torch.from_numpy(fired))
 
 
-def screen_entries(state: TrainState, x: Tensor, half: float, workspace: Workspace) -> Entries:
+def screen_entries(
+    state: TrainState, x: Tensor, half: float, pre_bias: bool, workspace: Workspace
+) -> Found:
     """The same entries with the same float32 z, proposed by a bfloat16 product."""
     p = state.parameters
-    bias, edge = p.b_enc, entry_edge(p.theta, half)
+    x_in, x16, terms = _encoder_input(state, x, pre_bias, True, workspace)
     rounded = rounded_copy(state)
     W16 = torch.from_numpy(rounded.copy).view(torch.bfloat16)
-    norms = torch.from_numpy(rounded.rounded_norm), torch.from_numpy(rounded.error_norm)
-    x16 = x.bfloat16()
-    row_error, row_norm = terms = row_terms(x, x16)
-    low = proposal_edge(edge, bias, terms, *norms).numpy()
-    start, count = np.empty((2, p.d_sae), np.int64)
+    norms = (rounded.rounded_norm, rounded.error_norm)
+    edge = entry_edge(p.theta, half)
+    low = proposal_edge(edge, p.b_enc, terms, *map(torch.from_numpy, norms)).numpy()
+    start, length, fired = np.empty((3, p.d_sae), np.int64)
     used = 0
     for mine in _slices(p.d_sae):
         shape = (mine.stop - mine.start, x.shape[0])
         product = workspace.tensor("product", *shape, dtype=torch.bfloat16)
         torch.mm(W16[mine], x16.t(), out=product)
-        bits = product.view(torch.int16).numpy().view(np.uint16)
-        own = Screen(
-            row_error.numpy(),
-            row_norm.numpy(),
-            rounded.rounded_norm[mine],
-            rounded.error_norm[mine],
-        )
-        run_blocks(count_proposals, N_BLOCKS, bits, low[mine], own, count[mine])
-        used = _place(count[mine], start[mine], used)
+        bits, marks = product.view(torch.int16).numpy().view(np.uint16), _marks(workspace, product)
+        screen = Screen(terms.error.numpy(), terms.norm.numpy(), norms[0][mine], norms[1][mine])
+        run_blocks(mark_proposals, N_BLOCKS, bits, low[mine], screen, marks, length[mine])
+        used = _place(length[mine], start[mine], used)
         rows, _ = _entry_arrays(workspace, used)
-        places = (start[mine], count[mine], rows)
-        run_blocks(fill_proposals, N_BLOCKS, bits, low[mine], own, *places)
-    entries = _entries(workspace, start, count, used)
-    run_blocks(
-        keep_entries,
-        4 * N_BLOCKS,
-        x.numpy(),
-        p.W_enc.t().numpy(),
-        bias.numpy(),
-        edge.numpy(),
-        entries,
-    )
-    return entries
+        run_blocks(list_proposals, N_BLOCKS, marks, start[mine], length[mine], rows)
+    entries = _entries(workspace, start, length, used)
+    weights = (p.W_enc.t().numpy(), p.b_enc.numpy(), edge.numpy(), p.theta.numpy())
+    run_blocks(keep_entries, 4 * N_BLOCKS, x_in.numpy(), *weights, entries, fired)
+    return Found(x_in, entries, torch.from_numpy(fired))
 
 
 def rounded_copy(state: TrainState) -> Rounded:
@@ -160,16 +167,46 @@ def bfloat16_is_fast() -> bool:
     return any(features.get(name, False) for name in ("avx512bf16", "amx-bf16", "bf16"))
 
 
+def _encoder_input(
+    state: TrainState, x: Tensor, pre_bias: bool, screened: bool, workspace: Workspace
+) -> tuple[Tensor, Tensor, RowTerms]:
+    """The encoder's input, its bfloat16 copy and the rows' part of the bound (or empty ones)."""
+    batch, d_in = x.shape
+    out = workspace.tensor("encoder_input", batch, d_in)
+    copy = (batch, d_in) if screened else (0, d_in)
+    x16 = workspace.tensor("encoder_input_bfloat16", *copy, dtype=torch.bfloat16)
+    terms = RowTerms(torch.empty(batch), torch.empty(batch))
+    run_blocks(
+        prepare_rows,
+        N_BLOCKS,
+        x.contiguous().numpy(),
+        state.parameters.b_dec.numpy()[: None if pre_bias else 0],
+        np.float32(accumulation_error(x)),
+        out.numpy(),
+        out.numpy().view(np.uint32),
+        x16.view(torch.int16).numpy().view(np.uint16),
+        terms.error.numpy(),
+        terms.norm.numpy(),
+    )
+    return out, x16, terms
+
+
+def _marks(workspace: Workspace, product: Tensor) -> np.ndarray:
+    """uint8 marks for a slice of products, each row in whole words of eight."""
+    width = -(-product.shape[1] // 8) * 8
+    return workspace.tensor("marks", product.shape[0], width, dtype=torch.uint8).numpy()
+
+
 def _slices(d_sae: int) -> Iterator[slice]:
     """The slices of latents, in order."""
     for first in range(0, d_sae, SLICE):
         yield slice(first, min(first + SLICE, d_sae))
 
 
-def _place(count: np.ndarray, start: np.ndarray, used: int) -> int:
+def _place(length: np.ndarray, start: np.ndarray, used: int) -> int:
     """Lays the counted entries behind the `used` ones; returns how many are used then."""
-    end = used + np.cumsum(count)
-    start[:] = end - count
+    end = used + np.cumsum(length)
+    start[:] = end - length
     return int(end[-1])
 
 
@@ -178,7 +215,7 @@ def _entry_arrays(workspace: Workspace, n: int) -> tuple[np.ndarray, np.ndarray]
     return workspace.grown("rows", n, torch.int32), workspace.grown("z", n, torch.float32)
 
 
-def _entries(workspace: Workspace, start: np.ndarray, count: np.ndarray, n: int) -> Entries:
+def _entries(workspace: Workspace, start: np.ndarray, length: np.ndarray, n: int) -> Entries:
     """The finished entries, n of them with the gaps."""
     rows, z = _entry_arrays(workspace, n)
-    return Entries(start, count, rows, z, workspace.grown("df", n, torch.float32))
+    return Entries(start, length, rows, z, workspace.grown("df", n, torch.float32))

@@ -11,7 +11,6 @@ import numpy as np
 from .cpu_threads import jit
 from .cpu_vectors import dot, dot_four
 
-LANES = 16
 SIXTEEN = np.uint32(16)
 
 
@@ -65,41 +64,18 @@ def share(block, n_blocks, n):
 
 
 @jit
-def count_entries(block, n_blocks, product, bias, edge, count):
-    """count[i] = entries of latent i in product [latents, batch], without the bias.
+def mark_entries(block, n_blocks, product, bias, edge, marks, length):
+    """marks[i, b] = 1 where product [latents, batch] + bias > edge, else 0; length[i] = how many.
 
-    `not z <= edge` lets a NaN through, so that it reaches the loss.
+    `not z <= edge` lets a NaN through, so that it reaches the loss. marks has room for whole words.
     """
-    first, last = share(block, n_blocks, product.shape[0])
-    for i in range(first, last):
-        add, limit, n = bias[i], edge[i], 0
-        for b in range(product.shape[1]):
-            n += not (product[i, b] + add <= limit)
-        count[i] = n
-
-
-@jit
-def fill_entries(block, n_blocks, product, bias, edge, start, count, rows, z):
-    """Writes the entries that `count_entries` counted."""
     batch = product.shape[1]
     first, last = share(block, n_blocks, product.shape[0])
     for i in range(first, last):
-        add, limit, at, stop = bias[i], edge[i], start[i], start[i] + count[i]
-        b = 0
-        while at < stop:
-            hits = 0
-            if b + LANES <= batch:
-                for k in range(LANES):
-                    hits += not (product[i, b + k] + add <= limit)
-            else:
-                hits = 1
-            if hits:
-                for k in range(b, min(b + LANES, batch)):
-                    value = product[i, k] + add
-                    if not value <= limit:
-                        rows[at], z[at] = k, value
-                        at += 1
-            b += LANES
+        add, limit, values, mark = bias[i], edge[i], product[i], marks[i]
+        for b in range(batch):
+            mark[b] = not (values[b] + add <= limit)
+        length[i] = close_marks(mark, batch)
 
 
 @jit
@@ -109,56 +85,75 @@ def widen(bits):
 
 
 @jit
-def count_proposals(block, n_blocks, product, low, screen, count):
-    """`count_entries` for bfloat16 products (their bits): what may be an entry, by the bound."""
-    row_error, row_norm, rounded_norm, error_norm = screen
-    first, last = share(block, n_blocks, product.shape[0])
-    for i in range(first, last):
-        limit, alpha, omega, n = low[i], rounded_norm[i], error_norm[i], 0
-        for b in range(product.shape[1]):
-            high = widen(product[i, b]) + row_error[b] * alpha + row_norm[b] * omega
-            n += not (high <= limit)
-        count[i] = n
-
-
-@jit
-def fill_proposals(block, n_blocks, product, low, screen, start, count, rows):
-    """Writes the rows of the proposals that `count_proposals` counted."""
+def mark_proposals(block, n_blocks, product, low, screen, marks, length):
+    """`mark_entries` for bfloat16 products (their bits): what may be an entry, by the bound."""
     row_error, row_norm, rounded_norm, error_norm = screen
     batch = product.shape[1]
     first, last = share(block, n_blocks, product.shape[0])
     for i in range(first, last):
         limit, alpha, omega = low[i], rounded_norm[i], error_norm[i]
-        at, stop = start[i], start[i] + count[i]
-        b = 0
-        while at < stop:
-            hits = 0
-            if b + LANES <= batch:
-                for k in range(b, b + LANES):
-                    high = widen(product[i, k]) + row_error[k] * alpha + row_norm[k] * omega
-                    hits += not (high <= limit)
-            else:
-                hits = 1
-            if hits:
-                for k in range(b, min(b + LANES, batch)):
-                    high = widen(product[i, k]) + row_error[k] * alpha + row_norm[k] * omega
-                    if not high <= limit:
-                        rows[at] = k
-                        at += 1
-            b += LANES
+        values, mark = product[i], marks[i]
+        for b in range(batch):
+            high = widen(values[b]) + row_error[b] * alpha + row_norm[b] * omega
+            mark[b] = not (high <= limit)
+        length[i] = close_marks(mark, batch)
 
 
 @jit
-def keep_entries(block, n_blocks, x, W, bias, edge, entries):
+def close_marks(mark, batch):
+    """Zeroes a row of marks behind the batch; the number of marks in it."""
+    n = np.int32(0)
+    mark[batch:] = 0
+    for b in range(batch):
+        n += np.int32(mark[b])
+    return n
+
+
+@jit
+def list_marked(mark, rows):
+    """rows = where there are marks, ascending; most words of eight have none."""
+    words = mark.view(np.uint64)
+    at = 0
+    for w in range(words.size):
+        if words[w]:
+            for b in range(8 * w, 8 * w + 8):
+                if mark[b]:
+                    rows[at] = b
+                    at += 1
+
+
+@jit
+def list_proposals(block, n_blocks, marks, start, length, rows):
+    """Writes the rows of the marked proposals."""
+    first, last = share(block, n_blocks, marks.shape[0])
+    for i in range(first, last):
+        list_marked(marks[i], rows[start[i] : start[i] + length[i]])
+
+
+@jit
+def list_entries(block, n_blocks, marks, product, bias, theta, start, length, rows, z, fired):
+    """Writes the rows and z of the marked entries, and in how many rows each latent is active."""
+    first, last = share(block, n_blocks, marks.shape[0])
+    for i in range(first, last):
+        list_marked(marks[i], rows[start[i] : start[i] + length[i]])
+        active = 0
+        for e in range(start[i], start[i] + length[i]):
+            z[e] = product[i, rows[e]] + bias[i]
+            active += not (z[e] <= theta[i])
+        fired[i] = active
+
+
+@jit
+def keep_entries(block, n_blocks, x, W, bias, edge, theta, entries, fired):
     """Recomputes every proposal's z in float32 and keeps the entries; x [batch, d_in], W rows.
 
-    Survivors move to the front of their latent's range; count becomes their number.
+    Survivors move to the front of their latent's range; length becomes their number.
     """
-    start, count, rows, z, _ = entries
+    start, length, rows, z, _ = entries
     first, last = share(block, n_blocks, W.shape[0])
     values = np.empty(4, np.float32)
     for i in range(first, last):
-        at, stop, w = start[i], start[i] + count[i], W[i]
+        at, stop, w, active = start[i], start[i] + length[i], W[i], 0
         for e in range(start[i], stop, 4):
             n = min(4, stop - e)
             if n == 4:
@@ -172,7 +167,8 @@ def keep_entries(block, n_blocks, x, W, bias, edge, entries):
                 if not value <= edge[i]:
                     rows[at], z[at] = rows[e + k], value
                     at += 1
-        count[i] = at - start[i]
+                    active += not (value <= theta[i])
+        length[i], fired[i] = at - start[i], active
 
 
 @jit

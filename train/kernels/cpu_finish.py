@@ -1,5 +1,5 @@
-"""What the CPU's sparse and dense paths share: their inputs, the update's scalars, and the update
-of what no latent owns.
+"""What the CPU's sparse and dense paths share: the update's scalars, the skip, and the update of
+what no latent owns.
 """
 
 import numpy as np
@@ -9,28 +9,16 @@ from torch import Tensor
 from .cpu_encode import fast_float32
 from .cpu_update import Latents, Rates
 from .cpu_vectors import adam
-from .cpu_workspace import Workspace
 from .state import Parameters, StepSettings, TrainState
 
 
-def encoder_input(state: TrainState, x: Tensor, pre_bias: bool, workspace: Workspace) -> Tensor:
-    """x − b_dec (or x), contiguous."""
-    if not pre_bias:
-        return x.contiguous()
-    out = workspace.tensor("encoder_input", *x.shape)
-    return torch.sub(x, state.parameters.b_dec, out=out)
-
-
-def residual_without_latents(
-    state: TrainState, x: Tensor, target: Tensor, workspace: Workspace
-) -> Tensor:
-    """b_dec (+ x @ W_skip) − target, to which the latents' parts are added."""
-    p = state.parameters
-    out = torch.sub(p.b_dec, target, out=workspace.tensor("residual", *target.shape))
-    if p.W_skip is not None:
-        with fast_float32():
-            out.addmm_(x, p.W_skip)
-    return out
+def skip_output(state: TrainState, x: Tensor) -> Tensor:
+    """x @ W_skip, or an empty tensor of two dimensions."""
+    W_skip = state.parameters.W_skip
+    if W_skip is None:
+        return torch.empty(0, 0)
+    with fast_float32():
+        return x @ W_skip
 
 
 def rates(state: TrainState, settings: StepSettings) -> Rates:
@@ -59,23 +47,15 @@ def latents_of(parameters: Parameters) -> Latents:
 
 
 def update_shared(
-    state: TrainState,
-    x: Tensor,
-    residual: Tensor,
-    scale: float,
-    encoder_bias: np.ndarray | None,
-    rates: Rates,
+    state: TrainState, x: Tensor, residual: Tensor, b_dec: np.ndarray, rates: Rates
 ) -> None:
-    """Updates b_dec (given the encoder's part of its gradient) and W_skip; counts the update."""
+    """Updates b_dec, given its gradient, and W_skip (dW_skip = xᵀ·2·residual/batch); counts."""
     p, v = state.parameters, state.second_moments
     decay = np.float32(rates.beta2)
-    gradient = residual.sum(0).mul_(scale).numpy()
-    if encoder_bias is not None:
-        gradient += encoder_bias
-    adam(p.b_dec.numpy(), v.b_dec.numpy(), gradient, decay, rates.adam)
+    adam(p.b_dec.numpy(), v.b_dec.numpy(), b_dec, decay, rates.adam)
     if p.W_skip is not None and v.W_skip is not None:
         with fast_float32():
-            skip = (x.t() @ residual).mul_(scale)
-        row, moment, gradient = (t.reshape(-1).numpy() for t in (p.W_skip, v.W_skip, skip))
-        adam(row, moment, gradient, decay, rates.adam)
+            gradient = (x.t() @ residual).mul_(2 / x.shape[0])
+        row, moment, slope = (t.reshape(-1).numpy() for t in (p.W_skip, v.W_skip, gradient))
+        adam(row, moment, slope, decay, rates.adam)
     state.n_updates = rates.now

@@ -11,6 +11,7 @@ import numpy as np
 from .cpu_entries import share
 from .cpu_threads import jit
 from .cpu_vectors import (
+    ONE,
     ZERO,
     adam,
     adam_decoder,
@@ -21,6 +22,7 @@ from .cpu_vectors import (
     dot,
     dot_four,
     round_row,
+    subtract,
     weighted_sum,
 )
 
@@ -65,17 +67,25 @@ class Rates(NamedTuple):
 
 
 @jit
-def reconstruct(block, n_blocks, entries, by_row, theta, W_dec, scale, residual, row_loss, row_l0):
-    """residual (holding b_dec − target) += Σ f·W_dec; its square; ‖f‖₀; df = scale·residual·W_dec.
+def reconstruct(
+    block, n_blocks, entries, by_row, theta, W_dec, b_dec, skip, target, scale,
+    residual, row_loss, row_l0, column_sum,
+):  # fmt: skip
+    """residual = b_dec (+ skip) + Σ f·W_dec − target; its squares [batch] and its column sums;
+    ‖f‖₀ [batch]; df = scale·residual·W_dec of every entry.
 
-    Row by row, so that the second pass over a row's decoder rows finds them in cache.
+    Row by row, so that the second pass over a row's decoder rows finds them in cache. skip is
+    empty or [batch, d_out]; column_sum[block] gets the block's part.
     """
-    _, _, _, z, df = entries
     row_start, entry, latent = by_row
-    f = np.zeros(4, np.float32)
+    z, df, f, total = entries.z, entries.df, np.zeros(4, np.float32), column_sum[block]
+    total[:] = ZERO
     first, last = share(block, n_blocks, residual.shape[0])
     for b in range(first, last):
         out, active = residual[b], 0
+        subtract(out, b_dec, target[b])
+        if skip.size:
+            add_scaled(out, ONE, skip[b])
         for e in range(row_start[b], row_start[b + 1], 4):
             n = min(4, row_start[b + 1] - e)
             for k in range(n):
@@ -90,6 +100,7 @@ def reconstruct(block, n_blocks, entries, by_row, theta, W_dec, scale, residual,
                 for k in range(n):
                     add_scaled(out, f[k], W_dec[latent[e + k]])
         row_loss[b], row_l0[b] = dot(out, out), active
+        add_scaled(total, ONE, out)
         for e in range(row_start[b], row_start[b + 1], 4):
             n = min(4, row_start[b + 1] - e)
             if n == 4:
@@ -100,18 +111,6 @@ def reconstruct(block, n_blocks, entries, by_row, theta, W_dec, scale, residual,
                     f[k] = dot(out, W_dec[latent[e + k]])
             for k in range(n):
                 df[entry[e + k]] = scale * f[k]
-
-
-@jit
-def count_fired(block, n_blocks, entries, theta, fired):
-    """fired[i] = entries of latent i with z > θ."""
-    start, count, _, z, _ = entries
-    first, last = share(block, n_blocks, count.size)
-    for i in range(first, last):
-        n = 0
-        for e in range(start[i], start[i] + count[i]):
-            n += z[e] > theta[i]
-        fired[i] = n
 
 
 @jit
@@ -193,3 +192,25 @@ def round_all(block, n_blocks, W_enc, rounded):
         round_row(rounded.W_enc_bits[i], rounded.copy[i], values.view(np.uint32))
         rounded.rounded_norm[i] = np.sqrt(dot(values, values))
         rounded.error_norm[i] = distance(values, W_enc[i])
+
+
+@jit
+def prepare_rows(block, n_blocks, x, b_dec, gamma, out, out_bits, rounded, row_error, row_norm):
+    """out = x − b_dec (or x, if b_dec is empty); with room for it, its bfloat16 copy and bound.
+
+    out_bits is out as uint32; rounded uint16 [batch, d_in] or empty; the bound's terms are those
+    of `screen.row_terms`.
+    """
+    values = np.empty(x.shape[1], np.float32)
+    safety = ONE + gamma
+    first, last = share(block, n_blocks, x.shape[0])
+    for b in range(first, last):
+        if b_dec.size:
+            subtract(out[b], x[b], b_dec)
+        else:
+            out[b] = x[b]
+        if rounded.size:
+            round_row(out_bits[b], rounded[b], values.view(np.uint32))
+            error = distance(values, out[b]) + gamma * np.sqrt(dot(values, values))
+            row_error[b] = error * safety
+            row_norm[b] = np.sqrt(dot(out[b], out[b])) * safety

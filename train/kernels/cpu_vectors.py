@@ -51,6 +51,13 @@ def add_scaled(out, p, a):
 
 
 @jit
+def subtract(out, a, b):
+    """out = a − b."""
+    for k in range(out.size):
+        out[k] = a[k] - b[k]
+
+
+@jit
 def weighted_sum(out, weights, source, indices):
     """out = Σ_e weights[e]·source[indices[e]]."""
     out[:] = ZERO

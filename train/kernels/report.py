@@ -35,11 +35,11 @@ def report(
         rows, slope = settings.coefficient * away.square(), 2 * settings.coefficient * away
     else:
         rows, slope = l0, torch.ones_like(l0)
-    if settings.latent_weight is None:
-        weight = torch.zeros_like(fired, dtype=torch.float64)
-    else:
-        weight = settings.latent_weight.double()
-    penalty = (rows.sum() + weight @ fired.double()) * per_row
+    total, latent_slope = rows.sum(), torch.zeros_like(fired, dtype=torch.float32)
+    if settings.latent_weight is not None:
+        total = total + settings.latent_weight.double() @ fired.double()
+        latent_slope = settings.latent_weight * per_row
+    penalty = total * per_row
     mse_value, penalty_value, l0_value = torch.stack(
         [row_loss.double().mean(), penalty, l0.mean()]
     ).tolist()
@@ -53,4 +53,4 @@ def report(
         finite=loss - loss == 0.0,
         path=path,
     )
-    return result, Slopes((slope * per_row).float(), (weight * per_row).float())
+    return result, Slopes((slope * per_row).float(), latent_slope)

@@ -30,12 +30,17 @@ class RowTerms(NamedTuple):
 
 def row_terms(x: Tensor, x16: Tensor) -> RowTerms:
     """The rows' terms; x16 is x rounded to bfloat16."""
-    gamma = SAFETY[x.device.type] * x.shape[1] * UNIT_FLOAT32
+    gamma = accumulation_error(x)
     back = x16.float()
     # The norms are float32 sums themselves.
     safety = 1 + gamma
     error = (back - x).norm(dim=1).add_(back.norm(dim=1), alpha=gamma).mul_(safety)
     return RowTerms(error, x.norm(dim=1).mul_(safety))
+
+
+def accumulation_error(x: Tensor) -> float:
+    """γ for the rows of x on their device."""
+    return SAFETY[x.device.type] * x.shape[1] * UNIT_FLOAT32
 
 
 def proposal_edge(

@@ -34,10 +34,10 @@ def test_cpu_is_the_default_on_cpu():
 def test_entries_are_exactly_those_above_the_window(find, batch, d, d_sae):
     state, x = grid_case(batch, d, d_sae, seed=7)
     p, half = state.parameters, 0.25
-    z = x.double() @ p.W_enc.double() + p.b_enc
+    z = (x - p.b_dec).double() @ p.W_enc.double() + p.b_enc
     above = torch.nonzero(z > p.theta.double() - half).tolist()
     wanted = {(i, b, float(z[b, i])) for b, i in above}
-    got = listed(find(state, x, half, Workspace()))
+    got = listed(find(state, x, half, True, Workspace()).entries)
     assert len(got) == len(set(got))
     assert wanted <= set(got)
     # A z exactly on the window's lower edge may be listed: no gradient depends on it.
@@ -64,7 +64,7 @@ def test_screen_misses_no_entry(scale, shape):
     z = (x.double() @ p.W_enc.double() + p.b_enc).t()
     # θ in the middle of each latent's own values: half of its rows are entries, many of them close.
     p.theta.copy_(z.median(dim=1).values.float().clamp(min=1e-6))
-    entries = cpu_encode.screen_entries(state, x, 0.0, Workspace())
+    entries = cpu_encode.screen_entries(state, x, 0.0, True, Workspace()).entries
     got = {(i, b) for i, b, _ in listed(entries)}
     # Beyond float32's own rounding of z every entry must be there, and nothing else.
     rounding = 96 * 2.0**-24 * (x.norm(dim=1) * p.W_enc.norm(dim=0)[:, None]).double()
