@@ -7,7 +7,6 @@ commit itself is written by `writer.StoreWriter`.
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,8 +34,7 @@ class BucketWriter:
         self,
         spec: StoreSpec,
         bucket: int,
-        memory_bytes: int,
-        scratch_dir: Path | None,
+        scratch: Scratch,
         drop_nonfinite: bool,
     ):
         self.bucket = bucket
@@ -47,7 +45,8 @@ class BucketWriter:
         self._order = permutation(self.planned, spec.seed, ROWS, bucket)
         self._taken = 0
         self._layouts = spec.site_layouts() | spec.label_layouts()
-        self._scratch = Scratch(self._layouts, self.planned, memory_bytes, scratch_dir)
+        self._scratch = scratch
+        scratch.begin(self.planned)
 
     def append(
         self,
@@ -122,10 +121,6 @@ class BucketWriter:
             for record in shards[layout.path]
         )
         return Commit(self.bucket, self._scratch.filled, sums, shards, self.dropped)
-
-    def close(self) -> None:
-        """Frees the scratch space."""
-        self._scratch.close()
 
     def _fetcher(self, name: str, total: "_Summation | None") -> Callable[[int, int], np.ndarray]:
         """(start, stop) -> those rows in stored order, counted in `total`."""

@@ -16,7 +16,7 @@ from .codecs import STORAGE
 
 
 class Scratch:
-    """Rows of several arrays, placed by number.
+    """Rows of several arrays, placed by number; used for one bucket after another.
 
     Args:
         layouts: array name -> layout.
@@ -51,6 +51,10 @@ class Scratch:
             else:
                 self._arrays[name] = np.ndarray(shape, dtype, self._map, offset)
             offset += sizes[name]
+        self.begin(rows)
+
+    def begin(self, rows: int) -> None:
+        """Forgets all rows; from now on there are `rows` places, at most those of the start."""
         self._present = np.zeros(rows, dtype=bool)
         self._filled: np.ndarray | None = None
 

@@ -16,6 +16,7 @@ from ..settings import differences
 from .bucket import BucketWriter
 from .commits import Commit, commit_key, committed_buckets, read_commit, write_commit
 from .location import Location, StorageOptions, locate
+from .scratch import Scratch
 from .spec import (
     FORMAT,
     VERSION,
@@ -47,7 +48,9 @@ class StoreWriter:
         background: bool = False,
     ):
         self.spec, self._location = spec, location
-        self._bucket_settings = (memory_bytes, scratch_dir, drop_nonfinite)
+        self._memory_bytes, self._scratch_dir = memory_bytes, scratch_dir
+        self._drop_nonfinite = drop_nonfinite
+        self._idle: list[Scratch] = []
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scopeworks-encode")
         self._sealer = ThreadPoolExecutor(1, "scopeworks-seal") if background else None
         self._sealing: Future[None] | None = None
@@ -117,18 +120,19 @@ class StoreWriter:
         A bucket that a killed process left half written is written anew; one that is committed is
         replaced, first losing its commit.
         """
-        filling = BucketWriter(self.spec, bucket, *self._bucket_settings)
+        scratch = self._take_scratch()
         try:
+            filling = BucketWriter(self.spec, bucket, scratch, self._drop_nonfinite)
             yield filling
             filling.check_full()
             self._wait()
         except BaseException:
-            filling.close()
+            self._idle.append(scratch)
             raise
         if self._sealer is None:
-            self._seal(filling)
+            self._seal(filling, scratch)
         else:
-            self._sealing = self._sealer.submit(self._seal, filling)
+            self._sealing = self._sealer.submit(self._seal, filling, scratch)
 
     def close(self) -> None:
         """Waits for the bucket that is being sealed and ends the threads.
@@ -142,6 +146,8 @@ class StoreWriter:
             if self._sealer is not None:
                 self._sealer.shutdown()
             self._pool.shutdown()
+            while self._idle:
+                self._idle.pop().close()
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -155,7 +161,7 @@ class StoreWriter:
         if sealing is not None:
             sealing.result()
 
-    def _seal(self, filling: BucketWriter) -> None:
+    def _seal(self, filling: BucketWriter, scratch: Scratch) -> None:
         """Shards, then the commit; if one cannot be written (disk full, upload failed) none
         stays."""
         location, keys = self._location, filling.shard_keys()
@@ -168,7 +174,16 @@ class StoreWriter:
                 location.remove(key)
             raise
         finally:
-            filling.close()
+            self._idle.append(scratch)
+
+    def _take_scratch(self) -> Scratch:
+        """Room for a bucket, used before if there is one: the page faults of new room cost more
+        than filling it."""
+        if self._idle:
+            return self._idle.pop()
+        layouts = self.spec.site_layouts() | self.spec.label_layouts()
+        rows = min(self.spec.bucket_rows, self.spec.rows)
+        return Scratch(layouts, rows, self._memory_bytes, self._scratch_dir)
 
 
 def _existing_spec(location: Location) -> StoreSpec | None:
