@@ -61,7 +61,7 @@ def sae_table(evaluations: list[dict[str, Any]], entries: list[Entry]) -> str:
     caption = (
         "Δ loss: cross-entropy with the reconstruction spliced in, minus without, in nats per "
         "token; standard error over sequences. Recovered: the share of what mean ablation of the "
-        "site costs. Dead: fired on none of these tokens. "
+        "site costs. Dead: never fired here. "
         f"Losses at {'; '.join(dict.fromkeys(baselines))}."
     )
     return "<h2>SAEs</h2>" + markup.table(columns, rows, 2, caption)
@@ -112,7 +112,7 @@ def frontiers(entries: list[Entry]) -> str:
 
 def firing(entries: list[Entry]) -> str:
     """How often latents fire."""
-    n_tokens = max(entry["n_tokens"] for entry in entries)
+    n_tokens = max(entry["firing"]["n_tokens"] for entry in entries)
     caption = f"Over {n_tokens:,} tokens; 0.1 decade a bin; a latent that never fired is in none."
     return "<h2>Firing frequencies</h2>" + markup.figures((plots.firing(entries), caption))
 
