@@ -6,6 +6,7 @@ signals and what members must share. A single member's work is `member`'s.
 
 import itertools
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -211,7 +212,8 @@ class _StopSignals:
         self.signal = number
 
     def leave(self) -> None:
-        """Ends the run the way the signal asks for."""
+        """Ends the run the way the signal asks for: exit code 130 or 143."""
         if self.signal == signal.SIGTERM:
+            print("stopped by SIGTERM; the same command continues", file=sys.stderr)
             raise SystemExit(128 + signal.SIGTERM)
         raise KeyboardInterrupt
