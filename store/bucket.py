@@ -12,18 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from .arrays import ArrayLayout, write_shard
-from .commits import Commit, SiteSums
+from .arrays import ArrayLayout, ShardRecord, write_shard
+from .commits import Commit
 from .location import Location
 from .scratch import Scratch
 from .shuffle import ROWS, permutation
 from .spec import LABEL_NAMES, StoreSpec
-
-_INFINITY = {"bfloat16": 0x7F80, "float32": 0x7F800000}
-"""Bits of +Inf."""
-
-_SUM_ROWS = 32
-"""Rows summed at once: few enough that their float64 copy stays in the cache."""
+from .values import Extremes, SiteSums, Summation, nonfinite_rows, quantised, to_bits
 
 
 class BucketWriter:
@@ -104,17 +99,22 @@ class BucketWriter:
             keys += [layout.shard_key(shard) for shard in range(first, first + count)]
         return keys
 
-    def seal(self, location: Location, pool: Executor) -> Commit:
+    def seal(
+        self, location: Location, pool: Executor, scales: Mapping[str, np.ndarray] | None = None
+    ) -> Commit:
         """Writes the bucket's shards, durably, and returns its commit record, which the caller
-        writes last."""
+        writes last.
+
+        Args:
+            scales: int8 only: site -> scale; None for the first bucket, which sets it.
+        """
         sums: dict[str, SiteSums] = {}
-        shards = {}
+        shards: dict[str, list[ShardRecord]] = {}
         for name, layout in self._layouts.items():
-            total = None if name in LABEL_NAMES else _Summation(layout)
-            fetch = self._fetcher(name, total)
-            shards[layout.path] = self._write_array(location, layout, fetch, pool)
-            if total is not None:
-                sums[name] = total.result()
+            source = _Source(self._scratch, name, layout, (scales or {}).get(name))
+            shards[layout.path] = self._write_array(location, layout, source.rows, pool)
+            if source.sums is not None:
+                sums[name] = source.sums.result(source.saturated)
         location.flush(
             layout.shard_key(record.shard)
             for layout in self._layouts.values()
@@ -122,24 +122,13 @@ class BucketWriter:
         )
         return Commit(self.bucket, self._scratch.filled, sums, shards, self.dropped)
 
-    def _fetcher(self, name: str, total: "_Summation | None") -> Callable[[int, int], np.ndarray]:
-        """(start, stop) -> those rows in stored order, counted in `total`."""
-
-        def fetch(start: int, stop: int) -> np.ndarray:
-            block = self._scratch.rows(name, start, stop)
-            if total is not None:
-                total.add(block)
-            return block
-
-        return fetch
-
     def _write_array(
         self,
         location: Location,
         layout: ArrayLayout,
         fetch: Callable[[int, int], np.ndarray],
         pool: Executor,
-    ) -> list:
+    ) -> list[ShardRecord]:
         """One array's shards of this bucket."""
         first = self.bucket * self._spec.bucket_rows // layout.shard_rows
         records = []
@@ -161,7 +150,7 @@ class BucketWriter:
                 raise ValueError(f"rows of {name} must be [{n}, {width}], got {list(tensor.shape)}")
             if not tensor.is_floating_point():
                 raise ValueError(f"rows of {name} must be floating point, got {tensor.dtype}")
-            blocks[name] = to_storage(tensor, self._layouts[name].codec.dtype)
+            blocks[name] = to_bits(tensor, self._layouts[name].codec.collected)
         return blocks
 
     def _checked_label(self, name: str, labels: dict[str, np.ndarray], n: int) -> np.ndarray:
@@ -173,7 +162,7 @@ class BucketWriter:
         """Which rows are finite at every site; refuses the others unless they are to be dropped."""
         keep = np.ones(len(labels["token"]), dtype=bool)
         for name in self._spec.sites:
-            bad = nonfinite_rows(blocks[name], self._layouts[name].codec.dtype)
+            bad = nonfinite_rows(blocks[name], self._layouts[name].codec.collected)
             if len(bad) and not self._drop_nonfinite:
                 first = int(bad[0])
                 raise ValueError(
@@ -185,59 +174,38 @@ class BucketWriter:
         return keep
 
 
-class _Summation:
-    """float64 Σx and Σ‖x‖² over the chunks of a site, added row by row, so that no batching changes
-    a bit."""
+class _Source:
+    """One array's rows on their way from the scratch space to the encoder: quantised where wanted,
+    and summed."""
 
-    def __init__(self, layout: ArrayLayout):
+    def __init__(self, scratch: Scratch, name: str, layout: ArrayLayout, scale: np.ndarray | None):
+        self._scratch, self._name = scratch, name
+        self.saturated = 0
+        self._scale = scale
+        if layout.codec.dtype == "int8" and scale is None:
+            self._scale = self._own_scale(layout)
+        self.sums = None
+        if layout.width is not None:
+            self.sums = Summation(layout.width, layout.codec.dtype, self._scale)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows [start, stop) as stored."""
+        block = self._scratch.rows(self._name, start, stop)
+        if self._scale is not None:
+            block, saturated = quantised(block, self._scale)
+            self.saturated += saturated
+        if self.sums is not None:
+            self.sums.add(block)
+        return block
+
+    def _own_scale(self, layout: ArrayLayout) -> np.ndarray:
+        """The scale that fits this bucket."""
         assert layout.width is not None
-        self._dtype = layout.codec.dtype
-        self._total = np.zeros(layout.width)
-        self._squares = np.zeros(layout.width)
-        self._buffer = torch.empty(_SUM_ROWS, layout.width, dtype=torch.float64)
-
-    def add(self, block: np.ndarray) -> None:
-        """Counts a chunk of rows in the storage dtype."""
-        for first in range(0, len(block), _SUM_ROWS):
-            part = from_storage(block[first : first + _SUM_ROWS], self._dtype)
-            values = self._buffer[: len(part)].copy_(part).numpy()
-            self._total += np.add.reduce(values, axis=0)
-            np.multiply(values, values, out=values)
-            self._squares += np.add.reduce(values, axis=0)
-
-    def result(self) -> SiteSums:
-        """The sums so far."""
-        return SiteSums(self._total, float(np.add.reduce(self._squares)))
-
-
-def to_storage(tensor: torch.Tensor, dtype: str) -> np.ndarray:
-    """A floating tensor as the bits of a storage dtype, on the CPU, rounded to nearest even."""
-    tensor = tensor.detach()
-    if dtype == "bfloat16":
-        return tensor.to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy().view("<u2")
-    return tensor.to("cpu", torch.float32).contiguous().numpy()
-
-
-def from_storage(block: np.ndarray, dtype: str) -> torch.Tensor:
-    """Rows in the storage dtype as a tensor of the true dtype, sharing memory."""
-    if dtype == "bfloat16":
-        return torch.from_numpy(block.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(block)
-
-
-def nonfinite_rows(block: np.ndarray, dtype: str) -> np.ndarray:
-    """Numbers of the rows with a NaN or Inf.
-
-    Looks at the bits: as signed integers the positive ones lie above all else, as unsigned the
-    negative ones do. Two maxima cost a twentieth of isfinite on bfloat16.
-    """
-    unsigned = block if dtype == "bfloat16" else block.view("<u4")
-    signed = unsigned.view(f"<i{unsigned.itemsize}")
-    infinity = _INFINITY[dtype]
-    minus_infinity = infinity | 1 << (8 * unsigned.itemsize - 1)
-    if not block.size or (signed.max() < infinity and unsigned.max() < minus_infinity):
-        return np.empty(0, dtype=np.int64)
-    return np.flatnonzero(((signed >= infinity) | (unsigned >= minus_infinity)).any(axis=1))
+        extremes = Extremes(layout.width)
+        for start in range(0, self._scratch.filled, layout.chunk_rows):
+            stop = min(start + layout.chunk_rows, self._scratch.filled)
+            extremes.add(self._scratch.rows(self._name, start, stop))
+        return extremes.scale()
 
 
 def _label(name: str, values: Any) -> np.ndarray:

@@ -34,6 +34,11 @@ class Codec:
     """Bytes per blosc block; 0 lets blosc choose."""
 
     @property
+    def collected(self) -> str:
+        """Data type in which rows are collected until their bucket is sealed."""
+        return "bfloat16" if self.dtype == "int8" else self.dtype
+
+    @property
     def itemsize(self) -> int:
         """Bytes per value before compression."""
         return STORAGE[self.dtype].itemsize
@@ -84,6 +89,7 @@ PRESETS = {
     "exact": Codec("bfloat16", "zstd", 1, blocksize=2**19),
     "fast": Codec("bfloat16", "lz4", 5, shuffle=blosc.BITSHUFFLE, blocksize=2**18),
     "float32": Codec("float32", "zstd", 1, blocksize=2**20),
+    "int8": Codec("int8", "zstd", 1, shuffle=blosc.NOSHUFFLE, blocksize=2**18),
 }
 """Codecs a store can be written with."""
 

@@ -8,26 +8,17 @@ and Σ‖x‖² per site, so that normaliser and mean are known exactly without 
 import base64
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 
 from .arrays import DamagedStoreError, ShardRecord
 from .location import Location
 from .spec import VERSION, StoreSpec, checked_attributes, checksum, group_document
+from .values import SiteSums
 
 KIND = "bucket-commit"
 _READERS = 16
-
-
-@dataclass(frozen=True)
-class SiteSums:
-    """Sums over a bucket's rows, as stored (after rounding to the array's dtype)."""
-
-    total: Float64[np.ndarray, "d"]
-    """Σx per channel."""
-    squares: float
-    """Σ‖x‖²."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +49,7 @@ def write_commit(location: Location, commit: Commit) -> None:
         "bucket": commit.bucket,
         "rows": commit.rows,
         "dropped": commit.dropped,
-        "sites": {
-            name: {"sum": _to_base64(sums.total), "sum_squares": sums.squares}
-            for name, sums in commit.sums.items()
-        },
+        "sites": {name: _site_to_json(sums) for name, sums in commit.sums.items()},
         "shards": {
             path: [[record.shard, record.n_bytes, record.crc32c] for record in records]
             for path, records in commit.shards.items()
@@ -111,10 +99,7 @@ def read_commits(location: Location, spec: StoreSpec) -> dict[int, Commit]:
 
 
 def _from_body(body: dict) -> Commit:
-    sums = {
-        name: SiteSums(_from_base64(site["sum"]), float(site["sum_squares"]))
-        for name, site in body["sites"].items()
-    }
+    sums = {name: _site_from_json(site) for name, site in body["sites"].items()}
     shards = {
         path: [ShardRecord(*record) for record in records]
         for path, records in body["shards"].items()
@@ -122,9 +107,23 @@ def _from_body(body: dict) -> Commit:
     return Commit(int(body["bucket"]), int(body["rows"]), sums, shards, int(body["dropped"]))
 
 
-def _to_base64(vector: np.ndarray) -> str:
-    return base64.b64encode(vector.astype("<f8").tobytes()).decode()
+def _site_to_json(sums: SiteSums) -> dict[str, Any]:
+    site = {"sum": _to_base64(sums.total, "<f8"), "sum_squares": sums.squares}
+    if sums.scale is not None:
+        site |= {"scale": _to_base64(sums.scale, "<f4"), "saturated": sums.saturated}
+    return site
 
 
-def _from_base64(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), dtype="<f8")
+def _site_from_json(site: dict[str, Any]) -> SiteSums:
+    total, squares = _from_base64(site["sum"], "<f8"), float(site["sum_squares"])
+    if "scale" not in site:
+        return SiteSums(total, squares)
+    return SiteSums(total, squares, _from_base64(site["scale"], "<f4"), int(site["saturated"]))
+
+
+def _to_base64(vector: np.ndarray, dtype: str) -> str:
+    return base64.b64encode(vector.astype(dtype).tobytes()).decode()
+
+
+def _from_base64(text: str, dtype: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype=dtype)

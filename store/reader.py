@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float, Float64, Int64
 
 from .arrays import ArrayReader, DamagedStoreError
-from .bucket import from_storage
 from .commits import Commit, read_commits
 from .location import Location, StorageOptions, locate
 from .spec import FORMAT, LABEL_NAMES, StoreSpec, checked_attributes
 from .stream import Stream
+from .values import put_values
 
 
 class Labels(NamedTuple):
@@ -46,6 +46,7 @@ class ActivationStore:
             name: ArrayReader(location, layout, _sizes(layout.path, self._commits))
             for name, layout in layouts.items()
         }
+        self._scales = {name: self._scale(name) for name in spec.sites}
 
     @classmethod
     def open(
@@ -92,6 +93,15 @@ class ActivationStore:
         return sum(commit.dropped for commit in self._commits)
 
     @property
+    def saturated(self) -> dict[str, int]:
+        """int8: values per site that were cut at the ends of the scale."""
+        return {
+            site: sum(commit.sums[site].saturated for commit in self._commits)
+            for site, scale in self._scales.items()
+            if scale is not None
+        }
+
+    @property
     def commits(self) -> list[Commit]:
         """The committed buckets that hold rows, in order."""
         return list(self._commits)
@@ -129,13 +139,14 @@ class ActivationStore:
     def read(self, site: str, start: int, stop: int) -> Float[torch.Tensor, "rows d"]:
         """Rows [start, stop) of a site, float32, unscaled."""
         self._check_site(site)
-        return self._read(site, start, stop).float()
+        stored = self._read(site, start, stop)
+        values = np.empty(stored.shape, dtype=np.float32)
+        put_values(values, stored, self._readers[site].layout.codec.dtype, self._scales[site])
+        return torch.from_numpy(values)
 
     def labels(self, start: int, stop: int) -> Labels:
         """Token id, sequence and position of rows [start, stop)."""
-        return Labels(
-            *(self._read(name, start, stop).numpy().astype(np.int64) for name in LABEL_NAMES)
-        )
+        return Labels(*(self._read(name, start, stop).astype(np.int64) for name in LABEL_NAMES))
 
     @overload
     def stream(self, site: str, batch_rows: int = ..., **options: Any) -> Stream[torch.Tensor]: ...
@@ -165,7 +176,7 @@ class ActivationStore:
         for name in names:
             self._check_site(name)
         return Stream(
-            {name: self._readers[name] for name in names},
+            {name: (self._readers[name], self._scales[name]) for name in names},
             {commit.bucket: commit.rows for commit in self._commits},
             self.spec,
             single=isinstance(site, str),
@@ -184,8 +195,22 @@ class ActivationStore:
         if not self.rows:
             raise ValueError(f"store {self.url} has no committed rows yet; let the harvest run on")
 
-    def _read(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Committed rows [start, stop) of an array, bucket by bucket."""
+    def _scale(self, site: str) -> np.ndarray | None:
+        """int8: the scale of a site, which every bucket must agree on."""
+        scales = [commit.sums[site].scale for commit in self._commits]
+        first = scales[0] if scales else None
+        for commit, scale in zip(self._commits, scales, strict=True):
+            if (scale is None) != (first is None) or (
+                scale is not None and first is not None and not np.array_equal(scale, first)
+            ):
+                raise DamagedStoreError(
+                    f"commit of bucket {commit.bucket}: the scale of {site} differs from that of"
+                    f" bucket {self._commits[0].bucket}; write the bucket again"
+                )
+        return first
+
+    def _read(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Committed rows [start, stop) of an array as stored, bucket by bucket."""
         if not 0 <= start <= stop <= self.rows:
             raise ValueError(f"rows must be within 0 … {self.rows}, got {start} … {stop}")
         reader, parts = self._readers[name], []
@@ -195,8 +220,7 @@ class ActivationStore:
             base = commit.bucket * self.spec.bucket_rows - (end - commit.rows)
             parts.append(reader.read_rows(base + start, base + min(stop, end)))
             start, first = min(stop, end), first + 1
-        block = np.concatenate(parts) if parts else reader.layout.empty(0)
-        return from_storage(block, reader.layout.codec.dtype)
+        return np.concatenate(parts) if parts else reader.layout.empty(0)
 
 
 def _sizes(path: str, commits: list[Commit]):

@@ -37,7 +37,7 @@ class Scratch:
         scratch_dir: Path | None,
     ):
         sizes = {
-            name: rows * (layout.width or 1) * layout.codec.itemsize
+            name: rows * (layout.width or 1) * STORAGE[layout.codec.collected].itemsize
             for name, layout in layouts.items()
         }
         total = sum(sizes.values())
@@ -45,7 +45,7 @@ class Scratch:
         self._arrays: dict[str, np.ndarray] = {}
         offset = 0
         for name, layout in layouts.items():
-            shape, dtype = layout.shape(rows), STORAGE[layout.codec.dtype]
+            shape, dtype = layout.shape(rows), STORAGE[layout.codec.collected]
             if self._map is None:
                 self._arrays[name] = np.empty(shape, dtype)
             else:

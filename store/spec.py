@@ -53,7 +53,7 @@ class StoreSpec(Settings):
     widest site."""
 
     codec: str = "exact"
-    """Preset of store/codecs.py: exact, fast or float32."""
+    """Preset of store/codecs.py: exact, fast, float32 or int8."""
 
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the rows' permutation inside each bucket."""

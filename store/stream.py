@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar, cast
 
-import ml_dtypes
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -21,12 +20,14 @@ from jaxtyping import Float
 from .arrays import ArrayReader
 from .order import INTERLEAVE, Order, Piece
 from .spec import StoreSpec
+from .values import put_values
 
 Rows = Float[torch.Tensor, "batch d"]
 BatchT = TypeVar("BatchT", Rows, dict[str, Rows])
 """A stream of one site hands out tensors; a stream of several, dictionaries of them by site."""
 
-_VIEWS = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float32": np.dtype(np.float32)}
+Source = tuple[ArrayReader, np.ndarray | None]
+"""A site's array, and its scale if it is int8."""
 
 
 class Stream(Iterator[BatchT]):
@@ -51,7 +52,7 @@ class Stream(Iterator[BatchT]):
 
     def __init__(
         self,
-        readers: dict[str, ArrayReader],
+        readers: dict[str, Source],
         bucket_rows: dict[int, int],
         spec: StoreSpec,
         *,
@@ -132,7 +133,7 @@ class _Assembler:
 
     def __init__(
         self,
-        readers: dict[str, ArrayReader],
+        readers: dict[str, Source],
         buckets: list[int],
         spec: StoreSpec,
         order: Order,
@@ -155,19 +156,20 @@ class _Assembler:
             number = self._buckets[piece.bucket] * self._bucket_chunks + piece.chunk
             parts.setdefault(number, []).append((at, piece))
             at += piece.rows
-        return {name: self._site(name, reader, parts) for name, reader in self._readers.items()}
+        return {name: self._site(name, source, parts) for name, source in self._readers.items()}
 
     def _site(
-        self, name: str, reader: ArrayReader, parts: dict[int, list[tuple[int, Piece]]]
+        self, name: str, source: Source, parts: dict[int, list[tuple[int, Piece]]]
     ) -> torch.Tensor:
         """One site's batch: every chunk is fetched once and its stripes put in their places."""
+        reader, scale = source
         out = self._buffers[name].take()
-        view = _VIEWS[reader.layout.codec.dtype]
         for number, pieces in parts.items():
             rows = sum(piece.rows for _, piece in pieces)
-            chunk = self._chunk(name, reader, number, rows).view(view)
+            chunk = self._chunk(name, reader, number, rows)
             for at, piece in pieces:
-                np.copyto(out[at : at + piece.rows], chunk[piece.first : piece.first + piece.rows])
+                stored = chunk[piece.first : piece.first + piece.rows]
+                put_values(out[at : at + piece.rows], stored, reader.layout.codec.dtype, scale)
         return torch.from_numpy(out)
 
     def _chunk(self, name: str, reader: ArrayReader, number: int, rows: int) -> np.ndarray:

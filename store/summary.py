@@ -26,6 +26,8 @@ def describe(store: ActivationStore) -> Iterator[str]:
             line += (
                 f", C {store.normaliser(name):.6g}, norm of the mean {_mean_norm(store, name):.6g}"
             )
+        if name in store.saturated:
+            line += f", {store.saturated[name]:,} values saturated"
         yield line
     labels = sum(n for path, n in stored.items() if path.startswith("labels/"))
     yield f"token, sequence, position: {_size(labels)}"

@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..settings import differences
 from .bucket import BucketWriter
+from .codecs import PRESETS
 from .commits import Commit, commit_key, committed_buckets, read_commit, write_commit
 from .location import Location, StorageOptions, locate
 from .scratch import Scratch
@@ -29,6 +32,8 @@ from .spec import (
 )
 
 MEMORY_BYTES = 2**30
+_CREATORS = 8
+"""Processes that may begin one store at the same moment."""
 
 
 class StoreWriter:
@@ -168,13 +173,26 @@ class StoreWriter:
         try:
             location.remove(commit_key(filling.bucket))
             location.sweep([*keys, commit_key(filling.bucket)])
-            write_commit(location, filling.seal(location, self._pool))
+            write_commit(location, filling.seal(location, self._pool, self._scales(filling.bucket)))
         except BaseException:
             for key in keys:
                 location.remove(key)
             raise
         finally:
             self._idle.append(scratch)
+
+    def _scales(self, bucket: int) -> dict[str, np.ndarray] | None:
+        """int8: the scales that bucket 0 has set."""
+        if PRESETS[self.spec.codec].dtype != "int8" or bucket == 0:
+            return None
+        try:
+            sites = self.commit(0).sums
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"bucket 0 must be committed before bucket {bucket}: it sets the scales of the int8"
+                " codec; write it first, then the others in any order"
+            ) from error
+        return {name: sums.scale for name, sums in sites.items() if sums.scale is not None}
 
     def _take_scratch(self) -> Scratch:
         """Room for a bucket, used before if there is one: the page faults of new room cost more
@@ -208,15 +226,28 @@ def _create(location: Location, spec: StoreSpec) -> None:
     documents = {f"{group}/zarr.json": group_document() for group in ("sites", "labels", "commits")}
     for layout in [*spec.site_layouts().values(), *spec.label_layouts().values()]:
         documents[f"{layout.path}/zarr.json"] = encode_json(layout.metadata())
+    location.sweep([*documents, "zarr.json"])
     for key, document in documents.items():
-        location.write(key, [document])
+        _write_document(location, key, document)
     body = {
         "format": FORMAT,
         "version": VERSION,
         "spec": _as_json(spec),
         "documents": {key: crc32c_hex(document) for key, document in documents.items()},
     }
-    location.write("zarr.json", [group_document(body | {"crc32c": checksum(body)})])
+    root = group_document(body | {"crc32c": checksum(body)})
+    _write_document(location, "zarr.json", root)
+
+
+def _write_document(location: Location, key: str, document: bytes) -> None:
+    """Writes a document that others may be creating, and sweeping away unfinished, at the same
+    time."""
+    for _ in range(_CREATORS):
+        try:
+            return location.write(key, [document])
+        except FileNotFoundError:
+            continue
+    location.write(key, [document])
 
 
 def _as_json(spec: StoreSpec) -> dict[str, Any]:

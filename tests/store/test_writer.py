@@ -191,7 +191,7 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     [
         ({"sites": {"a/b": 3}}, "site name must be letters"),
         ({"sites": {"a": 0}}, "width of site a must be at least 1, got 0"),
-        ({"codec": "zip"}, "codec must be one of exact, fast, float32, got 'zip'"),
+        ({"codec": "zip"}, "codec must be one of exact, fast, float32, int8, got 'zip'"),
         ({"chunk_rows": 30}, r"shard_rows must be a multiple of chunk_rows \(30\), got 64"),
         ({"shard_rows": 128}, r"bucket_rows must be a multiple of shard_rows \(128\), got 192"),
         ({"rows": 0}, "greater than 0"),
