@@ -131,7 +131,6 @@ def special_ids(tokens: TokenStore) -> tuple[int, ...]:
 
 def store_spec(settings: HarvestSettings, rows: int, job: Job, origin: dict[str, Any]) -> StoreSpec:
     """What the activation store will hold."""
-    given = {} if settings.bucket_rows is None else {"bucket_rows": settings.bucket_rows}
     return resolve(
         StoreSpec,
         sites={str(site): site_width(site, job.model.config) for site in job.sites},
@@ -139,7 +138,7 @@ def store_spec(settings: HarvestSettings, rows: int, job: Job, origin: dict[str,
         codec=settings.codec,
         seed=settings.seed,
         provenance=origin,
-        **given,
+        bucket_rows=settings.bucket_rows,
     )
 
 
