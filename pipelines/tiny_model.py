@@ -235,7 +235,7 @@ of its text falls into the lowest {HELD_OUT_SHARE:.0%}.
 
 Recipe: `{json.dumps(asdict(recipe))}`,
 AdamW (0.9, 0.95), gradient norm clipped at 1, bfloat16 autocast, {facts["minutes"]:.0f} minutes on
-{facts["threads"]:.0f} CPU threads. Remake it with
+{facts["threads"]:.0f} CPU thread(s). Remake it with
 
     python -m scopeworks.pipelines.tiny_model --out pipelines/tiny_gemma2
 
