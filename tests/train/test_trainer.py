@@ -215,6 +215,24 @@ def test_transcoder_maps_one_site_to_another(settings: Make, store_url: str):
     assert sae.config.fvu == pytest.approx(fvu, rel=0.2)
 
 
+def test_frequency_penalty_quietens_the_loudest_latents(settings: Make, store_url: str):
+    x = ActivationStore.open(store_url).read(SITE, 0, 2048)
+
+    def loud(out: Path) -> int:
+        return int(((SAE.load(out).encode(x) > 0).float().mean(0) > 0.3).sum())
+
+    free, priced = run(
+        [
+            settings("free", steps=200, sparsity=1e-3),
+            settings(
+                "priced", steps=200, sparsity=1e-3, frequency_penalty=100.0, frequency_limit=0.3
+            ),
+        ]
+    )
+    assert loud(free) >= 8
+    assert loud(priced) < 0.7 * loud(free)
+
+
 def test_options_of_other_settings_are_named(settings: Make):
     run([settings()])
     with pytest.raises(ValueError, match=r"lr: 0.002 → 0.001; seed: 0 → 4"):
