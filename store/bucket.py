@@ -31,13 +31,17 @@ class BucketWriter:
         bucket: int,
         scratch: Scratch,
         drop_nonfinite: bool,
+        in_stored_order: bool = False,
     ):
         self.bucket = bucket
         self.dropped = 0
         self._spec, self._drop_nonfinite = spec, drop_nonfinite
         start, stop = spec.bucket_range(bucket)
         self.planned = stop - start
-        self._order = permutation(self.planned, spec.seed, ROWS, bucket)
+        if in_stored_order:
+            self._order = np.arange(self.planned)
+        else:
+            self._order = permutation(self.planned, spec.seed, ROWS, bucket)
         self._taken = 0
         self._layouts = spec.site_layouts() | spec.label_layouts()
         self._scratch = scratch
@@ -82,6 +86,11 @@ class BucketWriter:
             self.dropped += int((~keep).sum())
             places, blocks = places[keep], {name: block[keep] for name, block in blocks.items()}
         self._scratch.scatter(places, blocks)
+
+    def leave_out(self, n: int) -> None:
+        """Counts n rows as dropped that the source of a copy has dropped."""
+        self._taken += n
+        self.dropped += n
 
     def check_full(self) -> None:
         """Raises ValueError if fewer rows were appended than the bucket takes."""

@@ -44,6 +44,45 @@ def verify(url: Url, storage_option: Options = None) -> None:
 
 
 @app.command()
+def copy(
+    url: Url,
+    target: Annotated[str, typer.Argument(help="Path or URL of the copy.")],
+    codec: Annotated[str | None, typer.Option(help="Codec of the copy.")] = None,
+    chunk_rows: Annotated[int | None, typer.Option(help="Rows per chunk of the copy.")] = None,
+    shard_rows: Annotated[int | None, typer.Option(help="Rows per shard of the copy.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Dask workers to start; 0: none.")] = 0,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler.")] = None,
+    storage_option: Options = None,
+    target_option: Annotated[
+        list[str] | None,
+        typer.Option("--target-option", help="key=value for the target's file system; repeatable."),
+    ] = None,
+) -> None:
+    """Copies a store to another place, codec or chunking; the same command continues."""
+    from ..console import progress
+    from .copy import copy as run
+    from .options import parse_storage_options
+    from .reader import ActivationStore
+
+    options = parse_storage_options(storage_option)
+    total = ActivationStore.open(url, options).rows
+    with progress("copy", total, "rows") as bar:
+        rows = run(
+            url,
+            target,
+            codec=codec,
+            chunk_rows=chunk_rows,
+            shard_rows=shard_rows,
+            source_options=options,
+            target_options=parse_storage_options(target_option),
+            workers=workers,
+            scheduler=scheduler,
+            advance=bar.advance,
+        )
+    typer.echo(f"{rows:,} rows copied to {target}, {total - rows:,} were there")
+
+
+@app.command()
 def stats(
     url: Url,
     site: Annotated[list[str] | None, typer.Option(help="Sites; all by default.")] = None,

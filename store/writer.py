@@ -118,16 +118,19 @@ class StoreWriter:
         return read_commit(self._location, bucket, self.spec)
 
     @contextmanager
-    def bucket(self, bucket: int) -> Iterator[BucketWriter]:
+    def bucket(self, bucket: int, in_stored_order: bool = False) -> Iterator[BucketWriter]:
         """Fills one bucket; leaving the block seals and commits it (in the background, if so
         opened), an exception leaves it uncommitted.
 
         A bucket that a killed process left half written is written anew; one that is committed is
-        replaced, first losing its commit.
+        replaced, first losing its commit. `in_stored_order` takes rows that were permuted already,
+        for copies.
         """
         scratch = self._take_scratch()
         try:
-            filling = BucketWriter(self.spec, bucket, scratch, self._drop_nonfinite)
+            filling = BucketWriter(
+                self.spec, bucket, scratch, self._drop_nonfinite, in_stored_order
+            )
             yield filling
             filling.check_full()
             self._wait()
@@ -240,14 +243,16 @@ def _create(location: Location, spec: StoreSpec) -> None:
 
 
 def _write_document(location: Location, key: str, document: bytes) -> None:
-    """Writes a document that others may be creating, and sweeping away unfinished, at the same
+    """Writes a document that others may be creating, or sweeping away unfinished, at the same
     time."""
-    for _ in range(_CREATORS):
+    for left in range(_CREATORS - 1, -1, -1):
         try:
-            return location.write(key, [document])
+            location.write(key, [document])
         except FileNotFoundError:
-            continue
-    location.write(key, [document])
+            if not left:
+                raise
+        else:
+            return
 
 
 def _as_json(spec: StoreSpec) -> dict[str, Any]:

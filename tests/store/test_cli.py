@@ -1,0 +1,62 @@
+"""`scopeworks store`: what it prints and how it ends."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from scopeworks.store import ActivationStore
+from scopeworks.store.cli import app
+from scopeworks.store.options import parse_storage_options
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_info_names_sites_rows_and_normaliser(made):
+    text = run("info", made.url)
+    store = ActivationStore.open(made.url)
+    assert "700 of 700 rows (complete), codec exact" in text
+    assert f"mlp_out.0: d 7, {store.stored_bytes['sites/mlp_out.0'] / 1024:.3g} KiB" in text
+    assert f"C {store.normaliser('mlp_out.0'):.6g}" in text
+
+
+def test_verify_ends_with_0_or_lists_what_is_damaged(fresh):
+    assert "4 of 4 buckets committed" in run("verify", fresh.url)
+    path = Path(fresh.url, "labels/token/c/0")
+    path.write_bytes(path.read_bytes()[:-1])
+    text = run("verify", fresh.url, code=1)
+    assert "token: shard 0" in text
+
+
+def test_stats_prints_every_site_and_the_mixing(made):
+    text = run("stats", made.url)
+    assert "mlp_out.0: norm" in text
+    assert "resid_post.1: norm" in text
+    assert "mixing: " in text
+
+
+def test_copy_says_what_it_did(made, tmp_path):
+    text = run("copy", made.url, str(tmp_path / "b"), "--codec", "fast")
+    assert "700 rows copied" in text
+    assert ActivationStore.open(tmp_path / "b").spec.codec == "fast"
+
+
+def test_a_missing_store_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no activation store at"):
+        run("info", str(tmp_path))
+
+
+def test_storage_options_are_parsed_as_json_where_they_are():
+    assert parse_storage_options(["anon=true", "n=3", "key=a=b"]) == {
+        "anon": True,
+        "n": 3,
+        "key": "a=b",
+    }
+    assert parse_storage_options(None) is None
+    for wrong, message in ((["x"], "must be key=value, got 'x'"), (["a=1", "a=2"], "given once")):
+        with pytest.raises(ValueError, match=message):
+            parse_storage_options(wrong)
