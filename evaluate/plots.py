@@ -29,9 +29,23 @@ def slot(entry: Entry) -> str:
 
 
 def sparsity(entry: Entry) -> float | None:
-    """λ of the SAE's training, where known."""
-    training = entry.get("training") or {}
-    return (training.get("settings") or {}).get("sparsity")
+    """λ at the end of the SAE's training, where known."""
+    return (entry.get("config") or {}).get("sparsity")
+
+
+def rungs(entries: Sequence[Entry]) -> dict[tuple[str, float], list[Entry]]:
+    """The width ladders: SAEs of several widths at one site and λ, by (site, λ), narrowest first.
+
+    SAEs that were steered to a target L0 stand on none: their λ is a result.
+    """
+    ladders: dict[tuple[str, float], list[Entry]] = {}
+    for entry in sorted(entries, key=lambda e: e["d_sae"]):
+        settings = (entry.get("training") or {}).get("settings") or {}
+        price = sparsity(entry)
+        if price is not None and settings.get("target_l0") is None:
+            where = slot(entry).partition(", width")[0]
+            ladders.setdefault((where, price), []).append(entry)
+    return {key: some for key, some in ladders.items() if len({e["d_sae"] for e in some}) > 1}
 
 
 def label(entry: Entry) -> str:
@@ -80,16 +94,16 @@ def frontier(entries: Sequence[Entry], metric: str, name: str) -> str:
 
 
 def width_ladder(entries: Sequence[Entry], metric: str, name: str) -> str:
-    """A metric against width, one line per λ."""
+    """A metric against width, one line per site and λ."""
 
     def plot(axes: "Axes") -> None:
-        prices = sorted({price for e in entries if (price := sparsity(e)) is not None})
-        for i, price in enumerate(prices[:MAX_CURVES]):
-            points = sorted((e for e in entries if sparsity(e) == price), key=lambda e: e["d_sae"])
+        ladders = rungs(entries)
+        sites = {where for where, _ in ladders}
+        for i, ((where, price), points) in enumerate(sorted(ladders.items())[:MAX_CURVES]):
             axes.plot(
                 [math.log2(e["d_sae"]) for e in points],
                 [e[metric] for e in points],
-                label=f"λ {price:g}",
+                label=f"λ {price:g}" if len(sites) == 1 else f"{where}, λ {price:g}",
                 **_look(i, marker=True),
             )
         axes.set_xlabel("width, log₂ of the number of latents")

@@ -102,7 +102,7 @@ def frontiers(entries: list[Entry]) -> str:
             "E‖x − x̂‖² / E‖x − E x‖²: 0 is perfect, 1 is no better than the mean.",
         ),
     ]
-    if _has_ladder(entries):
+    if plots.rungs(entries):
         drawn += [
             (plots.width_ladder(entries, "delta_loss", "Δ loss, nats per token"), "At equal λ."),
             (plots.width_ladder(entries, "l0", "L0"), "At equal λ."),
@@ -247,13 +247,6 @@ def provenance(evaluations: list[dict[str, Any]]) -> str:
 def _canonical(entries: list[Entry]) -> Entry:
     """The SAE whose L0 is nearest 100."""
     return min(entries, key=lambda entry: abs(entry["l0"] - CANONICAL_L0))
-
-
-def _has_ladder(entries: list[Entry]) -> bool:
-    """Whether some λ was trained at more than one width."""
-    pairs = {(plots.sparsity(e), e["d_sae"]) for e in entries if plots.sparsity(e) is not None}
-    prices = [price for price, _ in pairs]
-    return len(set(prices)) < len(prices)
 
 
 def _model_name(evaluation: dict[str, Any]) -> str:

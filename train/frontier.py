@@ -62,6 +62,7 @@ class Board:
         row = self.rows[out]
         row.step, row.l0, row.fvu = row.steps, config.l0, config.fvu
         row.dead_share, row.measured = config.dead_share, True
+        row.sparsity = row.sparsity if config.sparsity is None else config.sparsity
 
     def show(self) -> None:
         """Prints the table, and writes sweep.json and frontier.png."""

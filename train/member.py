@@ -124,6 +124,8 @@ class Member:
         if self.stream_state is None:
             raise RuntimeError("a member is finished after its last update, not before the first")
         sae = measure(self.state.parameters, self.settings, self.source, self.stream_state)
+        last = self.steering.sparsity if self.steering else self.settings.sparsity
+        sae.config = sae.config.model_copy(update={"sparsity": last})
         sae.save(self.settings.out, self.settings.model_dump(mode="json"))
 
     def _fresh_parameters(self) -> Parameters:

@@ -64,8 +64,9 @@ def evaluation(lm, ids):
     )
     for i, entry in enumerate(result["saes"]):
         steps = list(range(1, 6))
+        entry["config"]["sparsity"] = 1e-3 * (1 + i // 2)
         entry["training"] = {
-            "settings": {"sparsity": 1e-3 * (1 + i // 2)},
+            "settings": {"target_l0": None},
             "metrics": {
                 "step": steps,
                 "fvu": [0.5 / s for s in steps],
@@ -127,7 +128,7 @@ def test_everything_is_escaped(tmp_path, evaluation):
         entry["name"] = EVIL
         entry["site"] = EVIL
         entry["training"]["settings"]["store"] = EVIL
-        del entry["training"]["settings"]["sparsity"]
+        del entry["config"]["sparsity"]
         for latent in entry["top_activations"]:
             for snippet in latent["snippets"]:
                 snippet["tokens"] = [EVIL] * len(snippet["tokens"])
@@ -135,6 +136,17 @@ def test_everything_is_escaped(tmp_path, evaluation):
     assert "script" not in {tag for tag, _ in page.tags}
     assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
     assert EVIL in page.text
+
+
+def test_ladders_join_widths_of_one_site_and_price_only(evaluation):
+    first, second, third = (copy.deepcopy(entry) for entry in evaluation["saes"])
+    key = ("resid_post.1", 1e-3)
+    assert [e["name"] for e in plots.rungs([second, first, third])[key]] == ["sae0", "sae1"]
+    second["training"]["settings"]["target_l0"] = 9.0
+    assert plots.rungs([first, second, third]) == {}
+    second["training"]["settings"]["target_l0"] = None
+    second["site"] = second["target_site"] = "mlp_out.1"
+    assert plots.rungs([first, second, third]) == {}
 
 
 def test_page_shows_every_sae_with_its_figures(rendered, evaluation):

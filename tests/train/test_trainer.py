@@ -342,3 +342,10 @@ def test_diverging_member_does_not_stop_the_others(settings: Make):
         run([settings("wild", lr=1e30, lr_warmup_steps=0), settings("calm")])
     assert weights(settings("calm").out) == weights(alone)
     assert not (settings("wild").out / "sae.safetensors").exists()
+
+
+def test_config_records_the_sparsity_that_was_in_force_at_the_end(settings: Make):
+    fixed, steered = settings("fixed"), settings("steered", target_l0=4.0)
+    run([fixed, steered])
+    assert SAE.load(fixed.out).config.sparsity == fixed.sparsity
+    assert SAE.load(steered.out).config.sparsity not in (None, steered.sparsity)
