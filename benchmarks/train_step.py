@@ -8,7 +8,8 @@ All run in one process on the same rows, the same initial weights and thresholds
 and update their parameters at every step. Rows are Gaussian with E‖x‖² = 1, the weights fresh: the
 latents fire about equally often, which is the sparse step's worst case (no latent is untouched).
 Rows of medians and quartiles are printed and appended to benchmarks/results/train_step.csv. Needs
-torch and numpy only; what else is missing is skipped with a line that says so.
+torch and numpy only; what else is missing is skipped with a line that says so. Beside the
+wall-clock time stands the processor time of all threads, which a busy machine disturbs less.
 """
 
 import argparse
@@ -226,20 +227,22 @@ def measure(case: Case, make: Callable[[Case], Run], seconds: float) -> dict[str
     for k in range(3):
         run.step(batches[k % N_BATCHES])
     peak = peak_bytes(case.device) - before
-    times = []
+    times, cpu_times = [], []
     end = time.perf_counter() + seconds
     while len(times) < 5 or (time.perf_counter() < end and len(times) < 200):
         synchronize(case.device)
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         run.step(batches[len(times) % N_BATCHES])
         synchronize(case.device)
         times.append((time.perf_counter() - start) * 1e3)
+        cpu_times.append((time.process_time() - cpu_start) * 1e3)
     quartiles = statistics.quantiles(times, n=4)
     return {
         "median_ms": quartiles[1],
         "q1_ms": quartiles[0],
         "q3_ms": quartiles[2],
         "min_ms": min(times),
+        "cpu_ms": statistics.median(cpu_times),
         "n_steps": len(times),
         "l0": run.l0(batches[0]),
         "peak_bytes_per_parameter": peak / (2 * case.d * case.width),
@@ -345,7 +348,8 @@ def main() -> None:
                 continue
             print(
                 f"  {name:28} {result['median_ms']:9.2f} ms  ({result['q1_ms']:.2f} … "
-                f"{result['q3_ms']:.2f}, {result['n_steps']:.0f} steps, L0 {result['l0']:.1f}, "
+                f"{result['q3_ms']:.2f}, processor {result['cpu_ms']:.1f} ms, "
+                f"{result['n_steps']:.0f} steps, L0 {result['l0']:.1f}, "
                 f"{result['peak_bytes_per_parameter']:.1f} bytes/parameter at peak)",
                 flush=True,
             )
