@@ -27,7 +27,7 @@ from .triton_lists import Copy, Entries, list_by_row, make_copy
 PATHS = ("dense", "sparse", "screened")
 # Share of the latents with an entry, per row, above which the dense products are the faster step.
 # From the CPU's measurements; to be measured again on a GPU.
-DENSE_ABOVE = 0.06
+DENSE_ABOVE = 0.10
 # Products a slice may hold: 2^28 bfloat16 are half a gigabyte.
 SLICE_PRODUCTS = 2**28
 CALIBRATION_ROWS = 64

@@ -118,7 +118,7 @@ def test_weights_changed_from_outside_are_not_screened_with_an_old_copy():
     [
         (0.5, "auto", "dense"),
         (0.5, "screened", "dense"),
-        (0.03, "auto", "sparse"),
+        (0.06, "auto", "sparse"),
         (0.003, "float32", "sparse"),
         (0.003, "screened", "screened"),
     ],
