@@ -24,6 +24,9 @@ class Means:
     """
 
     def __init__(self) -> None:
+        self._restart()
+
+    def _restart(self) -> None:
         self._sums: dict[str, float] = {}
         self._n_updates = self._n_rows = 0
         self._started, self._waited_s = time.monotonic(), 0.0
@@ -42,7 +45,7 @@ class Means:
         line = {name: value / self._n_updates for name, value in self._sums.items()}
         line["rows_per_s"] = self._n_rows / elapsed_s
         line["waiting_share"] = min(1.0, self._waited_s / elapsed_s)
-        self.__init__()
+        self._restart()
         return line
 
 

@@ -58,7 +58,7 @@ def refuse_differences(
     different = differences(kept, new)
     if different:
         hint = "pass the same settings, or another out folder"
-        if "steps" in different[0] and len(different) == 1 and not resume:
+        if different[0].startswith("steps:") and len(different) == 1 and not resume:
             hint = "add --resume to train for more steps, or pass another out folder"
         raise ValueError(f"{what} with other settings ({'; '.join(different)}); {hint}")
 

@@ -8,6 +8,7 @@ import torch
 
 from scopeworks.train.sae import SAE
 from scopeworks.train.sae_config import SAEConfig
+from scopeworks.train.sae_files import check_tensors
 
 
 def small_sae(skip: bool = False, **facts: object) -> SAE:
@@ -76,4 +77,4 @@ def test_skip_transcoder_decode_without_x_is_refused():
 def test_tensor_of_wrong_shape_is_refused():
     sae = small_sae()
     with pytest.raises(ValueError, match=r"theta must have shape \(3,\), got \(2,\)"):
-        SAE(sae.config, **(sae.tensors() | {"theta": torch.zeros(2)}))
+        check_tensors(sae.tensors() | {"theta": torch.zeros(2)}, sae.config)
