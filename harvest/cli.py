@@ -21,6 +21,9 @@ def tokenize(
     more_text: Annotated[list[str] | None, typer.Argument(metavar="[PATH]...")] = None,
     out: Annotated[str | None, typer.Option(help="Folder or URL of the token store.")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens per sequence [1024].")] = None,
+    packing: Annotated[
+        str | None, typer.Option(help="concatenate, document or chat [concatenate].")
+    ] = None,
     held_out: Annotated[
         float | None, typer.Option(help="Share of documents never trained on [0.05].")
     ] = None,
@@ -51,6 +54,7 @@ def tokenize(
         text=[*(text or []), *(more_text or [])] or None,
         out=out,
         context=context,
+        packing=packing,
         held_out=held_out,
         tokens=tokens,
         text_field=text_field,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 _PIECE_CHARACTERS = 2**18
+_PROBE = "the text"
 # Tokenizers start anew where white space begins, not where it ends: runs of it belong together.
 _LINE_BORDER, _WORD_BORDER = re.compile(r"(?<=\S)(?=\n)"), re.compile(r"(?<=\S)(?= )")
 
@@ -35,6 +36,29 @@ def token_ids(tokenizer: Any, texts: list[str]) -> list[np.ndarray]:
         np.concatenate([np.asarray(next(encoded).ids, dtype=np.uint32) for _ in text])
         for text in pieces
     ]
+
+
+def chat_wrapping(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Token ids before and after a text as the user's turn, up to where the model would answer.
+
+    Raises:
+        ValueError: the tokenizer has no chat template, or one that changes what it wraps.
+    """
+    if not tokenizer.chat_template:
+        raise ValueError(
+            "packing chat must have a tokenizer with a chat template, got one without; pass an "
+            "instruction-tuned model"
+        )
+    turn = [{"role": "user", "content": _PROBE}]
+    wrapped = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    if wrapped.count(_PROBE) != 1:
+        raise ValueError(f"chat template must hold the text once as it is, got {wrapped!r}")
+    before, after = (
+        tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]
+        for part in wrapped.split(_PROBE)
+    )
+    has_bos = before[:1] == [tokenizer.bos_token_id]
+    return (before if has_bos else [tokenizer.bos_token_id, *before]), after
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -23,8 +23,8 @@ Visit = Callable[[Tensor], Tensor | None]
 @contextmanager
 def capture(
     model: Any, sites: Iterable[Site], take: Callable[[Tensor], Tensor] | None = None
-) -> Iterator[dict[str, Float[Tensor, "batch seq d"]]]:
-    """Collects the sites' activations of every forward pass run inside the block.
+) -> Iterator[dict[str, Tensor]]:
+    """Collects the sites' activations [batch, seq, d] of every forward pass run inside the block.
 
     The dictionary fills while the model runs, so a `replace` at a later site can read an earlier
     one from it; a second forward pass overwrites the first. Tensors are the model's own (its dtype
@@ -79,9 +79,9 @@ def forward_until(
     input_ids: Int[Tensor, "batch seq"],
     sites: Iterable[Site],
     take: Callable[[Tensor], Tensor] | None = None,
-) -> dict[str, Float[Tensor, "batch seq d"]]:
-    """Runs the decoder without gradients only as far as the last of the sites; returns them by
-    name.
+) -> dict[str, Tensor]:
+    """Runs the decoder without gradients only as far as the last of the sites; returns them
+    [batch, seq, d] by name.
 
     Nothing after that site is computed: not the rest of its layer, no later layer, never the final
     norm or lm_head. What is returned is bit-equal to what a whole forward pass computes. `take` is

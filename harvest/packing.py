@@ -62,6 +62,39 @@ class Packer:
         return np.concatenate([bos, stream[:cut].reshape(n_full, self._body)], axis=1)
 
 
+class Wrapper:
+    """Gives every document sequences of its own: prefix, as much text as fits, suffix, then PAD.
+
+    A document longer than one sequence takes several, each with prefix and suffix. A packer like
+    `Packer`, without anything left over.
+    """
+
+    left_over = 0
+
+    def __init__(self, context: int, prefix: list[int], suffix: list[int], pad: int):
+        self._room = context - len(prefix) - len(suffix)
+        if self._room < 1:
+            raise ValueError(
+                f"context must have room for text beside {len(prefix)} tokens before and "
+                f"{len(suffix)} after it, got {context}"
+            )
+        self._context, self._pad = context, pad
+        self._prefix = np.array(prefix, dtype=np.uint32)
+        self._suffix = np.array(suffix, dtype=np.uint32)
+
+    def add(self, documents: Iterable[np.ndarray]) -> np.ndarray:
+        """Takes documents' token ids, each [n]; returns their sequences, uint32 [m, context]."""
+        pieces = [
+            np.concatenate([self._prefix, ids[start : start + self._room], self._suffix])
+            for ids in documents
+            for start in range(0, len(ids), self._room)
+        ]
+        sequences = np.full((len(pieces), self._context), self._pad, dtype=np.uint32)
+        for sequence, piece in zip(sequences, pieces, strict=True):
+            sequence[: len(piece)] = piece
+        return sequences
+
+
 class Spool:
     """Sequences on their way to the token store: appended in reading order, read in permuted order.
 

@@ -7,11 +7,12 @@ sequences. Reading is `documents`' business, packing and permuting `packing`'s.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,9 +21,9 @@ from ..console import progress
 from ..settings import Settings, differences
 from ..store import TokenStore
 from .documents import Document, ReadReport, RowOptions, is_held_out, read_documents
-from .encoding import token_ids
+from .encoding import chat_wrapping, token_ids
 from .model import check_context, load_tokenizer, tokenizer_fingerprint
-from .packing import Packer, Spool
+from .packing import Packer, Spool, Wrapper
 from .record import write_settings
 from .sources import expand, sizes
 
@@ -43,6 +44,9 @@ class TokenizeSettings(Settings):
     """Where the token store is written: a folder or an fsspec URL."""
     context: int = Field(default=1024, ge=2)
     """Tokens per sequence, BOS included; 1,024 in the report (Section 3.1)."""
+    packing: Literal["concatenate", "document", "chat"] = "concatenate"
+    """Documents one after the other with EOS between them; or each alone, padded; or each alone as
+    a user's turn in the chat template (for instruction-tuned models), whose prefix gives no row."""
     held_out: float = Field(default=0.05, ge=0.0, lt=1.0)
     """Share of the documents, chosen by a hash of their text, that is never trained on."""
     seed: int = Field(default=0, ge=0)
@@ -96,7 +100,8 @@ def tokenize(settings: TokenizeSettings, scratch_dir: Path | None = None) -> Tok
     _check_out(settings)
     tokenizer, config = load_tokenizer(settings.model)
     check_context(settings.context, config, settings.model)
-    provenance = _provenance(settings, tokenizer)
+    new_packer, masked_prefix = _packing(settings, tokenizer)
+    provenance = _provenance(settings, tokenizer) | {"masked_prefix": masked_prefix}
     if (done := _already_done(settings, provenance)) is not None:
         return done
     special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
@@ -105,7 +110,7 @@ def tokenize(settings: TokenizeSettings, scratch_dir: Path | None = None) -> Tok
     )
     report = TokenizeReport()
     with ExitStack() as stack:
-        splits = _Splits(settings, special["bos"], special["eos"], scratch_dir, stack)
+        splits = _Splits(settings, new_packer, scratch_dir, stack)
         _read_into(splits, tokenizer, settings, report)
         spools = splits.permuted(report)
         store.write(spools)
@@ -120,14 +125,13 @@ class _Splits:
     def __init__(
         self,
         settings: TokenizeSettings,
-        bos: int,
-        eos: int,
+        new_packer: Callable[[], Packer | Wrapper],
         scratch_dir: Path | None,
         stack: ExitStack,
     ):
-        self._settings, self._bos, self._eos = settings, bos, eos
+        self._settings, self._new_packer = settings, new_packer
         self._scratch_dir, self._stack = scratch_dir, stack
-        self._splits: dict[str, tuple[Packer, Spool]] = {}
+        self._splits: dict[str, tuple[Packer | Wrapper, Spool]] = {}
 
     def add(self, document: Document, ids: np.ndarray) -> None:
         """Packs one document into its split or splits."""
@@ -168,7 +172,7 @@ class _Splits:
             return [HELD_OUT]
         return [HELD_OUT, f"{HELD_OUT}.{re.sub(r'[^A-Za-z0-9_-]+', '_', document.subset)}"]
 
-    def _split(self, name: str) -> tuple[Packer, Spool]:
+    def _split(self, name: str) -> tuple[Packer | Wrapper, Spool]:
         if name not in self._splits:
             if len(self._splits) > _MAX_SUBSETS:
                 raise ValueError(
@@ -177,7 +181,7 @@ class _Splits:
                 )
             context = self._settings.context
             spool = self._stack.enter_context(Spool(context, self._scratch_dir))
-            self._splits[name] = Packer(context, self._bos, self._eos), spool
+            self._splits[name] = self._new_packer(), spool
         return self._splits[name]
 
 
@@ -220,6 +224,20 @@ def _check_out(settings: TokenizeSettings) -> None:
                 f"out must lie outside the text folder {path}, got {settings.out}; "
                 "choose another place"
             )
+
+
+def _packing(
+    settings: TokenizeSettings, tokenizer: Any
+) -> tuple[Callable[[], Packer | Wrapper], int]:
+    """What makes a split's packer, and how many first positions of a sequence give no row."""
+    bos, eos, pad = (getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad"))
+    context = settings.context
+    if settings.packing == "concatenate":
+        return partial(Packer, context, bos, eos), 0
+    if settings.packing == "document":
+        return partial(Wrapper, context, [bos], [], pad), 0
+    before, after = chat_wrapping(tokenizer)
+    return partial(Wrapper, context, before, after, pad), len(before)
 
 
 def _provenance(settings: TokenizeSettings, tokenizer: Any) -> dict[str, Any]:

@@ -211,6 +211,23 @@ def test_masked_tokens_give_no_row(model_dir, tokens_dir, tmp_path):
     assert sorted(np.asarray(masked.labels(0, masked.rows)[0])) == sorted(tokens[~dropped])
 
 
+def test_a_chat_templates_prefix_gives_no_row(model_dir, tokens_dir, tmp_path):
+    origin = TokenStore.open(tokens_dir).provenance
+    tokens = TokenStore.create(
+        tmp_path / "tokens",
+        context=24,
+        bos=2,
+        eos=1,
+        pad=0,
+        provenance=origin | {"masked_prefix": 5},
+    )
+    tokens.write({"train": np.full((2, 24), 7, dtype=np.uint32)})
+    harvest(settings(model_dir, tmp_path / "tokens", tmp_path / "store"))
+    store = ActivationStore.open(tmp_path / "store")
+    position = np.asarray(store.labels(0, store.rows)[2])
+    assert sorted(position.tolist()) == sorted([*range(5, 24)] * 2)
+
+
 def test_outlying_rows_are_dropped_at_every_site_and_counted(model_dir, tokens_dir, tmp_path):
     times = 1.3
     wanted = settings(model_dir, tokens_dir, tmp_path / "store", outlier=times)

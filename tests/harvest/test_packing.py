@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeworks.harvest.packing import Packer, Spool, sequence_order
+from scopeworks.harvest.packing import Packer, Spool, Wrapper, sequence_order
 
 BOS, EOS = 2, 1
 token_lists = st.lists(st.lists(st.integers(3, 300), max_size=30), max_size=12)
@@ -49,6 +49,24 @@ def test_sequence_order_depends_on_seed_and_split():
     assert np.array_equal(order, sequence_order(50, 0, "train"))
     assert not np.array_equal(order, sequence_order(50, 1, "train"))
     assert not np.array_equal(order, sequence_order(50, 0, "held_out"))
+
+
+@given(token_lists, st.integers(1, 6))
+def test_wrapped_documents_have_sequences_of_their_own(documents, room):
+    packed = Wrapper(room + 3, [BOS, 9], [8], pad=0).add(map(np.array, documents))
+    texts: list[list[int]] = []
+    for sequence in packed.tolist():
+        text = [t for t in sequence[2:] if t != 0]
+        assert sequence[:2] == [BOS, 9]
+        assert text.pop() == 8
+        assert sequence[2 + len(text) + 1 :] == [0] * (room - len(text))
+        texts.append(text)
+    assert texts == [d[i : i + room] for d in documents for i in range(0, len(d), room)]
+
+
+def test_wrapper_refuses_a_context_without_room():
+    with pytest.raises(ValueError, match="must have room for text beside 2 tokens before and 1"):
+        Wrapper(3, [BOS, 9], [8], pad=0)
 
 
 def test_spool_refuses_to_be_read_in_reading_order():

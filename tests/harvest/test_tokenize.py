@@ -1,7 +1,9 @@
 """Text to token store, end to end."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,6 +131,47 @@ def test_tokenize_writes_held_out_text_also_by_subset(model_dir, tmp_path):
     for k in range(2):
         texts = [row["text"] for row in rows[k::2] if is_held_out(row["text"], 0.3)]
         assert stored(tmp_path / "tokens", f"held_out.Set_{k}") == packed(model_dir, texts)
+
+
+@pytest.fixture
+def chat_model_dir(model_dir, tmp_path):
+    """The model with a chat template in the manner of Gemma's."""
+    folder = shutil.copytree(model_dir, tmp_path / "chat")
+    (folder / "chat_template.jinja").write_text(
+        "{{ bos_token }}{% for message in messages %}[{{ message['role'] }}]"
+        "{{ message['content'] }}[end]{% endfor %}{% if add_generation_prompt %}[model]{% endif %}"
+    )
+    return folder
+
+
+def test_chat_packing_wraps_documents_as_the_template_does(chat_model_dir, tmp_path):
+    path = tmp_path / "short.txt"
+    path.write_text("some words")
+    changes = {"packing": "chat", "context": 40, "held_out": 0.0}
+    tokenize(settings(chat_model_dir, path, tmp_path / "tokens", **changes))
+    tokenizer: Any = load_tokenizer(chat_model_dir)[0]
+    turn = [{"role": "user", "content": "some words"}]
+    text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    (sequence,) = stored(tmp_path / "tokens", "train")
+    assert sequence == ids + [0] * (40 - len(ids))
+    masked = TokenStore.open(tmp_path / "tokens").provenance["masked_prefix"]
+    assert tokenizer.decode(sequence[:masked]) == "<bos>[user]"
+
+
+def test_document_packing_starts_every_document_anew(model_dir, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "abc"}\n{"text": "defgh"}\n')
+    changes = {"packing": "document", "context": 4, "held_out": 0.0}
+    tokenize(settings(model_dir, path, tmp_path / "tokens", **changes))
+    tokenizer, _ = load_tokenizer(model_dir)
+    texts = [tokenizer.decode(ids) for ids in stored(tmp_path / "tokens", "train")]
+    assert sorted(texts) == ["<bos>abc", "<bos>def", "<bos>gh<pad>"]
+
+
+def test_chat_packing_refuses_a_model_without_a_chat_template(model_dir, text_dir, tmp_path):
+    with pytest.raises(ValueError, match="pass an instruction-tuned model"):
+        tokenize(settings(model_dir, text_dir, tmp_path / "tokens", packing="chat"))
 
 
 def test_token_ids_spell_special_tokens_out(model_dir):
