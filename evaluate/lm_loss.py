@@ -63,7 +63,7 @@ def clean_run(
     """
     layers = decoder_of(lm).layers
     starts = {_start(site, len(layers)) for site in sites}
-    run = CleanRun(ids, torch.empty(0), {}, {})
+    run = CleanRun(ids, torch.empty(ids.shape), {}, {})
     with ExitStack() as stack:
         for i in range(min(starts), len(layers)):
             hook = _remember_in(run, i, i in starts)

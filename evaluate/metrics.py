@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 MAX_FEATURE_VALUES = 2**25
@@ -28,7 +28,7 @@ class PositionMeans:
         self.count = torch.zeros(context, dtype=torch.float64)
         self._sums: dict[str, Tensor] = {}
 
-    def add(self, keep: Bool[Tensor, "batch seq"], **values: Float[Tensor, "batch seq"]) -> None:
+    def add(self, keep: Bool[Tensor, "batch seq"], **values: Num[Tensor, "batch seq"]) -> None:
         """Adds a batch; what stands where `keep` is False is ignored, even NaN."""
         self.count += keep.sum(0).cpu()
         for name, value in values.items():
@@ -103,7 +103,7 @@ class FeatureMeter:
 
 
 def squared_distance(
-    a: Float[Tensor, "*rows d"], b: Float[Tensor, "*rows d"]
+    a: Float[Tensor, "*rows d"], b: Float[Tensor, "*#rows d"]
 ) -> Float[Tensor, "*rows"]:
     """‖a − b‖² over the last dimension, float64."""
     return (a.double() - b.double()).square().sum(-1)

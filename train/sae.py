@@ -7,7 +7,7 @@ projects' files is `export`, training (in scaled units) is `trainer`.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -87,7 +87,7 @@ class SAE:
         return SAE(self.config, **moved)
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> Self:
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "SAE":
         """Reads a trained folder, a params.npz, a SAELens folder or a Gemma Scope 2 folder.
 
         Raises:

@@ -1,0 +1,20 @@
+"""What holds for every test: one thread each, and shapes checked at run time.
+
+Tests run side by side (`-n auto`), so a second thread per test would only wait for the others.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from jaxtyping import install_import_hook
+
+# The tensors' annotated shapes and dtypes are checked in tests only: it costs time in every call.
+CHECKED = (
+    "scopeworks.harvest.hooks",
+    "scopeworks.evaluate.lm_loss",
+    "scopeworks.evaluate.metrics",
+    "scopeworks.evaluate.importance",
+    "scopeworks.store.shuffle",
+)
+install_import_hook(CHECKED, "beartype.beartype")
