@@ -65,7 +65,7 @@ def rows_of(rows: int, width: int, dtype: torch.dtype) -> Blocks:
 def write_ours(codec: str, folder: Path, rows: int, width: int) -> Callable[[], None]:
     from scopeworks.store import StoreSpec, StoreWriter
 
-    spec = StoreSpec(sites={SITE: width}, rows=rows, codec=codec, bucket_rows=min(rows, 65536))
+    spec = StoreSpec(sites={SITE: width}, rows=rows, codec=codec)
     blocks = list(rows_of(2 * BLOCK, width, torch.bfloat16))
 
     def write() -> None:
@@ -110,7 +110,7 @@ def write_memmap(_codec: str, folder: Path, rows: int, width: int) -> Callable[[
         folder.mkdir(parents=True)
         with (folder / "rows.f32").open("wb") as file:
             for first in range(0, rows, BLOCK):
-                file.write(blocks[first // BLOCK % 2][1].numpy())
+                file.write(blocks[first // BLOCK % 2][1].numpy().data)
 
     return write
 

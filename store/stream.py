@@ -5,7 +5,6 @@ Owns prefetching, the position of a stream, and the assembly of batches. Which r
 interruptions.
 """
 
-import sys
 import threading
 import time
 from collections import OrderedDict, deque
@@ -18,6 +17,7 @@ import torch
 from jaxtyping import Float
 
 from .arrays import ArrayReader
+from .buffers import Buffers
 from .order import INTERLEAVE, Order, Piece
 from .spec import StoreSpec
 from .values import put_values
@@ -44,6 +44,10 @@ class Stream(Iterator[BatchT]):
         rank, world: which data-parallel slice.
         prefetch: batches prepared ahead, >= 1; bounds the memory at about (prefetch + 2) batches.
         threads: workers that read and decompress; 2 suffice for local disks.
+        dtype: float32, or bfloat16, which halves what travels to a device; lossless for the codecs
+            that store bfloat16.
+        pin: page-locked batches, for copies to a device with non_blocking=True; by default where
+            CUDA is.
         interleave: buckets whose chunks are mixed.
 
     Attributes:
@@ -65,7 +69,11 @@ class Stream(Iterator[BatchT]):
         prefetch: int,
         threads: int = 2,
         interleave: int = INTERLEAVE,
+        dtype: str = "float32",
+        pin: bool | None = None,
     ):
+        if dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype must be float32 or bfloat16, got {dtype!r}")
         rows = sum(bucket_rows.values())
         _check(rows, batch_rows, rank, world, prefetch, threads, interleave)
         self._position = _resume(state, seed, rows, interleave)
@@ -81,6 +89,8 @@ class Stream(Iterator[BatchT]):
             batch_rows,
             shared_chunks=_shared_chunks(spec.chunk_rows, batch_rows * world, prefetch, interleave),
             keep=prefetch + threads + 2,
+            dtype=dtype,
+            pin=torch.cuda.is_available() if pin is None else pin,
         )
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="scopeworks-stream")
         self._prefetch = prefetch
@@ -88,7 +98,7 @@ class Stream(Iterator[BatchT]):
         self.waiting_s = 0.0
 
     def __next__(self) -> BatchT:
-        """The next batch, float32.
+        """The next batch.
 
         Raises:
             DamagedStoreError: a chunk of it is damaged; the stream stays where it was.
@@ -140,13 +150,17 @@ class _Assembler:
         batch_rows: int,
         shared_chunks: int,
         keep: int,
+        dtype: str,
+        pin: bool,
     ):
         self._readers, self._buckets, self._order = readers, buckets, order
         self._batch_rows = batch_rows
         self._bucket_chunks = spec.bucket_rows // spec.chunk_rows
         self._local = threading.local()
         self._shared = _SharedChunks(len(readers) * shared_chunks)
-        self._buffers = {name: _Buffers((batch_rows, spec.sites[name]), keep) for name in readers}
+        self._buffers = {
+            name: Buffers((batch_rows, spec.sites[name]), dtype, keep, pin) for name in readers
+        }
 
     def batch(self, start: int) -> dict[str, torch.Tensor]:
         """The rows [start, start + batch_rows) of the order, every site."""
@@ -163,14 +177,14 @@ class _Assembler:
     ) -> torch.Tensor:
         """One site's batch: every chunk is fetched once and its stripes put in their places."""
         reader, scale = source
-        out = self._buffers[name].take()
+        batch, out = self._buffers[name].take()
         for number, pieces in parts.items():
             rows = sum(piece.rows for _, piece in pieces)
             chunk = self._chunk(name, reader, number, rows)
             for at, piece in pieces:
                 stored = chunk[piece.first : piece.first + piece.rows]
                 put_values(out[at : at + piece.rows], stored, reader.layout.codec.dtype, scale)
-        return torch.from_numpy(out)
+        return batch
 
     def _chunk(self, name: str, reader: ArrayReader, number: int, rows: int) -> np.ndarray:
         """A decoded chunk of which this batch wants `rows` rows; if not all, it is kept for the
@@ -215,33 +229,6 @@ class _SharedChunks:
                     self._made.pop(key, None)
                 future.set_exception(error)
         return future.result()
-
-
-class _Buffers:
-    """Batch buffers that are used again once nobody holds a tensor on them: fresh pages cost more
-    than decompression.
-
-    At most `keep` are kept; whoever holds on to more batches gets buffers of its own.
-    """
-
-    def __init__(self, shape: tuple[int, int], keep: int):
-        self._shape, self._keep, self._lock = shape, keep, threading.Lock()
-        self._all: list[np.ndarray] = []
-        probe = [np.empty(0)]
-        self._unshared = sys.getrefcount(probe[0])
-
-    def take(self) -> np.ndarray:
-        """A float32 buffer that nothing else refers to."""
-        with self._lock:
-            for i in range(len(self._all)):
-                # A tensor from `torch.from_numpy` and every view of it hold a reference to the
-                # array until their storage dies.
-                if sys.getrefcount(self._all[i]) == self._unshared:
-                    return self._all[i]
-            fresh = np.empty(self._shape, dtype=np.float32)
-            if len(self._all) < self._keep:
-                self._all.append(fresh)
-            return fresh
 
 
 def _shared_chunks(chunk_rows: int, step_rows: int, prefetch: int, interleave: int) -> int:

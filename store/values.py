@@ -50,11 +50,14 @@ def to_bits(tensor: torch.Tensor, dtype: str) -> np.ndarray:
 
 
 def put_values(out: np.ndarray, stored: np.ndarray, dtype: str, scale: np.ndarray | None) -> None:
-    """Writes the float32 values of stored rows into `out`."""
+    """Writes the values of stored rows into `out`, float32 or bfloat16 (rounded to nearest
+    even)."""
     if scale is None:
-        np.copyto(out, stored.view(_VIEWS[dtype]))
-    else:
+        np.copyto(out, stored.view(_VIEWS[dtype]), casting="unsafe")
+    elif out.dtype == np.float32:
         np.multiply(stored, scale, out=out)
+    else:
+        np.copyto(out, stored * scale, casting="unsafe")
 
 
 def nonfinite_rows(bits: np.ndarray, dtype: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scopeworks.store import ActivationStore
 from scopeworks.store.order import Order
 from scopeworks.tests.reference.store_order import epoch_rows, permutation
-from scopeworks.tests.store.making import SITES, Made
+from scopeworks.tests.store.making import SITES, Made, make_store
 
 SITE = "mlp_out.0"
 
@@ -138,6 +138,24 @@ def test_batches_that_are_kept_never_change(made):
     assert all(torch.equal(a, b) for a, b in zip(kept, copies, strict=True))
 
 
+@pytest.mark.parametrize("codec", ["exact", "float32", "int8"])
+def test_bfloat16_batches_are_the_float32_ones_rounded(tmp_path, codec):
+    url = make_store(tmp_path / "acts", codec=codec).url
+    store = ActivationStore.open(url)
+    with store.stream(SITE, 90) as full, store.stream(SITE, 90, dtype="bfloat16") as half:
+        for _ in range(20):
+            batch = next(half)
+            assert batch.dtype == torch.bfloat16
+            assert torch.equal(batch, next(full).bfloat16())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_batches_are_pinned_where_cuda_is(made):
+    with ActivationStore.open(made.url).stream(SITE, 90) as stream:
+        assert next(stream).is_pinned()
+
+
 def test_another_seed_is_another_order_of_the_same_rows(made):
     store = ActivationStore.open(made.url)
     with store.stream(SITE, 700, seed=0) as a, store.stream(SITE, 700, seed=1) as b:
@@ -165,6 +183,7 @@ def test_epochs_differ_in_order(made):
         ({"batch_rows": 701}, "batch_rows must be at most the store's 700 rows"),
         ({"batch_rows": 0}, "batch_rows must be at least 1, got 0"),
         ({"rank": 2, "world": 2}, "rank must be in 0 … 1, got 2"),
+        ({"dtype": "float16"}, "dtype must be float32 or bfloat16, got 'float16'"),
         ({"prefetch": 0}, "prefetch must be at least 1, got 0"),
         ({"seed": 1, "state": {"seed": 0}}, "seed must be 0 as in the stream's state, got 1"),
         (

@@ -1,0 +1,56 @@
+"""Memory for batches. Owns its reuse; knows neither stores nor streams."""
+
+import sys
+import threading
+
+import ml_dtypes
+import numpy as np
+import torch
+
+_NUMPY = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+
+
+class Buffers:
+    """Batch buffers that are used again once nobody holds a tensor on them: fresh pages cost more
+    than decompression.
+
+    Args:
+        shape: of a batch, [rows, d].
+        dtype: float32 or bfloat16.
+        keep: how many are kept; whoever holds on to more batches gets buffers of its own.
+        pin: page-locked memory, from torch's own pool, which knows when a copy to the device has
+            ended.
+    """
+
+    def __init__(self, shape: tuple[int, int], dtype: str, keep: int, pin: bool):
+        self._shape, self._dtype, self._keep, self._pin = shape, dtype, keep, pin
+        self._lock = threading.Lock()
+        self._all: list[np.ndarray] = []
+        probe = [np.empty(0)]
+        self._unshared = sys.getrefcount(probe[0])
+
+    def take(self) -> tuple[torch.Tensor, np.ndarray]:
+        """A tensor that shares memory with nothing else, and the same memory as an array to be
+        filled."""
+        if self._pin:
+            tensor = torch.empty(self._shape, dtype=getattr(torch, self._dtype), pin_memory=True)
+            bits = tensor.view(torch.int16) if self._dtype == "bfloat16" else tensor
+            return tensor, bits.numpy().view(_NUMPY[self._dtype])
+        array = self._free()
+        if self._dtype == "bfloat16":
+            return torch.from_numpy(array).view(torch.bfloat16), array.view(_NUMPY["bfloat16"])
+        return torch.from_numpy(array), array
+
+    def _free(self) -> np.ndarray:
+        """An array that no tensor and no view refers to."""
+        with self._lock:
+            for i in range(len(self._all)):
+                # A tensor from `torch.from_numpy` and every view of it hold a reference to the
+                # array until their storage dies.
+                if sys.getrefcount(self._all[i]) == self._unshared:
+                    return self._all[i]
+            plain = np.int16 if self._dtype == "bfloat16" else np.float32
+            fresh = np.empty(self._shape, dtype=plain)
+            if len(self._all) < self._keep:
+                self._all.append(fresh)
+            return fresh
