@@ -7,6 +7,12 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import torch
+
+# Where there is no GPU, Triton's kernels run interpreted; it must know before anyone imports it.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 from jaxtyping import install_import_hook
 
 # The tensors' annotated shapes and dtypes are checked in tests only: it costs time in every call.
