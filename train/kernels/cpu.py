@@ -24,7 +24,7 @@ from .cpu_finish import (
     skip_output,
     update_shared,
 )
-from .cpu_threads import run_blocks
+from .cpu_threads import blocks_for, run_blocks
 from .cpu_update import Rounded, reconstruct, update_touched
 from .cpu_workspace import Workspace
 from .report import report
@@ -86,10 +86,11 @@ def _sparse_step(
     latents, scale = latents_of(p), np.float32(2 / batch)
     residual = _workspace.tensor("residual", batch, p.d_out)
     row_loss, row_l0 = torch.empty(batch), torch.empty(batch, dtype=torch.int64)
-    column_sum = torch.empty(N_BLOCKS, p.d_out)
+    blocks = blocks_for(2 * batch * p.d_out)
+    column_sum = torch.empty(blocks, p.d_out)
     run_blocks(
         reconstruct,
-        N_BLOCKS,
+        blocks,
         entries,
         _by_row(entries, batch),
         latents.theta,
@@ -107,10 +108,11 @@ def _sparse_step(
     if not result.finite:
         return result
     now = rates(state, settings)
-    encoder_bias = np.empty((N_BLOCKS, x.shape[1]), np.float32)
+    blocks = blocks_for(p.d_sae * (p.d_in + p.d_out))
+    encoder_bias = np.empty((blocks, p.d_in), np.float32)
     run_blocks(
         update_touched,
-        N_BLOCKS,
+        blocks,
         entries,
         x_in.numpy(),
         residual.numpy(),

@@ -16,15 +16,12 @@ from .cpu_finish import (
     skip_output,
     update_shared,
 )
-from .cpu_threads import jit, run_blocks
+from .cpu_threads import blocks_for, jit, run_blocks
 from .cpu_update import update_latent
 from .cpu_vectors import ZERO
 from .cpu_workspace import Workspace
 from .report import Slopes, report
 from .state import StepResult, StepSettings, TrainState
-
-# Fixed, for partial sums that do not depend on the number of threads.
-N_BLOCKS = 32
 
 
 def step(
@@ -42,7 +39,7 @@ def step(
     )
     latents = latents_of(p)
     row_l0, row_near = torch.empty((2, batch), dtype=torch.int64)
-    partial = np.empty((N_BLOCKS, p.d_sae), np.float32)
+    partial = np.empty((min(32, blocks_for(batch * p.d_sae)), p.d_sae), np.float32)
     with fast_float32():
         torch.addmm(p.b_enc, x_in, p.W_enc, out=z)
         activated = (
@@ -54,7 +51,7 @@ def step(
             row_near.numpy(),
             partial,
         )
-        run_blocks(activate, N_BLOCKS, *activated)
+        run_blocks(activate, len(partial), *activated)
         residual.addmm_(f, p.W_dec)
     fired = torch.from_numpy(partial.sum(0, dtype=np.float64)).long()
     row_loss = residual.square().sum(1)
@@ -70,7 +67,8 @@ def step(
     if settings.pre_bias:
         b_dec -= p.W_enc @ torch.from_numpy(gradients[1])
     moments, last_update = latents_of(state.second_moments), state.last_update.numpy()
-    run_blocks(update_all, N_BLOCKS, *gradients, latents, moments, last_update, now, no_copy())
+    owned = (latents, moments, last_update, now, no_copy())
+    run_blocks(update_all, blocks_for(p.W_dec.numel()), *gradients, *owned)
     update_shared(state, x, residual, b_dec.numpy(), now)
     state.density = float(row_near.sum()) / batch
     return result
@@ -90,7 +88,7 @@ def _gradients(
 ) -> tuple[np.ndarray, ...]:
     """Gradients by W_enc (rows), b_enc, W_dec and θ; df becomes dz."""
     slope = (slopes.row.numpy(), slopes.latent.numpy())
-    run_blocks(backward, N_BLOCKS, z.numpy(), theta, half, *slope, df.numpy(), partial)
+    run_blocks(backward, len(partial), z.numpy(), theta, half, *slope, df.numpy(), partial)
     with fast_float32():
         W_enc = df.t() @ x_in
         W_dec = (f.t() @ residual).mul_(scale)

@@ -25,7 +25,7 @@ from .cpu_entries import (
     mark_entries,
     mark_proposals,
 )
-from .cpu_threads import run_blocks
+from .cpu_threads import blocks_for, run_blocks
 from .cpu_update import Rounded, prepare_rows, round_all
 from .cpu_workspace import Workspace
 from .screen import RowTerms, accumulation_error, entry_edge, proposal_edge
@@ -34,8 +34,6 @@ from .state import TrainState
 # Entries of a product made at once: memory stays bounded, and slices are so large that slicing
 # costs the product nothing (2^22 entries cost it 10%).
 SLICE_PRODUCTS = 2**24
-# Blocks of the scanning loops; more than threads, so that a disturbed thread holds up little.
-N_BLOCKS = 16
 
 
 class Found(NamedTuple):
@@ -67,11 +65,12 @@ def find_entries(
         with fast_float32():
             torch.mm(W[mine], x_in.t(), out=product)
         z, marks = product.numpy(), _marks(workspace, product)
-        run_blocks(mark_entries, N_BLOCKS, z, bias[mine], edge[mine], marks, length[mine])
+        blocks = min(16, blocks_for(product.numel() // 4))
+        run_blocks(mark_entries, blocks, z, bias[mine], edge[mine], marks, length[mine])
         used = _place(length[mine], start[mine], used)
         rows, values = _entry_arrays(workspace, used)
         places = (theta[mine], start[mine], length[mine], rows, values, fired[mine])
-        run_blocks(list_entries, N_BLOCKS, marks, z, bias[mine], *places)
+        run_blocks(list_entries, blocks, marks, z, bias[mine], *places)
     return Found(x_in, _entries(workspace, start, length, used), torch.from_numpy(fired))
 
 
@@ -93,14 +92,15 @@ def screen_entries(
         product = workspace.tensor("product", *shape, dtype=torch.bfloat16)
         torch.mm(W16[mine], x16.t(), out=product)
         bits, marks = product.view(torch.int16).numpy().view(np.uint16), _marks(workspace, product)
+        blocks = min(16, blocks_for(product.numel() // 4))
         screen = Screen(terms.error.numpy(), terms.norm.numpy(), norms[0][mine], norms[1][mine])
-        run_blocks(mark_proposals, N_BLOCKS, bits, low[mine], screen, marks, length[mine])
+        run_blocks(mark_proposals, blocks, bits, low[mine], screen, marks, length[mine])
         used = _place(length[mine], start[mine], used)
         rows, _ = _entry_arrays(workspace, used)
-        run_blocks(list_proposals, N_BLOCKS, marks, start[mine], length[mine], rows)
+        run_blocks(list_proposals, blocks, marks, start[mine], length[mine], rows)
     entries = _entries(workspace, start, length, used)
     weights = (p.W_enc.t().numpy(), p.b_enc.numpy(), edge.numpy(), p.theta.numpy())
-    run_blocks(keep_entries, 4 * N_BLOCKS, x_in.numpy(), *weights, entries, fired)
+    run_blocks(keep_entries, blocks_for(p.W_enc.numel()), x_in.numpy(), *weights, entries, fired)
     return Found(x_in, entries, torch.from_numpy(fired))
 
 
@@ -115,7 +115,7 @@ def rounded_copy(state: TrainState) -> Rounded:
         bits = W.numpy().view(np.uint32)
         norms = np.empty((2, W.shape[0]), np.float32)
         rounded = Rounded(bits, np.empty(W.shape, np.uint16), norms[0], norms[1])
-        run_blocks(round_all, N_BLOCKS, W.numpy(), rounded)
+        run_blocks(round_all, blocks_for(W.numel()), W.numpy(), rounded)
         state.scratch.update(rounded=rounded, rounded_version=version)
     return state.scratch["rounded"]
 
@@ -177,7 +177,7 @@ def _encoder_input(
     terms = RowTerms(torch.empty(batch), torch.empty(batch))
     run_blocks(
         prepare_rows,
-        N_BLOCKS,
+        blocks_for(x.numel()),
         x.contiguous().numpy(),
         state.parameters.b_dec.numpy()[: None if pre_bias else 0],
         np.float32(accumulation_error(x)),

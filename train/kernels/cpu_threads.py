@@ -52,6 +52,15 @@ def _cache_dir() -> str:
     return str(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "numba" / name)
 
 
+def blocks_for(n_numbers: int) -> int:
+    """Blocks for a loop over so many numbers: few enough that calling them costs nothing (about
+    20 µs each), more than there are threads so that a disturbed one holds up little.
+
+    A function of the size alone: sums that are kept per block must not depend on the machine.
+    """
+    return max(1, min(64, n_numbers // 2**16))
+
+
 def run_blocks(kernel: Callable[..., Any], n_blocks: int, *arguments: Any) -> None:
     """Calls kernel(block, n_blocks, *arguments) once for every block, on torch's number of threads.
 
