@@ -9,7 +9,7 @@ without lm_head. The harvests run forward, selection, shuffle, compression and c
 code of `scopeworks harvest`; `overhead` is their time over the forward's, less one. `until middle`
 runs the decoder to the residual stream of the middle layer, without a store. Cases take turns
 within a repeat, so that a change of the machine's load hits all of them; `overhead` is the median
-of the repeats' ratios.
+of the repeats' ratios, of wall-clock and of processor time (which a busy machine leaves alone).
 
 `write` takes ready rows of one site to disk: this project's store writer (bfloat16, as Gemma 2
 computes; shuffled, checksummed, flushed to the disk), and the shard writer of SAELens's
@@ -25,7 +25,6 @@ import importlib.util
 import os
 import platform
 import resource
-import statistics
 import subprocess
 import tempfile
 import time
@@ -73,8 +72,10 @@ COLUMNS = (
     "seconds_median",
     "seconds_min",
     "seconds_max",
+    "cpu_seconds_median",
     "rows_per_s",
     "overhead",
+    "cpu_overhead",
     "peak_rss_gb",
     "torch",
     "python",
@@ -235,21 +236,22 @@ def saelens_writer(x: torch.Tensor, width: int) -> Callable[[Path], None]:
     return run
 
 
-def measure(timed: list[Case], repeats: int, scratch: Path | None) -> dict[str, list[float]]:
-    """Seconds of every case, by repeat; one short round before warms everything up."""
-    seconds: dict[str, list[float]] = {case.name: [] for case in timed}
+def measure(timed: list[Case], repeats: int, scratch: Path | None) -> dict[str, np.ndarray]:
+    """Wall-clock and processor seconds [repeats, 2] of every case; a round before warms it up."""
+    seconds: dict[str, list[tuple[float, float]]] = {case.name: [] for case in timed}
     for repeat in range(repeats + 1):
         for case in timed:
             with tempfile.TemporaryDirectory(dir=scratch) as folder:
-                started = time.perf_counter()
+                started = time.perf_counter(), time.process_time()
                 case.run(Path(folder))
+                wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
                 if repeat:
-                    seconds[case.name].append(time.perf_counter() - started)
-    return seconds
+                    seconds[case.name].append((wall, cpu))
+    return {name: np.array(own) for name, own in seconds.items()}
 
 
 def report(
-    timed: list[Case], seconds: dict[str, list[float]], arguments: argparse.Namespace
+    timed: list[Case], seconds: dict[str, np.ndarray], arguments: argparse.Namespace
 ) -> None:
     """Prints a line a case and appends it to the CSV file."""
     command = ["git", "rev-parse", "--short", "HEAD"]
@@ -263,10 +265,12 @@ def report(
             out.writerow(COLUMNS)
         for case in timed:
             own = seconds[case.name]
-            ratio = [a / b - 1 for a, b in zip(own, base, strict=True)] if base else []
-            overhead = f"{statistics.median(ratio):.3f}" if ratio and case.name != "forward" else ""
-            rate = case.rows / statistics.median(own)
-            print(f"{case.name:24} {rate:12,.0f} rows/s  overhead {overhead or '-'}")
+            wall, cpu = np.median(own, axis=0)
+            over = ["", ""]
+            if base is not None and case.name != "forward":
+                over = [f"{ratio:.3f}" for ratio in np.median(own / base - 1, axis=0)]
+            rate = case.rows / wall
+            print(f"{case.name:22} {rate:10,.0f} rows/s, overhead {over[0]}, of CPU {over[1]}")
             out.writerow(
                 [
                     datetime.date.today().isoformat(),
@@ -278,9 +282,9 @@ def report(
                     f"{os.getloadavg()[0]:.1f}",
                     case.name,
                     case.rows,
-                    *(f"{f(own):.3f}" for f in (statistics.median, min, max)),
+                    *(f"{s:.3f}" for s in (wall, own[:, 0].min(), own[:, 0].max(), cpu)),
                     f"{rate:.0f}",
-                    overhead,
+                    *over,
                     f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f}",
                     importlib.metadata.version("torch"),
                     platform.python_version(),

@@ -48,7 +48,8 @@ def read_documents(
     without any text are left out and counted.
 
     Args:
-        paths: local paths, globs, fsspec URLs, or `-` for standard input.
+        paths: local paths, globs, fsspec URLs, `hf:NAME` for a data set of the Hugging Face hub
+            (`hf:NAME:CONFIG@SPLIT`), or `-` for standard input.
         options: which fields of a row hold text and subset.
         report: filled while reading, if given.
         skip_bad: count documents that cannot be read and go on, instead of stopping at the first.

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .sources import STDIN, open_bytes, suffix_of
+from .hub import hub_rows
+from .sources import HUB, STDIN, open_bytes, suffix_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def documents_of(path: str, options: RowOptions) -> Iterator[Document | Bad]:
     Raises:
         OSError: the file cannot be opened or unpacked.
     """
-    reader = _READERS.get(suffix_of(path)[0], _plain)
+    reader = _hub if path.startswith(HUB) else _READERS.get(suffix_of(path)[0], _plain)
     try:
         yield from reader(path, options)
     except EOFError as error:
@@ -116,6 +117,12 @@ def _parquet(path: str, options: RowOptions) -> Iterator[Document | Bad]:
             for row in batch.to_pylist():
                 number += 1
                 yield _document(f"{path}:{number}", row, options)
+
+
+def _hub(path: str, options: RowOptions) -> Iterator[Document | Bad]:
+    """One document a row of a data set on the hub."""
+    for number, row in enumerate(hub_rows(path), start=1):
+        yield _document(f"{path}:{number}", row, options)
 
 
 _READERS: dict[str, Callable[[str, RowOptions], Iterator[Document | Bad]]] = {

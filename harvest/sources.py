@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 STDIN = "-"
+HUB = "hf:"
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 TEXT = (".txt", ".md", ".rst", ".py", ".html", ".tex")
 ROWS = (".jsonl", ".json", ".ndjson", ".parquet")
@@ -66,7 +67,7 @@ def sizes(files: Iterable[str]) -> dict[str, int] | None:
     """Bytes of each file, to see whether text has changed; None if some cannot be known."""
     found: dict[str, int] = {}
     for file in files:
-        if file == STDIN:
+        if file == STDIN or file.startswith(HUB):
             return None
         size = _filesystem(file)[0].size(file) if "://" in file else Path(file).stat().st_size
         if size is None:
@@ -77,7 +78,7 @@ def sizes(files: Iterable[str]) -> dict[str, int] | None:
 
 def _expand(path: str) -> Iterator[str]:
     """One argument's files."""
-    if path == STDIN:
+    if path == STDIN or path.startswith(HUB):
         yield path
     elif "://" in path:
         yield from _expand_url(path)

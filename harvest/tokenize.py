@@ -39,7 +39,7 @@ class TokenizeSettings(Settings):
     model: str
     """Folder or hub id of the Gemma 2 whose tokenizer is used."""
     text: list[str] = Field(min_length=1)
-    """Files, folders, globs, fsspec URLs, or - for standard input."""
+    """Files, folders, globs, fsspec URLs, hf:NAME for a hub data set, or - for standard input."""
     out: str
     """Where the token store is written: a folder or an fsspec URL."""
     context: int = Field(default=1024, ge=2)
@@ -267,7 +267,7 @@ def _already_done(settings: TokenizeSettings, provenance: dict[str, Any]) -> Tok
         provenance["settings"] | {name: provenance[name] for name in ("tokenizer", "files")},
     )
     if changed or provenance["files"] is None:
-        why = "; ".join(changed) or "standard input cannot be compared with what it held then"
+        why = "; ".join(changed) or "its text cannot be compared with what it was then"
         raise ValueError(
             f"token store {settings.out} is complete and was made otherwise: {why}; "
             "choose another place or the old settings"
