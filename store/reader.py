@@ -6,6 +6,7 @@ arrays.
 """
 
 import os
+from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -13,11 +14,14 @@ import torch
 from jaxtyping import Float, Float64, Int64
 
 from .arrays import ArrayReader, DamagedStoreError
+from .cache import CachedReads
 from .commits import Commit, read_commits
 from .location import Location, StorageOptions, locate
 from .spec import FORMAT, LABEL_NAMES, StoreSpec, checked_attributes
 from .stream import Stream
 from .values import put_values
+
+CACHE_BYTES = 64 * 2**30
 
 
 class Labels(NamedTuple):
@@ -50,9 +54,20 @@ class ActivationStore:
 
     @classmethod
     def open(
-        cls, url: str | os.PathLike[str], storage_options: StorageOptions = None
+        cls,
+        url: str | os.PathLike[str],
+        storage_options: StorageOptions = None,
+        *,
+        cache_dir: Path | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> "ActivationStore":
         """Opens a store at a local path or fsspec URL.
+
+        Args:
+            storage_options: for the fsspec driver.
+            cache_dir: folder that keeps what is read, for remote stores that are read again and
+                again.
+            cache_bytes: bound on that folder's use by this store.
 
         Raises:
             FileNotFoundError: nothing is there.
@@ -70,7 +85,10 @@ class ActivationStore:
         # A newer minor version may say more than this reader knows.
         known = {name: body["spec"][name] for name in StoreSpec.model_fields.keys() & body["spec"]}
         spec = StoreSpec.model_validate(known)
-        return cls(location, spec, read_commits(location, spec))
+        commits = read_commits(location, spec)
+        if cache_dir is not None:
+            location = CachedReads(location, cache_dir, data, cache_bytes)
+        return cls(location, spec, commits)
 
     @property
     def sites(self) -> dict[str, int]:

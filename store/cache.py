@@ -1,0 +1,109 @@
+"""A bounded local cache of what is read from a remote store.
+
+Owns the files of ranges that were read before, and forgets those unused for longest. A store's data
+never change under one root document, so the cache is kept per root document; checksums are checked
+after the cache as after the network.
+"""
+
+import hashlib
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from .location import Location
+
+
+class CachedReads:
+    """A location whose ranges are kept in a folder; see `location.Location` for the methods.
+
+    Args:
+        location: where the objects are.
+        folder: of the cache; shared by processes that read the same store.
+        identity: bytes that change whenever the objects do.
+        max_bytes: bound on the ranges kept by this process.
+    """
+
+    def __init__(self, location: Location, folder: Path, identity: bytes, max_bytes: int):
+        if max_bytes < 1:
+            raise ValueError(f"cache_bytes must be at least 1, got {max_bytes}")
+        self.url, self._location, self._max_bytes = location.url, location, max_bytes
+        name = hashlib.sha256(location.url.encode() + b"\0" + identity).hexdigest()[:24]
+        self._folder = folder / name
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._sizes: OrderedDict[str, int] = OrderedDict()
+        found = [(path.stat(), path.name) for path in self._folder.glob("*.range")]
+        for status, file in sorted(found, key=lambda item: item[0].st_mtime_ns):
+            self._sizes[file] = status.st_size
+        self._held = sum(self._sizes.values())
+        self._evict()
+
+    def read_into(self, key: str, start: int, out: np.ndarray) -> int:
+        """See `Location.read_into`."""
+        name = hashlib.sha256(f"{key}\0{start}\0{len(out)}".encode()).hexdigest()[:32] + ".range"
+        path = self._folder / name
+        try:
+            with path.open("rb", buffering=0) as file:
+                found = file.readinto(out.data)
+            with self._lock:
+                if name in self._sizes:
+                    self._sizes.move_to_end(name)
+            return found
+        except FileNotFoundError:
+            found = self._location.read_into(key, start, out)
+        if found == len(out):
+            self._keep(path, out)
+        return found
+
+    def _keep(self, path: Path, data: np.ndarray) -> None:
+        """Stores a range; a cache that cannot be written is no reason to stop reading."""
+        partial = path.with_suffix(f".{secrets.token_hex(4)}.partial")
+        try:
+            partial.write_bytes(data.data)
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            return
+        with self._lock:
+            self._held += len(data) - self._sizes.pop(path.name, 0)
+            self._sizes[path.name] = len(data)
+            self._evict()
+
+    def _evict(self) -> None:
+        """Removes the ranges unused for longest until the rest fits."""
+        while self._held > self._max_bytes:
+            name, size = self._sizes.popitem(last=False)
+            self._held -= size
+            (self._folder / name).unlink(missing_ok=True)
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
+        """See `Location.read`; not cached."""
+        return self._location.read(key, start, stop)
+
+    def size(self, key: str) -> int:
+        """See `Location.size`."""
+        return self._location.size(key)
+
+    def children(self, prefix: str = "") -> list[str]:
+        """See `Location.children`."""
+        return self._location.children(prefix)
+
+    def write(self, key: str, parts: Iterable[bytes]) -> None:
+        """See `Location.write`."""
+        self._location.write(key, parts)
+
+    def remove(self, key: str) -> None:
+        """See `Location.remove`."""
+        self._location.remove(key)
+
+    def sweep(self, keys: Iterable[str]) -> None:
+        """See `Location.sweep`."""
+        self._location.sweep(keys)
+
+    def flush(self, keys: Iterable[str]) -> None:
+        """See `Location.flush`."""
+        self._location.flush(keys)
