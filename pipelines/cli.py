@@ -27,7 +27,7 @@ app.add_typer(evaluate_app)
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for everything the demo makes.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings; flags win.")] = None,
     rows: Annotated[int | None, typer.Option(help="Activation rows to harvest.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps for each SAE.")] = None,

@@ -45,17 +45,17 @@ class DemoSettings(Settings):
     """Activation rows to harvest; 1,500 updates of 1,024 rows read them one and a half times."""
     width: PositiveInt = 2048
     """Latents, 16 times the tiny model's width."""
-    sparsity: tuple[PositiveFloat, ...] = Field(default=(1e-3, 2e-3, 4e-3, 8e-3), min_length=1)
+    sparsity: tuple[PositiveFloat, ...] = Field(default=(1.5e-3, 3e-3, 6e-3, 1.2e-2), min_length=1)
     """λ of each SAE."""
     steps: PositiveInt = 1500
     """Updates of each SAE."""
     batch: PositiveInt = 1024
     """Rows per update."""
-    lr: PositiveFloat = 1e-3
+    lr: PositiveFloat = 2e-3
     """Learning rate."""
     lr_warmup_steps: int = Field(default=100, ge=0)
     """Updates of the learning rate's warm-up."""
-    lr_decay_share: float = Field(default=0.3, ge=0, le=1)
+    lr_decay_share: float = Field(default=0.2, ge=0, le=1)
     """Last share of the updates over which lr falls to 0."""
     beta2: float = Field(default=0.99, gt=0, lt=1)
     """Adam's β2: second moments follow within hundreds of updates."""

@@ -16,7 +16,7 @@ Steps = Annotated[int | None, typer.Option(help="Updates.")]
 Batch = Annotated[int | None, typer.Option(help="Rows per update.")]
 Rate = Annotated[float | None, typer.Option(help="Learning rate.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Out = Annotated[Path, typer.Option(help="Folder for the result.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for the result.")]
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings; flags win.")]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Insist on continuing; allows more --steps.")
@@ -29,7 +29,7 @@ More = Annotated[
 
 @app.command()
 def train(
-    out: Out,
+    out: Out = None,
     store: Store = None,
     site: Site = None,
     target_site: TargetSite = None,
@@ -72,7 +72,7 @@ def train(
 
 @app.command()
 def sweep(
-    out: Out,
+    out: Out = None,
     store: Store = None,
     site: Site = None,
     target_site: TargetSite = None,
@@ -106,7 +106,7 @@ def sweep(
     lists = {"width": width, "sparsity": sparsity, "target_l0": target_l0, "seed": seed}
     given = {name: values for name, values in lists.items() if values}
     members = expand(out, config, given, **merged(flags, more))
-    for folder in run_sweep(members, out, resume):
+    for folder in run_sweep(members, members[0].out.parent, resume):
         typer.echo(described(folder))
 
 
@@ -114,7 +114,7 @@ def sweep(
 def export(
     sae: Annotated[Path, typer.Option(help="Folder of a trained SAE, or another SAE file.")],
     format: Annotated[str, typer.Option(help="gemma-scope, sae-lens or gemma-scope-2.")],
-    out: Out,
+    out: Annotated[Path, typer.Option(help="Folder for the result.")],
 ) -> None:
     """Writes an SAE in a format that other projects load."""
     from .export import export as run_export

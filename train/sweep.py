@@ -31,7 +31,7 @@ from .trainer import check_members, run
 
 
 def expand(
-    out: Path,
+    out: Path | None,
     config: Path | None = None,
     lists: Mapping[str, Sequence[Any]] | None = None,
     **flags: Any,
@@ -39,7 +39,7 @@ def expand(
     """The members of a sweep, each with its own folder under `out`.
 
     Args:
-        out: folder of the whole sweep.
+        out: folder of the whole sweep; None if the file says it.
         config: sweep.toml, or None.
         lists: settings with several values; members are their combinations, except that
             `sparsity` and `target_l0` are alternatives and their values are joined.
@@ -49,7 +49,10 @@ def expand(
         ValueError: settings that do not fit, or members in the file as well as in `lists`.
     """
     base = read_toml(config) if config is not None else {}
-    tables = base.pop("member", [])
+    tables, own_out = base.pop("member", []), base.pop("out", None)
+    root = out or (Path(own_out) if own_out is not None else None)
+    if root is None:
+        raise ValueError("out must be given (as --out or in the config file)")
     combinations = _combinations(lists or {})
     if tables and combinations != [{}]:
         raise ValueError(
@@ -62,7 +65,7 @@ def expand(
     members = []
     for values in chosen:
         name = values.get("name") or _name(values, varying)
-        places = {"out": out / name}
+        places = {"out": root / name}
         if "checkpoints" in values:
             places["checkpoints"] = f"{values['checkpoints']}/{name}"
         members.append(resolve(TrainSettings, **(values | places)))

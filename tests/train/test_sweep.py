@@ -38,6 +38,16 @@ def test_toml_gives_members_and_flags_win(tmp_path: Path):
     assert first.checkpoints != second.checkpoints
 
 
+def test_folder_may_stand_in_the_file_and_the_flag_wins(tmp_path: Path):
+    config = tmp_path / "sweep.toml"
+    config.write_text('out = "there"\nstore = "s"\nsite = "resid_post.1"\nwidth = 8\n')
+    assert expand(None, config)[0].out.parent == Path("there")
+    assert expand(tmp_path, config)[0].out.parent == tmp_path
+    config.write_text("width = 8\n")
+    with pytest.raises(ValueError, match=r"out must be given \(as --out or in the config file\)"):
+        expand(None, config)
+
+
 def test_members_in_two_places_are_refused(tmp_path: Path):
     config = tmp_path / "sweep.toml"
     config.write_text("[[member]]\nsparsity = 1e-3\n")
