@@ -7,6 +7,7 @@ that is done twice is written twice with the same bytes.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _CONNECT_S = 15
 _RETRIES = 2
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _ONE_AT_A_TIME = Lock()
 _LOCAL = re.compile(r"local:([1-9]\d*)")
 
@@ -80,6 +82,8 @@ def connect(where: str, bar: Progress | None = None) -> Iterator["Client"]:
                 memory_limit=0,
                 dashboard_address=":0",
                 silence_logs=40,
+                # Dask would give every worker one thread, right for it and wrong for a model.
+                env={name: str(max(1, (os.cpu_count() or 1) // n_workers)) for name in _THREADS},
             ) as cluster,
             Client(cluster) as client,
         ):
