@@ -4,8 +4,10 @@ Owns the demo's settings and the order of the stages; each stage is the one its 
 Every stage continues what it finds, so a stopped demo goes on with the same command.
 """
 
+import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -14,7 +16,7 @@ from ..evaluate.report import write_report
 from ..evaluate.settings import EvaluateSettings
 from ..harvest.harvest import HarvestSettings, harvest
 from ..harvest.tokenize import TokenizeSettings, tokenize
-from ..settings import Settings, dump, resolve
+from ..settings import Settings, differences, dump, resolve
 from ..train.export import export
 from ..train.sweep import expand, sweep
 from .corpus import stdlib_sources
@@ -148,8 +150,6 @@ def _claim(settings: DemoSettings) -> None:
     Raises:
         ValueError: the folder is not empty and no demo, or a demo with other settings.
     """
-    from ..settings import differences
-
     record = settings.out / SETTINGS_FILE
     if settings.out.exists() and not settings.out.is_dir():
         raise ValueError(f"out must be a folder, got the file {settings.out}; choose another")
@@ -171,8 +171,6 @@ def _claim(settings: DemoSettings) -> None:
     record.write_text(dump(settings), encoding="utf-8")
 
 
-def _read(record: Path) -> dict[str, object]:
+def _read(record: Path) -> dict[str, Any]:
     """The settings written by an earlier demo."""
-    import json
-
     return json.loads(record.read_text(encoding="utf-8"))
