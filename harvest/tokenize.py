@@ -217,7 +217,9 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 def _check_out(settings: TokenizeSettings) -> None:
     """Refuses an output inside a folder of text, which would read it the next time."""
-    out = Path(settings.out).resolve()
+    if "://" in settings.out:
+        return
+    out = Path(settings.out).expanduser().resolve()
     for path in settings.text:
         if Path(path).is_dir() and out.is_relative_to(Path(path).resolve()):
             raise ValueError(

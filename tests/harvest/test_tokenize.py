@@ -99,6 +99,11 @@ def test_tokenize_refuses_a_folder_that_holds_something_else(model_dir, text_dir
         tokenize(settings(model_dir, files, text_dir))
 
 
+def test_a_url_is_not_inside_the_text_folder(model_dir, text_dir, monkeypatch):
+    monkeypatch.chdir(text_dir)
+    assert tokenize(settings(model_dir, ".", "memory://tokens/apart")).sequences["train"] > 0
+
+
 def test_tokenize_refuses_an_output_that_it_would_read(model_dir, text_dir):
     with pytest.raises(ValueError, match="out must lie outside the text folder"):
         tokenize(settings(model_dir, text_dir, text_dir / "tokens"))
