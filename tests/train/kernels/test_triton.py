@@ -104,7 +104,6 @@ def test_state_follows_float64(path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("not config.getoption('-m')", reason="minutes when interpreted: -m slow")
 @pytest.mark.parametrize("path", PATHS)
 def test_state_follows_float64_for_300_steps(path):
     state, x = gaussian_case(16, 6, 12, theta=0.3)
