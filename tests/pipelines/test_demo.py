@@ -51,7 +51,8 @@ def test_more_sparsity_gives_fewer_active_latents(made: Path):
 def test_release_gives_the_numbers_of_the_trained_sae(made: Path):
     x = scopeworks.ActivationStore.open(made / "store").read("resid_post.3", 0, 64)
     saes = sorted(
-        (scopeworks.SAE.load(path.parent) for path in _saes(made)), key=lambda sae: sae.config.l0
+        (scopeworks.SAE.load(path.parent) for path in _saes(made)),
+        key=lambda sae: sae.config.l0 or 0,
     )
     released = sorted(
         made.glob("release/**/params.npz"), key=lambda p: float(p.parent.name.split("_")[-1])
