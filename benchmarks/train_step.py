@@ -178,7 +178,7 @@ def sae_lens(case: Case) -> Run:
 
 def dictionary_learning(case: Case) -> Run:
     """dictionary_learning's JumpReluTrainer.update; its buffer's nnsight is not needed here."""
-    if importlib.util.find_spec("nnsight") is None:
+    if "nnsight" not in sys.modules and importlib.util.find_spec("nnsight") is None:
         stand_in = types.ModuleType("nnsight")
         stand_in.__dict__["LanguageModel"] = object
         sys.modules.setdefault("nnsight", stand_in)
