@@ -96,6 +96,10 @@ class CachedReads:
         """See `Location.write`."""
         self._location.write(key, parts)
 
+    def replace(self, key: str, data: bytes) -> None:
+        """See `Location.replace`."""
+        self._location.replace(key, data)
+
     def remove(self, key: str) -> None:
         """See `Location.remove`."""
         self._location.remove(key)

@@ -36,13 +36,20 @@ class Commit:
     """Rows left out because they were not finite (`drop_nonfinite`)."""
 
 
+def is_whole(commit: Commit, spec: StoreSpec) -> bool:
+    """Whether the bucket has got all its rows; False for the last one of a store that has grown
+    since."""
+    start, stop = spec.bucket_range(commit.bucket)
+    return commit.rows + commit.dropped == stop - start
+
+
 def commit_key(bucket: int) -> str:
     """Key of a bucket's record."""
     return f"commits/{bucket:08d}/zarr.json"
 
 
 def write_commit(location: Location, commit: Commit) -> None:
-    """Writes the record, atomically; from here on the bucket exists."""
+    """Writes the record, atomically and durably; from here on the bucket exists."""
     body = {
         "format": KIND,
         "version": VERSION,
@@ -56,8 +63,7 @@ def write_commit(location: Location, commit: Commit) -> None:
         },
     }
     document = group_document(body | {"crc32c": checksum(body)})
-    location.write(commit_key(commit.bucket), [document])
-    location.flush([commit_key(commit.bucket)])
+    location.replace(commit_key(commit.bucket), document)
 
 
 def read_commit(location: Location, bucket: int, spec: StoreSpec) -> Commit:
@@ -91,11 +97,17 @@ def committed_buckets(location: Location, spec: StoreSpec) -> list[int]:
 
 
 def read_commits(location: Location, spec: StoreSpec) -> dict[int, Commit]:
-    """All records, read side by side."""
-    buckets = committed_buckets(location, spec)
+    """All records, read side by side; without those that went while this was at work."""
+
+    def read(bucket: int) -> Commit | None:
+        try:
+            return read_commit(location, bucket, spec)
+        except FileNotFoundError:
+            return None
+
     with ThreadPoolExecutor(_READERS) as pool:
-        commits = pool.map(lambda bucket: read_commit(location, bucket, spec), buckets)
-        return dict(zip(buckets, commits, strict=True))
+        commits = pool.map(read, committed_buckets(location, spec))
+        return {commit.bucket: commit for commit in commits if commit is not None}
 
 
 def _from_body(body: dict) -> Commit:

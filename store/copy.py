@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .commits import Commit
+from .commits import Commit, is_whole
 from .location import StorageOptions
 from .reader import ActivationStore
 from .spec import StoreSpec
@@ -58,7 +58,8 @@ def copy(
     scheduler: str | None = None,
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> int:
-    """Copies every committed bucket that the target lacks; run it again to continue.
+    """Copies every committed bucket that the target lacks; run it again to continue, also after
+    the source has grown. A bucket that the source has outgrown is copied once it is written anew.
 
     Args:
         codec, chunk_rows, shard_rows: of the target; the source's by default.
@@ -81,7 +82,11 @@ def copy(
     job = Copy(os.fspath(source), os.fspath(target), spec, source_options, target_options)
     with StoreWriter.open(target, spec, target_options) as writer:
         done = writer.committed
-    missing = [commit.bucket for commit in store.commits if commit.bucket not in done]
+    missing = [
+        commit.bucket
+        for commit in store.commits
+        if commit.bucket not in done and is_whole(commit, store.spec)
+    ]
     copied = 0
     for rows in _each(job, missing, workers, scheduler):
         copied += rows

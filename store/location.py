@@ -5,15 +5,25 @@ and the local implementation: a range is one `pread`, a write is a temporary fil
 What lies behind fsspec is `remote`'s. Knows no format.
 """
 
+import errno
+import fcntl
 import os
 import secrets
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
 StorageOptions = dict[str, Any] | None
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+"""What file systems without locks answer."""
+
+_ABANDONED_S = 3600
+"""There, an unfinished file of this age is of a killed process."""
 
 
 class Location(Protocol):
@@ -39,6 +49,11 @@ class Location(Protocol):
         part."""
         ...
 
+    def replace(self, key: str, data: bytes) -> None:
+        """Writes a small object atomically and durably: after a power cut, too, the old one or all
+        of the new one is there."""
+        ...
+
     def children(self, prefix: str = "") -> list[str]:
         """Sorted names directly below a prefix ("" is the store itself); [] if there are none."""
         ...
@@ -48,7 +63,8 @@ class Location(Protocol):
         ...
 
     def sweep(self, keys: Iterable[str]) -> None:
-        """Removes what killed writes of these objects left behind."""
+        """Removes what killed writes of these objects left behind; not what a living process is
+        writing."""
         ...
 
     def flush(self, keys: Iterable[str]) -> None:
@@ -102,17 +118,13 @@ class LocalFiles:
 
     def write(self, key: str, parts: Iterable[bytes]) -> None:
         """See `Location.write`."""
-        path = self.root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
-        try:
-            with partial.open("wb") as file:
-                for part in parts:
-                    file.write(part)
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        self._write(key, parts, durably=False)
+
+    def replace(self, key: str, data: bytes) -> None:
+        """See `Location.replace`: some file systems keep a rename, but not what was renamed, unless
+        it was flushed before."""
+        self._write(key, [data], durably=True)
+        self._flush_folders([key])
 
     def children(self, prefix: str = "") -> list[str]:
         """See `Location.children`; as on an object store, empty folders do not exist, nor leftovers
@@ -133,16 +145,101 @@ class LocalFiles:
             for partial in folder.glob(".*.partial"):
                 target = partial.name[1:].rsplit(".", 2)[0]
                 if folder / target in wanted:
-                    partial.unlink(missing_ok=True)
+                    _remove_abandoned(partial)
 
     def flush(self, keys: Iterable[str]) -> None:
         """See `Location.flush`; once after the last write costs a fifth of once after each."""
+        keys = list(keys)
         for key in keys:
-            descriptor = os.open(self.root / key, os.O_RDONLY)
+            _fsync(self.root / key)
+        self._flush_folders(keys)
+
+    def _flush_folders(self, keys: Iterable[str]) -> None:
+        """Every folder on the way to the objects once: a file whose name is not on the disk is
+        lost, whatever is known of its bytes."""
+        folders = {self.root.parent}
+        for key in keys:
+            path = self.root / key
+            folders.update(path.parents[: len(path.parents) - len(self.root.parents)])
+        for folder in folders:
+            _fsync_folder(folder)
+
+    def _write(self, key: str, parts: Iterable[bytes], durably: bool) -> None:
+        """Writes beside the object under a name of its own, and renames.
+
+        The name is locked as long as the process lives, so that `sweep` leaves it alone.
+        """
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked_partial(path) as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            if durably:
+                os.fsync(file.fileno())
+            Path(file.name).replace(path)
+
+
+@contextmanager
+def _locked_partial(path: Path) -> Iterator[BinaryIO]:
+    """A new locked file to be renamed to `path`; removed again if the block fails."""
+    while True:
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
+        with partial.open("xb") as file:
+            if not _lock(file.fileno()) or not partial.exists():
+                continue  # a sweep came between the two lines above; it removes the file
             try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+                yield file
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+            return
+
+
+def _lock(descriptor: int) -> bool:
+    """Takes the lock that the kernel drops when a process ends; False if somebody else has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # a file system without locks: then age decides
+        if error.errno not in _NO_LOCKS:
+            raise
+    return True
+
+
+def _remove_abandoned(partial: Path) -> None:
+    """Removes a file whose writer has ended; under the lock, so that nobody begins to use it in
+    between."""
+    with suppress(FileNotFoundError), partial.open("rb") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            if time.time() - partial.stat().st_mtime < _ABANDONED_S:
+                return
+        partial.unlink()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Flushes a folder where that is possible: not everybody may open a parent folder, not every
+    file system flushes one."""
+    try:
+        _fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL, *_NO_LOCKS):
+            raise
 
 
 def _holds_objects(path: Path) -> bool:

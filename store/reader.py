@@ -15,9 +15,10 @@ from jaxtyping import Float, Float64, Int64
 
 from .arrays import ArrayReader, DamagedStoreError
 from .cache import CachedReads
-from .commits import Commit, read_commits
+from .commits import Commit, is_whole, read_commits
 from .location import Location, StorageOptions, locate
-from .spec import FORMAT, LABEL_NAMES, StoreSpec, checked_attributes
+from .root import Root, read_root
+from .spec import LABEL_NAMES, StoreSpec
 from .stream import Stream
 from .values import put_values
 
@@ -44,7 +45,8 @@ class ActivationStore:
         self._location = location
         self._commits = [commits[bucket] for bucket in sorted(commits) if commits[bucket].rows]
         self._stops = np.cumsum([commit.rows for commit in self._commits], dtype=np.int64)
-        self.complete = len(commits) == spec.n_buckets
+        whole = [bucket for bucket, commit in commits.items() if is_whole(commit, spec)]
+        self.complete = len(whole) == spec.n_buckets
         layouts = spec.site_layouts() | spec.label_layouts()
         self._readers = {
             name: ArrayReader(location, layout, _sizes(layout.path, self._commits))
@@ -75,20 +77,10 @@ class ActivationStore:
             DamagedStoreError: its metadata or a commit record is damaged.
         """
         location = locate(url, storage_options)
-        try:
-            data = location.read("zarr.json")
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"no activation store at {location.url}; `scopeworks harvest` makes one"
-            ) from error
-        body = checked_attributes(data, FORMAT, location.url)
-        # A newer minor version may say more than this reader knows.
-        known = {name: body["spec"][name] for name in StoreSpec.model_fields.keys() & body["spec"]}
-        spec = StoreSpec.model_validate(known)
-        commits = read_commits(location, spec)
+        root, commits = _opened(location)
         if cache_dir is not None:
-            location = CachedReads(location, cache_dir, data, cache_bytes)
-        return cls(location, spec, commits)
+            location = CachedReads(location, cache_dir, root.data, cache_bytes)
+        return cls(location, root.spec, commits)
 
     @property
     def sites(self) -> dict[str, int]:
@@ -239,6 +231,25 @@ class ActivationStore:
             parts.append(reader.read_rows(base + start, base + min(stop, end)))
             start, first = min(stop, end), first + 1
         return np.concatenate(parts) if parts else reader.layout.empty(0)
+
+
+def _opened(location: Location) -> tuple[Root, dict[int, Commit]]:
+    """The root document and the commits under it, also while the store grows: commits that are
+    beyond the root that was read call for the one that is there by now."""
+    try:
+        root = read_root(location)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"no activation store at {location.url}; `scopeworks harvest` makes one"
+        ) from error
+    while True:
+        try:
+            return root, read_commits(location, root.spec)
+        except DamagedStoreError:
+            newer = read_root(location)
+            if newer.data == root.data:
+                raise
+            root = newer
 
 
 def _sizes(path: str, commits: list[Commit]):

@@ -83,6 +83,10 @@ class RemoteObjects:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{self.url}/{key} cannot be written: {error}") from error
 
+    def replace(self, key: str, data: bytes) -> None:
+        """See `Location.replace`."""
+        self.write(key, [data])
+
     def children(self, prefix: str = "") -> list[str]:
         """See `Location.children`."""
         path = self._path(prefix)

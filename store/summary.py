@@ -3,13 +3,15 @@
 import json
 from collections.abc import Iterator
 
+from .commits import is_whole
 from .reader import ActivationStore
 
 
 def describe(store: ActivationStore) -> Iterator[str]:
     """Lines of text: what, how much, which sites."""
     spec = store.spec
-    state = "complete" if store.complete else f"{len(store.commits)} of {spec.n_buckets} buckets"
+    whole = sum(is_whole(commit, spec) for commit in store.commits)
+    state = "complete" if store.complete else f"{whole} of {spec.n_buckets} buckets"
     yield f"{store.url}: {store.rows:,} of {spec.rows:,} rows ({state}), codec {spec.codec}"
     yield (
         f"buckets of {spec.bucket_rows:,} rows, shards of {spec.shard_rows:,},"
@@ -17,6 +19,13 @@ def describe(store: ActivationStore) -> Iterator[str]:
     )
     if store.dropped:
         yield f"{store.dropped:,} rows were dropped because they held NaN or Inf"
+    for commit in store.commits:
+        if not is_whole(commit, spec):
+            start, stop = spec.bucket_range(commit.bucket)
+            yield (
+                f"bucket {commit.bucket} holds {commit.rows:,} of its {stop - start:,} rows since"
+                " the store has grown; run the harvest again"
+            )
     stored = store.stored_bytes
     for name, width in store.sites.items():
         n_bytes = stored.get(f"sites/{name}", 0)

@@ -178,7 +178,7 @@ class TokenStore:
             "provenance": self.provenance,
             "splits": written,
         }
-        self._location.write("zarr.json", [group_document(body | {"crc32c": checksum(body)})])
+        self._location.replace("zarr.json", group_document(body | {"crc32c": checksum(body)}))
         self._location.remove(MARKER)
         self._splits = written
 

@@ -1,39 +1,29 @@
 """Writing an activation store: bucket by bucket, each committed last, from any number of processes.
 
-Owns creation, continuation and the order of steps that makes a killed writer harmless. Filling and
-encoding a bucket is `bucket.BucketWriter`'s.
+Owns who may write, and the room for the buckets. Filling and encoding a bucket is
+`bucket.BucketWriter`'s, the order of steps that makes a killed writer harmless `root`'s and
+`sealing`'s.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..settings import differences
 from .bucket import BucketWriter
 from .codecs import PRESETS
-from .commits import Commit, commit_key, committed_buckets, read_commit, write_commit
+from .commits import Commit, committed_buckets, read_commit
 from .location import Location, StorageOptions, locate
+from .root import Root, as_json, create, grow, mend, read_root
 from .scratch import Scratch
-from .spec import (
-    FORMAT,
-    VERSION,
-    StoreSpec,
-    checked_attributes,
-    checksum,
-    crc32c_hex,
-    encode_json,
-    group_document,
-)
+from .sealing import seal, whole_commit
+from .spec import StoreSpec
 
 MEMORY_BYTES = 2**30
-_CREATORS = 8
-"""Processes that may begin one store at the same moment."""
 
 
 class StoreWriter:
@@ -46,13 +36,14 @@ class StoreWriter:
     def __init__(
         self,
         location: Location,
-        spec: StoreSpec,
+        root: Root,
         memory_bytes: int = MEMORY_BYTES,
         scratch_dir: Path | None = None,
         drop_nonfinite: bool = False,
         background: bool = False,
     ):
-        self.spec, self._location = spec, location
+        self.spec, self._location = root.spec, location
+        self._outgrown = root.outgrown()
         self._memory_bytes, self._scratch_dir = memory_bytes, scratch_dir
         self._drop_nonfinite = drop_nonfinite
         self._idle: list[Scratch] = []
@@ -72,7 +63,8 @@ class StoreWriter:
         drop_nonfinite: bool = False,
         background: bool = False,
     ) -> "StoreWriter":
-        """Creates the store, or continues one of the same spec.
+        """Creates the store, or continues one of the same spec. More `rows` let it grow: full
+        buckets stay; a last one that was short is written anew.
 
         Args:
             memory_bytes: a bucket beyond this size is collected in a file in `scratch_dir`
@@ -85,19 +77,26 @@ class StoreWriter:
                 went wrong with it.
 
         Raises:
-            ValueError: the place holds a store of another spec (naming the differences) or
-                something else.
+            ValueError: the place holds a store of another spec (naming the differences), one of
+                more rows, or something else.
         """
         location = locate(url, storage_options)
-        old = _existing_spec(location)
-        if old is None:
-            _create(location, spec)
-        elif changed := differences(_as_json(old), _as_json(spec)):
-            raise ValueError(
-                f"store {location.url} must be continued with the settings it was begun with;"
-                f" different are {'; '.join(changed)}; choose another place or the old settings"
-            )
-        return cls(location, spec, memory_bytes, scratch_dir, drop_nonfinite, background)
+        begun = _begun(location)
+        root = create(location, spec) if begun is None else _continued(location, begun, spec)
+        return cls(location, root, memory_bytes, scratch_dir, drop_nonfinite, background)
+
+    @staticmethod
+    def begun(
+        url: str | os.PathLike[str], storage_options: StorageOptions = None
+    ) -> StoreSpec | None:
+        """The spec of the store that is there, None if nothing is; read it to continue with the
+        sizes that were chosen when the store was begun.
+
+        Raises:
+            ValueError: the place holds something else.
+        """
+        root = _begun(locate(url, storage_options))
+        return None if root is None else root.spec
 
     @property
     def n_buckets(self) -> int:
@@ -106,8 +105,12 @@ class StoreWriter:
 
     @property
     def committed(self) -> set[int]:
-        """Buckets committed so far, by any writer."""
-        return set(committed_buckets(self._location, self.spec))
+        """Buckets committed so far with all their rows, by any writer."""
+        found = set(committed_buckets(self._location, self.spec))
+        for bucket in found & self._outgrown:
+            if whole_commit(self._location, self.spec, bucket) is None:
+                found.remove(bucket)
+        return found
 
     def bucket_range(self, bucket: int) -> tuple[int, int]:
         """Rows [start, stop) of a bucket."""
@@ -122,9 +125,9 @@ class StoreWriter:
         """Fills one bucket; leaving the block seals and commits it (in the background, if so
         opened), an exception leaves it uncommitted.
 
-        A bucket that a killed process left half written is written anew; one that is committed is
-        replaced, first losing its commit. `in_stored_order` takes rows that were permuted already,
-        for copies.
+        A bucket that a killed process left half written is written anew, and so is one that the
+        store has outgrown, first losing its commit; one that is committed with all its rows by
+        then is left as it is. `in_stored_order` takes rows that were permuted already, for copies.
         """
         scratch = self._take_scratch()
         try:
@@ -170,17 +173,10 @@ class StoreWriter:
             sealing.result()
 
     def _seal(self, filling: BucketWriter, scratch: Scratch) -> None:
-        """Shards, then the commit; if one cannot be written (disk full, upload failed) none
-        stays."""
-        location, keys = self._location, filling.shard_keys()
+        """Seals and commits; its room is free afterwards."""
         try:
-            location.remove(commit_key(filling.bucket))
-            location.sweep([*keys, commit_key(filling.bucket)])
-            write_commit(location, filling.seal(location, self._pool, self._scales(filling.bucket)))
-        except BaseException:
-            for key in keys:
-                location.remove(key)
-            raise
+            scales = self._scales(filling.bucket)
+            seal(self._location, self.spec, filling, self._pool, scales)
         finally:
             self._idle.append(scratch)
 
@@ -188,14 +184,13 @@ class StoreWriter:
         """int8: the scales that bucket 0 has set."""
         if PRESETS[self.spec.codec].dtype != "int8" or bucket == 0:
             return None
-        try:
-            sites = self.commit(0).sums
-        except FileNotFoundError as error:
+        first = whole_commit(self._location, self.spec, 0)
+        if first is None:
             raise ValueError(
                 f"bucket 0 must be committed before bucket {bucket}: it sets the scales of the int8"
                 " codec; write it first, then the others in any order"
-            ) from error
-        return {name: sums.scale for name, sums in sites.items() if sums.scale is not None}
+            )
+        return {name: sums.scale for name, sums in first.sums.items() if sums.scale is not None}
 
     def _take_scratch(self) -> Scratch:
         """Room for a bucket, used before if there is one: the page faults of new room cost more
@@ -207,10 +202,10 @@ class StoreWriter:
         return Scratch(layouts, rows, self._memory_bytes, self._scratch_dir)
 
 
-def _existing_spec(location: Location) -> StoreSpec | None:
-    """The spec of the store that is there; None if nothing is."""
+def _begun(location: Location) -> Root | None:
+    """The root of the store that is there; None if nothing is."""
     try:
-        data = location.read("zarr.json")
+        return read_root(location)
     except FileNotFoundError:
         found = [name for name in location.children() if name not in ("sites", "labels", "commits")]
         if found:
@@ -219,42 +214,19 @@ def _existing_spec(location: Location) -> StoreSpec | None:
                 f" {', '.join(found[:3])}; choose another place"
             ) from None
         return None
-    body = checked_attributes(data, FORMAT, location.url)
-    return StoreSpec.model_validate(body["spec"])
 
 
-def _create(location: Location, spec: StoreSpec) -> None:
-    """Writes the metadata, the root last: a store whose root is there has all of it. Several
-    processes may do so at once."""
-    documents = {f"{group}/zarr.json": group_document() for group in ("sites", "labels", "commits")}
-    for layout in [*spec.site_layouts().values(), *spec.label_layouts().values()]:
-        documents[f"{layout.path}/zarr.json"] = encode_json(layout.metadata())
-    location.sweep([*documents, "zarr.json"])
-    for key, document in documents.items():
-        _write_document(location, key, document)
-    body = {
-        "format": FORMAT,
-        "version": VERSION,
-        "spec": _as_json(spec),
-        "documents": {key: crc32c_hex(document) for key, document in documents.items()},
-    }
-    root = group_document(body | {"crc32c": checksum(body)})
-    _write_document(location, "zarr.json", root)
-
-
-def _write_document(location: Location, key: str, document: bytes) -> None:
-    """Writes a document that others may be creating, or sweeping away unfinished, at the same
-    time."""
-    for left in range(_CREATORS - 1, -1, -1):
-        try:
-            location.write(key, [document])
-        except FileNotFoundError:
-            if not left:
-                raise
-        else:
-            return
-
-
-def _as_json(spec: StoreSpec) -> dict[str, Any]:
-    """The spec as it reads back from disk (tuples are lists, keys are text)."""
-    return json.loads(json.dumps(spec.model_dump(mode="json")))
+def _continued(location: Location, root: Root, spec: StoreSpec) -> Root:
+    """Checks that a store may be continued under a spec; lets it grow to that spec's rows."""
+    old, new = as_json(root.spec), as_json(spec)
+    growing = new["rows"] > old["rows"]
+    if changed := differences(old | ({"rows": new["rows"]} if growing else {}), new):
+        raise ValueError(
+            f"store {location.url} must be continued with the settings it was begun with, of which"
+            f" only rows may grow; different are {'; '.join(changed)}; choose another place or the"
+            " old settings"
+        )
+    if growing:
+        return grow(location, root, spec.rows)
+    mend(location, root)
+    return root

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from scopeworks.store import StoreSpec
+from scopeworks.store import StoreSpec, StoreWriter
 from scopeworks.store.codecs import PRESETS, blosc
 from scopeworks.store.shuffle import permutation
 from scopeworks.store.spec import VERSION
-from scopeworks.tests.store.making import make_store
+from scopeworks.tests.store.making import make_store, spec_of
 
 PAGE = Path(__file__).parents[2].joinpath("docs", "format.md").read_text(encoding="utf-8")
 
@@ -61,6 +61,7 @@ def test_permutation_vectors_are_the_codes():
 )
 def test_attribute_tables_list_every_key(tmp_path, heading, key):
     make_store(tmp_path)
+    StoreWriter.open(tmp_path, spec_of(rows=900)).close()
     attributes = json.loads((tmp_path / key).read_text())["attributes"]["scopeworks"]
     assert keys_of(heading) == set(attributes)
 

@@ -1,0 +1,134 @@
+"""Sealing a bucket: shards, then the commit, whatever other processes do to the same bucket.
+
+Owns the order of events that keeps a committed bucket whole. A task may run twice at the same
+time: a scheduler gives a worker up that lives after all. Nothing is locked. Instead
+
+- a bucket that is committed by then is left as it is;
+- who has written a commit looks afterwards whether all shards are there, and withdraws it if not;
+- who has failed removes shards only while there is no commit, and afterwards looks whether one has
+  come in between; if it lacks shards, it is withdrawn.
+
+So whatever is committed in the end is complete. The bytes are the same whoever wrote them, because
+a bucket is a pure function of what it is made from.
+"""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+
+import numpy as np
+
+from .arrays import DamagedStoreError
+from .bucket import BucketWriter
+from .commits import Commit, commit_key, is_whole, read_commit, write_commit
+from .location import Location
+from .root import read_root
+from .spec import StoreSpec
+
+_ASKING = 16
+"""Objects asked for side by side."""
+
+
+def seal(
+    location: Location,
+    spec: StoreSpec,
+    filling: BucketWriter,
+    pool: Executor,
+    scales: Mapping[str, np.ndarray] | None,
+) -> None:
+    """Writes and commits a bucket; nothing if it is committed already.
+
+    Raises:
+        OSError: it could not be written (disk full, upload failed); its shards are gone again.
+        ValueError: the store has grown, and the bucket is not the short last one any more.
+    """
+    bucket, keys = filling.bucket, filling.shard_keys()
+    _check_size(location, spec, bucket)
+    if whole_commit(location, spec, bucket) is not None:
+        return
+    try:
+        location.remove(commit_key(bucket))  # of a bucket that the store has outgrown
+        location.sweep([*keys, commit_key(bucket)])
+        _commit(location, spec, filling.seal(location, pool, scales), keys)
+    except BaseException:
+        _undo(location, spec, bucket, keys)
+        raise
+
+
+def whole_commit(location: Location, spec: StoreSpec, bucket: int) -> Commit | None:
+    """The record of a bucket that is committed with all its rows."""
+    try:
+        commit = read_commit(location, bucket, spec)
+    except (FileNotFoundError, DamagedStoreError):
+        return None
+    return commit if is_whole(commit, spec) else None
+
+
+def _check_size(location: Location, spec: StoreSpec, bucket: int) -> None:
+    """Refuses the short last bucket of a store that another process has made longer meanwhile."""
+    start, stop = spec.bucket_range(bucket)
+    if stop - start == spec.bucket_rows:
+        return
+    rows = read_root(location).spec.rows
+    if rows != spec.rows:
+        raise ValueError(
+            f"rows must be {rows} as store {location.url} has now, got {spec.rows}: it has grown"
+            " meanwhile; run again with that number"
+        )
+
+
+def _commit(location: Location, spec: StoreSpec, commit: Commit, keys: Iterable[str]) -> None:
+    """Makes the bucket exist, unless another process has just done so with the same bytes."""
+    twin = whole_commit(location, spec, commit.bucket)
+    if twin is None:
+        write_commit(location, commit)
+    elif twin.shards != commit.shards:
+        location.remove(commit_key(commit.bucket))
+        raise OSError(
+            f"bucket {commit.bucket} of {location.url} was written by two processes with different"
+            " rows; it is not committed; give it to one of them"
+        )
+    if lost := _lost(location, commit, keys):
+        location.remove(commit_key(commit.bucket))
+        raise OSError(
+            f"bucket {commit.bucket} of {location.url} has lost {lost[0]} while it was committed:"
+            " another process has failed on it; it is not committed; write it again"
+        )
+
+
+def _undo(location: Location, spec: StoreSpec, bucket: int, keys: list[str]) -> None:
+    """Removes what a failed writer has left, unless somebody has committed it. Errors in doing so
+    would hide the one that matters."""
+    with suppress(OSError):
+        if whole_commit(location, spec, bucket) is not None:
+            return
+    for key in keys:
+        with suppress(OSError):
+            location.remove(key)
+    with suppress(OSError):
+        commit = whole_commit(location, spec, bucket)
+        if commit is not None and _lost(location, commit, keys):
+            location.remove(commit_key(bucket))
+
+
+def _lost(location: Location, commit: Commit, keys: Iterable[str]) -> list[str]:
+    """Keys of committed shards that are not there in the committed size."""
+    committed = {
+        (path, record.shard): record.n_bytes
+        for path, records in commit.shards.items()
+        for record in records
+    }
+
+    def is_lost(key: str) -> bool:
+        path, _, shard = key.partition("/c/")
+        n_bytes = committed.get((path, int(shard.split("/")[0])))
+        if n_bytes is None:  # all its rows were dropped
+            return False
+        try:
+            return location.size(key) != n_bytes
+        except FileNotFoundError:
+            return True
+
+    keys = list(keys)
+    with ThreadPoolExecutor(_ASKING) as pool:
+        return [key for key, lost in zip(keys, pool.map(is_lost, keys), strict=True) if lost]
