@@ -8,7 +8,7 @@ training and a held-out part. Which files there are is `sources`' business, what
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .formats import Bad, Document, RowOptions, documents_of
@@ -26,6 +26,26 @@ class ReadReport:
     characters: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     """Reason -> documents left out."""
+
+    def add(self, other: "ReadReport") -> None:
+        """Counts what another report has counted as well."""
+        self.files += other.files
+        self.documents += other.documents
+        self.characters += other.characters
+        self.skipped.update(other.skipped)
+
+    def copy(self) -> "ReadReport":
+        """The report as it is now."""
+        return replace(self, skipped=self.skipped.copy())
+
+    def since(self, earlier: "ReadReport") -> "ReadReport":
+        """What was counted after an earlier `copy`."""
+        return ReadReport(
+            self.files - earlier.files,
+            self.documents - earlier.documents,
+            self.characters - earlier.characters,
+            self.skipped - earlier.skipped,
+        )
 
     def __str__(self) -> str:
         skipped = ", ".join(f"{n:,} {reason}" for reason, n in sorted(self.skipped.items()))
@@ -58,8 +78,16 @@ def read_documents(
         FileNotFoundError: there is no such file, or nothing matches.
         ValueError: text is not UTF-8, or a row is broken or has no text; names file and line.
     """
-    options, report = options or RowOptions(), report if report is not None else ReadReport()
-    for path in expand(paths):
+    options = options or RowOptions()
+    files = expand(paths, options.storage)
+    return documents_in(files, options, report if report is not None else ReadReport(), skip_bad)
+
+
+def documents_in(
+    files: Iterable[str], options: RowOptions, report: ReadReport, skip_bad: bool = False
+) -> Iterator[Document]:
+    """Yields the documents of files that `expand` has found; else as `read_documents`."""
+    for path in files:
         report.files += 1
         for document in documents_of(path, options):
             if isinstance(document, Bad):

@@ -4,12 +4,15 @@ Owns the use of the tokenizer's backend. Where BOS and EOS go is `packing`'s bus
 """
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
+
 _PIECE_CHARACTERS = 2**18
+_GROUP = 2**21
 _PROBE = "the text"
 # Tokenizers start anew where white space begins, not where it ends: runs of it belong together.
 _LINE_BORDER, _WORD_BORDER = re.compile(r"(?<=\S)(?=\n)"), re.compile(r"(?<=\S)(?= )")
@@ -18,8 +21,8 @@ _LINE_BORDER, _WORD_BORDER = re.compile(r"(?<=\S)(?=\n)"), re.compile(r"(?<=\S)(
 def token_ids(tokenizer: Any, texts: list[str]) -> list[np.ndarray]:
     """Each text's token ids, uint32 [n]: no special tokens, not even where a text spells one out.
 
-    Very long texts are cut at line or word borders first, because the tokenizer's memory grows with
-    the longest piece.
+    Very long texts are cut at line or word borders first, and few pieces are encoded at once: the
+    tokenizer takes a hundred bytes and more for a token.
     """
     pieces = [list(_pieces(text)) for text in texts]
     backend = tokenizer.backend_tokenizer
@@ -27,15 +30,26 @@ def token_ids(tokenizer: Any, texts: list[str]) -> list[np.ndarray]:
     backend.no_padding()
     spelt_out, backend.encode_special_tokens = backend.encode_special_tokens, True
     try:
-        # The backend itself: transformers' wrapper around it takes half as long again.
         flat = [piece for text in pieces for piece in text]
-        encoded = iter(backend.encode_batch_fast(flat, add_special_tokens=False))
+        encoded = iter(
+            [ids for group in grouped(flat, len, _GROUP) for ids in _encoded(backend, group)]
+        )
     finally:
         backend.encode_special_tokens = spelt_out
-    return [
-        np.concatenate([np.asarray(next(encoded).ids, dtype=np.uint32) for _ in text])
-        for text in pieces
-    ]
+    return [np.concatenate([next(encoded) for _ in text]) for text in pieces]
+
+
+def grouped(items: Iterable[T], size_of: Callable[[T], int], bound: int) -> Iterator[list[T]]:
+    """Neighbours together until their sizes reach the bound; the last group may be smaller."""
+    group, size = [], 0
+    for item in items:
+        group.append(item)
+        size += size_of(item)
+        if size >= bound:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def chat_wrapping(tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -59,6 +73,12 @@ def chat_wrapping(tokenizer: Any) -> tuple[list[int], list[int]]:
     )
     has_bos = before[:1] == [tokenizer.bos_token_id]
     return (before if has_bos else [tokenizer.bos_token_id, *before]), after
+
+
+def _encoded(backend: Any, texts: list[str]) -> list[np.ndarray]:
+    """Token ids by the backend itself: transformers' wrapper around it takes half as long again."""
+    found = backend.encode_batch_fast(texts, add_special_tokens=False)
+    return [np.asarray(encoding.ids, dtype=np.uint32) for encoding in found]
 
 
 def _pieces(text: str) -> Iterator[str]:

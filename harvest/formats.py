@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .hub import hub_rows
-from .sources import HUB, STDIN, open_bytes, suffix_of
+from .sources import HUB, STDIN, Storage, open_bytes, suffix_of
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,12 @@ class Bad:
 
 @dataclass(frozen=True)
 class RowOptions:
-    """Where a row (of JSON lines or Parquet) has its text and its subset's name."""
+    """Where a row (of JSON lines or Parquet) has its text and its subset's name, and how URLs are
+    opened."""
 
     text_field: str = "text"
     subset_field: str | None = None
+    storage: Storage = None
 
 
 def documents_of(path: str, options: RowOptions) -> Iterator[Document | Bad]:
@@ -64,9 +66,9 @@ def documents_of(path: str, options: RowOptions) -> Iterator[Document | Bad]:
         raise OSError(f"text {path} cannot be read: {error}") from error
 
 
-def _plain(path: str, _options: RowOptions) -> Iterator[Document | Bad]:
+def _plain(path: str, options: RowOptions) -> Iterator[Document | Bad]:
     """A whole file as one document, newlines as Python's text mode has them."""
-    with open_bytes(path) as file:
+    with open_bytes(path, options.storage) as file:
         data = file.read()
     try:
         text = data.decode("utf-8")
@@ -80,7 +82,7 @@ def _plain(path: str, _options: RowOptions) -> Iterator[Document | Bad]:
 
 def _json_lines(path: str, options: RowOptions) -> Iterator[Document | Bad]:
     """One document a line; blank lines do not count."""
-    with open_bytes(path) as file:
+    with open_bytes(path, options.storage) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -104,7 +106,7 @@ def _parquet(path: str, options: RowOptions) -> Iterator[Document | Bad]:
             f"text {path} needs pyarrow to be read; pip install 'scopeworks[datasets]'"
         ) from error
     wanted = [name for name in (options.text_field, options.subset_field) if name]
-    with open_bytes(path) as file:
+    with open_bytes(path, options.storage) as file:
         try:
             table = pyarrow.parquet.ParquetFile(file)
         except pyarrow.ArrowInvalid as error:

@@ -6,76 +6,46 @@ what a store is `store`'s.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import Field, field_validator
 
 from ..console import Progress, progress
-from ..settings import Settings, resolve
+from ..settings import resolve
 from ..store import ActivationStore, StoreSpec, StoreWriter, TokenStore
 from ..store.codecs import PRESETS
-from .cluster import harvest_on_dask
+from .bucket_tasks import harvest_on_dask
 from .job import Job
 from .model import LanguageModel, check_context, load_model, tokenizer_fingerprint
 from .plan import Mask, Part, Plan
 from .record import write_settings
+from .settings import HarvestSettings, options_for
 from .sites import expand_sites, site_width
+
+__all__ = ["HarvestReport", "HarvestSettings", "harvest", "prepare"]
 
 _BATCH_TOKENS = 4096
 _BATCH_SHARE = 0.25
 
 
-class HarvestSettings(Settings):
-    """What `scopeworks harvest` does."""
+@dataclass(frozen=True)
+class HarvestReport:
+    """What a harvest has left in its store."""
 
-    model: str
-    """Folder or hub id of a Gemma 2."""
-    tokens: str
-    """URL of the token store."""
     store: str
-    """URL of the activation store."""
-    site: list[str] = Field(min_length=1)
-    """Sites, as resid_post.12, mlp_out.0-12 or attn_out.*."""
-    rows: int | None = Field(default=None, gt=0)
-    """Rows to harvest; by default all that the split gives."""
-    split: str = "train"
-    """Split of the token store."""
-    codec: str = "exact"
-    """How rows are stored: exact (bfloat16), fast, or float32."""
-    bucket_rows: int | None = Field(default=None, gt=0)
-    """Rows that are shuffled and committed together; by default the store's choice, about 10^6."""
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    """Seed of the rows' order inside a bucket."""
-    dtype: str = "bfloat16"
-    """Of the model's weights and computation: bfloat16, as Gemma 2 was trained, or float32."""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, …; auto takes cuda where there is one."""
-    attention: str = "eager"
-    """Attention implementation; must apply the soft-cap."""
-    batch_sequences: int | None = Field(default=None, gt=0)
-    """Sequences in one forward pass; by default as many as 4,096 tokens and the memory allow."""
-    memory_gib: float = Field(default=2.0, gt=0)
-    """GiB for rows on their way to the store: buckets being filled and sealed, and batches. Buckets
-    that need more wait in a file. The model and its forward pass come on top."""
-    mask_token: list[int] = Field(default_factory=list)
-    """Token ids whose rows are dropped besides those of BOS, EOS and PAD."""
-    outlier: float | None = Field(default=None, gt=1)
-    """Drop a token's rows where its norm at some site is over this many times its batch's median;
-    commits count the dropped rows. By default none is dropped."""
-    dask: str | None = None
-    """local:N for N worker processes here, a Dask scheduler's address, or a scheduler file. By
-    default this process does all."""
+    """Its URL."""
+    spec: StoreSpec
+    dropped: int = 0
+    """Rows left out of all buckets, as outliers or because they were not finite."""
 
-    @field_validator("codec")
-    @classmethod
-    def _is_codec(cls, value: str) -> str:
-        if value not in PRESETS:
-            raise ValueError(f"must be one of {', '.join(PRESETS)}")
-        return value
+    def __str__(self) -> str:
+        rows = self.spec.rows - self.dropped
+        text = f"{rows:,} rows of {', '.join(self.spec.sites)} in {self.store}"
+        return f"{text}; {self.dropped:,} rows dropped" if self.dropped else text
 
 
-def harvest(settings: HarvestSettings) -> StoreSpec:
+def harvest(settings: HarvestSettings) -> HarvestReport:
     """Harvests a token store's split into an activation store; continues one that was begun.
 
     Every bucket is a pure function of model, tokens, settings and bucket number, computed and
@@ -98,12 +68,13 @@ def harvest(settings: HarvestSettings) -> StoreSpec:
                 harvest_on_dask(settings, spec, writer, parts, bar)
             else:
                 job.fill_all(writer, parts, _shown(bar, spec.n_buckets))
-    return spec
+    return HarvestReport(settings.store, spec, _dropped(settings))
 
 
 def prepare(settings: HarvestSettings) -> tuple[Job, dict[str, Any]]:
     """Loads and checks model and tokens; returns the job and the rows' provenance."""
-    tokens = TokenStore.open(settings.tokens)
+    options = options_for(settings.tokens, settings.storage_options)
+    tokens = TokenStore.open(settings.tokens, options)
     model = load_model(settings.model, settings.dtype, settings.device, settings.attention)
     _check_tokens(tokens, model, settings)
     sites = expand_sites(settings.site, model.config.num_hidden_layers)
@@ -119,6 +90,7 @@ def prepare(settings: HarvestSettings) -> tuple[Job, dict[str, Any]]:
         batch_sequences=_batch_sequences(settings, tokens.context, width * stored.itemsize),
         stored=stored,
         outlier=settings.outlier,
+        drop_nonfinite=settings.drop_nonfinite,
     )
     return job, provenance(settings, tokens, job)
 
@@ -154,6 +126,8 @@ def provenance(settings: HarvestSettings, tokens: TokenStore, job: Job) -> dict[
         "masked_token_ids": list(job.mask.token_ids),
         "masked_prefix": job.mask.prefix,
         "outlier": job.outlier,
+        "drop_nonfinite": job.drop_nonfinite,
+        "device": job.model.device.type,
         "dtype": job.model.dtype,
         "attention": job.model.attention,
         "batch_sequences": job.batch_sequences,
@@ -168,8 +142,9 @@ def open_writer(
     return StoreWriter.open(
         settings.store,
         spec,
+        options_for(settings.store, settings.storage_options),
         memory_bytes=share,
-        drop_nonfinite=settings.outlier is not None,
+        drop_nonfinite=settings.drop_nonfinite or settings.outlier is not None,
         background=background,
     )
 
@@ -191,15 +166,30 @@ def _batch_sequences(settings: HarvestSettings, context: int, row_bytes: int) ->
     """The batch asked for, else the one the store was begun with, else what the memory allows."""
     if settings.batch_sequences is not None:
         return settings.batch_sequences
-    try:
-        begun = ActivationStore.open(settings.store).provenance.get("batch_sequences")
-    except (FileNotFoundError, ValueError):
-        begun = None  # nothing there; or something else, which the writer will refuse by name
-    if isinstance(begun, int):
-        return begun
+    begun = _begun(settings)
+    if begun is not None and isinstance(chosen := begun.provenance.get("batch_sequences"), int):
+        return chosen
     # One batch leaves the model while another is put into its bucket.
     fitting = int(settings.memory_gib * 2**30 * _BATCH_SHARE) // (2 * row_bytes)
     return max(1, min(_BATCH_TOKENS, fitting) // context)
+
+
+def _begun(settings: HarvestSettings) -> StoreSpec | None:
+    """The spec of the store that is there; None if nothing is, or something else, which the writer
+    will refuse by name."""
+    try:
+        options = options_for(settings.store, settings.storage_options)
+        return ActivationStore.open(settings.store, options).spec
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _dropped(settings: HarvestSettings) -> int:
+    """Rows that the store's commits say were left out."""
+    if settings.outlier is None and not settings.drop_nonfinite:
+        return 0
+    options = options_for(settings.store, settings.storage_options)
+    return ActivationStore.open(settings.store, options).dropped
 
 
 def _check_tokens(tokens: TokenStore, model: LanguageModel, settings: HarvestSettings) -> None:

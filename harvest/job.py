@@ -33,6 +33,8 @@ class Job:
         stored: dtype that rows are stored in; they are rounded to it where they are computed.
         outlier: rows whose norm at some site is over this many times the batch's median are not
             stored.
+        drop_nonfinite: rows with NaN or Inf at some site are not stored either; else they are an
+            error, here where outliers are dropped and in the store where they are not.
     """
 
     model: LanguageModel
@@ -42,6 +44,7 @@ class Job:
     batch_sequences: int
     stored: torch.dtype
     outlier: float | None = None
+    drop_nonfinite: bool = False
 
     def rows(self, block: Block) -> dict[str, Tensor]:
         """The sites' activations [rows, d] of a block, on the CPU, in the stored dtype."""
@@ -53,6 +56,8 @@ class Job:
 
         rows = forward_until(self.model, ids, self.sites, take)
         if self.outlier is not None:
+            if not self.drop_nonfinite:
+                _check_finite(rows, block)
             mark_outliers(rows, self.outlier)
         return rows
 
@@ -88,10 +93,24 @@ class Job:
 def mark_outliers(rows: dict[str, Tensor], times: float) -> None:
     """Makes the rows of outlying tokens NaN, in place, which the store drops at every site.
 
-    A token is outlying if its norm at some site is over `times` the median of the batch's norms at
-    that site. Gemma 2's largest norms are at BOS, which is dropped anyway.
+    A token is outlying if its norm at some site is over `times` the median of the batch's finite
+    norms at that site. Gemma 2's largest norms are at BOS, which is dropped anyway.
     """
-    for site, x in rows.items():
+    for x in rows.values():
         norms = x.float().norm(dim=-1)
-        if len(norms):
-            rows[site][norms > times * norms.median()] = torch.nan
+        finite = norms[norms.isfinite()]
+        if len(finite):
+            x[norms > times * finite.median()] = torch.nan
+
+
+def _check_finite(rows: dict[str, Tensor], block: Block) -> None:
+    """Refuses NaN and Inf before outliers are marked by NaN: the store would drop both."""
+    for site, x in rows.items():
+        bad = torch.nonzero(~x.isfinite().all(dim=-1)).flatten()
+        if len(bad):
+            first = int(bad[0])
+            raise ValueError(
+                f"rows of {site} must be finite, got NaN or Inf in sequence "
+                f"{block.sequence[first]} at position {block.position[first]} ({len(bad)} such "
+                "rows in this batch); mend the model, or pass --drop-nonfinite"
+            )

@@ -1,6 +1,7 @@
 """The record beside an output: the resolved settings of the command that made it."""
 
-from ..settings import Settings, dump
+from ..settings import dump
+from .settings import StageSettings, options_for
 
 
 def settings_url(url: str, stage: str) -> str:
@@ -8,13 +9,16 @@ def settings_url(url: str, stage: str) -> str:
     return f"{url.rstrip('/')}.{stage}.json"
 
 
-def write_settings(url: str, stage: str, settings: Settings) -> None:
+def write_settings(url: str, stage: str, settings: StageSettings) -> None:
     """Writes the resolved settings as JSON beside a local or remote output that exists.
+
+    Storage options, which may hold secrets, are left out.
 
     Raises:
         OSError: the place cannot be written.
     """
     import fsspec
 
-    with fsspec.open(settings_url(url, stage), "w", encoding="utf-8") as file:
+    target, options = settings_url(url, stage), options_for(url, settings.storage_options) or {}
+    with fsspec.open(target, "w", encoding="utf-8", **options) as file:
         file.write(dump(settings))  # pyright: ignore[reportAttributeAccessIssue]

@@ -6,13 +6,17 @@ Owns folders, globs, URLs and compression. What is inside a file is `formats`' b
 import bz2
 import glob
 import gzip
+import hashlib
 import io
 import lzma
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+
+from .settings import options_for
 
 STDIN = "-"
 HUB = "hf:"
@@ -23,8 +27,11 @@ ROWS = (".jsonl", ".json", ".ndjson", ".parquet")
 
 _GLOB = "*?["
 
+Storage = dict[str, Any] | None
+"""Options of URLs' file systems, as fsspec takes them."""
 
-def expand(paths: Iterable[str | Path]) -> list[str]:
+
+def expand(paths: Iterable[str | Path], storage: Storage = None) -> list[str]:
     """The files meant by paths, folders, globs and URLs: each once, a folder's or glob's in sorted
     order.
 
@@ -33,7 +40,7 @@ def expand(paths: Iterable[str | Path]) -> list[str]:
             in it.
         ValueError: no path is given, or a URL's protocol is unknown.
     """
-    files = list(dict.fromkeys(file for path in paths for file in _expand(str(path))))
+    files = list(dict.fromkeys(file for path in paths for file in _expand(str(path), storage)))
     if not files:
         raise ValueError("text must name at least one file, folder, glob or URL, got none")
     return files
@@ -47,7 +54,7 @@ def suffix_of(path: str) -> tuple[str, str]:
 
 
 @contextmanager
-def open_bytes(path: str) -> Iterator[IO[bytes]]:
+def open_bytes(path: str, storage: Storage = None) -> Iterator[IO[bytes]]:
     """Opens a file for reading, unpacked; `-` is standard input.
 
     Raises:
@@ -58,30 +65,47 @@ def open_bytes(path: str) -> Iterator[IO[bytes]]:
         yield sys.stdin.buffer
         return
     with ExitStack() as stack:
-        raw = stack.enter_context(_filesystem(path)[0].open(path, "rb"))
+        raw = stack.enter_context(_filesystem(path, storage)[0].open(path, "rb"))
         unpack = _UNPACK.get(suffix_of(path)[1])
         yield stack.enter_context(unpack(raw)) if unpack is not None else raw
 
 
-def sizes(files: Iterable[str]) -> dict[str, int] | None:
-    """Bytes of each file, to see whether text has changed; None if some cannot be known."""
-    found: dict[str, int] = {}
-    for file in files:
-        if file == STDIN or file.startswith(HUB):
-            return None
-        size = _filesystem(file)[0].size(file) if "://" in file else Path(file).stat().st_size
-        if size is None:
-            return None
-        found[file] = int(size)
-    return found
+@dataclass(frozen=True)
+class Source:
+    """One file as it is now.
+
+    Attributes:
+        size: bytes, None where the server does not say.
+        state: all that its file system says of it (times, tags), hashed: changes when it changes.
+    """
+
+    path: str
+    size: int | None
+    state: str
 
 
-def _expand(path: str) -> Iterator[str]:
+def look_at(file: str, storage: Storage = None) -> Source | None:
+    """A file's size and state; None for a stream, which has neither."""
+    if is_stream(file):
+        return None
+    filesystem, path = _filesystem(file, storage)
+    info = filesystem.info(path)
+    known = repr(sorted((name, str(value)) for name, value in info.items()))
+    state = hashlib.blake2b(known.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return Source(file, info.get("size"), state)
+
+
+def is_stream(file: str) -> bool:
+    """Whether text comes as a stream that cannot be read twice alike: standard input, the hub."""
+    return file == STDIN or file.startswith(HUB)
+
+
+def _expand(path: str, storage: Storage) -> Iterator[str]:
     """One argument's files."""
-    if path == STDIN or path.startswith(HUB):
+    if is_stream(path):
         yield path
     elif "://" in path:
-        yield from _expand_url(path)
+        yield from _expand_url(path, storage)
     elif Path(path).expanduser().is_dir():
         yield from _folder(path, sorted(map(str, _walk(Path(path).expanduser()))))
     elif Path(path).expanduser().is_file():
@@ -92,9 +116,9 @@ def _expand(path: str) -> Iterator[str]:
         raise FileNotFoundError(f"text {path} does not exist; pass a file, folder, glob or URL")
 
 
-def _expand_url(url: str) -> Iterator[str]:
+def _expand_url(url: str, storage: Storage) -> Iterator[str]:
     """A URL's files, as URLs."""
-    filesystem, path = _filesystem(url)
+    filesystem, path = _filesystem(url, storage)
     if any(sign in path for sign in _GLOB):
         found = [name for name in sorted(filesystem.glob(path)) if filesystem.isfile(name)]
         yield from _matches(url, [filesystem.unstrip_protocol(name) for name in found])
@@ -140,12 +164,12 @@ def _glob_local(pattern: str) -> Iterator[str]:
     return (name for name in found if Path(name).is_file())
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
-    """fsspec's file system for a URL, and the path in it."""
+def _filesystem(url: str, storage: Storage = None) -> tuple[Any, str]:
+    """fsspec's file system for a URL or local path, and the path in it."""
     import fsspec
 
     try:
-        return fsspec.url_to_fs(url)
+        return fsspec.url_to_fs(url, **(options_for(url, storage) or {}))
     except (ImportError, ValueError) as error:
         raise ValueError(f"text URL {url} cannot be read: {error}") from error
 

@@ -1,64 +1,36 @@
 """Tokenize: from text to a token store.
 
-Owns the settings of the stage, the tokenizer's use, and the split into training and held-out
-sequences. Reading is `documents`' business, packing and permuting `packing`'s.
+Owns the run of the stage: text in parts, made here or on workers, packed in reading order, written.
+Reading is `documents`' business, parts are `parts`', packing and permuting `packing`'s.
 """
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from pydantic import Field
-
-from ..console import progress
-from ..settings import Settings, differences
+from ..console import Progress, progress
+from ..settings import differences
 from ..store import TokenStore
-from .documents import Document, ReadReport, RowOptions, is_held_out, read_documents
-from .encoding import chat_wrapping, token_ids
+from .documents import ReadReport
+from .encoding import chat_wrapping
 from .model import check_context, load_tokenizer, tokenizer_fingerprint
 from .packing import Packer, Spool, Wrapper
+from .part_tasks import made_on_dask
+from .parts import Batch, Part, cut, make_part, parts_location, read_part, remove_parts, write_part
 from .record import write_settings
-from .sources import expand, sizes
+from .settings import TokenizeSettings, options_for
+from .sources import Source, expand, is_stream, look_at
+from .splits import Splits
 
-TRAIN, HELD_OUT = "train", "held_out"
+__all__ = ["TokenizeReport", "TokenizeSettings", "tokenize"]
 
-_BATCH_CHARACTERS = 2**20
-_MAX_SUBSETS = 100
-
-
-class TokenizeSettings(Settings):
-    """What `scopeworks tokenize` does."""
-
-    model: str
-    """Folder or hub id of the Gemma 2 whose tokenizer is used."""
-    text: list[str] = Field(min_length=1)
-    """Files, folders, globs, fsspec URLs, hf:NAME for a hub data set, or - for standard input."""
-    out: str
-    """Where the token store is written: a folder or an fsspec URL."""
-    context: int = Field(default=1024, ge=2)
-    """Tokens per sequence, BOS included; 1,024 in the report (Section 3.1)."""
-    packing: Literal["concatenate", "document", "chat"] = "concatenate"
-    """Documents one after the other with EOS between them; or each alone, padded; or each alone as
-    a user's turn in the chat template (for instruction-tuned models), whose prefix gives no row."""
-    held_out: float = Field(default=0.05, ge=0.0, lt=1.0)
-    """Share of the documents, chosen by a hash of their text, that is never trained on."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of the sequences' order."""
-    tokens: int | None = Field(default=None, gt=0)
-    """Training tokens after which reading stops; by default all text is read."""
-    text_field: str = "text"
-    """Field of a row (JSON lines, Parquet) that holds its text; dotted for nested rows."""
-    subset_field: str | None = None
-    """Field that names a row's subset; held-out text is then also written subset by subset."""
-    skip_bad: bool = False
-    """Count documents that cannot be read and go on."""
+Sources = list[tuple[str, Source | None]]
+"""Files in reading order, with what is known of each; None for a stream."""
 
 
 @dataclass
@@ -84,8 +56,10 @@ class TokenizeReport:
 def tokenize(settings: TokenizeSettings, scratch_dir: Path | None = None) -> TokenizeReport:
     """Tokenizes text into a token store with the splits `train` and `held_out`.
 
-    Same text and settings give the same store, bit for bit. A store that is already complete is
-    left as it is if it was made by the same settings from files of the same sizes.
+    Same text and settings give the same store, bit for bit, whoever tokenizes. The same command
+    continues one that was stopped: text tokenized before waits beside the store, part by part,
+    until all of it is packed. A store that is already complete is left as it is if it was made by
+    the same settings from files of the same sizes.
 
     Args:
         settings: see `TokenizeSettings`.
@@ -97,122 +71,118 @@ def tokenize(settings: TokenizeSettings, scratch_dir: Path | None = None) -> Tok
         ValueError: text yields no full sequence, the context is longer than the model's, or the
             output holds something else.
     """
+    _check_text(settings)
     _check_out(settings)
     tokenizer, config = load_tokenizer(settings.model)
     check_context(settings.context, config, settings.model)
     new_packer, masked_prefix = _packing(settings, tokenizer)
-    provenance = _provenance(settings, tokenizer) | {"masked_prefix": masked_prefix}
+    sources = _sources(settings)
+    provenance = _provenance(settings, tokenizer, sources) | {"masked_prefix": masked_prefix}
     if (done := _already_done(settings, provenance)) is not None:
         return done
     special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     store = TokenStore.create(
-        settings.out, context=settings.context, provenance=provenance, **special
+        settings.out,
+        context=settings.context,
+        provenance=provenance,
+        storage_options=options_for(settings.out, settings.storage_options),
+        **special,
     )
     report = TokenizeReport()
     with ExitStack() as stack:
-        splits = _Splits(settings, new_packer, scratch_dir, stack)
-        _read_into(splits, tokenizer, settings, report)
-        spools = splits.permuted(report)
+        splits = Splits(settings, new_packer, scratch_dir, stack)
+        _pack_into(splits, settings, tokenizer, sources, report)
+        spools = _permuted(splits, report)
         store.write(spools)
     report.sequences = {name: len(spool) for name, spool in spools.items()}
+    report.left_over_tokens = splits.left_over
     write_settings(settings.out, "tokenize", settings)
+    remove_parts(settings)
     return report
 
 
-class _Splits:
-    """One packer and one spool for every split, made when its first document comes."""
-
-    def __init__(
-        self,
-        settings: TokenizeSettings,
-        new_packer: Callable[[], Packer | Wrapper],
-        scratch_dir: Path | None,
-        stack: ExitStack,
-    ):
-        self._settings, self._new_packer = settings, new_packer
-        self._scratch_dir, self._stack = scratch_dir, stack
-        self._splits: dict[str, tuple[Packer | Wrapper, Spool]] = {}
-
-    def add(self, document: Document, ids: np.ndarray) -> None:
-        """Packs one document into its split or splits."""
-        for name in self._names(document):
-            packer, spool = self._split(name)
-            spool.append(packer.add([ids]))
-
-    @property
-    def train_tokens(self) -> int:
-        """Tokens in full training sequences so far."""
-        return len(self._split(TRAIN)[1]) * self._settings.context
-
-    def permuted(self, report: TokenizeReport) -> dict[str, Spool]:
-        """The splits that hold a sequence, in permuted order.
-
-        Raises:
-            ValueError: there is no training sequence.
-        """
-        report.left_over_tokens = sum(packer.left_over for packer, _ in self._splits.values())
-        if not len(self._split(TRAIN)[1]):
-            raise ValueError(
-                f"text must fill at least one training sequence of {self._settings.context} "
-                f"tokens, got {report.left_over_tokens} tokens; pass more text or a smaller "
-                f"--context ({report.read})"
-            )
-        seed = self._settings.seed
-        return {
-            name: spool.permute(seed, name)
-            for name, (_, spool) in sorted(self._splits.items())
-            if len(spool)
-        }
-
-    def _names(self, document: Document) -> list[str]:
-        """The splits a document belongs to."""
-        if not is_held_out(document.text, self._settings.held_out):
-            return [TRAIN]
-        if self._settings.subset_field is None:
-            return [HELD_OUT]
-        return [HELD_OUT, f"{HELD_OUT}.{re.sub(r'[^A-Za-z0-9_-]+', '_', document.subset)}"]
-
-    def _split(self, name: str) -> tuple[Packer | Wrapper, Spool]:
-        if name not in self._splits:
-            if len(self._splits) > _MAX_SUBSETS:
-                raise ValueError(
-                    f"subset_field must name at most {_MAX_SUBSETS} subsets, got more with "
-                    f"{self._settings.subset_field!r}; choose a coarser field"
-                )
-            context = self._settings.context
-            spool = self._stack.enter_context(Spool(context, self._scratch_dir))
-            self._splits[name] = self._new_packer(), spool
-        return self._splits[name]
+def _permuted(splits: Splits, report: TokenizeReport) -> dict[str, Spool]:
+    """The splits in permuted order; what was read stands in the error if it was too little."""
+    try:
+        return splits.permuted()
+    except ValueError as error:
+        raise ValueError(f"{error} ({report.read})") from error
 
 
-def _read_into(
-    splits: _Splits, tokenizer: Any, settings: TokenizeSettings, report: TokenizeReport
+def _pack_into(
+    splits: Splits,
+    settings: TokenizeSettings,
+    tokenizer: Any,
+    sources: Sources,
+    report: TokenizeReport,
 ) -> None:
-    """Reads and packs until the text or the budget ends."""
-    options = RowOptions(settings.text_field, settings.subset_field)
-    documents = read_documents(settings.text, options, report.read, settings.skip_bad)
-    with progress("tokenize", None, "tokens") as bar:
-        for batch in _batches(documents):
-            for document, ids in zip(
-                batch, token_ids(tokenizer, [document.text for document in batch]), strict=True
-            ):
-                splits.add(document, ids)
-                bar.advance(len(ids), documents=report.read.documents)
-                if settings.tokens is not None and splits.train_tokens >= settings.tokens:
+    """Packs all text, or what fills the token budget."""
+    with (
+        progress("tokenize", None, "tokens") as bar,
+        closing(_batches(settings, tokenizer, sources, bar)) as batches,
+    ):
+        for batch in batches:
+            report.read.add(batch.read)
+            for split, ids in batch.documents():
+                splits.add(split, ids)
+                if splits.full:
                     return
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Documents by about a million characters, so that the tokenizer's threads have work."""
-    batch, characters = [], 0
-    for document in documents:
-        batch.append(document)
-        characters += len(document.text)
-        if characters >= _BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
+def _batches(
+    settings: TokenizeSettings, tokenizer: Any, sources: Sources, bar: Progress
+) -> Generator[Batch, None, None]:
+    """The text's batches in reading order, whoever tokenizes them; `bar` is told of new tokens.
+
+    Every part is made first, unless an earlier run of the command has made it, and then read.
+    """
+    fingerprint, location = tokenizer_fingerprint(tokenizer), parts_location(settings)
+    parts = cut(sources, settings, fingerprint)
+    there = set(location.children())
+    if settings.dask is None:
+        made = _made_here(parts, there, settings, tokenizer, bar)
+    else:
+        made = made_on_dask(parts, there, settings, fingerprint)
+    with closing(made):
+        for part in made:
+            if not part.key:
+                yield from _counted(make_part(part, settings, tokenizer), bar)
+            elif settings.dask is None or part.key in there:
+                yield from read_part(location, part)
+            else:
+                yield from _counted(read_part(location, part), bar)
+
+
+def _made_here(
+    parts: Iterable[Part],
+    there: set[str],
+    settings: TokenizeSettings,
+    tokenizer: Any,
+    bar: Progress,
+) -> Generator[Part, None, None]:
+    """Yields the parts, each once its file is there, made by this process."""
+    location = parts_location(settings)
+    for part in parts:
+        if part.key and part.key not in there:
+            batches = make_part(part, settings, tokenizer)
+            write_part(location, part, _counted(batches, bar))
+        yield part
+
+
+def _counted(batches: Iterable[Batch], bar: Progress) -> Iterator[Batch]:
+    """The batches; the bar advances by their tokens."""
+    for batch in batches:
+        bar.advance(len(batch.ids))
         yield batch
+
+
+def _check_text(settings: TokenizeSettings) -> None:
+    """Refuses workers for text that only one process can read."""
+    if settings.dask is not None and all(map(is_stream, settings.text)):
+        raise ValueError(
+            f"dask has no effect on {', '.join(settings.text)}, a stream that one process reads; "
+            "leave it out, or pass files"
+        )
 
 
 def _check_out(settings: TokenizeSettings) -> None:
@@ -242,14 +212,21 @@ def _packing(
     return partial(Wrapper, context, before, after, pad), len(before)
 
 
-def _provenance(settings: TokenizeSettings, tokenizer: Any) -> dict[str, Any]:
+def _sources(settings: TokenizeSettings) -> Sources:
+    """The files of the text as they are now."""
+    storage = settings.storage_options
+    return [(file, look_at(file, storage)) for file in expand(settings.text, storage)]
+
+
+def _provenance(settings: TokenizeSettings, tokenizer: Any, sources: Sources) -> dict[str, Any]:
     """What decides the tokens: the settings, the tokenizer, and the files by name and size."""
-    files = sizes(expand(settings.text))
-    listed = json.dumps(files, sort_keys=True).encode("utf-8")
+    known = {file: source.size for file, source in sources if source is not None}
+    comparable = len(known) == len(sources) and None not in known.values()
+    listed = json.dumps(known, sort_keys=True).encode("utf-8")
     return {
-        "settings": settings.model_dump(mode="json", exclude={"out"}),
+        "settings": settings.model_dump(mode="json", exclude={"out", "dask"}),
         "tokenizer": tokenizer_fingerprint(tokenizer),
-        "files": None if files is None else hashlib.blake2b(listed, digest_size=8).hexdigest(),
+        "files": hashlib.blake2b(listed, digest_size=8).hexdigest() if comparable else None,
     }
 
 
@@ -260,7 +237,7 @@ def _already_done(settings: TokenizeSettings, provenance: dict[str, Any]) -> Tok
         ValueError: the store there has another provenance.
     """
     try:
-        store = TokenStore.open(settings.out)
+        store = TokenStore.open(settings.out, options_for(settings.out, settings.storage_options))
     except FileNotFoundError:
         return None
     old = store.provenance

@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from scopeworks.console import run_command
 from scopeworks.harvest.cli import app
+from scopeworks.harvest.settings import HarvestSettings, TokenizeSettings
 from scopeworks.store import ActivationStore, TokenStore
 
 
@@ -58,6 +62,76 @@ def test_what_is_missing_is_one_line_and_exit_code_2(args, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["tokenize", "harvest"])
+def test_help_shows_every_word_of_every_option(command, monkeypatch):
+    """Rich takes square brackets for markup and leaves them out."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    shown = invoke(command, "--help")
+    for option in get_command(app).commands[command].params:  # type: ignore[attr-defined]
+        assert option.help in shown  # type: ignore[attr-defined]
+
+
+SHOWN = {
+    "dask": "this process alone",
+    "tokens": "all text",
+    "subset_field": "none",
+    "skip_bad": "stop at the first",
+    "rows": "all",
+    "bucket_rows": "about 10^6",
+    "batch_sequences": "as memory allows",
+    "mask_token": None,
+    "outlier": "keep all",
+    "drop_nonfinite": "stop at the first",
+    "storage_options": None,
+}
+"""How the help spells defaults that are no plain value; None where there is nothing to say."""
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"), [("tokenize", TokenizeSettings), ("harvest", HarvestSettings)]
+)
+def test_help_states_every_default(command, kind):
+    params = get_command(app).commands[command].params  # type: ignore[attr-defined]
+    helps = {param.name: param.help for param in params}
+    for name, setting in kind.model_fields.items():
+        if not setting.is_required():
+            default = SHOWN.get(name, str(setting.default).removesuffix(".0"))
+            assert default is None or f"(default: {default}" in helps[name], name
+
+
+def test_storage_options_reach_every_url_and_are_written_nowhere(model_dir, tmp_path):
+    (tmp_path / "a.txt").write_text("some text " * 40)
+    tokens, store = "memory://options/tokens", "memory://options/store"
+    secret = ["--storage-option", "skip_instance_cache=true", "--storage-option", "key=s3cret"]
+    text = ["--text", tmp_path / "a.txt", "--context", 16]
+    memory: Any = MemoryFileSystem()
+    try:
+        invoke("tokenize", "--model", model_dir, *text, "--out", tokens, *secret)
+        made = ["--model", model_dir, "--tokens", tokens, "--store", store, "--device", "cpu"]
+        invoke("harvest", *made, "--site", "mlp_out.0", *secret)
+        found = memory.find("/options")
+        assert {"/options/tokens.tokenize.json", "/options/store.harvest.json"} <= set(found)
+        assert not [name for name in found if b"s3cret" in memory.cat(name)]
+    finally:
+        memory.rm("/options", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [("tokenize", ["--text"]), ("harvest", ["--site", "mlp_out.0", "--tokens"])],
+)
+def test_storage_options_for_local_paths_are_refused(command, flags, tmp_path):
+    out = ["--out" if command == "tokenize" else "--store", str(tmp_path / "out")]
+    args = [command, "--model", "m", *flags, str(tmp_path), *out, "--storage-option", "anon=true"]
+    with pytest.raises(ValueError, match=r"storage_options must be for a URL.*got anon for local"):
+        app(args, standalone_mode=False)
+
+
+def test_storage_option_without_a_value_is_refused():
+    with pytest.raises(ValueError, match="--storage-option must be key=value, got 'anon'"):
+        app(["tokenize", "--storage-option", "anon"], standalone_mode=False)
 
 
 def test_help_imports_nothing_heavy():

@@ -1,5 +1,6 @@
 """Harvest on Dask workers: the same bytes as one process, whatever happens to the workers."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from scopeworks.harvest import cluster
+from scopeworks.harvest import bucket_tasks, cluster, part_tasks, parts
 from scopeworks.harvest.harvest import HarvestSettings, harvest
 from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
 from scopeworks.store import ActivationStore
@@ -48,7 +49,8 @@ def scheduler(monkeypatch):
     """The address of a scheduler with two workers in this process."""
     from distributed import LocalCluster
 
-    cluster._job_here.cache_clear()
+    bucket_tasks._job_here.cache_clear()
+    part_tasks._tokenizer_here.cache_clear()
     local: Any = LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0"
     )
@@ -61,6 +63,60 @@ def test_dask_workers_write_what_one_process_writes(model_dir, tokens_dir, tmp_p
     harvest(settings(model_dir, tokens_dir, tmp_path / "dask", dask=scheduler))
     assert len(list((tmp_path / "dask" / "commits").iterdir())) > 20
     assert files(tmp_path / "dask") == files(tmp_path / "alone")
+
+
+def text_settings(model_dir, text, out, **changes) -> TokenizeSettings:
+    values = {"context": 32, "held_out": 0.3, "skip_bad": True} | changes
+    return TokenizeSettings(model=str(model_dir), text=[str(text)], out=str(out), **values)
+
+
+@pytest.fixture
+def text_dir(tmp_path) -> Path:
+    """Sixty documents, and rows of which some are broken."""
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for i in range(60):
+        (folder / f"{i:02}.txt").write_text(f"This is document {i}. " * (9 + i // 3))
+    (folder / "zz.jsonl").write_text('{"text": "a row of text"}\n{"no": 1}\n' * 40)
+    return folder
+
+
+@pytest.mark.parametrize("changes", [{}, {"tokens": 4000}])
+def test_dask_workers_tokenize_what_one_process_tokenizes(
+    model_dir, text_dir, tmp_path, scheduler, monkeypatch, changes
+):
+    monkeypatch.setattr(parts, "PART_BYTES", 2000)
+    alone = tokenize(text_settings(model_dir, text_dir, tmp_path / "alone", **changes))
+    wanted = text_settings(model_dir, text_dir, tmp_path / "dask", dask=scheduler, **changes)
+    assert str(tokenize(wanted)) == str(alone)
+    assert files(tmp_path / "dask") == files(tmp_path / "alone")
+    assert not (tmp_path / "dask.parts").exists()
+
+
+def test_dask_broken_text_is_one_line_and_keeps_what_was_tokenized(
+    model_dir, text_dir, tmp_path, scheduler, monkeypatch
+):
+    monkeypatch.setattr(parts, "PART_BYTES", 2000)
+    wanted = text_settings(model_dir, text_dir, tmp_path / "o", dask=scheduler, skip_bad=False)
+    with pytest.raises(ValueError, match=r"zz\.jsonl:2 must have a field 'text'.*--skip-bad"):
+        tokenize(wanted)
+    assert len(list((tmp_path / "o.parts").iterdir())) > 3
+
+
+def test_dask_refuses_a_worker_with_another_tokenizer(
+    model_dir, text_dir, tmp_path, scheduler, monkeypatch
+):
+    from scopeworks.harvest import model
+
+    monkeypatch.setattr(model, "tokenizer_fingerprint", lambda _tokenizer: "another")
+    wanted = text_settings(model_dir, text_dir, tmp_path / "out", dask=scheduler)
+    with pytest.raises(ValueError, match=r"every worker must have the same tokenizer .*\(another"):
+        tokenize(wanted)
+
+
+def test_dask_has_no_effect_on_a_stream(model_dir, tmp_path):
+    with pytest.raises(ValueError, match=r"dask has no effect on -, a stream"):
+        tokenize(text_settings(model_dir, "-", tmp_path / "out", dask="local:2"))
 
 
 def test_dask_refuses_a_worker_with_another_model(
@@ -113,7 +169,7 @@ def test_dask_worker_killed_three_times_changes_nothing(model_dir, tokens_dir, t
     driver = subprocess.Popen([sys.executable, str(tmp_path / "run.py"), wanted])
     try:
         for n_committed in (1, 6, 12):
-            wait_for_commits(killed, n_committed, driver)
+            wait_for_files(killed, "commits/*/zarr.json", n_committed, driver)
             kill_a_worker(driver.pid)
         assert driver.wait(TIMEOUT_S) == 0
     finally:
@@ -122,12 +178,44 @@ def test_dask_worker_killed_three_times_changes_nothing(model_dir, tokens_dir, t
     assert not verify(killed).problems
 
 
-def wait_for_commits(store: Path, n: int, driver: subprocess.Popen) -> None:
-    """Until so many buckets are committed."""
+@pytest.mark.slow
+def test_dask_tokenizing_killed_in_the_middle_ends_with_the_same_bytes(
+    model_dir, text_dir, tmp_path
+):
+    """A worker first, then the command itself; run again without workers."""
+    line = json.dumps({"text": "many words in a row of text " * 20}) + "\n"
+    for i in range(12):
+        (text_dir / f"y{i}.jsonl").write_text(line * (parts.PART_BYTES // len(line) // 4 + i))
+    tokenize(text_settings(model_dir, text_dir, tmp_path / "alone"))
+    code = (
+        "import sys\nfrom scopeworks.harvest.tokenize import TokenizeSettings, tokenize\n"
+        "if __name__ == '__main__':\n"
+        "    tokenize(TokenizeSettings.model_validate_json(sys.argv[1]))\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    wanted = text_settings(model_dir, text_dir, tmp_path / "killed", dask="local:2")
+    command = [sys.executable, str(tmp_path / "run.py"), wanted.model_dump_json()]
+    driver = subprocess.Popen(command)
+    workers = []
+    try:
+        wait_for_files(tmp_path, "killed.parts/[0-9a-f]*", 1, driver)
+        kill_a_worker(driver.pid)
+        wait_for_files(tmp_path, "killed.parts/[0-9a-f]*", 2, driver)
+        workers = psutil.Process(driver.pid).children(recursive=True)
+    finally:
+        driver.kill()
+        driver.wait()
+    psutil.wait_procs(workers, timeout=60)  # they end when their scheduler is gone
+    tokenize(wanted.model_copy(update={"dask": None}))
+    assert files(tmp_path / "killed") == files(tmp_path / "alone")
+
+
+def wait_for_files(folder: Path, pattern: str, n: int, driver: subprocess.Popen) -> None:
+    """Until there are so many files."""
     deadline = time.monotonic() + TIMEOUT_S
-    while len(list(store.glob("commits/*/zarr.json"))) < n:
-        assert driver.poll() is None, "the harvest ended before it could be disturbed"
-        assert time.monotonic() < deadline, "the harvest makes no progress"
+    while len(list(folder.glob(pattern))) < n:
+        assert driver.poll() is None, "the command ended before it could be disturbed"
+        assert time.monotonic() < deadline, "the command makes no progress"
         time.sleep(0.01)
 
 

@@ -42,7 +42,7 @@ def test_estimate_is_near_what_the_harvest_writes_and_writes_nothing(
     wanted = settings(model_dir, tokens_dir, store, "resid_post.1", "attn_out.2")
     expected = estimate(wanted)
     assert list(tmp_path.iterdir()) == []
-    spec = harvest(wanted)
+    spec = harvest(wanted).spec
     assert (expected.rows, expected.hours > 0) == (spec.rows, True)
     for site, size in expected.site_bytes["exact"].items():
         written = sum(p.stat().st_size for p in (store / "sites" / site / "c").rglob("0"))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from scopeworks.harvest.harvest import HarvestSettings, harvest, prepare
+from scopeworks.harvest.hooks import forward_until
 from scopeworks.harvest.job import Job
 from scopeworks.harvest.model import load_model
 from scopeworks.harvest.plan import Plan
@@ -248,6 +249,31 @@ def test_outlying_rows_are_dropped_at_every_site_and_counted(model_dir, tokens_d
     _, sequence, position = map(np.asarray, store.labels(0, store.rows))
     assert set(zip(sequence, position, strict=True)) == kept
     assert store.rows == plan.rows - n_dropped
+
+
+def with_nan(rows):
+    """The rows, one of which at one site is spoilt."""
+    rows["mlp_out.0"][1, 3] = torch.nan
+    return rows
+
+
+@pytest.mark.parametrize("outlier", [None, 50.0])
+def test_nonfinite_rows_are_an_error_unless_they_are_to_be_dropped(
+    model_dir, tokens_dir, tmp_path, monkeypatch, outlier
+):
+    monkeypatch.setattr(
+        "scopeworks.harvest.job.forward_until", lambda *args: with_nan(forward_until(*args))
+    )
+    wanted = settings(model_dir, tokens_dir, tmp_path / "store", outlier=outlier)
+    with pytest.raises(ValueError, match=r"rows of mlp_out.0 must be finite, got NaN .*position 2"):
+        harvest(wanted)
+    report = harvest(
+        settings(model_dir, tokens_dir, tmp_path / "dropped", outlier=outlier, drop_nonfinite=True)
+    )
+    store = ActivationStore.open(tmp_path / "dropped")
+    assert 0 < report.dropped == store.dropped == report.spec.rows - store.rows
+    assert f"; {report.dropped:,} rows dropped" in str(report)
+    assert store.provenance["drop_nonfinite"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,144 @@
+"""Settings of the harvest stage's two commands, and how they travel to workers.
+
+Owns names, defaults and the rules between settings. What they mean is `tokenize`'s and `harvest`'s
+business.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, field_validator, model_validator
+
+from ..settings import Settings
+from ..store.codecs import PRESETS
+
+
+class StageSettings(Settings):
+    """What both commands take."""
+
+    storage_options: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
+    """Options of the file systems of all URLs, as fsspec takes them. They may hold secrets and are
+    written nowhere."""
+    dask: str | None = None
+    """local:N for N worker processes here, a Dask scheduler's address, or a scheduler file. By
+    default this process does all."""
+
+
+StageSettingsT = TypeVar("StageSettingsT", bound=StageSettings)
+
+
+class TokenizeSettings(StageSettings):
+    """What `scopeworks tokenize` does."""
+
+    model: str
+    """Folder or hub id of the Gemma 2 whose tokenizer is used."""
+    text: list[str] = Field(min_length=1)
+    """Files, folders, globs, fsspec URLs, hf:NAME for a hub data set, or - for standard input."""
+    out: str
+    """Where the token store is written: a folder or an fsspec URL."""
+    context: int = Field(default=1024, ge=2)
+    """Tokens per sequence, BOS included; 1,024 in the report (Section 3.1)."""
+    packing: Literal["concatenate", "document", "chat"] = "concatenate"
+    """Documents one after the other with EOS between them; or each alone, padded; or each alone as
+    a user's turn in the chat template (for instruction-tuned models), whose prefix gives no row."""
+    held_out: float = Field(default=0.05, ge=0.0, lt=1.0)
+    """Share of the documents, chosen by a hash of their text, that is never trained on."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the sequences' order."""
+    tokens: int | None = Field(default=None, gt=0)
+    """Training tokens after which reading stops; by default all text is read."""
+    text_field: str = "text"
+    """Field of a row (JSON lines, Parquet) that holds its text; dotted for nested rows."""
+    subset_field: str | None = None
+    """Field that names a row's subset; held-out text is then also written subset by subset."""
+    skip_bad: bool = False
+    """Count documents that cannot be read and go on."""
+
+    @model_validator(mode="after")
+    def _check_options(self) -> "TokenizeSettings":
+        _check_used(self.storage_options, [*self.text, self.out])
+        return self
+
+
+class HarvestSettings(StageSettings):
+    """What `scopeworks harvest` does."""
+
+    model: str
+    """Folder or hub id of a Gemma 2."""
+    tokens: str
+    """URL of the token store."""
+    store: str
+    """URL of the activation store."""
+    site: list[str] = Field(min_length=1)
+    """Sites, as resid_post.12, mlp_out.0-12 or attn_out.*."""
+    rows: int | None = Field(default=None, gt=0)
+    """Rows to harvest; by default all that the split gives."""
+    split: str = "train"
+    """Split of the token store."""
+    codec: str = "exact"
+    """How rows are stored: exact (bfloat16), fast, or float32."""
+    bucket_rows: int | None = Field(default=None, gt=0)
+    """Rows that are shuffled and committed together; by default the store's choice, about 10^6."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of the rows' order inside a bucket."""
+    dtype: str = "bfloat16"
+    """Of the model's weights and computation: bfloat16, as Gemma 2 was trained, or float32."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, …; auto takes cuda where there is one."""
+    attention: str = "eager"
+    """Attention implementation; must apply the soft-cap."""
+    batch_sequences: int | None = Field(default=None, gt=0)
+    """Sequences in one forward pass; by default as many as 4,096 tokens and the memory allow."""
+    memory_gib: float = Field(default=2.0, gt=0)
+    """GiB for rows on their way to the store: buckets being filled and sealed, and batches. Buckets
+    that need more wait in a file. The model and its forward pass come on top."""
+    mask_token: list[int] = Field(default_factory=list)
+    """Token ids whose rows are dropped besides those of BOS, EOS and PAD."""
+    outlier: float | None = Field(default=None, gt=1)
+    """Drop a token's rows where its norm at some site is over this many times its batch's median;
+    commits count the dropped rows. By default none is dropped."""
+    drop_nonfinite: bool = False
+    """Drop a token's rows where one of them holds NaN or Inf, and count it; by default that is an
+    error."""
+
+    @field_validator("codec")
+    @classmethod
+    def _is_codec(cls, value: str) -> str:
+        if value not in PRESETS:
+            raise ValueError(f"must be one of {', '.join(PRESETS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _check_options(self) -> "HarvestSettings":
+        _check_used(self.storage_options, [self.tokens, self.store])
+        return self
+
+
+def is_remote(url: str) -> bool:
+    """Whether a path is a URL of another file system than this machine's."""
+    return "://" in url and not url.startswith("file://")
+
+
+def options_for(url: str, storage_options: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The storage options that hold for a URL: local paths have none."""
+    return storage_options if is_remote(url) else None
+
+
+def to_worker(settings: StageSettings) -> str:
+    """All settings as text, storage options included: for a worker's memory, never for a file."""
+    return json.dumps(settings.model_dump() | {"storage_options": settings.storage_options})
+
+
+def from_driver(kind: type[StageSettingsT], text: str) -> StageSettingsT:
+    """The settings that `to_worker` wrote."""
+    return kind.model_validate_json(text)
+
+
+def _check_used(storage_options: dict[str, Any] | None, urls: Iterable[str]) -> None:
+    """An option without effect is an error."""
+    if storage_options and not any(map(is_remote, urls)):
+        raise ValueError(
+            f"storage_options must be for a URL such as gs://bucket/name, got "
+            f"{', '.join(storage_options)} for local paths only; leave them out"
+        )
