@@ -7,10 +7,14 @@ text for settings that do not fit. Knows no stage.
 import difflib
 import json
 import tomllib
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+_SHOWN_CHARACTERS = 80
+"""A value longer than this is cut short in an error's one line."""
 
 
 class Settings(BaseModel):
@@ -59,12 +63,37 @@ def dump(settings: Settings) -> str:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """One line per setting that differs: why a run may not continue under other settings."""
-    return [
-        f"{name}: {old.get(name)!r} → {new.get(name)!r}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
+    """One line per setting that differs: why a run may not continue under other settings.
+
+    Nested tables are compared entry by entry (`provenance.dtype`), long values are cut short.
+    """
+    lines: list[str] = []
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += [f"{name}.{line}" for line in differences(before, after)]
+        elif before != after:
+            lines.append(f"{name}: {_difference(before, after)}")
+    return lines
+
+
+def _difference(before: Any, after: Any) -> str:
+    """Two values; of long lists their lengths and the first entry that differs."""
+    if not (isinstance(before, list) and isinstance(after, list)) or (
+        max(len(repr(before)), len(repr(after))) <= _SHOWN_CHARACTERS
+    ):
+        return f"{_shortened(before)} → {_shortened(after)}"
+    pairs = enumerate(zip_longest(before, after))
+    at, (first, second) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+    return (
+        f"{len(before)} entries → {len(after)} entries, entry {at}: "
+        f"{_shortened(first)} → {_shortened(second)}"
+    )
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
 
 
 def _explain(error: ValidationError, kind: type[Settings], config: Path | None) -> str:

@@ -6,7 +6,6 @@ begun by a worker that died is simply done again by another, and one that is don
 twice with the same bytes.
 """
 
-import json
 from dataclasses import astuple
 from functools import lru_cache
 from threading import Lock
@@ -76,9 +75,9 @@ def _job_here(settings_json: str, spec_json: str) -> "Job":
     """This worker's model and tokens, loaded once and checked against what the others have."""
     from .harvest import prepare
 
-    job, origin = prepare(from_driver(HarvestSettings, settings_json))
-    wanted = json.loads(spec_json)["provenance"]
-    if changed := differences(wanted, origin):
+    spec = StoreSpec.model_validate_json(spec_json)
+    job, origin = prepare(from_driver(HarvestSettings, settings_json), spec)
+    if changed := differences(spec.provenance, origin):
         raise ValueError(
             f"every worker must have the same model and tokens, one has {'; '.join(changed)}; "
             "put them where all workers reach them"

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..store.codecs import PRESETS
-from .harvest import HarvestSettings, prepare
+from .harvest import HarvestSettings, begun_spec, prepare
 from .job import Job
 from .plan import Plan
 
@@ -61,7 +61,7 @@ def estimate(settings: HarvestSettings) -> Estimate:
     Raises:
         OSError, ValueError: as `harvest` does before it writes.
     """
-    job, _ = prepare(settings)
+    job, _ = prepare(settings, begun_spec(settings))
     plan = Plan(job.sequences, job.mask, settings.rows)
     rows, n_rows, seconds = _warm_up(job, plan)
     context = job.sequences.shape[1]

@@ -52,14 +52,18 @@ def harvest(settings: HarvestSettings) -> HarvestReport:
     committed on its own: however often the command is stopped and run again, the store ends the
     same, bit for bit, on one type of device.
 
+    More `rows` than the store was begun with let it grow: full buckets stay, the last is done anew
+    if it was short. Nothing else may change.
+
     Raises:
         OSError: model, tokens or store cannot be read or written.
         ValueError: model and tokens do not belong together, a site does not exist, there are fewer
             rows than asked for, or the store was begun with other settings (naming them).
     """
-    job, origin = prepare(settings)
+    begun = begun_spec(settings)
+    job, origin = prepare(settings, begun)
     plan = Plan(job.sequences, job.mask, settings.rows)
-    spec = store_spec(settings, plan.rows, job, origin)
+    spec = store_spec(settings, plan.rows, job, origin, begun)
     with open_writer(settings, spec, background=settings.dask is None) as writer:
         write_settings(settings.store, "harvest", settings)
         parts = missing_parts(writer, plan)
@@ -71,8 +75,13 @@ def harvest(settings: HarvestSettings) -> HarvestReport:
     return HarvestReport(settings.store, spec, _dropped(settings))
 
 
-def prepare(settings: HarvestSettings) -> tuple[Job, dict[str, Any]]:
-    """Loads and checks model and tokens; returns the job and the rows' provenance."""
+def prepare(
+    settings: HarvestSettings, begun: StoreSpec | None = None
+) -> tuple[Job, dict[str, Any]]:
+    """Loads and checks model and tokens; returns the job and the rows' provenance.
+
+    `begun` is the spec of the store that is to be continued: what was chosen for it is kept.
+    """
     options = options_for(settings.tokens, settings.storage_options)
     tokens = TokenStore.open(settings.tokens, options)
     model = load_model(settings.model, settings.dtype, settings.device, settings.attention)
@@ -87,7 +96,7 @@ def prepare(settings: HarvestSettings) -> tuple[Job, dict[str, Any]]:
         sequences=tokens.sequences(settings.split),
         mask=mask,
         sites=tuple(sites),
-        batch_sequences=_batch_sequences(settings, tokens.context, width * stored.itemsize),
+        batch_sequences=_batch_sequences(settings, begun, tokens.context, width * stored.itemsize),
         stored=stored,
         outlier=settings.outlier,
         drop_nonfinite=settings.drop_nonfinite,
@@ -101,8 +110,18 @@ def special_ids(tokens: TokenStore) -> tuple[int, ...]:
     return tuple(sorted({token for token in ids if token is not None}))
 
 
-def store_spec(settings: HarvestSettings, rows: int, job: Job, origin: dict[str, Any]) -> StoreSpec:
-    """What the activation store will hold."""
+def store_spec(
+    settings: HarvestSettings,
+    rows: int,
+    job: Job,
+    origin: dict[str, Any],
+    begun: StoreSpec | None = None,
+) -> StoreSpec:
+    """What the activation store will hold; sizes that nobody asked for stay as they were begun,
+    because they are chosen from the rows, which may have grown."""
+    sizes: dict[str, Any] = {"bucket_rows": settings.bucket_rows}
+    if begun is not None and settings.bucket_rows in (None, begun.bucket_rows):
+        sizes = begun.model_dump(include={"bucket_rows", "chunk_rows", "shard_rows"})
     return resolve(
         StoreSpec,
         sites={str(site): site_width(site, job.model.config) for site in job.sites},
@@ -110,7 +129,7 @@ def store_spec(settings: HarvestSettings, rows: int, job: Job, origin: dict[str,
         codec=settings.codec,
         seed=settings.seed,
         provenance=origin,
-        bucket_rows=settings.bucket_rows,
+        **sizes,
     )
 
 
@@ -162,26 +181,28 @@ def _shown(bar: Progress, n_buckets: int) -> Callable[[int, int], None]:
     return lambda bucket, n: bar.advance(n, bucket=f"{bucket + 1}/{n_buckets}")
 
 
-def _batch_sequences(settings: HarvestSettings, context: int, row_bytes: int) -> int:
+def _batch_sequences(
+    settings: HarvestSettings, begun: StoreSpec | None, context: int, row_bytes: int
+) -> int:
     """The batch asked for, else the one the store was begun with, else what the memory allows."""
     if settings.batch_sequences is not None:
         return settings.batch_sequences
-    begun = _begun(settings)
-    if begun is not None and isinstance(chosen := begun.provenance.get("batch_sequences"), int):
+    chosen = None if begun is None else begun.provenance.get("batch_sequences")
+    if isinstance(chosen, int):
         return chosen
     # One batch leaves the model while another is put into its bucket.
     fitting = int(settings.memory_gib * 2**30 * _BATCH_SHARE) // (2 * row_bytes)
     return max(1, min(_BATCH_TOKENS, fitting) // context)
 
 
-def _begun(settings: HarvestSettings) -> StoreSpec | None:
-    """The spec of the store that is there; None if nothing is, or something else, which the writer
-    will refuse by name."""
-    try:
-        options = options_for(settings.store, settings.storage_options)
-        return ActivationStore.open(settings.store, options).spec
-    except (FileNotFoundError, ValueError):
-        return None
+def begun_spec(settings: HarvestSettings) -> StoreSpec | None:
+    """The spec of the store that is there; None if nothing is.
+
+    Raises:
+        ValueError: something else is there.
+    """
+    options = options_for(settings.store, settings.storage_options)
+    return StoreWriter.begun(settings.store, options)
 
 
 def _dropped(settings: HarvestSettings) -> int:

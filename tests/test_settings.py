@@ -75,3 +75,19 @@ def test_settings_are_frozen():
 
 def test_differences_name_both_values():
     assert differences({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == ["b: 2 → 3", "c: None → 4"]
+
+
+def test_differences_go_into_tables_and_stay_short():
+    texts = [f"/corpus/{i:04}.txt" for i in range(700)]
+    old = {"rows": 1, "provenance": {"dtype": "float32", "text": texts, "note": "x" * 999}}
+    new = {"rows": 1, "provenance": {"dtype": "bfloat16", "text": [*texts], "note": "y" * 999}}
+    new["provenance"]["text"][30] = "/corpus/other.txt"  # type: ignore[index]
+    dtype, note, text = differences(old, new)
+    assert dtype == "provenance.dtype: 'float32' → 'bfloat16'"
+    assert len(note) < 200
+    assert text == (
+        "provenance.text: 700 entries → 700 entries, entry 30: "
+        "'/corpus/0030.txt' → '/corpus/other.txt'"
+    )
+    longer = differences({"text": texts}, {"text": [*texts, "one more"]})
+    assert longer == ["text: 700 entries → 701 entries, entry 700: None → 'one more'"]

@@ -127,10 +127,10 @@ def test_dask_refuses_a_worker_with_another_model(
     plain = module.prepare
     calls = []
 
-    def prepare(given):
+    def prepare(given, begun=None):
         calls.append(1)
         elsewhere = given.model_copy(update={"model": str(other_model_dir)})
-        return plain(given if len(calls) == 1 else elsewhere)
+        return plain(given if len(calls) == 1 else elsewhere, begun)
 
     monkeypatch.setattr(module, "prepare", prepare)
     with pytest.raises(ValueError, match=r"every worker must have the same model.*fingerprint"):

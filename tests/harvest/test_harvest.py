@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from scopeworks.harvest.harvest import HarvestSettings, harvest, prepare
+from scopeworks.harvest import harvest as harvest_module
+from scopeworks.harvest.harvest import HarvestSettings, harvest, prepare, store_spec
 from scopeworks.harvest.hooks import forward_until
 from scopeworks.harvest.job import Job
 from scopeworks.harvest.model import load_model
@@ -130,6 +131,43 @@ def test_harvest_of_a_complete_store_runs_no_model(model_dir, tokens_dir, tmp_pa
     assert files(tmp_path / "store") == before
 
 
+def data(folder) -> dict[str, bytes]:
+    """A store's shards and commits, without the metadata that its growth has changed."""
+    return {
+        name: held for name, held in files(folder).items() if "/c/" in name or "commits/" in name
+    }
+
+
+@pytest.mark.parametrize("changes", [{}, {"outlier": 1.3}])
+def test_a_harvest_of_more_rows_continues_and_ends_as_one_of_so_many(
+    model_dir, tokens_dir, tmp_path, monkeypatch, changes
+):
+    whole, grown = tmp_path / "whole", tmp_path / "grown"
+    harvest(settings(model_dir, tokens_dir, grown, rows=250, **changes))
+    bucket_rows = ActivationStore.open(grown).spec.bucket_rows
+    harvest(settings(model_dir, tokens_dir, whole, **changes | {"bucket_rows": bucket_rows}))
+    plain, calls = Job.rows, []
+    monkeypatch.setattr(Job, "rows", lambda job, block: (calls.append(block), plain(job, block))[1])
+    harvest(settings(model_dir, tokens_dir, grown, **changes))
+    assert data(grown) == data(whole)
+    assert ActivationStore.open(grown).complete
+    if bucket_rows == 100:  # the two full buckets were not done again
+        assert min(block.sequence.min() for block in calls) > 5
+    with pytest.raises(
+        ValueError, match=r"of which only rows may grow; different are rows: \d+ → 90"
+    ):
+        harvest(settings(model_dir, tokens_dir, grown, rows=90, **changes))
+
+
+def test_sizes_chosen_for_few_rows_are_kept_when_the_store_grows(model_dir, tokens_dir, tmp_path):
+    wanted = settings(model_dir, tokens_dir, tmp_path / "store", bucket_rows=None)
+    job, origin = prepare(wanted)
+    begun = store_spec(wanted, 10**4, job, origin)
+    grown = store_spec(wanted, 10**7, job, origin, begun)
+    assert grown == begun.model_copy(update={"rows": 10**7})
+    assert store_spec(wanted, 10**7, job, origin).bucket_rows > begun.bucket_rows
+
+
 def test_harvest_writes_its_settings_beside_the_store(model_dir, tokens_dir, tmp_path):
     harvest(settings(model_dir, tokens_dir, tmp_path / "store", rows=50))
     written = json.loads((tmp_path / "store.harvest.json").read_text())
@@ -141,8 +179,11 @@ def test_harvest_writes_its_settings_beside_the_store(model_dir, tokens_dir, tmp
     [
         ({"site": ["mlp_out.0"]}, "sites"),
         ({"seed": 5}, "seed: 4 → 5"),
-        ({"dtype": "bfloat16"}, "dtype"),
-        ({"batch_sequences": 4}, "batch_sequences"),
+        ({"dtype": "bfloat16"}, r"different are provenance\.dtype: 'float32' → 'bfloat16'; choose"),
+        ({"batch_sequences": 4}, r"provenance\.batch_sequences: 3 → 4"),
+        ({"attention": "flex_attention"}, r"provenance\.attention: 'eager' → 'flex_attention'"),
+        ({"mask_token": [77]}, r"provenance\.masked_token_ids: \[0, 1, 2\] → \[0, 1, 2, 77\]"),
+        ({"drop_nonfinite": True}, r"provenance\.drop_nonfinite: False → True"),
     ],
 )
 def test_harvest_refuses_to_continue_with_other_settings(
@@ -153,6 +194,22 @@ def test_harvest_refuses_to_continue_with_other_settings(
     with pytest.raises(ValueError, match=named):
         harvest(settings(model_dir, tokens_dir, tmp_path / "store", **changes))
     assert files(tmp_path / "store") == before
+
+
+def test_harvest_refuses_to_continue_on_another_type_of_device(
+    model_dir, tokens_dir, tmp_path, monkeypatch
+):
+    harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
+    plain = harvest_module.load_model
+
+    def elsewhere(*args, **kwargs):
+        return replace(plain(*args, **kwargs), device=torch.device("cuda:1"))
+
+    monkeypatch.setattr(harvest_module, "load_model", elsewhere)
+    with pytest.raises(
+        ValueError, match=r"different are provenance\.device: 'cpu' → 'cuda'; choose"
+    ):
+        harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
 
 
 def test_harvest_refuses_to_continue_with_another_model(
