@@ -20,7 +20,8 @@ import numpy as np
 from .codecs import CRC_BYTES, STORAGE, Codec, decode
 from .location import Location
 
-_MISSING = 2**64 - 1
+MISSING = 2**64 - 1
+"""Offset and length, in a shard's index, of a chunk that is not there."""
 
 
 class DamagedStoreError(OSError):
@@ -105,6 +106,9 @@ class ShardRecord:
     shard: int
     n_bytes: int
     crc32c: int
+    """Of its chunks' checksums, one after the other, and its index. That of the whole object would
+    say nothing of the content: a crc over data with their crc behind depends on the length alone.
+    """
 
 
 def write_shard(
@@ -126,16 +130,17 @@ def write_shard(
     record: list[ShardRecord] = []
 
     def parts() -> Iterator[bytes]:
-        index = np.full((layout.shard_chunks, 2), _MISSING, dtype="<u8")
+        index = np.full((layout.shard_chunks, 2), MISSING, dtype="<u8")
         offset = crc = 0
         for chunk, encoded in enumerate(_encoded_chunks(layout, rows, fetch, pool)):
             index[chunk] = offset, len(encoded)
             offset += len(encoded)
-            crc = google_crc32c.extend(crc, encoded)
+            crc = google_crc32c.extend(crc, encoded[-CRC_BYTES:])
             yield encoded
         tail = index.tobytes()
+        crc = google_crc32c.extend(crc, tail)
         tail += google_crc32c.value(tail).to_bytes(CRC_BYTES, "little")
-        record.append(ShardRecord(shard, offset + len(tail), google_crc32c.extend(crc, tail)))
+        record.append(ShardRecord(shard, offset + len(tail), crc))
         yield tail
 
     location.write(layout.shard_key(shard), parts())
@@ -183,7 +188,7 @@ class ArrayReader:
         """
         shard, inner = divmod(chunk, self.layout.shard_chunks)
         offset, length = (int(value) for value in self._index(shard)[inner])
-        if offset == _MISSING:
+        if offset == MISSING:
             raise self._damage(shard, f"chunk {inner} is not in its index")
         encoded = self._read(shard, offset, length, f"chunk {inner}")
         try:

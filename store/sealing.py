@@ -4,7 +4,8 @@ Owns the order of events that keeps a committed bucket whole. A task may run twi
 time: a scheduler gives a worker up that lives after all. Nothing is locked. Instead
 
 - a bucket that is committed by then is left as it is;
-- who has written a commit looks afterwards whether all shards are there, and withdraws it if not;
+- who has written a commit looks afterwards whether all shards are there; if not, it withdraws the
+  commit and writes the bucket again;
 - who has failed removes shards only while there is no commit, and afterwards looks whether one has
   come in between; if it lacks shards, it is withdrawn.
 
@@ -12,7 +13,7 @@ So whatever is committed in the end is complete. The bytes are the same whoever 
 a bucket is a pure function of what it is made from.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 
@@ -24,6 +25,9 @@ from .commits import Commit, commit_key, is_whole, read_commit, write_commit
 from .location import Location
 from .root import read_root
 from .spec import StoreSpec
+
+_TRIES = 3
+"""Times a bucket is written when a failing process removes its shards."""
 
 _ASKING = 16
 """Objects asked for side by side."""
@@ -49,7 +53,18 @@ def seal(
     try:
         location.remove(commit_key(bucket))  # of a bucket that the store has outgrown
         location.sweep([*keys, commit_key(bucket)])
-        _commit(location, spec, filling.seal(location, pool, scales), keys)
+        gone = None
+        for _ in range(_TRIES):
+            try:
+                if _commit(location, spec, filling.seal(location, pool, scales), keys):
+                    return
+            except FileNotFoundError as error:  # a shard, before it was flushed
+                gone = error
+        raise OSError(
+            f"bucket {bucket} of {location.url} lost shards every time it was written"
+            f" ({gone or 'removed after the commit'}); it is not committed; mend what other"
+            " processes at the same bucket report, or the place itself"
+        ) from gone
     except BaseException:
         _undo(location, spec, bucket, keys)
         raise
@@ -77,8 +92,9 @@ def _check_size(location: Location, spec: StoreSpec, bucket: int) -> None:
         )
 
 
-def _commit(location: Location, spec: StoreSpec, commit: Commit, keys: Iterable[str]) -> None:
-    """Makes the bucket exist, unless another process has just done so with the same bytes."""
+def _commit(location: Location, spec: StoreSpec, commit: Commit, keys: list[str]) -> bool:
+    """Makes the bucket exist, unless another process has just done so with the same bytes; False
+    if somebody has removed shards meanwhile and the commit was withdrawn."""
     twin = whole_commit(location, spec, commit.bucket)
     if twin is None:
         write_commit(location, commit)
@@ -88,12 +104,10 @@ def _commit(location: Location, spec: StoreSpec, commit: Commit, keys: Iterable[
             f"bucket {commit.bucket} of {location.url} was written by two processes with different"
             " rows; it is not committed; give it to one of them"
         )
-    if lost := _lost(location, commit, keys):
+    if _is_lossy(location, commit, keys):
         location.remove(commit_key(commit.bucket))
-        raise OSError(
-            f"bucket {commit.bucket} of {location.url} has lost {lost[0]} while it was committed:"
-            " another process has failed on it; it is not committed; write it again"
-        )
+        return False
+    return True
 
 
 def _undo(location: Location, spec: StoreSpec, bucket: int, keys: list[str]) -> None:
@@ -107,12 +121,12 @@ def _undo(location: Location, spec: StoreSpec, bucket: int, keys: list[str]) -> 
             location.remove(key)
     with suppress(OSError):
         commit = whole_commit(location, spec, bucket)
-        if commit is not None and _lost(location, commit, keys):
+        if commit is not None and _is_lossy(location, commit, keys):
             location.remove(commit_key(bucket))
 
 
-def _lost(location: Location, commit: Commit, keys: Iterable[str]) -> list[str]:
-    """Keys of committed shards that are not there in the committed size."""
+def _is_lossy(location: Location, commit: Commit, keys: list[str]) -> bool:
+    """Whether a committed shard is not there in the committed size."""
     committed = {
         (path, record.shard): record.n_bytes
         for path, records in commit.shards.items()
@@ -129,6 +143,5 @@ def _lost(location: Location, commit: Commit, keys: Iterable[str]) -> list[str]:
         except FileNotFoundError:
             return True
 
-    keys = list(keys)
     with ThreadPoolExecutor(_ASKING) as pool:
-        return [key for key, lost in zip(keys, pool.map(is_lost, keys), strict=True) if lost]
+        return any(list(pool.map(is_lost, keys)))

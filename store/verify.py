@@ -1,7 +1,7 @@
 """Checking every byte of a store against its commits.
 
 Owns the walk over metadata, commit records and shard objects, and the naming of what is damaged. An
-object is read once; only where its checksum is wrong are its chunks decoded, to say which ones are
+object is read once; only where a checksum is wrong are its chunks decoded, to say which ones are
 lost.
 """
 
@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import google_crc32c
+import numpy as np
 
-from .arrays import ArrayLayout, ArrayReader, DamagedStoreError, ShardRecord
+from .arrays import MISSING, ArrayLayout, ArrayReader, DamagedStoreError, ShardRecord
+from .codecs import CRC_BYTES
 from .commits import Commit, commit_key, committed_buckets, read_commit
 from .location import Location, StorageOptions, locate
 from .root import Root, read_root
@@ -133,24 +135,49 @@ def _check_shard(
     location: Location, layout: ArrayLayout, record: ShardRecord, n_chunks: int
 ) -> tuple[list[str], int]:
     """Problems of one object that holds so many chunks, and the bytes read."""
-    key, crc, at = layout.shard_key(record.shard), 0, 0
+    key = layout.shard_key(record.shard)
     where = f"{layout.path.rpartition('/')[2]}: shard {record.shard} ({location.url}/{key})"
     try:
         n_bytes = location.size(key)
-        while at < n_bytes:
-            block = location.read(key, at, min(at + _BLOCK_BYTES, n_bytes))
-            crc, at = google_crc32c.extend(crc, block), at + len(block)
+        crc = _checksum(location, layout, key, n_bytes)
     except FileNotFoundError:
-        return [f"{where}: the object is missing"], at
+        return [f"{where}: the object is missing"], 0
     if n_bytes != record.n_bytes:
         size = f"{where}: it has {n_bytes} bytes, committed are {record.n_bytes}"
         return [size, *_damaged_chunks(location, layout, record, n_chunks)], n_bytes
-    if crc != record.crc32c:
+    if crc is None:
         found = _damaged_chunks(location, layout, record, n_chunks)
-        return found or [
-            f"{where}: its crc32c is {crc:08x}, committed is {record.crc32c:08x}"
-        ], n_bytes
+        return found or [f"{where}: its bytes are not those of its chunks and index"], n_bytes
+    if crc != record.crc32c:
+        other = f"{where}: it is another shard: its crc32c is {crc:08x}, committed is"
+        return [f"{other} {record.crc32c:08x}"], n_bytes
     return [], n_bytes
+
+
+def _checksum(location: Location, layout: ArrayLayout, key: str, n_bytes: int) -> int | None:
+    """The object's checksum as commits record it; None if a byte of it is damaged."""
+    tail = location.read(key, max(0, n_bytes - layout.index_bytes), n_bytes)
+    index, stored = tail[:-CRC_BYTES], tail[-CRC_BYTES:]
+    if google_crc32c.value(index).to_bytes(CRC_BYTES, "little") != stored:
+        return None
+    chunks = np.frombuffer(index, dtype="<u8").reshape(-1, 2)
+    chunks = chunks[chunks[:, 0] != MISSING].astype(np.int64)
+    ends = np.cumsum(chunks[:, 1])
+    if not np.array_equal(chunks[1:, 0], ends[:-1]) or ends[-1] != n_bytes - len(tail):
+        return None
+    crc = at = 0
+    while at < len(chunks):
+        start = int(chunks[at, 0])
+        count = max(1, int(np.searchsorted(ends[at:], start + _BLOCK_BYTES, side="right")))
+        block = location.read(key, start, int(ends[at + count - 1]))
+        for offset, length in (chunks[at : at + count] - (start, 0)).tolist():
+            frame = block[offset : offset + length - CRC_BYTES]
+            stored = block[offset + len(frame) : offset + length]
+            if google_crc32c.value(frame).to_bytes(CRC_BYTES, "little") != stored:
+                return None
+            crc = google_crc32c.extend(crc, stored)
+        at += count
+    return google_crc32c.extend(crc, index)
 
 
 def _chunks(spec: StoreSpec, layout: ArrayLayout, record: ShardRecord, commit: Commit) -> int:

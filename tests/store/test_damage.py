@@ -8,7 +8,7 @@ import torch
 
 from scopeworks.store import ActivationStore, DamagedStoreError
 from scopeworks.store.verify import verify
-from scopeworks.tests.store.making import SITES, Made
+from scopeworks.tests.store.making import SITES, Made, make_store
 
 
 def objects(url: str) -> list[Path]:
@@ -111,3 +111,28 @@ def test_truncated_and_missing_objects_never_give_a_wrong_number(fresh, n):
         path = generator.choice(paths)
         data = path.read_bytes()
         damaged(fresh, path, None if i % 4 == 0 else data[: generator.randrange(len(data))])
+
+
+def test_a_sound_shard_in_the_place_of_another_is_reported(fresh):
+    labels = Path(fresh.url, "labels/sequence/c")
+    first, second = (labels / "0").read_bytes(), (labels / "1").read_bytes()
+    commits = ActivationStore.open(fresh.url).commits
+    records = commits[0].shards["labels/sequence"]
+    assert records[0].crc32c != records[1].crc32c
+    (labels / "0").write_bytes(second)
+    (labels / "1").write_bytes(first)
+    problems = verify(fresh.url).problems
+    assert any("sequence: shard 0" in problem for problem in problems)
+    assert any("sequence: shard 1" in problem for problem in problems)
+
+
+def test_a_bucket_of_another_store_with_the_same_sizes_is_reported(tmp_path):
+    """Rows of the same bytes but in other places compress to the same sizes."""
+    one = make_store(tmp_path / "one", codec="float32", rows=192, sites={"mlp_out.0": 1})
+    two = make_store(tmp_path / "two", codec="float32", rows=192, sites={"mlp_out.0": 1}, seed=6)
+    path = "sites/mlp_out.0/c/0/0"
+    assert Path(one.url, path).stat().st_size == Path(two.url, path).stat().st_size
+    Path(one.url, path).write_bytes(Path(two.url, path).read_bytes())
+    (problem,) = verify(one.url).problems
+    assert "mlp_out.0: shard 0" in problem
+    assert "it is another shard" in problem
