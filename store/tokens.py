@@ -163,11 +163,12 @@ class TokenStore:
             written = {
                 name: self._write_split(name, sequences, pool) for name, sequences in splits.items()
             }
-        self._location.flush(
+        shards = (
             self._layout(name, split["sequences"]).shard_key(shard)
             for name, split in written.items()
             for shard, _, _ in split["shards"]
         )
+        self._location.flush([*(f"{name}/zarr.json" for name in written), *shards])
         body = {
             "format": FORMAT,
             "version": VERSION,
