@@ -63,6 +63,12 @@ def connect(where: str) -> Iterator["Client"]:
         yield client
 
 
+def n_local_workers(where: str | None) -> int:
+    """Worker processes that `connect` would start here; 0 if others compute, or nobody else."""
+    local = _LOCAL.fullmatch(where or "")
+    return int(local[1]) if local else 0
+
+
 def check_done(future: Any, what: str) -> None:
     """Raises what kept a task ("bucket 3") from being done.
 

@@ -87,6 +87,19 @@ Dtype = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda, cuda:1, … (default: auto, cuda if there is).")
 ]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(
+        help="Spread the layers over devices: auto, balanced, balanced_low_0 or sequential "
+        "(default: one device). Needs the package accelerate."
+    ),
+]
+Compile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile", help="Compile norms and MLPs; last bits may differ (default: do not)."
+    ),
+]
 Attention = Annotated[
     str | None,
     typer.Option(help="eager, flex_attention or flash_attention_2 (default: eager)."),

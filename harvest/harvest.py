@@ -6,7 +6,7 @@ what a store is `store`'s.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,9 @@ from ..console import Progress, progress
 from ..settings import resolve
 from ..store import ActivationStore, StoreSpec, StoreWriter, TokenStore
 from ..store.codecs import PRESETS
+from .batch import free_memory, sequences_that_fit, sequences_that_run, share_of_memory
 from .bucket_tasks import harvest_on_dask
+from .cluster import n_local_workers
 from .job import Job
 from .model import LanguageModel, check_context, load_model, tokenizer_fingerprint
 from .plan import Mask, Part, Plan
@@ -25,7 +27,6 @@ from .sites import expand_sites, site_width
 
 __all__ = ["HarvestReport", "HarvestSettings", "harvest", "prepare"]
 
-_BATCH_TOKENS = 4096
 _BATCH_SHARE = 0.25
 
 
@@ -84,23 +85,30 @@ def prepare(
     """
     options = options_for(settings.tokens, settings.storage_options)
     tokens = TokenStore.open(settings.tokens, options)
-    model = load_model(settings.model, settings.dtype, settings.device, settings.attention)
+    model = load_model(
+        settings.model,
+        settings.dtype,
+        settings.device,
+        settings.attention,
+        device_map=settings.device_map,
+        compile=settings.compile,
+    )
     _check_tokens(tokens, model, settings)
     sites = expand_sites(settings.site, model.config.num_hidden_layers)
     masked = {*special_ids(tokens), *settings.mask_token}
     mask = Mask(tuple(sorted(masked)), prefix=tokens.provenance.get("masked_prefix", 0))
-    width = sum(site_width(site, model.config) for site in sites)
     stored = torch.bfloat16 if PRESETS[settings.codec].dtype == "bfloat16" else torch.float32
     job = Job(
         model=model,
         sequences=tokens.sequences(settings.split),
         mask=mask,
         sites=tuple(sites),
-        batch_sequences=_batch_sequences(settings, begun, tokens.context, width * stored.itemsize),
+        batch_sequences=settings.batch_sequences or 0,
         stored=stored,
         outlier=settings.outlier,
         drop_nonfinite=settings.drop_nonfinite,
     )
+    job = replace(job, batch_sequences=_batch_sequences(settings, begun, job))
     return job, provenance(settings, tokens, job)
 
 
@@ -149,6 +157,7 @@ def provenance(settings: HarvestSettings, tokens: TokenStore, job: Job) -> dict[
         "device": job.model.device.type,
         "dtype": job.model.dtype,
         "attention": job.model.attention,
+        "compile": job.model.compiled,
         "batch_sequences": job.batch_sequences,
     }
 
@@ -181,18 +190,19 @@ def _shown(bar: Progress, n_buckets: int) -> Callable[[int, int], None]:
     return lambda bucket, n: bar.advance(n, bucket=f"{bucket + 1}/{n_buckets}")
 
 
-def _batch_sequences(
-    settings: HarvestSettings, begun: StoreSpec | None, context: int, row_bytes: int
-) -> int:
+def _batch_sequences(settings: HarvestSettings, begun: StoreSpec | None, job: Job) -> int:
     """The batch asked for, else the one the store was begun with, else what the memory allows."""
     if settings.batch_sequences is not None:
         return settings.batch_sequences
     chosen = None if begun is None else begun.provenance.get("batch_sequences")
     if isinstance(chosen, int):
         return chosen
+    free = free_memory(job.model.device)
+    if job.model.device.type == "cpu":
+        free = share_of_memory(free, job.model.n_bytes, n_local_workers(settings.dask))
     # One batch leaves the model while another is put into its bucket.
-    fitting = int(settings.memory_gib * 2**30 * _BATCH_SHARE) // (2 * row_bytes)
-    return max(1, min(_BATCH_TOKENS, fitting) // context)
+    n = sequences_that_fit(job, free, int(settings.memory_gib * 2**30 * _BATCH_SHARE))
+    return n if job.model.device.type == "cpu" else sequences_that_run(job, n)
 
 
 def begun_spec(settings: HarvestSettings) -> StoreSpec | None:

@@ -19,7 +19,7 @@ from ..store import StoreWriter
 from .hooks import forward_until
 from .model import LanguageModel
 from .plan import Block, Mask, Part
-from .sites import Site
+from .sites import Site, site_width
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,45 @@ class Job:
     outlier: float | None = None
     drop_nonfinite: bool = False
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one token's rows at all sites, as stored before compression."""
+        width = sum(site_width(site, self.model.config) for site in self.sites)
+        return width * self.stored.itemsize
+
     def rows(self, block: Block) -> dict[str, Tensor]:
-        """The sites' activations [rows, d] of a block, on the CPU, in the stored dtype."""
-        ids = torch.from_numpy(block.tokens.astype(np.int64)).to(self.model.device)
-        flat = torch.from_numpy(block.flat).to(self.model.device)
+        """The sites' activations [rows, d] of a block, on the CPU, in the stored dtype; without
+        those that are to be dropped, which are NaN.
 
-        def take(x: Tensor) -> Tensor:
-            return x.flatten(0, 1).index_select(0, flat).to(self.stored).cpu()
-
-        rows = forward_until(self.model, ids, self.sites, take)
+        Raises:
+            ValueError: the batch does not fit the device's memory, or a row is not finite though
+                only outliers are to be dropped.
+        """
+        try:
+            rows = self.forward(block)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(
+                f"batch_sequences must fit the memory of {self.model.device}, got "
+                f"{self.batch_sequences}; begin another store with a smaller --batch-sequences"
+            ) from error
         if self.outlier is not None:
             if not self.drop_nonfinite:
                 _check_finite(rows, block)
             mark_outliers(rows, self.outlier)
         return rows
+
+    def forward(self, block: Block) -> dict[str, Tensor]:
+        """The sites' activations [rows, d] of a block, on the CPU, in the stored dtype."""
+        tokens = block.tokens
+        if self.model.compiled:  # for one shape; what fills it up is repeated and gives no row
+            tokens = np.resize(tokens, (max(len(tokens), self.batch_sequences), tokens.shape[1]))
+        ids = torch.from_numpy(tokens.astype(np.int64)).to(self.model.device)
+        flat = torch.from_numpy(block.flat)
+
+        def take(x: Tensor) -> Tensor:
+            return x.flatten(0, 1).index_select(0, flat.to(x.device)).to(self.stored).cpu()
+
+        return forward_until(self.model, ids, self.sites, take)
 
     def fill(self, bucket: Any, part: Part, advance: Callable[[int], None]) -> None:
         """Puts a part's rows into a store's bucket; `advance` is told how many, batch by batch.

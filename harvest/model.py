@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
+from .placement import check_device_map, compile_layers, device_of, spread_device
+
 if TYPE_CHECKING:
     from transformers import Gemma2Config, PreTrainedTokenizerBase
 
@@ -52,17 +54,30 @@ class LanguageModel:
     fingerprint: str
     """Of the weights and the shape; the same whatever dtype the weights were loaded in."""
     device: torch.device
+    """Where token ids go; the whole model's, unless a device map has spread it."""
     dtype: str
     attention: str
+    compiled: bool = False
 
     @property
     def config(self) -> "Gemma2Config":
         """transformers' configuration."""
         return self.model.config
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its weights, each counted once."""
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+
 
 def load_model(
-    model: str | Path, dtype: str = "bfloat16", device: str = "auto", attention: str = "eager"
+    model: str | Path,
+    dtype: str = "bfloat16",
+    device: str = "auto",
+    attention: str = "eager",
+    *,
+    device_map: str | None = None,
+    compile: bool = False,
 ) -> LanguageModel:
     """Loads a Gemma 2 and its tokenizer from a local folder or a hub id.
 
@@ -71,6 +86,8 @@ def load_model(
         dtype: of weights and computation: bfloat16, in which Gemma 2 was trained, or float32.
         device: cpu, cuda, cuda:1, …; auto takes cuda where there is one.
         attention: one of `ATTENTION`.
+        device_map: how accelerate spreads the layers over devices (`placement.DEVICE_MAPS`).
+        compile: compile norms and MLPs with torch.compile; results may differ in their last bits.
 
     Raises:
         ValueError: it is no Gemma 2, its weights are incomplete, or an argument is none of those
@@ -80,7 +97,9 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     name, loader = str(model), cast(Any, AutoModelForCausalLM)
-    target = _device(device)
+    if device_map is not None:
+        check_device_map(device_map, device)
+    target = device_of(device)
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     if attention not in ATTENTION:
@@ -95,6 +114,7 @@ def load_model(
             dtype=_DTYPES[dtype],
             attn_implementation=attention,
             output_loading_info=True,
+            **({} if device_map is None else {"device_map": device_map}),
         )
     if missing := sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"])):
         # transformers only warns and leaves these at random values.
@@ -102,8 +122,12 @@ def load_model(
             f"model {name} must hold all weights of its config.json, got none or another shape for "
             f"{', '.join(missing[:3])} ({len(missing)} in all); download the folder again"
         )
-    lm = lm.to(target).eval().requires_grad_(False)
-    return LanguageModel(lm, tokenizer, name, _fingerprint(lm, config), target, dtype, attention)
+    target = spread_device(lm, device_map) if device_map is not None else target
+    lm = (lm if device_map is not None else lm.to(target)).eval().requires_grad_(False)
+    fingerprint = _fingerprint(lm, config)
+    if compile:
+        compile_layers(lm.model.layers)
+    return LanguageModel(lm, tokenizer, name, fingerprint, target, dtype, attention, compile)
 
 
 def load_tokenizer(model: str | Path) -> tuple["PreTrainedTokenizerBase", "Gemma2Config"]:
@@ -144,20 +168,6 @@ def check_context(context: int, config: "Gemma2Config", model: str) -> None:
             f"context must be at most {longest} for model {model}, got {context}; "
             f"pass --context {longest} or less"
         )
-
-
-def _device(device: str) -> torch.device:
-    """The device meant by `auto` or by a name, checked to be there."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        target = torch.device(device)
-        torch.empty(0, device=target)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device must be auto, cpu or a device that torch can use, got {device!r} ({error})"
-        ) from error
-    return target
 
 
 def _check_folder(name: str) -> None:

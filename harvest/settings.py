@@ -86,10 +86,16 @@ class HarvestSettings(StageSettings):
     """Of the model's weights and computation: bfloat16, as Gemma 2 was trained, or float32."""
     device: str = "auto"
     """cpu, cuda, cuda:1, …; auto takes cuda where there is one."""
+    device_map: str | None = None
+    """How accelerate spreads the layers over devices: auto, balanced, …; by default the model lies
+    on one device."""
     attention: str = "eager"
     """Attention implementation; must apply the soft-cap."""
+    compile: bool = False
+    """Compile norms and MLPs with torch.compile; rows may differ in their last bits."""
     batch_sequences: int | None = Field(default=None, gt=0)
-    """Sequences in one forward pass; by default as many as 4,096 tokens and the memory allow."""
+    """Sequences in one forward pass; by default as many as the free memory allows, up to 4,096
+    tokens on a CPU and 16,384 on a GPU."""
     memory_gib: float = Field(default=2.0, gt=0)
     """GiB for rows on their way to the store: buckets being filled and sealed, and batches. Buckets
     that need more wait in a file. The model and its forward pass come on top."""

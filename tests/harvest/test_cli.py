@@ -81,6 +81,8 @@ SHOWN = {
     "rows": "all",
     "bucket_rows": "about 10^6",
     "batch_sequences": "as memory allows",
+    "device_map": "one device",
+    "compile": "do not",
     "mask_token": None,
     "outlier": "keep all",
     "drop_nonfinite": "stop at the first",

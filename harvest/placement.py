@@ -1,0 +1,84 @@
+"""Placement: on which devices a model lies, and which of its parts are compiled.
+
+Owns the checks of `device` and `device_map`, and the use of `torch.compile`. Loading the weights is
+`model`'s business.
+"""
+
+import importlib.util
+from typing import Any
+
+import torch
+
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+"""How accelerate spreads layers over several devices."""
+
+_COMPILED = (
+    "mlp",
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+)
+"""Modules of a decoder layer whose own computation holds no site; attention's holds one."""
+
+
+def device_of(name: str) -> torch.device:
+    """The device meant by `auto` (cuda where there is one) or by a name.
+
+    Raises:
+        ValueError: torch cannot use it.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        target = torch.device(name)
+        torch.empty(0, device=target)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device must be auto, cpu or a device that torch can use, got {name!r} ({error})"
+        ) from error
+    return target
+
+
+def check_device_map(device_map: str, device: str) -> None:
+    """Raises ValueError if a device map cannot be followed."""
+    if device_map not in DEVICE_MAPS:
+        raise ValueError(f"device_map must be one of {', '.join(DEVICE_MAPS)}, got {device_map!r}")
+    if device != "auto":
+        raise ValueError(
+            f"device must be auto beside device_map {device_map}, got {device!r}; "
+            "pass one of the two"
+        )
+    if importlib.util.find_spec("accelerate") is None:
+        raise ValueError(
+            f"device_map {device_map} needs the package accelerate; pip install accelerate"
+        )
+
+
+def spread_device(model: Any, device_map: str) -> torch.device:
+    """The device that a spread model's token ids go to.
+
+    Raises:
+        ValueError: a part lies on no device, or the parts on devices of several types.
+    """
+    places = {str(p.device): name for name, p in model.named_parameters()}
+    types = {place.partition(":")[0] for place in places}
+    if "meta" in types or len(types) > 1:
+        found = ", ".join(f"{name} on {place}" for place, name in sorted(places.items()))
+        raise ValueError(
+            f"device_map {device_map} must find room for all layers on devices of one type, got "
+            f"{found.replace('meta', 'no device')}; use more or larger devices"
+        )
+    return model.get_input_embeddings().weight.device
+
+
+def compile_layers(layers: Any) -> None:
+    """Compiles every decoder layer's norms and MLP, in place.
+
+    The modules' `forward` alone: hooks, which read the sites, run outside of it. Shapes are static,
+    so that what a batch gives never depends on the batches before it.
+    """
+    for layer in layers:
+        for name in _COMPILED:
+            module = getattr(layer, name)
+            module.forward = torch.compile(module.forward, dynamic=False)
