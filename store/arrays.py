@@ -129,7 +129,7 @@ def write_shard(
     """
     record: list[ShardRecord] = []
 
-    def parts() -> Iterator[bytes]:
+    def parts() -> Iterator[Any]:  # buffers
         index = np.full((layout.shard_chunks, 2), MISSING, dtype="<u8")
         offset = crc = 0
         for chunk, encoded in enumerate(_encoded_chunks(layout, rows, fetch, pool)):
@@ -149,7 +149,7 @@ def write_shard(
 
 def _encoded_chunks(
     layout: ArrayLayout, rows: int, fetch: Callable[[int, int], np.ndarray], pool: Executor
-) -> Iterator[bytes]:
+) -> Iterator[np.ndarray]:
     """Compresses a few chunks ahead in the pool, in order: memory stays at a handful of chunks."""
     ahead = []
     for start in range(0, rows, layout.chunk_rows):

@@ -18,7 +18,8 @@ from .location import Location
 from .scratch import Scratch
 from .shuffle import ROWS, permutation
 from .spec import LABEL_NAMES, StoreSpec
-from .values import Extremes, SiteSums, Summation, nonfinite_rows, quantised, to_bits
+from .summation import Summation
+from .values import Extremes, SiteSums, nonfinite_rows, quantised, to_bits
 
 
 class BucketWriter:

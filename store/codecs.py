@@ -12,6 +12,8 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
+from . import frames
+
 blosc: Any = import_module("numcodecs.blosc")  # a C extension without stubs
 # Blosc's own threads write blocks in the order they finish, which would make the bytes of a store
 # depend on timing, and its global context is not safe under our worker threads. zarr switches it
@@ -32,6 +34,8 @@ class Codec:
     shuffle: int = blosc.SHUFFLE
     blocksize: int = 0
     """Bytes per blosc block; 0 lets blosc choose."""
+    entropy_only: bool = False
+    """Whether frames come from `frames.compress` where that can make them."""
 
     @property
     def collected(self) -> str:
@@ -60,9 +64,19 @@ class Codec:
             {"name": "crc32c"},
         ]
 
-    def encode(self, chunk: np.ndarray) -> bytes:
-        """A contiguous chunk as a blosc frame with its crc32c (4 bytes, little endian) behind."""
-        frame = blosc.compress(
+    def encode(self, chunk: np.ndarray) -> np.ndarray:
+        """A contiguous chunk as a blosc frame with its crc32c (4 bytes, little endian) behind:
+        uint8 [n]."""
+        encoded = frames.compress(chunk) if self.entropy_only else None
+        if encoded is None:
+            encoded = np.frombuffer(self._blosc(chunk) + bytes(CRC_BYTES), np.uint8).copy()
+        crc = google_crc32c.value(encoded[:-CRC_BYTES])
+        encoded[-CRC_BYTES:] = np.frombuffer(crc.to_bytes(CRC_BYTES, "little"), np.uint8)
+        return encoded
+
+    def _blosc(self, chunk: np.ndarray) -> bytes:
+        """The frame as blosc makes it."""
+        return blosc.compress(
             chunk.reshape(-1).view(np.uint8),
             self.cname.encode(),
             self.clevel,
@@ -70,7 +84,6 @@ class Codec:
             self.blocksize,
             typesize=self.itemsize,
         )
-        return frame + google_crc32c.value(frame).to_bytes(CRC_BYTES, "little")
 
 
 STORAGE = {
@@ -86,10 +99,10 @@ STORAGE = {
 # plane the exponents get tables of their own: 11.1 to 11.4 bits, and decoding is 2.5 times as fast.
 # lz4 finds matches in bit planes only. docs/store.md has the figures.
 PRESETS = {
-    "exact": Codec("bfloat16", "zstd", 1, blocksize=2**19),
+    "exact": Codec("bfloat16", "zstd", 1, blocksize=2**19, entropy_only=True),
     "fast": Codec("bfloat16", "lz4", 5, shuffle=blosc.BITSHUFFLE, blocksize=2**18),
-    "float32": Codec("float32", "zstd", 1, blocksize=2**20),
-    "int8": Codec("int8", "zstd", 1, shuffle=blosc.NOSHUFFLE, blocksize=2**18),
+    "float32": Codec("float32", "zstd", 1, blocksize=2**20, entropy_only=True),
+    "int8": Codec("int8", "zstd", 1, shuffle=blosc.NOSHUFFLE, blocksize=2**18, entropy_only=True),
 }
 """Codecs a store can be written with."""
 

@@ -1,8 +1,8 @@
-"""Values between tensors and arrays: rounding, quantising, finding what is not finite, summing.
+"""Values between tensors and arrays: rounding, quantising, finding what is not finite.
 
-Owns the numerics of storage. `bits` are rows as collected (bfloat16 as uint16, or float32);
-`stored` are rows as they stand in the array, which for `int8` are integers to be multiplied by a
-scale per channel.
+Owns the numerics of storage; adding up is `summation`'s. `bits` are rows as collected (bfloat16 as
+uint16, or float32); `stored` are rows as they stand in the array, which for `int8` are integers to
+be multiplied by a scale per channel.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,6 @@ _VIEWS = {
 }
 _INFINITY = {"bfloat16": 0x7F80, "float32": 0x7F800000}
 """Bits of +Inf."""
-
-_BLOCK_ROWS = 32
-"""Rows summed at once: few enough that their float64 copy stays in the cache."""
 
 INT8_MAX = 127
 
@@ -97,33 +94,3 @@ def quantised(bits: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, int]:
     steps = np.rint(bits.view(_VIEWS["bfloat16"]).astype(np.float32) / scale)
     beyond = int((np.abs(steps) > INT8_MAX).sum())
     return np.clip(steps, -INT8_MAX, INT8_MAX).astype(np.int8), beyond
-
-
-class Summation:
-    """float64 Σx and Σ‖x‖² over stored rows.
-
-    Rows are added in the order of storage, in blocks that start at a chunk's start, so no batching
-    changes a bit.
-    """
-
-    def __init__(self, width: int, dtype: str, scale: np.ndarray | None):
-        self._dtype, self._scale = dtype, scale
-        self._total, self._squares = np.zeros(width), np.zeros(width)
-        self._values = np.empty((_BLOCK_ROWS, width), dtype=np.float32)
-        self._wide = np.empty((_BLOCK_ROWS, width))
-
-    def add(self, stored: np.ndarray) -> None:
-        """Counts a chunk of rows."""
-        for first in range(0, len(stored), _BLOCK_ROWS):
-            part = stored[first : first + _BLOCK_ROWS]
-            values, wide = self._values[: len(part)], self._wide[: len(part)]
-            put_values(values, part, self._dtype, self._scale)
-            np.copyto(wide, values)
-            self._total += np.add.reduce(wide, axis=0)
-            np.multiply(wide, wide, out=wide)
-            self._squares += np.add.reduce(wide, axis=0)
-
-    def result(self, saturated: int = 0) -> SiteSums:
-        """The sums so far."""
-        squares = float(np.add.reduce(self._squares))
-        return SiteSums(self._total, squares, self._scale, saturated)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from scopeworks.store import ActivationStore, StoreWriter
-from scopeworks.store.values import Extremes, Summation, nonfinite_rows, quantised, to_bits
+from scopeworks.store.summation import Summation
+from scopeworks.store.values import Extremes, nonfinite_rows, quantised, to_bits
 from scopeworks.tests.store.making import fill, make_store, numbers, rows_of, spec_of
 
 
