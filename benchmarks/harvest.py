@@ -18,14 +18,8 @@ consolidation that ends its run, not flushed.
 """
 
 import argparse
-import csv
-import datetime
-import importlib.metadata
 import importlib.util
-import os
-import platform
 import resource
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recording import record, surroundings
 
 from scopeworks.harvest.hooks import decoder_of, forward_until
 from scopeworks.harvest.job import Job
@@ -43,8 +38,6 @@ from scopeworks.harvest.plan import Mask, Plan
 from scopeworks.harvest.sites import Site, expand_sites, site_width
 from scopeworks.store import StoreSpec, StoreWriter
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "harvest.csv"
 CONTEXT, BATCH = 256, 16
 SHAPES: dict[str, dict[str, Any]] = {
     "small": {
@@ -59,27 +52,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "2b-cut": {"num_hidden_layers": 3},  # transformers' defaults are Gemma 2 2B's
 }
-COLUMNS = (
-    "date",
-    "commit",
-    "shape",
-    "device",
-    "dtype",
-    "threads",
-    "load",
-    "case",
-    "rows",
-    "seconds_median",
-    "seconds_min",
-    "seconds_max",
-    "cpu_seconds_median",
-    "rows_per_s",
-    "overhead",
-    "cpu_overhead",
-    "peak_rss_gb",
-    "torch",
-    "python",
-)
+PACKAGES = ("torch", "transformers", "zarr", "sae-lens", "datasets")
 
 
 @dataclass(frozen=True)
@@ -254,42 +227,30 @@ def report(
     timed: list[Case], seconds: dict[str, np.ndarray], arguments: argparse.Namespace
 ) -> None:
     """Prints a line a case and appends it to the CSV file."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     base = seconds.get("forward")
-    RESULTS.parent.mkdir(exist_ok=True)
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="", encoding="utf-8") as file:
-        out = csv.writer(file, lineterminator="\n")
-        if new:
-            out.writerow(COLUMNS)
-        for case in timed:
-            own = seconds[case.name]
-            wall, cpu = np.median(own, axis=0)
-            over = ["", ""]
-            if base is not None and case.name != "forward":
-                over = [f"{ratio:.3f}" for ratio in np.median(own / base - 1, axis=0)]
-            rate = case.rows / wall
-            print(f"{case.name:22} {rate:10,.0f} rows/s, overhead {over[0]}, of CPU {over[1]}")
-            out.writerow(
-                [
-                    datetime.date.today().isoformat(),
-                    commit.stdout.strip(),
-                    arguments.shape,
-                    arguments.device,
-                    arguments.dtype,
-                    torch.get_num_threads(),
-                    f"{os.getloadavg()[0]:.1f}",
-                    case.name,
-                    case.rows,
-                    *(f"{s:.3f}" for s in (wall, own[:, 0].min(), own[:, 0].max(), cpu)),
-                    f"{rate:.0f}",
-                    *over,
-                    f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f}",
-                    importlib.metadata.version("torch"),
-                    platform.python_version(),
-                ]
-            )
+    for case in timed:
+        own = seconds[case.name]
+        wall, cpu = np.median(own, axis=0)
+        over = ["", ""]
+        if base is not None and case.name != "forward":
+            over = [f"{ratio:.3f}" for ratio in np.median(own / base - 1, axis=0)]
+        rate = case.rows / wall
+        print(f"{case.name:22} {rate:10,.0f} rows/s, overhead {over[0]}, of CPU {over[1]}")
+        row = {
+            "shape": arguments.shape,
+            "dtype": arguments.dtype,
+            "case": case.name,
+            "rows": case.rows,
+            "seconds": f"{wall:.3f}",
+            "fastest": f"{own[:, 0].min():.3f}",
+            "slowest": f"{own[:, 0].max():.3f}",
+            "cpu_seconds": f"{cpu:.3f}",
+            "rows_per_s": f"{rate:.0f}",
+            "overhead": over[0],
+            "cpu_overhead": over[1],
+            "peak_gib": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f}",
+        }
+        record("harvest", row | surroundings(arguments.device, PACKAGES))
 
 
 def main() -> None:

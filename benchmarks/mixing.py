@@ -17,16 +17,12 @@ one: trainer and stream run as they are.
 """
 
 import argparse
-import csv
-import datetime
-import os
-import platform
 import statistics
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import torch
+from recording import record, surroundings
 
 from scopeworks.pipelines.demo import DemoSettings
 from scopeworks.store import ActivationStore, StoreSpec, StoreWriter
@@ -34,8 +30,6 @@ from scopeworks.store.order import Order
 from scopeworks.train.sae import SAE
 from scopeworks.train.sweep import expand, sweep
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "mixing.csv"
 ORDERS = ("sequence", "bucket", "stream", "perfect")
 BUCKET = 65_536
 TEST_SHARE = 0.05
@@ -143,10 +137,9 @@ def measured(sae_dir: Path, x: torch.Tensor) -> tuple[float, float]:
     return error / variance, active / len(x)
 
 
-def record(order: str, found: list[tuple[float, float]], share: float, args, rows: int) -> dict:
+def row_of(order: str, found: list[tuple[float, float]], share: float, args, rows: int) -> dict:
     """One CSV row."""
     fvu, l0 = ([pair[i] for pair in found] for i in range(2))
-    head = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
     return {
         "order": order,
         "fvu": round(statistics.fmean(fvu), 5),
@@ -158,22 +151,13 @@ def record(order: str, found: list[tuple[float, float]], share: float, args, row
         "rows": rows,
         "steps": args.steps,
         "sparsity": args.sparsity,
-        "device": f"{os.cpu_count()} cores {platform.machine()}",
-        "versions": f"torch={torch.__version__}",
-        "commit": subprocess.run(head, capture_output=True, text=True, check=False).stdout.strip(),
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M"),
-    }
+    } | surroundings("cpu", ("torch",))
 
 
-def append(row: dict) -> None:
+def show(row: dict) -> None:
+    """Prints a row and records it."""
     print("  ".join(f"{name} {row[name]}" for name in list(row)[:7]), flush=True)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    record("mixing", row)
 
 
 def main() -> None:
@@ -204,7 +188,7 @@ def main() -> None:
         write(place / "store", demo.site, x[torch.from_numpy(chosen)], sequence, position)
         saes = train(place / "saes", place / "store", demo, args.steps, args.sparsity, args.seeds)
         found = [measured(sae, test) for sae in saes]
-        append(record(order, found, pair_share(sequence, demo.batch), args, len(rows)))
+        show(row_of(order, found, pair_share(sequence, demo.batch), args, len(rows)))
 
 
 if __name__ == "__main__":

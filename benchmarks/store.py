@@ -21,12 +21,8 @@ for everybody.
 """
 
 import argparse
-import csv
-import datetime
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -34,185 +30,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
+from recording import record, surroundings
+from store_systems import READERS, SYSTEMS, WRITERS
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "store.csv"
-SITE = "resid_post.12"
-BLOCK, BATCH, CONTEXT, SHARD = 4096, 4096, 128, 16384
-OURS = ("exact", "fast", "float32")
-SYSTEMS = (*OURS, "datasets", "memmap", "safetensors")
-Blocks = Iterator[tuple[int, torch.Tensor]]
-
-
-def rows_of(rows: int, width: int, dtype: torch.dtype) -> Blocks:
-    """(first row, block) of the benchmark's rows; two blocks take turns, so that making them costs
-    nothing."""
-    generator = torch.Generator().manual_seed(0)
-    scale = torch.exp(0.7 * torch.randn(width, generator=generator))
-    scale[torch.randint(0, width, (4,), generator=generator)] *= 50
-    made = [
-        (torch.randn(BLOCK, width, generator=generator) * scale).bfloat16().to(dtype)
-        for _ in range(2)
-    ]
-    for first in range(0, rows, BLOCK):
-        yield first, made[first // BLOCK % 2][: rows - first]
-
-
-def write_ours(codec: str, folder: Path, rows: int, width: int) -> Callable[[], None]:
-    from scopeworks.store import StoreSpec, StoreWriter
-
-    spec = StoreSpec(sites={SITE: width}, rows=rows, codec=codec)
-    blocks = list(rows_of(2 * BLOCK, width, torch.bfloat16))
-
-    def write() -> None:
-        with StoreWriter.open(folder, spec, background=True, memory_bytes=2**31) as writer:
-            for i in range(writer.n_buckets):
-                start, stop = writer.bucket_range(i)
-                with writer.bucket(i) as bucket:
-                    for first in range(start, stop, BLOCK):
-                        n = min(BLOCK, stop - first)
-                        number = np.arange(first, first + n)
-                        block = blocks[first // BLOCK % 2][1][:n]
-                        bucket.append(
-                            {SITE: block},
-                            token=number % 50_000,
-                            sequence=number // CONTEXT,
-                            position=number % CONTEXT,
-                        )
-
-    return write
-
-
-def write_datasets(_codec: str, folder: Path, rows: int, width: int) -> Callable[[], None]:
-    import datasets
-
-    datasets.disable_progress_bars()
-    features = datasets.Features({SITE: datasets.Array2D(shape=(CONTEXT, width), dtype="float32")})
-    blocks = list(rows_of(2 * BLOCK, width, torch.float32))
-
-    def write() -> None:
-        for first in range(0, rows, BLOCK):
-            block = blocks[first // BLOCK % 2][1].view(-1, CONTEXT, width)
-            shard = datasets.Dataset.from_dict({SITE: block}, features=features)
-            shard.save_to_disk(str(folder / f"shard_{first:010d}"))
-
-    return write
-
-
-def write_memmap(_codec: str, folder: Path, rows: int, width: int) -> Callable[[], None]:
-    blocks = list(rows_of(2 * BLOCK, width, torch.float32))
-
-    def write() -> None:
-        folder.mkdir(parents=True)
-        with (folder / "rows.f32").open("wb") as file:
-            for first in range(0, rows, BLOCK):
-                file.write(blocks[first // BLOCK % 2][1].numpy().data)
-
-    return write
-
-
-def write_safetensors(_codec: str, folder: Path, rows: int, width: int) -> Callable[[], None]:
-    from safetensors.torch import save_file
-
-    blocks = list(rows_of(2 * BLOCK, width, torch.float32))
-    shard = torch.cat([blocks[i % 2][1] for i in range(SHARD // BLOCK)])
-
-    def write() -> None:
-        folder.mkdir(parents=True)
-        for first in range(0, rows, SHARD):
-            save_file({SITE: shard}, folder / f"{first:010d}.safetensors")
-
-    return write
-
-
-def read_ours(_codec: str, folder: Path, rows: int, width: int) -> Callable[[], float]:
-    from scopeworks.store import ActivationStore
-
-    def read() -> float:
-        total = 0.0
-        with ActivationStore.open(folder).stream(SITE, BATCH) as stream:
-            for _ in range(rows // BATCH):
-                total += float(next(stream)[0, 0])
-        return total
-
-    return read
-
-
-def read_datasets(_codec: str, folder: Path, rows: int, width: int) -> Callable[[], float]:
-    import datasets
-
-    shards: list[Any] = [datasets.load_from_disk(str(p)) for p in sorted(folder.iterdir())]
-    whole: Any = datasets.concatenate_datasets(shards)
-    whole.set_format(type="torch", columns=[SITE], dtype=torch.float32)
-
-    def read() -> float:
-        total, step = 0.0, BATCH // CONTEXT
-        for first in range(0, rows // CONTEXT, step):
-            batch = whole[first : first + step][SITE]
-            total += float(batch.reshape(-1, width)[0, 0])
-        return total
-
-    return read
-
-
-def read_memmap(_codec: str, folder: Path, rows: int, width: int) -> Callable[[], float]:
-    def read() -> float:
-        map_ = np.memmap(folder / "rows.f32", np.float32, "r", shape=(rows, width))
-        total = 0.0
-        for first in range(0, rows, BATCH):
-            total += float(torch.from_numpy(np.array(map_[first : first + BATCH]))[0, 0])
-        return total
-
-    return read
-
-
-def read_memmap_shuffled(_codec: str, folder: Path, rows: int, width: int) -> Callable[[], float]:
-    order = np.random.default_rng(0).permutation(rows)
-
-    def read() -> float:
-        map_ = np.memmap(folder / "rows.f32", np.float32, "r", shape=(rows, width))
-        total = 0.0
-        for first in range(0, rows, BATCH):
-            total += float(torch.from_numpy(map_[order[first : first + BATCH]])[0, 0])
-        return total
-
-    return read
-
-
-def read_safetensors(_codec: str, folder: Path, rows: int, width: int) -> Callable[[], float]:
-    from safetensors import safe_open
-
-    def read() -> float:
-        total = 0.0
-        for path in sorted(folder.iterdir()):
-            with safe_open(path, "pt") as file:
-                part = file.get_slice(SITE)
-                for first in range(0, SHARD, BATCH):
-                    total += float(part[first : first + BATCH].clone()[0, 0])
-        return total
-
-    return read
-
-
-WRITERS = {
-    **dict.fromkeys(OURS, write_ours),
-    "datasets": write_datasets,
-    "memmap": write_memmap,
-    "safetensors": write_safetensors,
-}
-READERS = {
-    **dict.fromkeys(OURS, read_ours),
-    "datasets": read_datasets,
-    "memmap": read_memmap,
-    "memmap shuffled": read_memmap_shuffled,
-    "safetensors": read_safetensors,
-}
+PACKAGES = ("zarr", "numcodecs", "numpy", "torch", "datasets", "safetensors")
 
 
 def files(folder: Path) -> list[Path]:
@@ -293,10 +117,9 @@ def measure(system: str, phase: str, folder: Path, args: argparse.Namespace) -> 
     return found
 
 
-def record(system: str, phase: str, runs: list[dict], n_bytes: int, args) -> dict:
+def row_of(system: str, phase: str, runs: list[dict], n_bytes: int, args) -> dict:
     """One CSV row."""
     speeds = [args.rows / run["seconds"] for run in runs]
-    versions = ("scopeworks", "zarr", "numcodecs", "numpy", "torch", "datasets", "safetensors")
     return {
         "system": system,
         "phase": phase,
@@ -310,27 +133,13 @@ def record(system: str, phase: str, runs: list[dict], n_bytes: int, args) -> dic
         "rows": args.rows,
         "width": args.width,
         "repeats": args.repeats,
-        "device": f"{os.cpu_count()} cores {platform.machine()}, load {os.getloadavg()[0]:.1f}",
-        "versions": " ".join(f"{name}={importlib.metadata.version(name)}" for name in versions),
-        "commit": commit(),
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M"),
-    }
+    } | surroundings("cpu", PACKAGES)
 
 
-def commit() -> str:
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def append(row: dict) -> None:
+def show(row: dict) -> None:
+    """Prints a row and records it."""
     print("  ".join(f"{name} {row[name]}" for name in list(row)[:9]), flush=True)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    record("store", row)
 
 
 def main() -> None:
@@ -351,11 +160,11 @@ def main() -> None:
             place = Path(folder, system)
             runs = measure(system, "write", place, args)
             n_bytes = sum(path.stat().st_size for path in files(place))
-            append(record(system, "write", runs, n_bytes, args))
+            show(row_of(system, "write", runs, n_bytes, args))
             for reader in [name for name in READERS if name.partition(" ")[0] == system]:
                 for phase in ("cold", "warm"):
                     runs = measure(reader, phase, place, args)
-                    append(record(reader, phase, runs, n_bytes, args))
+                    show(row_of(reader, phase, runs, n_bytes, args))
             shutil.rmtree(place)
 
 

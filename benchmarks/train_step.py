@@ -4,29 +4,24 @@
     python benchmarks/train_step.py --shape 2048x576x8192 --l0 20 60 200 700 --only cpu
     python benchmarks/train_step.py --device cuda                     the GPU shapes
 
-All run in one process on the same rows, the same initial weights and thresholds, hence the same L0,
-and update their parameters at every step. Rows are Gaussian with E‖x‖² = 1, the weights fresh: the
-latents fire about equally often, which is the sparse step's worst case (no latent is untouched).
-Rows of medians and quartiles are printed and appended to benchmarks/results/train_step.csv. Needs
-torch and numpy only; what else is missing is skipped with a line that says so. Beside the
-wall-clock time stands the processor time of all threads, which a busy machine disturbs less.
+All run in one process on the same rows, the same weights and thresholds, hence the same L0, and do
+the whole step, with a learning rate too small to move anything. They take turns for `--rounds`
+rounds, so that a disturbance of the machine is shared. Rows are Gaussian with E‖x‖² = 1, the
+weights fresh: the latents fire about equally often, which is the sparse step's worst case (no
+latent is untouched). Rows of medians and quartiles are printed and appended to
+benchmarks/results/train_step.csv. Needs torch and numpy only; what else is missing is skipped with
+a line that says so. Beside the wall-clock time stands the processor time of all threads, which a
+busy machine disturbs less.
 """
 
 import argparse
 import contextlib
-import csv
-import datetime
 import importlib
-import importlib.util
 import os
-import platform
 import statistics
-import subprocess
-import sys
 import time
-import types
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 # As the command line does: after a product, OpenMP's threads sleep instead of spinning for
@@ -34,10 +29,12 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
+from recording import record, surroundings
+from step_case import BANDWIDTH, LR, N_BATCHES, SPARSITY, Case, Run, count_active, load_kernels
+from step_peers import dictionary_learning, sae_lens
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "train_step.csv"
+PACKAGES = ("torch", "numba", "triton", "sae-lens", "dictionary-learning")
 # rows × d × width
 SHAPES = {
     "cpu": ["2048x576x8192", "1024x2304x16384"],
@@ -45,63 +42,6 @@ SHAPES = {
         f"4096x{d}x{width}" for d in (2304, 3584) for width in (2**14, 2**16, 2**17)
     ] + ["4096x2304x1048576"],
 }  # fmt: skip
-N_BATCHES = 4
-# lr is that of the first steps of the report's warm-up: the L0 stays near the one asked for.
-LR, SPARSITY, BANDWIDTH = 7e-6, 1e-3, 1e-3
-
-
-@dataclass(frozen=True)
-class Run:
-    """One implementation set up for a case: a step on a batch, and its L0 (outside the timing)."""
-
-    step: Callable[[Tensor], object]
-    l0: Callable[[Tensor], float] = lambda _: float("nan")
-
-
-def count_active(x: Tensor, W: Tensor, bias: Tensor, theta: Tensor, b_dec: Tensor) -> float:
-    """The mean L0 of some rows under some parameters."""
-    rows = x[:256]
-    with torch.no_grad():
-        return float(((rows - b_dec) @ W + bias > theta).sum()) / rows.shape[0]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One shape at one L0 on one device."""
-
-    batch: int
-    d: int
-    width: int
-    l0: float
-    device: str
-
-    def batches(self) -> list[Tensor]:
-        """The rows all implementations see."""
-        generator = torch.Generator().manual_seed(1)
-        rows = torch.randn(N_BATCHES, self.batch, self.d, generator=generator) / self.d**0.5
-        return list(rows.to(self.device))
-
-    def parameters(self):
-        """Fresh weights, with the threshold that makes the first batch fire `l0` latents a row."""
-        kernels = load_kernels()
-        p = kernels.initial_parameters(self.d, self.d, self.width, 1.0, 0, device=self.device)
-        z = (self.batches()[0][:256] @ p.W_enc).flatten()
-        rank = round(self.l0 * min(256, self.batch))
-        p.theta.fill_(float(torch.topk(z, rank + 1).values[-1]))
-        return p
-
-
-def load_kernels() -> types.ModuleType:
-    """The kernels of this checkout, installed or not."""
-    if importlib.util.find_spec("scopeworks") is None:
-        spec = importlib.util.spec_from_file_location(
-            "scopeworks", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-        )
-        assert spec is not None and spec.loader is not None
-        package = importlib.util.module_from_spec(spec)
-        sys.modules["scopeworks"] = package
-        spec.loader.exec_module(package)
-    return importlib.import_module("scopeworks.train.kernels")
 
 
 def ours(case: Case, backend: str) -> Run:
@@ -135,79 +75,6 @@ def product(case: Case, dtype: torch.dtype) -> Run:
     return Run(run)
 
 
-def sae_lens(case: Case) -> Run:
-    """SAELens: JumpReLUTrainingSAE and its trainer's `step`, with the report's β1, λ and ε."""
-    from sae_lens.config import LoggingConfig, SAETrainerConfig
-    from sae_lens.saes.jumprelu_sae import JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig
-    from sae_lens.training.sae_trainer import SAETrainer
-
-    p = case.parameters()
-    sae = JumpReLUTrainingSAE(
-        JumpReLUTrainingSAEConfig(
-            d_in=case.d,
-            d_sae=case.width,
-            device=case.device,
-            jumprelu_init_threshold=float(p.theta[0]),
-            jumprelu_bandwidth=BANDWIDTH,
-            l0_coefficient=SPARSITY,
-            apply_b_dec_to_input=True,
-        )
-    )
-    sae.W_enc.data.copy_(p.W_enc)
-    sae.W_dec.data.copy_(p.W_dec)
-    config = SAETrainerConfig(
-        total_training_samples=10**9,
-        train_batch_size_samples=case.batch,
-        lr=LR,
-        lr_end=LR,
-        adam_beta1=0.0,
-        device=case.device,
-        logger=LoggingConfig(log_to_wandb=False),
-    )
-    trainer = SAETrainer(config, sae, iter([]))
-
-    def run(x: Tensor) -> None:
-        trainer.step(x)
-        trainer.n_training_steps += 1
-
-    def l0(x: Tensor) -> float:
-        return count_active(x, sae.W_enc, sae.b_enc, sae.threshold, sae.b_dec)
-
-    return Run(run, l0)
-
-
-def dictionary_learning(case: Case) -> Run:
-    """dictionary_learning's JumpReluTrainer.update; its buffer's nnsight is not needed here."""
-    if "nnsight" not in sys.modules and importlib.util.find_spec("nnsight") is None:
-        stand_in = types.ModuleType("nnsight")
-        stand_in.__dict__["LanguageModel"] = object
-        sys.modules.setdefault("nnsight", stand_in)
-    module = importlib.import_module("dictionary_learning.trainers.jumprelu")
-    p = case.parameters()
-    trainer = module.JumpReluTrainer(
-        steps=10**6,
-        activation_dim=case.d,
-        dict_size=case.width,
-        layer=0,
-        lm_name="none",
-        lr=LR,
-        bandwidth=BANDWIDTH,
-        sparsity_penalty=SPARSITY,
-        target_l0=case.l0,
-        device=case.device,
-    )
-    trainer.ae.W_enc.data.copy_(p.W_enc)
-    trainer.ae.W_dec.data.copy_(p.W_dec)
-    trainer.ae.threshold.data.copy_(p.theta)
-    steps = iter(range(10**6))
-
-    def l0(x: Tensor) -> float:
-        ae = trainer.ae
-        return count_active(x, ae.W_enc, ae.b_enc, ae.threshold, torch.zeros_like(ae.b_dec))
-
-    return Run(lambda x: trainer.update(next(steps), x), l0)
-
-
 def implementations(device: str) -> dict[str, Callable[[Case], Run]]:
     """Name → what makes its step, in the order they run."""
     kernels = load_kernels()
@@ -224,34 +91,64 @@ def implementations(device: str) -> dict[str, Callable[[Case], Run]]:
     return table | {"sae_lens": sae_lens, "dictionary_learning": dictionary_learning}
 
 
-def measure(case: Case, make: Callable[[Case], Run], seconds: float) -> dict[str, float]:
-    """Quartiles of the step time in ms over about `seconds`, the L0, and the peak memory."""
+@dataclass
+class Timing:
+    """What the rounds of one implementation have shown."""
+
+    wall_ms: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+    l0: float = float("nan")
+    peak: int = 0
+    """Bytes beyond those in use before it was made."""
+
+    def result(self, case: Case) -> dict[str, float]:
+        """Quartiles of the step time, the L0 and the peak memory, as recorded."""
+        quartiles = statistics.quantiles(self.wall_ms, n=4)
+        return {
+            "median_ms": quartiles[1],
+            "q1_ms": quartiles[0],
+            "q3_ms": quartiles[2],
+            "min_ms": min(self.wall_ms),
+            "cpu_ms": statistics.median(self.cpu_ms),
+            "n_steps": len(self.wall_ms),
+            "l0": self.l0,
+            "peak_bytes_per_parameter": self.peak / (2 * case.d * case.width),
+        }
+
+
+def run_round(case: Case, make: Callable[[Case], Run], seconds: float, timing: Timing) -> None:
+    """Sets an implementation up and adds the times of its steps over about `seconds`."""
     batches = case.batches()
     before = reset_peak(case.device)
     run = make(case)
     for k in range(3):
         run.step(batches[k % N_BATCHES])
-    peak = peak_bytes(case.device) - before
-    times, cpu_times = [], []
-    end = time.perf_counter() + seconds
-    while len(times) < 5 or (time.perf_counter() < end and len(times) < 200):
+    timing.peak = max(timing.peak, peak_bytes(case.device) - before)
+    end, n = time.perf_counter() + seconds, 0
+    while n < 5 or (time.perf_counter() < end and n < 200):
         synchronize(case.device)
         start, cpu_start = time.perf_counter(), time.process_time()
-        run.step(batches[len(times) % N_BATCHES])
+        run.step(batches[n % N_BATCHES])
         synchronize(case.device)
-        times.append((time.perf_counter() - start) * 1e3)
-        cpu_times.append((time.process_time() - cpu_start) * 1e3)
-    quartiles = statistics.quantiles(times, n=4)
-    return {
-        "median_ms": quartiles[1],
-        "q1_ms": quartiles[0],
-        "q3_ms": quartiles[2],
-        "min_ms": min(times),
-        "cpu_ms": statistics.median(cpu_times),
-        "n_steps": len(times),
-        "l0": run.l0(batches[0]),
-        "peak_bytes_per_parameter": peak / (2 * case.d * case.width),
-    }
+        timing.wall_ms.append((time.perf_counter() - start) * 1e3)
+        timing.cpu_ms.append((time.process_time() - cpu_start) * 1e3)
+        n += 1
+    timing.l0 = run.l0(batches[0])
+
+
+def measure(
+    case: Case, makers: Mapping[str, Callable[[Case], Run]], rounds: int, seconds: float
+) -> dict[str, Timing]:
+    """Name → times of all rounds; what cannot run is left out, with a line that says why."""
+    timings = {name: Timing() for name in makers}
+    for _ in range(rounds):
+        for name in list(timings):
+            try:
+                run_round(case, makers[name], seconds / rounds, timings[name])
+            except (ImportError, torch.OutOfMemoryError) as error:
+                print(f"  {name:28} skipped: {error}".splitlines()[0])
+                del timings[name]
+    return timings
 
 
 def synchronize(device: str) -> None:
@@ -281,55 +178,12 @@ def peak_bytes(device: str) -> int:
     return held[0] if held else 0
 
 
-def surroundings(device: str) -> dict[str, str]:
-    """What a figure depends on besides the code."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    ).stdout.strip()  # fmt: skip
-    names = ("torch", "numba", "triton", "sae-lens")
-    versions = []
-    for name in names:
-        try:
-            versions.append(f"{name} {importlib.import_module('importlib.metadata').version(name)}")
-        except ImportError:
-            continue
-    chip = torch.cuda.get_device_name() if device == "cuda" else processor()
-    return {
-        "device": f"{chip}, {torch.get_num_threads()} threads" if device == "cpu" else chip,
-        "wait_policy": os.environ["OMP_WAIT_POLICY"],
-        "load": f"{os.getloadavg()[0]:.1f}",
-        "versions": ", ".join([*versions, f"python {platform.python_version()}"]),
-        "commit": commit or "none",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def processor() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def cases(arguments: argparse.Namespace) -> Iterator[Case]:
     """Every shape at every L0 asked for."""
     for shape in arguments.shape or SHAPES[arguments.device]:
         batch, d, width = (int(part) for part in shape.split("x"))
         for l0 in arguments.l0:
             yield Case(batch, d, width, l0, arguments.device)
-
-
-def record(row: Mapping[str, object]) -> None:
-    """Appends a row to the results."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def main() -> None:
@@ -340,18 +194,19 @@ def main() -> None:
     parser.add_argument("--l0", nargs="*", type=float, default=[60.0])
     parser.add_argument("--only", nargs="*", help="names to measure; a prefix will do")
     parser.add_argument("--seconds", type=float, default=4.0, help="time spent on each")
+    parser.add_argument("--rounds", type=int, default=3, help="turns each takes in that time")
     arguments = parser.parse_args()
     load_kernels()
     for case in cases(arguments):
         print(f"{case.batch} × {case.d} × {case.width}, L0 {case.l0:g}, {case.device}")
-        for name, make in implementations(case.device).items():
-            if arguments.only and not any(name.startswith(wanted) for wanted in arguments.only):
-                continue
-            try:
-                result = measure(case, make, arguments.seconds)
-            except (ImportError, torch.OutOfMemoryError) as error:
-                print(f"  {name:28} skipped: {error}".splitlines()[0])
-                continue
+        makers = {
+            name: make
+            for name, make in implementations(case.device).items()
+            if not arguments.only or any(name.startswith(wanted) for wanted in arguments.only)
+        }
+        timings = measure(case, makers, arguments.rounds, arguments.seconds)
+        for name, timing in timings.items():
+            result = timing.result(case)
             print(
                 f"  {name:28} {result['median_ms']:9.2f} ms  ({result['q1_ms']:.2f} … "
                 f"{result['q3_ms']:.2f}, processor {result['cpu_ms']:.1f} ms, "
@@ -362,8 +217,9 @@ def main() -> None:
             shape = {"batch": case.batch, "d": case.d, "width": case.width, "l0_asked": case.l0}
             rounded = {key: round(value, 3) for key, value in result.items()}
             dtype = "bfloat16" if name.endswith("bfloat16") else "float32"
-            around = surroundings(case.device)
-            record({"name": name} | shape | rounded | {"dtype": dtype} | around)
+            how = {"dtype": dtype, "wait_policy": os.environ["OMP_WAIT_POLICY"]}
+            around = surroundings(case.device, PACKAGES)
+            record("train_step", {"name": name} | shape | rounded | how | around)
 
 
 if __name__ == "__main__":

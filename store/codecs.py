@@ -100,7 +100,7 @@ STORAGE = {
 # lz4 finds matches in bit planes only. docs/store.md has the figures.
 PRESETS = {
     "exact": Codec("bfloat16", "zstd", 1, blocksize=2**19, entropy_only=True),
-    "fast": Codec("bfloat16", "lz4", 5, shuffle=blosc.BITSHUFFLE, blocksize=2**18),
+    "fast": Codec("bfloat16", "lz4", 5, shuffle=blosc.BITSHUFFLE, blocksize=2**16),
     "float32": Codec("float32", "zstd", 1, blocksize=2**20, entropy_only=True),
     "int8": Codec("int8", "zstd", 1, shuffle=blosc.NOSHUFFLE, blocksize=2**18, entropy_only=True),
 }

@@ -1,0 +1,67 @@
+"""Where results go: a CSV file per benchmark, with what a figure depends on beside it.
+
+Owns the format of the result files and the description of the machine. Needs torch alone.
+"""
+
+import csv
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def record(benchmark: str, row: Mapping[str, object]) -> None:
+    """Appends a row to results/<benchmark>.csv, which has these columns or is begun.
+
+    Raises:
+        ValueError: the file has other columns.
+    """
+    path = ROOT / "benchmarks" / "results" / f"{benchmark}.csv"
+    path.parent.mkdir(exist_ok=True)
+    new = not path.exists()
+    if not new:
+        with path.open(newline="", encoding="utf-8") as file:
+            columns = next(csv.reader(file))
+        if columns != list(row):
+            raise ValueError(f"columns of {path} must be {list(row)}, got {columns}; move it away")
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def surroundings(device: str, packages: tuple[str, ...]) -> dict[str, str]:
+    """What a figure depends on besides the code, as columns; packages not installed are left
+    out."""
+    versions = [f"python {platform.python_version()}"]
+    for name in packages:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    cpu = f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else cpu,
+        "load": f"{os.getloadavg()[0]:.1f}",
+        "versions": ", ".join(versions),
+        "commit": commit or "none",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,74 @@
+"""What the implementations of a training step are compared on.
+
+Owns the rows, the parameters and the settings that all share. Needs torch and numpy only.
+"""
+
+import importlib
+import importlib.util
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from recording import ROOT
+from torch import Tensor
+
+N_BATCHES = 4
+# So small that no parameter moves: an implementation that makes more steps in its seconds must not
+# end at another L0. The work of a step does not depend on it.
+LR, SPARSITY, BANDWIDTH = 1e-12, 1e-3, 1e-3
+
+
+@dataclass(frozen=True)
+class Run:
+    """One implementation set up for a case: a step on a batch, and its L0 (outside the timing)."""
+
+    step: Callable[[Tensor], object]
+    l0: Callable[[Tensor], float] = lambda _: float("nan")
+
+
+def count_active(x: Tensor, W: Tensor, bias: Tensor, theta: Tensor, b_dec: Tensor) -> float:
+    """The mean L0 of some rows under some parameters."""
+    rows = x[:256]
+    with torch.no_grad():
+        return float(((rows - b_dec) @ W + bias > theta).sum()) / rows.shape[0]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One shape at one L0 on one device."""
+
+    batch: int
+    d: int
+    width: int
+    l0: float
+    device: str
+
+    def batches(self) -> list[Tensor]:
+        """The rows all implementations see."""
+        generator = torch.Generator().manual_seed(1)
+        rows = torch.randn(N_BATCHES, self.batch, self.d, generator=generator) / self.d**0.5
+        return list(rows.to(self.device))
+
+    def parameters(self):
+        """Fresh weights, with the threshold that makes the first batch fire `l0` latents a row."""
+        kernels = load_kernels()
+        p = kernels.initial_parameters(self.d, self.d, self.width, 1.0, 0, device=self.device)
+        z = (self.batches()[0][:256] @ p.W_enc).flatten()
+        rank = round(self.l0 * min(256, self.batch))
+        p.theta.fill_(float(torch.topk(z, rank + 1).values[-1]))
+        return p
+
+
+def load_kernels() -> types.ModuleType:
+    """The kernels of this checkout, installed or not."""
+    if importlib.util.find_spec("scopeworks") is None:
+        spec = importlib.util.spec_from_file_location(
+            "scopeworks", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+        )
+        assert spec is not None and spec.loader is not None
+        package = importlib.util.module_from_spec(spec)
+        sys.modules["scopeworks"] = package
+        spec.loader.exec_module(package)
+    return importlib.import_module("scopeworks.train.kernels")
