@@ -1,19 +1,21 @@
 """A bounded local cache of what is read from a remote store.
 
-Owns the files of ranges that were read before, and forgets those unused for longest. A store's data
-never change under one root document, so the cache is kept per root document; checksums are checked
-after the cache as after the network.
+Owns the files of ranges that were read before, and forgets those unused for longest. A range is
+kept under the committed checksum of its object, so what was replaced since is not found; and it is
+checked before it is kept and whenever it is used, so damage here or on the way is fetched again.
 """
 
 import hashlib
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 
+from .codecs import CRC_BYTES
 from .location import Location
 
 
@@ -23,16 +25,18 @@ class CachedReads:
     Args:
         location: where the objects are.
         folder: of the cache; shared by processes that read the same store.
-        identity: bytes that change whenever the objects do.
+        version: key of an object -> text that changes whenever its content does.
         max_bytes: bound on the ranges kept by this process.
     """
 
-    def __init__(self, location: Location, folder: Path, identity: bytes, max_bytes: int):
+    def __init__(
+        self, location: Location, folder: Path, version: Callable[[str], str], max_bytes: int
+    ):
         if max_bytes < 1:
             raise ValueError(f"cache_bytes must be at least 1, got {max_bytes}")
         self.url, self._location, self._max_bytes = location.url, location, max_bytes
-        name = hashlib.sha256(location.url.encode() + b"\0" + identity).hexdigest()[:24]
-        self._folder = folder / name
+        self._version = version
+        self._folder = folder / hashlib.sha256(location.url.encode()).hexdigest()[:24]
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._sizes: OrderedDict[str, int] = OrderedDict()
@@ -43,21 +47,34 @@ class CachedReads:
         self._evict()
 
     def read_into(self, key: str, start: int, out: np.ndarray) -> int:
-        """See `Location.read_into`."""
-        name = hashlib.sha256(f"{key}\0{start}\0{len(out)}".encode()).hexdigest()[:32] + ".range"
-        path = self._folder / name
+        """See `Location.read_into`; for ranges that end with the crc32c of the rest, as chunks and
+        indices do. One that is damaged is fetched once more before the reader is told."""
+        identity = f"{key}\0{self._version(key)}\0{start}\0{len(out)}"
+        path = self._folder / (hashlib.sha256(identity.encode()).hexdigest()[:32] + ".range")
+        if self._find(path, out):
+            return len(out)
+        found = self._location.read_into(key, start, out)
+        if not _is_sound(out[:found]):
+            found = self._location.read_into(key, start, out)
+        if found == len(out) and _is_sound(out):
+            self._keep(path, out)
+        return found
+
+    def _find(self, path: Path, out: np.ndarray) -> bool:
+        """Fills `out` from the cache if the range is there and sound; drops it if not."""
         try:
             with path.open("rb", buffering=0) as file:
                 found = file.readinto(out.data)
-            with self._lock:
-                if name in self._sizes:
-                    self._sizes.move_to_end(name)
-            return found
         except FileNotFoundError:
-            found = self._location.read_into(key, start, out)
-        if found == len(out):
-            self._keep(path, out)
-        return found
+            return False
+        sound = found == len(out) and _is_sound(out)
+        with self._lock:
+            if not sound:
+                self._held -= self._sizes.pop(path.name, 0)
+                path.unlink(missing_ok=True)
+            elif path.name in self._sizes:
+                self._sizes.move_to_end(path.name)
+        return sound
 
     def _keep(self, path: Path, data: np.ndarray) -> None:
         """Stores a range; a cache that cannot be written is no reason to stop reading."""
@@ -111,3 +128,9 @@ class CachedReads:
     def flush(self, keys: Iterable[str]) -> None:
         """See `Location.flush`."""
         self._location.flush(keys)
+
+
+def _is_sound(data: np.ndarray) -> bool:
+    """Whether bytes end with the crc32c of the rest."""
+    stored = int.from_bytes(data[-CRC_BYTES:].tobytes(), "little")
+    return google_crc32c.value(data[:-CRC_BYTES]) == stored

@@ -6,6 +6,7 @@ arrays.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -79,7 +80,7 @@ class ActivationStore:
         location = locate(url, storage_options)
         root, commits = _opened(location)
         if cache_dir is not None:
-            location = CachedReads(location, cache_dir, root.data, cache_bytes)
+            location = CachedReads(location, cache_dir, _versions(commits), cache_bytes)
         return cls(location, root.spec, commits)
 
     @property
@@ -250,6 +251,23 @@ def _opened(location: Location) -> tuple[Root, dict[int, Commit]]:
             if newer.data == root.data:
                 raise
             root = newer
+
+
+def _versions(commits: dict[int, Commit]) -> Callable[[str], str]:
+    """key of a shard -> its committed size and checksum."""
+    records = {
+        (path, record.shard): record
+        for commit in commits.values()
+        for path, shards in commit.shards.items()
+        for record in shards
+    }
+
+    def version(key: str) -> str:
+        path, _, shard = key.partition("/c/")
+        record = records[path, int(shard.partition("/")[0])]
+        return f"{record.n_bytes} {record.crc32c}"
+
+    return version
 
 
 def _sizes(path: str, commits: list[Commit]):

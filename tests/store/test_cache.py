@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from scopeworks.store import ActivationStore, DamagedStoreError
+from scopeworks.store import ActivationStore, DamagedStoreError, StoreWriter
 from scopeworks.store.remote import RemoteObjects
-from scopeworks.tests.store.making import make_store
+from scopeworks.tests.store.making import fill, make_store, rows_of, spec_of
 
 
 @pytest.fixture
@@ -66,11 +66,68 @@ def test_another_store_at_the_same_url_is_not_read_from_the_cache(tmp_path):
     assert torch.equal(cached, ActivationStore.open(name).read("mlp_out.0", 0, 700))
 
 
-def test_a_damaged_cache_is_found_by_the_checksums(url, tmp_path):
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_damaged_entries_are_fetched_again_and_replaced(url, reads, tmp_path):
+    expected = ActivationStore.open(url, cache_dir=tmp_path).read("mlp_out.0", 0, 700)
+    entries = list(tmp_path.rglob("*.range"))
+    sound = {path: path.read_bytes() for path in entries}
+    damage(entries[0])
+    entries[1].write_bytes(b"cut")
+    reads.clear()
+    store = ActivationStore.open(url, cache_dir=tmp_path)
+    assert torch.equal(store.read("mlp_out.0", 0, 700), expected)
+    assert len(reads) == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.range")} == sound
+
+
+def test_what_is_damaged_on_the_way_is_fetched_once_more(url, monkeypatch, tmp_path):
+    read_into, calls = RemoteObjects.read_into, []
+
+    def flipped(self, key, start, out):
+        calls.append((key, start))
+        found = read_into(self, key, start, out)
+        if calls.count((key, start)) == 1:
+            out[len(out) // 2] ^= 1
+        return found
+
+    expected = ActivationStore.open(url).read("mlp_out.0", 0, 700)
+    monkeypatch.setattr(RemoteObjects, "read_into", flipped)
+    store = ActivationStore.open(url, cache_dir=tmp_path)
+    assert torch.equal(store.read("mlp_out.0", 0, 700), expected)
+    assert all(calls.count(call) == 2 for call in calls)
+
+
+def test_damage_at_the_source_is_an_error_and_not_kept(url, reads, tmp_path):
+    from scopeworks.store.location import locate
+
+    location, key = locate(url), "sites/mlp_out.0/c/2/0"
+    sound = location.read(key)
+    flipped = bytearray(sound)
+    flipped[20] ^= 1
+    location.write(key, [bytes(flipped)])
+    store = ActivationStore.open(url, cache_dir=tmp_path)
+    with pytest.raises(DamagedStoreError, match=r"mlp_out.0: shard 2 .*: chunk 0 is damaged"):
+        store.read("mlp_out.0", 128, 140)
+    assert reads.count(key) == 3  # its index, and the chunk twice
+    location.write(key, [sound])
+    expected = ActivationStore.open(url).read("mlp_out.0", 128, 140)
+    assert torch.equal(store.read("mlp_out.0", 128, 140), expected)
+
+
+def test_growing_keeps_what_stays_and_forgets_what_is_replaced(reads, tmp_path):
+    url = f"memory://{tmp_path.name}-grown"
+    make_store(url)
     ActivationStore.open(url, cache_dir=tmp_path).read("mlp_out.0", 0, 700)
-    for path in tmp_path.rglob("*.range"):
-        data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1
-        path.write_bytes(data)
-    with pytest.raises(DamagedStoreError, match="damaged"):
-        ActivationStore.open(url, cache_dir=tmp_path).read("mlp_out.0", 0, 700)
+    spec = spec_of(rows=1000)
+    with StoreWriter.open(url, spec) as writer:
+        for bucket in (3, 4, 5):
+            fill(writer, rows_of(spec), bucket)
+    reads.clear()
+    found = ActivationStore.open(url, cache_dir=tmp_path).read("mlp_out.0", 0, 1000)
+    assert {int(key.split("/")[3]) for key in reads} == set(range(9, 16))
+    assert torch.equal(found, ActivationStore.open(url).read("mlp_out.0", 0, 1000))
