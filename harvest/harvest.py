@@ -5,8 +5,9 @@ the buckets. Which rows there are is `plan`'s business, where activations sit in
 what a store is `store`'s.
 """
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from .sites import expand_sites, site_width
 __all__ = ["HarvestReport", "HarvestSettings", "harvest", "prepare"]
 
 _BATCH_SHARE = 0.25
+_SHOWN_POSITIONS = 5
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,23 @@ class HarvestReport:
     store: str
     """Its URL."""
     spec: StoreSpec
-    dropped: int = 0
-    """Rows left out of all buckets, as outliers or because they were not finite."""
+    dropped_at: Counter[int] = field(default_factory=Counter)
+    """Position in the sequence -> rows left out of all buckets, as outliers or because they were
+    not finite."""
+
+    @property
+    def dropped(self) -> int:
+        """Rows left out of all buckets."""
+        return self.dropped_at.total()
 
     def __str__(self) -> str:
         rows = self.spec.rows - self.dropped
         text = f"{rows:,} rows of {', '.join(self.spec.sites)} in {self.store}"
-        return f"{text}; {self.dropped:,} rows dropped" if self.dropped else text
+        if not self.dropped:
+            return text
+        ranked = sorted(self.dropped_at.items(), key=lambda item: (-item[1], item[0]))
+        most = ", ".join(f"{position} ({n:,})" for position, n in ranked[:_SHOWN_POSITIONS])
+        return f"{text}; {self.dropped:,} rows dropped, most at position {most}"
 
 
 def harvest(settings: HarvestSettings) -> HarvestReport:
@@ -73,7 +85,7 @@ def harvest(settings: HarvestSettings) -> HarvestReport:
                 harvest_on_dask(settings, spec, writer, parts, bar)
             else:
                 job.fill_all(writer, parts, _shown(bar, spec.n_buckets))
-    return HarvestReport(settings.store, spec, _dropped(settings))
+    return HarvestReport(settings.store, spec, _dropped_at(settings))
 
 
 def prepare(
@@ -215,12 +227,14 @@ def begun_spec(settings: HarvestSettings) -> StoreSpec | None:
     return StoreWriter.begun(settings.store, options)
 
 
-def _dropped(settings: HarvestSettings) -> int:
-    """Rows that the store's commits say were left out."""
-    if settings.outlier is None and not settings.drop_nonfinite:
-        return 0
-    options = options_for(settings.store, settings.storage_options)
-    return ActivationStore.open(settings.store, options).dropped
+def _dropped_at(settings: HarvestSettings) -> Counter[int]:
+    """Rows that the store's commits say were left out, by position."""
+    found: Counter[int] = Counter()
+    if settings.outlier is not None or settings.drop_nonfinite:
+        options = options_for(settings.store, settings.storage_options)
+        for commit in ActivationStore.open(settings.store, options).commits:
+            found.update(commit.dropped_at)
+    return found
 
 
 def _check_tokens(tokens: TokenStore, model: LanguageModel, settings: HarvestSettings) -> None:

@@ -5,6 +5,7 @@ Owns the scratch space, the checks of what is appended, the bucket's sums and it
 commit itself is written by `writer.StoreWriter`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any
@@ -36,6 +37,8 @@ class BucketWriter:
     ):
         self.bucket = bucket
         self.dropped = 0
+        self.dropped_at: Counter[int] = Counter()
+        """Position in the sequence -> rows dropped there."""
         self._spec, self._drop_nonfinite = spec, drop_nonfinite
         start, stop = spec.bucket_range(bucket)
         self.planned = stop - start
@@ -85,13 +88,15 @@ class BucketWriter:
         self._taken += n
         if not keep.all():
             self.dropped += int((~keep).sum())
+            self.dropped_at.update(labels["position"][~keep].tolist())
             places, blocks = places[keep], {name: block[keep] for name, block in blocks.items()}
         self._scratch.scatter(places, blocks)
 
-    def leave_out(self, n: int) -> None:
-        """Counts n rows as dropped that the source of a copy has dropped."""
+    def leave_out(self, n: int, at: Mapping[int, int]) -> None:
+        """Counts n rows as dropped that the source of a copy has dropped, at which positions."""
         self._taken += n
         self.dropped += n
+        self.dropped_at.update(at)
 
     def check_full(self) -> None:
         """Raises ValueError if fewer rows were appended than the bucket takes."""
@@ -130,7 +135,9 @@ class BucketWriter:
             for layout in self._layouts.values()
             for record in shards[layout.path]
         )
-        return Commit(self.bucket, self._scratch.filled, sums, shards, self.dropped)
+        return Commit(
+            self.bucket, self._scratch.filled, sums, shards, self.dropped, dict(self.dropped_at)
+        )
 
     def _write_array(
         self,

@@ -7,7 +7,7 @@ and Σ‖x‖² per site, so that normaliser and mean are known exactly without 
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ class Commit:
     shards: dict[str, list[ShardRecord]]
     """Array path -> its shard objects of this bucket, in order."""
     dropped: int = 0
+    dropped_at: dict[int, int] = field(default_factory=dict)
+    """Position in the sequence -> rows left out there."""
+
     """Rows left out because they were not finite (`drop_nonfinite`)."""
 
 
@@ -56,6 +59,7 @@ def write_commit(location: Location, commit: Commit) -> None:
         "bucket": commit.bucket,
         "rows": commit.rows,
         "dropped": commit.dropped,
+        "dropped_at": sorted(commit.dropped_at.items()),
         "sites": {name: _site_to_json(sums) for name, sums in commit.sums.items()},
         "shards": {
             path: [[record.shard, record.n_bytes, record.crc32c] for record in records]
@@ -116,7 +120,10 @@ def _from_body(body: dict) -> Commit:
         path: [ShardRecord(*record) for record in records]
         for path, records in body["shards"].items()
     }
-    return Commit(int(body["bucket"]), int(body["rows"]), sums, shards, int(body["dropped"]))
+    dropped_at = dict(map(tuple, body.get("dropped_at", ())))
+    return Commit(
+        int(body["bucket"]), int(body["rows"]), sums, shards, int(body["dropped"]), dropped_at
+    )
 
 
 def _site_to_json(sums: SiteSums) -> dict[str, Any]:

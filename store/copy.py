@@ -138,4 +138,4 @@ def _copy_bucket(source: ActivationStore, writer: StoreWriter, commit: Commit, s
             filling.append(
                 rows, token=labels.token, sequence=labels.sequence, position=labels.position
             )
-        filling.leave_out(commit.dropped)
+        filling.leave_out(commit.dropped, commit.dropped_at)

@@ -18,7 +18,7 @@ def describe(store: ActivationStore) -> Iterator[str]:
         f" chunks of {spec.chunk_rows:,}; shuffle seed {spec.seed}"
     )
     if store.dropped:
-        yield f"{store.dropped:,} rows were dropped because they held NaN or Inf"
+        yield f"{store.dropped:,} rows were dropped: not finite, or outliers"
     for commit in store.commits:
         if not is_whole(commit, spec):
             start, stop = spec.bucket_range(commit.bucket)

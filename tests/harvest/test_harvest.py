@@ -1,6 +1,7 @@
 """Tokens to activation store, end to end, against the model run by hand."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -291,7 +292,7 @@ def test_outlying_rows_are_dropped_at_every_site_and_counted(model_dir, tokens_d
     wanted = settings(model_dir, tokens_dir, tmp_path / "store", outlier=times)
     job, _ = prepare(wanted)
     plan = Plan(job.sequences, job.mask)
-    kept, n_dropped = set(), 0
+    kept, n_dropped, dropped_at = set(), 0, Counter()
     for start in range(0, plan.rows, 100):
         part = plan.part(start, min(start + 100, plan.rows))
         for block in part.blocks(job.sequences, job.mask, job.batch_sequences):
@@ -299,9 +300,13 @@ def test_outlying_rows_are_dropped_at_every_site_and_counted(model_dir, tokens_d
             norms = [x.norm(dim=1) for x in rows.values()]
             out = torch.stack([n > times * n.median() for n in norms]).any(dim=0).numpy()
             n_dropped += int(out.sum())
+            dropped_at.update(block.position[out].tolist())
             kept |= set(zip(block.sequence[~out], block.position[~out], strict=True))
     assert 0 < n_dropped < plan.rows / 2
-    harvest(wanted)
+    report = harvest(wanted)
+    assert report.dropped_at == dropped_at
+    top = min(dropped_at, key=lambda position: (-dropped_at[position], position))
+    assert f"{n_dropped} rows dropped, most at position {top} ({dropped_at[top]})" in str(report)
     store = ActivationStore.open(tmp_path / "store")
     _, sequence, position = map(np.asarray, store.labels(0, store.rows))
     assert set(zip(sequence, position, strict=True)) == kept

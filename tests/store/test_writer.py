@@ -165,6 +165,8 @@ def test_dropped_rows_are_counted_and_leave_no_hole(tmp_path):
             fill(writer, rows, bucket)
     store = ActivationStore.open(tmp_path)
     assert (store.rows, store.dropped) == (697, 3)
+    dropped_at = {commit.bucket: commit.dropped_at for commit in store.commits if commit.dropped}
+    assert dropped_at == {0: {0: 2, 3: 1}}
     number = numbers(store, 0, store.rows)
     assert set(range(700)) - set(number.tolist()) == {3, 60, 190}
     expected = rows["resid_post.1"].bfloat16().float()
