@@ -1,4 +1,4 @@
-"""`--storage-option key=value` as fsspec wants it. Owns the parsing only."""
+"""`--storage-option key=value` as fsspec wants it: parsing, and for which URLs options hold."""
 
 import json
 from collections.abc import Iterable
@@ -23,3 +23,13 @@ def parse_storage_options(pairs: Iterable[str] | None) -> dict[str, Any] | None:
         except ValueError:
             options[key] = value
     return options or None
+
+
+def is_remote(url: str) -> bool:
+    """Whether a path is a URL of another file system than this machine's."""
+    return "://" in url and not url.startswith("file://")
+
+
+def options_for(url: str, storage_options: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The storage options that hold for a URL: local paths have none."""
+    return storage_options if is_remote(url) else None

@@ -6,17 +6,17 @@ and an object store puts atomically. The folder is a local path or any fsspec UR
 """
 
 import json
-import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import fsspec
-from fsspec import AbstractFileSystem
-from safetensors import SafetensorError
-from safetensors.torch import load, save, save_file
+import torch
 from torch import Tensor
+
+from ..store.location import LocalFiles, StorageOptions, locate
+from .tensor_file import file_parts, read_metadata, read_tensors
 
 _NAME = re.compile(r"step_(\d{9})\.safetensors")
 _RECORD = "scopeworks"
@@ -34,79 +34,86 @@ class Checkpoint:
 class Checkpoints:
     """The folder of one run's checkpoints; only the newest `keep` stay."""
 
-    def __init__(self, url: str, keep: int):
-        self._fs: AbstractFileSystem
-        self._fs, self._root = fsspec.url_to_fs(url)
+    def __init__(self, url: str, keep: int, storage_options: StorageOptions = None):
+        self._location = locate(url, storage_options)
         self._keep = keep
-        self.url = url
 
     def steps(self) -> list[int]:
         """Steps with a checkpoint, oldest first."""
-        if not self._fs.isdir(self._root):
-            return []
-        self._fs.invalidate_cache(self._root)
-        names = (Path(path).name for path in self._fs.ls(self._root, detail=False))
+        names = self._location.children()
         return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Writes the checkpoint, then drops the ones that are too old."""
-        record = json.dumps(checkpoint.record, allow_nan=False)
-        tensors = {k: t.detach().cpu().contiguous() for k, t in checkpoint.tensors.items()}
-        self._write(self._path(checkpoint.step), tensors, {_RECORD: record})
-        for step in self.steps()[: -self._keep]:
-            self._fs.rm_file(self._path(step))
-
-    def load(self, step: int) -> Checkpoint:
-        """Reads the checkpoint of `step`.
-
-        Raises:
-            ValueError: the file is damaged or not a checkpoint.
-        """
-        data = bytes(self._fs.cat_file(self._path(step)))  # pyright: ignore[reportArgumentType]
-        try:
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            record = json.loads(header["__metadata__"][_RECORD])
-            return Checkpoint(step, load(data), record)
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"checkpoint {self._path(step)} is damaged ({error}); delete it to "
-                "continue from an older one"
-            ) from error
-
-    def newest(self) -> Checkpoint | None:
-        """The checkpoint to continue from, if there is one."""
-        steps = self.steps()
-        return self.load(steps[-1]) if steps else None
-
-    def name_of_newest(self) -> str:
-        """Where the newest checkpoint lies, for messages."""
-        steps = self.steps()
-        return self._path(steps[-1]) if steps else "none (no checkpoint was written yet)"
-
-    def _path(self, step: int) -> str:
-        return f"{self._root}/step_{step:09d}.safetensors"
-
-    def _write(self, path: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-        """One atomic write: rename on a local disk, a single put elsewhere.
+        """Writes the checkpoint atomically, then drops the ones that are too old.
 
         Raises:
             OSError: there is no room, or no permission; older checkpoints are untouched.
         """
-        if "file" not in _protocols(self._fs):
-            self._fs.pipe_file(path, save(tensors, metadata=metadata))
-            return
-        self._fs.makedirs(self._root, exist_ok=True)
-        aside = Path(f"{path}.partial")
+        record = json.dumps(checkpoint.record, allow_nan=False)
+        name = _name(checkpoint.step)
         try:
-            save_file(tensors, aside, metadata=metadata)
-        except SafetensorError as error:
-            aside.unlink(missing_ok=True)
-            raise OSError(f"checkpoint {path} cannot be written: {error}") from error
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
+            self._location.write(name, file_parts(checkpoint.tensors, {_RECORD: record}))
+            self._location.flush([name])
+        except OSError as error:
+            raise OSError(
+                f"checkpoint {self.where(checkpoint.step)} cannot be written: {error}; "
+                "older ones are intact"
+            ) from error
+        for step in self.steps()[: -self._keep]:
+            self._location.remove(_name(step))
+
+    def load(self, step: int, device: torch.device | str = "cpu") -> Checkpoint:
+        """Reads the checkpoint of `step`, its tensors straight to `device`.
+
+        Raises:
+            ValueError: the file is damaged or not a checkpoint.
+        """
+        with self._explained(step):
+            metadata, tensors = read_tensors(self._location, _name(step), device)
+            return Checkpoint(step, tensors, json.loads(metadata[_RECORD]))
+
+    def newest_record(self) -> dict[str, Any] | None:
+        """The record of the newest checkpoint without its tensors; errors as `load`."""
+        steps = self.steps()
+        if not steps:
+            return None
+        with self._explained(steps[-1]):
+            return json.loads(read_metadata(self._location, _name(steps[-1]))[_RECORD])
+
+    def newest(self, device: torch.device | str = "cpu") -> Checkpoint | None:
+        """The checkpoint to continue from, if there is one."""
+        steps = self.steps()
+        return self.load(steps[-1], device) if steps else None
+
+    def name_of_newest(self) -> str:
+        """Where the newest checkpoint lies, for messages."""
+        steps = self.steps()
+        return self.where(steps[-1]) if steps else "none (no checkpoint was written yet)"
+
+    def where(self, step: int) -> str:
+        """The address of a checkpoint, for messages."""
+        return f"{self._location.url}/{_name(step)}"
+
+    @contextmanager
+    def _explained(self, step: int) -> Iterator[None]:
+        """Turns what a damaged file raises into one line."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"checkpoint {self.where(step)} is damaged ({error}); delete it to "
+                "continue from an older one"
+            ) from error
+
+    def sweep(self) -> None:
+        """Removes what writes left behind that were killed; an object store shows nothing of
+        them.
+        """
+        if isinstance(self._location, LocalFiles):
+            for partial in self._location.root.glob(".step_*.partial"):
+                partial.unlink(missing_ok=True)
 
 
-def _protocols(fs: AbstractFileSystem) -> tuple[str, ...]:
-    """A file system's names; fsspec gives a string or a tuple."""
-    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+def _name(step: int) -> str:
+    """The file of a step."""
+    return f"step_{step:09d}.safetensors"

@@ -25,6 +25,13 @@ More = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any other setting, as name=value; repeat for more."),
 ]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--storage-option",
+        help="key=value for the driver of a remote store or remote checkpoints; repeat for more.",
+    ),
+]
 
 
 @app.command()
@@ -44,11 +51,13 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of the initial weights.")] = None,
     device: Device = None,
     more: More = None,
+    storage_option: Options = None,
     config: Config = None,
     resume: Resume = False,
 ) -> None:
     """Trains one JumpReLU SAE from a store; the same command continues a stopped run."""
     from ..settings import resolve
+    from ..store.options import parse_storage_options
     from .settings import TrainSettings
     from .trainer import run
 
@@ -64,8 +73,11 @@ def train(
         "lr": lr,
         "seed": seed,
         "device": device,
+        "storage_options": parse_storage_options(storage_option),
     }
     settings = resolve(TrainSettings, config, out=out, **merged(flags, more))
+    if settings.name is not None and settings.wandb_project is None:
+        raise ValueError("name has no effect on a run without wandb_project; leave it out")
     for folder in run([settings], resume):
         typer.echo(described(folder))
 
@@ -87,10 +99,12 @@ def sweep(
     seed: Annotated[list[int] | None, typer.Option(help="Seed; repeat for more SAEs.")] = None,
     device: Device = None,
     more: More = None,
+    storage_option: Options = None,
     config: Config = None,
     resume: Resume = False,
 ) -> None:
     """Trains many SAEs on one stream: each batch is read once. --config may be a sweep.toml."""
+    from ..store.options import parse_storage_options
     from .sweep import expand
     from .sweep import sweep as run_sweep
 
@@ -102,6 +116,7 @@ def sweep(
         "batch": batch,
         "lr": lr,
         "device": device,
+        "storage_options": parse_storage_options(storage_option),
     }
     lists = {"width": width, "sparsity": sparsity, "target_l0": target_l0, "seed": seed}
     given = {name: values for name, values in lists.items() if values}

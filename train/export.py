@@ -24,6 +24,7 @@ from .formats import (
 )
 from .sae import SAE
 from .sae_files import CONFIG_FILE, replace_file, write_json, write_safetensors
+from .settings import local_path
 
 SAE_LENS_VERSION = "6.54.0"  # the loader's config layout; anything below 6 is read as the old one
 
@@ -42,7 +43,11 @@ def export(sae_dir: str | Path, format: str, out: str | Path) -> Path:
     }
     if format not in writers:
         raise ValueError(f"format must be one of {', '.join(writers)}, got {format!r}")
-    return writers[format](SAE.load(sae_dir), Path(out))
+    try:
+        source, folder = local_path(Path(sae_dir)), local_path(Path(out))
+    except ValueError as error:
+        raise ValueError(f"sae and out {error}, got {sae_dir} and {out}") from error
+    return writers[format](SAE.load(source), folder)
 
 
 def _write_gemma_scope(sae: SAE, out: Path) -> Path:

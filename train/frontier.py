@@ -4,6 +4,7 @@ Owns what `sweep` shows while members train and leaves behind in its folder: `sw
 `frontier.png`. Training numbers only; delta loss and held-out text are `evaluate`'s.
 """
 
+import io
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .sae_config import SAEConfig
-from .sae_files import write_json
+from .sae_files import replace_file, write_json
 from .settings import TrainSettings
 
 SUMMARY_FILE = "sweep.json"
@@ -112,6 +113,6 @@ def plot(rows: Sequence[Standing], path: Path) -> None:
     axes.set(xlabel="L0 (active latents per row)", ylabel="FVU", xscale="log")
     if axes.get_lines():
         axes.legend(title="width")
-    aside = path.with_name(path.name + ".partial")
-    figure.savefig(aside, format="png", dpi=120)
-    aside.replace(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    replace_file(path, picture.getvalue())

@@ -25,29 +25,31 @@ class Logger(Protocol):
         ...
 
 
-def open_loggers(settings: TrainSettings) -> list[Logger]:
-    """The loggers that the settings ask for.
+def open_loggers(settings: TrainSettings, step: int = 0) -> list[Logger]:
+    """The loggers that the settings ask for, for a run that continues after update `step`.
 
     Raises:
         ValueError: a logger's package is not installed; the text has the command that installs it.
     """
     loggers: list[Logger] = []
     if settings.tensorboard:
-        loggers.append(_TensorBoard(settings))
+        loggers.append(_TensorBoard(settings, step))
     if settings.wandb_project is not None:
         loggers.append(_Wandb(settings))
     return loggers
 
 
 class _TensorBoard:
-    """Scalars under `out/tensorboard`, by step."""
+    """Scalars under `out/tensorboard`, by step; what a killed run wrote after `step` is not
+    shown.
+    """
 
-    def __init__(self, settings: TrainSettings):
+    def __init__(self, settings: TrainSettings, step: int):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise _missing("tensorboard", settings) from error
-        self._writer = SummaryWriter(settings.out / "tensorboard")
+        self._writer = SummaryWriter(settings.out / "tensorboard", purge_step=step + 1)
 
     def write(self, line: dict[str, Any]) -> None:
         for name, value in numbers(line).items():

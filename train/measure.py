@@ -13,7 +13,7 @@ from .sae_config import SAEConfig
 from .settings import TrainSettings
 from .source import Source
 
-_MAX_ENTRIES = 1 << 25  # of one dense [rows, d_sae] block: 128 MiB of float32
+MAX_ENTRIES = 1 << 25  # of one dense [rows, d_sae] block: 128 MiB of float32
 
 
 def measure(
@@ -33,15 +33,14 @@ def measure(
     tensors = fold(parameters, source.normaliser, source.target_normaliser, pre_bias)
     sae = SAE(_config(settings, source), **tensors)
     n_batches = -(-settings.measure_rows // settings.batch)
-    error, active = 0.0, 0
+    error = 0.0
     fired = torch.zeros(settings.width, dtype=torch.int64, device=sae.theta.device)
     with torch.no_grad(), source.batches(stream_state) as batches:
         for _ in range(n_batches):
             x, target = batches.next_raw(sae.theta.device)
             for part, wanted in _parts(x, target, settings.width):
-                f = sae.encode(part)
-                error += float((wanted - sae.decode(f, part)).square().sum(dtype=torch.float64))
-                fired += (f > 0).sum(0)
+                part_error, part_fired = _error_and_firing(sae, part, wanted)
+                error, fired = error + part_error, fired + part_fired
     n_rows = n_batches * settings.batch
     active = int(fired.sum())
     scale = source.variance * source.target_normaliser**2
@@ -56,9 +55,18 @@ def measure(
     return sae
 
 
+def _error_and_firing(sae: SAE, x: Tensor, target: Tensor) -> tuple[float, Tensor]:
+    """Σ‖target − x̂‖² of some rows and the rows in which each latent fires; on its own, so that one
+    block of dense features is held and not two.
+    """
+    f = sae.encode(x)
+    error = (target - sae.decode(f, x)).square().sum(dtype=torch.float64)
+    return float(error), (f > 0).sum(0)
+
+
 def _parts(x: Tensor, target: Tensor, width: int) -> list[tuple[Tensor, Tensor]]:
-    """The rows in blocks whose dense features fit `_MAX_ENTRIES`."""
-    rows = max(1, _MAX_ENTRIES // width)
+    """The rows in blocks whose dense features fit `MAX_ENTRIES`."""
+    rows = max(1, MAX_ENTRIES // width)
     return list(zip(x.split(rows), target.split(rows), strict=True))
 
 

@@ -12,14 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..settings import differences
 from .checkpoint import Checkpoint, Checkpoints
 from .kernels import Parameters, StepResult, StepSettings, TrainState, initial_parameters
 from .kernels import step as kernel_step
 from .loggers import open_loggers
 from .measure import measure
 from .metrics import Means, append_line, count_idle_rows, cut_after, theta_quantiles
-from .run_folder import refuse_differences
 from .schedules import learning_rate, sparsity_share
 from .settings import TrainSettings
 from .source import Source
@@ -39,26 +37,26 @@ class Member:
         line: the metrics line that the last update wrote, if it wrote one.
     """
 
-    def __init__(
-        self, settings: TrainSettings, source: Source, device: torch.device, resume: bool = False
-    ):
+    def __init__(self, settings: TrainSettings, source: Source, device: torch.device):
         """Starts from the newest checkpoint of the run, or from fresh parameters."""
         self.settings, self.source, self.device = settings, source, device
         self.checkpoints = Checkpoints(
-            settings.checkpoints or str(settings.out / "checkpoints"), settings.keep_checkpoints
+            settings.checkpoint_url, settings.keep_checkpoints, settings.checkpoint_options
         )
+        self.checkpoints.sweep()
         self.steering = Steering.start(settings) if settings.target_l0 is not None else None
         self.step, self.stream_state, self.line = 0, None, None
         self.rows_idle = torch.zeros(settings.width, dtype=torch.int64, device=device)
         self.firing = torch.zeros(settings.width, device=device)
-        checkpoint = self.checkpoints.newest()
+        self._means = Means()
+        checkpoint = self.checkpoints.newest(device)
         if checkpoint is None:
             self.state = TrainState.fresh(self._fresh_parameters())
         else:
-            self._restore(checkpoint, resume)
-        cut_after(settings.out, self.step)
-        self._loggers = open_loggers(settings)
-        self._means, self._saved_step, self._saved_at = Means(), self.step, time.monotonic()
+            self._restore(checkpoint)
+        cut_after(settings.out, self.step if self.done else self._means.since)
+        self._loggers = open_loggers(settings, self.step)
+        self._saved_step, self._saved_at = self.step, time.monotonic()
 
     @property
     def done(self) -> bool:
@@ -80,17 +78,24 @@ class Member:
             DivergedError: the loss is not finite; parameters, moments and checkpoints are as
                 before.
         """
-        now = self._step_settings()
+        price = self._price()
+        now = self._step_settings(price)
         result = kernel_step(self.state, x, target, now, backend=self.settings.backend)
         if not result.finite:
-            raise DivergedError(self._why_not_finite(x, target))
+            raise DivergedError(
+                f"loss of {self.settings.out} must be finite, got NaN or infinity at update "
+                f"{self.step}; lower lr ({self.settings.lr}); last good checkpoint: "
+                f"{self.checkpoints.name_of_newest()}"
+            )
         n_rows = x.shape[0]
         self._count(result, n_rows, now)
         fvu = result.mse / self.source.variance
         self._means.add(n_rows, waited_s, loss=result.loss, mse=result.mse, fvu=fvu, l0=result.l0)
         self.step, self.stream_state, self._path = self.step + 1, stream_state, result.path
-        due = self.step % self.settings.log_every == 0 or self.done
-        self.line = self._write_line(now) if due else None
+        due = self.step % self.settings.log_every == 0
+        self.line = self._write_line(now.lr, price) if due or self.done else None
+        if due:  # a run's last line comes early, and a longer run must not know of it
+            self._means = Means(self.step)
         if self._checkpoint_due():
             self.save()
         return result
@@ -103,6 +108,7 @@ class Member:
             "settings": self.settings.identity(),
             "store": self.source.identity(),
             "steering": self.steering.record() if self.steering else None,
+            "means": self._means.record(),
         }
         tensors = self.state.tensors() | {"rows_idle": self.rows_idle, "firing": self.firing}
         self.checkpoints.save(Checkpoint(self.step, tensors, record))
@@ -120,10 +126,14 @@ class Member:
         self._loggers = []
 
     def finish(self) -> None:
-        """Measures the trained SAE and writes sae.safetensors and config.json."""
+        """Measures the trained SAE and writes sae.safetensors and config.json; lets the state
+        go.
+        """
         if self.stream_state is None:
             raise RuntimeError("a member is finished after its last update, not before the first")
-        sae = measure(self.state.parameters, self.settings, self.source, self.stream_state)
+        parameters = self.state.parameters
+        del self.state  # the moments' memory is what folding needs
+        sae = measure(parameters, self.settings, self.source, self.stream_state)
         last = self.steering.sparsity if self.steering else self.settings.sparsity
         sae.config = sae.config.model_copy(update={"sparsity": last})
         sae.save(self.settings.out, self.settings.model_dump(mode="json"))
@@ -148,49 +158,54 @@ class Member:
         late = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
         return late or self.done or self.step % self.settings.checkpoint_every == 0
 
-    def _restore(self, checkpoint: Checkpoint, resume: bool) -> None:
-        """Takes everything from a checkpoint, after making sure that it is this run's."""
-        record, where = checkpoint.record, f"checkpoint {self.checkpoints.name_of_newest()} is of"
-        refuse_differences(record["settings"], self.settings, resume, f"{where} a run")
-        other = differences(record["store"], self.source.identity())
-        if other:
-            raise ValueError(
-                f"{where} another store ({'; '.join(other)}); pass the store it was trained on"
-            )
-        tensors = {name: t.to(self.device) for name, t in checkpoint.tensors.items()}
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Takes everything from a checkpoint of this run (`run_folder` has made sure that it
+        is).
+        """
+        record, tensors = checkpoint.record, dict(checkpoint.tensors)
         self.rows_idle, self.firing = tensors.pop("rows_idle"), tensors.pop("firing")
         self.state = TrainState.from_tensors(tensors)
         self.step, self.stream_state = record["step"], record["stream"]
+        self._means = Means(**record["means"])
         if self.steering is not None:
             self.steering = replace(self.steering, **record["steering"])
 
-    def _step_settings(self) -> StepSettings:
+    def _price(self) -> float:
+        """λ of the next update; steering may bring it below 0."""
+        sparsity = self.steering.sparsity if self.steering else self.settings.sparsity
+        return sparsity * sparsity_share(self.settings, self.step)
+
+    def _step_settings(self, price: float) -> StepSettings:
         """The numbers of the next update."""
         settings = self.settings
-        sparsity = self.steering.sparsity if self.steering else settings.sparsity
         return StepSettings(
             lr=learning_rate(settings, self.step),
-            sparsity=sparsity * sparsity_share(settings, self.step),
+            sparsity=abs(price),
             bandwidth=settings.bandwidth,
             beta2=settings.beta2,
             eps=settings.adam_eps,
             theta_form=settings.theta_form,
             pre_bias=settings.target_site is None,
-            latent_weight=self._latent_weight(),
+            latent_weight=self._latent_weight(price),
             penalty=settings.penalty,
             target_l0=settings.target_l0,
             quadratic_coefficient=settings.quadratic_coefficient,
             encoder=settings.encoder,
         )
 
-    def _latent_weight(self) -> Tensor | None:
-        """Extra price of latents that fire too often: frequency_penalty where the running share of
-        rows is above.
+    def _latent_weight(self, price: float) -> Tensor | None:
+        """Extra price of single latents in units of abs(λ).
+
+        frequency_penalty where the running share of rows is above its limit; below a λ of 0, which
+        the step does not know, −2 for all of them: 1 − 2 = −1.
         """
-        if self.settings.frequency_penalty == 0:
-            return None
-        often = self.firing > self.settings.frequency_limit
-        return self.settings.frequency_penalty * often.float()
+        weight = None
+        if self.settings.frequency_penalty > 0:
+            often = self.firing > self.settings.frequency_limit
+            weight = self.settings.frequency_penalty * often.float()
+        if price < 0:
+            weight = (torch.zeros_like(self.firing) if weight is None else weight) - 2
+        return weight
 
     def _count(self, result: StepResult, n_rows: int, now: StepSettings) -> None:
         """Updates the counters that outlive a batch."""
@@ -200,31 +215,14 @@ class Member:
         if self.steering is not None and self.step >= self.settings.sparsity_warmup_steps:
             self.steering.update(result.l0, now.lr)
 
-    def _write_line(self, now: StepSettings) -> dict[str, Any]:
+    def _write_line(self, lr: float, price: float) -> dict[str, Any]:
         """Writes one line of metrics.jsonl and returns it."""
         dead = (self.rows_idle >= self.settings.dead_after_rows).float().mean()
         line: dict[str, Any] = {"step": self.step, "rows": self.step * self.settings.batch}
-        line |= self._means.take()
-        line |= {"dead_share": float(dead), "lr": now.lr, "sparsity": now.sparsity}
+        line |= self._means.line()
+        line |= {"dead_share": float(dead), "lr": lr, "sparsity": price}
         line |= {"path": self._path} | theta_quantiles(self.state.parameters.theta)
         append_line(self.settings.out, line)
         for logger in self._loggers:
             logger.write(line)
         return line
-
-    def _why_not_finite(self, x: Tensor, target: Tensor) -> str:
-        """Names the first bad row of the batch, or the run's own divergence."""
-        kept = f"last good checkpoint: {self.checkpoints.name_of_newest()}"
-        sites = (self.settings.site, self.settings.target_site or self.settings.site)
-        for site, rows in zip(sites, (x, target), strict=True):
-            bad = (~rows.isfinite()).any(dim=1).nonzero()
-            if len(bad):
-                return (
-                    f"site {site} of store {self.settings.store} must be finite, got NaN or "
-                    f"infinity in row {int(bad[0])} of batch {self.step} (order of seed "
-                    f"{self.settings.stream_seed}); harvest it again; {kept}"
-                )
-        return (
-            f"loss of {self.settings.out} must be finite, got NaN or infinity at update "
-            f"{self.step}; lower lr ({self.settings.lr}); {kept}"
-        )

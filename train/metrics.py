@@ -1,7 +1,7 @@
 """What training writes down about itself: metrics.jsonl.
 
 Owns the running means between two lines, the dead-latent counters and the file. A line is one JSON
-object; every mean is over the updates since the line before.
+object; every mean is over the updates since the last line that `log_every` asked for.
 """
 
 import json
@@ -21,15 +21,14 @@ THETA_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 class Means:
     """Running means of a line's numbers, with the clock for rows per second and the share of time
     spent waiting.
+
+    Attributes:
+        since: the update after which they began; lines up to it stay as they are.
     """
 
-    def __init__(self) -> None:
-        self._restart()
-
-    def _restart(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._n_updates = self._n_rows = 0
-        self._started, self._waited_s = time.monotonic(), 0.0
+    def __init__(self, since: int = 0, n_updates: int = 0, sums: dict[str, float] | None = None):
+        self.since, self._n_updates, self._sums = since, n_updates, dict(sums or {})
+        self._n_rows, self._started, self._waited_s = 0, time.monotonic(), 0.0
 
     def add(self, n_rows: int, waited_s: float, **values: float) -> None:
         """Counts one update."""
@@ -39,14 +38,17 @@ class Means:
         self._n_rows += n_rows
         self._waited_s += waited_s
 
-    def take(self) -> dict[str, float]:
-        """The means since the last call, and a fresh start."""
+    def line(self) -> dict[str, float]:
+        """The means so far; the timings are of this process alone."""
         elapsed_s = max(time.monotonic() - self._started, 1e-9)
         line = {name: value / self._n_updates for name, value in self._sums.items()}
         line["rows_per_s"] = self._n_rows / elapsed_s
         line["waiting_share"] = min(1.0, self._waited_s / elapsed_s)
-        self._restart()
         return line
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint keeps: `Means(**record)` goes on with the same sums."""
+        return {"since": self.since, "n_updates": self._n_updates, "sums": dict(self._sums)}
 
 
 def count_idle_rows(rows_idle: Tensor, fired: Tensor, n_rows: int) -> None:
@@ -85,9 +87,7 @@ def read_metrics(out_dir: Path) -> list[dict[str, Any]]:
 
 
 def cut_after(out_dir: Path, step: int) -> None:
-    """Drops the lines after `step`: a run that continues from an older checkpoint writes them
-    again.
-    """
+    """Drops the lines after `step`: a run that continues from there writes them again."""
     kept = [line for line in read_metrics(out_dir) if line["step"] <= step]
     text = "".join(json.dumps(line) + "\n" for line in kept)
     replace_file(out_dir / METRICS_FILE, text.encode())

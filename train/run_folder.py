@@ -9,20 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import differences, dump
+from ..store.location import LocalFiles
+from .checkpoint import Checkpoints
+from .metrics import METRICS_FILE
 from .sae_files import CONFIG_FILE, WEIGHTS_FILE, write_json
 from .settings import FREE_ON_RESUME, TrainSettings
 
 
-def claim_folder(settings: TrainSettings, resume: bool) -> bool:
-    """Makes `settings.out` this run's folder; returns whether the run is finished already.
+def is_finished(settings: TrainSettings, store: dict[str, Any], resume: bool) -> bool:
+    """Whether the run in `settings.out` is finished already; changes nothing.
 
     Args:
         settings: the run.
+        store: what its store is (`Source.identity`).
         resume: the caller insists that there is something to continue; `steps` may then be raised.
 
     Raises:
-        ValueError: the folder holds something else, a run with other settings, or nothing to
-            resume.
+        ValueError: the folder holds something else, or folder or checkpoints are of a run with
+            other settings or on another store, or there is nothing to resume.
     """
     out = settings.out
     if out.exists() and not out.is_dir():
@@ -30,18 +34,26 @@ def claim_folder(settings: TrainSettings, resume: bool) -> bool:
     # A run killed in its very first write leaves a .partial file, which is nobody's work.
     names = (path.name for path in out.iterdir()) if out.is_dir() else iter(())
     present = sorted(name for name in names if not name.endswith(".partial"))
-    if not present:
-        if resume and settings.checkpoints is None:
-            raise ValueError(f"resume needs a run in {out}, which is empty; leave out --resume")
-        out.mkdir(parents=True, exist_ok=True)
-        write_config(settings, None)
-        return False
-    record = _record(out, present)
-    refuse_differences(record["settings"], settings, resume, f"{out} holds a run")
-    if record["settings"]["steps"] == settings.steps and (out / WEIGHTS_FILE).is_file():
-        return record.get("sae") is not None
-    write_config(settings, None)
+    if present:
+        record = _record(out, present)
+        refuse_differences(record["settings"], settings, resume, f"{out} holds a run")
+        trained = record.get("sae") is not None and (out / WEIGHTS_FILE).is_file()
+        if trained and record["settings"]["steps"] == settings.steps:
+            return True
+    found = _refuse_other_checkpoints(settings, store, resume)
+    if resume and not present and not found:
+        raise ValueError(
+            f"resume needs a run in {out} or checkpoints in {settings.checkpoint_url}, got none; "
+            "leave out --resume"
+        )
     return False
+
+
+def claim_folder(settings: TrainSettings) -> None:
+    """Makes `settings.out` this run's folder; what killed writes left behind goes."""
+    settings.out.mkdir(parents=True, exist_ok=True)
+    LocalFiles(settings.out).sweep([CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE])
+    write_config(settings, None)
 
 
 def refuse_differences(
@@ -66,6 +78,23 @@ def refuse_differences(
 def write_config(settings: TrainSettings, sae: dict[str, Any] | None) -> None:
     """config.json: the resolved settings, and the SAE's record once there is one."""
     write_json(settings.out / CONFIG_FILE, {"sae": sae, "settings": json.loads(dump(settings))})
+
+
+def _refuse_other_checkpoints(settings: TrainSettings, store: dict[str, Any], resume: bool) -> bool:
+    """Makes sure that the newest checkpoint is of this run; returns whether there is one."""
+    folder = Checkpoints(
+        settings.checkpoint_url, settings.keep_checkpoints, settings.checkpoint_options
+    )
+    record = folder.newest_record()
+    if record is None:
+        return False
+    what = f"checkpoint {folder.name_of_newest()} is of"
+    refuse_differences(record["settings"], settings, resume, f"{what} a run")
+    if other := differences(record["store"], store):
+        raise ValueError(
+            f"{what} another store ({'; '.join(other)}); pass the store it was trained on"
+        )
+    return True
 
 
 def _record(out: Path, present: list[str]) -> dict[str, Any]:

@@ -31,8 +31,9 @@ class SAEConfig(Settings):
     """C that inputs were divided by in training (already folded into the tensors)."""
     target_normaliser: PositiveFloat | None = None
     """C of the target site; None for an SAE."""
-    sparsity: NonNegativeFloat | None = None
-    """λ at the end of training: the setting, or where steering towards a target L0 brought it."""
+    sparsity: float | None = None
+    """λ at the end of training: the setting, or where steering towards a target L0 brought it,
+    which may be below 0."""
     l0: NonNegativeFloat | None = None
     """Mean number of active latents per row, measured on stored rows after training."""
     fvu: NonNegativeFloat | None = None

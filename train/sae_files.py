@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
+from ..store.location import LocalFiles
 from .sae_config import SAEConfig
+from .tensor_file import file_parts
 
 WEIGHTS_FILE = "sae.safetensors"
 CONFIG_FILE = "config.json"
@@ -18,9 +19,7 @@ def replace_file(path: Path, data: bytes) -> None:
     """Writes aside, then renames over, so that readers see the old file or the new one and nothing
     between.
     """
-    aside = path.with_name(path.name + ".partial")
-    aside.write_bytes(data)
-    aside.replace(path)
+    LocalFiles(path.parent).write(path.name, [data])
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -29,8 +28,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Atomically writes contiguous CPU copies of `tensors`; equal tensors give equal bytes."""
-    replace_file(path, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
+    """Atomically writes `tensors`; equal tensors give equal bytes."""
+    LocalFiles(path.parent).write(path.name, file_parts(tensors))
 
 
 def check_tensors(tensors: dict[str, Tensor], config: SAEConfig) -> None:

@@ -4,8 +4,9 @@ Every row of the report's recipe (SPEC.md §3) is a field here with its source. 
 fields into the numbers of a step; `trainer` runs them.
 """
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import (
     Field,
@@ -18,6 +19,7 @@ from pydantic import (
 )
 
 from ..settings import Settings
+from ..store.options import is_remote, options_for
 
 # What may change between a run and its continuation, because no number of the SAE depends on it.
 # The store is compared by its content and not by its address.
@@ -26,7 +28,6 @@ FREE_ON_RESUME = frozenset(
     | {"keep_checkpoints", "checkpoints", "measure_rows", "prefetch", "tensorboard"}
     | {"wandb_project"}
 )
-
 
 BACKENDS = ("auto", "reference", "cpu", "triton")
 
@@ -131,6 +132,9 @@ class TrainSettings(Settings):
     """How many of the newest checkpoints stay."""
     checkpoints: str | None = None
     """Folder or fsspec URL of the checkpoints; by default `checkpoints` inside `out`."""
+    storage_options: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
+    """Of the fsspec driver of a remote store or of remote checkpoints. May hold secrets, so they
+    are written nowhere and must be given again on resume."""
     measure_rows: PositiveInt = 65_536
     """Rows after training on which L0, FVU and dead share are measured for config.json."""
 
@@ -157,28 +161,74 @@ class TrainSettings(Settings):
             raise ValueError("must be auto, cpu, cuda or cuda:N")
         return value
 
+    @field_validator("out")
+    @classmethod
+    def _is_local(cls, value: Path) -> Path:
+        return local_path(value)
+
     @model_validator(mode="after")
-    def _options_have_an_effect(self) -> "TrainSettings":
-        """An option that would do nothing is an error."""
+    def _settings_fit(self) -> "TrainSettings":
+        """Settings that cannot work together are an error."""
         if self.target_l0 is not None and self.target_l0 > self.width:
             raise ValueError(
                 f"target_l0 must be at most the width {self.width}, got {self.target_l0}"
             )
         if self.target_l0 is not None and self.sparsity == 0:
             raise ValueError("sparsity must be above 0 with target_l0: it is where λ starts")
-        if self._changed("steering_gain") and self.target_l0 is None:
-            raise ValueError("steering_gain has no effect without target_l0; leave it out")
+        if self.target_l0 is not None and self.sparsity_warmup_steps >= self.steps:
+            raise ValueError(
+                f"sparsity_warmup_steps must be below steps ({self.steps}) with target_l0, got "
+                f"{self.sparsity_warmup_steps}: λ is steered only after its warm-up"
+            )
         if self.penalty == "quadratic" and self.target_l0 is None:
             raise ValueError("penalty quadratic needs a target_l0")
-        if self.quadratic_coefficient is not None and self.penalty == "linear":
-            raise ValueError("quadratic_coefficient has no effect with penalty linear")
-        if self._changed("frequency_limit") and self.frequency_penalty == 0:
-            raise ValueError("frequency_limit has no effect without frequency_penalty")
         if self.skip and self.target_site is None:
             raise ValueError("skip needs a target_site: only a transcoder has a skip connection")
         if self.target_site is not None and self.target_site == self.site:
             raise ValueError("target_site must be another site than site; leave it out for an SAE")
         return self
+
+    @model_validator(mode="after")
+    def _options_have_an_effect(self) -> "TrainSettings":
+        """An option that would do nothing is an error."""
+        decay_steps = round(self.lr_decay_share * self.steps)
+        idle = {
+            "steering_gain": ("without target_l0", self.target_l0 is None),
+            "quadratic_coefficient": ("with penalty linear", self.penalty == "linear"),
+            "frequency_limit": ("without frequency_penalty", self.frequency_penalty == 0),
+            "frequency_penalty": ("with sparsity 0: it multiplies λ", self.sparsity == 0),
+            "lr_warmup_start": ("with lr_warmup_steps 0", self.lr_warmup_steps == 0),
+            "lr_decay_share": (f"over {self.steps} steps: less than one update", decay_steps == 0),
+            "encoder": ("with backend reference, which has one", self.backend == "reference"),
+            "storage_options": (
+                "on a local store with local checkpoints",
+                not (is_remote(self.store) or is_remote(self.checkpoint_url)),
+            ),
+        }
+        for name, (why, without_effect) in idle.items():
+            if without_effect and self._changed(name):
+                raise ValueError(f"{name} has no effect {why}; leave it out")
+        return self
+
+    @property
+    def checkpoint_url(self) -> str:
+        """Where the checkpoints lie."""
+        return self.checkpoints or str(self.out / "checkpoints")
+
+    @property
+    def checkpointis_remote(self) -> bool:
+        """Whether the checkpoints lie behind an fsspec driver."""
+        return is_remote(self.checkpoint_url)
+
+    @property
+    def checkpoint_options(self) -> dict[str, Any] | None:
+        """The storage options of the checkpoints; None for local ones."""
+        return options_for(self.checkpoint_url, self.storage_options)
+
+    @property
+    def store_options(self) -> dict[str, Any] | None:
+        """The storage options of the store; None for a local one."""
+        return options_for(self.store, self.storage_options)
 
     def _changed(self, name: str) -> bool:
         """Whether a setting differs from its default."""
@@ -187,3 +237,10 @@ class TrainSettings(Settings):
     def identity(self) -> dict[str, object]:
         """The settings that every number of the SAE depends on, as JSON values."""
         return self.model_dump(mode="json", exclude=set(FREE_ON_RESUME))
+
+
+def local_path(path: Path) -> Path:
+    """The path; ValueError for a URL, which pathlib would turn into a folder named `gs:`."""
+    if re.match(r"\w[\w+.-]+:/", str(path)):
+        raise ValueError("must be a local path; only stores and checkpoints may lie at a URL")
+    return path

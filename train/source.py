@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..store import ActivationStore
+from ..store.order import Order
 from .settings import TrainSettings
 
 Batch = tuple[Tensor, Tensor]  # scaled input and scaled target; one and the same tensor for an SAE
@@ -41,7 +42,7 @@ class Source:
             FileNotFoundError: there is no store.
             ValueError: it lacks a site or holds less than one batch.
         """
-        store = ActivationStore.open(settings.store)
+        store = ActivationStore.open(settings.store, settings.store_options)
         for name in filter(None, (settings.site, settings.target_site)):
             if name not in store.sites:
                 raise ValueError(
@@ -82,6 +83,12 @@ class Source:
         """Width of the target site."""
         return self.store.sites[self.settings.target_site or self.settings.site]
 
+    @property
+    def site_names(self) -> list[str]:
+        """The sites that are read: the input, and a transcoder's target."""
+        settings = self.settings
+        return [settings.site] + ([settings.target_site] if settings.target_site else [])
+
     def identity(self) -> dict[str, Any]:
         """What the store is, wherever it lies: a checkpoint only continues on the same rows."""
         return {
@@ -91,11 +98,41 @@ class Source:
             "provenance": self.store.provenance,
         }
 
+    def non_finite_row(self, x: Tensor, target: Tensor, state: dict[str, int]) -> str | None:
+        """Names site, store row, sequence and position of a batch's first row that holds NaN or
+        infinity; None if there is none.
+
+        Args:
+            x, target: the batch.
+            state: the stream's position after it.
+        """
+        settings = self.settings
+        for site, rows in ((settings.site, x), (settings.target_site or settings.site, target)):
+            bad = (~rows.isfinite()).any(dim=1).nonzero()
+            if len(bad):
+                row = self._store_row(state, int(bad[0]))
+                labels = self.store.labels(row, row + 1)
+                return (
+                    f"site {site} of store {settings.store} must be finite, got NaN or infinity in "
+                    f"row {row} (sequence {labels.sequence[0]}, position {labels.position[0]}; row "
+                    f"{int(bad[0])} of batch {state['row'] // settings.batch - 1})"
+                )
+        return None
+
+    def _store_row(self, state: dict[str, int], row: int) -> int:
+        """The store's number of row `row` of the batch before `state`."""
+        commits = self.store.commits
+        sizes = [commit.rows for commit in commits]
+        chunk_rows = self.store.spec.chunk_rows
+        order = Order(sizes, chunk_rows, state["seed"], state["interleave"])
+        (piece,) = order.pieces(state["row"] - self.settings.batch + row, 1)
+        return sum(sizes[: piece.bucket]) + piece.chunk * chunk_rows + piece.first
+
     @contextmanager
     def batches(self, state: dict[str, int] | None) -> Iterator["Batches"]:
         """The run's endless stream of scaled batches from `state` on (None: from the start)."""
         settings = self.settings
-        sites = [settings.site] + ([settings.target_site] if settings.target_site else [])
+        sites = self.site_names
         stream = self.store.stream(
             sites if len(sites) > 1 else sites[0],
             batch_rows=settings.batch,

@@ -5,32 +5,41 @@ steered is its λ, so the SAE that comes out is the one which that λ gives.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from .settings import TrainSettings
 
 _PROPORTIONAL = 2.0
 _SMOOTHING = 0.1  # of the error: about ten batches
+# λ below which a price is no longer logarithmic. In units where E‖x‖² = 1: a latent that explains
+# less than this is worth nothing, whatever the site.
+_SCALE = 5e-5
 
 
 @dataclass
 class Steering:
-    """A proportional-integral controller of log λ, fed with each batch's mean L0.
+    """A proportional-integral controller of λ, fed with each batch's mean L0.
 
         e ← running mean of log(L0 / L0*), held within ±1
-        integral ← integral + gain·lr·e;   log λ = integral + 2·e
+        integral ← integral + gain·lr·e;   u = integral + 2·e
+        λ = 2s·sinh(u) (linear penalty),  s·exp(u) (quadratic),  s = 5e-5
 
     L0 falls with λ roughly as a power, so in logarithms one gain fits every target. L0 follows λ
     only as fast as θ moves, and Adam moves θ by about lr an update: hence the unit of the gain,
     and hence the controller comes to rest where lr decays to 0.
 
+    A linear price is logarithmic in u while it is large and goes through 0 where it must: L0 goes
+    on falling while an SAE learns, at λ = 0 too, and only a price below 0 holds a high L0*. The
+    quadratic penalty pushes both ways by itself.
+
     Attributes:
-        integral: log λ at which the error is zero in the long run.
+        integral: u at which the error is zero in the long run.
         error: e.
     """
 
     target_l0: float
     gain: float
+    signed: bool
     integral: float
     error: float = 0.0
 
@@ -39,7 +48,9 @@ class Steering:
         """Starts at the settings' λ."""
         if settings.target_l0 is None:
             raise ValueError("target_l0 must be given to steer λ")
-        return cls(settings.target_l0, settings.steering_gain, math.log(settings.sparsity))
+        signed, ratio = settings.penalty == "linear", settings.sparsity / _SCALE
+        integral = math.asinh(ratio / 2) if signed else math.log(ratio)
+        return cls(settings.target_l0, settings.steering_gain, signed, integral)
 
     def update(self, l0: float, lr: float) -> None:
         """Moves λ after a batch with mean L0 `l0`, made at learning rate `lr`."""
@@ -49,10 +60,10 @@ class Steering:
 
     @property
     def sparsity(self) -> float:
-        """λ now."""
-        return math.exp(self.integral + _PROPORTIONAL * self.error)
+        """λ now; below 0 where latents must be paid for firing."""
+        u = self.integral + _PROPORTIONAL * self.error
+        return _SCALE * (2 * math.sinh(u) if self.signed else math.exp(u))
 
     def record(self) -> dict[str, float]:
         """What a checkpoint keeps."""
-        numbers = asdict(self)
-        return {name: numbers[name] for name in ("integral", "error")}
+        return {"integral": self.integral, "error": self.error}

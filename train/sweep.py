@@ -59,6 +59,10 @@ def expand(
             f"members must come from one place, got [[member]] tables in {config} as well as "
             "repeated flags; leave one of them out"
         )
+    if any("out" in own for own in tables):
+        raise ValueError(
+            f"a [[member]] of {config} must have a name, not an out: folders lie in {root}"
+        )
     given = {name: value for name, value in flags.items() if value is not None}
     chosen = [base | own | given for own in (tables or combinations)]
     varying = _varying(chosen)

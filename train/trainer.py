@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from ..console import progress
+from .device import check_backends, find_device
 from .member import DivergedError, Member
-from .memory import bytes_for, check_memory
-from .run_folder import claim_folder
+from .memory import check_memory, is_out_of_memory, memory_text
+from .run_folder import claim_folder, is_finished
 from .settings import TrainSettings
 from .source import Batches, Source
 
@@ -62,18 +63,21 @@ def run(
     check_members(members)
     device = find_device(members[0].device)
     source = Source.open(members[0])
-    check_memory(members, source.d_in, source.d_out, device)
-    unfinished = [settings for settings in members if not claim_folder(settings, resume)]
+    check_backends(members, device)
+    store = source.identity()
+    unfinished = [settings for settings in members if not is_finished(settings, store, resume)]
+    check_memory(unfinished, source, device)
     started: list[Member] = []
     try:
         for settings in unfinished:
-            started.append(Member(settings, source, device, resume))
+            claim_folder(settings)
+            started.append(Member(settings, source, device))
         _train(list(started), source, device, watch or (lambda settings, line: None))
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        needed = bytes_for(members, source.d_in, source.d_out)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise ValueError(
-            f"memory must hold about {needed / 2**30:.1f} GiB, but {device} ran out; lower "
-            "width or batch, or train fewer members at once; the newest checkpoints are intact"
+            f"{memory_text(unfinished, source, device)}; the newest checkpoints are intact"
         ) from error
     finally:
         for member in started:
@@ -87,6 +91,8 @@ def check_members(members: Sequence[TrainSettings]) -> None:
         raise ValueError(
             "members must be at least one, got none; give a --sparsity or a [[member]]"
         )
+    if any(settings.storage_options != members[0].storage_options for settings in members):
+        raise ValueError("storage_options must be equal for all members of a sweep")  # not shown
     for name in SHARED:
         values = {str(getattr(settings, name)) for settings in members}
         if len(values) > 1:
@@ -102,20 +108,6 @@ def check_members(members: Sequence[TrainSettings]) -> None:
                 f"{name} must differ between the members of a sweep, got "
                 f"{', '.join(sorted(twice))} twice; name the members or make their settings differ"
             )
-
-
-def find_device(name: str) -> torch.device:
-    """The torch device of a setting; ValueError if this machine does not have it."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    n_devices = torch.cuda.device_count() if device.type == "cuda" else 1
-    if (device.index or 0) >= n_devices:
-        raise ValueError(
-            f"device must be there, got {name} on a machine with {n_devices} CUDA devices; "
-            "use --device cpu"
-        )
-    return device
 
 
 def _train(active: list[Member], source: Source, device: torch.device, watch: Watch) -> None:
@@ -144,6 +136,7 @@ def _train(active: list[Member], source: Source, device: torch.device, watch: Wa
                 try:
                     result = member.update(x, target, stream_state, waited_s)
                 except DivergedError as error:
+                    _refuse_non_finite_row(source, x, target, stream_state, active)
                     failures.append(str(error))
                     active.remove(member)
                     continue
@@ -170,6 +163,18 @@ def _next_batch(
         _save_all(active)  # a damaged or vanished store costs no update
         raise
     return x, target, batches.state(), batches.waiting_s - before_s
+
+
+def _refuse_non_finite_row(
+    source: Source, x: Tensor, target: Tensor, state: dict[str, int], active: list[Member]
+) -> None:
+    """Ends the run if it is the store's fault that a loss is not finite; costs no update."""
+    found = source.non_finite_row(x, target, state)
+    if found is None:
+        return
+    _save_all(active)
+    kept = ", ".join(member.checkpoints.name_of_newest() for member in active)
+    raise ValueError(f"{found}; harvest it again; last good checkpoint: {kept}")
 
 
 def _finish_done(active: list[Member]) -> None:

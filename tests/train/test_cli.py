@@ -1,8 +1,11 @@
 """The commands: flags, --config, --set, and errors a person can mend."""
 
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 from scopeworks.train.cli import app, merged
@@ -70,3 +73,43 @@ def test_set_pairs_are_typed_and_checked():
         merged({}, ["lr"])
     with pytest.raises(ValueError, match="lr must be given once"):
         merged({"lr": 1e-3}, ["lr=2e-3"])
+
+
+def test_storage_options_reach_store_and_checkpoints_and_no_file(store_url: str, tmp_path: Path):
+    seen: dict[str, object] = {}
+
+    class Keyed(MemoryFileSystem):
+        protocol = ("keyed",)
+
+        def __init__(self, key: str = "", **options: Any):
+            seen["key"] = key
+            super().__init__(**options)
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return super()._strip_protocol(path.replace("keyed://", "memory://"))
+
+    fsspec.register_implementation("keyed", Keyed, clobber=True)
+    for path in Path(store_url).rglob("*"):
+        if path.is_file():
+            MemoryFileSystem().pipe_file(f"/s/{path.relative_to(store_url)}", path.read_bytes())
+    flags = {"store": "keyed://s", "site": "resid_post.3", "width": 32, "storage_option": "key=pw"}
+    places = ["--set", "checkpoints=keyed://c"]
+    call(command("train", out=tmp_path / "a", **flags, **QUICK) + MORE + places)
+    call(command("sweep", out=tmp_path / "b", **flags, **QUICK) + MORE + places)
+    assert seen["key"] == "pw"
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= 6
+    assert not any(b"pw" in path.read_bytes() for path in files if path.suffix == ".json")
+
+
+def test_name_without_effect_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="name has no effect on a run without wandb_project"):
+        call(command("train", out=tmp_path, store="s", site="a.1", width=4, set="name=x"))
+
+
+@pytest.mark.parametrize("wrong", [{"sae": "gs://b/sae"}, {"out": "gs://b/out"}])
+def test_url_where_a_folder_must_be_is_refused(tmp_path: Path, wrong: dict[str, str]):
+    flags = {"sae": tmp_path, "out": tmp_path, "format": "sae-lens"} | wrong
+    with pytest.raises(ValueError, match="sae and out must be a local path"):
+        call(command("export", **flags))

@@ -29,6 +29,14 @@ GOOD = {"store": "s", "site": "resid_post.1", "width": 64, "out": "o"}
         ({"frequency_limit": 0.2}, "frequency_limit has no effect"),
         ({"steering_gain": 0.1}, "steering_gain has no effect"),
         ({"target_l0": 8.0, "sparsity": 0.0}, "sparsity must be above 0 .* target_l0"),
+        ({"target_l0": 8.0, "steps": 900}, r"sparsity_warmup_steps must be below steps \(900\)"),
+        ({"encoder": "screened", "backend": "reference"}, "encoder has no effect with backend ref"),
+        ({"lr_warmup_start": 0.5, "lr_warmup_steps": 0}, "lr_warmup_start has no effect with lr_"),
+        ({"lr_decay_share": 0.01, "steps": 40}, "lr_decay_share has no effect over 40 steps"),
+        ({"frequency_penalty": 1.0, "sparsity": 0.0}, "frequency_penalty has no effect with spars"),
+        ({"storage_options": {"a": 1}}, "storage_options has no effect on a local store with loc"),
+        ({"out": "gs://bucket/run"}, "out: must be a local path; only stores and checkpoints may"),
+        ({"device": "mps"}, "device: must be auto, cpu, cuda or cuda:N, got 'mps'"),
     ],
 )
 def test_wrong_settings_are_refused_in_one_line(wrong: dict[str, Any], text: str):
@@ -40,3 +48,10 @@ def test_identity_is_what_the_numbers_depend_on(settings: Callable[..., TrainSet
     one = settings()
     assert one.identity() == settings("elsewhere", log_every=1, checkpoint_every=3).identity()
     assert one.identity() != settings(bandwidth=0.01).identity()
+
+
+def test_storage_options_hold_for_remote_places_only():
+    one = resolve(TrainSettings, storage_options={"a": 1}, checkpoints="s3://b/c", **GOOD)
+    assert one.checkpoint_options == {"a": 1}
+    assert one.store_options is None
+    assert "storage_options" not in one.model_dump()

@@ -60,3 +60,10 @@ def test_misspelt_setting_of_a_member_is_named(tmp_path: Path):
     config.write_text("[[member]]\nsparsty = 1e-3\n")
     with pytest.raises(ValueError, match="unknown setting 'sparsty'; did you mean 'sparsity'"):
         expand(tmp_path, config, **BASE)
+
+
+def test_folder_of_a_single_member_is_refused(tmp_path: Path):
+    config = tmp_path / "sweep.toml"
+    config.write_text('[[member]]\nsparsity = 1e-3\nout = "elsewhere"\n')
+    with pytest.raises(ValueError, match=r"a \[\[member\]\] of .* must have a name, not an out"):
+        expand(tmp_path, config, **BASE)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 import torch
 
 from scopeworks.store import ActivationStore
+from scopeworks.train import device as device_module
 from scopeworks.train import member as member_module
+from scopeworks.train.checkpoint import Checkpoints
 from scopeworks.train.metrics import read_metrics
 from scopeworks.train.sae import SAE
 from scopeworks.train.settings import TrainSettings
@@ -140,7 +143,52 @@ def test_killed_at_random_steps_and_resumed_gives_the_same_bytes(
                 run([settings(out, **features)])
         (again,) = run([settings(out, **features)])
         assert weights(again) == weights(whole), f"killed at step {step}"
-        assert [line["step"] for line in read_metrics(again)] == [10, 20, 30]
+        assert untimed(again) == untimed(whole), f"killed at step {step}"
+
+
+def untimed(folder: Path) -> list[dict]:
+    """metrics.jsonl without what a clock has measured."""
+    timings = {"rows_per_s", "waiting_share"}
+    return [
+        {name: value for name, value in line.items() if name not in timings}
+        for line in read_metrics(folder)
+    ]
+
+
+def test_metrics_of_a_stopped_run_do_not_depend_on_where_it_stopped(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+):
+    (whole,) = run([settings("whole", log_every=4)])
+    one = settings("stopped", log_every=4, checkpoint_every=100)
+    for step in (2, 13, 14, 26):
+        with monkeypatch.context() as patch:
+            stop_at(patch, step, lambda: os.kill(os.getpid(), signal.SIGINT))
+            with pytest.raises(KeyboardInterrupt):
+                run([one])
+    run([one])
+    assert untimed(one.out) == untimed(whole)
+    assert [line["step"] for line in untimed(whole)] == [4, 8, 12, 16, 20, 24, 28, 30]
+
+
+def test_metrics_of_a_prolonged_run_are_those_of_the_longer_one(settings: Make):
+    (longer,) = run([settings("longer", steps=40)])
+    run([settings("shorter", steps=27)])
+    assert [line["step"] for line in untimed(settings("shorter").out)] == [10, 20, 27]
+    (again,) = run([settings("shorter", steps=40)], resume=True)
+    assert untimed(again) == untimed(longer)
+
+
+def test_run_killed_while_it_is_measured_keeps_its_last_line(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+):
+    (whole,) = run([settings("whole", steps=27)])
+    one = settings("killed", steps=27)
+    with monkeypatch.context() as patch:
+        patch.setattr(member_module, "measure", lambda *_: kill())
+        with pytest.raises(Killed):
+            run([one])
+    run([one])
+    assert untimed(one.out) == untimed(whole)
 
 
 def test_members_at_different_steps_continue_together(
@@ -202,6 +250,67 @@ def test_checkpoints_at_a_url_survive_the_folder(settings: Make, tmp_path: Path)
     assert weights(again) == weights(whole)
 
 
+def test_remote_checkpoints_are_continued_after_a_kill_and_old_ones_go(
+    settings: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (whole,) = run([settings("whole")])
+    url = f"memory://{tmp_path.name}/killed"
+    one = settings("a", checkpoints=url, storage_options={"skip_instance_cache": True})
+    with monkeypatch.context() as patch:
+        stop_at(patch, 23, kill)
+        with pytest.raises(Killed):
+            run([one])
+    assert Checkpoints(url, keep=2).steps() == [14, 21]
+    (again,) = run([one], resume=True)
+    assert weights(again) == weights(whole)
+    assert untimed(again) == untimed(whole)
+    assert "skip_instance_cache" not in (one.out / "config.json").read_text()
+
+
+def test_resume_without_checkpoints_at_the_url_is_refused(settings: Make, tmp_path: Path):
+    one = settings(checkpoints=f"memory://{tmp_path.name}/none")
+    with pytest.raises(ValueError, match=r"resume needs a run in .* or checkpoints in memory://"):
+        run([one], resume=True)
+    assert not one.out.exists()
+
+
+def test_checkpoints_of_another_run_are_refused_before_the_folder_is_claimed(
+    settings: Make, tmp_path: Path
+):
+    url = f"memory://{tmp_path.name}/taken"
+    run([settings("a", checkpoints=url)])
+    two = settings("b", checkpoints=url, lr=1e-3, width=32)
+    with pytest.raises(ValueError, match=r"checkpoint .*lr: 0.002 → 0.001; width: 48 → 32"):
+        run([two])
+    assert not two.out.exists()
+
+
+def test_kernel_that_cannot_run_is_refused_before_the_folder_is_claimed(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    one = settings(backend="triton")
+    with pytest.raises(ValueError, match=r"backend must be one of .* on cpu, got triton"):
+        run([one])
+    monkeypatch.setattr(device_module, "choose_backend", lambda _device: "reference")
+    with pytest.raises(ValueError, match="encoder screened has no effect with backend reference"):
+        run([settings(encoder="screened")])
+    assert not one.out.exists()
+
+
+def test_leftovers_of_killed_writes_go(settings: Make):
+    one = settings(steps=4)
+    run([one])
+    (one.out / "sae.safetensors").unlink()  # as if it had been killed before the end
+    folder = one.out / "checkpoints"
+    leftovers = [one.out / ".config.json.0123456789ab.partial"]
+    leftovers.append(folder / ".step_000000002.safetensors.0123456789ab.partial")
+    for leftover in leftovers:
+        leftover.write_text("half")
+    run([one])
+    assert not any(leftover.exists() for leftover in leftovers)
+
+
 def test_transcoder_maps_one_site_to_another(settings: Make, store_url: str):
     sites = {"site": "transcoder_in.3", "target_site": "mlp_out.3"}
     (out,) = run([settings(steps=60, skip=True, **sites)])
@@ -259,7 +368,7 @@ def test_folder_with_something_else_is_refused_and_untouched(settings: Make):
 def test_run_killed_in_its_first_write_can_be_started_again(settings: Make):
     quick = settings(steps=4)
     quick.out.mkdir()
-    (quick.out / "config.json.partial").write_text("{")
+    (quick.out / ".config.json.0123456789ab.partial").write_text("{")
     run([quick])
     assert (quick.out / "sae.safetensors").is_file()
 
@@ -321,19 +430,33 @@ def test_sweep_members_that_clash_are_refused(settings: Make):
 
 
 def test_nan_in_the_store_is_named_and_costs_no_update(
-    settings: Make, monkeypatch: pytest.MonkeyPatch
+    settings: Make, monkeypatch: pytest.MonkeyPatch, store_url: str
 ):
-    next_batch = Batches.next
+    next_batch, found = Batches.next, {}
 
     def with_nan(self: Batches, device: torch.device):
         x, target = next_batch(self, device)
-        if self.state()["row"] == 16 * 64:
+        if self.state()["row"] == 40 * 64:  # in the second epoch
+            found["x"] = x[5].clone()
             x[5, 3] = float("nan")
         return x, target
 
     monkeypatch.setattr(Batches, "next", with_nan)
-    with pytest.raises(ValueError, match=rf"site {SITE} .*row 5 of batch 15.*step_000000014"):
-        run([settings()])
+    members = [settings("a", steps=50), settings("b", steps=50, seed=1)]
+    with pytest.raises(ValueError, match=rf"site {SITE} of store .* must be finite") as caught:
+        run(members)
+    text = str(caught.value)
+    numbers = re.search(r"row (\d+) \(sequence (\d+), position (\d+); row 5 of batch 39\)", text)
+    assert numbers is not None, text
+    row, sequence, position = map(int, numbers.groups())
+    store = ActivationStore.open(store_url)
+    torch.testing.assert_close(
+        store.read(SITE, row, row + 1)[0], found["x"] * store.normaliser(SITE)
+    )
+    assert (sequence, position) == tuple(int(v[0]) for v in store.labels(row, row + 1)[1:])
+    for member in members:  # named once for both, and both may go on from this very step
+        assert str(member.out / "checkpoints/step_000000039.safetensors") in text
+    assert text.count("must be finite") == 1
 
 
 def test_diverging_member_does_not_stop_the_others(settings: Make):
