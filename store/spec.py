@@ -27,6 +27,8 @@ _SHARD_BYTES = 2**28
 _MAX_SHARD_BYTES = 2**30
 _BUCKET_ROWS = 2**20
 _MIN_BUCKETS = 8
+_FAR_OFF = 8
+"""Chosen chunks and shards may be this many times smaller than they should be."""
 _SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
@@ -72,8 +74,12 @@ class StoreSpec(Settings):
             isinstance(n, int) and n > 0 for n in [*widths, values.get("rows")]
         ):
             return values
-        sizes = choose_sizes(max(widths), values["rows"], values.get("bucket_rows"))
         given = {name: value for name, value in values.items() if value is not None}
+        if {"bucket_rows", "chunk_rows", "shard_rows"} <= given.keys():
+            return given
+        sizes = choose_sizes(max(widths), values["rows"], given.get("bucket_rows"))
+        if not {"chunk_rows", "shard_rows"} & given.keys():
+            _check_divisors(max(widths), sizes)
         return sizes | given
 
     @model_validator(mode="after")
@@ -139,20 +145,51 @@ class StoreSpec(Settings):
 def choose_sizes(width: int, rows: int, bucket_rows: int | None = None) -> dict[str, int]:
     """Default bucket, shard and chunk sizes for rows of `width` values of two bytes.
 
-    With a bucket size given, chunk and shard are its largest divisors within their bounds, so any
-    round number works.
+    With a bucket size given, chunk and shard are its largest divisors within their bounds.
     """
     if not isinstance(bucket_rows, int) or bucket_rows < 1:
         bucket_rows = _BUCKET_ROWS
         while bucket_rows > 1024 and bucket_rows * _MIN_BUCKETS > rows:
             bucket_rows //= 2
+    return {"bucket_rows": bucket_rows, **_divisors(bucket_rows, *_targets(width))}
+
+
+def _targets(width: int) -> tuple[int, int]:
+    """Rows that a chunk and a shard should have at most."""
     low, high = _CHUNK_ROWS
-    chunk_target = min(high, max(low, _CHUNK_BYTES // (2 * width)))
-    chunk_target = 2 ** (chunk_target.bit_length() - 1)
+    chunk_rows = min(high, max(low, _CHUNK_BYTES // (2 * width)))
+    chunk_rows = 2 ** (chunk_rows.bit_length() - 1)
+    return chunk_rows, max(chunk_rows, _SHARD_BYTES // (2 * width))
+
+
+def _divisors(bucket_rows: int, chunk_target: int, shard_target: int) -> dict[str, int]:
+    """The largest chunks within the target that divide the bucket, and shards of them."""
     chunk_rows = largest_divisor(bucket_rows, chunk_target)
-    shard_target = max(1, _SHARD_BYTES // (2 * width * chunk_rows))
-    shard_rows = chunk_rows * largest_divisor(bucket_rows // chunk_rows, shard_target)
-    return {"bucket_rows": bucket_rows, "chunk_rows": chunk_rows, "shard_rows": shard_rows}
+    chunks = largest_divisor(bucket_rows // chunk_rows, shard_target // chunk_rows)
+    return {"chunk_rows": chunk_rows, "shard_rows": chunks * chunk_rows}
+
+
+def _check_divisors(width: int, sizes: dict[str, int]) -> None:
+    """Refuses a bucket size with no divisor near the targets: a prime one would give chunks of one
+    row, or an object for every chunk."""
+    targets = _targets(width)
+
+    def fits(bucket_rows: int) -> bool:
+        found = _divisors(bucket_rows, *targets)
+        wanted = (min(target, bucket_rows) for target in targets)
+        return all(
+            _FAR_OFF * rows >= target for rows, target in zip(found.values(), wanted, strict=True)
+        )
+
+    bucket_rows = sizes["bucket_rows"]
+    if not fits(bucket_rows):
+        near = (bucket_rows + sign * step for step in range(1, bucket_rows) for sign in (-1, 1))
+        raise ValueError(
+            f"bucket_rows must have divisors for its chunks (at most {targets[0]} rows) and shards"
+            f" (at most {targets[1]}), got {bucket_rows}, which gives chunks of"
+            f" {sizes['chunk_rows']} and shards of {sizes['shard_rows']}; take"
+            f" {next(filter(fits, near))}, or give chunk_rows and shard_rows"
+        )
 
 
 def largest_divisor(number: int, bound: int) -> int:
