@@ -177,8 +177,9 @@ def provenance(settings: HarvestSettings, tokens: TokenStore, job: Job) -> dict[
 def open_writer(
     settings: HarvestSettings, spec: StoreSpec, background: bool = False
 ) -> StoreWriter:
-    """The store's writer, with its share of the memory."""
-    share = int(settings.memory_gib * 2**30 * (1 - _BATCH_SHARE))
+    """The store's writer, with its share of the memory; in the background, one bucket is sealed
+    while the next one fills."""
+    share = int(settings.memory_gib * 2**30 * (1 - _BATCH_SHARE)) // (2 if background else 1)
     return StoreWriter.open(
         settings.store,
         spec,

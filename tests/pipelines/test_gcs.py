@@ -1,0 +1,58 @@
+"""The whole road on Google Cloud Storage, through the commands, against an emulator."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from scopeworks.pipelines.cli import app
+from scopeworks.pipelines.demo import DemoSettings
+from scopeworks.store import ActivationStore, TokenStore
+from scopeworks.tests.store.clouds import BUCKET, gcs_emulator, gcs_options
+
+
+@pytest.fixture
+def gcs_flags(monkeypatch):
+    """--storage-option for an emulator with an empty bucket."""
+    pytest.importorskip("gcp_storage_emulator")
+    # gcsfs 2026 otherwise asks a real service whether the bucket is hierarchical.
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    with gcs_emulator() as port:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+        options = gcs_options(port)
+        yield options, [f"--storage-option={key}={value}" for key, value in options.items()]
+
+
+def invoke(*args: object) -> str:
+    result = CliRunner().invoke(app, [str(arg) for arg in args], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.emulator
+def test_tokenize_harvest_and_train_on_gcs(gcs_flags, tmp_path):
+    options, flags = gcs_flags
+    url, lines = f"gs://{BUCKET}/run", [{"text": f"row {i} of some text. " * 9} for i in range(40)]
+    text, tokens, store = f"{url}/text/a.jsonl", f"{url}/tokens", f"{url}/acts"
+    import fsspec
+
+    files = fsspec.url_to_fs(url, **options)[0]
+    files.pipe(text, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    model = ["--model", DemoSettings.model_fields["model"].default]
+    output = invoke(
+        "tokenize", *model, "--text", f"{url}/text", "--out", tokens, "--context", 64, *flags
+    )
+    assert "read 1 files, 40 documents" in output
+    assert not files.exists(f"{tokens}.parts")
+    harvest = ["harvest", *model, "--tokens", tokens, "--store", store, "--device", "cpu"]
+    harvest += ["--site", "resid_post.1", "--batch-sequences", 4, *flags]
+    invoke(*harvest, "--rows", 600)
+    assert "900 rows of resid_post.1" in invoke(*harvest, "--rows", 900)
+    assert ActivationStore.open(store, options).rows == 900
+    sae = tmp_path / "sae"
+    invoke(
+        *["train", "--store", store, "--site", "resid_post.1", "--out", sae, "--width", 32],
+        *["--sparsity", 1e-3, "--steps", 2, "--batch", 128, "--device", "cpu", *flags],
+    )
+    assert (sae / "sae.safetensors").is_file()
+    assert TokenStore.open(tokens, options).splits["train"] > 10
