@@ -15,16 +15,12 @@ import os
 import torch
 from torch import Tensor
 
-from .state import (
-    Parameters,
-    StepResult,
-    StepSettings,
-    TrainState,
-    bytes_needed,
-    initial_parameters,
-)
+from .report import StepResult
+from .state import Parameters, TrainState, bytes_needed, initial_parameters
+from .step_settings import Encoder, StepSettings
 
 __all__ = [
+    "Encoder",
     "Parameters",
     "StepResult",
     "StepSettings",

@@ -27,10 +27,11 @@ from .cpu_finish import (
 from .cpu_threads import blocks_for, run_blocks
 from .cpu_update import Rounded, reconstruct, update_touched
 from .cpu_workspace import Workspace
-from .report import report
-from .state import StepResult, StepSettings, TrainState
+from .report import StepResult, report
+from .state import TrainState
+from .step_settings import StepSettings
 
-PATHS = ("dense", "sparse", "screened")
+PATHS = ("dense", "sparse", "screened", "bfloat16")
 # Share of the latents with an entry, per row, above which five dense products are the faster step
 # (processor time on Zen 5: equal at 0.10 at both 2,048 × 576 × 8,192 and 1,024 × 2,304 × 16,384).
 DENSE_ABOVE = 0.10
@@ -42,6 +43,11 @@ CALIBRATION_ROWS = 64
 # depend on the number of threads.
 N_BLOCKS = 64
 
+_FIND = {
+    "sparse": cpu_encode.find_entries,
+    "screened": cpu_encode.screen_entries,
+    "bfloat16": cpu_encode.round_entries,
+}
 _workspace = Workspace()
 _one_at_a_time = threading.Lock()
 
@@ -58,11 +64,13 @@ def step(
 
 
 def choose_path(state: TrainState, x: Tensor, settings: StepSettings) -> str:
-    """dense, sparse or screened, from the density of the last step (or of a few of these rows).
+    """dense, sparse, screened or bfloat16, by the last step's density (or that of some rows).
 
     A function of state and data alone, not of timings: a rerun or a resumed run takes the same
     path, and since all paths compute the same step the switch makes no jump.
     """
+    if settings.encoder == "tf32":
+        raise ValueError("encoder tf32 needs a CUDA device; choose bfloat16, screened or float32")
     density = state.density
     if density < 0:
         rows, half = x[:CALIBRATION_ROWS], settings.bandwidth / 2
@@ -80,7 +88,7 @@ def _sparse_step(
     state: TrainState, x: Tensor, target: Tensor, settings: StepSettings, path: str
 ) -> StepResult:
     """The step over the entries; path says how they are found."""
-    find = cpu_encode.screen_entries if path == "screened" else cpu_encode.find_entries
+    find = _FIND[path]
     half, batch, p = settings.bandwidth / 2, x.shape[0], state.parameters
     x_in, entries, fired = find(state, x, half, settings.pre_bias, _workspace)
     latents, scale = latents_of(p), np.float32(2 / batch)
@@ -148,7 +156,7 @@ def _by_row(entries: Entries, batch: int) -> ByRow:
 
 def _maintained_copy(state: TrainState, path: str) -> Rounded:
     """The bfloat16 copy for the update to keep up, or an empty one if this path has none."""
-    if path == "screened":
+    if path in ("screened", "bfloat16"):
         return cpu_encode.rounded_copy(state)
     state.scratch.clear()
     return cpu_encode.no_copy()

@@ -20,8 +20,9 @@ from .cpu_threads import blocks_for, jit, run_blocks
 from .cpu_update import update_latent
 from .cpu_vectors import ZERO
 from .cpu_workspace import Workspace
-from .report import Slopes, report
-from .state import StepResult, StepSettings, TrainState
+from .report import Slopes, StepResult, report
+from .state import TrainState
+from .step_settings import StepSettings
 
 
 def step(

@@ -3,7 +3,8 @@
 The product is made for a slice of latents at a time, latents first ([latents, batch]): memory of
 the size [batch, d_sae] is never needed, and each latent's entries come out in order.
 
-The screened encoder is exact: a bfloat16 product only proposes entries, see `screen`.
+The screened encoder is exact: a bfloat16 product only proposes entries, see `screen`. The rounded
+one takes the bfloat16 product as it is.
 """
 
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from .cpu_entries import (
     keep_entries,
     list_entries,
     list_proposals,
+    list_rounded,
     mark_entries,
     mark_proposals,
 )
@@ -64,7 +66,8 @@ def find_entries(
         product = workspace.tensor("product", mine.stop - mine.start, x.shape[0])
         with fast_float32():
             torch.mm(W[mine], x_in.t(), out=product)
-        z, marks = product.numpy(), _marks(workspace, product)
+        z = product.numpy()
+        marks = _marks(workspace, z)
         blocks = min(16, blocks_for(product.numel() // 4))
         run_blocks(mark_entries, blocks, z, bias[mine], edge[mine], marks, length[mine])
         used = _place(length[mine], start[mine], used)
@@ -81,18 +84,13 @@ def screen_entries(
     p = state.parameters
     x_in, x16, terms = _encoder_input(state, x, pre_bias, True, workspace)
     rounded = rounded_copy(state)
-    W16 = torch.from_numpy(rounded.copy).view(torch.bfloat16)
     norms = (rounded.rounded_norm, rounded.error_norm)
     edge = entry_edge(p.theta, half)
     low = proposal_edge(edge, p.b_enc, terms, *map(torch.from_numpy, norms)).numpy()
     start, length, fired = np.empty((3, p.d_sae), np.int64)
     used = 0
-    for mine in _slices(p.d_sae, x.shape[0]):
-        shape = (mine.stop - mine.start, x.shape[0])
-        product = workspace.tensor("product", *shape, dtype=torch.bfloat16)
-        torch.mm(W16[mine], x16.t(), out=product)
-        bits, marks = product.view(torch.int16).numpy().view(np.uint16), _marks(workspace, product)
-        blocks = min(16, blocks_for(product.numel() // 4))
+    for mine, bits in _bfloat16_products(rounded, x16, workspace):
+        marks, blocks = _marks(workspace, bits), min(16, blocks_for(bits.size // 4))
         screen = Screen(terms.error.numpy(), terms.norm.numpy(), norms[0][mine], norms[1][mine])
         run_blocks(mark_proposals, blocks, bits, low[mine], screen, marks, length[mine])
         used = _place(length[mine], start[mine], used)
@@ -102,6 +100,42 @@ def screen_entries(
     weights = (p.W_enc.t().numpy(), p.b_enc.numpy(), edge.numpy(), p.theta.numpy())
     run_blocks(keep_entries, blocks_for(p.W_enc.numel()), x_in.numpy(), *weights, entries, fired)
     return Found(x_in, entries, torch.from_numpy(fired))
+
+
+def round_entries(
+    state: TrainState, x: Tensor, half: float, pre_bias: bool, workspace: Workspace
+) -> Found:
+    """The entries of a bfloat16 product, whose z is its output (rounded to bfloat16) plus bias."""
+    p, batch = state.parameters, x.shape[0]
+    x_in, x16, _ = _encoder_input(state, x, pre_bias, True, workspace)
+    bias, theta = p.b_enc.numpy(), p.theta.numpy()
+    rows_exact, latents_exact = torch.zeros(batch), torch.zeros(p.d_sae)
+    edge, terms = entry_edge(p.theta, half), RowTerms(rows_exact, rows_exact)
+    low = proposal_edge(edge, p.b_enc, terms, latents_exact, latents_exact).numpy()
+    row_error, latent_error = rows_exact.numpy(), latents_exact.numpy()
+    start, length, fired = np.empty((3, p.d_sae), np.int64)
+    used = 0
+    for mine, bits in _bfloat16_products(rounded_copy(state), x16, workspace):
+        marks, blocks = _marks(workspace, bits), min(16, blocks_for(bits.size // 4))
+        screen = Screen(row_error, row_error, latent_error[mine], latent_error[mine])
+        run_blocks(mark_proposals, blocks, bits, low[mine], screen, marks, length[mine])
+        used = _place(length[mine], start[mine], used)
+        rows, values = _entry_arrays(workspace, used)
+        places = (theta[mine], start[mine], length[mine], rows, values, fired[mine])
+        run_blocks(list_rounded, blocks, marks, bits, bias[mine], *places)
+    return Found(x_in, _entries(workspace, start, length, used), torch.from_numpy(fired))
+
+
+def _bfloat16_products(
+    rounded: Rounded, x16: Tensor, workspace: Workspace
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Slices of latents and their products with the rows, as bits (uint16 [latents, batch])."""
+    W16 = torch.from_numpy(rounded.copy).view(torch.bfloat16)
+    for mine in _slices(W16.shape[0], x16.shape[0]):
+        shape = (mine.stop - mine.start, x16.shape[0])
+        product = workspace.tensor("product", *shape, dtype=torch.bfloat16)
+        torch.mm(W16[mine], x16.t(), out=product)
+        yield mine, product.view(torch.int16).numpy().view(np.uint16)
 
 
 def rounded_copy(state: TrainState) -> Rounded:
@@ -190,7 +224,7 @@ def _encoder_input(
     return out, x16, terms
 
 
-def _marks(workspace: Workspace, product: Tensor) -> np.ndarray:
+def _marks(workspace: Workspace, product: np.ndarray) -> np.ndarray:
     """uint8 marks for a slice of products, each row in whole words of eight."""
     width = -(-product.shape[1] // 8) * 8
     return workspace.tensor("marks", product.shape[0], width, dtype=torch.uint8).numpy()

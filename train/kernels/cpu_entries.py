@@ -144,6 +144,19 @@ def list_entries(block, n_blocks, marks, product, bias, theta, start, length, ro
 
 
 @jit
+def list_rounded(block, n_blocks, marks, product, bias, theta, start, length, rows, z, fired):
+    """`list_entries` for bfloat16 products (their bits)."""
+    first, last = share(block, n_blocks, marks.shape[0])
+    for i in range(first, last):
+        list_marked(marks[i], rows[start[i] : start[i] + length[i]])
+        active = 0
+        for e in range(start[i], start[i] + length[i]):
+            z[e] = widen(product[i, rows[e]]) + bias[i]
+            active += not (z[e] <= theta[i])
+        fired[i] = active
+
+
+@jit
 def keep_entries(block, n_blocks, x, W, bias, edge, theta, entries, fired):
     """Recomputes every proposal's z in float32 and keeps the entries; x [batch, d_in], W rows.
 

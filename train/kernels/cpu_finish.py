@@ -9,7 +9,8 @@ from torch import Tensor
 from .cpu_encode import fast_float32
 from .cpu_update import Latents, Rates
 from .cpu_vectors import adam
-from .state import Parameters, StepSettings, TrainState
+from .state import Parameters, TrainState
+from .step_settings import StepSettings
 
 
 def skip_output(state: TrainState, x: Tensor) -> Tensor:

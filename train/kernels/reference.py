@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .state import Parameters, StepResult, StepSettings, TrainState
+from .report import StepResult
+from .state import Parameters, TrainState
+from .step_settings import StepSettings
 
 PATHS = ("dense",)
 

@@ -1,11 +1,35 @@
 """A step's report and the slopes of its penalty, from what the rows add up to. Any device."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .state import StepResult, StepSettings
+from .step_settings import StepSettings
+
+
+@dataclass
+class StepResult:
+    """What a step reports; all of it before the update.
+
+    Attributes:
+        loss: mse + penalty.
+        mse: mean over rows of ‖target − x̂‖² (summed over dimensions).
+        penalty: mean over rows of the L0 penalty.
+        l0: mean over rows of ‖f‖₀.
+        fired: int64 [d_sae], in how many rows each latent was active.
+        finite: whether the loss is finite. If not, the state was left untouched.
+        path: what computed it, as backend/path: "reference/dense", "cpu/sparse", "cpu/screened".
+    """
+
+    loss: float
+    mse: float
+    penalty: float
+    l0: float
+    fired: Tensor
+    finite: bool
+    path: str = ""
 
 
 class Slopes(NamedTuple):

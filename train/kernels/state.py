@@ -1,4 +1,4 @@
-"""What a training step reads and writes: parameters, second moments, and the settings of one step.
+"""What a training step reads and writes: parameters and second moments.
 
 Owns the layout of these tensors, their initial values and their form in a checkpoint. Computes no
 gradient: see `reference`, `cpu` and `triton`. Imports torch only, so that the kernels run wherever
@@ -6,8 +6,8 @@ torch does.
 """
 
 import math
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -161,104 +161,6 @@ class TrainState:
         moments.W_enc.mul_(factor)
         moments.W_dec.mul_(factor[:, None])
         self.last_update.fill_(self.n_updates)
-
-
-@dataclass(frozen=True)
-class StepSettings:
-    """What one step needs besides state and data.
-
-    Loss, mean over rows: ‖target − x̂‖² + penalty, where the penalty of a row is λ‖f‖₀ ("linear")
-    or λ·c·(‖f‖₀ − L0*)² ("quadratic"), plus λ·Σ_i latent_weight_i·1[f_i > 0].
-
-    Attributes:
-        lr: learning rate of this step.
-        sparsity: λ of this step.
-        bandwidth: ε of the pseudo-gradients.
-        beta2, eps: Adam's; β1 is 0.
-        theta_form: what Adam moves: θ itself ("raw", kept ≥ theta_floor) or its logarithm ("log").
-        pre_bias: whether the encoder sees x − b_dec (SAEs) or x (transcoders).
-        penalty: form of the L0 penalty.
-        target_l0: L0* of the quadratic penalty.
-        quadratic_coefficient: c; None means 1/(2·L0*), which gives the linear penalty's slope at
-            2·L0* (Gemma Scope 2's stated aim; its printed value is 2/L0*).
-        latent_weight: float32 [d_sae], extra L0 weight of single latents as a multiple of λ, or
-            None.
-        theta_floor: smallest raw θ.
-        encoder: how the encoder's product is made where a backend has a choice: "float32";
-            "screened" (the same numbers: a bfloat16 product proposes entries, float32 decides);
-            "auto" (screened where that is faster).
-    """
-
-    lr: float
-    sparsity: float
-    bandwidth: float = 1e-3
-    beta2: float = 0.999
-    eps: float = 1e-8
-    theta_form: Literal["raw", "log"] = "raw"
-    pre_bias: bool = True
-    penalty: Literal["linear", "quadratic"] = "linear"
-    target_l0: float | None = None
-    quadratic_coefficient: float | None = None
-    latent_weight: Tensor | None = None
-    theta_floor: float = 1e-6
-    encoder: Literal["auto", "float32", "screened"] = "auto"
-
-    def __post_init__(self) -> None:
-        """Refuses settings that no step can follow, in one line."""
-        for name in ("lr", "sparsity"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("bandwidth", "eps", "theta_floor"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 < self.beta2 < 1:
-            raise ValueError(f"beta2 must be between 0 and 1, got {self.beta2}")
-        if self.theta_form not in ("raw", "log"):
-            raise ValueError(f"theta_form must be raw or log, got {self.theta_form}")
-        if self.encoder not in ("auto", "float32", "screened"):
-            raise ValueError(f"encoder must be auto, float32 or screened, got {self.encoder}")
-        if self.penalty not in ("linear", "quadratic"):
-            raise ValueError(f"penalty must be linear or quadratic, got {self.penalty}")
-        if self.penalty == "quadratic" and (self.target_l0 is None or self.target_l0 <= 0):
-            raise ValueError(
-                f"target_l0 must be above 0 for the quadratic penalty, got {self.target_l0}"
-            )
-
-    @property
-    def coefficient(self) -> float:
-        """c of the quadratic penalty, its default filled in; 0 for the linear one."""
-        if self.penalty == "linear" or self.target_l0 is None:
-            return 0.0
-        if self.quadratic_coefficient is None:
-            return 1 / (2 * self.target_l0)
-        return self.quadratic_coefficient
-
-    def with_schedule(self, lr: float, sparsity: float) -> "StepSettings":
-        """The same settings at another point of the schedules."""
-        return replace(self, lr=lr, sparsity=sparsity)
-
-
-@dataclass
-class StepResult:
-    """What a step reports; all of it before the update.
-
-    Attributes:
-        loss: mse + penalty.
-        mse: mean over rows of ‖target − x̂‖² (summed over dimensions).
-        penalty: mean over rows of the L0 penalty.
-        l0: mean over rows of ‖f‖₀.
-        fired: int64 [d_sae], in how many rows each latent was active.
-        finite: whether the loss is finite. If not, the state was left untouched.
-        path: what computed it, as backend/path: "reference/dense", "cpu/sparse", "cpu/screened".
-    """
-
-    loss: float
-    mse: float
-    penalty: float
-    l0: float
-    fired: Tensor
-    finite: bool
-    path: str = ""
 
 
 def initial_parameters(

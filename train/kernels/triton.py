@@ -13,18 +13,21 @@ steps while many latents fire, is the reference's.
 # (kernels are launched through triton.jit, which the checker sees as the plain function)
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import triton
 from torch import Tensor
 
 from . import reference, triton_entries, triton_update
-from .report import Slopes, report
+from .report import Slopes, StepResult, report
 from .screen import entry_edge, proposal_edge, row_terms
-from .state import Parameters, StepResult, StepSettings, TrainState
+from .state import Parameters, TrainState
+from .step_settings import StepSettings
 from .triton_lists import Copy, Entries, list_by_row, make_copy
 
-PATHS = ("dense", "sparse", "screened")
+PATHS = ("dense", "sparse", "screened", "bfloat16", "tf32")
 # Share of the latents with an entry, per row, above which the dense products are the faster step.
 # From the CPU's measurements; to be measured again on a GPU.
 DENSE_ABOVE = 0.10
@@ -54,6 +57,8 @@ def step(
 
 def choose_path(state: TrainState, x: Tensor, settings: StepSettings) -> str:
     """dense, sparse or screened, from the last step's density (or a few of these rows')."""
+    if settings.encoder == "tf32" and x.device.type != "cuda":
+        raise ValueError("encoder tf32 needs a CUDA device; choose bfloat16, screened or float32")
     p, density = state.parameters, state.density
     if density < 0:
         rows = x[:CALIBRATION_ROWS]
@@ -61,7 +66,7 @@ def choose_path(state: TrainState, x: Tensor, settings: StepSettings) -> str:
         density = float((z > p.theta - settings.bandwidth / 2).sum()) / rows.shape[0]
     if density / p.d_sae > DENSE_ABOVE:
         return "dense"
-    return "sparse" if settings.encoder == "float32" else "screened"
+    return {"auto": "screened", "float32": "sparse"}.get(settings.encoder, settings.encoder)
 
 
 def _sparse_step(
@@ -70,8 +75,7 @@ def _sparse_step(
     """The step over the entries; path says how they are found."""
     p, batch = state.parameters, x.shape[0]
     x_in = x - p.b_dec if settings.pre_bias else x.contiguous()
-    find = _screen_entries if path == "screened" else _find_entries
-    entries = find(state, x_in, settings.bandwidth / 2)
+    entries = _FIND[path](state, x_in, settings.bandwidth / 2)
     by_row = list_by_row(entries, batch)
     residual = p.b_dec - target
     if p.W_skip is not None:
@@ -86,7 +90,7 @@ def _sparse_step(
     triton_entries.count_fired[(p.d_sae,)](*places, p.theta, fired, BLOCK=64)
     result, slopes = report(row_loss, row_l0, fired, settings, f"triton/{path}")
     if result.finite:
-        copy = make_copy(state) if path == "screened" else None
+        copy = make_copy(state) if path in ("screened", "bfloat16") else None
         if copy is None:
             state.scratch.clear()
         encoder_bias = _update_touched(state, entries, x_in, residual, slopes, settings, copy)
@@ -97,8 +101,28 @@ def _sparse_step(
 
 def _find_entries(state: TrainState, x: Tensor, half: float) -> Entries:
     """All entries by a float32 product."""
-    p = state.parameters
-    W, edge = p.W_enc.t(), entry_edge(p.theta, half)
+    return _list_entries(state, state.parameters.W_enc.t(), x, half)
+
+
+def _tf32_entries(state: TrainState, x: Tensor, half: float) -> Entries:
+    """All entries by a product whose factors are rounded to TF32."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        return _find_entries(state, x, half)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _round_entries(state: TrainState, x: Tensor, half: float) -> Entries:
+    """The entries of a bfloat16 product, whose z is its output (rounded to bfloat16) plus bias."""
+    with _float32_sums():
+        return _list_entries(state, make_copy(state).weights, x.bfloat16(), half)
+
+
+def _list_entries(state: TrainState, W: Tensor, x: Tensor, half: float) -> Entries:
+    """The entries of the product of W [d_sae, d_in] with rows of its dtype."""
+    p, edge = state.parameters, entry_edge(state.parameters.theta, half)
     entries = Entries.empty(p.d_sae, x.device)
     for mine in _slices(p.d_sae, x.shape[0]):
         product = W[mine] @ x.t()
@@ -118,10 +142,7 @@ def _screen_entries(state: TrainState, x: Tensor, half: float) -> Entries:
     terms = row_terms(x, x16)
     low = proposal_edge(edge, p.b_enc, terms, copy.rounded_norm, copy.error_norm)
     entries = Entries.empty(p.d_sae, x.device)
-    before = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
-    # The bound holds for float32 sums only.
-    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-    try:
+    with _float32_sums():  # the bound holds for them only
         for mine in _slices(p.d_sae, x.shape[0]):
             product = copy.weights[mine] @ x16.t()
             bound = (low[mine], *terms, copy.rounded_norm[mine], copy.error_norm[mine])
@@ -130,13 +151,30 @@ def _screen_entries(state: TrainState, x: Tensor, half: float) -> Entries:
             triton_entries.count_proposals[grid](product, *bound, length, **size)
             entries.place(mine)
             triton_entries.fill_proposals[grid](product, *bound, start, entries.rows, **size)
-    finally:
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = before
     triton_entries.keep_entries[(p.d_sae,)](
         x, p.W_enc.t(), p.b_enc, edge, entries.start, entries.length, entries.rows, entries.z,
         x.shape[0], p.d_in, WIDTH=triton.next_power_of_2(p.d_in), AT_ONCE=AT_ONCE,
     )  # fmt: skip
     return entries
+
+
+@contextmanager
+def _float32_sums() -> Iterator[None]:
+    """Within it, bfloat16 products are summed in float32 throughout."""
+    before = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = before
+
+
+_FIND = {
+    "sparse": _find_entries,
+    "screened": _screen_entries,
+    "bfloat16": _round_entries,
+    "tf32": _tf32_entries,
+}
 
 
 def _slices(d_sae: int, batch: int) -> list[slice]:

@@ -20,7 +20,8 @@ def count_entries(product, bias, edge, length, batch, BLOCK: tl.constexpr):
     for first in range(0, batch, BLOCK):
         rows = first + tl.arange(0, BLOCK)
         inside = rows < batch
-        z = tl.load(product + i.to(tl.int64) * batch + rows, mask=inside, other=0.0) + add
+        z = tl.load(product + i.to(tl.int64) * batch + rows, mask=inside, other=0.0)
+        z = z.to(tl.float32) + add
         n += tl.sum((inside & ~(z <= limit)).to(tl.int32), 0)
     tl.store(length + i, n)
 
@@ -33,7 +34,8 @@ def fill_entries(product, bias, edge, start, rows_out, z_out, batch, BLOCK: tl.c
     for first in range(0, batch, BLOCK):
         rows = first + tl.arange(0, BLOCK)
         inside = rows < batch
-        z = tl.load(product + i.to(tl.int64) * batch + rows, mask=inside, other=0.0) + add
+        z = tl.load(product + i.to(tl.int64) * batch + rows, mask=inside, other=0.0)
+        z = z.to(tl.float32) + add
         hit = inside & ~(z <= limit)
         place = at + tl.cumsum(hit.to(tl.int32), 0) - 1
         tl.store(rows_out + place, rows, mask=hit)

@@ -92,6 +92,15 @@ def sum_gradients(
 
 
 @triton.jit
+def round_to_bfloat16(p):
+    """The nearest bfloat16, ties to even, as float32: casts round as the device likes (Triton's
+    interpreter cuts off)."""
+    bits = p.to(tl.uint32, bitcast=True)
+    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return bits.to(tl.float32, bitcast=True)
+
+
+@triton.jit
 def update_vectors(
     i, g_enc, g_dec, W_enc, W_dec, v_W_enc, v_W_dec, copy, rounded_norm, error_norm,
     decay, lr, fresh, correction, eps, d_in, d_out,
@@ -106,9 +115,8 @@ def update_vectors(
     tl.store(W_enc + at, p, mask=a < d_in)
     tl.store(v_W_enc + at, v, mask=a < d_in)
     if HAS_COPY:
-        rounded = p.to(tl.bfloat16)
-        tl.store(copy + at, rounded, mask=a < d_in)
-        back = rounded.to(tl.float32)
+        back = round_to_bfloat16(p)
+        tl.store(copy + at, back.to(tl.bfloat16), mask=a < d_in)
         tl.store(rounded_norm + i, tl.sqrt(tl.sum(back * back, 0)))
         tl.store(error_norm + i, tl.sqrt(tl.sum((back - p) * (back - p), 0)))
     at = i * d_out + c
