@@ -33,6 +33,11 @@ def check_backends(members: Sequence[TrainSettings], device: torch.device) -> No
             raise ValueError(
                 f"backend must be one of {', '.join(usable)} on {device.type}, got {name}"
             )
+        if settings.encoder == "tf32" and device.type != "cuda":
+            raise ValueError(
+                f"encoder tf32 needs a CUDA device, got {device.type}; choose bfloat16, screened or"
+                " float32"
+            )
         if name == "auto" and choose_backend(device) == "reference" and settings.encoder != "auto":
             raise ValueError(
                 f"encoder {settings.encoder} has no effect with backend reference, the only one "

@@ -111,8 +111,9 @@ class TrainSettings(Settings):
     """torch device; auto takes CUDA where there is one."""
     backend: str = "auto"
     """Kernel of the step: auto, reference, cpu or triton."""
-    encoder: Literal["auto", "float32", "screened"] = "auto"
-    """How the encoder's product is made; screened: float32's numbers from a bfloat16 product."""
+    encoder: Literal["auto", "float32", "screened", "bfloat16", "tf32"] = "auto"
+    """How the encoder's product is made; screened: float32's numbers from a bfloat16 product;
+    bfloat16 and (CUDA) tf32: that product's own numbers; auto: float32's, the faster way."""
     prefetch: PositiveInt = 4
     """Batches read ahead."""
 

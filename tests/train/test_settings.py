@@ -1,11 +1,14 @@
 """Settings that cannot work are refused before anything is opened."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+import torch
 
 from scopeworks.settings import resolve
+from scopeworks.train.device import check_backends
+from scopeworks.train.kernels import Encoder
 from scopeworks.train.settings import TrainSettings
 
 GOOD = {"store": "s", "site": "resid_post.1", "width": 64, "out": "o"}
@@ -55,3 +58,14 @@ def test_storage_options_hold_for_remote_places_only():
     assert one.checkpoint_options == {"a": 1}
     assert one.store_options is None
     assert "storage_options" not in one.model_dump()
+
+
+def test_encoders_are_the_kernels():
+    """The settings repeat them so that `--help` need not import torch."""
+    assert get_args(TrainSettings.model_fields["encoder"].annotation) == get_args(Encoder)
+
+
+def test_tf32_needs_cuda():
+    settings = TrainSettings.model_validate(GOOD | {"encoder": "tf32"})
+    with pytest.raises(ValueError, match="encoder tf32 needs a CUDA device, got cpu"):
+        check_backends([settings], torch.device("cpu"))
