@@ -17,10 +17,11 @@ from ..console import Progress, progress
 from ..harvest.hooks import forward_until
 from ..harvest.model import load_model
 from ..harvest.sites import Site, site_width
+from ..harvest.splits import HELD_OUT
 from ..train.sae_files import replace_file
 from .importance import importance
-from .inputs import HELD_OUT, Candidate, HeldOut, load_candidates, open_held_out, subsets_of
-from .lm_loss import ordinary
+from .inputs import Candidate, HeldOut, load_candidates, open_held_out, subsets_of
+from .lm_loss import ordinary, predicting
 from .main_pass import MainPass, SAEMeter
 from .metrics import MeanActivation
 from .settings import EvaluateSettings
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from ..store import TokenStore
 
 SUBSET_FIGURES = ("n_tokens", "l0", "fvu", "delta_loss", "delta_loss_stderr", "recovered_share")
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
@@ -48,11 +48,11 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         raise IsADirectoryError(f"out must be a JSON file, got the folder {settings.out}")
     started = time.monotonic()
     lm = load_model(settings.model, settings.dtype, settings.device, settings.attention)
-    tokens, held_out = open_held_out(settings.tokens, lm, settings.n_sequences)
-    subsets = subsets_of(tokens, settings.n_sequences, lm) if settings.subsets else {}
-    candidates = load_candidates(
-        settings.sae, lm, settings.site, settings.target_site, _DTYPES[settings.sae_dtype]
+    tokens, held_out = open_held_out(
+        settings.tokens, lm, settings.n_sequences, settings.storage_options
     )
+    subsets = subsets_of(tokens, settings.n_sequences, lm) if settings.subsets else {}
+    candidates = load_candidates(settings, lm)
     result = {
         "settings": settings.model_dump(mode="json"),
         "model": {"name": lm.name, "fingerprint": lm.fingerprint, "dtype": lm.dtype},
@@ -158,16 +158,19 @@ def _site_means(
     """
     targets = {candidate.target for candidate in candidates}
     means = {site: MeanActivation(site_width(site, lm.config)) for site in targets}
+    n_predictions = 0
     for ids in held_out.batches(settings.batch, lm.device):
         keep = ordinary(ids, held_out.special)
         x = forward_until(lm, ids, targets)
         for site, mean in means.items():
             mean.add(x[str(site)], keep)
+        n_predictions += int(predicting(keep).sum())
         bar.advance(len(ids))
-    if any(mean.count == 0 for mean in means.values()):
+    if n_predictions == 0:
         raise ValueError(
-            "held-out sequences must hold ordinary tokens, got only BOS, EOS and PAD; tokenize "
-            "other text"
+            f"held-out sequences must hold two ordinary tokens in a row, or there is no loss to "
+            f"measure, got none in {held_out.n} of {held_out.context} tokens (BOS, EOS and PAD are "
+            "not ordinary); tokenize with a context of at least 3, or other text"
         )
     return {site: means[site].value for site in sorted(targets, key=lambda site: site.depth)}
 

@@ -14,15 +14,17 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from ..harvest.harvest import special_ids
 from ..harvest.model import check_context, tokenizer_fingerprint
 from ..harvest.sites import Site, check_site, parse_site, site_width
+from ..harvest.splits import HELD_OUT
 from ..store import TokenStore
+from ..store.options import options_for
 from ..train.sae import SAE
+from .settings import EvaluateSettings
 
 if TYPE_CHECKING:
     from ..harvest.model import LanguageModel
-
-HELD_OUT = "held_out"
 
 
 @dataclass(frozen=True)
@@ -66,25 +68,21 @@ class HeldOut:
         return int(self.sequences.shape[1])
 
 
-def load_candidates(
-    paths: Sequence[Path],
-    lm: "LanguageModel",
-    site: str | None,
-    target_site: str | None,
-    dtype: torch.dtype = torch.float32,
-) -> list[Candidate]:
-    """Loads SAEs and checks that each fits the model.
-
-    `site` and `target_site` fill in for files that do not say where they belong.
+def load_candidates(settings: EvaluateSettings, lm: "LanguageModel") -> list[Candidate]:
+    """Loads the settings' SAEs and checks that each fits the model.
 
     Raises:
         FileNotFoundError, ValueError: naming the SAE and what does not fit.
     """
-    names = short_names(paths)
-    return [
-        candidate(name, SAE.load(path), lm, site, target_site, path, dtype)
-        for name, path in zip(names, paths, strict=True)
-    ]
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.sae_dtype]
+    sites = (settings.site, settings.target_site)
+    found = []
+    for name, path in zip(short_names(settings.sae), settings.sae, strict=True):
+        sae = SAE.load(path)
+        if not settings.other_model:
+            _check_model(name, sae, lm)
+        found.append(candidate(name, sae, lm, *sites, path, dtype))
+    return found
 
 
 def candidate(
@@ -124,14 +122,19 @@ def candidate(
     return Candidate(name, sae.to(lm.device, dtype), reads, writes, path)
 
 
-def open_held_out(url: str, lm: "LanguageModel", n_sequences: int) -> tuple[TokenStore, HeldOut]:
+def open_held_out(
+    url: str,
+    lm: "LanguageModel",
+    n_sequences: int,
+    storage_options: dict[str, Any] | None = None,
+) -> tuple[TokenStore, HeldOut]:
     """Opens the held-out split of a token store made with the model's tokenizer.
 
     Raises:
         FileNotFoundError, ValueError: no such store, no held-out sequences, or another tokenizer's
         tokens.
     """
-    tokens = TokenStore.open(url)
+    tokens = TokenStore.open(url, options_for(url, storage_options))
     if not tokens.splits.get(HELD_OUT):
         raise ValueError(
             f"token store {url} must have held-out sequences, got the splits "
@@ -159,14 +162,6 @@ def subsets_of(tokens: TokenStore, n_sequences: int, lm: "LanguageModel") -> dic
     return {name.removeprefix(prefix): _split(tokens, name, n_sequences, lm) for name in names}
 
 
-def special_ids(
-    tokens: TokenStore, device: torch.device | str = "cpu"
-) -> Int[Tensor, " n_special"]:
-    """BOS, EOS and PAD, as far as the tokenizer has them."""
-    ids = sorted({i for i in (tokens.bos, tokens.eos, tokens.pad) if i is not None})
-    return torch.tensor(ids, dtype=torch.int64, device=device)
-
-
 def short_names(paths: Sequence[Path]) -> list[str]:
     """As many last parts of each path as make the names differ."""
     parts = [Path(path).absolute().parts for path in paths]
@@ -180,7 +175,8 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 def _split(tokens: TokenStore, name: str, n_sequences: int, lm: "LanguageModel") -> HeldOut:
     """The first sequences of a split."""
     n = min(n_sequences, tokens.splits[name])
-    return HeldOut(tokens.sequences(name), n, special_ids(tokens, lm.device))
+    special = torch.tensor(special_ids(tokens), dtype=torch.int64, device=lm.device)
+    return HeldOut(tokens.sequences(name), n, special)
 
 
 def _agreed(name: str, what: str, recorded: str | None, given: str | None) -> str | None:
@@ -191,6 +187,17 @@ def _agreed(name: str, what: str, recorded: str | None, given: str | None) -> st
             "setting out"
         )
     return recorded or given
+
+
+def _check_model(name: str, sae: SAE, lm: "LanguageModel") -> None:
+    """Refuses a model that is not the one whose activations the SAE was trained on."""
+    recorded = sae.config.model_fingerprint
+    if recorded is not None and recorded != lm.fingerprint:
+        raise ValueError(
+            f"model of SAE {name} must be the one it was trained on, {sae.config.model} "
+            f"(fingerprint {recorded}), got {lm.name} ({lm.fingerprint}); pass that model, or "
+            "--other-model to measure the SAE on this one"
+        )
 
 
 def _check_tokenizer(tokens: TokenStore, url: str, lm: "LanguageModel") -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..train.sae_files import replace_file
+from ..train.settings import local_path
 from . import plots, sections
 
 
@@ -37,7 +38,10 @@ def write_report(
     loaded = [e if isinstance(e, dict) else read_evaluation(Path(e)) for e in evaluations]
     if not loaded:
         raise ValueError("evaluations must be given at least once, got none; run evaluate first")
-    path = Path(out)
+    try:
+        path = local_path(Path(out))
+    except ValueError as error:
+        raise ValueError(f"out {error}, got {out}") from error
     if path.suffix != ".html":
         path = path / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)

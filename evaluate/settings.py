@@ -6,6 +6,8 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from ..settings import Settings
+from ..store.options import is_remote
+from ..train.settings import local_path
 
 
 class EvaluateSettings(Settings):
@@ -24,6 +26,12 @@ class EvaluateSettings(Settings):
     """Site the SAEs read, `<kind>.<layer>`; needed only for foreign files that do not say."""
     target_site: str | None = None
     """Site a transcoder replaces; needed only for foreign files that do not say."""
+    other_model: bool = False
+    """Whether SAEs may be measured on another model than they were trained on, such as the
+    instruction-tuned one.
+    """
+    storage_options: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
+    """Of the fsspec driver of a remote token store. May hold secrets and is written nowhere."""
     n_sequences: PositiveInt = 2048
     """Held-out sequences to use (report: 2,048); with fewer there, all are used and the JSON says
     so.
@@ -72,7 +80,22 @@ class EvaluateSettings(Settings):
     def _each_once(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
         if len(set(value)) != len(value):
             raise ValueError("must name each SAE once")
-        return value
+        return tuple(map(local_path, value))
+
+    @field_validator("out")
+    @classmethod
+    def _is_local(cls, value: Path) -> Path:
+        return local_path(value)
+
+    @model_validator(mode="after")
+    def _options_have_an_effect(self) -> "EvaluateSettings":
+        """An option that would do nothing is an error."""
+        snippets = type(self).model_fields["top_snippets"].default
+        if self.top_latents == 0 and self.top_snippets != snippets:
+            raise ValueError("top_snippets has no effect with top_latents 0; leave it out")
+        if self.storage_options is not None and not is_remote(self.tokens):
+            raise ValueError("storage_options has no effect on local tokens; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _firing_includes_the_rest(self) -> "EvaluateSettings":

@@ -39,8 +39,8 @@ class DemoSettings(Settings):
     """Folder or hub id of a Gemma 2; by default the one that ships."""
     text: list[str] = Field(default_factory=lambda: [str(path) for path in stdlib_sources()])
     """Files, folders or globs; by default the Python standard library's own sources."""
-    context: int = Field(default=256, ge=2)
-    """Tokens per sequence."""
+    context: int = Field(default=256, ge=3)
+    """Tokens per sequence: BOS and two more, so that there is one to predict."""
     site: str = "resid_post.3"
     """Site to train on."""
     rows: PositiveInt = 1_000_000

@@ -80,6 +80,7 @@ def _config(settings: TrainSettings, source: Source) -> SAEConfig:
         site=settings.site,
         target_site=settings.target_site,
         model=_text(provenance.get("model")),
+        model_fingerprint=_text(provenance.get("model_fingerprint")),
         context=provenance.get("context"),
         tokens=_text(provenance.get("tokens")),
         normaliser=source.normaliser,

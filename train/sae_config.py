@@ -23,6 +23,8 @@ class SAEConfig(Settings):
     """Site a transcoder predicts; None for an SAE."""
     model: str | None = None
     """Language model the activations come from."""
+    model_fingerprint: str | None = None
+    """Of that model's weights, as the harvest took it."""
     context: PositiveInt | None = None
     """Tokens per sequence in the harvest."""
     tokens: str | None = None

@@ -1,8 +1,10 @@
 """The commands: flags and TOML to settings, a table on the terminal, files on disk."""
 
 import json
+from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 from scopeworks.evaluate.cli import app
@@ -44,4 +46,21 @@ def test_unknown_setting_in_toml_is_one_line(tmp_path):
     config.write_text("n_sequence = 5\n")
     done = runner.invoke(app, ["evaluate", "--config", str(config)])
     with pytest.raises(ValueError, match="did you mean 'n_sequences'"):
+        raise done.exception or AssertionError(done.output)
+
+
+def test_storage_options_reach_the_tokens_and_no_file(model_dir, tokens_url, sae_dir, tmp_path):
+    memory = MemoryFileSystem()
+    for path in Path(tokens_url).rglob("*"):
+        if path.is_file():
+            memory.pipe_file(f"/evaluated/{path.relative_to(tokens_url)}", path.read_bytes())
+    out = tmp_path / "e.json"
+    flags = ["--sae", sae_dir, "--model", model_dir, "--tokens", "memory://evaluated", "--out", out]
+    flags += ["--storage-option", "skip_instance_cache=true", "--top-latents", "0"]
+    done = runner.invoke(app, ["evaluate", *map(str, flags)])
+    assert done.exit_code == 0, done.output
+    assert "skip_instance_cache" not in out.read_text()
+    flags[flags.index("memory://evaluated")] = tokens_url
+    done = runner.invoke(app, ["evaluate", *map(str, flags)])
+    with pytest.raises(ValueError, match="storage_options has no effect on local tokens"):
         raise done.exception or AssertionError(done.output)

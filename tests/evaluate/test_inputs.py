@@ -2,13 +2,14 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from scopeworks.evaluate.evaluate import evaluate
-from scopeworks.evaluate.inputs import candidate, open_held_out, short_names, special_ids
+from scopeworks.evaluate.inputs import candidate, load_candidates, open_held_out, short_names
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.harvest.model import tokenizer_fingerprint
 from scopeworks.settings import resolve
@@ -78,14 +79,59 @@ def test_held_out_tokens_that_are_all_special_are_refused(model_dir, sae_dir, tm
     settings = EvaluateSettings(
         sae=(sae_dir,), model=str(model_dir), tokens=url, out=tmp_path / "e.json"
     )
-    with pytest.raises(ValueError, match="must hold ordinary tokens"):
+    with pytest.raises(ValueError, match="must hold two ordinary tokens in a row"):
         evaluate(settings)
     assert not settings.out.exists()
 
 
-def test_special_ids_leave_out_what_the_tokenizer_has_not():
-    tokens = SimpleNamespace(bos=2, eos=None, pad=2)
-    assert special_ids(tokens).tolist() == [2]  # pyright: ignore[reportArgumentType]
+def sae_of(fingerprint, folder):
+    """A saved SAE that was trained on the model of that fingerprint."""
+    sae = random_sae("resid_post.1")
+    facts = {"model": "the/other", "model_fingerprint": fingerprint}
+    sae.config = sae.config.model_copy(update=facts)
+    sae.save(folder)
+    return folder
+
+
+def test_model_that_the_sae_was_not_trained_on_is_refused_unless_asked_for(lm, tmp_path):
+    model: Any = SimpleNamespace(**vars(lm), fingerprint="aaaa")
+    flags = {"model": "m", "tokens": "t", "out": tmp_path / "e.json"}
+    paths = [sae_of("aaaa", tmp_path / "same"), sae_of(None, tmp_path / "unknown")]
+    assert len(load_candidates(resolve(EvaluateSettings, sae=paths, **flags), model)) == 2
+    flags["sae"] = sae_of("bbbb", tmp_path / "other")
+    with pytest.raises(
+        ValueError, match=r"trained on, the/other \(fingerprint bbbb\), got grouped"
+    ):
+        load_candidates(resolve(EvaluateSettings, **flags), model)
+    assert load_candidates(resolve(EvaluateSettings, other_model=True, **flags), model)
+
+
+@pytest.mark.parametrize("context", [2, 3])
+def test_sequences_without_a_prediction_are_refused(model_dir, sae_dir, tmp_path, context):
+    ids = np.array([[2, 7, 0][:context], [2, 9, 0][:context]], dtype=np.uint32)
+    url = write_tokens(tmp_path / "t", {"held_out": ids})
+    settings = EvaluateSettings(
+        sae=(sae_dir,), model=str(model_dir), tokens=url, out=tmp_path / "e.json"
+    )
+    text = f"must hold two ordinary tokens in a row.* got none in 2 of {context} tokens"
+    with pytest.raises(ValueError, match=text):
+        evaluate(settings)
+    assert not settings.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"out": "gs://b/e.json"}, "out: must be a local path"),
+        ({"sae": ("gs://b/sae",)}, "sae: must be a local path"),
+        ({"storage_options": {"a": 1}}, "storage_options has no effect on local tokens"),
+        ({"top_latents": 0, "top_snippets": 2}, "top_snippets has no effect with top_latents 0"),
+    ],
+)
+def test_settings_without_effect_or_place_are_refused(wrong, text):
+    good = {"sae": ("a",), "model": "m", "tokens": "t", "out": "e.json"}
+    with pytest.raises(ValueError, match=text):
+        resolve(EvaluateSettings, **(good | wrong))
 
 
 def test_layer_the_model_has_not_is_refused(lm):

@@ -256,3 +256,8 @@ def test_spread_keeps_the_sparsest_and_the_densest():
 )
 def test_percent_keeps_two_digits(share, text):
     assert percent(share) == text
+
+
+def test_url_as_out_is_refused(evaluation):
+    with pytest.raises(ValueError, match=r"out must be a local path.*got gs://bucket/report"):
+        write_report("gs://bucket/report", [evaluation])

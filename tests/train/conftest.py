@@ -46,7 +46,12 @@ def write_store(
         shard_rows=512,
         codec="float32",
         seed=1,
-        provenance={"model": "tiny", "context": 64, "tokens": "somewhere"},
+        provenance={
+            "model": "tiny",
+            "model_fingerprint": "f00d",
+            "context": 64,
+            "tokens": "somewhere",
+        },
     )
     data = {site: sparse_rows(rows, d, seed=i) for i, (site, d) in enumerate(widths.items())}
     data |= values or {}
