@@ -129,14 +129,14 @@ def write_shard(
     """
     record: list[ShardRecord] = []
 
-    def parts() -> Iterator[Any]:  # buffers
+    def parts() -> Iterator[bytes | memoryview]:
         index = np.full((layout.shard_chunks, 2), MISSING, dtype="<u8")
         offset = crc = 0
         for chunk, encoded in enumerate(_encoded_chunks(layout, rows, fetch, pool)):
             index[chunk] = offset, len(encoded)
             offset += len(encoded)
             crc = google_crc32c.extend(crc, encoded[-CRC_BYTES:])
-            yield encoded
+            yield encoded.data
         tail = index.tobytes()
         crc = google_crc32c.extend(crc, tail)
         tail += google_crc32c.value(tail).to_bytes(CRC_BYTES, "little")

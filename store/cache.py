@@ -109,7 +109,7 @@ class CachedReads:
         """See `Location.children`."""
         return self._location.children(prefix)
 
-    def write(self, key: str, parts: Iterable[bytes]) -> None:
+    def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
         """See `Location.write`."""
         self._location.write(key, parts)
 

@@ -11,6 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -21,6 +22,9 @@ StorageOptions = dict[str, Any] | None
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 """What file systems without locks answer."""
+
+_FLUSHING = 8
+"""Files flushed side by side."""
 
 _ABANDONED_S = 3600
 """There, an unfinished file of this age is of a killed process."""
@@ -44,7 +48,7 @@ class Location(Protocol):
         """Bytes of an object; FileNotFoundError if there is none."""
         ...
 
-    def write(self, key: str, parts: Iterable[bytes]) -> None:
+    def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
         """Writes an object atomically: readers see the old one or all of the new one, never a
         part."""
         ...
@@ -116,7 +120,7 @@ class LocalFiles:
         """See `Location.size`."""
         return (self.root / key).stat().st_size
 
-    def write(self, key: str, parts: Iterable[bytes]) -> None:
+    def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
         """See `Location.write`."""
         self._write(key, parts, durably=False)
 
@@ -148,10 +152,11 @@ class LocalFiles:
                     _remove_abandoned(partial)
 
     def flush(self, keys: Iterable[str]) -> None:
-        """See `Location.flush`; once after the last write costs a fifth of once after each."""
+        """See `Location.flush`; once after the last write costs a fifth of once after each, side by
+        side half of one after the other."""
         keys = list(keys)
-        for key in keys:
-            _fsync(self.root / key)
+        with ThreadPoolExecutor(_FLUSHING) as pool:
+            list(pool.map(_fsync, [self.root / key for key in keys]))
         self._flush_folders(keys)
 
     def _flush_folders(self, keys: Iterable[str]) -> None:
@@ -161,10 +166,10 @@ class LocalFiles:
         for key in keys:
             path = self.root / key
             folders.update(path.parents[: len(path.parents) - len(self.root.parents)])
-        for folder in folders:
-            _fsync_folder(folder)
+        with ThreadPoolExecutor(_FLUSHING) as pool:
+            list(pool.map(_fsync_folder, folders))
 
-    def _write(self, key: str, parts: Iterable[bytes], durably: bool) -> None:
+    def _write(self, key: str, parts: Iterable[bytes | memoryview], durably: bool) -> None:
         """Writes beside the object under a name of its own, and renames.
 
         The name is locked as long as the process lives, so that `sweep` leaves it alone.

@@ -75,7 +75,7 @@ class RemoteObjects:
 
         return self._try(key, asked)
 
-    def write(self, key: str, parts: Iterable[bytes]) -> None:
+    def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
         """See `Location.write`; the object is held in memory until it is sent."""
         data = b"".join(parts)
         try:
