@@ -6,10 +6,12 @@ begun by a worker that died is simply done again by another, and one that is don
 twice with the same bytes.
 """
 
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple
 from functools import lru_cache
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..console import Progress
 from ..settings import differences
@@ -17,10 +19,13 @@ from ..store import StoreSpec, StoreWriter
 from .cluster import RETRIES, check_done, connect
 from .plan import Part
 from .settings import HarvestSettings, from_driver, to_worker
+from .stalls import STALLED_S, Stalls
 
 if TYPE_CHECKING:
     from .job import Job
 
+_POLL_S = 0.2
+_STALLED_S = STALLED_S
 _ONE_AT_A_TIME = Lock()
 
 
@@ -33,27 +38,53 @@ def harvest_on_dask(
 ) -> None:
     """Harvests buckets on the cluster of `settings.dask`; returns when all are committed.
 
+    A bucket that stalls on a worker is begun on another as well; the first to commit it counts.
+
     Raises:
         OSError: the scheduler does not answer, or buckets failed whatever worker tried them.
         ValueError: `settings.dask` is no cluster, or a worker has another model or other tokens.
     """
-    from distributed import as_completed
-
     with connect(settings.dask or "") as client:
         sent = to_worker(settings), spec.model_dump_json()
-        futures = {
-            client.submit(
-                _harvest_bucket, *sent, number, astuple(part), pure=False, retries=RETRIES
-            ): number
-            for number, part in parts.items()
-        }
-        written = 0
-        for future in as_completed(list(futures)):
-            number = futures.pop(future)
-            check_done(future, f"bucket {number}")
+
+        def begin(number: int, workers: list[str] | None = None) -> Any:
+            part = astuple(parts[number])
+            return client.submit(
+                _harvest_bucket, *sent, number, part, pure=False, retries=RETRIES, workers=workers
+            )
+
+        written, missing = 0, len(parts)
+        for number in _completed(client, begin, parts):
             written += _bytes_of(writer, number)
+            missing -= 1
             rows = parts[number].stop - parts[number].start
-            bar.advance(rows, left=f"{len(futures)} buckets", written=f"{written / 1e9:.3g} GB")
+            bar.advance(rows, left=f"{missing} buckets", written=f"{written / 1e9:.3g} GB")
+
+
+def _completed(client: Any, begin: Callable[..., Any], numbers: Iterable[int]) -> Iterator[int]:
+    """Begins all buckets and yields each when it is committed, raising what went wrong with it."""
+    from distributed import as_completed
+
+    begun = {number: begin(number) for number in numbers}
+    bucket_of = {future.key: number for number, future in begun.items()}
+    events, missing, stalls = as_completed(list(begun.values())), set(begun), Stalls(_STALLED_S)
+    begun.clear()  # a result that nobody waits for need not be kept when its worker dies
+    while missing:
+        for future in events.next_batch(block=False):
+            number = bucket_of[future.key]
+            if number in missing:
+                check_done(future, f"bucket {number}")
+                stalls.finished(future.key, time.monotonic())
+                missing.remove(number)
+                yield number
+        workers = client.processing()
+        for key, worker in stalls.look(workers, time.monotonic()):
+            others = [other for other in workers if other != worker]
+            if others and bucket_of.get(key) in missing:
+                again = begin(bucket_of[key], others)
+                bucket_of[again.key] = bucket_of[key]
+                events.add(again)
+        time.sleep(_POLL_S)
 
 
 def _harvest_bucket(settings_json: str, spec_json: str, number: int, part: tuple[int, ...]) -> None:

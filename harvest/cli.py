@@ -19,6 +19,7 @@ def tokenize(
     tokens: flags.TokenBudget = None,
     text_field: flags.TextField = None,
     subset_field: flags.SubsetField = None,
+    min_characters: flags.MinCharacters = None,
     skip_bad: flags.SkipBad = None,
     dask: flags.Dask = None,
     storage_option: flags.StorageOption = None,

@@ -6,6 +6,7 @@ and `part_tasks`' business.
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,7 @@ def connect(where: str) -> Iterator["Client"]:
             ) as cluster,
             Client(cluster) as client,
         ):
+            _show_dashboard(client)
             yield client
         return
     if "://" not in where and not Path(where).is_file():
@@ -60,7 +62,13 @@ def connect(where: str) -> Iterator["Client"]:
             "pass --dask local:2"
         ) from error
     with client:
+        _show_dashboard(client)
         yield client
+
+
+def _show_dashboard(client: "Client") -> None:
+    """Tells where the cluster can be watched."""
+    print(f"dask dashboard: {client.dashboard_link}", file=sys.stderr)
 
 
 def n_local_workers(where: str | None) -> int:

@@ -84,9 +84,16 @@ def read_documents(
 
 
 def documents_in(
-    files: Iterable[str], options: RowOptions, report: ReadReport, skip_bad: bool = False
+    files: Iterable[str],
+    options: RowOptions,
+    report: ReadReport,
+    skip_bad: bool = False,
+    min_characters: int = 1,
 ) -> Iterator[Document]:
-    """Yields the documents of files that `expand` has found; else as `read_documents`."""
+    """Yields the documents of files that `expand` has found; else as `read_documents`.
+
+    Documents of fewer than `min_characters` are left out and counted as too short.
+    """
     for path in files:
         report.files += 1
         for document in documents_of(path, options):
@@ -96,6 +103,8 @@ def documents_in(
                 report.skipped[document.reason] += 1
             elif not document.text.strip():
                 report.skipped["empty"] += 1
+            elif len(document.text) < min_characters:
+                report.skipped["too short"] += 1
             else:
                 report.documents += 1
                 report.characters += len(document.text)

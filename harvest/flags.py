@@ -56,6 +56,9 @@ SubsetField = Annotated[
     str | None,
     typer.Option(help="Field with the row's subset, for evaluation by subset (default: none)."),
 ]
+MinCharacters = Annotated[
+    int | None, typer.Option(help="Shorter documents are left out and counted (default: 1).")
+]
 SkipBad = Annotated[
     bool | None,
     typer.Option(

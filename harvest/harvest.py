@@ -16,6 +16,7 @@ from ..console import Progress, progress
 from ..settings import resolve
 from ..store import ActivationStore, StoreSpec, StoreWriter, TokenStore
 from ..store.codecs import PRESETS
+from ..store.options import options_for
 from .batch import free_memory, sequences_that_fit, sequences_that_run, share_of_memory
 from .bucket_tasks import harvest_on_dask
 from .cluster import n_local_workers
@@ -23,7 +24,7 @@ from .job import Job
 from .model import LanguageModel, check_context, load_model, tokenizer_fingerprint
 from .plan import Mask, Part, Plan
 from .record import write_settings
-from .settings import HarvestSettings, options_for
+from .settings import HarvestSettings
 from .sites import expand_sites, site_width
 
 __all__ = ["HarvestReport", "HarvestSettings", "harvest", "prepare"]

@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 
 from ..store.location import Location, locate
+from ..store.options import options_for
 from .documents import ReadReport, RowOptions, documents_in
 from .encoding import grouped, token_ids
-from .settings import TokenizeSettings, options_for
+from .settings import TokenizeSettings
 from .sources import Source
 from .splits import TRAIN, split_of
 
@@ -34,6 +35,7 @@ PART_BYTES = 2**25
 _BATCH_CHARACTERS = 2**20  # so that the tokenizer's threads have work
 _READ_BYTES = 2**22
 _VERSION = 1
+_DECIDING = {"text_field", "subset_field", "min_characters", "skip_bad", "held_out"}
 _LENGTHS = struct.Struct("<QQ")
 
 
@@ -120,7 +122,9 @@ def make_part(part: Part, settings: TokenizeSettings, tokenizer: Any) -> Iterato
     """
     options = RowOptions(settings.text_field, settings.subset_field, settings.storage_options)
     report, limit = ReadReport(), token_limit(settings)
-    documents = documents_in(part.files, options, report, settings.skip_bad)
+    documents = documents_in(
+        part.files, options, report, settings.skip_bad, settings.min_characters
+    )
     seen, n_train = ReadReport(), 0
     for texts in grouped(documents, lambda document: len(document.text), _BATCH_CHARACTERS):
         ids = token_ids(tokenizer, [document.text for document in texts])
@@ -174,7 +178,7 @@ def _part(group: list[Source], settings: TokenizeSettings, tokenizer: str) -> Pa
         "tokenizer": tokenizer,
         "files": [asdict(source) for source in group],
         "limit": token_limit(settings),
-        **settings.model_dump(include={"text_field", "subset_field", "skip_bad", "held_out"}),
+        **settings.model_dump(include=_DECIDING),
     }
     text = json.dumps(identity, sort_keys=True).encode("utf-8")
     return Part(

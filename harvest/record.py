@@ -1,7 +1,8 @@
 """The record beside an output: the resolved settings of the command that made it."""
 
 from ..settings import dump
-from .settings import StageSettings, options_for
+from ..store.options import options_for
+from .settings import StageSettings
 
 
 def settings_url(url: str, stage: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..settings import Settings
 from ..store.codecs import PRESETS
+from ..store.options import is_remote
 
 
 class StageSettings(Settings):
@@ -52,6 +53,8 @@ class TokenizeSettings(StageSettings):
     """Field of a row (JSON lines, Parquet) that holds its text; dotted for nested rows."""
     subset_field: str | None = None
     """Field that names a row's subset; held-out text is then also written subset by subset."""
+    min_characters: int = Field(default=1, ge=1)
+    """Shorter documents are left out, and counted as too short."""
     skip_bad: bool = False
     """Count documents that cannot be read and go on."""
 
@@ -119,16 +122,6 @@ class HarvestSettings(StageSettings):
     def _check_options(self) -> "HarvestSettings":
         _check_used(self.storage_options, [self.tokens, self.store])
         return self
-
-
-def is_remote(url: str) -> bool:
-    """Whether a path is a URL of another file system than this machine's."""
-    return "://" in url and not url.startswith("file://")
-
-
-def options_for(url: str, storage_options: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The storage options that hold for a URL: local paths have none."""
-    return storage_options if is_remote(url) else None
 
 
 def to_worker(settings: StageSettings) -> str:

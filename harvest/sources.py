@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from .settings import options_for
+from ..store.options import options_for
 
 STDIN = "-"
 HUB = "hf:"

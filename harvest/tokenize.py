@@ -16,6 +16,7 @@ from typing import Any
 from ..console import Progress, progress
 from ..settings import differences
 from ..store import TokenStore
+from ..store.options import options_for
 from .documents import ReadReport
 from .encoding import chat_wrapping
 from .model import check_context, load_tokenizer, tokenizer_fingerprint
@@ -23,7 +24,7 @@ from .packing import Packer, Spool, Wrapper
 from .part_tasks import made_on_dask
 from .parts import Batch, Part, cut, make_part, parts_location, read_part, remove_parts, write_part
 from .record import write_settings
-from .settings import TokenizeSettings, options_for
+from .settings import TokenizeSettings
 from .sources import Source, expand, is_stream, look_at
 from .splits import Splits
 

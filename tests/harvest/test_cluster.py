@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event, Lock, Timer
 from typing import Any
 
 import psutil
@@ -62,6 +63,64 @@ def test_dask_workers_write_what_one_process_writes(model_dir, tokens_dir, tmp_p
     harvest(settings(model_dir, tokens_dir, tmp_path / "alone"))
     harvest(settings(model_dir, tokens_dir, tmp_path / "dask", dask=scheduler))
     assert len(list((tmp_path / "dask" / "commits").iterdir())) > 20
+    assert files(tmp_path / "dask") == files(tmp_path / "alone")
+
+
+class StallingLock:
+    """The workers' lock; the second to ask waits before it, as a stalled worker would."""
+
+    def __init__(self):
+        self.lock, self.go_on, self.asked = Lock(), Event(), 0
+
+    def __enter__(self):
+        self.asked += 1
+        if self.asked == 2:
+            self.go_on.wait(TIMEOUT_S)
+            raise RuntimeError("nobody waits for this bucket any more")
+        self.lock.acquire()
+
+    def __exit__(self, *_exception: object):
+        self.lock.release()
+
+
+def test_dask_bucket_of_a_stalled_worker_is_done_by_another(
+    model_dir, tokens_dir, tmp_path, scheduler, monkeypatch
+):
+    harvest(settings(model_dir, tokens_dir, tmp_path / "alone", rows=2000))
+    stalling = StallingLock()
+    monkeypatch.setattr(bucket_tasks, "_STALLED_S", 1.0)
+    monkeypatch.setattr(bucket_tasks, "_ONE_AT_A_TIME", stalling)
+    try:
+        harvest(settings(model_dir, tokens_dir, tmp_path / "dask", rows=2000, dask=scheduler))
+    finally:
+        stalling.go_on.set()
+    assert stalling.asked > ActivationStore.open(tmp_path / "dask").spec.n_buckets
+    assert files(tmp_path / "dask") == files(tmp_path / "alone")
+
+
+def test_dask_scheduler_file_names_the_scheduler_and_its_dashboard_is_shown(
+    tmp_path, scheduler, capsys
+):
+    (tmp_path / "scheduler.json").write_text(json.dumps({"address": scheduler}))
+    with cluster.connect(str(tmp_path / "scheduler.json")) as client:
+        assert client.submit(sum, [1, 2]).result() == 3
+    assert "dask dashboard: http://" in capsys.readouterr().err
+
+
+def test_dask_worker_that_joins_late_does_what_is_left(model_dir, tokens_dir, tmp_path):
+    from distributed import LocalCluster
+
+    harvest(settings(model_dir, tokens_dir, tmp_path / "alone", rows=2000))
+    bucket_tasks._job_here.cache_clear()
+    local: Any = LocalCluster(
+        n_workers=0, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0"
+    )
+    with local:
+        joined = Timer(1.0, local.scale, [1])
+        joined.start()
+        address = local.scheduler_address
+        harvest(settings(model_dir, tokens_dir, tmp_path / "dask", rows=2000, dask=address))
+        joined.join()
     assert files(tmp_path / "dask") == files(tmp_path / "alone")
 
 

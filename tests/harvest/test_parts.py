@@ -85,7 +85,7 @@ def test_a_parts_key_tells_all_that_decides_its_ids(model_dir, tmp_path):
     assert first == key() == key(seed=9, context=16, packing="document")
     os.utime(path, ns=(1, 1))  # written anew, as long as before
     keys = [first, key(), key("u"), key(tokens=9), key(held_out=0.1), key(text_field="b")]
-    keys += [key(skip_bad=False), key(subset_field="s")]
+    keys += [key(skip_bad=False), key(subset_field="s"), key(min_characters=3)]
     assert len(set(keys)) == len(keys)
 
 
