@@ -104,25 +104,35 @@ def _commit(location: Location, spec: StoreSpec, commit: Commit, keys: list[str]
             f"bucket {commit.bucket} of {location.url} was written by two processes with different"
             " rows; it is not committed; give it to one of them"
         )
-    if _is_lossy(location, commit, keys):
-        location.remove(commit_key(commit.bucket))
-        return False
-    return True
+    return _is_committed(location, spec, commit.bucket, keys)
 
 
 def _undo(location: Location, spec: StoreSpec, bucket: int, keys: list[str]) -> None:
     """Removes what a failed writer has left, unless somebody has committed it. Errors in doing so
-    would hide the one that matters."""
+    would hide the one that matters; what cannot be looked at is left, for shards without a commit
+    harm nobody."""
     with suppress(OSError):
-        if whole_commit(location, spec, bucket) is not None:
+        if _is_committed(location, spec, bucket, keys):
             return
-    for key in keys:
-        with suppress(OSError):
-            location.remove(key)
-    with suppress(OSError):
-        commit = whole_commit(location, spec, bucket)
-        if commit is not None and _is_lossy(location, commit, keys):
-            location.remove(commit_key(bucket))
+        for key in keys:
+            with suppress(OSError):
+                location.remove(key)
+        _is_committed(location, spec, bucket, keys)
+
+
+def _is_committed(location: Location, spec: StoreSpec, bucket: int, keys: list[str]) -> bool:
+    """Whether a bucket is committed and whole; withdraws a commit that lacks shards, or whose
+    shards cannot be looked at."""
+    commit = whole_commit(location, spec, bucket)
+    if commit is None:
+        return False
+    try:
+        lossy = _is_lossy(location, commit, keys)
+    except OSError:
+        lossy = True
+    if lossy:
+        location.remove(commit_key(bucket))
+    return not lossy
 
 
 def _is_lossy(location: Location, commit: Commit, keys: list[str]) -> bool:

@@ -86,14 +86,24 @@ class Stepped(LocalFiles):
 
 
 def seal_at_once(url: Path, generator: random.Random, failing: list[str]) -> dict[str, bool]:
-    """Two threads seal bucket 0; whether each of them ended well."""
+    """Two threads seal bucket 0, those of `failing` with an error at some operation; returns
+    whether each of them ended well."""
     create(LocalFiles(url), SPEC)
     root, turns = read_root(LocalFiles(url)), Turns(generator, ["a", "b"])
+    places = {
+        name: Stepped(
+            url,
+            turns,
+            name,
+            generator.randint(1, 40) if name in failing else None,
+            generator.random() < 0.3,
+        )
+        for name in ("a", "b")
+    }
     well = {}
 
     def run(name: str) -> None:
-        fails = generator.randint(1, 24) if name in failing else None
-        location = Stepped(url, turns, name, fails, generator.random() < 0.3)
+        location = places[name]
         try:
             with StoreWriter(location, root) as writer:
                 fill(writer, ROWS, 0)
