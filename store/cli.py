@@ -1,5 +1,6 @@
 """`scopeworks store`: look into an activation store and check it."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -87,14 +88,27 @@ def stats(
     url: Url,
     site: Annotated[list[str] | None, typer.Option(help="Sites; all by default.")] = None,
     rows: Annotated[int, typer.Option(min=2, help="Rows to look at.")] = 65536,
+    plot: Annotated[
+        Path | None, typer.Option(help="Picture of norms, channels and kurtosis: .png, .svg, .pdf.")
+    ] = None,
     storage_option: Options = None,
 ) -> None:
     """Norms, kurtosis, outlier channels and how well the rows are mixed, from a sample of rows."""
+    from .mixing import mixing
     from .options import parse_storage_options
+    from .plot import check_path
+    from .plot import plot as draw
     from .reader import ActivationStore
-    from .statistics import mixing, site_statistics
+    from .statistics import site_statistics
 
+    if plot is not None:
+        check_path(plot)
     store = ActivationStore.open(url, parse_storage_options(storage_option))
+    found = []
     for name in site or store.sites:
-        typer.echo(site_statistics(store, name, rows).line())
+        found.append(site_statistics(store, name, rows))
+        typer.echo(found[-1].line())
     typer.echo(mixing(store).line())
+    if plot is not None:
+        draw(found, plot)
+        typer.echo(f"plot: {plot}")

@@ -6,6 +6,7 @@ and Σ‖x‖² per site, so that normaliser and mean are known exactly without 
 """
 
 import base64
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -112,6 +113,37 @@ def read_commits(location: Location, spec: StoreSpec) -> dict[int, Commit]:
     with ThreadPoolExecutor(_READERS) as pool:
         commits = pool.map(read, committed_buckets(location, spec))
         return {commit.bucket: commit for commit in commits if commit is not None}
+
+
+def shard_sizes(path: str, commits: Iterable[Commit]) -> Callable[[int], int]:
+    """Shard of an array -> committed size of its object; DamagedStoreError if it has none."""
+    sizes = {
+        shard.shard: shard.n_bytes for commit in commits for shard in commit.shards.get(path, [])
+    }
+
+    def size(shard: int) -> int:
+        if shard not in sizes:
+            raise DamagedStoreError(f"{path}: shard {shard} is in no commit record")
+        return sizes[shard]
+
+    return size
+
+
+def shard_versions(commits: Iterable[Commit]) -> Callable[[str], str]:
+    """Key of a shard -> its committed size and checksum."""
+    records = {
+        (path, record.shard): record
+        for commit in commits
+        for path, shards in commit.shards.items()
+        for record in shards
+    }
+
+    def version(key: str) -> str:
+        path, _, shard = key.partition("/c/")
+        record = records[path, int(shard.partition("/")[0])]
+        return f"{record.n_bytes} {record.crc32c}"
+
+    return version
 
 
 def _from_body(body: dict) -> Commit:

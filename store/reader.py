@@ -6,7 +6,6 @@ arrays.
 """
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -16,8 +15,9 @@ from jaxtyping import Float, Float64, Int64
 
 from .arrays import ArrayReader, DamagedStoreError
 from .cache import CachedReads
-from .commits import Commit, is_whole, read_commits
+from .commits import Commit, is_whole, read_commits, shard_sizes, shard_versions
 from .location import Location, StorageOptions, locate
+from .order import Order
 from .root import Root, read_root
 from .spec import LABEL_NAMES, StoreSpec
 from .stream import Stream
@@ -50,7 +50,7 @@ class ActivationStore:
         self.complete = len(whole) == spec.n_buckets
         layouts = spec.site_layouts() | spec.label_layouts()
         self._readers = {
-            name: ArrayReader(location, layout, _sizes(layout.path, self._commits))
+            name: ArrayReader(location, layout, shard_sizes(layout.path, self._commits))
             for name, layout in layouts.items()
         }
         self._scales = {name: self._scale(name) for name in spec.sites}
@@ -80,7 +80,9 @@ class ActivationStore:
         location = locate(url, storage_options)
         root, commits = _opened(location)
         if cache_dir is not None:
-            location = CachedReads(location, cache_dir, _versions(commits), cache_bytes)
+            location = CachedReads(
+                location, cache_dir, shard_versions(commits.values()), cache_bytes
+            )
         return cls(location, root.spec, commits)
 
     @property
@@ -158,6 +160,37 @@ class ActivationStore:
     def labels(self, start: int, stop: int) -> Labels:
         """Token id, sequence and position of rows [start, stop)."""
         return Labels(*(self._read(name, start, stop).astype(np.int64) for name in LABEL_NAMES))
+
+    def rows_of(
+        self, state: dict[str, int], batch_rows: int, rank: int = 0, world: int = 1
+    ) -> Int64[np.ndarray, "batch"]:
+        """Which rows the next batch of a stream in this state consists of, in its order: the
+        numbers that `read` and `labels` take.
+
+        Args:
+            state: of a stream, before the batch in question.
+            batch_rows, rank, world: of that stream.
+
+        Raises:
+            ValueError: the state is of a store of other rows.
+        """
+        if state["store_rows"] != self.rows:
+            raise ValueError(
+                f"store_rows must be {self.rows} as store {self.url} has, got a state with"
+                f" {state['store_rows']}"
+            )
+        sizes = [commit.rows for commit in self._commits]
+        order = Order(sizes, self.spec.chunk_rows, state["seed"], state["interleave"])
+        firsts = self._stops - sizes
+        return np.concatenate(
+            [
+                firsts[piece.bucket]
+                + piece.chunk * self.spec.chunk_rows
+                + piece.first
+                + np.arange(piece.rows)
+                for piece in order.pieces(state["row"] + rank * batch_rows, batch_rows)
+            ]
+        )
 
     @overload
     def stream(self, site: str, batch_rows: int = ..., **options: Any) -> Stream[torch.Tensor]: ...
@@ -251,34 +284,3 @@ def _opened(location: Location) -> tuple[Root, dict[int, Commit]]:
             if newer.data == root.data:
                 raise
             root = newer
-
-
-def _versions(commits: dict[int, Commit]) -> Callable[[str], str]:
-    """key of a shard -> its committed size and checksum."""
-    records = {
-        (path, record.shard): record
-        for commit in commits.values()
-        for path, shards in commit.shards.items()
-        for record in shards
-    }
-
-    def version(key: str) -> str:
-        path, _, shard = key.partition("/c/")
-        record = records[path, int(shard.partition("/")[0])]
-        return f"{record.n_bytes} {record.crc32c}"
-
-    return version
-
-
-def _sizes(path: str, commits: list[Commit]):
-    """shard -> committed size of its object."""
-    sizes = {
-        shard.shard: shard.n_bytes for commit in commits for shard in commit.shards.get(path, [])
-    }
-
-    def size(shard: int) -> int:
-        if shard not in sizes:
-            raise DamagedStoreError(f"{path}: shard {shard} is in no commit record")
-        return sizes[shard]
-
-    return size

@@ -39,6 +39,14 @@ def test_stats_prints_every_site_and_the_mixing(made):
     assert "mixing: " in text
 
 
+def test_stats_draws_a_plot(made, tmp_path):
+    text = run("stats", made.url, "--site", "mlp_out.0", "--plot", str(tmp_path / "a.png"))
+    assert f"plot: {tmp_path / 'a.png'}" in text
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    with pytest.raises(ValueError, match=r"plot must end in \.png"):
+        run("stats", made.url, "--plot", str(tmp_path / "a.gif"))
+
+
 def test_copy_says_what_it_did(made, tmp_path):
     text = run("copy", made.url, str(tmp_path / "b"), "--codec", "fast")
     assert "700 rows copied" in text

@@ -1,0 +1,106 @@
+"""The picture of `store stats --plot`: a line of three plots for every site."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .statistics import OUTLIER, SiteStatistics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FORMATS = (".png", ".svg", ".pdf")
+_NAMED = 5
+"""Outlier channels that are marked with their number."""
+
+_LOGARITHMIC_FROM = 10
+"""Largest kurtosis that is shown on a linear axis."""
+
+
+def check_path(path: Path) -> None:
+    """Refuses a file that `plot` could not write, before the store is read for it.
+
+    Raises:
+        ValueError: the name's ending is of no known format, or its folder does not exist.
+    """
+    if path.suffix not in FORMATS:
+        raise ValueError(f"plot must end in {', '.join(FORMATS)}, got {path}")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"plot must be in a folder that exists, got {path}; make it first")
+
+
+def plot(sites: Sequence[SiteStatistics], path: Path) -> None:
+    """Draws every site's norms, root mean square by channel with the outliers marked, and kurtosis
+    by channel."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 3 * len(sites)), layout="constrained")
+    for line, found in zip(figure.subplots(len(sites), 3, squeeze=False), sites, strict=True):
+        _norms(line[0], found)
+        _rms(line[1], found)
+        _kurtosis(line[2], found)
+    figure.savefig(path, dpi=120)
+
+
+def _norms(axes: "Axes", found: SiteStatistics) -> None:
+    low, median, high = found.norm_quantiles
+    axes.hist(found.norms, bins=min(100, 1 + found.rows // 20), color="C0")
+    for value, style in ((low, ":"), (median, "-"), (high, ":")):
+        axes.axvline(value, color="black", linewidth=0.8, linestyle=style)
+    axes.set(
+        title=f"{found.site}, {found.rows:,} rows",
+        xlabel="‖x‖ (lines: 1%, 50%, 99%)",
+        ylabel="rows",
+    )
+
+
+def _rms(axes: "Axes", found: SiteStatistics) -> None:
+    axes.plot(found.rms, ".", markersize=2, color="C0")
+    outliers = found.outlier_channels
+    axes.plot(outliers, found.rms[outliers], "o", color="C3", markersize=4)
+    for channel in outliers[:_NAMED]:
+        axes.annotate(
+            str(channel),
+            (channel, found.rms[channel]),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            color="C3",
+        )
+    median = float(np.median(found.rms))
+    axes.axhline(median, color="black", linewidth=0.8)
+    axes.axhline(OUTLIER * median, color="C3", linewidth=0.8, linestyle=":")
+    axes.set(
+        title=f"{len(outliers)} outlier channels: {found.outlier_energy:.1%} of Σ‖x‖²",
+        xlabel=f"channel (lines: median, {OUTLIER:g} × median)",
+        ylabel="root mean square",
+    )
+    if (found.rms > 0).any():
+        _logarithmic(axes)
+
+
+def _kurtosis(axes: "Axes", found: SiteStatistics) -> None:
+    channels = np.arange(len(found.rms))
+    axes.plot(channels, found.channel_kurtosis, ".", markersize=2, color="C0")
+    outliers = found.outlier_channels
+    axes.plot(outliers, found.channel_kurtosis[outliers], "o", color="C3", markersize=4)
+    axes.axhline(3, color="black", linewidth=0.8)
+    axes.set(
+        title=f"mean kurtosis {found.kurtosis:.3g}",
+        xlabel="channel (line: 3, a normal distribution)",
+        ylabel="kurtosis",
+    )
+    if np.nanmax(found.channel_kurtosis, initial=0) > _LOGARITHMIC_FROM:
+        _logarithmic(axes)
+
+
+def _logarithmic(axes: "Axes") -> None:
+    """A logarithmic y axis with ticks at 1, 2 and 5, as plain numbers."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
