@@ -53,10 +53,20 @@ def test_tensorstore_reads_the_same_values(url, path):
     np.testing.assert_array_equal(array.read().result().astype(np.float32), own(url, path))
 
 
-def test_zarr_finds_bfloat16_without_importing_this_package(made):
+@pytest.mark.parametrize(
+    ("imported", "opened"),
+    [
+        ("zarr", "zarr.open_group(url, mode='r')[path]"),
+        ("zarr, dask.array", "dask.array.from_zarr(zarr.open_group(url, mode='r')[path])"),
+        ("zarr, scopeworks.store.bfloat16", "zarr.open_array(f'{url}/{path}', mode='r')"),
+        ("dask.array, scopeworks.store.bfloat16", "dask.array.from_zarr(f'{url}/{path}')"),
+    ],
+)
+def test_a_fresh_process_reads_bfloat16_as_the_format_page_says(made, imported, opened):
     code = (
-        "import sys, zarr\n"
-        f"array = zarr.open_group({made.url!r}, mode='r')['sites/mlp_out.0']\n"
+        f"import {imported}\n"
+        f"url, path = {made.url!r}, 'sites/mlp_out.0'\n"
+        f"array = {opened}\n"
         "print(array.dtype, array.shape)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
