@@ -1,5 +1,6 @@
 """The commands: flags, configuration files, one-line errors."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from scopeworks.console import run_command
 from scopeworks.harvest.cli import app
 from scopeworks.harvest.settings import HarvestSettings, TokenizeSettings
 from scopeworks.store import ActivationStore, TokenStore
+from scopeworks.store.location import LocalFiles
 
 
 def invoke(*args: object) -> str:
@@ -134,6 +136,36 @@ def test_storage_options_for_local_paths_are_refused(command, flags, tmp_path):
 def test_storage_option_without_a_value_is_refused():
     with pytest.raises(ValueError, match="--storage-option must be key=value, got 'anon'"):
         app(["tokenize", "--storage-option", "anon"], standalone_mode=False)
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_committed(
+    model_dir, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "a.txt").write_text("some text " * 100)
+    tokens, store = tmp_path / "tokens", tmp_path / "store"
+    text = ["--text", tmp_path / "a.txt", "--context", 16, "--held-out", 0]
+    invoke("tokenize", "--model", model_dir, *text, "--out", tokens)
+    args = ["harvest", "--model", model_dir, "--tokens", tokens, "--store", store]
+    args += ["--site", "mlp_out.0", "--bucket-rows", 128, "--device", "cpu"]
+    plain = LocalFiles.write
+
+    def write(self, key, parts):
+        # Buckets 0 and 1 have objects 0 and 1; from the third on, nothing fits.
+        if "/c/2" in key:
+            raise OSError(errno.ENOSPC, "No space left on device", str(self.root / key))
+        plain(self, key, parts)
+
+    monkeypatch.setattr(LocalFiles, "write", write)
+    with pytest.raises(SystemExit, match="2"):
+        run_command(lambda: app([str(arg) for arg in args], standalone_mode=False))
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert str(store) in error
+    assert error.count("\n") == 1
+    assert ActivationStore.open(store).rows == 256
+    monkeypatch.undo()
+    invoke(*args)
+    assert ActivationStore.open(store).complete
 
 
 def test_help_imports_nothing_heavy():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scopeworks.harvest.documents import (
     ReadReport,
     RowOptions,
+    documents_in,
     is_held_out,
     read_documents,
     read_files,
@@ -113,6 +114,15 @@ def test_empty_documents_are_counted_and_left_out(tmp_path):
     report = ReadReport()
     assert [d.text for d in read_documents([tmp_path], report=report)] == ["text"]
     assert (report.files, report.documents, report.skipped["empty"]) == (3, 1, 2)
+
+
+def test_short_documents_are_counted_and_left_out(tmp_path):
+    path = tmp_path / "a.jsonl"
+    write_rows(path, [{"text": "four"}, {"text": "fives"}, {"text": ""}])
+    report = ReadReport()
+    documents = list(documents_in([str(path)], RowOptions(), report, min_characters=5))
+    assert [d.text for d in documents] == ["fives"]
+    assert report.skipped == {"too short": 1, "empty": 1}
 
 
 BROKEN = {

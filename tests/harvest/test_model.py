@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -145,6 +149,48 @@ def test_load_model_says_what_to_do_without_a_network(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(OSError, match="check the network, or pass a local folder"):
         load_model("google/gemma-2-2b")
+
+
+@contextmanager
+def hub_answering(status: int, code: str) -> Iterator[str]:
+    """Address of a hub that refuses every file with one status and error code."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.send_response(status)
+            self.send_header("X-Error-Code", code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        do_GET = do_HEAD = answer
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (403, "GatedRepo", "it is gated: accept its licence on its hub page, then run `hf auth"),
+        (404, "RepoNotFound", "the hub has no such model, or it is private: check it"),
+    ],
+)
+def test_load_model_says_why_the_hub_refuses_it(monkeypatch, tmp_path, status, code, message):
+    with hub_answering(status, code) as hub:
+        template = f"{hub}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub)
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        with pytest.raises(OSError, match=f"model google/gemma-2-2b cannot be loaded: {message}"):
+            load_model("google/gemma-2-2b")
 
 
 def test_check_context_refuses_sequences_longer_than_the_model_takes(model_dir):

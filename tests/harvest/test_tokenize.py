@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,35 @@ def test_tokenize_refuses_text_that_fills_no_sequence(model_dir, tmp_path):
     path.write_text("short")
     with pytest.raises(ValueError, match="must fill at least one training sequence of 64 tokens"):
         tokenize(settings(model_dir, path, tmp_path / "tokens", context=64, held_out=0.0))
+
+
+def test_tokenize_refuses_text_of_no_bytes(model_dir, tmp_path):
+    (tmp_path / "empty.txt").write_bytes(b"")
+    message = r"at least one training sequence of 32 tokens, got 0 .* skipped 1 empty"
+    with pytest.raises(ValueError, match=message):
+        tokenize(settings(model_dir, tmp_path / "empty.txt", tmp_path / "tokens"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["line.txt", "line.jsonl"])
+def test_one_line_of_100_megabytes_is_tokenized_in_bounded_memory(model_dir, tmp_path, name):
+    """Text, its bytes and its ids (4 bytes each, here one a character) are about a gigabyte; the
+    tokenizer's own structures would be ten for all at once."""
+    text = "x1 " * (100 * 2**20 // 3)
+    (tmp_path / name).write_text(text if name == "line.txt" else json.dumps({"text": text}))
+    wanted = settings(model_dir, tmp_path / name, tmp_path / "tokens", held_out=0.0, context=64)
+    code = (
+        "import resource, sys\n"
+        "from scopeworks.harvest.tokenize import TokenizeSettings, tokenize\n"
+        "tokenize(TokenizeSettings.model_validate_json(sys.argv[1]))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+    )
+    command = [sys.executable, "-c", code, wanted.model_dump_json()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    peak = int(done.stdout)
+    print(f"{name}: peak {peak / 2**30:.2f} GiB")
+    assert TokenStore.open(tmp_path / "tokens").splits["train"] == len(text) // 63
+    assert peak < 3 * 2**30
 
 
 def test_tokenize_refuses_a_context_longer_than_the_models(model_dir, text_dir, tmp_path):
