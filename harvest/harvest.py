@@ -1,7 +1,7 @@
 """Harvest: from sequences of tokens to rows of activations, through one forward pass each.
 
-Owns the settings of the stage, the checks that model and tokens belong together, and the run over
-the buckets. Which rows there are is `plan`'s business, where activations sit in the model `hooks`',
+Owns the checks that model and tokens belong together, what a store says of where its rows come from,
+and the run over the buckets. Which rows there are is `plan`'s business, where activations sit in the model `hooks`',
 what a store is `store`'s.
 """
 
