@@ -6,10 +6,11 @@ logarithmic one says so. The look is `svg`'s.
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..train.frontier import plain_log_axis
 from .svg import COLOURS, LINES, MARKERS, draw
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def label(entry: Entry) -> str:
     """An SAE in a legend."""
     price = sparsity(entry)
     if price is not None:
-        return f"λ {price:g}, L0 {entry['l0']:.0f}"
+        return f"λ {price:.3g}, L0 {entry['l0']:.0f}"
     return _short(entry["name"])
 
 
@@ -88,7 +89,7 @@ def frontier(entries: Sequence[Entry], metric: str, name: str) -> str:
         axes.set_ylabel(name)
         axes.set_ylim(bottom=min(0.0, *(e[metric] for e in entries)), top=_room_above(axes))
         if len(slots) > 1:
-            axes.legend()
+            _legend(axes)
 
     return draw(plot, f"{name} against L0")
 
@@ -103,13 +104,13 @@ def width_ladder(entries: Sequence[Entry], metric: str, name: str) -> str:
             axes.plot(
                 [math.log2(e["d_sae"]) for e in points],
                 [e[metric] for e in points],
-                label=f"λ {price:g}" if len(sites) == 1 else f"{where}, λ {price:g}",
+                label=f"λ {price:.3g}" if len(sites) == 1 else f"{where}, λ {price:.3g}",
                 **_look(i, marker=True),
             )
         axes.set_xlabel("width, log₂ of the number of latents")
         axes.set_ylabel(name)
         axes.set_ylim(bottom=0, top=_room_above(axes))
-        axes.legend()
+        _legend(axes)
 
     return draw(plot, f"{name} against width")
 
@@ -131,7 +132,7 @@ def firing(entries: Sequence[Entry]) -> str:
         axes.set_xticks(list(ticks), [_power_of_ten(t) for t in ticks])
         axes.set_xlabel("firing frequency, share of tokens (log scale)")
         axes.set_ylabel("share of latents")
-        axes.legend()
+        _legend(axes)
 
     return draw(plot, "Histogram of firing frequencies")
 
@@ -156,11 +157,11 @@ def training(entries: Sequence[Entry], metric: str, name: str, log: bool = False
         axes.set_xlabel("training step")
         axes.set_ylabel(f"{name} (log scale)" if log else name)
         if log:
-            _log(axes, "y")
+            plain_log_axis(axes, "y")
         else:
             axes.set_ylim(0, max(0.05, axes.get_ylim()[1]))
         axes.set_xlim(left=0)
-        axes.legend()
+        _legend(axes)
 
     return draw(plot, f"{name} during training")
 
@@ -176,11 +177,11 @@ def by_position(entries: Sequence[Entry], counts: Sequence[float], curve: str, n
             positions, means = position_bins(entry["by_position"][curve], counts)
             lowest = min(lowest, *means)
             axes.plot(positions, means, label=label(entry), **_look(i, marker=False))
-        _log(axes, "x")
+        plain_log_axis(axes, "x")
         axes.set_xlabel("position in the sequence, from 0 (log scale)")
         axes.set_ylabel(name)
         axes.set_ylim(bottom=lowest)
-        axes.legend()
+        _legend(axes)
 
     return draw(plot, f"{name} by position")
 
@@ -222,7 +223,7 @@ def _annotate(axes: "Axes", points: Sequence[Entry], metric: str) -> None:
     for entry in points:
         if (price := sparsity(entry)) is not None:
             axes.annotate(
-                f"λ {price:g}",
+                f"λ {price:.3g}",
                 (entry["l0"], entry[metric]),
                 xytext=(5, 5),
                 textcoords="offset points",
@@ -234,7 +235,7 @@ def _l0_axis(axes: "Axes", values: Sequence[float]) -> None:
     """L0 from 0, or logarithmic where it spans more than a decade."""
     axes.set_xlabel("L0, mean active latents per token")
     if min(values) > 0 and max(values) / min(values) > 10:
-        _log(axes, "x")
+        plain_log_axis(axes, "x")
         axes.set_xlabel("L0, mean active latents per token (log scale)")
     else:
         axes.set_xlim(left=0, right=1.12 * max(values) or 1)
@@ -245,15 +246,14 @@ def _short(text: str) -> str:
     return text if len(text) <= 30 else "…" + text[-29:]
 
 
-def _log(axes: "Axes", which: Literal["x", "y"]) -> None:
-    """A logarithmic axis with plain numbers at 1, 2 and 5 of each decade."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axes.set(**{f"{which}scale": "log"})
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(lambda value, _position: f"{value:g}")
+def _legend(axes: "Axes") -> None:
+    """The legend below the plot, which grows by its height: inside, it would cross a curve."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    _, labels = axes.get_legend_handles_labels()
+    n_columns = 1 if max(map(len, labels), default=0) > 22 else 2
+    figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(labels) // n_columns))
+    figure.legend(loc="outside lower left", ncols=n_columns)
 
 
 def _room_above(axes: "Axes") -> float:

@@ -79,7 +79,7 @@ def _row(entry: Entry) -> list[str]:
         entry["name"],
         plots.slot(entry).rpartition(", width")[0],
         f"{entry['d_sae']:,}",
-        "–" if price is None else f"{price:g}",
+        "–" if price is None else f"{price:.3g}",
         f"{entry['l0']:.1f}",
         f"{entry['fvu']:.4f}",
         f"{entry['delta_loss']:+.4f}",

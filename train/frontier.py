@@ -10,11 +10,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .sae_config import SAEConfig
 from .sae_files import replace_file, write_json
 from .settings import TrainSettings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SUMMARY_FILE = "sweep.json"
 PLOT_FILE = "frontier.png"
@@ -110,9 +113,29 @@ def plot(rows: Sequence[Standing], path: Path) -> None:
         for l0, fvu, measured in points:
             fill = line.get_color() if measured else "white"
             axes.plot([l0], [fvu], "o", color=line.get_color(), markerfacecolor=fill)
-    axes.set(xlabel="L0 (active latents per row)", ylabel="FVU", xscale="log")
+    axes.set(xlabel="L0, active latents per row (log scale)", ylabel="FVU")
+    plain_log_axis(axes, "x")
+    axes.set_ylim(bottom=0)
+    axes.grid(linewidth=0.5, alpha=0.4)
     if axes.get_lines():
-        axes.legend(title="width")
+        figure.legend(title="width", loc="outside right upper", frameon=False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     replace_file(path, picture.getvalue())
+
+
+def plain_log_axis(axes: "Axes", which: Literal["x", "y"]) -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5 of each decade, or at more of them where
+    it spans so little that fewer than three of those are in sight.
+    """
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = axis.get_view_interval()
+    locator = LogLocator(subs=(1.0, 2.0, 5.0))
+    if sum(low <= tick <= high for tick in locator.tick_values(low, high)) < 3:
+        locator = LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0))
+    axis.set_major_locator(locator)
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _position: f"{value:g}")

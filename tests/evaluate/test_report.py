@@ -261,3 +261,17 @@ def test_percent_keeps_two_digits(share, text):
 def test_url_as_out_is_refused(evaluation):
     with pytest.raises(ValueError, match=r"out must be a local path.*got gs://bucket/report"):
         write_report("gs://bucket/report", [evaluation])
+
+
+def test_legend_stands_below_the_plot_and_not_in_it():
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.9, 3.3), layout="constrained")
+    axes = figure.add_subplot()
+    for i in range(5):
+        axes.plot([0, 1], [i, 1], label=f"curve {i}")
+    plots._legend(axes)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().y1 <= axes.get_tightbbox().y0
+    assert figure.get_figheight() > 3.3

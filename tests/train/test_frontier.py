@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
-from scopeworks.train.frontier import Board, table
+from scopeworks.train.frontier import Board, plain_log_axis, table
 from scopeworks.train.settings import TrainSettings
 from scopeworks.train.sweep import sweep
 
@@ -47,3 +48,21 @@ def test_diverged_member_does_not_hide_the_others(settings: Make, tmp_path: Path
         sweep(members, tmp_path / "o")
     rows = json.loads((tmp_path / "o/sweep.json").read_text())["members"]
     assert [(row["name"], row["measured"]) for row in rows] == [("wild", False), ("calm", True)]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [(7, 140, ["10", "20", "50", "100"]), (22, 48, ["30", "40"]), (0.03, 0.4, ["0.05", "0.1"])],
+)
+def test_log_axis_has_plain_numbers(low: float, high: float, wanted: list[str]):
+    axes = Figure().add_subplot()
+    axes.plot([low, high], [1, 2])
+    plain_log_axis(axes, "x")
+    shown = [
+        axes.xaxis.get_major_formatter()(tick)
+        for tick in axes.xaxis.get_majorticklocs()
+        if low <= tick <= high
+    ]
+    assert set(wanted) <= set(shown)
+    assert not any("^" in text for text in shown)
+    assert axes.xaxis.get_minorticklocs().size == 0
