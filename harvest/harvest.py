@@ -1,8 +1,8 @@
 """Harvest: from sequences of tokens to rows of activations, through one forward pass each.
 
-Owns the checks that model and tokens belong together, what a store says of where its rows come from,
-and the run over the buckets. Which rows there are is `plan`'s business, where activations sit in the model `hooks`',
-what a store is `store`'s.
+Owns the checks that model and tokens belong together, what a store says of where its rows come
+from, and the run over the buckets. Which rows there are is `plan`'s business, where activations sit
+in the model `hooks`', what a store is `store`'s.
 """
 
 from collections import Counter
