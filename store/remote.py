@@ -81,7 +81,10 @@ class RemoteObjects:
         try:
             self._try(key, lambda: self._fs.pipe_file(self._path(key), data))
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{self.url}/{key} cannot be written: {error}") from error
+            raise FileNotFoundError(
+                f"{self.url}/{key} cannot be written: {error}; make the bucket first, or mend its"
+                " name"
+            ) from error
 
     def replace(self, key: str, data: bytes) -> None:
         """See `Location.replace`."""
@@ -133,7 +136,8 @@ class RemoteObjects:
                     wait *= 2
                     continue
                 where = f"{self.url}/{key}".rstrip("/")
-                raise OSError(f"{where}: {type(error).__name__}: {error}") from error
+                text = f"{where}: {type(error).__name__}: {error}{_hint(error)}"
+                raise OSError(text) from error
         raise AssertionError("unreachable")
 
 
@@ -149,6 +153,13 @@ def is_transient(error: BaseException) -> bool:
     if getattr(error, "code", None) in _TRANSIENT_STATUS:
         return True
     return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNO
+
+
+def _hint(error: BaseException) -> str:
+    """The next step where access is what is missing."""
+    if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+        return "; give credentials as the driver takes them, or by --storage-option key=value"
+    return ""
 
 
 def _extra(url: str) -> str:

@@ -161,6 +161,25 @@ def test_a_store_is_the_same_everywhere(place, local):
     check_store(place, local)
 
 
+def test_a_store_grows_everywhere(place, tmp_path):
+    """By a bucket and a half; the last one was short."""
+    write_store(place)
+    spec = spec_of(rows=600, shard_rows=192)
+    rows = rows_of(spec)
+    local = Place(str(tmp_path / "begun at that size"))
+    for where in (place, local):
+        with StoreWriter.open(where.url, spec, where.options) as writer:
+            for bucket in sorted(set(range(writer.n_buckets)) - writer.committed):
+                fill(writer, rows, bucket)
+    store = ActivationStore.open(place.url, place.options)
+    assert (store.rows, store.complete) == (600, True)
+    assert verify(place.url, place.options).problems == []
+    assert torch.equal(
+        store.read("mlp_out.0", 384, 600),
+        ActivationStore.open(local.url).read("mlp_out.0", 384, 600),
+    )
+
+
 def test_a_token_store_is_the_same_everywhere(place):
     sequences = torch.randint(0, 4096, (50, 8), generator=torch.Generator().manual_seed(0)).numpy()
     ids: dict[str, Any] = {"context": 8, "bos": 2, "eos": 1, "pad": 0}
@@ -214,6 +233,27 @@ def test_a_bucket_that_does_not_exist_is_named_when_written(s3_port):
         OSError, match=r"s3://nosuchbucket/x.* cannot be written: The specified bucket"
     ):
         StoreWriter.open("s3://nosuchbucket/x", spec_of(), s3_options(s3_port))
+
+
+@pytest.mark.emulator
+def test_a_gcs_bucket_that_does_not_exist_is_named_when_written(gcs_port):
+    with pytest.raises(OSError, match=r"gs://nosuchbucket/x.* cannot be written: .*make the buck"):
+        StoreWriter.open("gs://nosuchbucket/x", spec_of(), gcs_options(gcs_port))
+
+
+@pytest.mark.emulator
+def test_missing_credentials_are_one_line_with_the_next_step(s3_port, monkeypatch):
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    options = {"endpoint_url": f"http://127.0.0.1:{s3_port}"}
+    message = r"s3://acts/x/zarr.json: NoCredentialsError: .*; give credentials as .* key=value$"
+    with pytest.raises(OSError, match=message):
+        ActivationStore.open(f"s3://{BUCKET}/x", options)
+    with pytest.raises(OSError, match=message):
+        StoreWriter.open(f"s3://{BUCKET}/x", SPEC, options)
 
 
 def test_storage_options_for_a_local_path_are_refused(tmp_path):

@@ -3,6 +3,7 @@ happened."""
 
 import multiprocessing
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -17,9 +18,9 @@ ALL = [0, 1, 2]
 PROCESSES.set_forkserver_preload(["scopeworks.store.writer", "scopeworks.tests.store.making"])
 
 
-def big_spec() -> StoreSpec:
+def big_spec(rows: int = 3000) -> StoreSpec:
     """Enough shards that a kill falls anywhere: 3 buckets of 4 shards and 5 arrays."""
-    return spec_of(rows=3000, bucket_rows=1024, shard_rows=256)
+    return spec_of(rows=rows, bucket_rows=1024, shard_rows=256)
 
 
 def write(url: str, buckets: list[int], background: bool) -> None:
@@ -58,11 +59,20 @@ def whole(tmp_path_factory) -> tuple[dict[str, bytes], float]:
     return contents(folder / "second"), seconds
 
 
-def check_kills(whole, folder: Path, n: int, background: bool) -> None:
+def check_kills(
+    whole: tuple[dict[str, bytes], float],
+    folder: Path,
+    n: int,
+    background: bool,
+    begun: Path | None = None,
+) -> None:
+    """n runs that are killed at a random moment and run again, from nothing or from a store."""
     expected, seconds = whole
     generator, kills = random.Random(n), 0
     for trial in range(3 * n):
         url = folder / str(trial)
+        if begun is not None:
+            shutil.copytree(begun, url)
         kills += run(url, ALL, background, generator.uniform(0, seconds))
         run(url, ALL, background)
         assert contents(url) == expected
@@ -80,6 +90,21 @@ def test_a_killed_harvest_ends_bit_identical(whole, tmp_path, background):
 @pytest.mark.parametrize("background", [False, True])
 def test_twenty_killed_harvests_end_bit_identical(whole, tmp_path, background):
     check_kills(whole, tmp_path, 20, background)
+
+
+@pytest.mark.parametrize("n", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_growing_store_that_is_killed_ends_bit_identical(whole, tmp_path, n):
+    """From 1,500 rows, whose second bucket is short, to 3,000."""
+    small, rows = big_spec(1500), rows_of(big_spec())
+    with StoreWriter.open(tmp_path / "small", small) as writer:
+        for bucket in (0, 1):
+            fill(writer, rows, bucket)
+    shutil.copytree(tmp_path / "small", tmp_path / "grown")
+    run(tmp_path / "grown", ALL, False)
+    expected, before = contents(tmp_path / "grown"), {**whole[0]}
+    assert expected.pop("zarr.json") != before.pop("zarr.json")
+    assert expected == before
+    check_kills((contents(tmp_path / "grown"), whole[1]), tmp_path, n, False, tmp_path / "small")
 
 
 def two_at_once(url: Path) -> None:
