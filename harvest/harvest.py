@@ -86,7 +86,10 @@ def harvest(settings: HarvestSettings) -> HarvestReport:
                 harvest_on_dask(settings, spec, writer, parts, bar)
             else:
                 job.fill_all(writer, parts, _shown(bar, spec.n_buckets))
-    return HarvestReport(settings.store, spec, _dropped_at(settings))
+    options = options_for(settings.store, settings.storage_options)
+    return HarvestReport(
+        settings.store, spec, ActivationStore.open(settings.store, options).dropped_at
+    )
 
 
 def prepare(
@@ -227,16 +230,6 @@ def begun_spec(settings: HarvestSettings) -> StoreSpec | None:
     """
     options = options_for(settings.store, settings.storage_options)
     return StoreWriter.begun(settings.store, options)
-
-
-def _dropped_at(settings: HarvestSettings) -> Counter[int]:
-    """Rows that the store's commits say were left out, by position."""
-    found: Counter[int] = Counter()
-    if settings.outlier is not None or settings.drop_nonfinite:
-        options = options_for(settings.store, settings.storage_options)
-        for commit in ActivationStore.open(settings.store, options).commits:
-            found.update(commit.dropped_at)
-    return found
 
 
 def _check_tokens(tokens: TokenStore, model: LanguageModel, settings: HarvestSettings) -> None:

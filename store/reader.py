@@ -6,6 +6,7 @@ arrays.
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -46,6 +47,10 @@ class ActivationStore:
         self._location = location
         self._commits = [commits[bucket] for bucket in sorted(commits) if commits[bucket].rows]
         self._stops = np.cumsum([commit.rows for commit in self._commits], dtype=np.int64)
+        self.dropped = sum(commit.dropped for commit in commits.values())
+        """Rows that were left out: not finite, or outliers."""
+        self.dropped_at = sum((Counter(c.dropped_at) for c in commits.values()), Counter[int]())
+        """Position in the sequence -> rows left out there."""
         whole = [bucket for bucket, commit in commits.items() if is_whole(commit, spec)]
         self.complete = len(whole) == spec.n_buckets
         layouts = spec.site_layouts() | spec.label_layouts()
@@ -99,11 +104,6 @@ class ActivationStore:
     def provenance(self) -> dict:
         """Where the rows come from, as the harvest wrote it."""
         return dict(self.spec.provenance)
-
-    @property
-    def dropped(self) -> int:
-        """Rows that were left out because they were not finite."""
-        return sum(commit.dropped for commit in self._commits)
 
     @property
     def saturated(self) -> dict[str, int]:

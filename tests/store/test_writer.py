@@ -174,6 +174,19 @@ def test_dropped_rows_are_counted_and_leave_no_hole(tmp_path):
     assert len(torch.cat([next(store.stream("mlp_out.0", 41)) for _ in range(17)])) == 697
 
 
+def test_a_bucket_that_lost_all_its_rows_is_counted(tmp_path):
+    spec = spec_of()
+    rows = rows_of(spec)
+    rows["mlp_out.0"][: spec.bucket_rows] = float("nan")
+    with StoreWriter.open(tmp_path, spec, drop_nonfinite=True) as writer:
+        for bucket in range(writer.n_buckets):
+            fill(writer, rows, bucket)
+    store = ActivationStore.open(tmp_path)
+    assert store.complete
+    assert store.rows == spec.rows - spec.bucket_rows
+    assert store.dropped == store.dropped_at.total() == spec.bucket_rows
+
+
 def test_another_spec_is_refused_naming_the_difference(tmp_path):
     make_store(tmp_path)
     with pytest.raises(ValueError, match=r"different are rows: 700 → 699; seed: 5 → 6; choose"):
