@@ -1,6 +1,6 @@
 """Steering λ so that the mean number of active latents ends at a wanted value.
 
-Owns the controller and its two numbers. The loss keeps the form that `penalty` names; what is
+Owns the controller and its three numbers. The loss keeps the form that `penalty` names; what is
 steered is its λ, so the SAE that comes out is the one which that λ gives.
 """
 
@@ -14,19 +14,24 @@ _SMOOTHING = 0.1  # of the error: about ten batches
 # λ below which a price is no longer logarithmic. In units where E‖x‖² = 1: a latent that explains
 # less than this is worth nothing, whatever the site.
 _SCALE = 5e-5
+_ABOVE, _COMES_DOWN = 0.3, 0.4  # where the wanted L0 starts above L0*, and in which Σlr it falls
 
 
 @dataclass
 class Steering:
     """A proportional-integral controller of λ, fed with each batch's mean L0.
 
-        e ← running mean of log(L0 / L0*), held within ±1
+        e ← running mean of log(L0 / (L0*·r)), held within ±1;   r = 1 + 0.3·exp(−Σlr / 0.4)
         integral ← integral + gain·lr·e;   u = integral + 2·e
         λ = 2s·sinh(u) (linear penalty),  s·exp(u) (quadratic),  s = 5e-5
 
     L0 falls with λ roughly as a power, so in logarithms one gain fits every target. L0 follows λ
     only as fast as θ moves, and Adam moves θ by about lr an update: hence the unit of the gain,
     and hence the controller comes to rest where lr decays to 0.
+
+    r lets L0 come down to L0* as it does under a constant λ, which is good for the SAE: held at L0*
+    at once, the unlearned SAE needs twice the λ (docs/train.md). Σlr counts the updates since
+    steering began.
 
     A linear price is logarithmic in u while it is large and goes through 0 where it must: L0 goes
     on falling while an SAE learns, at λ = 0 too, and only a price below 0 holds a high L0*. The
@@ -35,6 +40,7 @@ class Steering:
     Attributes:
         integral: u at which the error is zero in the long run.
         error: e.
+        moved: Σlr.
     """
 
     target_l0: float
@@ -42,6 +48,7 @@ class Steering:
     signed: bool
     integral: float
     error: float = 0.0
+    moved: float = 0.0
 
     @classmethod
     def start(cls, settings: TrainSettings) -> "Steering":
@@ -54,7 +61,9 @@ class Steering:
 
     def update(self, l0: float, lr: float) -> None:
         """Moves λ after a batch with mean L0 `l0`, made at learning rate `lr`."""
-        error = max(-1.0, min(1.0, math.log(max(l0, 1e-3) / self.target_l0)))
+        wanted = self.target_l0 * (1 + _ABOVE * math.exp(-self.moved / _COMES_DOWN))
+        error = max(-1.0, min(1.0, math.log(max(l0, 1e-3) / wanted)))
+        self.moved += lr
         self.error += _SMOOTHING * (error - self.error)
         self.integral += self.gain * lr * self.error
 
@@ -66,4 +75,4 @@ class Steering:
 
     def record(self) -> dict[str, float]:
         """What a checkpoint keeps."""
-        return {"integral": self.integral, "error": self.error}
+        return {"integral": self.integral, "error": self.error, "moved": self.moved}

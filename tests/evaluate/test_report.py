@@ -272,6 +272,7 @@ def test_legend_stands_below_the_plot_and_not_in_it():
         axes.plot([0, 1], [i, 1], label=f"curve {i}")
     plots._legend(axes)
     figure.draw_without_rendering()
-    (legend,) = figure.legends
-    assert legend.get_window_extent().y1 <= axes.get_tightbbox().y0
+    (legend,), plot = figure.legends, axes.get_tightbbox()
+    assert plot is not None
+    assert legend.get_window_extent().y1 <= plot.y0
     assert figure.get_figheight() > 3.3

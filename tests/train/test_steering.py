@@ -62,6 +62,7 @@ def test_steering_waits_for_the_warm_up(settings: Make):
 def test_error_is_held_within_one(settings: Make):
     steering = Steering.start(settings(target_l0=48.0, sparsity=1e-3))
     before = steering.integral
+    steering.moved = 100.0  # the wanted L0 has come down to the target
     steering.update(1e9, lr=1e-3)
     assert steering.error == pytest.approx(0.1)
     assert steering.integral == pytest.approx(before + 40 * 1e-3 * 0.1)
@@ -96,3 +97,14 @@ def test_target_above_what_a_price_of_zero_gives_is_reached(settings: Make):
     assert config.sparsity is not None
     assert config.sparsity < 0
     assert read_metrics(out)[-1]["sparsity"] == pytest.approx(config.sparsity, rel=0.2)
+
+
+def test_wanted_l0_comes_down_to_the_target(settings: Make):
+    steering = Steering.start(settings(target_l0=40.0))
+    steering.update(1.3 * 40.0, lr=0.4)
+    assert steering.error == pytest.approx(0.0)
+    assert steering.moved == pytest.approx(0.4)
+    steering.update(40.0 * (1 + 0.3 / math.e), lr=100.0)
+    assert steering.error == pytest.approx(0.0)
+    steering.update(40.0, lr=0.0)
+    assert steering.error == pytest.approx(0.0)
