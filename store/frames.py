@@ -20,6 +20,9 @@ _PLANE_BYTES = 2**20
 """Bytes of a plane coded at once, at most: zstd makes a table per 128 KiB anyway, and a frame of
 one block is decoded fastest."""
 
+_SAMPLE = 2**14
+"""First bytes of a plane that tell whether the rest is worth coding: mantissas are noise."""
+
 _MIN_VALUES = 1024
 """Shorter blocks are not split into planes by every blosc (its least is 128 values)."""
 
@@ -80,10 +83,12 @@ def _split(values: np.ndarray, planes: np.ndarray) -> None:
 def _append_plane(plane: np.ndarray, out: np.ndarray, end: int) -> int:
     """Writes a plane's length and its bytes, coded if that is shorter, at `end`; the new end."""
     assert _LIBRARY is not None
-    length = _LIBRARY.compress(plane, out[end + 4 :])
+    room, length = out[end + 4 :], plane.size
+    if _LIBRARY.compress(plane[:_SAMPLE], room) < 0.98 * min(_SAMPLE, plane.size):
+        length = _LIBRARY.compress(plane, room)
     if length >= plane.size:
         length = plane.size
-        out[end + 4 : end + 4 + length] = plane
+        room[:length] = plane
     out[end : end + 4] = np.array([length], "<i4").view(np.uint8)
     return end + 4 + length
 
