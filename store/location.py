@@ -18,6 +18,8 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from .writeback import Writeback
+
 StorageOptions = dict[str, Any] | None
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
@@ -177,8 +179,9 @@ class LocalFiles:
         path = self.root / key
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked_partial(path) as file:
+            writeback = Writeback(file)
             for part in parts:
-                file.write(part)
+                writeback.wrote(file.write(part))
             file.flush()
             if durably:
                 os.fsync(file.fileno())
