@@ -13,11 +13,12 @@ it.
 
 Every figure comes from a process of its own that does the work twice and times the second time: in
 a virtual machine the first use of a page of memory costs a fault in the host, which on the machine
-of the figures took 7 µs, as long as compressing a row. Its seconds are those of the loop alone, its
-peak is the most anonymous memory beyond that before the loop, sampled; its CPU time (all threads,
-the least of the repeats) says what it costs where other work shares the machine. Cold means that
-the kernel was asked to drop the files' pages (posix_fadvise) before. Writing includes a final fsync
-for everybody.
+of the figures took 7 µs, as long as compressing two rows. A cold read is timed the first time,
+after another process has done it, and after the kernel was asked to drop the files' pages
+(posix_fadvise; it keeps those that a process has mapped). Its seconds are those of the loop alone,
+its peak is the most anonymous memory beyond that before the loop, sampled; its CPU time (all
+threads, the least of the repeats) says what it costs where other work shares the machine. Writing
+includes a final fsync for everybody.
 """
 
 import argparse
@@ -88,12 +89,13 @@ def child(system: str, phase: str, folder: Path, rows: int, width: int) -> None:
     torch.set_num_threads(2)
     codec = system.partition(" ")[0]
     make = WRITERS[system] if phase == "write" else READERS[system]
+    if phase == "cold":
+        drop_pages(folder)  # before anything maps them: mapped pages stay
     work = make(codec, folder, rows, width)
-    work()
+    if phase != "cold":
+        work()
     if phase == "write":
         shutil.rmtree(folder)
-    if phase == "cold":
-        drop_pages(folder)
     peak, started, cpu = Peak(), time.perf_counter(), time.process_time()
     work()
     if phase == "write":
@@ -108,13 +110,20 @@ def measure(system: str, phase: str, folder: Path, args: argparse.Namespace) -> 
     for _ in range(args.repeats):
         if phase == "write":
             shutil.rmtree(folder, ignore_errors=True)
-        command = [sys.executable, __file__, "--child", system, phase, str(folder)]
-        command += ["--rows", str(args.rows), "--width", str(args.width)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{system} {phase} failed:\n{done.stderr}")
-        found.append(json.loads(done.stdout.splitlines()[-1]))
+        if phase == "cold":
+            run_child(system, "warm", folder, args)
+        found.append(run_child(system, phase, folder, args))
     return found
+
+
+def run_child(system: str, phase: str, folder: Path, args: argparse.Namespace) -> dict:
+    """One measurement in a process of its own."""
+    command = [sys.executable, __file__, "--child", system, phase, str(folder)]
+    command += ["--rows", str(args.rows), "--width", str(args.width)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{system} {phase} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def row_of(system: str, phase: str, runs: list[dict], n_bytes: int, args) -> dict:

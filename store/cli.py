@@ -27,20 +27,35 @@ def info(url: Url, storage_option: Options = None) -> None:
 
 
 @app.command()
-def verify(url: Url, storage_option: Options = None) -> None:
+def verify(
+    url: Url,
+    withdraw: Annotated[
+        bool,
+        typer.Option(
+            "--withdraw",
+            help="Take damaged buckets out of the store; the harvest, run again, writes them anew.",
+        ),
+    ] = False,
+    storage_option: Options = None,
+) -> None:
     """Checks every commit and every checksum; exit code 1 and a list if something is damaged."""
     from ..console import progress
+    from . import verify as checking
     from .options import parse_storage_options
-    from .verify import verify as check
 
+    options = parse_storage_options(storage_option)
     with progress("verify", None, "bytes") as bar:
-        report = check(url, parse_storage_options(storage_option), advance=bar.advance)
+        report = checking.verify(url, options, advance=bar.advance)
     for problem in report.problems:
         typer.echo(problem)
     typer.echo(
         f"{report.buckets} of {report.n_buckets} buckets committed,"
         f" {report.checked_bytes:,} bytes checked, {len(report.problems)} problems"
     )
+    if withdraw and report.damaged:
+        checking.withdraw(url, report.damaged, options)
+        numbers = ", ".join(map(str, sorted(report.damaged)))
+        typer.echo(f"withdrawn: bucket {numbers}; run the harvest again")
     raise typer.Exit(1 if report.problems else 0)
 
 

@@ -118,11 +118,6 @@ class Stream(Iterator[BatchT]):
         be stored as JSON."""
         return {"epoch": self._position // self._rows, "row": self._position, **self._identity}
 
-    @property
-    def epoch(self) -> float:
-        """Epochs handed out so far, over all ranks."""
-        return self._position / self._rows
-
     def close(self) -> None:
         """Stops the threads; what was prepared ahead is thrown away."""
         self._pool.shutdown(wait=True, cancel_futures=True)

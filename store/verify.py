@@ -7,7 +7,7 @@ lost.
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -30,6 +30,8 @@ class Report:
 
     problems: list[str] = field(default_factory=list)
     """One line per damaged object or chunk; empty for a sound store."""
+    damaged: set[int] = field(default_factory=set)
+    """Committed buckets whose record or shards are not what was committed."""
     buckets: int = 0
     """Committed buckets."""
     n_buckets: int = 0
@@ -69,17 +71,34 @@ def verify(
     commits = list(_readable_commits(location, spec, report))
     report.problems += _unexplained(location, spec, layouts)
     work = [
-        (layouts[path], record, _chunks(spec, layouts[path], record, commit))
+        (commit, layouts[path], record)
         for commit in commits
         for path, records in commit.shards.items()
         for record in records
     ]
+
+    def check(item: tuple[Commit, ArrayLayout, ShardRecord]) -> tuple[int, list[str], int]:
+        commit, layout, record = item
+        n_chunks = _chunks(spec, layout, record, commit)
+        return commit.bucket, *_check_shard(location, layout, record, n_chunks)
+
     with ThreadPoolExecutor(threads) as pool:
-        for problems, n_bytes in pool.map(lambda item: _check_shard(location, *item), work):
+        for bucket, problems, n_bytes in pool.map(check, work):
             report.problems += problems
+            report.damaged |= {bucket} if problems else set()
             report.checked_bytes += n_bytes
             advance(n_bytes)
     return report
+
+
+def withdraw(
+    url: str | os.PathLike[str], buckets: Iterable[int], storage_options: StorageOptions = None
+) -> None:
+    """Removes the commit records of damaged buckets, so that whoever wrote the store writes them
+    again. Readers do not see their sound rows any more."""
+    location = locate(url, storage_options)
+    for bucket in sorted(buckets):
+        location.remove(commit_key(bucket))
 
 
 def _metadata_problems(location: Location, root: Root) -> Iterator[str]:
@@ -106,6 +125,7 @@ def _readable_commits(location: Location, spec: StoreSpec, report: Report) -> It
             report.problems.append(f"commit of bucket {bucket}: {commit_key(bucket)} is missing")
         except DamagedStoreError as error:
             report.problems.append(str(error))
+            report.damaged.add(bucket)
         else:
             data = location.read(commit_key(bucket))
             if group_document(json.loads(data)["attributes"]["scopeworks"]) != data:

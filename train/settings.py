@@ -217,11 +217,6 @@ class TrainSettings(Settings):
         return self.checkpoints or str(self.out / "checkpoints")
 
     @property
-    def checkpointis_remote(self) -> bool:
-        """Whether the checkpoints lie behind an fsspec driver."""
-        return is_remote(self.checkpoint_url)
-
-    @property
     def checkpoint_options(self) -> dict[str, Any] | None:
         """The storage options of the checkpoints; None for local ones."""
         return options_for(self.checkpoint_url, self.storage_options)

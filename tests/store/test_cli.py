@@ -32,6 +32,15 @@ def test_verify_ends_with_0_or_lists_what_is_damaged(fresh):
     assert "token: shard 0" in text
 
 
+def test_verify_withdraws_damaged_buckets_when_asked(fresh):
+    path = Path(fresh.url, "labels/token/c/0")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "withdrawn" not in run("verify", fresh.url, code=1)
+    text = run("verify", fresh.url, "--withdraw", code=1)
+    assert "withdrawn: bucket 0; run the harvest again" in text
+    assert ActivationStore.open(fresh.url).rows == 700 - 192
+
+
 def test_stats_prints_every_site_and_the_mixing(made):
     text = run("stats", made.url)
     assert "mlp_out.0: norm" in text

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from scopeworks.store import ActivationStore, DamagedStoreError
-from scopeworks.store.verify import verify
-from scopeworks.tests.store.making import SITES, Made, make_store
+from scopeworks.store import ActivationStore, DamagedStoreError, StoreWriter
+from scopeworks.store.verify import verify, withdraw
+from scopeworks.tests.store.making import SITES, Made, fill, make_store
 
 
 def objects(url: str) -> list[Path]:
@@ -61,6 +61,25 @@ def test_a_damaged_commit_is_refused_and_reported(fresh):
     with pytest.raises(DamagedStoreError, match=r"commit of bucket 2: .* the checksum"):
         ActivationStore.open(fresh.url)
     assert any("commit of bucket 2" in problem for problem in verify(fresh.url).problems)
+
+
+def test_a_withdrawn_bucket_is_written_again_and_the_store_is_as_before(fresh):
+    before = {path: path.read_bytes() for path in objects(fresh.url)}
+    shard, record = (
+        Path(fresh.url, name) for name in ("sites/resid_post.1/c/4/0", "commits/00000002/zarr.json")
+    )
+    shard.write_bytes(shard.read_bytes()[:-1])
+    record.write_bytes(record.read_bytes()[:-9])
+    report = verify(fresh.url)
+    assert report.damaged == {1, 2}
+    withdraw(fresh.url, report.damaged)
+    assert ActivationStore.open(fresh.url).rows == 700 - 2 * 192
+    with StoreWriter.open(fresh.url, fresh.spec) as writer:
+        assert writer.committed == {0, 3}
+        for bucket in (1, 2):
+            fill(writer, fresh.rows, bucket)
+    assert verify(fresh.url).problems == []
+    assert {path: path.read_bytes() for path in objects(fresh.url)} == before
 
 
 def read_everything(url: str) -> dict[str, torch.Tensor]:

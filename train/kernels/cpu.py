@@ -35,8 +35,8 @@ PATHS = ("dense", "sparse", "screened", "bfloat16")
 # Share of the latents with an entry, per row, above which five dense products are the faster step
 # (processor time on Zen 5: equal at 0.10 at both 2,048 × 576 × 8,192 and 1,024 × 2,304 × 16,384).
 DENSE_ABOVE = 0.10
-# Share above which recomputing the proposals costs what bfloat16 saves (equal at 0.03 … 0.05).
-SCREEN_BELOW = 0.04
+# Share above which recomputing the proposals costs what bfloat16 saves (equal at 0.04 … 0.06).
+SCREEN_BELOW = 0.05
 # Rows whose density is measured where no step has measured it yet.
 CALIBRATION_ROWS = 64
 # Blocks of the loops over rows and latents. Fixed: sums are kept per block, so results do not
