@@ -19,10 +19,13 @@ from .sites import Site, check_site
 Visit = Callable[[Tensor], Tensor | None]
 """Sees a site's tensor [batch, seq, d]; what it returns, unless None, takes the tensor's place."""
 
+Take = Callable[[Site, Tensor], Tensor]
+"""What to keep of a site's tensor."""
+
 
 @contextmanager
 def capture(
-    model: Any, sites: Iterable[Site], take: Callable[[Tensor], Tensor] | None = None
+    model: Any, sites: Iterable[Site], take: Take | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Collects the sites' activations [batch, seq, d] of every forward pass run inside the block.
 
@@ -78,7 +81,7 @@ def forward_until(
     model: Any,
     input_ids: Int[Tensor, "batch seq"],
     sites: Iterable[Site],
-    take: Callable[[Tensor], Tensor] | None = None,
+    take: Take | None = None,
 ) -> dict[str, Tensor]:
     """Runs the decoder without gradients only as far as the last of the sites; returns them
     [batch, seq, d] by name.
@@ -115,13 +118,11 @@ def _stop(_x: Tensor) -> None:
     raise _Reached
 
 
-def _store_in(
-    captured: dict[str, Tensor], site: Site, take: Callable[[Tensor], Tensor] | None
-) -> Visit:
+def _store_in(captured: dict[str, Tensor], site: Site, take: Take | None) -> Visit:
     """A visit that leaves the tensor as it is and notes what is taken of it."""
 
     def visit(x: Tensor) -> None:
-        captured[str(site)] = x if take is None else take(x)
+        captured[str(site)] = x if take is None else take(site, x)
 
     return visit
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,14 @@ import torch
 from torch import Tensor
 
 from ..store import StoreWriter
+from .heap import keep_freed_memory
 from .hooks import forward_until
 from .model import LanguageModel
 from .plan import Block, Mask, Part
 from .sites import Site, site_width
+
+Room = dict[str, Tensor]
+"""Site -> memory for its rows, filled batch after batch."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +57,16 @@ class Job:
         width = sum(site_width(site, self.model.config) for site in self.sites)
         return width * self.stored.itemsize
 
-    def rows(self, block: Block) -> dict[str, Tensor]:
+    def rows(self, block: Block, room: Room | None = None) -> dict[str, Tensor]:
         """The sites' activations [rows, d] of a block, on the CPU, in the stored dtype; without
-        those that are to be dropped, which are NaN.
+        those that are to be dropped, which are NaN. With a `room` they lie there.
 
         Raises:
             ValueError: the batch does not fit the device's memory, or a row is not finite though
                 only outliers are to be dropped.
         """
         try:
-            rows = self.forward(block)
+            rows = self.forward(block, room)
         except torch.OutOfMemoryError as error:
             raise ValueError(
                 f"batch_sequences must fit the memory of {self.model.device}, got "
@@ -73,7 +78,7 @@ class Job:
             mark_outliers(rows, self.outlier)
         return rows
 
-    def forward(self, block: Block) -> dict[str, Tensor]:
+    def forward(self, block: Block, room: Room | None = None) -> dict[str, Tensor]:
         """The sites' activations [rows, d] of a block, on the CPU, in the stored dtype."""
         tokens = block.tokens
         if self.model.compiled:  # for one shape; what fills it up is repeated and gives no row
@@ -81,20 +86,31 @@ class Job:
         ids = torch.from_numpy(tokens.astype(np.int64)).to(self.model.device)
         flat = torch.from_numpy(block.flat)
 
-        def take(x: Tensor) -> Tensor:
-            return x.flatten(0, 1).index_select(0, flat.to(x.device)).to(self.stored).cpu()
+        def take(site: Site, x: Tensor) -> Tensor:
+            # Rounded first: half the bytes to gather.
+            rounded, kept = x.flatten(0, 1).to(self.stored), flat.to(x.device)
+            if room is None:
+                return rounded.index_select(0, kept).cpu()
+            out = _place(room, site, len(flat), rounded)
+            if x.device.type == "cpu":
+                return torch.index_select(rounded, 0, kept, out=out)
+            return out.copy_(rounded.index_select(0, kept))
 
         return forward_until(self.model, ids, self.sites, take)
 
     def fill(self, bucket: Any, part: Part, advance: Callable[[int], None]) -> None:
         """Puts a part's rows into a store's bucket; `advance` is told how many, batch by batch.
 
-        A batch is put into the bucket while the next one is in the model.
+        A batch is put into the bucket while the next one is in the model, each in a room that is
+        used again.
         """
+        if self.model.device.type == "cpu":
+            keep_freed_memory()
+        rooms = cycle(({}, {}))
         with ThreadPoolExecutor(1, thread_name_prefix="scopeworks-append") as pool:
             appended: Future[None] | None = None
             for block in part.blocks(self.sequences, self.mask, self.batch_sequences):
-                rows = self.rows(block)
+                rows = self.rows(block, next(rooms))
                 if appended is not None:
                     appended.result()
                 labels = (block.token, block.sequence, block.position)
@@ -113,6 +129,14 @@ class Job:
         for number, part in parts.items():
             with writer.bucket(number) as bucket:
                 self.fill(bucket, part, partial(advance, number))
+
+
+def _place(room: Room, site: Site, n: int, like: Tensor) -> Tensor:
+    """A site's place for n rows like those of `like` [rows, d]."""
+    place = room.get(str(site))
+    if place is None or len(place) < n:
+        place = room[str(site)] = torch.empty((n, like.shape[1]), dtype=like.dtype)
+    return place[:n]
 
 
 def mark_outliers(rows: dict[str, Tensor], times: float) -> None:
