@@ -90,10 +90,13 @@ def grow(location: Location, root: Root, rows: int) -> Root:
 
 
 def mend(location: Location, root: Root) -> None:
-    """Rewrites metadata documents that a killed `grow` has left at an earlier size."""
+    """Rewrites metadata documents that a killed `grow` has left at an earlier size, and removes
+    its unfinished ones."""
     if not root.grown_from:
         return
-    for key, document in documents_of(root.spec).items():
+    documents = documents_of(root.spec)
+    location.sweep([*documents, KEY])
+    for key, document in documents.items():
         if crc32c_hex(location.read(key)) != root.documents[key]:
             location.replace(key, document)
 

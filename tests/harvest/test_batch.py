@@ -73,7 +73,7 @@ def test_batch_is_halved_as_often_as_the_device_runs_out_of_memory(job, monkeypa
 
 
 def test_batch_beyond_the_devices_memory_is_a_setting_to_mend(job, monkeypatch):
-    def forward(_job, _block):
+    def forward(_job, _block, _room):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Job, "forward", forward)

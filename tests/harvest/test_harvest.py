@@ -107,11 +107,11 @@ def test_harvest_stopped_and_run_again_ends_as_if_never_stopped(
     harvest(settings(model_dir, tokens_dir, whole))
     plain, calls = Job.rows, []
 
-    def failing(job, block):
+    def failing(job, block, room=None):
         calls.append(1)
         if len(calls) == 7:
             raise KeyboardInterrupt
-        return plain(job, block)
+        return plain(job, block, room)
 
     monkeypatch.setattr(Job, "rows", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -148,7 +148,9 @@ def test_a_harvest_of_more_rows_continues_and_ends_as_one_of_so_many(
     bucket_rows = ActivationStore.open(grown).spec.bucket_rows
     harvest(settings(model_dir, tokens_dir, whole, **changes | {"bucket_rows": bucket_rows}))
     plain, calls = Job.rows, []
-    monkeypatch.setattr(Job, "rows", lambda job, block: (calls.append(block), plain(job, block))[1])
+    monkeypatch.setattr(
+        Job, "rows", lambda job, block, room: (calls.append(block), plain(job, block, room))[1]
+    )
     harvest(settings(model_dir, tokens_dir, grown, **changes))
     assert data(grown) == data(whole)
     assert ActivationStore.open(grown).complete

@@ -107,6 +107,20 @@ def test_a_growing_store_that_is_killed_ends_bit_identical(whole, tmp_path, n):
     check_kills((contents(tmp_path / "grown"), whole[1]), tmp_path, n, False, tmp_path / "small")
 
 
+@pytest.mark.parametrize("key", ["zarr.json", "sites/mlp_out.0/zarr.json"])
+def test_what_a_killed_growth_left_unfinished_is_removed(tmp_path, key):
+    rows = rows_of(big_spec())
+    with StoreWriter.open(tmp_path, big_spec(1500)) as writer:
+        fill(writer, rows, 0)
+    left = (tmp_path / key).with_name(".zarr.json.0123456789ab.partial")
+    left.touch()
+    with StoreWriter.open(tmp_path, big_spec()):
+        assert not left.exists()
+    left.touch()
+    with StoreWriter.open(tmp_path, big_spec()):  # it had grown, and is continued
+        assert not left.exists()
+
+
 def two_at_once(url: Path) -> None:
     """Two processes create the store and write disjoint buckets at the same time."""
     parts = ([0, 2], [1])
