@@ -58,7 +58,7 @@ def main() -> None:
     with peak() as forward:
         for block in islice(blocks, WARM_UP_BATCHES):
             ids = torch.from_numpy(block.tokens.astype(np.int64))
-            forward_until(job.model, ids, job.sites, lambda x: x[:0])
+            forward_until(job.model, ids, job.sites, lambda _site, x: x[:0])
     with peak() as whole:
         harvest(settings)
     print(whole[0] - forward[0])
