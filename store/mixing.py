@@ -27,7 +27,9 @@ class Mixing:
 
     def line(self) -> str:
         """The figures as one line."""
-        ratio = self.measured / self.perfect if self.perfect else float("nan")
+        if not (self.measured or self.perfect):
+            return f"mixing: no two rows share a sequence ({self.batches} batches)"
+        ratio = self.measured / self.perfect if self.perfect else float("inf")
         return (
             f"mixing: {self.measured:.3g} of the row pairs in a batch of {self.batch_rows:,}"
             f" share a sequence, {self.perfect:.3g} in a perfect shuffle (ratio {ratio:.2f},"

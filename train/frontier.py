@@ -115,7 +115,8 @@ def plot(rows: Sequence[Standing], path: Path) -> None:
             axes.plot([l0], [fvu], "o", color=line.get_color(), markerfacecolor=fill)
     axes.set(xlabel="L0, active latents per row (log scale)", ylabel="FVU")
     plain_log_axis(axes, "x")
-    axes.set_ylim(bottom=0)
+    if axes.get_lines():  # room above the highest point, however close together the points are
+        axes.set_ylim(0, 1.08 * axes.dataLim.y1)
     axes.grid(linewidth=0.5, alpha=0.4)
     if axes.get_lines():
         figure.legend(title="width", loc="outside right upper", frameon=False)

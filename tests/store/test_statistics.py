@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scopeworks.store import ActivationStore, StoreWriter
-from scopeworks.store.mixing import mixing
+from scopeworks.store.mixing import Mixing, mixing
 from scopeworks.store.plot import check_path, plot
 from scopeworks.store.statistics import SiteStatistics, site_statistics
 from scopeworks.tests.store.making import CHUNK, fill, spec_of
@@ -116,3 +116,8 @@ def test_a_plot_that_could_not_be_written_is_refused_before_anything_is_read(tmp
         check_path(Path("a.jpeg"))
     with pytest.raises(ValueError, match=r"plot must be in a folder that exists, got .*nowhere"):
         check_path(tmp_path / "nowhere" / "a.png")
+
+
+def test_mixing_without_any_pair_has_no_ratio():
+    assert Mixing(0.0, 0.0, 2, 100).line() == "mixing: no two rows share a sequence (2 batches)"
+    assert "(ratio 2.00," in Mixing(0.2, 0.1, 2, 100).line()
