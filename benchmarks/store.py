@@ -1,7 +1,7 @@
 """How fast activations are written and read: this store against three other ways to keep them.
 
-    python benchmarks/store.py                       131,072 rows of 2,304, three repeats
-    python benchmarks/store.py --rows 32768 --repeats 1 --only exact datasets
+    python benchmarks/store.py                       262,144 rows of 2,304, three rounds
+    python benchmarks/store.py --rows 32768 --rounds 1 --only exact datasets
 
 The same rows everywhere: normal with log-normal channel scales and a few outlier channels, rounded
 to bfloat16 as Gemma 2 computes them, handed over in blocks of 4,096 (ours gets bfloat16, the others
@@ -11,14 +11,16 @@ rows. They are read in order, batch by batch of 4,096 rows; ours through its str
 shuffled. `memmap shuffled` gathers random rows of the map, which is what a trainer would need from
 it.
 
-Every figure comes from a process of its own that does the work twice and times the second time: in
-a virtual machine the first use of a page of memory costs a fault in the host, which on the machine
-of the figures took 7 µs, as long as compressing two rows. A cold read is timed the first time,
-after another process has done it, and after the kernel was asked to drop the files' pages
-(posix_fadvise; it keeps those that a process has mapped). Its seconds are those of the loop alone,
-its peak is the most anonymous memory beyond that before the loop, sampled; its CPU time (all
-threads, the least of the repeats) says what it costs where other work shares the machine. Writing
-includes a final fsync for everybody.
+The systems take turns, round after round, so that a machine whose speed drifts is the same to all.
+Every figure comes from a process of its own. Writing is done twice and timed the second time: in a
+virtual machine the first use of a page of memory costs a fault in the host, which on the machine of
+the figures took 7 µs, as long as compressing two rows. It includes a final fsync for everybody. A
+warm read is timed over three passes after a first one. A cold read is timed over the first pass,
+after another process has done it and the kernel was asked to drop the files' pages (posix_fadvise;
+it keeps those that a process has mapped). Seconds are those of the loop alone, peak memory is the
+most anonymous memory beyond that before the loop, sampled; CPU time (all threads, the least of the
+rounds) says what it costs where other work shares the machine. `times_datasets` is the median over
+the rounds of the speed over that of `datasets` in the same round.
 """
 
 import argparse
@@ -31,13 +33,16 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
 from recording import record, surroundings
-from store_systems import READERS, SYSTEMS, WRITERS
+from store_systems import BATCH, READERS, SHARD, SYSTEMS, WRITERS
 
 PACKAGES = ("zarr", "numcodecs", "numpy", "torch", "datasets", "safetensors")
+WARM_PASSES = 3
 
 
 def files(folder: Path) -> list[Path]:
@@ -87,33 +92,61 @@ class Peak:
 def child(system: str, phase: str, folder: Path, rows: int, width: int) -> None:
     """One measurement in this process; prints it as JSON."""
     torch.set_num_threads(2)
-    codec = system.partition(" ")[0]
-    make = WRITERS[system] if phase == "write" else READERS[system]
+    found = timed_write(system, folder, rows, width) if phase == "write" else None
+    print(json.dumps(found or timed_read(system, phase, folder, rows, width)))
+
+
+def timed_write(system: str, folder: Path, rows: int, width: int) -> dict[str, float]:
+    work = WRITERS[system](system, folder, rows, width)
+    work()
+    shutil.rmtree(folder)
+    with Measured(rows) as measured:
+        work()
+        sync(folder)
+    return measured.figures
+
+
+def timed_read(system: str, phase: str, folder: Path, rows: int, width: int) -> dict[str, float]:
     if phase == "cold":
         drop_pages(folder)  # before anything maps them: mapped pages stay
-    work = make(codec, folder, rows, width)
-    if phase != "cold":
-        work()
-    if phase == "write":
-        shutil.rmtree(folder)
-    peak, started, cpu = Peak(), time.perf_counter(), time.process_time()
-    work()
-    if phase == "write":
-        sync(folder)
-    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    print(json.dumps({"seconds": seconds, "cpu_s": cpu, "peak_bytes": peak.stop()}))
+    batches = READERS[system](system.partition(" ")[0], folder, rows, width)
+    a_pass, passes = rows // BATCH, WARM_PASSES if phase == "warm" else 1
+    with Measured(rows * passes) as measured:
+        if phase == "warm":
+            touch(batches, a_pass)
+            measured.start()
+        touch(batches, passes * a_pass)
+    return measured.figures
 
 
-def measure(system: str, phase: str, folder: Path, args: argparse.Namespace) -> list[dict]:
-    """Repeats a measurement; writing starts from an empty folder each time."""
-    found = []
-    for _ in range(args.repeats):
-        if phase == "write":
-            shutil.rmtree(folder, ignore_errors=True)
-        if phase == "cold":
-            run_child(system, "warm", folder, args)
-        found.append(run_child(system, phase, folder, args))
-    return found
+def touch(batches: Iterator[torch.Tensor], n: int) -> None:
+    """Takes n batches and looks at a value of each."""
+    for batch in islice(batches, n):
+        float(batch[0, 0])
+
+
+class Measured:
+    """Rows a second, CPU time a row and peak memory of a block; the clock may start again within
+    it."""
+
+    def __init__(self, rows: int):
+        self._rows = rows
+
+    def __enter__(self) -> "Measured":
+        self._peak = Peak()
+        self.start()
+        return self
+
+    def start(self) -> None:
+        self._started, self._cpu = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *_exception: object) -> None:
+        seconds, cpu = time.perf_counter() - self._started, time.process_time() - self._cpu
+        self.figures = {
+            "speed": self._rows / seconds,
+            "cpu_us": cpu / self._rows * 1e6,
+            "peak_bytes": self._peak.stop(),
+        }
 
 
 def run_child(system: str, phase: str, folder: Path, args: argparse.Namespace) -> dict:
@@ -126,36 +159,60 @@ def run_child(system: str, phase: str, folder: Path, args: argparse.Namespace) -
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def row_of(system: str, phase: str, runs: list[dict], n_bytes: int, args) -> dict:
+def one_round(folder: Path, args: argparse.Namespace) -> dict[tuple[str, str], dict]:
+    """(system, phase) -> figures, every system once."""
+    found = {}
+    for system in args.only:
+        place = folder / system
+        shutil.rmtree(place, ignore_errors=True)
+        found[system, "write"] = run_child(system, "write", place, args)
+    for phase in ("cold", "warm"):
+        for reader in READERS:
+            if (system := reader.partition(" ")[0]) in args.only:
+                if phase == "cold":
+                    run_child(reader, "warm", folder / system, args)
+                found[reader, phase] = run_child(reader, phase, folder / system, args)
+    for (system, phase), figures in found.items():
+        print(f"  {system} {phase}: {figures['speed']:,.0f} rows/s", flush=True)
+    return found
+
+
+def row_of(system: str, phase: str, rounds: list[dict], n_bytes: int, args) -> dict:
     """One CSV row."""
-    speeds = [args.rows / run["seconds"] for run in runs]
+    runs = [found[system, phase] for found in rounds]
+    speeds = [run["speed"] for run in runs]
+    peer = ("datasets", phase)
+    ratios = [
+        found[system, phase]["speed"] / found[peer]["speed"] for found in rounds if peer in found
+    ]
     return {
         "system": system,
         "phase": phase,
         "rows_per_s": round(statistics.median(speeds)),
         "slowest": round(min(speeds)),
         "fastest": round(max(speeds)),
-        "cpu_us_per_row": round(min(run["cpu_s"] for run in runs) / args.rows * 1e6, 2),
+        "times_datasets": round(statistics.median(ratios), 2) if ratios else "",
+        "cpu_us_per_row": round(min(run["cpu_us"] for run in runs), 2),
         "float32_gb_per_s": round(statistics.median(speeds) * args.width * 4 / 1e9, 3),
         "bits_per_value": round(8 * n_bytes / (args.rows * args.width), 2),
         "peak_mib": round(max(run["peak_bytes"] for run in runs) / 2**20),
         "rows": args.rows,
         "width": args.width,
-        "repeats": args.repeats,
+        "rounds": args.rounds,
     } | surroundings("cpu", PACKAGES)
 
 
 def show(row: dict) -> None:
     """Prints a row and records it."""
-    print("  ".join(f"{name} {row[name]}" for name in list(row)[:9]), flush=True)
+    print("  ".join(f"{name} {row[name]}" for name in list(row)[:10]), flush=True)
     record("store", row)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures this store against three other ways.")
-    parser.add_argument("--rows", type=int, default=131_072)
+    parser.add_argument("--rows", type=int, default=2**18)
     parser.add_argument("--width", type=int, default=2304)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=SYSTEMS, default=SYSTEMS)
     parser.add_argument("--folder", type=Path, help="where to write; a temporary folder by default")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
@@ -164,17 +221,18 @@ def main() -> None:
         system, phase, folder = args.child
         child(system, phase, Path(folder), args.rows, args.width)
         return
-    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        for system in args.only:
-            place = Path(folder, system)
-            runs = measure(system, "write", place, args)
+    if args.rows % SHARD:
+        parser.error(f"--rows must be a multiple of {SHARD}, got {args.rows}")
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder = Path(name)
+        rounds = []
+        for number in range(args.rounds):
+            print(f"round {number + 1}", flush=True)
+            rounds.append(one_round(folder, args))
+        for system, phase in rounds[0]:
+            place = folder / system.partition(" ")[0]
             n_bytes = sum(path.stat().st_size for path in files(place))
-            show(row_of(system, "write", runs, n_bytes, args))
-            for reader in [name for name in READERS if name.partition(" ")[0] == system]:
-                for phase in ("cold", "warm"):
-                    runs = measure(reader, phase, place, args)
-                    show(row_of(reader, phase, runs, n_bytes, args))
-            shutil.rmtree(place)
+            show(row_of(system, phase, rounds, n_bytes, args))
 
 
 if __name__ == "__main__":

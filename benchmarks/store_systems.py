@@ -15,6 +15,8 @@ BLOCK, BATCH, CONTEXT, SHARD = 4096, 4096, 128, 16384
 OURS = ("exact", "fast", "float32")
 SYSTEMS = (*OURS, "datasets", "memmap", "safetensors")
 Blocks = Iterator[tuple[int, torch.Tensor]]
+Batches = Iterator[torch.Tensor]
+"""Of BATCH rows, float32, endless."""
 
 
 def rows_of(rows: int, width: int, dtype: torch.dtype) -> Blocks:
@@ -98,73 +100,49 @@ def write_safetensors(_codec: str, folder: Path, rows: int, width: int) -> Calla
     return write
 
 
-def read_ours(_codec: str, folder: Path, rows: int, width: int) -> Callable[[], float]:
+def read_ours(_codec: str, folder: Path, _rows: int, _width: int) -> Batches:
     from scopeworks.store import ActivationStore
 
-    def read() -> float:
-        total = 0.0
-        with ActivationStore.open(folder).stream(SITE, BATCH) as stream:
-            for _ in range(rows // BATCH):
-                total += float(next(stream)[0, 0])
-        return total
-
-    return read
+    with ActivationStore.open(folder).stream(SITE, BATCH) as stream:
+        yield from stream
 
 
-def read_datasets(_codec: str, folder: Path, rows: int, width: int) -> Callable[[], float]:
+def read_datasets(_codec: str, folder: Path, rows: int, width: int) -> Batches:
     import datasets
 
     shards: list[Any] = [datasets.load_from_disk(str(p)) for p in sorted(folder.iterdir())]
     whole: Any = datasets.concatenate_datasets(shards)
     whole.set_format(type="torch", columns=[SITE], dtype=torch.float32)
-
-    def read() -> float:
-        total, step = 0.0, BATCH // CONTEXT
-        for first in range(0, rows // CONTEXT, step):
-            batch = whole[first : first + step][SITE]
-            total += float(batch.reshape(-1, width)[0, 0])
-        return total
-
-    return read
+    while True:
+        for first in range(0, rows // CONTEXT, BATCH // CONTEXT):
+            batch = whole[first : first + BATCH // CONTEXT][SITE]
+            yield batch.reshape(-1, width)
 
 
-def read_memmap(_codec: str, folder: Path, rows: int, width: int) -> Callable[[], float]:
-    def read() -> float:
+def read_memmap(_codec: str, folder: Path, rows: int, width: int) -> Batches:
+    while True:
         map_ = np.memmap(folder / "rows.f32", np.float32, "r", shape=(rows, width))
-        total = 0.0
         for first in range(0, rows, BATCH):
-            total += float(torch.from_numpy(np.array(map_[first : first + BATCH]))[0, 0])
-        return total
-
-    return read
+            yield torch.from_numpy(np.array(map_[first : first + BATCH]))
 
 
-def read_memmap_shuffled(_codec: str, folder: Path, rows: int, width: int) -> Callable[[], float]:
+def read_memmap_shuffled(_codec: str, folder: Path, rows: int, width: int) -> Batches:
     order = np.random.default_rng(0).permutation(rows)
-
-    def read() -> float:
+    while True:
         map_ = np.memmap(folder / "rows.f32", np.float32, "r", shape=(rows, width))
-        total = 0.0
         for first in range(0, rows, BATCH):
-            total += float(torch.from_numpy(map_[order[first : first + BATCH]])[0, 0])
-        return total
-
-    return read
+            yield torch.from_numpy(map_[order[first : first + BATCH]])
 
 
-def read_safetensors(_codec: str, folder: Path, rows: int, width: int) -> Callable[[], float]:
+def read_safetensors(_codec: str, folder: Path, _rows: int, _width: int) -> Batches:
     from safetensors import safe_open
 
-    def read() -> float:
-        total = 0.0
+    while True:
         for path in sorted(folder.iterdir()):
             with safe_open(path, "pt") as file:
                 part = file.get_slice(SITE)
                 for first in range(0, SHARD, BATCH):
-                    total += float(part[first : first + BATCH].clone()[0, 0])
-        return total
-
-    return read
+                    yield part[first : first + BATCH].clone()
 
 
 WRITERS = {

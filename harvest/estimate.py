@@ -8,10 +8,10 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
 import torch
 
 from ..store.codecs import PRESETS
+from ..store.values import Extremes, quantised, to_bits
 from .harvest import HarvestSettings, begun_spec, prepare
 from .job import Job
 from .plan import Plan
@@ -72,8 +72,7 @@ def estimate(settings: HarvestSettings) -> Estimate:
         rows_per_s=n_rows / seconds,
         site_bytes={
             codec: {site: _bytes_per_row(codec, x) * plan.rows for site, x in rows.items()}
-            for codec, preset in PRESETS.items()
-            if preset.dtype in ("bfloat16", "float32")
+            for codec in PRESETS
         },
     )
 
@@ -120,6 +119,9 @@ def _warm_up(job: Job, plan: Plan) -> tuple[dict[str, torch.Tensor], int, float]
 def _bytes_per_row(codec: str, rows: torch.Tensor) -> float:
     """Compressed bytes per row of a sample."""
     preset = PRESETS[codec]
-    stored = torch.bfloat16 if preset.dtype == "bfloat16" else torch.float32
-    bits = rows.to(stored).contiguous().view(torch.uint8).numpy()
-    return len(preset.encode(np.ascontiguousarray(bits))) / len(rows)
+    stored = to_bits(rows, preset.collected)
+    if preset.dtype == "int8":
+        extremes = Extremes(rows.shape[1])
+        extremes.add(stored)
+        stored, _ = quantised(stored, extremes.scale())
+    return len(preset.encode(stored)) / len(rows)

@@ -8,8 +8,9 @@ tests/store/test_format.py compares with zarr, Dask and TensorStore.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,9 @@ import numpy as np
 
 from .codecs import CRC_BYTES, STORAGE, Codec, decode
 from .location import Location
+
+_AHEAD = 4
+"""Chunks encoded ahead of the one that is written."""
 
 MISSING = 2**64 - 1
 """Offset and length, in a shard's index, of a chunk that is not there."""
@@ -65,6 +69,11 @@ class ArrayLayout:
     def empty(self, rows: int) -> np.ndarray:
         """A buffer for some rows, in the storage dtype."""
         return np.empty(self.shape(rows), dtype=STORAGE[self.codec.dtype])
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Size of a chunk before compression."""
+        return self.chunk_rows * (self.width or 1) * self.codec.itemsize
 
     def metadata(self) -> dict[str, Any]:
         """The array's `zarr.json`."""
@@ -150,19 +159,22 @@ def write_shard(
 def _encoded_chunks(
     layout: ArrayLayout, rows: int, fetch: Callable[[int, int], np.ndarray], pool: Executor
 ) -> Iterator[np.ndarray]:
-    """Compresses a few chunks ahead in the pool, in order: memory stays at a handful of chunks."""
-    ahead = []
-    for start in range(0, rows, layout.chunk_rows):
+    """Compresses a few chunks ahead in the pool, in order; a chunk is valid until the next is asked
+    for, for its memory is used again."""
+    ahead: deque[Future[np.ndarray]] = deque()
+    room = layout.codec.room(layout.chunk_bytes)
+    rooms = [np.empty(room, dtype=np.uint8) for _ in range(_AHEAD + 1)]
+    for chunk, start in enumerate(range(0, rows, layout.chunk_rows)):
         block = fetch(start, min(start + layout.chunk_rows, rows))
         if len(block) < layout.chunk_rows:
             padded = np.zeros(layout.shape(layout.chunk_rows), dtype=block.dtype)
             padded[: len(block)] = block
             block = padded
-        ahead.append(pool.submit(layout.codec.encode, block))
-        if len(ahead) > 4:
-            yield ahead.pop(0).result()
-    for future in ahead:
-        yield future.result()
+        ahead.append(pool.submit(layout.codec.encode, block, rooms[chunk % len(rooms)]))
+        if len(ahead) > _AHEAD:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
 
 
 class ArrayReader:

@@ -36,20 +36,27 @@ where it finds none; and literal compression on, which would be off at such a sk
 zstd.h (the last from its experimental part)."""
 
 
-_rooms = threading.local()
+_local = threading.local()
 
 
-def compress(values: np.ndarray) -> np.ndarray | None:
-    """Values (a contiguous array of 1, 2 or 4 bytes each) as a frame, uint8 [n] with 4 bytes of
-    room behind it; None where blosc's own frame would be smaller or has to be taken."""
+def room(count: int, size: int) -> int:
+    """Bytes that making a frame of `count` values of `size` bytes may take for a while."""
+    if _LIBRARY is None:
+        return 0
+    blocks = _blocks(count)
+    return _HEADER.size + 4 * blocks + blocks * size * (4 + _LIBRARY.bound(count // blocks))
+
+
+def compress(values: np.ndarray, out: np.ndarray) -> int | None:
+    """Writes values (a contiguous array of 1, 2 or 4 bytes each) as a frame to the beginning of
+    `out` (uint8, of at least `room` bytes) and returns its length; None where blosc's own frame
+    would be smaller or has to be taken."""
     count, size = values.size, values.itemsize
     if _LIBRARY is None or count < _MIN_VALUES:
         return None
     blocks = _blocks(count)
-    bound = _HEADER.size + 4 * blocks + blocks * size * (4 + _LIBRARY.bound(count // blocks))
-    out = _room("out", bound + 4)
     starts, end = [], _HEADER.size + 4 * blocks
-    planes = _room("planes", size * (count // blocks)).reshape(size, -1)
+    planes = _planes(size, count // blocks)
     for block in values.reshape(blocks, count // blocks).view(f"u{size}"):
         starts.append(end)
         _split(block, planes)
@@ -61,15 +68,16 @@ def compress(values: np.ndarray) -> np.ndarray | None:
     header = _HEADER.pack(*_VERSIONS, flags, size, values.nbytes, values.nbytes // blocks, end)
     out[: _HEADER.size] = np.frombuffer(header, np.uint8)
     out[_HEADER.size : starts[0]] = np.array(starts, "<i4").view(np.uint8)
-    return out[: end + 4].copy()
+    return end
 
 
-def _room(name: str, n_bytes: int) -> np.ndarray:
-    """Memory of this thread, the same at every call: fresh pages cost a third of the encoding."""
-    room = _rooms.__dict__.get(name)
-    if room is None or room.size < n_bytes:
-        room = _rooms.__dict__[name] = np.empty(n_bytes, dtype=np.uint8)
-    return room[:n_bytes]
+def _planes(size: int, count: int) -> np.ndarray:
+    """Memory of this thread [size, count], the same at every call: fresh pages cost a third of the
+    encoding."""
+    memory = getattr(_local, "planes", None)
+    if memory is None or memory.size < size * count:
+        memory = _local.planes = np.empty(size * count, dtype=np.uint8)
+    return memory[: size * count].reshape(size, count)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -83,12 +91,12 @@ def _split(values: np.ndarray, planes: np.ndarray) -> None:
 def _append_plane(plane: np.ndarray, out: np.ndarray, end: int) -> int:
     """Writes a plane's length and its bytes, coded if that is shorter, at `end`; the new end."""
     assert _LIBRARY is not None
-    room, length = out[end + 4 :], plane.size
-    if _LIBRARY.compress(plane[:_SAMPLE], room) < 0.98 * min(_SAMPLE, plane.size):
-        length = _LIBRARY.compress(plane, room)
+    rest, length = out[end + 4 :], plane.size
+    if _LIBRARY.compress(plane[:_SAMPLE], rest) < 0.98 * min(_SAMPLE, plane.size):
+        length = _LIBRARY.compress(plane, rest)
     if length >= plane.size:
         length = plane.size
-        room[:length] = plane
+        rest[:length] = plane
     out[end : end + 4] = np.array([length], "<i4").view(np.uint8)
     return end + 4 + length
 

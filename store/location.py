@@ -52,7 +52,7 @@ class Location(Protocol):
 
     def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
         """Writes an object atomically: readers see the old one or all of the new one, never a
-        part."""
+        part. A part is used before the next one is asked for, since its memory may then change."""
         ...
 
     def replace(self, key: str, data: bytes) -> None:

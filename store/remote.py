@@ -5,6 +5,7 @@ is needed for commits.
 """
 
 import errno
+import io
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -77,7 +78,10 @@ class RemoteObjects:
 
     def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
         """See `Location.write`; the object is held in memory until it is sent."""
-        data = b"".join(parts)
+        held = io.BytesIO()
+        for part in parts:
+            held.write(part)
+        data = held.getvalue()
         try:
             self._try(key, lambda: self._fs.pipe_file(self._path(key), data))
         except FileNotFoundError as error:

@@ -9,12 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scopeworks.store import frames
-from scopeworks.store.codecs import CRC_BYTES, PRESETS, blosc, decode
+from scopeworks.store.codecs import PRESETS, STORAGE, blosc, decode
+
+
+def compressed(values: np.ndarray) -> np.ndarray | None:
+    out = np.empty(frames.room(values.size, values.itemsize), np.uint8)
+    end = frames.compress(values, out)
+    return None if end is None else out[:end]
 
 
 def decoded(frame: np.ndarray, like: np.ndarray) -> np.ndarray:
     out = np.empty_like(like)
-    blosc.decompress(frame[:-CRC_BYTES], out.reshape(-1).view(np.uint8))
+    blosc.decompress(frame, out.reshape(-1).view(np.uint8))
     return out
 
 
@@ -38,7 +44,7 @@ def test_any_blosc_reads_them(count: int, dtype: str, kind: str):
         "noise": lambda: np.frombuffer(np.random.default_rng(1).bytes(4 * count), dtype)[:count],
         "steps": lambda: (np.arange(count) // 100).astype(dtype),
     }[kind]()
-    frame = frames.compress(values)
+    frame = compressed(values)
     if frame is None:
         assert count < 1024 or kind == "noise"
         return
@@ -49,7 +55,7 @@ def test_any_blosc_reads_them(count: int, dtype: str, kind: str):
 
 def test_smaller_than_the_search_for_matches_makes_them():
     values = normal(256 * 2304, "<u2")
-    frame = frames.compress(values)
+    frame = compressed(values)
     assert frame is not None
     stock = blosc.compress(values.view(np.uint8), b"zstd", 1, blosc.SHUFFLE, 2**19, typesize=2)
     assert len(frame) < 0.985 * len(stock)
@@ -64,10 +70,27 @@ def test_threads_make_the_same_bytes():
             np.testing.assert_array_equal(encoded, alone)
 
 
+@pytest.mark.parametrize("codec", list(PRESETS))
+@pytest.mark.parametrize("kind", ["normal", "noise"])
+def test_room_used_again_holds_every_chunk(codec: str, kind: str):
+    preset = PRESETS[codec]
+    dtype = STORAGE[preset.dtype].str
+    noise = np.frombuffer(np.random.default_rng(1).bytes(4 * 200_000), dtype)[:200_000]
+    values = noise if kind == "noise" else normal(200_000, dtype)
+    out = np.full(preset.room(values.nbytes), 255, np.uint8)
+    for part in (values, values[:70_000], values[:1], values):
+        encoded = preset.encode(part, out)
+        assert encoded.base is out
+        np.testing.assert_array_equal(encoded, preset.encode(part))
+        back = np.empty_like(part)
+        decode(encoded, back)
+        np.testing.assert_array_equal(back, part)
+
+
 def test_without_the_library_blosc_makes_the_frame(monkeypatch: pytest.MonkeyPatch):
     values = normal(5000, "<u2")
     monkeypatch.setattr(frames, "_LIBRARY", None)
-    assert frames.compress(values) is None
+    assert compressed(values) is None
     out = np.empty_like(values)
     decode(PRESETS["exact"].encode(values), out)
     np.testing.assert_array_equal(out, values)
