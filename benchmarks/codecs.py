@@ -24,7 +24,7 @@ OTHERS = {
     "zstd 1, byte shuffle, 512 KiB": Codec("bfloat16", "zstd", 1, blocksize=2**19),
     "zstd 1, bit shuffle, 512 KiB": Codec("bfloat16", "zstd", 1, blosc.BITSHUFFLE, 2**19),
     "zstd 3, byte shuffle, 512 KiB": Codec("bfloat16", "zstd", 3, blocksize=2**19),
-    "lz4 5, bit shuffle, 256 KiB": Codec("bfloat16", "lz4", 5, blosc.BITSHUFFLE, 2**18),
+    "lz4 5, bit shuffle, 64 KiB": Codec("bfloat16", "lz4", 5, blosc.BITSHUFFLE, 2**16),
     "lz4 9, byte shuffle, 256 KiB": Codec("bfloat16", "lz4", 9, blocksize=2**18),
 }
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from .codecs import CRC_BYTES, STORAGE, Codec, decode
 from .location import Location
+from .summation import Summation
 
 _AHEAD = 4
 """Chunks encoded ahead of the one that is written."""
@@ -127,21 +128,23 @@ def write_shard(
     rows: int,
     fetch: Callable[[int, int], np.ndarray],
     pool: Executor,
+    sums: Summation | None = None,
 ) -> ShardRecord:
     """Encodes and writes the first `rows` rows of a shard.
 
     Args:
         fetch: (start, stop) within the shard -> those rows, contiguous, in the storage dtype;
-            called in order, in this thread. A last chunk that is not full is padded with zeros, as
-            Zarr wants.
-        pool: where chunks are compressed.
+            called in the pool, several at once. A last chunk that is not full is padded with zeros,
+            as Zarr wants.
+        pool: where chunks are fetched, summed and compressed.
+        sums: counts the rows.
     """
     record: list[ShardRecord] = []
 
     def parts() -> Iterator[bytes | memoryview]:
         index = np.full((layout.shard_chunks, 2), MISSING, dtype="<u8")
         offset = crc = 0
-        for chunk, encoded in enumerate(_encoded_chunks(layout, rows, fetch, pool)):
+        for chunk, encoded in enumerate(_encoded_chunks(layout, rows, fetch, pool, sums)):
             index[chunk] = offset, len(encoded)
             offset += len(encoded)
             crc = google_crc32c.extend(crc, encoded[-CRC_BYTES:])
@@ -157,24 +160,44 @@ def write_shard(
 
 
 def _encoded_chunks(
-    layout: ArrayLayout, rows: int, fetch: Callable[[int, int], np.ndarray], pool: Executor
+    layout: ArrayLayout,
+    rows: int,
+    fetch: Callable[[int, int], np.ndarray],
+    pool: Executor,
+    sums: Summation | None,
 ) -> Iterator[np.ndarray]:
     """Compresses a few chunks ahead in the pool, in order; a chunk is valid until the next is asked
     for, for its memory is used again."""
-    ahead: deque[Future[np.ndarray]] = deque()
     room = layout.codec.room(layout.chunk_bytes)
     rooms = [np.empty(room, dtype=np.uint8) for _ in range(_AHEAD + 1)]
-    for chunk, start in enumerate(range(0, rows, layout.chunk_rows)):
+    ahead: deque[Future[tuple[np.ndarray, np.ndarray | None]]] = deque()
+
+    def made(start: int, room: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         block = fetch(start, min(start + layout.chunk_rows, rows))
-        if len(block) < layout.chunk_rows:
-            padded = np.zeros(layout.shape(layout.chunk_rows), dtype=block.dtype)
-            padded[: len(block)] = block
-            block = padded
-        ahead.append(pool.submit(layout.codec.encode, block, rooms[chunk % len(rooms)]))
+        blocks = None if sums is None else sums.blocks(block)
+        return layout.codec.encode(_padded(layout, block), room), blocks
+
+    def next_one() -> np.ndarray:
+        encoded, blocks = ahead.popleft().result()
+        if sums is not None and blocks is not None:
+            sums.add(blocks)
+        return encoded
+
+    for chunk, start in enumerate(range(0, rows, layout.chunk_rows)):
+        ahead.append(pool.submit(made, start, rooms[chunk % len(rooms)]))
         if len(ahead) > _AHEAD:
-            yield ahead.popleft().result()
+            yield next_one()
     while ahead:
-        yield ahead.popleft().result()
+        yield next_one()
+
+
+def _padded(layout: ArrayLayout, block: np.ndarray) -> np.ndarray:
+    """A chunk's rows, with rows of zeros behind them where it is not full."""
+    if len(block) == layout.chunk_rows:
+        return block
+    padded = np.zeros(layout.shape(layout.chunk_rows), dtype=block.dtype)
+    padded[: len(block)] = block
+    return padded
 
 
 class ArrayReader:

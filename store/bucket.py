@@ -127,7 +127,7 @@ class BucketWriter:
         shards: dict[str, list[ShardRecord]] = {}
         for name, layout in self._layouts.items():
             source = _Source(self._scratch, name, layout, (scales or {}).get(name))
-            shards[layout.path] = self._write_array(location, layout, source.rows, pool)
+            shards[layout.path] = self._write_array(location, layout, source, pool)
             if source.sums is not None:
                 sums[name] = source.sums.result(source.saturated)
         location.flush(
@@ -143,7 +143,7 @@ class BucketWriter:
         self,
         location: Location,
         layout: ArrayLayout,
-        fetch: Callable[[int, int], np.ndarray],
+        source: "_Source",
         pool: Executor,
     ) -> list[ShardRecord]:
         """One array's shards of this bucket."""
@@ -152,8 +152,8 @@ class BucketWriter:
         for start in range(0, self._scratch.filled, layout.shard_rows):
             rows = min(layout.shard_rows, self._scratch.filled - start)
             shard = first + start // layout.shard_rows
-            shifted = _shifted(fetch, start)
-            records.append(write_shard(location, layout, shard, rows, shifted, pool))
+            fetch = _shifted(source.rows, start)
+            records.append(write_shard(location, layout, shard, rows, fetch, pool, source.sums))
         return records
 
     def _checked(self, rows: Mapping[str, torch.Tensor], n: int) -> dict[str, np.ndarray]:
@@ -192,12 +192,12 @@ class BucketWriter:
 
 
 class _Source:
-    """One array's rows on their way from the scratch space to the encoder: quantised where wanted,
-    and summed."""
+    """One array's rows on their way from the scratch space to the encoder, quantised where wanted,
+    and their sums."""
 
     def __init__(self, scratch: Scratch, name: str, layout: ArrayLayout, scale: np.ndarray | None):
         self._scratch, self._name = scratch, name
-        self.saturated = 0
+        self._saturated: list[int] = []
         self._scale = scale
         if layout.codec.dtype == "int8" and scale is None:
             self._scale = self._own_scale(layout)
@@ -205,14 +205,17 @@ class _Source:
         if layout.width is not None:
             self.sums = Summation(layout.width, layout.codec.dtype, self._scale)
 
+    @property
+    def saturated(self) -> int:
+        """int8: values so far that were cut at the ends of the scale."""
+        return sum(self._saturated)
+
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows [start, stop) as stored."""
+        """Rows [start, stop) as stored; called from several threads."""
         block = self._scratch.rows(self._name, start, stop)
         if self._scale is not None:
             block, saturated = quantised(block, self._scale)
-            self.saturated += saturated
-        if self.sums is not None:
-            self.sums.add(block)
+            self._saturated.append(saturated)
         return block
 
     def _own_scale(self, layout: ArrayLayout) -> np.ndarray:

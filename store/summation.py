@@ -22,18 +22,22 @@ class Summation:
     def __init__(self, width: int, dtype: str, scale: np.ndarray | None):
         self._dtype, self._scale = dtype, scale
         self._total, self._squares = np.zeros(width), np.zeros(width)
-        self._block = np.empty((2, width))
 
-    def add(self, stored: np.ndarray) -> None:
-        """Counts a chunk of rows."""
-        for first in range(0, len(stored), _BLOCK_ROWS):
-            part = stored[first : first + _BLOCK_ROWS]
-            if self._dtype == "bfloat16":
-                _sum_bfloat16(part, self._block)
-            else:
-                _sum_float32(part if self._scale is None else part * self._scale, self._block)
-            self._total += self._block[0]
-            self._squares += self._block[1]
+    def blocks(self, stored: np.ndarray) -> np.ndarray:
+        """Σx and Σx² of every block of a chunk [blocks, 2, width], which is most of the work; may
+        be called from several threads."""
+        sums = np.zeros((-(-len(stored) // _BLOCK_ROWS), 2, stored.shape[1]))
+        if self._dtype == "bfloat16":
+            _sum_bfloat16(stored, sums)
+        else:
+            _sum_float32(stored if self._scale is None else stored * self._scale, sums)
+        return sums
+
+    def add(self, blocks: np.ndarray) -> None:
+        """Counts the next chunk's blocks."""
+        for total, squares in blocks:
+            self._total += total
+            self._squares += squares
 
     def result(self, saturated: int = 0) -> SiteSums:
         """The sums so far."""
@@ -41,24 +45,24 @@ class Summation:
         return SiteSums(self._total, squares, self._scale, saturated)
 
 
-@numba.njit("void(float32[:, ::1], float64[:, ::1])", nogil=True, cache=True)
+@numba.njit("void(float32[:, ::1], float64[:, :, ::1])", nogil=True, cache=True)
 def _sum_float32(values: np.ndarray, sums: np.ndarray) -> None:
-    """Σx and Σx² per channel, row after row: seven times as fast as numpy's passes."""
-    sums[:] = 0.0
+    """Adds Σx and Σx² per channel, row after row: seven times as fast as numpy's passes."""
     for row in range(values.shape[0]):
+        block = sums[row // _BLOCK_ROWS]
         for channel in range(values.shape[1]):
             value = np.float64(values[row, channel])
-            sums[0, channel] += value
-            sums[1, channel] += value * value
+            block[0, channel] += value
+            block[1, channel] += value * value
 
 
-@numba.njit("void(uint16[:, ::1], float64[:, ::1])", nogil=True, cache=True)
+@numba.njit("void(uint16[:, ::1], float64[:, :, ::1])", nogil=True, cache=True)
 def _sum_bfloat16(bits: np.ndarray, sums: np.ndarray) -> None:
     """The same of bfloat16 as bits; twice as fast as widening them beforehand."""
-    sums[:] = 0.0
     for row in range(bits.shape[0]):
+        block = sums[row // _BLOCK_ROWS]
         for channel in range(bits.shape[1]):
             widened = np.uint32(np.uint32(bits[row, channel]) << 16)
             value = np.float64(widened.view(np.float32))
-            sums[0, channel] += value
-            sums[1, channel] += value * value
+            block[0, channel] += value
+            block[1, channel] += value * value

@@ -57,6 +57,21 @@ def fill(writer: StoreWriter, rows: dict[str, torch.Tensor], bucket: int, step: 
             )
 
 
+def big_spec(rows: int = 3000) -> StoreSpec:
+    """Enough shards that a kill falls anywhere: 3 buckets of 4 shards and 5 arrays."""
+    return spec_of(rows=rows, bucket_rows=1024, shard_rows=256)
+
+
+def continue_store(url: str, buckets: list[int], background: bool) -> None:
+    """What a harvest does: writes the buckets that are not committed yet. It stands here so that
+    another process can import it."""
+    spec = big_spec()
+    rows = rows_of(spec)
+    with StoreWriter.open(url, spec, background=background) as writer:
+        for bucket in sorted(set(buckets) - writer.committed):
+            fill(writer, rows, bucket, step=100)
+
+
 def make_store(url: Path | str, **changes) -> Made:
     """Writes a whole store."""
     spec = spec_of(**changes)

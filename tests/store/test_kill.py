@@ -9,27 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from scopeworks.store import ActivationStore, StoreSpec, StoreWriter
+from scopeworks.store import ActivationStore, StoreWriter
 from scopeworks.store.verify import verify
-from scopeworks.tests.store.making import fill, rows_of, spec_of
+from scopeworks.tests.store.making import big_spec, continue_store, fill, rows_of
 
 PROCESSES = multiprocessing.get_context("forkserver")
 ALL = [0, 1, 2]
 PROCESSES.set_forkserver_preload(["scopeworks.store.writer", "scopeworks.tests.store.making"])
-
-
-def big_spec(rows: int = 3000) -> StoreSpec:
-    """Enough shards that a kill falls anywhere: 3 buckets of 4 shards and 5 arrays."""
-    return spec_of(rows=rows, bucket_rows=1024, shard_rows=256)
-
-
-def write(url: str, buckets: list[int], background: bool) -> None:
-    """What a harvest does: the buckets that are not committed yet."""
-    spec = big_spec()
-    rows = rows_of(spec)
-    with StoreWriter.open(url, spec, background=background) as writer:
-        for bucket in sorted(set(buckets) - writer.committed):
-            fill(writer, rows, bucket, step=100)
 
 
 def contents(url: Path | str) -> dict[str, bytes]:
@@ -38,7 +24,7 @@ def contents(url: Path | str) -> dict[str, bytes]:
 
 def run(url: Path, buckets: list[int], background: bool, kill_after_s: float | None = None) -> bool:
     """One run in a process of its own; whether it was killed before its end."""
-    process = PROCESSES.Process(target=write, args=(str(url), buckets, background))
+    process = PROCESSES.Process(target=continue_store, args=(str(url), buckets, background))
     process.start()
     process.join(kill_after_s)
     process.kill()
@@ -124,7 +110,9 @@ def test_what_a_killed_growth_left_unfinished_is_removed(tmp_path, key):
 def two_at_once(url: Path) -> None:
     """Two processes create the store and write disjoint buckets at the same time."""
     parts = ([0, 2], [1])
-    processes = [PROCESSES.Process(target=write, args=(str(url), part, False)) for part in parts]
+    processes = [
+        PROCESSES.Process(target=continue_store, args=(str(url), part, False)) for part in parts
+    ]
     for process in processes:
         process.start()
     for process in processes:
