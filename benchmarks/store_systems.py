@@ -33,10 +33,12 @@ def rows_of(rows: int, width: int, dtype: torch.dtype) -> Blocks:
         yield first, made[first // BLOCK % 2][: rows - first]
 
 
-def write_ours(codec: str, folder: Path, rows: int, width: int) -> Callable[[], None]:
+def write_ours(
+    codec: str, folder: Path | str, rows: int, width: int, **sizes: int
+) -> Callable[[], None]:
     from scopeworks.store import StoreSpec, StoreWriter
 
-    spec = StoreSpec(sites={SITE: width}, rows=rows, codec=codec)
+    spec = StoreSpec.model_validate({"sites": {SITE: width}, "rows": rows, "codec": codec} | sizes)
     blocks = list(rows_of(2 * BLOCK, width, torch.bfloat16))
 
     def write() -> None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from .codecs import CRC_BYTES, STORAGE, Codec, decode
 from .location import Location
+from .sending import Shelf
 from .summation import Summation
 
 _AHEAD = 4
@@ -122,7 +123,7 @@ class ShardRecord:
 
 
 def write_shard(
-    location: Location,
+    shelf: Shelf,
     layout: ArrayLayout,
     shard: int,
     rows: int,
@@ -155,7 +156,7 @@ def write_shard(
         record.append(ShardRecord(shard, offset + len(tail), crc))
         yield tail
 
-    location.write(layout.shard_key(shard), parts())
+    shelf.write(layout.shard_key(shard), parts())
     return record[0]
 
 

@@ -35,6 +35,7 @@ class CachedReads:
         if max_bytes < 1:
             raise ValueError(f"cache_bytes must be at least 1, got {max_bytes}")
         self.url, self._location, self._max_bytes = location.url, location, max_bytes
+        self.in_flight, self.streams_writes = location.in_flight, location.streams_writes
         self._version = version
         self._folder = folder / hashlib.sha256(location.url.encode()).hexdigest()[:24]
         self._folder.mkdir(parents=True, exist_ok=True)

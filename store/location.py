@@ -7,6 +7,7 @@ What lies behind fsspec is `remote`'s. Knows no format.
 
 import errno
 import fcntl
+import io
 import os
 import secrets
 import time
@@ -36,6 +37,14 @@ class Location(Protocol):
     """Objects under one URL; keys are relative paths with `/`."""
 
     url: str
+
+    in_flight: int
+    """Reads that are worth having under way at once: as many as threads can decompress where bytes
+    come from a disk, many where each waits for an answer from far away."""
+
+    streams_writes: bool
+    """Whether `write` passes parts on as they come; else the object is held in memory until it is
+    complete, and several may be sent at once."""
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
         """Bytes [start, stop) of an object, fewer where it ends before; FileNotFoundError if there
@@ -96,8 +105,22 @@ def locate(url: str | os.PathLike[str], storage_options: StorageOptions = None) 
     return RemoteObjects(text, storage_options)
 
 
+def joined(parts: Iterable[bytes | memoryview]) -> bytes:
+    """The parts of an object as one, each used before the next is asked for; a single one is not
+    copied."""
+    if isinstance(parts, list) and len(parts) == 1:
+        return bytes(parts[0])
+    held = io.BytesIO()
+    for part in parts:
+        held.write(part)
+    return held.getvalue()
+
+
 class LocalFiles:
     """A folder on this machine."""
+
+    in_flight = min(4, max(2, os.cpu_count() or 1))
+    streams_writes = True
 
     def __init__(self, root: Path):
         self.root = root.expanduser().absolute()

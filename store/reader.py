@@ -209,9 +209,14 @@ class ActivationStore:
         rank: int = 0,
         world: int = 1,
         prefetch: int = 4,
+        threads: int | None = None,
         **options: Any,
     ) -> Stream[Any]:
         """An endless stream of batches; see `Stream` for the arguments and further options.
+
+        Args:
+            threads: None for two to four on a local disk, 32 for an object store, where each waits
+                for an answer most of its time.
 
         Raises:
             ValueError: no such site, a batch larger than the store, or a state that does not fit.
@@ -230,6 +235,7 @@ class ActivationStore:
             rank=rank,
             world=world,
             prefetch=prefetch,
+            threads=threads or self._location.in_flight,
             **options,
         )
 

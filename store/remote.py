@@ -5,7 +5,6 @@ is needed for commits.
 """
 
 import errno
-import io
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -14,6 +13,8 @@ from typing import Any, TypeVar
 
 import fsspec
 import numpy as np
+
+from .location import joined
 
 ResultT = TypeVar("ResultT")
 
@@ -33,6 +34,9 @@ class RemoteObjects:
         ValueError: the protocol is unknown, its driver is not installed, or the options do not fit
             it.
     """
+
+    in_flight = 32
+    streams_writes = False
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None):
         self.url = url.rstrip("/")
@@ -78,10 +82,7 @@ class RemoteObjects:
 
     def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
         """See `Location.write`; the object is held in memory until it is sent."""
-        held = io.BytesIO()
-        for part in parts:
-            held.write(part)
-        data = held.getvalue()
+        data = joined(parts)
         try:
             self._try(key, lambda: self._fs.pipe_file(self._path(key), data))
         except FileNotFoundError as error:

@@ -24,6 +24,7 @@ from .bucket import BucketWriter
 from .commits import Commit, commit_key, is_whole, read_commit, write_commit
 from .location import Location
 from .root import read_root
+from .sending import shelf
 from .spec import StoreSpec
 
 _TRIES = 3
@@ -39,8 +40,12 @@ def seal(
     filling: BucketWriter,
     pool: Executor,
     scales: Mapping[str, np.ndarray] | None,
+    sending_bytes: int,
 ) -> None:
     """Writes and commits a bucket; nothing if it is committed already.
+
+    Args:
+        sending_bytes: of shards under way to an object store at once.
 
     Raises:
         OSError: it could not be written (disk full, upload failed); its shards are gone again.
@@ -56,7 +61,9 @@ def seal(
         gone = None
         for _ in range(_TRIES):
             try:
-                if _commit(location, spec, filling.seal(location, pool, scales), keys):
+                with shelf(location, sending_bytes) as place:
+                    commit = filling.seal(place, pool, scales)
+                if _commit(location, spec, commit, keys):
                     return
             except FileNotFoundError as error:  # a shard, before it was flushed
                 gone = error

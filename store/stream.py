@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import numpy as np
@@ -43,7 +44,8 @@ class Stream(Iterator[BatchT]):
         state: of an earlier stream, to continue after the last batch it handed out.
         rank, world: which data-parallel slice.
         prefetch: batches prepared ahead, >= 1; bounds the memory at about (prefetch + 2) batches.
-        threads: workers that read and decompress; 2 suffice for local disks.
+        threads: workers that read and decompress; if there are more than `prefetch`, several share
+            a batch. `ActivationStore.stream` takes as many as its place can serve at once.
         dtype: float32, or bfloat16, which halves what travels to a device; lossless for the codecs
             that store bfloat16.
         pin: page-locked batches, for copies to a device with non_blocking=True; by default where
@@ -67,7 +69,7 @@ class Stream(Iterator[BatchT]):
         rank: int,
         world: int,
         prefetch: int,
-        threads: int = 2,
+        threads: int,
         interleave: int = INTERLEAVE,
         dtype: str = "float32",
         pin: bool | None = None,
@@ -88,13 +90,15 @@ class Stream(Iterator[BatchT]):
             order,
             batch_rows,
             shared_chunks=_shared_chunks(spec.chunk_rows, batch_rows * world, prefetch, interleave),
-            keep=prefetch + threads + 2,
+            keep=prefetch + 2,
             dtype=dtype,
             pin=torch.cuda.is_available() if pin is None else pin,
         )
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="scopeworks-stream")
         self._prefetch = prefetch
-        self._ahead: deque[Future[dict[str, torch.Tensor]]] = deque()
+        self._shares = -(-threads // prefetch)
+        """Threads for each batch, so that all have work; one thread fills a batch fastest."""
+        self._ahead: deque[_Coming] = deque()
         self.waiting_s = 0.0
 
     def __next__(self) -> BatchT:
@@ -130,11 +134,40 @@ class Stream(Iterator[BatchT]):
 
     def _submit(self, global_start: int) -> None:
         start = global_start + self._rank * self._batch_rows
-        self._ahead.append(self._pool.submit(self._assembler.batch, start))
+        batch, jobs = self._assembler.planned(start)
+        lots = [jobs[i :: self._shares] for i in range(min(self._shares, len(jobs)))]
+        work = [self._pool.submit(self._assembler.fill, lot) for lot in lots]
+        self._ahead.append(_Coming(batch, work))
+
+
+@dataclass(frozen=True)
+class _Coming:
+    """A batch that is being filled."""
+
+    batch: dict[str, torch.Tensor]
+    work: list[Future[None]]
+
+    def result(self) -> dict[str, torch.Tensor]:
+        """The batch, filled; the first error of the work."""
+        for future in self.work:
+            future.result()
+        return self.batch
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A chunk of which a batch wants rows."""
+
+    site: str
+    chunk: int
+    out: np.ndarray
+    """The site's batch."""
+    pieces: list[tuple[int, Piece]]
+    """Places in the batch, and the rows of the chunk that belong there."""
 
 
 class _Assembler:
-    """Makes batches; called from several threads at once."""
+    """Makes batches: plans them in one thread, fills them in several."""
 
     def __init__(
         self,
@@ -157,29 +190,31 @@ class _Assembler:
             name: Buffers((batch_rows, spec.sites[name]), dtype, keep, pin) for name in readers
         }
 
-    def batch(self, start: int) -> dict[str, torch.Tensor]:
-        """The rows [start, start + batch_rows) of the order, every site."""
+    def planned(self, start: int) -> tuple[dict[str, torch.Tensor], list[_Job]]:
+        """Room for the rows [start, start + batch_rows) of the order, by site, and what is to be
+        done to fill it: every chunk is fetched once and its stripes put in their places."""
         parts: dict[int, list[tuple[int, Piece]]] = {}
         at = 0
         for piece in self._order.pieces(start, self._batch_rows):
             number = self._buckets[piece.bucket] * self._bucket_chunks + piece.chunk
             parts.setdefault(number, []).append((at, piece))
             at += piece.rows
-        return {name: self._site(name, source, parts) for name, source in self._readers.items()}
+        batch: dict[str, torch.Tensor] = {}
+        jobs: list[_Job] = []
+        for name, buffers in self._buffers.items():
+            batch[name], out = buffers.take()
+            jobs += [_Job(name, number, out, pieces) for number, pieces in parts.items()]
+        return batch, jobs
 
-    def _site(
-        self, name: str, source: Source, parts: dict[int, list[tuple[int, Piece]]]
-    ) -> torch.Tensor:
-        """One site's batch: every chunk is fetched once and its stripes put in their places."""
-        reader, scale = source
-        batch, out = self._buffers[name].take()
-        for number, pieces in parts.items():
-            rows = sum(piece.rows for _, piece in pieces)
-            chunk = self._chunk(name, reader, number, rows)
-            for at, piece in pieces:
+    def fill(self, jobs: list[_Job]) -> None:
+        """Does some of a batch's work; called from several threads at once."""
+        for job in jobs:
+            reader, scale = self._readers[job.site]
+            chunk = self._chunk(job.site, reader, job.chunk, sum(p.rows for _, p in job.pieces))
+            for at, piece in job.pieces:
                 stored = chunk[piece.first : piece.first + piece.rows]
-                put_values(out[at : at + piece.rows], stored, reader.layout.codec.dtype, scale)
-        return batch
+                out = job.out[at : at + piece.rows]
+                put_values(out, stored, reader.layout.codec.dtype, scale)
 
     def _chunk(self, name: str, reader: ArrayReader, number: int, rows: int) -> np.ndarray:
         """A decoded chunk of which this batch wants `rows` rows; if not all, it is kept for the

@@ -69,7 +69,8 @@ class StoreWriter:
         Args:
             memory_bytes: a bucket beyond this size is collected in a file in `scratch_dir`
                 (default: the system's temporary folder) instead of in memory. With `background` two
-                buckets are held at once.
+                buckets are held at once. For an object store, shards of as many bytes (one at
+                least) are held while they are sent.
             drop_nonfinite: leave rows with NaN or Inf out and count them in the commit, instead of
                 refusing them.
             background: seal a bucket in the background while the next one fills; then a bucket is
@@ -176,7 +177,7 @@ class StoreWriter:
         """Seals and commits; its room is free afterwards."""
         try:
             scales = self._scales(filling.bucket)
-            seal(self._location, self.spec, filling, self._pool, scales)
+            seal(self._location, self.spec, filling, self._pool, scales, self._memory_bytes)
         finally:
             self._idle.append(scratch)
 

@@ -76,7 +76,7 @@ def test_batches_follow_the_reference_over_epochs(made, batch_rows, interleave):
     before=st.integers(0, 6),
     ahead=st.integers(1, 5),
     ahead_later=st.integers(1, 5),
-    threads=st.integers(1, 3),
+    threads=st.sampled_from([1, 2, 3, 16]),
 )
 def test_resumed_batches_equal_uninterrupted_ones(
     made, batch_rows, before, ahead, ahead_later, threads
