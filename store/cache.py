@@ -9,18 +9,18 @@ import hashlib
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import google_crc32c
 import numpy as np
 
 from .codecs import CRC_BYTES
-from .location import Location
+from .location import Forwarding, Location
 
 
-class CachedReads:
-    """A location whose ranges are kept in a folder; see `location.Location` for the methods.
+class CachedReads(Forwarding):
+    """A location whose ranges are kept in a folder.
 
     Args:
         location: where the objects are.
@@ -34,9 +34,8 @@ class CachedReads:
     ):
         if max_bytes < 1:
             raise ValueError(f"cache_bytes must be at least 1, got {max_bytes}")
-        self.url, self._location, self._max_bytes = location.url, location, max_bytes
-        self.in_flight, self.streams_writes = location.in_flight, location.streams_writes
-        self._version = version
+        super().__init__(location)
+        self._max_bytes, self._version = max_bytes, version
         self._folder = folder / hashlib.sha256(location.url.encode()).hexdigest()[:24]
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
@@ -97,38 +96,6 @@ class CachedReads:
             name, size = self._sizes.popitem(last=False)
             self._held -= size
             (self._folder / name).unlink(missing_ok=True)
-
-    def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
-        """See `Location.read`; not cached."""
-        return self._location.read(key, start, stop)
-
-    def size(self, key: str) -> int:
-        """See `Location.size`."""
-        return self._location.size(key)
-
-    def children(self, prefix: str = "") -> list[str]:
-        """See `Location.children`."""
-        return self._location.children(prefix)
-
-    def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
-        """See `Location.write`."""
-        self._location.write(key, parts)
-
-    def replace(self, key: str, data: bytes) -> None:
-        """See `Location.replace`."""
-        self._location.replace(key, data)
-
-    def remove(self, key: str) -> None:
-        """See `Location.remove`."""
-        self._location.remove(key)
-
-    def sweep(self, keys: Iterable[str]) -> None:
-        """See `Location.sweep`."""
-        self._location.sweep(keys)
-
-    def flush(self, keys: Iterable[str]) -> None:
-        """See `Location.flush`."""
-        self._location.flush(keys)
 
 
 def _is_sound(data: np.ndarray) -> bool:

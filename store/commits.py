@@ -8,7 +8,7 @@ and Σ‖x‖² per site, so that normaliser and mean are known exactly without 
 import base64
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,11 @@ class Commit:
     shards: dict[str, list[ShardRecord]]
     """Array path -> its shard objects of this bucket, in order."""
     dropped: int = 0
+    """Rows left out because they were not finite (`drop_nonfinite`)."""
     dropped_at: dict[int, int] = field(default_factory=dict)
     """Position in the sequence -> rows left out there."""
-
-    """Rows left out because they were not finite (`drop_nonfinite`)."""
+    record: bytes = field(default=b"", compare=False, repr=False)
+    """The document it was read from, kept where the bucket is short and may be written anew."""
 
 
 def is_whole(commit: Commit, spec: StoreSpec) -> bool:
@@ -92,7 +93,8 @@ def read_commit(location: Location, bucket: int, spec: StoreSpec) -> Commit:
             f"commit of bucket {bucket}: {where} is of bucket {commit.bucket} with"
             f" {commit.rows} rows, expected at most {stop - start}"
         )
-    return commit
+    is_short = commit.rows + commit.dropped < spec.bucket_rows
+    return replace(commit, record=data) if is_short else commit
 
 
 def committed_buckets(location: Location, spec: StoreSpec) -> list[int]:

@@ -105,6 +105,51 @@ def locate(url: str | os.PathLike[str], storage_options: StorageOptions = None) 
     return RemoteObjects(text, storage_options)
 
 
+class Forwarding:
+    """A location that passes everything on to another; what builds on it says what it does
+    differently. See `Location` for the methods."""
+
+    def __init__(self, location: Location):
+        self._location, self.url = location, location.url
+        self.in_flight, self.streams_writes = location.in_flight, location.streams_writes
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
+        """See `Location.read`."""
+        return self._location.read(key, start, stop)
+
+    def read_into(self, key: str, start: int, out: np.ndarray) -> int:
+        """See `Location.read_into`."""
+        return self._location.read_into(key, start, out)
+
+    def size(self, key: str) -> int:
+        """See `Location.size`."""
+        return self._location.size(key)
+
+    def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
+        """See `Location.write`."""
+        self._location.write(key, parts)
+
+    def replace(self, key: str, data: bytes) -> None:
+        """See `Location.replace`."""
+        self._location.replace(key, data)
+
+    def children(self, prefix: str = "") -> list[str]:
+        """See `Location.children`."""
+        return self._location.children(prefix)
+
+    def remove(self, key: str) -> None:
+        """See `Location.remove`."""
+        self._location.remove(key)
+
+    def sweep(self, keys: Iterable[str]) -> None:
+        """See `Location.sweep`."""
+        self._location.sweep(keys)
+
+    def flush(self, keys: Iterable[str]) -> None:
+        """See `Location.flush`."""
+        self._location.flush(keys)
+
+
 def joined(parts: Iterable[bytes | memoryview]) -> bytes:
     """The parts of an object as one, each used before the next is asked for; a single one is not
     copied."""

@@ -1,8 +1,11 @@
-"""`--storage-option key=value` as fsspec wants it: parsing, and for which URLs options hold."""
+"""Options of remote stores: `--storage-option key=value` as fsspec wants it, for which URLs they
+hold, and how much a read cache keeps unless told."""
 
 import json
 from collections.abc import Iterable
 from typing import Any
+
+CACHE_BYTES = 64 * 2**30
 
 
 def parse_storage_options(pairs: Iterable[str] | None) -> dict[str, Any] | None:

@@ -18,13 +18,13 @@ from .arrays import ArrayReader, DamagedStoreError
 from .cache import CachedReads
 from .commits import Commit, is_whole, read_commits, shard_sizes, shard_versions
 from .location import Location, StorageOptions, locate
+from .options import CACHE_BYTES
 from .order import Order
 from .root import Root, read_root
 from .spec import LABEL_NAMES, StoreSpec
 from .stream import Stream
 from .values import put_values
-
-CACHE_BYTES = 64 * 2**30
+from .watch import Watched
 
 
 class Labels(NamedTuple):
@@ -84,6 +84,7 @@ class ActivationStore:
         """
         location = locate(url, storage_options)
         root, commits = _opened(location)
+        location = Watched(location, root.spec, commits.values())
         if cache_dir is not None:
             location = CachedReads(
                 location, cache_dir, shard_versions(commits.values()), cache_bytes

@@ -25,6 +25,10 @@ More = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any other setting, as name=value; repeat for more."),
 ]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder that keeps what is read of a remote store (--set cache_bytes=N)."),
+]
 Options = Annotated[
     list[str] | None,
     typer.Option(
@@ -52,6 +56,7 @@ def train(
     device: Device = None,
     more: More = None,
     storage_option: Options = None,
+    cache_dir: Cache = None,
     config: Config = None,
     resume: Resume = False,
 ) -> None:
@@ -73,6 +78,7 @@ def train(
         "lr": lr,
         "seed": seed,
         "device": device,
+        "cache_dir": cache_dir,
         "storage_options": parse_storage_options(storage_option),
     }
     settings = resolve(TrainSettings, config, out=out, **merged(flags, more))
@@ -100,6 +106,7 @@ def sweep(
     device: Device = None,
     more: More = None,
     storage_option: Options = None,
+    cache_dir: Cache = None,
     config: Config = None,
     resume: Resume = False,
 ) -> None:
@@ -116,6 +123,7 @@ def sweep(
         "batch": batch,
         "lr": lr,
         "device": device,
+        "cache_dir": cache_dir,
         "storage_options": parse_storage_options(storage_option),
     }
     lists = {"width": width, "sparsity": sparsity, "target_l0": target_l0, "seed": seed}

@@ -35,9 +35,9 @@ def measure(
     n_batches = -(-settings.measure_rows // settings.batch)
     error = 0.0
     fired = torch.zeros(settings.width, dtype=torch.int64, device=sae.theta.device)
-    with torch.no_grad(), source.batches(stream_state) as batches:
+    with torch.no_grad(), source.batches(stream_state, sae.theta.device) as batches:
         for _ in range(n_batches):
-            x, target = batches.next_raw(sae.theta.device)
+            x, target = batches.next_raw()
             for part, wanted in _parts(x, target, settings.width):
                 part_error, part_fired = _error_and_firing(sae, part, wanted)
                 error, fired = error + part_error, fired + part_fired

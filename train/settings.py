@@ -19,14 +19,14 @@ from pydantic import (
 )
 
 from ..settings import Settings
-from ..store.options import is_remote, options_for
+from ..store.options import CACHE_BYTES, is_remote, options_for
 
 # What may change between a run and its continuation, because no number of the SAE depends on it.
 # The store is compared by its content and not by its address.
 FREE_ON_RESUME = frozenset(
     {"out", "store", "name", "log_every", "checkpoint_every", "checkpoint_minutes"}
     | {"keep_checkpoints", "checkpoints", "measure_rows", "prefetch", "tensorboard"}
-    | {"wandb_project"}
+    | {"wandb_project", "cache_dir", "cache_bytes"}
 )
 
 BACKENDS = ("auto", "reference", "cpu", "triton")
@@ -116,6 +116,10 @@ class TrainSettings(Settings):
     bfloat16 and (CUDA) tf32: that product's own numbers; auto: float32's, the faster way."""
     prefetch: PositiveInt = 4
     """Batches read ahead."""
+    cache_dir: Path | None = None
+    """Folder that keeps what is read of a remote store, for epochs and runs to come."""
+    cache_bytes: PositiveInt = CACHE_BYTES
+    """Bound on what `cache_dir` keeps of the store; what was unused for longest goes first."""
 
     log_every: PositiveInt = 50
     """Updates between two lines of metrics.jsonl."""
@@ -162,10 +166,10 @@ class TrainSettings(Settings):
             raise ValueError("must be auto, cpu, cuda or cuda:N")
         return value
 
-    @field_validator("out")
+    @field_validator("out", "cache_dir")
     @classmethod
-    def _is_local(cls, value: Path) -> Path:
-        return local_path(value)
+    def _is_local(cls, value: Path | None) -> Path | None:
+        return None if value is None else local_path(value)
 
     @model_validator(mode="after")
     def _settings_fit(self) -> "TrainSettings":
@@ -201,6 +205,8 @@ class TrainSettings(Settings):
             "lr_warmup_start": ("with lr_warmup_steps 0", self.lr_warmup_steps == 0),
             "lr_decay_share": (f"over {self.steps} steps: less than one update", decay_steps == 0),
             "encoder": ("with backend reference, which has one", self.backend == "reference"),
+            "cache_dir": ("on a local store", not is_remote(self.store)),
+            "cache_bytes": ("without cache_dir", self.cache_dir is None),
             "storage_options": (
                 "on a local store with local checkpoints",
                 not (is_remote(self.store) or is_remote(self.checkpoint_url)),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..store import ActivationStore
-from ..store.order import Order
+from ..store.codecs import PRESETS
 from .settings import TrainSettings
 
 Batch = tuple[Tensor, Tensor]  # scaled input and scaled target; one and the same tensor for an SAE
@@ -42,7 +42,12 @@ class Source:
             FileNotFoundError: there is no store.
             ValueError: it lacks a site or holds less than one batch.
         """
-        store = ActivationStore.open(settings.store, settings.store_options)
+        store = ActivationStore.open(
+            settings.store,
+            settings.store_options,
+            cache_dir=settings.cache_dir,
+            cache_bytes=settings.cache_bytes,
+        )
         for name in filter(None, (settings.site, settings.target_site)):
             if name not in store.sites:
                 raise ValueError(
@@ -110,7 +115,8 @@ class Source:
         for site, rows in ((settings.site, x), (settings.target_site or settings.site, target)):
             bad = (~rows.isfinite()).any(dim=1).nonzero()
             if len(bad):
-                row = self._store_row(state, int(bad[0]))
+                before = state | {"row": state["row"] - settings.batch}
+                row = int(self.store.rows_of(before, settings.batch)[int(bad[0])])
                 labels = self.store.labels(row, row + 1)
                 return (
                     f"site {site} of store {settings.store} must be finite, got NaN or infinity in "
@@ -119,18 +125,16 @@ class Source:
                 )
         return None
 
-    def _store_row(self, state: dict[str, int], row: int) -> int:
-        """The store's number of row `row` of the batch before `state`."""
-        commits = self.store.commits
-        sizes = [commit.rows for commit in commits]
-        chunk_rows = self.store.spec.chunk_rows
-        order = Order(sizes, chunk_rows, state["seed"], state["interleave"])
-        (piece,) = order.pieces(state["row"] - self.settings.batch + row, 1)
-        return sum(sizes[: piece.bucket]) + piece.chunk * chunk_rows + piece.first
+    def stream_dtype(self, device: torch.device) -> str:
+        """How rows travel: as bfloat16 to a GPU where the store holds bfloat16, for the same
+        numbers in half the bytes."""
+        stored = PRESETS[self.store.spec.codec].dtype
+        return "bfloat16" if device.type == "cuda" and stored == "bfloat16" else "float32"
 
     @contextmanager
-    def batches(self, state: dict[str, int] | None) -> Iterator["Batches"]:
-        """The run's endless stream of scaled batches from `state` on (None: from the start)."""
+    def batches(self, state: dict[str, int] | None, device: torch.device) -> Iterator["Batches"]:
+        """The run's endless stream of scaled batches on `device`, from `state` on (None: from the
+        start)."""
         settings = self.settings
         sites = self.site_names
         stream = self.store.stream(
@@ -139,33 +143,40 @@ class Source:
             seed=settings.stream_seed,
             state=state,
             prefetch=settings.prefetch,
+            dtype=self.stream_dtype(device),
         )
         try:
-            yield Batches(self, stream)
+            yield Batches(self, stream, device)
         finally:
             stream.close()
 
 
 class Batches:
-    """Iterator over scaled (input, target) batches; `state()` and `waiting_s` are the stream's."""
+    """Scaled (input, target) batches on a device, float32; `state()` and `waiting_s` are the
+    stream's."""
 
-    def __init__(self, source: Source, stream: Any):
-        self._source, self._stream = source, stream
+    def __init__(self, source: Source, stream: Any, device: torch.device):
+        self._source, self._stream, self._device = source, stream, device
 
-    def next(self, device: torch.device) -> Batch:
-        """The next batch on `device`, divided by C."""
-        x, target = self.next_raw(device)
+    def next(self) -> Batch:
+        """The next batch, divided by C."""
+        x, target = self.next_raw()
         source = self._source
         scaled = x / source.normaliser
         return scaled, scaled if target is x else target / source.target_normaliser
 
-    def next_raw(self, device: torch.device) -> Batch:
-        """The next batch on `device` in raw units."""
+    def next_raw(self) -> Batch:
+        """The next batch in raw units."""
         rows, settings = next(self._stream), self._source.settings
         if settings.target_site is None:
-            x = rows.to(device)
+            x = self._brought(rows)
             return x, x
-        return rows[settings.site].to(device), rows[settings.target_site].to(device)
+        return self._brought(rows[settings.site]), self._brought(rows[settings.target_site])
+
+    def _brought(self, rows: Tensor) -> Tensor:
+        """Rows on the device as float32. The copy does not wait: a page-locked batch is not used
+        again before it has ended."""
+        return rows.to(self._device, non_blocking=True).float()
 
     def state(self) -> dict[str, int]:
         """Position after the batches taken so far."""

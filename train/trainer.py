@@ -34,6 +34,8 @@ SHARED = (
     "normaliser",
     "device",
     "prefetch",
+    "cache_dir",
+    "cache_bytes",
 )
 
 
@@ -124,13 +126,13 @@ def _train(active: list[Member], source: Source, device: torch.device, watch: Wa
     n_batches = max(member.settings.steps for member in active) - laggard.step
     with (
         _StopSignals() as stop,
-        source.batches(laggard.stream_state) as batches,
+        source.batches(laggard.stream_state, device) as batches,
         progress("train", n_batches * source.settings.batch, "rows") as bar,
     ):
         for position in itertools.count(laggard.step):
             if not active:
                 break
-            x, target, stream_state, waited_s = _next_batch(batches, device, active)
+            x, target, stream_state, waited_s = _next_batch(batches, active)
             shown: dict[str, float] = {}
             for member in [member for member in active if member.step == position]:
                 try:
@@ -153,12 +155,12 @@ def _train(active: list[Member], source: Source, device: torch.device, watch: Wa
 
 
 def _next_batch(
-    batches: Batches, device: torch.device, active: list[Member]
+    batches: Batches, active: list[Member]
 ) -> tuple[Tensor, Tensor, dict[str, int], float]:
     """Input, target, the stream's position after them, and the seconds spent waiting."""
     before_s = batches.waiting_s
     try:
-        x, target = batches.next(device)
+        x, target = batches.next()
     except (ValueError, OSError):
         _save_all(active)  # a damaged or vanished store costs no update
         raise

@@ -8,10 +8,12 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 
 from scopeworks.store import ActivationStore
+from scopeworks.store.copy import copy
 from scopeworks.train import device as device_module
 from scopeworks.train import member as member_module
 from scopeworks.train.checkpoint import Checkpoints
@@ -435,8 +437,8 @@ def test_nan_in_the_store_is_named_and_costs_no_update(
 ):
     next_batch, found = Batches.next, {}
 
-    def with_nan(self: Batches, device: torch.device):
-        x, target = next_batch(self, device)
+    def with_nan(self: Batches):
+        x, target = next_batch(self)
         if self.state()["row"] == 40 * 64:  # in the second epoch
             found["x"] = x[5].clone()
             x[5, 3] = float("nan")
@@ -473,3 +475,46 @@ def test_config_records_the_sparsity_that_was_in_force_at_the_end(settings: Make
     run([fixed, steered])
     assert SAE.load(fixed.out).config.sparsity == fixed.sparsity
     assert SAE.load(steered.out).config.sparsity not in (None, steered.sparsity)
+
+
+def test_a_remote_store_is_read_once_where_there_is_a_cache(
+    settings: Make, monkeypatch: pytest.MonkeyPatch, store_url: str, tmp_path: Path
+):
+    objects, ranges = fsspec.filesystem("memory"), []
+    for path in Path(store_url).rglob("*"):
+        if path.is_file():
+            objects.pipe_file(f"/{tmp_path.name}/{path.relative_to(store_url)}", path.read_bytes())
+    plain = type(objects).cat_file
+
+    def counted(self, path, start=None, end=None, **options):
+        if start is not None:
+            ranges.append(path)
+        return plain(self, path, start, end, **options)
+
+    monkeypatch.setattr(type(objects), "cat_file", counted)
+    there = {"store": f"memory://{tmp_path.name}", "cache_dir": tmp_path / "cache"}
+    (first,) = run([settings("a", **there)])
+    assert len(ranges) == 4 + 32  # an index a shard, and every chunk once, over an epoch and more
+    (second,) = run([settings("b", **there)])
+    assert len(ranges) == 4 + 32
+    (local,) = run([settings("c")])
+    assert weights(first) == weights(second) == weights(local)
+
+
+def test_rows_travel_to_a_gpu_as_they_are_stored(
+    settings: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    source = Source.open(settings())
+    assert source.stream_dtype(torch.device("cuda")) == "float32"  # as this store holds them
+    copy(source.store.url, str(tmp_path / "exact"), codec="exact")
+    source = Source.open(settings(store=str(tmp_path / "exact")))
+    assert source.stream_dtype(torch.device("cuda")) == "bfloat16"
+    assert source.stream_dtype(torch.device("cpu")) == "float32"
+    batches = []
+    for dtype in ("float32", "bfloat16"):
+        monkeypatch.setattr(Source, "stream_dtype", lambda _self, _device, dtype=dtype: dtype)
+        with source.batches(None, torch.device("cpu")) as stream:
+            batches.append([stream.next()[0] for _ in range(5)])
+    for one, other in zip(*batches, strict=True):
+        assert one.dtype == other.dtype == torch.float32
+        assert torch.equal(one, other)
