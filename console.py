@@ -5,6 +5,7 @@ a user can mend (ValueError, OSError) become one line and exit code 2; SCOPEWORK
 where they came from.
 """
 
+import errno
 import os
 import sys
 import time
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 
 LOG_EVERY_S = 15.0
+
+_FULL_DISK = "; make room: what was committed is kept, and the same command continues"
 
 
 class Progress:
@@ -111,7 +114,8 @@ def run_command(command: Callable[[], Any]) -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("SCOPEWORKS_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        hint = _FULL_DISK if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else ""
+        print(f"error: {error}{hint}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -249,10 +249,12 @@ class LocalFiles:
         with _locked_partial(path) as file:
             writeback = Writeback(file)
             for part in parts:
-                writeback.wrote(file.write(part))
-            file.flush()
-            if durably:
-                os.fsync(file.fileno())
+                with _naming(path):
+                    writeback.wrote(file.write(part))
+            with _naming(path):
+                file.flush()
+                if durably:
+                    os.fsync(file.fileno())
             Path(file.name).replace(path)
 
 
@@ -270,6 +272,15 @@ def _locked_partial(path: Path) -> Iterator[BinaryIO]:
                 partial.unlink(missing_ok=True)
                 raise
             return
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Says which file could not be written: a full disk's own error does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _lock(descriptor: int) -> bool:
@@ -303,7 +314,8 @@ def _remove_abandoned(partial: Path) -> None:
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with _naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

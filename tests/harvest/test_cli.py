@@ -160,6 +160,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_committed(
         run_command(lambda: app([str(arg) for arg in args], standalone_mode=False))
     error = capsys.readouterr().err
     assert "No space left on device" in error
+    assert "make room: what was committed is kept" in error
     assert str(store) in error
     assert error.count("\n") == 1
     assert ActivationStore.open(store).rows == 256

@@ -1,6 +1,7 @@
 """Power cuts: what is flushed to the local disk, and before what."""
 
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from scopeworks.store import StoreWriter, TokenStore, writeback
 from scopeworks.store.location import LocalFiles
+from scopeworks.store.verify import verify
 from scopeworks.tests.store.making import fill, rows_of, spec_of
 
 SPEC = spec_of(rows=192)
@@ -130,3 +132,30 @@ def test_writing_back_is_left_to_the_kernel_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(writeback, "_SYNC_FILE_RANGE", None)
     LocalFiles(tmp_path).write("object", [bytes(2 * writeback._SPAN)])
     assert (tmp_path / "object").stat().st_size == 2 * writeback._SPAN
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_write_that_the_system_refuses_names_the_file_and_leaves_the_store_as_it_was(
+    tmp_path, background
+):
+    """The kernel's own refusal, at a limit to the size of files, at the second bucket."""
+    spec = spec_of(sites={"resid_post.1": 24, "mlp_out.0": 200})
+    rows, root = rows_of(spec), tmp_path / "acts"
+    with StoreWriter.open(root, spec) as writer:
+        fill(writer, rows, 0)
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        with (
+            pytest.raises(OSError, match=r"File too large: '.*sites/mlp_out.0/c/3/0'"),
+            StoreWriter.open(root, spec, background=background) as writer,
+        ):
+            fill(writer, rows, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+    with StoreWriter.open(root, spec) as writer:
+        for bucket in range(1, writer.n_buckets):
+            fill(writer, rows, bucket)
+    assert verify(root).problems == []
