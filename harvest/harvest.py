@@ -16,7 +16,7 @@ from ..console import Progress, progress
 from ..settings import resolve
 from ..store import ActivationStore, StoreSpec, StoreWriter, TokenStore
 from ..store.codecs import PRESETS
-from ..store.options import options_for
+from ..store.options import is_remote, options_for
 from .batch import free_memory, sequences_that_fit, sequences_that_run, share_of_memory
 from .bucket_tasks import harvest_on_dask
 from .cluster import n_local_workers
@@ -182,8 +182,9 @@ def open_writer(
     settings: HarvestSettings, spec: StoreSpec, background: bool = False
 ) -> StoreWriter:
     """The store's writer, with its share of the memory; in the background, one bucket is sealed
-    while the next one fills."""
-    share = int(settings.memory_gib * 2**30 * (1 - _BATCH_SHARE)) // (2 if background else 1)
+    while the next one fills. To an object store, as much as a bucket holds is on its way."""
+    shares = 1 + background + is_remote(settings.store)
+    share = int(settings.memory_gib * 2**30 * (1 - _BATCH_SHARE)) // shares
     return StoreWriter.open(
         settings.store,
         spec,
