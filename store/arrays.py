@@ -9,8 +9,9 @@ tests/store/test_format.py compares with zarr, Dask and TensorStore.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, Future, wait
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 
 from .codecs import CRC_BYTES, STORAGE, Codec, decode
 from .location import Location
-from .sending import Shelf
+from .sending import Sink
 from .summation import Summation
 
 _AHEAD = 4
@@ -123,7 +124,7 @@ class ShardRecord:
 
 
 def write_shard(
-    shelf: Shelf,
+    sink: Sink,
     layout: ArrayLayout,
     shard: int,
     rows: int,
@@ -142,10 +143,10 @@ def write_shard(
     """
     record: list[ShardRecord] = []
 
-    def parts() -> Iterator[bytes | memoryview]:
+    def parts(chunks: Iterator[np.ndarray]) -> Iterator[bytes | memoryview]:
         index = np.full((layout.shard_chunks, 2), MISSING, dtype="<u8")
         offset = crc = 0
-        for chunk, encoded in enumerate(_encoded_chunks(layout, rows, fetch, pool, sums)):
+        for chunk, encoded in enumerate(chunks):
             index[chunk] = offset, len(encoded)
             offset += len(encoded)
             crc = google_crc32c.extend(crc, encoded[-CRC_BYTES:])
@@ -156,7 +157,8 @@ def write_shard(
         record.append(ShardRecord(shard, offset + len(tail), crc))
         yield tail
 
-    shelf.write(layout.shard_key(shard), parts())
+    with closing(_encoded_chunks(layout, rows, fetch, pool, sums)) as chunks:
+        sink.write(layout.shard_key(shard), parts(chunks))
     return record[0]
 
 
@@ -166,7 +168,7 @@ def _encoded_chunks(
     fetch: Callable[[int, int], np.ndarray],
     pool: Executor,
     sums: Summation | None,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """Compresses a few chunks ahead in the pool, in order; a chunk is valid until the next is asked
     for, for its memory is used again."""
     room = layout.codec.room(layout.chunk_bytes)
@@ -184,12 +186,17 @@ def _encoded_chunks(
             sums.add(blocks)
         return encoded
 
-    for chunk, start in enumerate(range(0, rows, layout.chunk_rows)):
-        ahead.append(pool.submit(made, start, rooms[chunk % len(rooms)]))
-        if len(ahead) > _AHEAD:
+    try:
+        for chunk, start in enumerate(range(0, rows, layout.chunk_rows)):
+            ahead.append(pool.submit(made, start, rooms[chunk % len(rooms)]))
+            if len(ahead) > _AHEAD:
+                yield next_one()
+        while ahead:
             yield next_one()
-    while ahead:
-        yield next_one()
+    finally:  # after an error nobody may look at the rows any more: their room is used again
+        for future in ahead:
+            future.cancel()
+        wait(ahead)
 
 
 def _padded(layout: ArrayLayout, block: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 from .arrays import ArrayLayout, ShardRecord, write_shard
 from .commits import Commit
 from .scratch import Scratch
-from .sending import Shelf
+from .sending import Sink
 from .shuffle import ROWS, permutation
 from .spec import LABEL_NAMES, StoreSpec
 from .summation import Summation
@@ -115,7 +115,7 @@ class BucketWriter:
         return keys
 
     def seal(
-        self, shelf: Shelf, pool: Executor, scales: Mapping[str, np.ndarray] | None = None
+        self, sink: Sink, pool: Executor, scales: Mapping[str, np.ndarray] | None = None
     ) -> Commit:
         """Writes the bucket's shards, durably, and returns its commit record, which the caller
         writes last.
@@ -123,14 +123,15 @@ class BucketWriter:
         Args:
             scales: int8 only: site -> scale; None for the first bucket, which sets it.
         """
+        self._scratch.finish()
         sums: dict[str, SiteSums] = {}
         shards: dict[str, list[ShardRecord]] = {}
         for name, layout in self._layouts.items():
             source = _Source(self._scratch, name, layout, (scales or {}).get(name))
-            shards[layout.path] = self._write_array(shelf, layout, source, pool)
+            shards[layout.path] = self._write_array(sink, layout, source, pool)
             if source.sums is not None:
                 sums[name] = source.sums.result(source.saturated)
-        shelf.flush(
+        sink.flush(
             layout.shard_key(record.shard)
             for layout in self._layouts.values()
             for record in shards[layout.path]
@@ -141,7 +142,7 @@ class BucketWriter:
 
     def _write_array(
         self,
-        shelf: Shelf,
+        sink: Sink,
         layout: ArrayLayout,
         source: "_Source",
         pool: Executor,
@@ -153,7 +154,7 @@ class BucketWriter:
             rows = min(layout.shard_rows, self._scratch.filled - start)
             shard = first + start // layout.shard_rows
             fetch = _shifted(source.rows, start)
-            records.append(write_shard(shelf, layout, shard, rows, fetch, pool, source.sums))
+            records.append(write_shard(sink, layout, shard, rows, fetch, pool, source.sums))
         return records
 
     def _checked(self, rows: Mapping[str, torch.Tensor], n: int) -> dict[str, np.ndarray]:

@@ -36,7 +36,7 @@ class CachedReads(Forwarding):
             raise ValueError(f"cache_bytes must be at least 1, got {max_bytes}")
         super().__init__(location)
         self._max_bytes, self._version = max_bytes, version
-        self._folder = folder / hashlib.sha256(location.url.encode()).hexdigest()[:24]
+        self._folder = folder.expanduser() / hashlib.sha256(location.url.encode()).hexdigest()[:24]
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._sizes: OrderedDict[str, int] = OrderedDict()

@@ -20,6 +20,7 @@ from .values import SiteSums
 
 KIND = "bucket-commit"
 _READERS = 16
+_TAIL_BYTES = 128
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,10 @@ class Commit:
     """Rows left out because they were not finite (`drop_nonfinite`)."""
     dropped_at: dict[int, int] = field(default_factory=dict)
     """Position in the sequence -> rows left out there."""
-    record: bytes = field(default=b"", compare=False, repr=False)
-    """The document it was read from, kept where the bucket is short and may be written anew."""
+    document_bytes: int = field(default=0, compare=False)
+    """Size of the document it was read from."""
+    tail: bytes = field(default=b"", compare=False, repr=False)
+    """The end of that document, with its crc32c: another record ends differently."""
 
 
 def is_whole(commit: Commit, spec: StoreSpec) -> bool:
@@ -93,8 +96,17 @@ def read_commit(location: Location, bucket: int, spec: StoreSpec) -> Commit:
             f"commit of bucket {bucket}: {where} is of bucket {commit.bucket} with"
             f" {commit.rows} rows, expected at most {stop - start}"
         )
-    is_short = commit.rows + commit.dropped < spec.bucket_rows
-    return replace(commit, record=data) if is_short else commit
+    return replace(commit, document_bytes=len(data), tail=data[-_TAIL_BYTES:])
+
+
+def is_unchanged(location: Location, commit: Commit) -> bool:
+    """Whether the record that was read is still the bucket's; looks at its end only."""
+    start = commit.document_bytes - len(commit.tail)
+    try:
+        tail = location.read(commit_key(commit.bucket), start, commit.document_bytes + 1)
+    except FileNotFoundError:
+        return False
+    return tail == commit.tail
 
 
 def committed_buckets(location: Location, spec: StoreSpec) -> list[int]:

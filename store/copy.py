@@ -35,6 +35,11 @@ class Copy:
     def bucket(self, bucket: int) -> int:
         """Copies one bucket; returns its rows."""
         source = ActivationStore.open(self.source, self.source_options)
+        if source.spec.rows != self.spec.rows:
+            raise ValueError(
+                f"store {self.source} must keep its {self.spec.rows} rows while it is copied, got"
+                f" {source.spec.rows}: it has grown; run the copy again"
+            )
         start = 0
         for commit in source.commits:
             if commit.bucket == bucket:

@@ -65,8 +65,8 @@ class Location(Protocol):
         ...
 
     def replace(self, key: str, data: bytes) -> None:
-        """Writes a small object atomically and durably: after a power cut, too, the old one or all
-        of the new one is there."""
+        """Writes an object that is held in memory, atomically and durably: after a power cut, too,
+        the old one or all of the new one is there."""
         ...
 
     def children(self, prefix: str = "") -> list[str]:
@@ -74,7 +74,7 @@ class Location(Protocol):
         ...
 
     def remove(self, key: str) -> None:
-        """Removes an object; nothing happens if there is none."""
+        """Removes an object, durably; nothing happens if there is none."""
         ...
 
     def sweep(self, keys: Iterable[str]) -> None:
@@ -151,10 +151,7 @@ class Forwarding:
 
 
 def joined(parts: Iterable[bytes | memoryview]) -> bytes:
-    """The parts of an object as one, each used before the next is asked for; a single one is not
-    copied."""
-    if isinstance(parts, list) and len(parts) == 1:
-        return bytes(parts[0])
+    """The parts of an object as one, each used before the next is asked for."""
     held = io.BytesIO()
     for part in parts:
         held.write(part)
@@ -210,7 +207,12 @@ class LocalFiles:
 
     def remove(self, key: str) -> None:
         """See `Location.remove`."""
-        (self.root / key).unlink(missing_ok=True)
+        path = self.root / key
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return
+        _fsync_folder(path.parent)
 
     def sweep(self, keys: Iterable[str]) -> None:
         """See `Location.sweep`; lists every folder once."""

@@ -17,6 +17,7 @@ from jaxtyping import Float, Float64, Int64
 from .arrays import ArrayReader, DamagedStoreError
 from .cache import CachedReads
 from .commits import Commit, is_whole, read_commits, shard_sizes, shard_versions
+from .guard import Guarded
 from .location import Location, StorageOptions, locate
 from .options import CACHE_BYTES
 from .order import Order
@@ -24,7 +25,6 @@ from .root import Root, read_root
 from .spec import LABEL_NAMES, StoreSpec
 from .stream import Stream
 from .values import put_values
-from .watch import Watched
 
 
 class Labels(NamedTuple):
@@ -66,7 +66,7 @@ class ActivationStore:
         url: str | os.PathLike[str],
         storage_options: StorageOptions = None,
         *,
-        cache_dir: Path | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> "ActivationStore":
         """Opens a store at a local path or fsspec URL.
@@ -84,10 +84,11 @@ class ActivationStore:
         """
         location = locate(url, storage_options)
         root, commits = _opened(location)
-        location = Watched(location, root.spec, commits.values())
+        location = Guarded(location, root.spec, commits.values())
+        # The cache lies outside: what it holds was committed when it was read, and stays true.
         if cache_dir is not None:
             location = CachedReads(
-                location, cache_dir, shard_versions(commits.values()), cache_bytes
+                location, Path(cache_dir), shard_versions(commits.values()), cache_bytes
             )
         return cls(location, root.spec, commits)
 
@@ -236,7 +237,7 @@ class ActivationStore:
             rank=rank,
             world=world,
             prefetch=prefetch,
-            threads=threads or self._location.in_flight,
+            threads=self._location.in_flight if threads is None else threads,
             **options,
         )
 

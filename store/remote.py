@@ -82,7 +82,10 @@ class RemoteObjects:
 
     def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
         """See `Location.write`; the object is held in memory until it is sent."""
-        data = joined(parts)
+        self.replace(key, joined(parts))
+
+    def replace(self, key: str, data: bytes) -> None:
+        """See `Location.replace`."""
         try:
             self._try(key, lambda: self._fs.pipe_file(self._path(key), data))
         except FileNotFoundError as error:
@@ -90,10 +93,6 @@ class RemoteObjects:
                 f"{self.url}/{key} cannot be written: {error}; make the bucket first, or mend its"
                 " name"
             ) from error
-
-    def replace(self, key: str, data: bytes) -> None:
-        """See `Location.replace`."""
-        self.write(key, [data])
 
     def children(self, prefix: str = "") -> list[str]:
         """See `Location.children`."""

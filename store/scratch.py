@@ -68,14 +68,16 @@ class Scratch:
         for name, block in blocks.items():
             self._arrays[name][places] = block
         self._present[places] = True
-        self._filled = None
         self._forget()
+
+    def finish(self) -> None:
+        """Says that all rows are there: now `rows` may be called, by several threads."""
+        self._filled = np.flatnonzero(self._present)
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows [start, stop) of an array, counting only the places that hold one; valid until
-        `close`."""
-        if self._filled is None:
-            self._filled = np.flatnonzero(self._present)
+        `begin` or `close`."""
+        assert self._filled is not None
         if len(self._filled) < len(self._present):
             block = self._arrays[name][self._filled[start:stop]]
         elif self._map is not None:

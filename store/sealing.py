@@ -24,7 +24,7 @@ from .bucket import BucketWriter
 from .commits import Commit, commit_key, is_whole, read_commit, write_commit
 from .location import Location
 from .root import read_root
-from .sending import shelf
+from .sending import sending
 from .spec import StoreSpec
 
 _TRIES = 3
@@ -61,8 +61,8 @@ def seal(
         gone = None
         for _ in range(_TRIES):
             try:
-                with shelf(location, sending_bytes) as place:
-                    commit = filling.seal(place, pool, scales)
+                with sending(location, sending_bytes) as sink:
+                    commit = filling.seal(sink, pool, scales)
                 if _commit(location, spec, commit, keys):
                     return
             except FileNotFoundError as error:  # a shard, before it was flushed

@@ -43,7 +43,8 @@ class Stream(Iterator[BatchT]):
         seed: of the order; another seed is another order of the same rows.
         state: of an earlier stream, to continue after the last batch it handed out.
         rank, world: which data-parallel slice.
-        prefetch: batches prepared ahead, >= 1; bounds the memory at about (prefetch + 2) batches.
+        prefetch: batches prepared ahead, >= 1; bounds the memory at about (prefetch + 2) batches,
+            and two chunks for each thread and site.
         threads: workers that read and decompress; if there are more than `prefetch`, several share
             a batch. `ActivationStore.stream` takes as many as its place can serve at once.
         dtype: float32, or bfloat16, which halves what travels to a device; lossless for the codecs
@@ -105,12 +106,17 @@ class Stream(Iterator[BatchT]):
         """The next batch.
 
         Raises:
-            DamagedStoreError: a chunk of it is damaged; the stream stays where it was.
+            DamagedStoreError: a chunk of it is damaged; the stream stays where it was, and the next
+                call tries again.
         """
         while len(self._ahead) < self._prefetch:
             self._submit(self._position + len(self._ahead) * self._batch_rows * self._world)
         started = time.perf_counter()
-        batch = self._ahead[0].result()
+        try:
+            batch = self._ahead[0].result()
+        except BaseException:
+            self._ahead.clear()  # so that the next call tries again
+            raise
         self.waiting_s += time.perf_counter() - started
         self._ahead.popleft()
         self._position += self._batch_rows * self._world

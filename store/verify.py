@@ -7,6 +7,7 @@ lost.
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import numpy as np
 
 from .arrays import MISSING, ArrayLayout, ArrayReader, DamagedStoreError, ShardRecord
 from .codecs import CRC_BYTES
-from .commits import Commit, commit_key, committed_buckets, read_commit
+from .commits import Commit, commit_key, committed_buckets, is_unchanged, read_commit
 from .location import Location, StorageOptions, locate
 from .root import Root, read_root
 from .spec import StoreSpec, crc32c_hex, group_document
@@ -82,13 +83,27 @@ def verify(
         n_chunks = _chunks(spec, layout, record, commit)
         return commit.bucket, *_check_shard(location, layout, record, n_chunks)
 
+    found: defaultdict[int, list[str]] = defaultdict(list)
     with ThreadPoolExecutor(threads) as pool:
         for bucket, problems, n_bytes in pool.map(check, work):
-            report.problems += problems
-            report.damaged |= {bucket} if problems else set()
+            found[bucket] += problems
             report.checked_bytes += n_bytes
             advance(n_bytes)
+    for commit in commits:
+        _judge(location, commit, found[commit.bucket], report)
     return report
+
+
+def _judge(location: Location, commit: Commit, problems: list[str], report: Report) -> None:
+    """Enters the problems of a bucket; not as damage if its commit went meanwhile."""
+    if problems and not is_unchanged(location, commit):
+        report.problems.append(
+            f"bucket {commit.bucket} was written anew meanwhile, because the store grows; verify"
+            " again"
+        )
+    elif problems:
+        report.problems += problems
+        report.damaged.add(commit.bucket)
 
 
 def withdraw(

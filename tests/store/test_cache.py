@@ -131,3 +131,10 @@ def test_growing_keeps_what_stays_and_forgets_what_is_replaced(reads, tmp_path):
     found = ActivationStore.open(url, cache_dir=tmp_path).read("mlp_out.0", 0, 1000)
     assert {int(key.split("/")[3]) for key in reads} == set(range(9, 16))
     assert torch.equal(found, ActivationStore.open(url).read("mlp_out.0", 0, 1000))
+
+
+def test_the_folder_may_be_text_and_begin_with_a_tilde(url, reads, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    store = ActivationStore.open(url, cache_dir="~/cache")
+    store.read("mlp_out.0", 0, 10)
+    assert held(tmp_path / "cache") > 0

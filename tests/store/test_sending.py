@@ -2,16 +2,18 @@
 commit where one is lost."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import fsspec
 import numpy as np
 import pytest
+import torch
 from fsspec.implementations.memory import MemoryFileSystem
 
 from scopeworks.store import ActivationStore, StoreWriter
 from scopeworks.store.location import LocalFiles, locate
-from scopeworks.store.sending import shelf
+from scopeworks.store.sending import sending
 from scopeworks.tests.store.making import fill, make_store, rows_of, spec_of
 
 
@@ -39,7 +41,7 @@ def test_objects_are_sent_side_by_side(url, monkeypatch):
         together.wait()
 
     slow_down(monkeypatch, meet)
-    with shelf(locate(url), 1000) as place:
+    with sending(locate(url), 1000) as place:
         for name in "abc":  # one after the other would break the barrier
             place.write(name, [name.encode(), b"!"])
         place.flush("abc")
@@ -47,36 +49,61 @@ def test_objects_are_sent_side_by_side(url, monkeypatch):
 
 
 def test_bytes_under_way_are_bounded(url, monkeypatch):
-    held: list[int] = []
-    under_way, lock = 0, threading.Lock()
-
-    def parts():
-        with lock:
-            held.append(under_way)
-        yield b"x" * 100
-
+    under_way, most, lock = 0, 0, threading.Lock()
+    allowed = threading.Semaphore(0)
     plain = MemoryFileSystem.pipe_file
 
     def pipe_file(self, path, value, *args, **kwargs):
-        nonlocal under_way
+        nonlocal under_way, most
         with lock:
             under_way += len(value)
-            held.append(under_way)
+            most = max(most, under_way)
+        assert allowed.acquire(timeout=10)
         plain(self, path, value, *args, **kwargs)
         with lock:
             under_way -= len(value)
 
+    def write() -> None:
+        with sending(locate(url), 250) as place:
+            for i in range(12):
+                place.write(str(i), [b"x" * 100])
+            place.flush([])
+
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", pipe_file)
-    with shelf(locate(url), 250) as place:
-        for i in range(40):
-            place.write(str(i), parts())
-        place.flush([])
-    assert max(held) <= 200
-    assert len(locate(url).children()) == 40
+    writer = threading.Thread(target=write)
+    writer.start()
+    for _ in range(12):  # time to begin more than is allowed
+        time.sleep(0.03)
+        allowed.release()
+    writer.join(10)
+    assert most == 200
+    assert len(locate(url).children()) == 12
+
+
+def test_a_failure_is_told_at_the_next_write_and_nothing_is_under_way_after_it(url, monkeypatch):
+    done = []
+
+    def before(path: str) -> None:
+        if path.endswith("/0"):
+            raise PermissionError("no right to write")
+        time.sleep(0.2)
+        done.append(path)
+
+    slow_down(monkeypatch, before)
+    begun = 0
+    with pytest.raises(OSError, match="no right"), sending(locate(url), 1000) as place:
+        for i in range(100):
+            place.write(str(i), [b"x"])
+            begun += 1
+            time.sleep(0.02)
+    assert begun < 20
+    ended = len(done)
+    time.sleep(0.3)
+    assert len(done) == ended
 
 
 def test_an_object_larger_than_the_bound_is_sent_alone(url):
-    with shelf(locate(url), 10) as place:
+    with sending(locate(url), 10) as place:
         place.write("a", [b"x" * 100])
         place.write("b", [b"y" * 100])
         place.flush(["a", "b"])
@@ -85,7 +112,7 @@ def test_an_object_larger_than_the_bound_is_sent_alone(url):
 
 def test_a_local_disk_is_written_to_directly(tmp_path):
     place = LocalFiles(tmp_path)
-    with shelf(place, 10) as found:
+    with sending(place, 10) as found:
         assert found is place
 
 
@@ -96,6 +123,7 @@ def test_a_lost_object_is_an_error_and_no_commit(url, monkeypatch):
     def fail(path: str) -> None:
         if path.endswith("sites/mlp_out.0/c/1/0"):
             raise PermissionError("no right to write")
+        time.sleep(0.1 if "/c/" in path else 0)
 
     with monkeypatch.context() as patch:
         slow_down(patch, fail)
@@ -104,6 +132,7 @@ def test_a_lost_object_is_an_error_and_no_commit(url, monkeypatch):
             fill(writer, rows, 0)
         writer.close()
     assert ActivationStore.open(url).rows == 0
+    time.sleep(0.2)  # nothing comes after all
     assert not [key for key in fsspec.filesystem("memory").store if "/c/" in key]
     with StoreWriter.open(url, spec) as writer:
         for bucket in range(writer.n_buckets):
@@ -115,11 +144,30 @@ def test_a_lost_object_is_an_error_and_no_commit(url, monkeypatch):
     )
 
 
-def test_streams_of_far_stores_ask_for_many_chunks_at_once(url):
+def test_streams_of_far_stores_read_many_chunks_at_once(url, monkeypatch):
     made = make_store(url)
-    few = ActivationStore.open(url).stream("mlp_out.0", 100, threads=1)
-    asked = ActivationStore.open(made.url).stream("mlp_out.0", 100)
-    with few, asked:
-        assert asked._pool._max_workers == 32
-        for _ in range(10):
-            assert (next(few) == next(asked)).all()
+    with ActivationStore.open(url).stream("mlp_out.0", 128, threads=1) as few:
+        expected = [next(few).clone() for _ in range(10)]
+    plain, lock, under_way, most = MemoryFileSystem.cat_file, threading.Lock(), 0, 0
+
+    def cat_file(self, path, start=None, end=None, **options):
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.03)
+        with lock:
+            under_way -= 1
+        return plain(self, path, start, end, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", cat_file)
+    with ActivationStore.open(made.url).stream("mlp_out.0", 128) as stream:
+        for batch in expected:
+            assert torch.equal(next(stream), batch)
+    assert most > 4  # more than there are batches ahead
+
+
+def test_threads_must_be_some(url):
+    make_store(url)
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        ActivationStore.open(url).stream("mlp_out.0", 100, threads=0)

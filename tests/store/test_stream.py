@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scopeworks.store import ActivationStore
+from scopeworks.store import ActivationStore, DamagedStoreError
+from scopeworks.store.arrays import ArrayReader
 from scopeworks.store.order import Order
 from scopeworks.tests.reference.store_order import epoch_rows, permutation
 from scopeworks.tests.store.making import SITES, Made, make_store
@@ -125,6 +126,28 @@ def test_several_sites_are_row_aligned(made):
             assert torch.equal(
                 batch["resid_post.1"], made.rows["resid_post.1"].bfloat16().float()[at]
             )
+
+
+def test_after_an_error_the_next_call_tries_again(made, monkeypatch):
+    with ActivationStore.open(made.url).stream(SITE, 64) as stream:
+        expected = [next(stream).clone() for _ in range(8)]
+    plain, failures = ArrayReader.read_chunk, [True, False, False, True, False, True]
+
+    def shaky(self, chunk, out):
+        if failures and failures.pop():
+            raise DamagedStoreError("not now")
+        return plain(self, chunk, out)
+
+    monkeypatch.setattr(ArrayReader, "read_chunk", shaky)
+    found, refused = [], 0
+    with ActivationStore.open(made.url).stream(SITE, 64) as stream:
+        while len(found) < 8:
+            try:
+                found.append(next(stream).clone())
+            except DamagedStoreError:
+                refused += 1
+    assert 1 <= refused <= 3
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_batches_that_are_kept_never_change(made):

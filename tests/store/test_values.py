@@ -29,6 +29,34 @@ def test_sums_are_float64_sums_of_what_is_stored(x, dtype):
     assert found.squares == pytest.approx((exact**2).sum(), rel=1e-14)
 
 
+@pytest.mark.parametrize("codec", ["exact", "float32", "int8"])
+def test_sums_are_added_in_the_order_of_the_format_to_the_last_bit(tmp_path, codec):
+    """Rows one after the other in blocks of 32 from a chunk's start, blocks one after the other."""
+    spec = spec_of(codec=codec, chunk_rows=96, shard_rows=192)
+    generator = torch.Generator().manual_seed(3)
+    rows = {
+        site: x * torch.exp2(torch.randint(-30, 30, x.shape, generator=generator))
+        for site, x in rows_of(spec).items()
+    }
+    with StoreWriter.open(tmp_path, spec) as writer:
+        for bucket in range(writer.n_buckets):
+            fill(writer, rows, bucket)
+    store = ActivationStore.open(tmp_path)
+    for commit in store.commits:
+        first = commit.bucket * spec.bucket_rows
+        for site in spec.sites:
+            x = store.read(site, first, first + commit.rows).double().numpy()
+            total, squares = np.zeros((2, x.shape[1]))
+            for chunk in range(0, len(x), 96):
+                for start in range(chunk, min(chunk + 96, len(x)), 32):
+                    block, block_squares = np.zeros((2, x.shape[1]))
+                    for row in x[start : min(start + 32, chunk + 96)]:
+                        block, block_squares = block + row, block_squares + row * row
+                    total, squares = total + block, squares + block_squares
+            assert (commit.sums[site].total == total).all()
+            assert commit.sums[site].squares == float(np.add.reduce(squares))
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan"), -float("nan")])
 def test_every_nonfinite_value_is_found(x, dtype, value):

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from .arrays import DamagedStoreError
-from .commits import Commit, commit_key
+from .commits import Commit, is_unchanged
 from .location import Forwarding, Location
 from .spec import StoreSpec
 
 
-class Watched(Forwarding):
+class Guarded(Forwarding):
     """A location whose reads from a short bucket's shards are refused once its commit is no more
     the one that was read.
 
@@ -26,7 +26,11 @@ class Watched(Forwarding):
     def __init__(self, location: Location, spec: StoreSpec, commits: Iterable[Commit]):
         super().__init__(location)
         self._spec = spec
-        self._records = {commit.bucket: commit.record for commit in commits if commit.record}
+        self._short = {
+            commit.bucket: commit
+            for commit in commits
+            if commit.rows + commit.dropped < spec.bucket_rows
+        }
 
     def read_into(self, key: str, start: int, out: np.ndarray) -> int:
         """See `Location.read_into`.
@@ -42,14 +46,8 @@ class Watched(Forwarding):
     def _check(self, key: str) -> None:
         shard = int(key.partition("/c/")[2].partition("/")[0])
         bucket = shard * self._spec.shard_rows // self._spec.bucket_rows
-        known = self._records.get(bucket)
-        if known is None:
-            return
-        try:
-            record = self._location.read(commit_key(bucket))
-        except FileNotFoundError:
-            record = None
-        if record != known:
+        commit = self._short.get(bucket)
+        if commit is not None and not is_unchanged(self._location, commit):
             raise DamagedStoreError(
                 f"bucket {bucket} of {self.url} is no more what it was when the store was opened:"
                 " the store grows, and its last bucket is written anew; open the store again"

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from scopeworks.store import ActivationStore, DamagedStoreError, StoreWriter
+from scopeworks.store.copy import Copy
 from scopeworks.store.location import LocalFiles
+from scopeworks.store.verify import verify
 from scopeworks.tests.store.making import BUCKET, ROWS, fill, make_store, rows_of, spec_of
 
 LARGE, LAST, SITE = 1100, 3, "mlp_out.0"
@@ -81,3 +83,68 @@ def test_full_buckets_cost_no_further_reads(tmp_path, monkeypatch):
     store = ActivationStore.open(made.url)
     monkeypatch.setattr(LocalFiles, "read", None)
     assert store.read(SITE, 0, store.rows).shape == (2 * BUCKET, 7)
+
+
+@pytest.mark.parametrize("codec", ["exact", "fast"])
+def test_rows_that_change_just_before_they_are_read_are_refused(tmp_path, monkeypatch, codec):
+    made = make_store(tmp_path / "a", codec=codec)
+    store = ActivationStore.open(made.url)
+    store.read(SITE, LAST * BUCKET, LAST * BUCKET + 10)  # knows the index, and has one read to do
+    plain, todo = LocalFiles.read_into, [tmp_path / "a"]
+
+    def late(self, key, start, out):
+        if todo:
+            regrow(todo.pop(), codec)
+        return plain(self, key, start, out)
+
+    monkeypatch.setattr(LocalFiles, "read_into", late)
+    with pytest.raises(DamagedStoreError, match="is written anew"):
+        store.read(SITE, LAST * BUCKET, LAST * BUCKET + 10)
+
+
+def test_a_shard_that_goes_with_its_commit_is_no_damage(tmp_path):
+    made = make_store(tmp_path / "a")
+    store = ActivationStore.open(made.url)
+    (tmp_path / "a" / "commits" / f"{LAST:08d}" / "zarr.json").unlink()
+    (tmp_path / "a" / "sites" / SITE / "c" / "9" / "0").unlink()
+    with pytest.raises(DamagedStoreError, match="is written anew"):
+        store.read(SITE, LAST * BUCKET, ROWS)
+
+
+def test_buckets_short_only_of_dropped_rows_are_full(tmp_path, monkeypatch):
+    spec = spec_of(rows=2 * BUCKET)
+    rows = rows_of(spec)
+    rows[SITE][5] = float("nan")
+    with StoreWriter.open(tmp_path, spec, drop_nonfinite=True) as writer:
+        for bucket in (0, 1):
+            fill(writer, rows, bucket)
+    store = ActivationStore.open(tmp_path)
+    monkeypatch.setattr(LocalFiles, "read", None)
+    assert store.read(SITE, 0, store.rows).shape == (2 * BUCKET - 1, 7)
+
+
+@pytest.mark.parametrize("codec", ["exact", "fast"])
+def test_verify_beside_a_growing_store_calls_nothing_damaged(tmp_path, monkeypatch, codec):
+    made = make_store(tmp_path / "a", codec=codec)
+    plain, todo = LocalFiles.size, [tmp_path / "a"]
+
+    def size(self, key):
+        if todo:
+            regrow(todo.pop(), codec)
+        return plain(self, key)
+
+    monkeypatch.setattr(LocalFiles, "size", size)
+    report = verify(made.url, threads=1)
+    assert report.damaged == set()
+    assert [text for text in report.problems if "bucket" in text] == [
+        "bucket 3 was written anew meanwhile, because the store grows; verify again"
+    ]
+    assert not [text for text in report.problems if "shard" in text]
+
+
+def test_a_copy_beside_a_growing_store_says_so(tmp_path):
+    made = make_store(tmp_path / "a")
+    job = Copy(made.url, str(tmp_path / "b"), made.spec)
+    regrow(tmp_path / "a", "exact")
+    with pytest.raises(ValueError, match=r"must keep its 700 rows while it is copied, got 1100"):
+        job.bucket(0)
