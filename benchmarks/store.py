@@ -11,11 +11,11 @@ rows. They are read in order, batch by batch of 4,096 rows; ours through its str
 shuffled. `memmap shuffled` gathers random rows of the map, which is what a trainer would need from
 it.
 
-The systems take turns, round after round, so that a machine whose speed drifts is the same to all.
-Every figure comes from a process of its own. Writing is done twice and timed the second time: in a
-virtual machine the first use of a page of memory costs a fault in the host, which on the machine of
-the figures took 7 µs, as long as compressing two rows. It includes a final fsync for everybody. A
-warm read is timed over three passes after a first one. A cold read is timed over the first pass,
+The systems take turns, round after round, each round beginning with another, so that a machine
+whose speed drifts is the same to all. Every figure comes from a process of its own. Writing is done
+four times and timed after the first: in a virtual machine the first use of a page of memory costs a
+fault in the host, which on the machine of the figures took 7 µs, as long as compressing two rows.
+It includes a final fsync for everybody. A warm read is timed over three passes after a first one. A cold read is timed over the first pass,
 after another process has done it and the kernel was asked to drop the files' pages (posix_fadvise;
 it keeps those that a process has mapped). Seconds are those of the loop alone, peak memory is the
 most anonymous memory beyond that before the loop, sampled; CPU time (all threads, the least of the
@@ -33,7 +33,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -42,7 +42,7 @@ from recording import record, surroundings
 from store_systems import BATCH, READERS, SHARD, SYSTEMS, WRITERS
 
 PACKAGES = ("zarr", "numcodecs", "numpy", "torch", "datasets", "safetensors")
-WARM_PASSES = 3
+WRITES = WARM_PASSES = 3
 
 
 def files(folder: Path) -> list[Path]:
@@ -99,10 +99,13 @@ def child(system: str, phase: str, folder: Path, rows: int, width: int) -> None:
 def timed_write(system: str, folder: Path, rows: int, width: int) -> dict[str, float]:
     work = WRITERS[system](system, folder, rows, width)
     work()
-    shutil.rmtree(folder)
-    with Measured(rows) as measured:
-        work()
-        sync(folder)
+    with Measured(rows * WRITES) as measured:
+        for _ in range(WRITES):
+            measured.stop()
+            shutil.rmtree(folder)
+            measured.start()
+            work()
+            sync(folder)
     return measured.figures
 
 
@@ -113,6 +116,7 @@ def timed_read(system: str, phase: str, folder: Path, rows: int, width: int) -> 
     a_pass, passes = rows // BATCH, WARM_PASSES if phase == "warm" else 1
     with Measured(rows * passes) as measured:
         if phase == "warm":
+            measured.stop()
             touch(batches, a_pass)
             measured.start()
         touch(batches, passes * a_pass)
@@ -126,7 +130,7 @@ def touch(batches: Iterator[torch.Tensor], n: int) -> None:
 
 
 class Measured:
-    """Rows a second, CPU time a row and peak memory of a block; the clock may start again within
+    """Rows a second, CPU time a row and peak memory of a block; the clock may stop and start within
     it."""
 
     def __init__(self, rows: int):
@@ -134,17 +138,23 @@ class Measured:
 
     def __enter__(self) -> "Measured":
         self._peak = Peak()
+        self._seconds = self._cpu = 0.0
         self.start()
         return self
 
     def start(self) -> None:
-        self._started, self._cpu = time.perf_counter(), time.process_time()
+        self._seconds -= time.perf_counter()
+        self._cpu -= time.process_time()
+
+    def stop(self) -> None:
+        self._seconds += time.perf_counter()
+        self._cpu += time.process_time()
 
     def __exit__(self, *_exception: object) -> None:
-        seconds, cpu = time.perf_counter() - self._started, time.process_time() - self._cpu
+        self.stop()
         self.figures = {
-            "speed": self._rows / seconds,
-            "cpu_us": cpu / self._rows * 1e6,
+            "speed": self._rows / self._seconds,
+            "cpu_us": self._cpu / self._rows * 1e6,
             "peak_bytes": self._peak.stop(),
         }
 
@@ -159,22 +169,28 @@ def run_child(system: str, phase: str, folder: Path, args: argparse.Namespace) -
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def one_round(folder: Path, args: argparse.Namespace) -> dict[tuple[str, str], dict]:
-    """(system, phase) -> figures, every system once."""
+def one_round(folder: Path, first: int, args: argparse.Namespace) -> dict[tuple[str, str], dict]:
+    """(system, phase) -> figures, every system once, beginning with number `first`."""
     found = {}
-    for system in args.only:
+    readers = [name for name in READERS if name.partition(" ")[0] in args.only]
+    for system in rotated(args.only, first):
         place = folder / system
         shutil.rmtree(place, ignore_errors=True)
         found[system, "write"] = run_child(system, "write", place, args)
     for phase in ("cold", "warm"):
-        for reader in READERS:
-            if (system := reader.partition(" ")[0]) in args.only:
-                if phase == "cold":
-                    run_child(reader, "warm", folder / system, args)
-                found[reader, phase] = run_child(reader, phase, folder / system, args)
+        for reader in rotated(readers, first):
+            place = folder / reader.partition(" ")[0]
+            if phase == "cold":
+                run_child(reader, phase, place, args)
+            found[reader, phase] = run_child(reader, phase, place, args)
     for (system, phase), figures in found.items():
         print(f"  {system} {phase}: {figures['speed']:,.0f} rows/s", flush=True)
     return found
+
+
+def rotated(names: Sequence[str], first: int) -> list[str]:
+    first %= len(names)
+    return [*names[first:], *names[:first]]
 
 
 def row_of(system: str, phase: str, rounds: list[dict], n_bytes: int, args) -> dict:
@@ -228,7 +244,7 @@ def main() -> None:
         rounds = []
         for number in range(args.rounds):
             print(f"round {number + 1}", flush=True)
-            rounds.append(one_round(folder, args))
+            rounds.append(one_round(folder, number * 2, args))
         for system, phase in rounds[0]:
             place = folder / system.partition(" ")[0]
             n_bytes = sum(path.stat().st_size for path in files(place))
