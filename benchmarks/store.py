@@ -15,12 +15,13 @@ The systems take turns, round after round, each round beginning with another, so
 whose speed drifts is the same to all. Every figure comes from a process of its own. Writing is done
 four times and timed after the first: in a virtual machine the first use of a page of memory costs a
 fault in the host, which on the machine of the figures took 7 µs, as long as compressing two rows.
-It includes a final fsync for everybody. A warm read is timed over three passes after a first one. A cold read is timed over the first pass,
-after another process has done it and the kernel was asked to drop the files' pages (posix_fadvise;
-it keeps those that a process has mapped). Seconds are those of the loop alone, peak memory is the
-most anonymous memory beyond that before the loop, sampled; CPU time (all threads, the least of the
-rounds) says what it costs where other work shares the machine. `times_datasets` is the median over
-the rounds of the speed over that of `datasets` in the same round.
+It includes a final fsync for everybody. A warm read is timed over three passes after a first one. A
+cold read is timed over the first pass, after another process has done it and the kernel was asked
+to drop the files' pages (posix_fadvise; it keeps those that a process has mapped). Seconds are
+those of the loop alone, peak memory is the most anonymous memory beyond that before the loop,
+sampled; CPU time (all threads, the least of the rounds) says what it costs where other work shares
+the machine. `times_datasets` is the median over the rounds of the speed over that of `datasets` in
+the same round.
 """
 
 import argparse
