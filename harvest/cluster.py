@@ -87,6 +87,8 @@ def check_done(future: Any, what: str) -> None:
     if future.status == "finished":
         return
     error = future.exception()
+    if error is None:  # its worker died just now; it was done, and has been done again
+        return
     if isinstance(error, KilledWorker):
         raise OSError(
             f"{what} could not be done: every worker that tried it died (out of memory?); what was "

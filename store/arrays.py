@@ -14,7 +14,7 @@ from concurrent.futures import Executor, Future, wait
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import google_crc32c
 import numpy as np
@@ -22,7 +22,6 @@ import numpy as np
 from .codecs import CRC_BYTES, STORAGE, Codec, decode
 from .location import Location
 from .sending import Sink
-from .summation import Summation
 
 _AHEAD = 4
 """Chunks encoded ahead of the one that is written."""
@@ -123,6 +122,18 @@ class ShardRecord:
     """
 
 
+class Tally(Protocol):
+    """Something that is counted over an array's chunks while they are encoded."""
+
+    def of(self, stored: np.ndarray) -> Any:
+        """What a chunk's rows contribute; called in the pool, several at once."""
+        ...
+
+    def add(self, part: Any) -> None:
+        """Counts the contribution of the next chunk; called in the order of storage."""
+        ...
+
+
 def write_shard(
     sink: Sink,
     layout: ArrayLayout,
@@ -130,7 +141,7 @@ def write_shard(
     rows: int,
     fetch: Callable[[int, int], np.ndarray],
     pool: Executor,
-    sums: Summation | None = None,
+    tally: Tally | None = None,
 ) -> ShardRecord:
     """Encodes and writes the first `rows` rows of a shard.
 
@@ -138,8 +149,8 @@ def write_shard(
         fetch: (start, stop) within the shard -> those rows, contiguous, in the storage dtype;
             called in the pool, several at once. A last chunk that is not full is padded with zeros,
             as Zarr wants.
-        pool: where chunks are fetched, summed and compressed.
-        sums: counts the rows.
+        pool: where chunks are fetched, counted and compressed.
+        tally: counts the rows.
     """
     record: list[ShardRecord] = []
 
@@ -157,7 +168,7 @@ def write_shard(
         record.append(ShardRecord(shard, offset + len(tail), crc))
         yield tail
 
-    with closing(_encoded_chunks(layout, rows, fetch, pool, sums)) as chunks:
+    with closing(_encoded_chunks(layout, rows, fetch, pool, tally)) as chunks:
         sink.write(layout.shard_key(shard), parts(chunks))
     return record[0]
 
@@ -167,23 +178,23 @@ def _encoded_chunks(
     rows: int,
     fetch: Callable[[int, int], np.ndarray],
     pool: Executor,
-    sums: Summation | None,
+    tally: Tally | None,
 ) -> Generator[np.ndarray, None, None]:
     """Compresses a few chunks ahead in the pool, in order; a chunk is valid until the next is asked
     for, for its memory is used again."""
     room = layout.codec.room(layout.chunk_bytes)
     rooms = [np.empty(room, dtype=np.uint8) for _ in range(_AHEAD + 1)]
-    ahead: deque[Future[tuple[np.ndarray, np.ndarray | None]]] = deque()
+    ahead: deque[Future[tuple[np.ndarray, Any]]] = deque()
 
-    def made(start: int, room: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def made(start: int, room: np.ndarray) -> tuple[np.ndarray, Any]:
         block = fetch(start, min(start + layout.chunk_rows, rows))
-        blocks = None if sums is None else sums.blocks(block)
-        return layout.codec.encode(_padded(layout, block), room), blocks
+        part = None if tally is None else tally.of(block)
+        return layout.codec.encode(_padded(layout, block), room), part
 
     def next_one() -> np.ndarray:
-        encoded, blocks = ahead.popleft().result()
-        if sums is not None and blocks is not None:
-            sums.add(blocks)
+        encoded, part = ahead.popleft().result()
+        if tally is not None:
+            tally.add(part)
         return encoded
 
     try:

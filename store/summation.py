@@ -23,7 +23,7 @@ class Summation:
         self._dtype, self._scale = dtype, scale
         self._total, self._squares = np.zeros(width), np.zeros(width)
 
-    def blocks(self, stored: np.ndarray) -> np.ndarray:
+    def of(self, stored: np.ndarray) -> np.ndarray:
         """Σx and Σx² of every block of a chunk [blocks, 2, width], which is most of the work; may
         be called from several threads."""
         sums = np.zeros((-(-len(stored) // _BLOCK_ROWS), 2, stored.shape[1]))
@@ -33,9 +33,9 @@ class Summation:
             _sum_float32(stored if self._scale is None else stored * self._scale, sums)
         return sums
 
-    def add(self, blocks: np.ndarray) -> None:
+    def add(self, part: np.ndarray) -> None:
         """Counts the next chunk's blocks."""
-        for total, squares in blocks:
+        for total, squares in part:
             self._total += total
             self._squares += squares
 

@@ -6,6 +6,7 @@ written last: a token store either is complete or does not exist. See docs/forma
 
 import hashlib
 import os
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
@@ -187,19 +188,18 @@ class TokenStore:
         """One split's array; returns its entry in the root document."""
         layout = self._layout(name, len(sequences))
         self._location.write(f"{name}/zarr.json", [encode_json(layout.metadata())])
-        digest, records = hashlib.sha256(), []
+        tally, records, one_at_a_time = _Digest(), [], threading.Lock()
         for shard in range(layout.n_shards):
             first = shard * layout.shard_rows
             rows = min(layout.shard_rows, layout.rows - first)
 
             def fetch(start: int, stop: int, first: int = first) -> np.ndarray:
-                block = _token_ids(sequences[first + start : first + stop])
-                digest.update(block.tobytes())
-                return block
+                with one_at_a_time:  # the sequences may be anybody's
+                    return _token_ids(sequences[first + start : first + stop])
 
-            record = write_shard(self._location, layout, shard, rows, fetch, pool)
+            record = write_shard(self._location, layout, shard, rows, fetch, pool, tally)
             records.append([record.shard, record.n_bytes, record.crc32c])
-        return {"sequences": len(sequences), "sha256": digest.hexdigest(), "shards": records}
+        return {"sequences": len(sequences), "sha256": tally.sha256.hexdigest(), "shards": records}
 
     def _layout(self, split: str, sequences: int) -> ArrayLayout:
         """About 1 MiB a chunk and at most 64 chunks a shard, smaller where the split is."""
@@ -211,6 +211,19 @@ class TokenStore:
         if self._splits is None:
             raise ValueError(f"token store {self.url} is not written yet; call write first")
         return self._splits
+
+
+class _Digest:
+    """sha256 of token ids, row by row: a tally."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def of(self, stored: np.ndarray) -> np.ndarray:
+        return stored
+
+    def add(self, part: np.ndarray) -> None:
+        self.sha256.update(part.data)
 
 
 class Sequences:

@@ -18,7 +18,7 @@ from .bucket import BucketWriter
 from .codecs import PRESETS
 from .commits import Commit, committed_buckets, read_commit
 from .location import Location, StorageOptions, locate
-from .root import Root, as_json, create, grow, mend, read_root
+from .root import KEY, Root, as_json, create, grow, mend, read_root
 from .scratch import Scratch
 from .sealing import seal, whole_commit
 from .spec import StoreSpec
@@ -209,6 +209,8 @@ def _begun(location: Location) -> Root | None:
         return read_root(location)
     except FileNotFoundError:
         found = [name for name in location.children() if name not in ("sites", "labels", "commits")]
+        if KEY in found:  # another process has begun the store in between
+            return read_root(location)
         if found:
             raise ValueError(
                 f"store {location.url} must be empty or an activation store, but it holds"

@@ -214,6 +214,16 @@ def test_dask_must_be_a_cluster(where):
         pass
 
 
+def test_a_task_that_was_done_again_meanwhile_is_done():
+    class Recomputed:  # its worker died after it had told that it was done
+        status = "pending"
+
+        def exception(self) -> None:
+            self.status = "finished"
+
+    cluster.check_done(Recomputed(), "bucket 3")
+
+
 @pytest.mark.slow
 def test_dask_worker_killed_three_times_changes_nothing(model_dir, tokens_dir, tmp_path):
     alone, killed = tmp_path / "alone", tmp_path / "killed"

@@ -56,3 +56,22 @@ def test_after_a_failed_write_nobody_looks_at_the_rows(tmp_path):
             write_shard(Full(tmp_path), LAYOUT, 0, 960, fetch, pool)
         assert looking == 0
         assert pool._work_queue.empty()
+
+
+def test_chunks_are_counted_in_their_order_though_the_first_take_longest(tmp_path):
+    counted: list[int] = []
+
+    class Firsts:
+        def of(self, stored: np.ndarray) -> int:
+            return int(stored[0, 0]) // (32 * 8)
+
+        def add(self, part: int) -> None:
+            counted.append(part)
+
+    def fetch(start: int, stop: int) -> np.ndarray:
+        time.sleep(0.03 if start // 32 % 4 == 0 else 0)
+        return ROWS[start:stop]
+
+    with ThreadPoolExecutor(4) as pool:
+        write_shard(LocalFiles(tmp_path), LAYOUT, 0, 960, fetch, pool, Firsts())
+    assert counted == list(range(30))

@@ -1,5 +1,7 @@
 """The token store: round trip, laziness, completeness, refusals."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,13 @@ def test_zarr_reads_the_same_sequences(store, splits):
 
     group: Any = zarr.open_group(store.url, mode="r")
     np.testing.assert_array_equal(group["train"][:], splits["train"])
+
+
+def test_the_checksum_is_that_of_the_tokens_in_their_order(store, splits):
+    root = json.loads(Path(store.url, "zarr.json").read_text())["attributes"]["scopeworks"]
+    for name, expected in splits.items():
+        digest = hashlib.sha256(expected.astype("<u4").tobytes()).hexdigest()
+        assert root["splits"][name]["sha256"] == digest
 
 
 def test_fingerprint_depends_on_the_tokens_alone(store, splits, tmp_path):

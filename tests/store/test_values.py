@@ -20,8 +20,8 @@ def x() -> torch.Tensor:
 def test_sums_are_float64_sums_of_what_is_stored(x, dtype):
     bits = to_bits(x, dtype)
     sums = Summation(9, dtype, None)
-    last = sums.blocks(bits[64:])
-    sums.add(sums.blocks(bits[:64]))
+    last = sums.of(bits[64:])
+    sums.add(sums.of(bits[:64]))
     sums.add(last)
     exact = x.to(getattr(torch, dtype)).double().numpy()
     found = sums.result()

@@ -235,6 +235,25 @@ def test_a_round_bucket_size_finds_divisors():
     assert (spec.chunk_rows, spec.shard_rows) == (2000, 100_000)
 
 
+def test_a_store_that_another_process_begins_at_the_same_time_is_continued(
+    made, tmp_path, monkeypatch
+):
+    from scopeworks.store.location import LocalFiles
+
+    plain, late = LocalFiles.read, ["zarr.json"]
+
+    def read(self, key, start=0, stop=None):
+        if key in late:  # not there yet; written before the folder is listed
+            late.remove(key)
+            raise FileNotFoundError(key)
+        return plain(self, key, start, stop)
+
+    monkeypatch.setattr(LocalFiles, "read", read)
+    with StoreWriter.open(made.url, made.spec) as writer:
+        assert late == []
+        assert writer.committed == {0, 1, 2, 3}
+
+
 def test_background_sealing_gives_the_same_bytes(made, tmp_path):
     with StoreWriter.open(tmp_path / "acts", made.spec, background=True) as writer:
         for bucket in range(writer.n_buckets):
