@@ -1,36 +1,20 @@
 """Where a store lives: objects under a URL, on a local disk or behind fsspec.
 
-Owns the interface to objects, reading (whole or a range), atomic writing, listing and removing,
-and the local implementation: a range is one `pread`, a write is a temporary file that is renamed.
-What lies behind fsspec is `remote`'s. Knows no format.
+Owns the interface to objects: reading (whole or a range), atomic writing, listing and removing.
+The local disk is `local`'s, what lies behind fsspec `remote`'s. Knows no format.
 """
 
-import errno
-import fcntl
 import io
 import os
-import secrets
-import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from .writeback import Writeback
+from .local import LocalFiles
 
 StorageOptions = dict[str, Any] | None
-
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-"""What file systems without locks answer."""
-
-_FLUSHING = 8
-"""Files flushed side by side."""
-
-_ABANDONED_S = 3600
-"""There, an unfinished file of this age is of a killed process."""
 
 
 class Location(Protocol):
@@ -156,184 +140,3 @@ def joined(parts: Iterable[bytes | memoryview]) -> bytes:
     for part in parts:
         held.write(part)
     return held.getvalue()
-
-
-class LocalFiles:
-    """A folder on this machine."""
-
-    in_flight = min(4, max(2, os.cpu_count() or 1))
-    streams_writes = True
-
-    def __init__(self, root: Path):
-        self.root = root.expanduser().absolute()
-        self.url = str(self.root)
-
-    def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
-        """See `Location.read`."""
-        with (self.root / key).open("rb", buffering=0) as file:
-            if stop is None:
-                stop = os.fstat(file.fileno()).st_size
-            return os.pread(file.fileno(), max(stop - start, 0), start)
-
-    def read_into(self, key: str, start: int, out: np.ndarray) -> int:
-        """See `Location.read_into`."""
-        descriptor = os.open(self.root / key, os.O_RDONLY)
-        try:
-            return os.preadv(descriptor, [out.data], start)
-        finally:
-            os.close(descriptor)
-
-    def size(self, key: str) -> int:
-        """See `Location.size`."""
-        return (self.root / key).stat().st_size
-
-    def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
-        """See `Location.write`."""
-        self._write(key, parts, durably=False)
-
-    def replace(self, key: str, data: bytes) -> None:
-        """See `Location.replace`: some file systems keep a rename, but not what was renamed, unless
-        it was flushed before."""
-        self._write(key, [data], durably=True)
-        self._flush_folders([key])
-
-    def children(self, prefix: str = "") -> list[str]:
-        """See `Location.children`; as on an object store, empty folders do not exist, nor leftovers
-        of killed writes."""
-        folder = self.root / prefix
-        if not folder.is_dir():
-            return []
-        return sorted(path.name for path in folder.iterdir() if _holds_objects(path))
-
-    def remove(self, key: str) -> None:
-        """See `Location.remove`."""
-        path = self.root / key
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            return
-        _fsync_folder(path.parent)
-
-    def sweep(self, keys: Iterable[str]) -> None:
-        """See `Location.sweep`; lists every folder once."""
-        wanted = {(self.root / key) for key in keys}
-        for folder in {path.parent for path in wanted}:
-            for partial in folder.glob(".*.partial"):
-                target = partial.name[1:].rsplit(".", 2)[0]
-                if folder / target in wanted:
-                    _remove_abandoned(partial)
-
-    def flush(self, keys: Iterable[str]) -> None:
-        """See `Location.flush`; once after the last write costs a fifth of once after each, side by
-        side half of one after the other."""
-        keys = list(keys)
-        with ThreadPoolExecutor(_FLUSHING) as pool:
-            list(pool.map(_fsync, [self.root / key for key in keys]))
-        self._flush_folders(keys)
-
-    def _flush_folders(self, keys: Iterable[str]) -> None:
-        """Every folder on the way to the objects once: a file whose name is not on the disk is
-        lost, whatever is known of its bytes."""
-        folders = {self.root.parent}
-        for key in keys:
-            path = self.root / key
-            folders.update(path.parents[: len(path.parents) - len(self.root.parents)])
-        with ThreadPoolExecutor(_FLUSHING) as pool:
-            list(pool.map(_fsync_folder, folders))
-
-    def _write(self, key: str, parts: Iterable[bytes | memoryview], durably: bool) -> None:
-        """Writes beside the object under a name of its own, and renames.
-
-        The name is locked as long as the process lives, so that `sweep` leaves it alone.
-        """
-        path = self.root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked_partial(path) as file:
-            writeback = Writeback(file)
-            for part in parts:
-                with _naming(path):
-                    writeback.wrote(file.write(part))
-            with _naming(path):
-                file.flush()
-                if durably:
-                    os.fsync(file.fileno())
-            Path(file.name).replace(path)
-
-
-@contextmanager
-def _locked_partial(path: Path) -> Iterator[BinaryIO]:
-    """A new locked file to be renamed to `path`; removed again if the block fails."""
-    while True:
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
-        with partial.open("xb") as file:
-            if not _lock(file.fileno()) or not partial.exists():
-                continue  # a sweep came between the two lines above; it removes the file
-            try:
-                yield file
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
-            return
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Says which file could not be written: a full disk's own error does not."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def _lock(descriptor: int) -> bool:
-    """Takes the lock that the kernel drops when a process ends; False if somebody else has it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:  # a file system without locks: then age decides
-        if error.errno not in _NO_LOCKS:
-            raise
-    return True
-
-
-def _remove_abandoned(partial: Path) -> None:
-    """Removes a file whose writer has ended; under the lock, so that nobody begins to use it in
-    between."""
-    with suppress(FileNotFoundError), partial.open("rb") as file:
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            if time.time() - partial.stat().st_mtime < _ABANDONED_S:
-                return
-        partial.unlink()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        with _naming(path):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _fsync_folder(folder: Path) -> None:
-    """Flushes a folder where that is possible: not everybody may open a parent folder, not every
-    file system flushes one."""
-    try:
-        _fsync(folder)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL, *_NO_LOCKS):
-            raise
-
-
-def _holds_objects(path: Path) -> bool:
-    """Whether a directory entry is an object or a folder with one."""
-    if path.is_dir():
-        return any(_holds_objects(child) for child in path.iterdir())
-    return not path.name.endswith(".partial")

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..store.location import LocalFiles, StorageOptions, locate
+from ..store.local import LocalFiles
+from ..store.location import StorageOptions, locate
 from .tensor_file import file_parts, read_metadata, read_tensors
 
 _NAME = re.compile(r"step_(\d{9})\.safetensors")

@@ -9,7 +9,7 @@ import pytest
 
 from scopeworks.store.arrays import ArrayLayout, ArrayReader, write_shard
 from scopeworks.store.codecs import PRESETS
-from scopeworks.store.location import LocalFiles
+from scopeworks.store.local import LocalFiles
 
 LAYOUT = ArrayLayout("sites/a.0", 960, 8, 32, 960, PRESETS["exact"])
 ROWS = np.arange(960 * 8, dtype="<u2").reshape(960, 8)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scopeworks.store import StoreWriter, TokenStore, writeback
-from scopeworks.store.location import LocalFiles
+from scopeworks.store.local import LocalFiles
 from scopeworks.store.verify import verify
 from scopeworks.tests.store.making import fill, rows_of, spec_of
 

@@ -10,7 +10,7 @@ import torch
 
 from scopeworks.store import ActivationStore, StoreWriter
 from scopeworks.store.copy import copy
-from scopeworks.store.location import LocalFiles
+from scopeworks.store.local import LocalFiles
 from scopeworks.store.root import grow, read_root
 from scopeworks.store.summary import describe
 from scopeworks.store.verify import verify

@@ -8,7 +8,7 @@ import torch
 
 from scopeworks.store import ActivationStore, DamagedStoreError, StoreWriter
 from scopeworks.store.copy import Copy
-from scopeworks.store.location import LocalFiles
+from scopeworks.store.local import LocalFiles
 from scopeworks.store.verify import verify
 from scopeworks.tests.store.making import BUCKET, ROWS, fill, make_store, rows_of, spec_of
 

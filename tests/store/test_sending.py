@@ -12,7 +12,8 @@ import torch
 from fsspec.implementations.memory import MemoryFileSystem
 
 from scopeworks.store import ActivationStore, StoreWriter
-from scopeworks.store.location import LocalFiles, locate
+from scopeworks.store.local import LocalFiles
+from scopeworks.store.location import locate
 from scopeworks.store.sending import sending
 from scopeworks.tests.store.making import fill, make_store, rows_of, spec_of
 

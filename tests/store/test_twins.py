@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from scopeworks.store import ActivationStore, StoreWriter
-from scopeworks.store.location import LocalFiles
+from scopeworks.store.local import LocalFiles
 from scopeworks.store.root import create, read_root
 from scopeworks.store.verify import verify
 from scopeworks.tests.store.making import fill, rows_of, spec_of

@@ -77,7 +77,7 @@ def test_an_exception_leaves_the_bucket_uncommitted_and_nothing_behind(tmp_path)
 
 
 def test_a_failed_write_leaves_the_store_as_it_was(tmp_path, monkeypatch):
-    from scopeworks.store.location import LocalFiles
+    from scopeworks.store.local import LocalFiles
 
     spec = spec_of()
     with StoreWriter.open(tmp_path, spec) as writer:
@@ -238,7 +238,7 @@ def test_a_round_bucket_size_finds_divisors():
 def test_a_store_that_another_process_begins_at_the_same_time_is_continued(
     made, tmp_path, monkeypatch
 ):
-    from scopeworks.store.location import LocalFiles
+    from scopeworks.store.local import LocalFiles
 
     plain, late = LocalFiles.read, ["zarr.json"]
 
@@ -262,7 +262,7 @@ def test_background_sealing_gives_the_same_bytes(made, tmp_path):
 
 
 def test_a_failure_in_the_background_is_raised_by_close(tmp_path, monkeypatch):
-    from scopeworks.store.location import LocalFiles
+    from scopeworks.store.local import LocalFiles
 
     spec = spec_of()
     writer = StoreWriter.open(tmp_path, spec, background=True)

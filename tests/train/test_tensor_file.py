@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from scopeworks.store.location import LocalFiles
+from scopeworks.store.local import LocalFiles
 from scopeworks.train import tensor_file
 from scopeworks.train.tensor_file import file_parts, read_metadata, read_tensors
 
