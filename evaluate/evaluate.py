@@ -18,7 +18,7 @@ from ..harvest.hooks import forward_until
 from ..harvest.model import load_model
 from ..harvest.sites import Site, site_width
 from ..harvest.splits import HELD_OUT
-from ..train.sae_files import replace_file
+from ..store.files import write_file
 from .importance import importance
 from .inputs import Candidate, HeldOut, load_candidates, open_held_out, subsets_of
 from .lm_loss import ordinary, predicting
@@ -216,4 +216,4 @@ def _write(settings: EvaluateSettings, result: dict[str, Any]) -> None:
     text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False)
     # JSON strings hold no line breaks, so only lists match.
     text = re.sub(r"\[\n[\s\d.,eE+\-nul]*\]", lambda m: " ".join(m[0].split()), text)
-    replace_file(settings.out, (text + "\n").encode())
+    write_file(settings.out, (text + "\n").encode())

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..train.sae_files import replace_file
+from ..store.files import write_file
 from ..train.settings import local_path
 from . import plots, sections
 
@@ -45,7 +45,7 @@ def write_report(
     if path.suffix != ".html":
         path = path / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, render(loaded, title).encode())
+    write_file(path, render(loaded, title).encode())
     return path
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..store.files import write_file, write_json
 from .formats import (
     PARAMS_FILE,
     SAE_LENS_CONFIG,
@@ -23,7 +24,7 @@ from .formats import (
     width_name,
 )
 from .sae import SAE
-from .sae_files import CONFIG_FILE, replace_file, write_json, write_safetensors
+from .sae_files import CONFIG_FILE, write_safetensors
 from .settings import local_path
 
 SAE_LENS_VERSION = "6.54.0"  # the loader's config layout; anything below 6 is read as the old one
@@ -65,7 +66,7 @@ def _write_gemma_scope(sae: SAE, out: Path) -> Path:
     arrays = {names.get(k, k): _array(t) for k, t in sae.tensors().items()}
     data = io.BytesIO()
     np.savez(data, allow_pickle=False, **arrays)
-    replace_file(folder / PARAMS_FILE, data.getvalue())
+    write_file(folder / PARAMS_FILE, data.getvalue())
     return folder
 
 

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..store.files import write_file, write_json
 from .sae_config import SAEConfig
-from .sae_files import replace_file, write_json
 from .settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def plot(rows: Sequence[Standing], path: Path) -> None:
         figure.legend(title="width", loc="outside right upper", frameon=False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
-    replace_file(path, picture.getvalue())
+    write_file(path, picture.getvalue())
 
 
 def plain_log_axis(axes: "Axes", which: Literal["x", "y"]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .sae_files import replace_file
+from ..store.files import write_file
 
 METRICS_FILE = "metrics.jsonl"
 THETA_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -90,4 +90,4 @@ def cut_after(out_dir: Path, step: int) -> None:
     """Drops the lines after `step`: a run that continues from there writes them again."""
     kept = [line for line in read_metrics(out_dir) if line["step"] <= step]
     text = "".join(json.dumps(line) + "\n" for line in kept)
-    replace_file(out_dir / METRICS_FILE, text.encode())
+    write_file(out_dir / METRICS_FILE, text.encode())

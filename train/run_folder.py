@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import differences, dump
+from ..store.files import write_json
 from ..store.location import LocalFiles
 from .checkpoint import Checkpoints
 from .metrics import METRICS_FILE
-from .sae_files import CONFIG_FILE, WEIGHTS_FILE, write_json
+from .sae_files import CONFIG_FILE, WEIGHTS_FILE
 from .settings import FREE_ON_RESUME, TrainSettings
 
 

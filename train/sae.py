@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..settings import dump
+from ..store.files import write_json
 from .formats import read_sae
 from .sae_config import SAEConfig
-from .sae_files import CONFIG_FILE, WEIGHTS_FILE, check_tensors, write_json, write_safetensors
+from .sae_files import CONFIG_FILE, WEIGHTS_FILE, check_tensors, write_safetensors
 
 
 @dataclass(eq=False)

@@ -1,13 +1,11 @@
-"""Small file work that every format of an SAE shares: names, atomic writes, shape checks."""
+"""Small file work that every format of an SAE shares: names, tensors' files, shape checks."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..store.location import LocalFiles
+from ..store.files import write_file
 from .sae_config import SAEConfig
 from .tensor_file import file_parts
 
@@ -15,21 +13,9 @@ WEIGHTS_FILE = "sae.safetensors"
 CONFIG_FILE = "config.json"
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Writes aside, then renames over, so that readers see the old file or the new one and nothing
-    between.
-    """
-    LocalFiles(path.parent).write(path.name, [data])
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Atomically writes indented JSON; NaN and infinities are refused, they are not JSON."""
-    replace_file(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
 def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Atomically writes `tensors`; equal tensors give equal bytes."""
-    LocalFiles(path.parent).write(path.name, file_parts(tensors))
+    """Writes `tensors` as `write_file` does; equal tensors give equal bytes."""
+    write_file(path, file_parts(tensors))
 
 
 def check_tensors(tensors: dict[str, Tensor], config: SAEConfig) -> None:

@@ -1,0 +1,64 @@
+"""The one way to write a file, or a folder of files that belong together, on this machine.
+
+A file is written aside, flushed, renamed, and its folder flushed: at any moment, a power cut among
+them, the old file or all of the new one is there. A folder is finished when its *last* file is
+there: that one is removed before any other is touched and written after all others are on the disk.
+What a killed process left aside goes when the same file is written again. Objects behind fsspec are
+`remote`'s: there a put is atomic.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .local import LocalFiles
+
+Parts = Iterable[bytes | memoryview]
+
+
+def write_file(path: Path, parts: Parts | bytes) -> None:
+    """Writes a file so that readers, now and after a power cut, see the old one or the new one.
+
+    Raises:
+        OSError: naming the file; the old one is untouched.
+    """
+    write_folder(path.parent, {}, (path.name, parts))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON as `write_file` does; NaN and infinities are refused: no JSON."""
+    write_file(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Indented JSON with a newline at its end; ValueError for NaN and infinities."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+
+
+def write_folder(folder: Path, files: Mapping[str, Parts], last: tuple[str, Parts | bytes]) -> None:
+    """Writes files that belong together; the folder is finished once `last` is there.
+
+    Args:
+        folder: made if it is not there; other files in it are left alone.
+        files: name -> the file's content, in parts.
+        last: name and content of the file that says that the folder is finished.
+
+    Raises:
+        OSError: naming the file that could not be written.
+    """
+    place = LocalFiles(folder)
+    name, content = last
+    place.sweep([*files, name])
+    if files:
+        place.remove(name)
+    for key, parts in files.items():
+        place.write(key, parts)
+    place.flush(files)
+    place.write(name, [content] if isinstance(content, bytes) else content)
+    place.flush([name])
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Files that are being written at this moment, or were when their process was killed."""
+    return sorted(folder.glob(".*.partial")) if folder.is_dir() else []
