@@ -1,4 +1,5 @@
 import pytest
+
 from scopeworks.foreign import Document, parse_json, read_document
 
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from scopeworks.store.files import leftovers, write_file, write_folder, write_json
 
 
