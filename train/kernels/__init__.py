@@ -15,7 +15,8 @@ import os
 import torch
 from torch import Tensor
 
-from .report import StepResult
+from .precision import exact_products
+from .report import StepResult, not_finite
 from .state import Parameters, TrainState, bytes_needed, initial_parameters
 from .step_settings import Encoder, StepSettings
 
@@ -51,11 +52,12 @@ def step(
     The gradients by θ are the pseudo-gradients of arXiv 2407.14435; the component of W_dec's
     gradient along each row is removed, then Adam with β1 = 0 moves every parameter, then W_dec's
     rows are renormalised. If the loss is not finite the state stays as it was and the result says
-    so.
+    so. Rows with NaN or infinity are found before anything is computed from them: one NaN would
+    make every latent an entry of its row, and the screen's bound would let every pair pass.
 
     Args:
         state: updated in place.
-        x: float32 [batch, d_in], scaled rows; any strides.
+        x: float32 [batch, d_in], scaled rows; any strides (copied unless contiguous).
         target: float32 [batch, d_out]; x itself for an SAE.
         settings: this step's learning rate, λ and forms.
         backend: "auto" or one of `available_backends()`; "cpu/sparse" and the like ask for one path
@@ -72,8 +74,11 @@ def step(
     module = importlib.import_module(f".{name}", __name__)
     if path and path not in module.PATHS:
         raise ValueError(f"path of {name} must be one of {', '.join(module.PATHS)}, got {path}")
-    with torch.no_grad():
-        return module.step(state, x, target, settings, path)
+    with torch.no_grad(), exact_products(x.device.type):
+        if not _all_finite(state, x, target):
+            return not_finite(state.last_update, f"{name}/{path}".rstrip("/"))
+        # The kernels read rows as one block of memory.
+        return module.step(state, x.contiguous(), target.contiguous(), settings, path)
 
 
 def available_backends(device: str | torch.device = "cpu") -> list[str]:
@@ -88,6 +93,14 @@ def available_backends(device: str | torch.device = "cpu") -> list[str]:
 def choose_backend(device: str | torch.device = "cpu") -> str:
     """The fastest backend for `device`."""
     return available_backends(device)[0]
+
+
+def _all_finite(state: TrainState, x: Tensor, target: Tensor) -> bool:
+    """Whether the rows, and what is added to them or to every z, hold no NaN or infinity."""
+    p = state.parameters
+    rows = (x,) if target is x else (x, target)
+    bounds = [torch.stack(torch.aminmax(t)) for t in (*rows, p.b_dec, p.b_enc, p.theta)]
+    return bool(torch.cat(bounds).isfinite().all())
 
 
 def _check(state: TrainState, x: Tensor, target: Tensor, settings: StepSettings) -> None:

@@ -105,7 +105,7 @@ def _sparse_step(
         latents.W_dec,
         p.b_dec.numpy(),
         skip_output(state, x).numpy(),
-        target.contiguous().numpy(),
+        target.numpy(),
         scale,
         residual.numpy(),
         row_loss.numpy(),

@@ -30,6 +30,7 @@ from .cpu_entries import (
 from .cpu_threads import blocks_for, run_blocks
 from .cpu_update import Rounded, prepare_rows, round_all
 from .cpu_workspace import Workspace
+from .precision import products
 from .screen import RowTerms, accumulation_error, entry_edge, proposal_edge
 from .state import TrainState
 
@@ -163,20 +164,13 @@ def no_copy() -> Rounded:
 @contextmanager
 def fast_float32() -> Iterator[None]:
     """Within it, float32 products go to oneDNN where that is faster at full float32 accuracy."""
-    if not _onednn_is_better():
+    with products(cpu="bf16" if _onednn_is_better() else "ieee"):
         yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 @cache
 def _onednn_is_better() -> bool:
-    """Whether "medium" products are float32-exact here, on a processor where MKL is the slower.
+    """Whether "bf16" products are float32-exact here, on a processor where MKL is the slower.
 
     By the processor's name and by accuracy, not by timing, so that a rerun chooses alike. MKL keeps
     its fastest loops from AMD processors (oneDNN measured 1.9 times as fast on Zen 5).
@@ -184,12 +178,8 @@ def _onednn_is_better() -> bool:
     if not llvmlite.binding.get_host_cpu_name().startswith("znver"):
         return False
     a, b = torch.randn(2, 128, 512, generator=torch.Generator().manual_seed(0))
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
+    with products(cpu="bf16"):
         error = (a @ b.t()).double() - a.double() @ b.double().t()
-    finally:
-        torch.set_float32_matmul_precision(before)
     return float(error.norm()) < 1e-6 * 128 * 512**0.5
 
 

@@ -32,6 +32,12 @@ class StepResult:
     path: str = ""
 
 
+def not_finite(last_update: Tensor, path: str) -> StepResult:
+    """The report of a step that began with NaN or infinity; shaped by [d_sae] `last_update`."""
+    nan = float("nan")
+    return StepResult(nan, nan, nan, nan, torch.zeros_like(last_update), False, path)
+
+
 class Slopes(NamedTuple):
     """How the mean penalty grows with one more active latent, float32: row part + latent part."""
 

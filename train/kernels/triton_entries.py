@@ -91,7 +91,7 @@ def keep_entries(
     """Recomputes each proposal's z in float32 and keeps the entries; places left get row = batch.
 
     WIDTH is a power of two of at least d. Survivors move to the front of their latent's range; a
-    place is always read before it is written.
+    place is always read before it is written, by all threads (see `triton_update`).
     """
     i = tl.program_id(0)
     first, last = tl.load(start + i), tl.load(start + i) + tl.load(length + i)
@@ -105,12 +105,15 @@ def keep_entries(
         row = tl.load(rows + e, mask=there, other=0)
         inside = there[:, None] & (k < d)[None, :]
         values = tl.load(x + row.to(tl.int64)[:, None] * d + k[None, :], mask=inside, other=0.0)
+        # Every thread has read length and these rows before one overwrites them.
+        tl.debug_barrier()
         z = tl.sum(values * w[None, :], 1) + add
         keep = there & ~(z <= limit)
         place = kept + tl.cumsum(keep.to(tl.int32), 0) - 1
         tl.store(rows + place, row, mask=keep)
         tl.store(z_out + place, z, mask=keep)
         kept += tl.sum(keep.to(tl.int32), 0)
+    tl.debug_barrier()
     tl.store(length + i, kept - first)
     for at in range(kept, last, AT_ONCE):
         e = at + tl.arange(0, AT_ONCE)

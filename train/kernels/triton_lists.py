@@ -8,6 +8,9 @@ from torch import Tensor
 
 from .state import TrainState
 
+# Numbers that a passing product or copy may hold: 2^28 bfloat16 are half a gigabyte.
+SLICE_NUMBERS = 2**28
+
 
 @dataclass
 class Entries:
@@ -18,6 +21,7 @@ class Entries:
         rows: int32, the row of each entry; the batch's size in a gap.
         z: float32, its pre-activation.
         df: float32, the gradient of the loss by its f, once known.
+        room: how many there may be.
     """
 
     start: Tensor
@@ -25,22 +29,27 @@ class Entries:
     rows: Tensor
     z: Tensor
     df: Tensor
+    room: int
 
     @classmethod
-    def empty(cls, d_sae: int, device: torch.device) -> "Entries":
+    def empty(cls, d_sae: int, room: int, device: torch.device) -> "Entries":
         """No entries yet."""
         start, length = torch.zeros((2, d_sae), dtype=torch.int64, device=device)
         z = torch.empty(0, device=device)
-        return cls(start, length, z.int(), z, z.clone())
+        return cls(start, length, z.int(), z, z.clone(), room)
 
-    def place(self, mine: slice) -> None:
-        """Lays the counted entries of a slice of latents behind those there are."""
+    def place(self, mine: slice) -> bool:
+        """Lays the counted entries of a slice of latents behind those there are; False if they are
+        more than there is room for."""
         used = self.rows.shape[0]
         end = used + self.length[mine].cumsum(0)
         self.start[mine] = end - self.length[mine]
         new = int(end[-1]) - used
+        if used + new > self.room:
+            return False
         self.rows = torch.cat([self.rows, self.rows.new_empty(new)])
         self.z, self.df = (torch.cat([old, old.new_empty(new)]) for old in (self.z, self.df))
+        return True
 
 
 class ByRow(NamedTuple):
@@ -62,6 +71,12 @@ class Copy(NamedTuple):
     error_norm: Tensor
 
 
+def slices(n: int, width: int) -> list[slice]:
+    """Slices of n latents with `width` numbers each that fit SLICE_NUMBERS."""
+    each = max(1, SLICE_NUMBERS // width)
+    return [slice(first, min(first + each, n)) for first in range(0, n, each)]
+
+
 def list_by_row(entries: Entries, batch: int) -> ByRow:
     """The entries by row: a stable sort, gaps (row = batch) last."""
     rows, entry = torch.sort(entries.rows, stable=True)
@@ -80,8 +95,12 @@ def make_copy(state: TrainState) -> Copy:
     W = state.parameters.W_enc.t()
     version = (W.data_ptr(), W._version)
     if state.scratch.get("copy_version") != version:
-        weights = W.bfloat16()
-        back = weights.float()
-        copy = Copy(weights, back.norm(dim=1), (back - W).norm(dim=1))
+        rounded_norm, error_norm = W.new_empty(2, W.shape[0])
+        copy = Copy(torch.empty_like(W, dtype=torch.bfloat16), rounded_norm, error_norm)
+        for mine in slices(*W.shape):
+            copy.weights[mine] = W[mine]
+            back = copy.weights[mine].float()
+            rounded_norm[mine] = back.norm(dim=1)
+            error_norm[mine] = back.sub_(W[mine]).norm(dim=1)
         state.scratch.update(copy=copy, copy_version=version)
     return state.scratch["copy"]

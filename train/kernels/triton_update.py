@@ -4,6 +4,18 @@ A program holds one whole vector of the width of the activations (WIDTH, a power
 it) in registers, so that each parameter is read and written once. Sums run in a fixed order: a
 row's or a latent's in its program, the encoder's part of the decoder bias over fixed groups of
 latents.
+
+All threads of a program load a scalar, and where a row has fewer elements than the program has
+threads, several load the same element, but one of them stores it. So between the loads of an
+address and its store stands a barrier; else a late thread would read what is already updated:
+
+    reconstruct      residual[b]
+    update_touched   last_update[i], theta[i] and W_enc[i] (also read for sums), v_W_enc[i],
+                     W_dec[i], v_W_dec[i], b_enc[i], v_b_enc[i], v_theta[i]
+    keep_entries     rows and length of its latent (`triton_entries`)
+
+Nothing else is both loaded and stored in one kernel, and no two programs share an address that one
+of them stores. `tests/train/kernels/test_triton_compiled.py` reads this off the compiled kernels.
 """
 
 # pyright: reportOperatorIssue=false
@@ -37,6 +49,7 @@ def reconstruct(
         inside = is_active[:, None] & (k < d)[None, :]
         rows = tl.load(W_dec + i[:, None] * d + k[None, :], mask=inside, other=0.0)
         out += tl.sum(tl.where(is_active, value, 0.0)[:, None] * rows, 0)
+    tl.debug_barrier()
     tl.store(residual + b.to(tl.int64) * d + k, out, mask=k < d)
     tl.store(row_loss + b, tl.sum(out * out, 0))
     tl.store(row_l0 + b, active)
@@ -112,6 +125,7 @@ def update_vectors(
     p = tl.load(W_enc + at, mask=a < d_in, other=0.0)
     v = tl.load(v_W_enc + at, mask=a < d_in, other=0.0)
     p, v = adam(p, v, g_enc, decay, lr, fresh, correction, eps)
+    tl.debug_barrier()
     tl.store(W_enc + at, p, mask=a < d_in)
     tl.store(v_W_enc + at, v, mask=a < d_in)
     if HAS_COPY:
@@ -124,6 +138,7 @@ def update_vectors(
     v = tl.load(v_W_dec + at, mask=c < d_out, other=0.0)
     g_dec -= tl.sum(g_dec * p, 0) * p
     p, v = adam(p, v, g_dec, decay, lr, fresh, correction, eps)
+    tl.debug_barrier()
     tl.store(W_dec + at, p / tl.sqrt(tl.sum(p * p, 0)), mask=c < d_out)
     tl.store(v_W_dec + at, v, mask=c < d_out)
 
@@ -134,11 +149,12 @@ def update_scalars(
     decay, lr, fresh, correction, eps, LOG_THETA: tl.constexpr,
 ):  # fmt: skip
     """Adam on latent i's b_enc and θ (or log θ)."""
-    p, v = tl.load(b_enc + i), tl.load(v_b_enc + i)
-    p, v = adam(p, v, g_bias, decay, lr, fresh, correction, eps)
-    tl.store(b_enc + i, p)
-    tl.store(v_b_enc + i, v)
+    bias, v_bias = tl.load(b_enc + i), tl.load(v_b_enc + i)
     p, v = tl.load(theta + i), tl.load(v_theta + i)
+    tl.debug_barrier()
+    bias, v_bias = adam(bias, v_bias, g_bias, decay, lr, fresh, correction, eps)
+    tl.store(b_enc + i, bias)
+    tl.store(v_b_enc + i, v_bias)
     if LOG_THETA:
         change, v = adam(0.0 * p, v, g_theta * p, decay, lr, fresh, correction, eps)
         tl.store(theta + i, p * tl.exp(change))
@@ -148,7 +164,9 @@ def update_scalars(
     tl.store(v_theta + i, v)
 
 
-@triton.jit
+# The number of the step has a value of its own every time: specialised, 1 and multiples of 16 would
+# be compiled for themselves.
+@triton.jit(do_not_specialize=["now"])
 def update_touched(
     start, length, rows, z, df, x, residual, row_slope, latent_slope,
     W_enc, b_enc, W_dec, theta, v_W_enc, v_b_enc, v_W_dec, v_theta, last_update,
@@ -175,6 +193,7 @@ def update_touched(
             )  # fmt: skip
             through_encoder -= g_bias * tl.load(W_enc + i * d_in + a, mask=a < d_in, other=0.0)
             decay = tl.exp2((now - tl.load(last_update + i)).to(tl.float32) * log2_beta2)
+            tl.debug_barrier()
             tl.store(last_update + i, now)
             update_vectors(
                 i, g_enc, g_dec, W_enc, W_dec, v_W_enc, v_W_dec, copy, rounded_norm, error_norm,

@@ -1,5 +1,6 @@
 """Every path of every backend against the float64 step: gradients, state, edge cases."""
 
+import importlib
 from importlib.util import find_spec
 from typing import Any
 
@@ -7,13 +8,21 @@ import pytest
 import torch
 
 from scopeworks.tests.reference.jumprelu_cases import (
+    check_bad_row,
     check_step,
+    check_strided_rows,
     float64_step,
     follow_float64,
     gaussian_case,
     grid_case,
 )
-from scopeworks.train.kernels import Parameters, StepSettings, TrainState, step
+from scopeworks.train.kernels import (
+    Parameters,
+    StepSettings,
+    TrainState,
+    available_backends,
+    step,
+)
 
 WIDE: dict[str, Any] = {"lr": 1e-3, "sparsity": 0.3, "bandwidth": 0.5}
 # triton has tests of its own: its interpreter needs smaller cases.
@@ -55,18 +64,11 @@ def test_skip_transcoder_matches_float64(path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_inputs_of_any_strides(path):
-    state, x = grid_case(20, 6, 40, seed=3)
-    columns = x.t().contiguous().t()
-    strided = torch.stack([x, -x], 1)[:, 0]
-    copies = [TrainState.fresh(state.parameters.clone()) for _ in range(3)]
-    settings = StepSettings(**WIDE)
-    for copy, rows in zip(copies, (x, columns, strided), strict=True):
-        step(copy, rows, rows, settings, path)
-    for copy in copies[1:]:
-        for name, tensor in copy.parameters.items():
-            wanted = getattr(copies[0].parameters, name)
-            torch.testing.assert_close(tensor, wanted, rtol=1e-6, atol=1e-7)
+@pytest.mark.parametrize("transcoder", [False, True])
+def test_rows_of_any_strides_give_the_same_bits(path, transcoder):
+    state, x = grid_case(20, 6, 40, seed=3, d_out=6 if transcoder else None)
+    settings = StepSettings(**WIDE, pre_bias=not transcoder)
+    check_strided_rows(path, state, x, x.roll(1, 1), settings)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -91,15 +93,25 @@ def test_batch_with_every_latent_active_matches_float64(path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_non_finite_rows_leave_the_state_untouched(path, bad):
-    state, x = gaussian_case(33, 6, 40)
-    step(state, x, x, StepSettings(lr=1e-3, sparsity=1e-3), path)
-    before = {name: tensor.clone() for name, tensor in state.tensors().items()}
-    x[3, 2] = bad
-    assert not step(state, x, x, StepSettings(lr=1e-3, sparsity=1e-3), path).finite
-    for name, tensor in state.tensors().items():
-        assert torch.equal(tensor, before[name]), name
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("d", [1, 6])
+def test_non_finite_rows_leave_the_state_untouched(path, bad, d):
+    """With d = 1 an x of −∞ turns every latent off, and the loss alone would not show it."""
+    state, x = gaussian_case(33, d, 40, transcoder=True)
+    check_bad_row(path, state, x, x.flip(0), bad)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu", "triton"])
+def test_non_finite_rows_are_found_before_anything_is_computed(backend, monkeypatch):
+    """One NaN would make every latent an entry of its row, and every pair a proposal."""
+    if backend not in available_backends():
+        pytest.skip(f"{backend} does not run here")
+    state, x = gaussian_case(5, 6, 40)
+    x[3, 2] = float("nan")
+    module = importlib.import_module(f"scopeworks.train.kernels.{backend}")
+    monkeypatch.setattr(module, "step", None)
+    result = step(state, x, x, StepSettings(lr=1e-3, sparsity=1e-3), backend)
+    assert (result.finite, result.path) == (False, backend)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -5,6 +5,7 @@ The interpreter takes a millisecond for what a GPU does in a nanosecond, hence t
 
 # pyright: reportOperatorIssue=false, reportArgumentType=false
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,12 +17,15 @@ import triton
 import triton.language as tl
 
 from scopeworks.tests.reference.jumprelu_cases import (
+    check_bad_row,
     check_step,
+    check_strided_rows,
     follow_float64,
     gaussian_case,
     grid_case,
 )
 from scopeworks.train.kernels import StepSettings, TrainState, step
+from scopeworks.train.kernels import triton as backend
 
 WIDE: dict[str, Any] = {"lr": 1e-3, "sparsity": 0.3, "bandwidth": 0.5}
 PATHS = ["triton/sparse", "triton/screened"]
@@ -84,14 +88,58 @@ def test_batch_with_every_latent_active_matches_float64(path):
     check_step(path, state, x, x, StepSettings(**WIDE))
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_non_finite_rows_leave_the_state_untouched(path):
+@pytest.mark.parametrize("path", [*PATHS, "triton/bfloat16"])
+@pytest.mark.parametrize("transcoder", [False, True])
+def test_rows_of_any_strides_give_the_same_bits(path, transcoder):
+    state, x = grid_case(4, 3, 5, seed=3, d_out=3 if transcoder else None)
+    settings = StepSettings(**WIDE, pre_bias=not transcoder)
+    check_strided_rows(path, state, x, x.roll(1, 1), settings)
+
+
+@pytest.mark.parametrize("path", ["triton/dense", *PATHS])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_non_finite_rows_leave_the_state_untouched(path, bad):
+    state, x = gaussian_case(4, 3, 5, transcoder=True)
+    check_bad_row(path, state, x, x.flip(0), bad)
+
+
+@pytest.mark.parametrize("path", [*PATHS, "triton/bfloat16"])
+@pytest.mark.parametrize("broken", ["weights", "rows"])
+def test_more_entries_than_fit_are_left_to_the_dense_step(path, broken, monkeypatch):
+    """NaN weights, and norms that overflow float32, make every pair an entry or a proposal."""
+    monkeypatch.setattr(backend, "ALWAYS_LISTED", 0)
+    state, x = gaussian_case(4, 3, 5, theta=10.0)
+    if broken == "weights":
+        state.parameters.W_enc.fill_(float("nan"))
+    else:
+        x *= 1e30
+        state.parameters.theta.fill_(1e-3)
+    result = step(state, x, x, StepSettings(lr=1e-3, sparsity=1e-3), path)
+    assert (result.path, result.finite, state.n_updates) == ("triton/dense", False, 0)
+
+
+def test_batch_denser_than_the_last_one_is_left_to_the_dense_step(monkeypatch):
+    monkeypatch.setattr(backend, "ALWAYS_LISTED", 0)
+    state, x = grid_case(6, 4, 5, seed=5, theta=0.5)
+    state.parameters.b_enc.fill_(64.0)
+    state.density = 0.01
+    wanted = TrainState.fresh(state.parameters.clone())
+    settings = StepSettings(**WIDE)
+    found = [
+        step(s, x, x, settings, name) for s, name in ((state, "triton"), (wanted, "reference"))
+    ]
+    assert found[0].path == "triton/dense"
+    assert found[0].loss == found[1].loss
+    assert torch.equal(state.parameters.W_dec, wanted.parameters.W_dec)
+
+
+def test_parameters_that_are_stored_in_another_order_are_refused():
     state, x = gaussian_case(4, 3, 5)
-    x[3, 2] = float("nan")
-    before = {name: tensor.clone() for name, tensor in state.tensors().items()}
-    assert not step(state, x, x, StepSettings(lr=1e-3, sparsity=1e-3), path).finite
-    for name, tensor in state.tensors().items():
-        assert torch.equal(tensor, before[name]), name
+    p = state.parameters
+    for name, tensor in (("W_enc", p.W_enc.contiguous()), ("W_dec", p.W_dec.t().contiguous().t())):
+        other = TrainState.fresh(replace(p, **{name: tensor}))
+        with pytest.raises(ValueError, match=rf"{name} must be .*contiguous.* got strides \("):
+            step(other, x, x, StepSettings(lr=1e-3, sparsity=1e-3), "triton/sparse")
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -1,0 +1,64 @@
+"""What float32 products mean in a step, whatever the process has set: no TF32, no bfloat16.
+
+A user's switch (`torch.set_float32_matmul_precision("high")`, `allow_tf32`, autocast) is meant for
+the model beside us. A step's products are exact unless `StepSettings.encoder` says otherwise. Owns
+the switches that a step moves; every one is back where it was afterwards.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+# torch's own types do not know these switches.
+_ALL: Any = torch.backends
+_CUDA, _CPU = _ALL.cuda.matmul, _ALL.mkldnn.matmul
+
+
+@contextmanager
+def products(cuda: str | None = None, cpu: str | None = None) -> Iterator[None]:
+    """Within it, float32 products are made as "ieee", "tf32" or "bf16"; None leaves them alone.
+
+    "bf16" lets oneDNN choose its own loops, see `cpu_encode.fast_float32`.
+    """
+    wanted = [(_CUDA, _ALL.cudnn, cuda), (_CPU, _ALL.mkldnn, cpu)]
+    moved = [
+        (switch, _own_value(switch, parent), value)
+        for switch, parent, value in wanted
+        if value is not None
+    ]
+    try:
+        for switch, _, value in moved:
+            switch.fp32_precision = value
+        yield
+    finally:
+        for switch, before, _ in moved:
+            switch.fp32_precision = before
+
+
+@contextmanager
+def exact_products(device_type: str) -> Iterator[None]:
+    """Within it, float32 products are exact on every device, and nothing is cast to half."""
+    with torch.autocast(device_type, enabled=False), products(cuda="ieee", cpu="ieee"):
+        yield
+
+
+@contextmanager
+def float32_sums() -> Iterator[None]:
+    """Within it, bfloat16 products on CUDA are summed in float32 throughout."""
+    before = (
+        _CUDA.allow_bf16_reduced_precision_reduction,
+        _CUDA.allow_bf16_reduced_precision_reduction_split_k,
+    )
+    _CUDA.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        _CUDA.allow_bf16_reduced_precision_reduction = before
+
+
+def _own_value(switch: Any, parent: Any) -> str:
+    """A switch's value, or "none" where it says what its parent says: it goes on following it."""
+    value = switch.fp32_precision
+    return "none" if value == parent.fp32_precision else value
