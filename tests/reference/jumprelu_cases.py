@@ -28,7 +28,12 @@ TRAJECTORY_TOLERANCE = 1e-4
 
 def as_numpy(parameters: Parameters) -> dict[str, np.ndarray]:
     """Parameters (or moments) as a dict of float64 copies."""
-    return {name: tensor.double().numpy().copy() for name, tensor in parameters.items()}
+    return {name: as_float64(tensor).copy() for name, tensor in parameters.items()}
+
+
+def as_float64(tensor: Tensor) -> np.ndarray:
+    """A tensor of any device."""
+    return tensor.double().cpu().numpy()
 
 
 def reference_settings(settings: StepSettings) -> jumprelu_step.Settings:
@@ -44,13 +49,19 @@ def reference_settings(settings: StepSettings) -> jumprelu_step.Settings:
         pre_bias=settings.pre_bias,
         target_l0=settings.target_l0 if settings.penalty == "quadratic" else None,
         coefficient=settings.coefficient,
-        latent_weight=None if weight is None else weight.double().numpy(),
+        latent_weight=None if weight is None else as_float64(weight),
         theta_floor=settings.theta_floor,
     )
 
 
 def grid_case(
-    batch: int, d_in: int, d_sae: int, seed: int, theta: float = 1.0, d_out: int | None = None
+    batch: int,
+    d_in: int,
+    d_sae: int,
+    seed: int,
+    theta: float = 1.0,
+    d_out: int | None = None,
+    device: str = "cpu",
 ) -> tuple[TrainState, Tensor]:
     """A state and rows on a grid of 1/8; z is exact in float32, θ is hit exactly now and then.
 
@@ -70,18 +81,47 @@ def grid_case(
         theta=torch.full((d_sae,), theta) + grid(d_sae).abs() / 4,
         W_skip=grid(d_in, width) if d_out else None,
     )
-    return TrainState.fresh(parameters), grid(batch, d_in)
+    return _on(device, parameters, grid(batch, d_in))
 
 
 def gaussian_case(
-    batch: int, d: int, d_sae: int, seed: int = 0, theta: float = 0.05, transcoder: bool = False
+    batch: int,
+    d: int,
+    d_sae: int,
+    seed: int = 0,
+    theta: float = 0.05,
+    transcoder: bool = False,
+    device: str = "cpu",
 ) -> tuple[TrainState, Tensor]:
     """A freshly initialised SAE and rows with E‖x‖² = 1 around a mean, as a trainer sees them."""
     generator = torch.Generator().manual_seed(seed + 1)
     x = torch.randn(batch, d, generator=generator) / d**0.5
     x += 0.3 * torch.randn(d, generator=generator) / d**0.5
     parameters = initial_parameters(d, d, d_sae, theta, seed, transcoder)
-    return TrainState.fresh(parameters), x
+    return _on(device, parameters, x)
+
+
+def whole_number_case(
+    batch: int, d: int, d_sae: int, device: str = "cpu"
+) -> tuple[TrainState, Tensor]:
+    """A state and rows of which every product is exact in bfloat16, θ is hit now and then."""
+    generator = torch.Generator().manual_seed(0)
+    p = initial_parameters(d, d, d_sae, 1.0, 0)
+    p.W_enc.copy_(torch.randint(-1, 2, (d, d_sae), generator=generator))
+    p.b_dec.copy_(torch.randint(-1, 2, (d,), generator=generator))
+    p.b_enc.copy_(torch.randint(-8, 9, (d_sae,), generator=generator) / 8)
+    return _on(device, p, torch.randint(-1, 2, (batch, d), generator=generator).float())
+
+
+def _on(device: str, parameters: Parameters, x: Tensor) -> tuple[TrainState, Tensor]:
+    """A fresh state and the rows on a device, laid out as before."""
+    moved = Parameters(**{name: tensor.to(device) for name, tensor in parameters.items()})
+    return TrainState.fresh(moved), x.to(device)
+
+
+def copy_of(state: TrainState) -> TrainState:
+    """The same state in memory of its own."""
+    return TrainState.from_tensors({k: v.clone() for k, v in state.tensors().items()})
 
 
 def strided_rows(x: Tensor) -> dict[str, Tensor]:
@@ -108,7 +148,7 @@ def check_strided_rows(
         assert not (rows.is_contiguous() and targets.is_contiguous())
         finals = []
         for a, b in ((rows, targets), (rows.contiguous(), targets.contiguous())):
-            copy = TrainState.from_tensors({k: v.clone() for k, v in state.tensors().items()})
+            copy = copy_of(state)
             finals.append((step(copy, a, b, settings, path).loss, copy.tensors()))
         assert finals[0][0] == finals[1][0], name
         for key, tensor in finals[0][1].items():
@@ -132,7 +172,8 @@ def check_bad_row(path: str, state: TrainState, x: Tensor, target: Tensor, bad: 
 
 def relative_error(got: Tensor | np.ndarray, wanted: np.ndarray) -> float:
     """‖got − wanted‖ / ‖wanted‖, or the absolute error where wanted is zero."""
-    difference = np.linalg.norm(np.asarray(got, dtype=np.float64) - wanted)
+    got = as_float64(got) if isinstance(got, Tensor) else got
+    difference = np.linalg.norm(got - wanted)
     return float(difference / (np.linalg.norm(wanted) or 1.0))
 
 
@@ -157,7 +198,7 @@ def float64_step(
     """The float64 step's report on the same numbers."""
     s = reference_settings(settings)
     p = as_numpy(state.parameters)
-    return jumprelu_step.loss_and_gradients(p, x.double().numpy(), target.double().numpy(), s)
+    return jumprelu_step.loss_and_gradients(p, as_float64(x), as_float64(target), s)
 
 
 def project(gradients: dict[str, np.ndarray], W_dec: np.ndarray) -> np.ndarray:
@@ -207,11 +248,11 @@ def follow_float64(
     for k in range(n_steps):
         rows = batches[k % len(batches)]
         results.append(step(state, rows, rows, settings, path))
-        x64 = rows.double().numpy()
+        x64 = as_float64(rows)
         report = jumprelu_step.loss_and_gradients(exact, x64, x64, s)
         jumprelu_step.update(exact, moments, report.gradients, k + 1, s)
         assert abs(results[-1].loss - report.loss) < TRAJECTORY_TOLERANCE * report.loss
-    settled = TrainState.from_tensors({k: v.clone() for k, v in state.tensors().items()})
+    settled = copy_of(state)
     settled.settle(settings.beta2)
     for name, tensor in settled.parameters.items():
         assert relative_error(tensor, exact[name]) < TRAJECTORY_TOLERANCE, name

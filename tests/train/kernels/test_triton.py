@@ -29,9 +29,13 @@ from scopeworks.train.kernels import triton as backend
 
 WIDE: dict[str, Any] = {"lr": 1e-3, "sparsity": 0.3, "bandwidth": 0.5}
 PATHS = ["triton/sparse", "triton/screened"]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CASES: dict[str, dict[str, Any]] = {
     "quadratic": {"penalty": "quadratic", "target_l0": 3.0, "quadratic_coefficient": 0.7},
-    "weighted log theta": {"latent_weight": torch.arange(9) / 7.0, "theta_form": "log"},
+    "weighted log theta": {
+        "latent_weight": torch.arange(9, device=DEVICE) / 7.0,
+        "theta_form": "log",
+    },
 }
 
 
@@ -60,20 +64,20 @@ def interpreter_works():
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("case", CASES)
 def test_step_matches_float64_with_ties(path, case):
-    state, x = grid_case(7, 3, 9, seed=1)
+    state, x = grid_case(7, 3, 9, seed=1, device=DEVICE)
     check_step(path, state, x, x, StepSettings(**WIDE, **CASES[case]))
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_skip_transcoder_with_one_row_matches_float64(path):
-    state, x = grid_case(1, 5, 6, seed=3, d_out=2)
-    target = torch.tensor([[0.5, -2.0]])
+    state, x = grid_case(1, 5, 6, seed=3, d_out=2, device=DEVICE)
+    target = torch.tensor([[0.5, -2.0]], device=DEVICE)
     check_step(path, state, x, target, StepSettings(**WIDE, pre_bias=False))
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_batch_without_active_latents_moves_only_the_decoder_bias(path):
-    state, x = grid_case(3, 4, 5, seed=4, theta=1e6)
+    state, x = grid_case(3, 4, 5, seed=4, theta=1e6, device=DEVICE)
     before = state.parameters.clone()
     assert step(state, x, x, StepSettings(**WIDE), path).l0 == 0
     for name in ("W_enc", "b_enc", "theta", "W_dec"):
@@ -83,7 +87,7 @@ def test_batch_without_active_latents_moves_only_the_decoder_bias(path):
 
 @pytest.mark.parametrize("path", PATHS)
 def test_batch_with_every_latent_active_matches_float64(path):
-    state, x = grid_case(6, 4, 5, seed=5, theta=0.5)
+    state, x = grid_case(6, 4, 5, seed=5, theta=0.5, device=DEVICE)
     state.parameters.b_enc.fill_(64.0)
     check_step(path, state, x, x, StepSettings(**WIDE))
 
@@ -91,7 +95,7 @@ def test_batch_with_every_latent_active_matches_float64(path):
 @pytest.mark.parametrize("path", [*PATHS, "triton/bfloat16"])
 @pytest.mark.parametrize("transcoder", [False, True])
 def test_rows_of_any_strides_give_the_same_bits(path, transcoder):
-    state, x = grid_case(4, 3, 5, seed=3, d_out=3 if transcoder else None)
+    state, x = grid_case(4, 3, 5, seed=3, d_out=3 if transcoder else None, device=DEVICE)
     settings = StepSettings(**WIDE, pre_bias=not transcoder)
     check_strided_rows(path, state, x, x.roll(1, 1), settings)
 
@@ -99,7 +103,7 @@ def test_rows_of_any_strides_give_the_same_bits(path, transcoder):
 @pytest.mark.parametrize("path", ["triton/dense", *PATHS])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_non_finite_rows_leave_the_state_untouched(path, bad):
-    state, x = gaussian_case(4, 3, 5, transcoder=True)
+    state, x = gaussian_case(4, 3, 5, transcoder=True, device=DEVICE)
     check_bad_row(path, state, x, x.flip(0), bad)
 
 
@@ -108,7 +112,7 @@ def test_non_finite_rows_leave_the_state_untouched(path, bad):
 def test_more_entries_than_fit_are_left_to_the_dense_step(path, broken, monkeypatch):
     """NaN weights, and norms that overflow float32, make every pair an entry or a proposal."""
     monkeypatch.setattr(backend, "ALWAYS_LISTED", 0)
-    state, x = gaussian_case(4, 3, 5, theta=10.0)
+    state, x = gaussian_case(4, 3, 5, theta=10.0, device=DEVICE)
     if broken == "weights":
         state.parameters.W_enc.fill_(float("nan"))
     else:
@@ -120,7 +124,7 @@ def test_more_entries_than_fit_are_left_to_the_dense_step(path, broken, monkeypa
 
 def test_batch_denser_than_the_last_one_is_left_to_the_dense_step(monkeypatch):
     monkeypatch.setattr(backend, "ALWAYS_LISTED", 0)
-    state, x = grid_case(6, 4, 5, seed=5, theta=0.5)
+    state, x = grid_case(6, 4, 5, seed=5, theta=0.5, device=DEVICE)
     state.parameters.b_enc.fill_(64.0)
     state.density = 0.01
     wanted = TrainState.fresh(state.parameters.clone())
@@ -134,7 +138,7 @@ def test_batch_denser_than_the_last_one_is_left_to_the_dense_step(monkeypatch):
 
 
 def test_parameters_that_are_stored_in_another_order_are_refused():
-    state, x = gaussian_case(4, 3, 5)
+    state, x = gaussian_case(4, 3, 5, device=DEVICE)
     p = state.parameters
     for name, tensor in (("W_enc", p.W_enc.contiguous()), ("W_dec", p.W_dec.t().contiguous().t())):
         other = TrainState.fresh(replace(p, **{name: tensor}))
@@ -146,7 +150,7 @@ def test_parameters_that_are_stored_in_another_order_are_refused():
 def test_state_follows_float64(path):
     # With so few terms some seeds give gradients that are all rounding, which Adam turns into ±lr
     # (the dense reference departs from float64 just so); seed 2 has none.
-    state, x = gaussian_case(8, 3, 4, seed=2, theta=0.3)
+    state, x = gaussian_case(8, 3, 4, seed=2, theta=0.3, device=DEVICE)
     settings = StepSettings(lr=1e-3, sparsity=2e-3, bandwidth=0.02)
     follow_float64(path, state, list(x.split(2)), settings, n_steps=12)
 
@@ -154,13 +158,13 @@ def test_state_follows_float64(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_state_follows_float64_for_300_steps(path):
-    state, x = gaussian_case(16, 6, 12, theta=0.3)
+    state, x = gaussian_case(16, 6, 12, theta=0.3, device=DEVICE)
     settings = StepSettings(lr=5e-4, sparsity=2e-3, bandwidth=0.02)
     follow_float64(path, state, list(x.split(4)), settings, n_steps=300)
 
 
 def test_bfloat16_copy_is_kept_up_by_the_update():
-    state, x = gaussian_case(6, 5, 7, theta=0.1)
+    state, x = gaussian_case(6, 5, 7, theta=0.1, device=DEVICE)
     step(state, x, x, StepSettings(lr=1e-2, sparsity=1e-3), "triton/screened")
     kept = state.scratch["copy"]
     W, copy = state.parameters.W_enc.t(), kept.weights.float()
@@ -171,7 +175,7 @@ def test_bfloat16_copy_is_kept_up_by_the_update():
 
 
 def test_auto_path_follows_the_density():
-    state, x = gaussian_case(6, 5, 7, theta=1e-3)
+    state, x = gaussian_case(6, 5, 7, theta=1e-3, device=DEVICE)
     copy = TrainState.fresh(state.parameters.clone())
     copy.parameters.theta.fill_(100.0)
     settings = StepSettings(lr=1e-3, sparsity=1e-3)
