@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format clean
+.PHONY: demo test acceptance check format clean
 
 demo: $(READY)
 	$(BIN)/scopeworks demo --out demo
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# What takes minutes: kills, long trajectories, thousands of flips.
+acceptance: $(READY)
+	$(BIN)/python -m pytest -m slow
 
 check: $(READY)
 	$(BIN)/ruff format --check .

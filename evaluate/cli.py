@@ -56,12 +56,16 @@ def summary(result: dict) -> list[str]:
         f"{'SAE':<32} {'L0':>8} {'FVU':>8} {'Δ loss':>9} {'recovered':>9} {'dead':>6}",
     ]
     for sae in result["saes"]:
-        share = sae["recovered_share"]
+        fvu, share = (_number(sae[name], ".4f") for name in ("fvu", "recovered_share"))
         lines.append(
-            f"{sae['name'][-32:]:<32} {sae['l0']:8.1f} {sae['fvu']:8.4f} {sae['delta_loss']:9.4f} "
-            f"{'–' if share is None else format(share, '.4f'):>9} {sae['dead_share']:6.1%}"
+            f"{sae['name'][-32:]:<32} {sae['l0']:8.1f} {fvu:>8} {sae['delta_loss']:9.4f} "
+            f"{share:>9} {sae['dead_share']:6.1%}"
         )
     return lines
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 @app.command()

@@ -18,7 +18,7 @@ from ..harvest.hooks import forward_until
 from ..harvest.model import load_model
 from ..harvest.sites import Site, site_width
 from ..harvest.splits import HELD_OUT
-from ..store.files import write_file
+from ..store.files import check_can_be_written, write_file
 from .importance import importance
 from .inputs import Candidate, HeldOut, load_candidates, open_held_out, subsets_of
 from .lm_loss import ordinary, predicting
@@ -44,8 +44,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     Raises:
         ValueError, OSError: an input is missing or does not fit the others; nothing is written.
     """
-    if settings.out.is_dir():
-        raise IsADirectoryError(f"out must be a JSON file, got the folder {settings.out}")
+    check_can_be_written(settings.out, "out")
     started = time.monotonic()
     lm = load_model(settings.model, settings.dtype, settings.device, settings.attention)
     tokens, held_out = open_held_out(
@@ -211,8 +210,7 @@ def _tokens_record(tokens: "TokenStore", held_out: HeldOut, asked: int) -> dict[
 
 
 def _write(settings: EvaluateSettings, result: dict[str, Any]) -> None:
-    """Writes the JSON atomically, lists of numbers on one line each."""
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
+    """Writes the JSON, lists of numbers on one line each."""
     text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False)
     # JSON strings hold no line breaks, so only lists match.
     text = re.sub(r"\[\n[\s\d.,eE+\-nul]*\]", lambda m: " ".join(m[0].split()), text)

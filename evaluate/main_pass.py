@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..harvest.hooks import capture
 from ..harvest.sites import Site
+from ..store.scale import is_constant
 from .inputs import Candidate
 from .lm_loss import (
     CleanRun,
@@ -137,7 +138,7 @@ class SAEMeter:
             "n_tokens": self.reconstruction.n_tokens,
             "l0": self.reconstruction.mean("l0"),
             "mse": mse,
-            "fvu": mse / ablated["variance"],
+            "fvu": _fvu(mse, ablated),
             "spliced_loss": losses[1],
             "delta_loss": delta,
             "delta_loss_stderr": delta_error,
@@ -160,6 +161,12 @@ class SAEMeter:
             "error": json_list(self.reconstruction.by_position("error") / variance),
             "l0": json_list(self.reconstruction.by_position("l0")),
         }
+
+
+def _fvu(mse: float, baseline: dict[str, Any]) -> float | None:
+    """mse over the site's variance; None where the site is constant and the ratio means nothing."""
+    constant = is_constant(baseline["variance"], baseline["mean_square"])
+    return None if constant else mse / baseline["variance"]
 
 
 class MainPass:

@@ -72,6 +72,11 @@ def percent(share: float) -> str:
     return f"{value:.0f}%" if value >= 10 else f"{value:.2g}%"
 
 
+def number(value: float | None, form: str) -> str:
+    """A number in a format; a dash where there is none."""
+    return "–" if value is None else format(value, form)
+
+
 def _snippet(snippet: dict[str, Any], strongest: float) -> str:
     """One snippet; full shade is the latent's strongest activation, so that snippets compare."""
     peak = snippet["position"] - snippet["start"]

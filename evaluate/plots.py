@@ -68,14 +68,18 @@ def spread(entries: Sequence[Entry]) -> list[Entry]:
     return [ordered[i] for i in picks]
 
 
-def frontier(entries: Sequence[Entry], metric: str, name: str) -> str:
-    """A metric against L0, one line per slot; bars are two standard errors where they are known."""
+def frontier(entries: Sequence[Entry], metric: str, name: str) -> str | None:
+    """A metric against L0, one line per slot; bars are two standard errors where they are known.
+    None if no entry has the metric."""
+    known = [entry for entry in entries if entry[metric] is not None]
+    if not known:
+        return None
 
     def plot(axes: "Axes") -> None:
-        slots = sorted({slot(entry) for entry in entries})
+        slots = sorted({slot(entry) for entry in known})
         for i, one in enumerate(slots):
-            points = sorted((e for e in entries if slot(e) == one), key=lambda e: e["l0"])
-            errors = [2 * (e.get(f"{metric}_stderr") or 0.0) for e in points]
+            points = sorted((e for e in known if slot(e) == one), key=lambda e: e["l0"])
+            errors = [_error(e, metric) for e in points]
             axes.errorbar(
                 [e["l0"] for e in points],
                 [e[metric] for e in points],
@@ -83,11 +87,11 @@ def frontier(entries: Sequence[Entry], metric: str, name: str) -> str:
                 label=_short(one),
                 **_look(i, marker=True),
             )
-            if len(entries) <= 12:
+            if len(known) <= 12:
                 _annotate(axes, points, metric)
-        _l0_axis(axes, [entry["l0"] for entry in entries])
+        _l0_axis(axes, [entry["l0"] for entry in known])
         axes.set_ylabel(name)
-        axes.set_ylim(bottom=min(0.0, *(e[metric] for e in entries)), top=_room_above(axes))
+        _from_zero(axes, [e[metric] - _error(e, metric) for e in known])
         if len(slots) > 1:
             _legend(axes)
 
@@ -99,8 +103,9 @@ def width_ladder(entries: Sequence[Entry], metric: str, name: str) -> str:
 
     def plot(axes: "Axes") -> None:
         ladders = rungs(entries)
-        sites = {where for where, _ in ladders}
+        sites, values = {where for where, _ in ladders}, []
         for i, ((where, price), points) in enumerate(sorted(ladders.items())[:MAX_CURVES]):
+            values += [e[metric] for e in points]
             axes.plot(
                 [math.log2(e["d_sae"]) for e in points],
                 [e[metric] for e in points],
@@ -109,7 +114,7 @@ def width_ladder(entries: Sequence[Entry], metric: str, name: str) -> str:
             )
         axes.set_xlabel("width, log₂ of the number of latents")
         axes.set_ylabel(name)
-        axes.set_ylim(bottom=0, top=_room_above(axes))
+        _from_zero(axes, values)
         _legend(axes)
 
     return draw(plot, f"{name} against width")
@@ -175,12 +180,12 @@ def by_position(entries: Sequence[Entry], counts: Sequence[float], curve: str, n
         lowest = 0.0
         for i, entry in enumerate(spread(entries)):
             positions, means = position_bins(entry["by_position"][curve], counts)
-            lowest = min(lowest, *means)
+            lowest = min([lowest, *means])
             axes.plot(positions, means, label=label(entry), **_look(i, marker=False))
         plain_log_axis(axes, "x")
         axes.set_xlabel("position in the sequence, from 0 (log scale)")
         axes.set_ylabel(name)
-        axes.set_ylim(bottom=lowest)
+        _from_zero(axes, [lowest])
         _legend(axes)
 
     return draw(plot, f"{name} by position")
@@ -256,10 +261,18 @@ def _legend(axes: "Axes") -> None:
     figure.legend(loc="outside lower left", ncols=n_columns)
 
 
-def _room_above(axes: "Axes") -> float:
-    """The upper limit with room for the labels of the topmost points."""
+def _from_zero(axes: "Axes", lowest: Sequence[float]) -> None:
+    """The y axis from 0, or from below the `lowest` ends of points and bars where one is negative;
+    with room for the labels of the topmost points."""
     low, high = axes.get_ylim()
-    return high + 0.05 * (high - low)
+    room = 0.05 * (high - low)
+    least = min(lowest)
+    axes.set_ylim(bottom=0.0 if least >= 0 else least - room, top=high + room)
+
+
+def _error(entry: Entry, metric: str) -> float:
+    """Half the length of a point's bar: two standard errors, 0 where they are not known."""
+    return 2 * (entry.get(f"{metric}_stderr") or 0.0)
 
 
 def _lowest_edge(summary: dict[str, Any]) -> float:

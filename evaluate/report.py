@@ -4,16 +4,16 @@ Owns the file and the page's order. What each section says is `sections`', piece
 `markup`'s, plots are `plots`'.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..store.files import write_file
+from ..store.files import check_can_be_written, write_file
 from ..train.settings import local_path
 from . import plots, sections
+from .evaluation_file import checked, read_evaluation
 
 
 def write_report(
@@ -35,7 +35,10 @@ def write_report(
         FileNotFoundError: an evaluation is not there.
         ValueError: a file is not an evaluation, or none is given.
     """
-    loaded = [e if isinstance(e, dict) else read_evaluation(Path(e)) for e in evaluations]
+    loaded = [
+        checked(e, f"evaluations[{i}]") if isinstance(e, dict) else read_evaluation(Path(e))
+        for i, e in enumerate(evaluations)
+    ]
     if not loaded:
         raise ValueError("evaluations must be given at least once, got none; run evaluate first")
     try:
@@ -44,34 +47,9 @@ def write_report(
         raise ValueError(f"out {error}, got {out}") from error
     if path.suffix != ".html":
         path = path / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_can_be_written(path, "out")
     write_file(path, render(loaded, title).encode())
     return path
-
-
-def read_evaluation(path: Path) -> dict[str, Any]:
-    """Reads what `evaluate` wrote.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the file and what is wrong with it.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"evaluation {path} does not exist; pass the --out file of scopeworks evaluate"
-        )
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"evaluation {path} must be JSON: {error}") from error
-    missing = {"saes", "clean", "baselines", "model", "tokens", "settings"} - set(
-        value if isinstance(value, dict) else ()
-    )
-    if missing:
-        raise ValueError(
-            f"evaluation {path} must be a result of scopeworks evaluate, "
-            f"got JSON without {', '.join(sorted(missing))}"
-        )
-    return value
 
 
 def render(evaluations: list[dict[str, Any]], title: str) -> str:

@@ -23,7 +23,7 @@ def summary(evaluations: list[dict[str, Any]], entries: list[Entry]) -> str:
     shown = _canonical(entries)
     pairs = [
         (f"{shown['l0']:.1f}", "L0, active latents per token"),
-        (f"{shown['fvu']:.3f}", "FVU, variance left over"),
+        (markup.number(shown["fvu"], ".3f"), "FVU, variance left over"),
         (f"{shown['delta_loss']:+.4f}", "Δ loss, nats per token"),
     ]
     if shown["recovered_share"] is not None:
@@ -61,7 +61,7 @@ def sae_table(evaluations: list[dict[str, Any]], entries: list[Entry]) -> str:
     caption = (
         "Δ loss: cross-entropy with the reconstruction spliced in, minus without, in nats per "
         "token; standard error over sequences. Recovered: the share of what mean ablation of the "
-        "site costs. Dead: never fired here. "
+        "site costs. Dead: fired on none of the evaluated tokens. "
         f"Losses at {'; '.join(dict.fromkeys(baselines))}."
     )
     return "<h2>SAEs</h2>" + markup.table(columns, rows, 2, caption)
@@ -69,24 +69,19 @@ def sae_table(evaluations: list[dict[str, Any]], entries: list[Entry]) -> str:
 
 def _row(entry: Entry) -> list[str]:
     """An SAE's cells."""
-    price, error, share = (
-        plots.sparsity(entry),
-        entry["delta_loss_stderr"],
-        entry["recovered_share"],
-    )
     rows = entry["config"].get("trained_rows")
     return [
         entry["name"],
         plots.slot(entry).rpartition(", width")[0],
         f"{entry['d_sae']:,}",
-        "–" if price is None else f"{price:.3g}",
+        markup.number(plots.sparsity(entry), ".3g"),
         f"{entry['l0']:.1f}",
-        f"{entry['fvu']:.4f}",
+        markup.number(entry["fvu"], ".4f"),
         f"{entry['delta_loss']:+.4f}",
-        "–" if error is None else f"{error:.4f}",
-        "–" if share is None else f"{share:.2%}",
+        markup.number(entry["delta_loss_stderr"], ".4f"),
+        markup.number(entry["recovered_share"], ".2%"),
         markup.percent(entry["dead_share"]),
-        "–" if rows is None else f"{rows:,}",
+        markup.number(rows, ","),
     ]
 
 
@@ -129,8 +124,10 @@ def training(entries: list[Entry]) -> str:
             "It starts high: λ warms up and thresholds must grow.",
         ),
         (
-            plots.training(entries, "dead_share", "dead latents, share"),
-            "Latents that have not fired for a long time (setting dead_after_rows).",
+            plots.training(entries, "dead_share", "idle latents, share"),
+            "Latents that fired on none of the last rows of training, as many as the setting "
+            "dead_after_rows says. Not the table's dead latents: those fired on none of the "
+            "evaluated tokens, which are fewer.",
         ),
     )
     return f"<h2>Training</h2>{drawn}" if "<figure>" in drawn else ""
@@ -164,10 +161,10 @@ def subsets(evaluations: list[dict[str, Any]]) -> str:
             entry["name"],
             f"{subset['clean_loss']:.4f}",
             f"{entry['l0']:.1f}",
-            f"{entry['fvu']:.4f}",
+            markup.number(entry["fvu"], ".4f"),
             f"{entry['delta_loss']:+.4f}",
-            "–" if entry["delta_loss_stderr"] is None else f"{entry['delta_loss_stderr']:.4f}",
-            "–" if entry["recovered_share"] is None else f"{entry['recovered_share']:.2%}",
+            markup.number(entry["delta_loss_stderr"], ".4f"),
+            markup.number(entry["recovered_share"], ".2%"),
             f"{subset['n_sequences']:,}",
         ]
         for evaluation in evaluations

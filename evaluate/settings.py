@@ -68,7 +68,7 @@ class EvaluateSettings(Settings):
     top_latents: NonNegativeInt = 12
     """Latents per SAE whose top activations are collected; 0 collects none."""
     top_snippets: PositiveInt = 5
-    """Snippets per latent, each from another sequence."""
+    """Snippets per latent, each from another sequence and of other tokens."""
 
     @field_validator("sae", mode="before")
     @classmethod

@@ -104,7 +104,7 @@ class LatentSearch:
     ) -> dict[str, Any]:
         """Tokens and activations around a peak."""
         ids, f = self._rows[sequence]
-        window = slice(max(0, position - BEFORE), position + AFTER + 1)
+        window = _window(position)
         return {
             "sequence": sequence,
             "position": position,
@@ -114,15 +114,25 @@ class LatentSearch:
             "activations": [float(f"{v:.5g}") for v in f[window, i]],
         }
 
+    def _shown(self, sequence: int, position: int) -> bytes:
+        """The tokens of a snippet, to compare it with others."""
+        return self._rows[sequence][0][_window(position)].tobytes()
+
     def _forget(self) -> None:
-        """Keeps the best k of each latent (of equals the earlier sequence), and only the rows they
-        are in.
+        """Keeps the best k of each latent (of equals the earlier sequence) that show different
+        tokens, and only the rows they are in: text often holds the same passage several times.
         """
         for found in self._found:
             found.sort(key=lambda item: (-item[0], item[1]))
-            del found[self._k :]
+            shown = {self._shown(*item[1:]): item for item in reversed(found)}
+            found[:] = sorted(shown.values(), key=lambda item: (-item[0], item[1]))[: self._k]
         used = {item[1] for found in self._found for item in found}
         self._rows = {number: row for number, row in self._rows.items() if number in used}
+
+
+def _window(position: int) -> slice:
+    """The part of a sequence that is shown around a peak."""
+    return slice(max(0, position - BEFORE), position + AFTER + 1)
 
 
 def narrowed(sae: SAE, latents: list[int]) -> SAE:

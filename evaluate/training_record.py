@@ -4,10 +4,10 @@ Owns the copy of it that goes into an evaluation's JSON, so that a report needs 
 nothing else.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
+from ..foreign import parse_json
 from ..train.metrics import read_metrics
 from ..train.sae_files import CONFIG_FILE
 
@@ -24,8 +24,8 @@ def read_training(path: Path) -> dict[str, Any] | None:
     config = path / CONFIG_FILE
     if not config.is_file():
         return None
-    record = json.loads(config.read_text(encoding="utf-8"))
-    if not isinstance(record.get("settings"), dict):
+    record = parse_json(config.read_bytes(), str(config))
+    if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
         return None
     lines = read_metrics(path)
     every = max(1, -(-len(lines) // MAX_POINTS))

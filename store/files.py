@@ -8,6 +8,7 @@ What a killed process left aside goes when the same file is written again. Objec
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,25 @@ def write_file(path: Path, parts: Parts | bytes) -> None:
         OSError: naming the file; the old one is untouched.
     """
     write_folder(path.parent, {}, (path.name, parts))
+
+
+def check_can_be_written(path: Path, name: str) -> None:
+    """Says before hours of work that their result could not be written.
+
+    Args:
+        path: the file to be.
+        name: of the setting that says it.
+
+    Raises:
+        OSError: a folder is there, a file is where its folder must be, or permission is missing.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{name} must be a file, got the folder {path}")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{name} must be in a folder, got {path}: {folder} is a file")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{name} must be in a folder that can be written, got {folder}")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -71,6 +71,31 @@ def test_many_saes_in_one_pass_equal_each_alone(lm, held_out, settings):
         assert alone["clean"] == together["clean"]
 
 
+def test_fvu_of_a_constant_site_is_none(lm, held_out, settings, monkeypatch):
+    from scopeworks.evaluate import main_pass
+
+    real = main_pass.SiteMeter.result
+
+    def constant(meter):
+        found = real(meter)
+        return found | {"variance": 1e-13 * found["mean_square"]}
+
+    monkeypatch.setattr(main_pass.SiteMeter, "result", constant)
+    entry = run(lm, held_out, settings, random_sae("resid_post.1"))["saes"][0]
+    assert entry["fvu"] is None
+    assert entry["mse"] > 0
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12, 1e18])
+def test_squares_of_any_scale_are_float64(scale):
+    from scopeworks.evaluate.metrics import squared_distance
+
+    x = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    scaled = squared_distance(x * scale, torch.zeros(8))
+    unscaled = squared_distance(x, torch.zeros(8)) * scale**2
+    torch.testing.assert_close(scaled, unscaled, rtol=1e-6, atol=0.0)
+
+
 @pytest.mark.parametrize("site", KINDS)
 def test_identity_sae_costs_nothing(lm, held_out, settings, site):
     entry = run(lm, held_out, settings, identity_sae(site))["saes"][0]

@@ -181,7 +181,7 @@ def test_missing_sae_is_named(model_dir, tokens_url, tmp_path):
 
 def test_out_that_is_a_folder_is_refused_before_any_work(tmp_path):
     settings = EvaluateSettings(sae=(tmp_path,), model="m", tokens="t", out=tmp_path)
-    with pytest.raises(IsADirectoryError, match="out must be a JSON file"):
+    with pytest.raises(IsADirectoryError, match="out must be a file, got the folder"):
         evaluate(settings)
 
 

@@ -215,13 +215,56 @@ def test_subsets_and_importance_are_shown_where_measured(tmp_path, evaluation):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "must be JSON"), ("[]", "must be a result"), ('{"saes": []}', "without baselines")],
+    [
+        ("{", "evaluation .*e.json is not valid JSON"),
+        ("[]", "must be a result of scopeworks evaluate"),
+        ('{"saes": []}', "settings is missing"),
+    ],
 )
 def test_other_files_are_refused(tmp_path, content, message):
     path = tmp_path / "e.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         write_report(tmp_path, [path])
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        (("saes",), [], "saes: "),
+        (("saes", 0, "l0"), "12", r"saes\.0\.l0: input should be a valid number, got '12'"),
+        (("saes", 0, "l0"), -1.0, r"saes\.0\.l0: "),
+        (("saes", 0, "l0"), 10**400, r"saes\.0\.l0"),
+        (("saes", 0, "d_sae"), 0, r"saes\.0\.d_sae"),
+        (("saes", 0, "site"), None, r"saes\.0\.site"),
+        (("saes", 1, "config"), [], r"saes\.1\.config"),
+        (("saes", 0, "firing", "histogram"), [1], "one more than the bins"),
+        (("saes", 0, "by_position", "error"), [0.5], "by_position of sae0"),
+        (("saes", 0, "top_activations", 0, "snippets", 0, "tokens"), ["a"], "of one length"),
+        (("saes", 0, "top_activations", 0, "frequency"), 2.0, "frequency"),
+        (("saes", 0, "training", "metrics", "fvu"), [1.0], "as long as step"),
+        (("clean", "by_position", "n_predictions"), "x", "n_predictions"),
+        (("baselines",), {"resid_post.1": 3}, "baselines"),
+        (("model", "name"), 5, r"model\.name"),
+        (("tokens", "context"), True, r"tokens\.context"),
+        (("seconds",), None, "seconds"),
+    ],
+)
+def test_a_value_of_another_type_is_one_line_and_no_page(
+    tmp_path, evaluation, entry, value, message
+):
+    wrong = copy.deepcopy(evaluation)
+    parent = wrong
+    for step in entry[:-1]:
+        parent = parent[step]
+    parent[entry[-1]] = value
+    path = tmp_path / "e.json"
+    path.write_text(json.dumps(wrong))
+    with pytest.raises(ValueError, match=message) as caught:
+        write_report(tmp_path / "page", [path])
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "page").exists()
 
 
 def test_missing_file_and_no_file_are_refused(tmp_path):
@@ -276,3 +319,44 @@ def test_legend_stands_below_the_plot_and_not_in_it():
     assert plot is not None
     assert legend.get_window_extent().y1 <= plot.y0
     assert figure.get_figheight() > 3.3
+
+
+@pytest.fixture
+def axes_of(monkeypatch):
+    """A plotting function -> the axes it has drawn on."""
+    from matplotlib.figure import Figure
+
+    def draw(plot, alt):
+        axes = Figure().add_subplot()
+        plot(axes)
+        return axes
+
+    monkeypatch.setattr(plots, "draw", draw)
+    return lambda function, *arguments: function(*arguments)
+
+
+@pytest.mark.parametrize(("low", "error"), [(0.01, 0.2), (-0.5, 0.0), (-0.5, 0.2), (0.3, 0.01)])
+def test_axis_holds_every_point_and_the_whole_of_its_bar(axes_of, evaluation, low, error):
+    entries = copy.deepcopy(evaluation["saes"])
+    entries[0] |= {"delta_loss": low, "delta_loss_stderr": error}
+    entries[1] |= {"delta_loss": 1.5, "delta_loss_stderr": 0.4}
+    bottom, top = axes_of(plots.frontier, entries, "delta_loss", "Δ loss").get_ylim()
+    assert bottom <= min(0.0, low - 2 * error)
+    assert bottom == 0.0 or bottom < low - 2 * error
+    assert top > 1.5 + 2 * 0.4
+
+
+def test_width_ladder_shows_a_splice_that_helps_the_model(axes_of, evaluation):
+    entries = copy.deepcopy(evaluation["saes"])
+    entries[0]["delta_loss"] = -0.25
+    assert axes_of(plots.width_ladder, entries, "delta_loss", "Δ loss").get_ylim()[0] < -0.25
+
+
+def test_an_fvu_that_means_nothing_is_a_dash_and_no_point(tmp_path, evaluation):
+    constant = copy.deepcopy(evaluation)
+    for entry in constant["saes"]:
+        entry["fvu"] = None
+        entry["by_position"]["error"] = [None] * len(entry["by_position"]["error"])
+    text, page = page_of(tmp_path, constant)
+    assert "FVU against L0" not in text
+    assert "–" in page.text

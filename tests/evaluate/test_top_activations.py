@@ -81,6 +81,17 @@ def test_snippet_shows_the_tokens_around_its_peak(lm, ids, settings):
         assert len(snippet["tokens"]) == len(snippet["activations"])
 
 
+def test_the_same_passage_is_shown_once(lm, ids, settings):
+    twice = torch.cat([ids, ids])
+    _, _, result = search_all(lm, twice, settings, batch=4)
+    assert result
+    for entry in result:
+        shown = [tuple(snippet["tokens"]) for snippet in entry["snippets"]]
+        assert len(shown) == len(set(shown)) > 1
+        assert all(snippet["sequence"] < len(ids) for snippet in entry["snippets"])
+    assert search_all(lm, twice, settings, batch=1)[2] == result
+
+
 def test_dead_sae_has_no_latents_to_show(lm, ids, settings):
     sae = random_sae("resid_post.1")
     asked = settings.model_copy(update={"top_latents": 3})

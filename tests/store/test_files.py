@@ -2,7 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from scopeworks.store.files import leftovers, write_file, write_folder, write_json
+from scopeworks.store.files import (
+    check_can_be_written,
+    leftovers,
+    write_file,
+    write_folder,
+    write_json,
+)
 
 
 def test_a_file_replaces_what_was_there(tmp_path: Path) -> None:
@@ -37,3 +43,18 @@ def test_a_folder_that_failed_half_way_has_not_its_last_file(tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["weights"]
     write_folder(tmp_path, {"weights": [b"2"]}, ("config", b"new"))
     assert (tmp_path / "weights").read_bytes() + (tmp_path / "config").read_bytes() == b"2new"
+
+
+def test_a_place_that_takes_no_file_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    check_can_be_written(tmp_path / "new" / "deep" / "x.json", "out")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(IsADirectoryError, match="out must be a file, got the folder"):
+        check_can_be_written(tmp_path, "out")
+    with pytest.raises(NotADirectoryError, match="file is a file"):
+        check_can_be_written(tmp_path / "file" / "x" / "y.json", "out")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match="out must be in a folder that can be written"):
+        check_can_be_written(tmp_path / "y.json", "out")

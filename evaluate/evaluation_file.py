@@ -1,0 +1,192 @@
+"""An evaluation's JSON as it is read again: its shape, checked before a page is made of it.
+
+Owns what `report` relies on: types, bounds and lengths that must agree. What the numbers mean is
+in docs/evaluate.md; the writer is `evaluate`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from ..foreign import Document, parse_json, validated
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Size = Annotated[float, Field(ge=0)]
+Curve = list[float | None]
+
+
+class _Model(Document):
+    name: str
+    fingerprint: str
+    dtype: str
+
+
+class _Tokens(Document):
+    fingerprint: str
+    split: str
+    context: Annotated[int, Field(gt=0, lt=2**31)]
+    n_sequences: Count
+    n_sequences_asked: Count
+    fewer_than_asked: bool
+
+
+class _CleanByPosition(Document):
+    n_predictions: list[Count]
+
+
+class _Clean(Document):
+    loss: float
+    n_predictions: Count
+    by_position: _CleanByPosition
+
+
+class _Baseline(Document):
+    mean_ablation_loss: float
+    zero_ablation_loss: float
+
+
+class _Firing(Document):
+    n_tokens: Count
+    log10_edges: list[float] = Field(min_length=2)
+    histogram: list[Count]
+
+    @model_validator(mode="after")
+    def _bins_lie_between_edges(self) -> "_Firing":
+        if len(self.log10_edges) != len(self.histogram) + 1:
+            raise ValueError("log10_edges must be one more than the bins of histogram")
+        if any(a >= b for a, b in zip(self.log10_edges, self.log10_edges[1:], strict=False)):
+            raise ValueError("log10_edges must rise")
+        return self
+
+
+class _ByPosition(Document):
+    error: Curve
+    delta_loss: Curve
+
+
+class _Training(Document):
+    settings: dict[str, Any]
+    metrics: dict[str, list[float]]
+
+    @model_validator(mode="after")
+    def _curves_are_of_one_length(self) -> "_Training":
+        if len({len(curve) for curve in self.metrics.values()}) > 1:
+            raise ValueError("metrics must all be as long as step")
+        if self.metrics and "step" not in self.metrics:
+            raise ValueError("metrics must hold step")
+        return self
+
+
+class _Snippet(Document):
+    position: Count
+    start: Count
+    activation: float
+    tokens: list[str]
+    activations: list[float]
+
+    @model_validator(mode="after")
+    def _one_activation_a_token(self) -> "_Snippet":
+        if len(self.tokens) != len(self.activations):
+            raise ValueError("tokens and activations must be of one length")
+        return self
+
+
+class _Latent(Document):
+    latent: Count
+    frequency: Share
+    snippets: list[_Snippet]
+
+
+class _Importance(Document):
+    n_tokens: Count
+    r_l0: float | None
+    effective_latents: float | None
+    active_latents: float | None
+
+    @model_validator(mode="after")
+    def _tokens_give_figures(self) -> "_Importance":
+        if self.n_tokens and None in (self.r_l0, self.effective_latents, self.active_latents):
+            raise ValueError("figures must be there where n_tokens is above 0")
+        return self
+
+
+class _Config(Document):
+    sparsity: float | None = None
+    trained_rows: Count | None = None
+
+
+class _Figures(Document):
+    name: str
+    l0: Size
+    fvu: Size | None
+    delta_loss: float
+    delta_loss_stderr: Size | None
+    recovered_share: float | None
+
+
+class _SAE(_Figures):
+    site: str
+    target_site: str
+    d_sae: Annotated[int, Field(gt=0, lt=2**31)]
+    config: _Config
+    training: _Training | None
+    dead_share: Share
+    firing: _Firing
+    by_position: _ByPosition
+    importance: _Importance | None = None
+    top_activations: list[_Latent] | None = None
+
+
+class _Subset(Document):
+    n_sequences: Count
+    clean_loss: float
+    saes: list[_Figures]
+
+
+class Evaluation(Document):
+    """What a report needs of an evaluation."""
+
+    settings: dict[str, Any]
+    model: _Model
+    tokens: _Tokens
+    clean: _Clean
+    baselines: dict[str, _Baseline]
+    saes: list[_SAE] = Field(min_length=1)
+    subsets: dict[str, _Subset] = Field(default_factory=dict)
+    seconds: Size
+
+    @model_validator(mode="after")
+    def _curves_cover_the_context(self) -> "Evaluation":
+        n = len(self.clean.by_position.n_predictions)
+        for sae in self.saes:
+            if {len(sae.by_position.error), len(sae.by_position.delta_loss)} != {n}:
+                raise ValueError(f"by_position of {sae.name} must be as long as that of clean")
+        return self
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """Reads what `evaluate` wrote.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file and what is wrong with it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"evaluation {path} does not exist; pass the --out file of scopeworks evaluate"
+        )
+    value = parse_json(path.read_bytes(), f"evaluation {path}")
+    return checked(value, f"evaluation {path}")
+
+
+def checked(value: Any, where: str) -> dict[str, Any]:
+    """The same value, if a report can be made of it.
+
+    Raises:
+        ValueError: naming `where` and the entries that are missing or wrong.
+    """
+    if not isinstance(value, dict) or "saes" not in value:
+        raise ValueError(f"{where} must be a result of scopeworks evaluate, got other JSON")
+    validated(Evaluation, value, where)
+    return value
