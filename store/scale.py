@@ -2,7 +2,7 @@
 differences of.
 
 Owns the variance that follows from sums, and when rows count as constant. Rows may be of any size
-that float32 and bfloat16 hold: their squares (1e-90 to 1e77) are within float64, not within float32.
+that float32 and bfloat16 hold: their squares (1e-90 to 1e77) fit float64, not float32.
 """
 
 from typing import Any
