@@ -16,7 +16,7 @@ ROOMS = {
     "evaluate": {"store", "harvest", "train"},
     "pipelines": {"store", "harvest", "train", "evaluate"},
 }
-GROUND = {"settings", "console"}
+GROUND = {"settings", "console", "foreign", "machine"}
 KERNEL_IMPORTS = {"torch", "numpy", "numba", "llvmlite", "triton"}
 
 
