@@ -18,6 +18,7 @@ from ..harvest.harvest import HarvestSettings, harvest
 from ..harvest.tokenize import TokenizeSettings, tokenize
 from ..settings import Settings, differences, dump, resolve
 from ..train.export import export
+from ..train.settings import TrainSettings
 from ..train.sweep import expand, sweep
 from .corpus import stdlib_sources
 from .tiny_model import HELD_OUT_SHARE
@@ -80,6 +81,7 @@ def run_demo(settings: DemoSettings) -> Path:
         ValueError, OSError: naming what does not fit and what to do about it.
     """
     out = settings.out
+    members = _members(settings)  # settings that do not fit are refused now, not after the harvest
     _claim(settings)
     tokens, store, evaluation = str(out / "tokens"), str(out / "store"), out / "evaluation.json"
     tokenize(
@@ -102,7 +104,7 @@ def run_demo(settings: DemoSettings) -> Path:
             seed=settings.seed,
         )
     )
-    saes = _sweep(settings, store)
+    saes = sweep(members, out / "saes")
     evaluate(
         EvaluateSettings(
             sae=tuple(saes),
@@ -119,13 +121,12 @@ def run_demo(settings: DemoSettings) -> Path:
     return write_report(out / "report.html", [evaluation])
 
 
-def _sweep(settings: DemoSettings, store: str) -> list[Path]:
-    """The SAE folders, in the order of rising λ."""
-    out = settings.out / "saes"
-    members = expand(
-        out,
+def _members(settings: DemoSettings) -> list[TrainSettings]:
+    """The SAEs to train, in the order of rising λ."""
+    return expand(
+        settings.out / "saes",
         lists={"sparsity": sorted(settings.sparsity)},
-        store=store,
+        store=str(settings.out / "store"),
         site=settings.site,
         width=settings.width,
         steps=settings.steps,
@@ -141,7 +142,6 @@ def _sweep(settings: DemoSettings, store: str) -> list[Path]:
         stream_seed=settings.seed,
         checkpoint_every=500,
     )
-    return sweep(members, out)
 
 
 def _claim(settings: DemoSettings) -> None:

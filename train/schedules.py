@@ -19,10 +19,9 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
     if step < settings.lr_warmup_steps:
         rise = (1 - math.cos(math.pi * step / settings.lr_warmup_steps)) / 2
         factor = settings.lr_warmup_start + (1 - settings.lr_warmup_start) * rise
-    decay_steps = round(settings.lr_decay_share * settings.steps)
-    if decay_steps:
+    if settings.decay_steps:
         # The last update still moves: it gets 1/decay_steps of the rate, never 0.
-        factor *= min(1.0, (settings.steps - step) / decay_steps)
+        factor *= min(1.0, (settings.steps - step) / settings.decay_steps)
     return settings.lr * factor
 
 

@@ -6,11 +6,10 @@ fields into the numbers of a step; `trainer` runs them.
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -31,6 +30,11 @@ FREE_ON_RESUME = frozenset(
 
 BACKENDS = ("auto", "reference", "cpu", "triton")
 
+# The step computes in float32: what its formulas multiply, divide and square has to stay in there.
+Factor = Annotated[float, Field(ge=1e-30, le=1e30)]
+Price = Annotated[float, Field(ge=0, le=1e3)]
+Length = Annotated[float, Field(ge=1e-9, le=1e3)]
+
 
 class TrainSettings(Settings):
     """One SAE's training. Lengths and losses are in scaled units: x = x_raw / C, so E‖x‖² = 1."""
@@ -50,7 +54,7 @@ class TrainSettings(Settings):
     name: str | None = None
     """Name of a sweep's member; by default made from the settings that differ."""
 
-    steps: PositiveInt = 250_000
+    steps: int = Field(default=250_000, gt=0, lt=10**9)
     """Updates. The report: 4B tokens at width 2^14, about 1M updates; the default is a quarter of
     that.
     """
@@ -61,27 +65,28 @@ class TrainSettings(Settings):
     stream_seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the order in which rows are read; equal for all members of a sweep."""
 
-    sparsity: NonNegativeFloat = 6e-4
-    """λ, the price of one active latent (report: 6e-4 and 1e-3 are printed)."""
+    sparsity: Price = 6e-4
+    """λ, the price of one active latent (report: 6e-4 and 1e-3 are printed). Above 1 none is worth
+    its price."""
     sparsity_warmup_steps: NonNegativeInt = 10_000
     """λ rises linearly from 0 over these updates (report)."""
-    target_l0: PositiveFloat | None = None
+    target_l0: float | None = Field(default=None, ge=1e-3)
     """Wanted mean number of active latents. λ is then steered: `sparsity` is only its start."""
-    steering_gain: PositiveFloat = 40.0
+    steering_gain: Factor = 40.0
     """How fast `target_l0` moves λ: log λ changes by up to this times lr per update."""
     penalty: Literal["linear", "quadratic"] = "linear"
     """Form of the price of a row: λ‖f‖₀ (report), or λ·c·(‖f‖₀ − L0*)² (Gemma Scope 2)."""
-    quadratic_coefficient: PositiveFloat | None = None
+    quadratic_coefficient: Price | None = None
     """c of the quadratic penalty. None: 1/(2·L0*), which gives the linear penalty's slope at 2·L0*,
     Gemma Scope 2's stated aim; its printed value is 2/L0*."""
-    frequency_penalty: NonNegativeFloat = 0.0
+    frequency_penalty: Price = 0.0
     """Extra price of a latent that fires on more than `frequency_limit` of the rows, in units of λ
     (Gemma Scope 2).
     """
     frequency_limit: float = Field(default=0.1, gt=0, lt=1)
     """Share of rows above which `frequency_penalty` begins (Gemma Scope 2: 10%)."""
 
-    lr: PositiveFloat = 7e-5
+    lr: Factor = 7e-5
     """Learning rate (report)."""
     lr_warmup_steps: NonNegativeInt = 1_000
     """Cosine warm-up of the learning rate (report)."""
@@ -91,12 +96,12 @@ class TrainSettings(Settings):
     """Last share of the updates over which lr falls linearly to 0; the report mentions no decay."""
     beta2: float = Field(default=0.999, gt=0, lt=1)
     """Adam's β2 (report); β1 is 0."""
-    adam_eps: PositiveFloat = 1e-8
+    adam_eps: Factor = 1e-8
     """Adam's ε (report)."""
 
-    bandwidth: PositiveFloat = 1e-3
+    bandwidth: Length = 1e-3
     """ε, the width of the kernel in θ's pseudo-gradient (report)."""
-    theta_start: PositiveFloat = 1e-3
+    theta_start: Length = 1e-3
     """θ at the start (report)."""
     theta_form: Literal["raw", "log"] = "raw"
     """Whether Adam moves θ or log θ. Raw: a step is ≈ lr, so θ reaches 0.1 in ≈1.4k steps instead
@@ -127,7 +132,7 @@ class TrainSettings(Settings):
     """Also logs to `out/tensorboard`; needs the extra `tensorboard`."""
     wandb_project: str | None = None
     """Also logs to this Weights & Biases project, offline by default; needs the extra `wandb`."""
-    dead_after_rows: PositiveInt = 1_000_000
+    dead_after_rows: int = Field(default=1_000_000, gt=0, lt=2**63)
     """A latent is dead in the metrics if it has not fired in this many rows."""
     checkpoint_every: PositiveInt = 5_000
     """Updates between checkpoints; one is also written at the end and on SIGINT and SIGTERM."""
@@ -180,11 +185,6 @@ class TrainSettings(Settings):
             )
         if self.target_l0 is not None and self.sparsity == 0:
             raise ValueError("sparsity must be above 0 with target_l0: it is where λ starts")
-        if self.target_l0 is not None and self.sparsity_warmup_steps >= self.steps:
-            raise ValueError(
-                f"sparsity_warmup_steps must be below steps ({self.steps}) with target_l0, got "
-                f"{self.sparsity_warmup_steps}: λ is steered only after its warm-up"
-            )
         if self.penalty == "quadratic" and self.target_l0 is None:
             raise ValueError("penalty quadratic needs a target_l0")
         if self.skip and self.target_site is None:
@@ -196,14 +196,16 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _options_have_an_effect(self) -> "TrainSettings":
         """An option that would do nothing is an error."""
-        decay_steps = round(self.lr_decay_share * self.steps)
         idle = {
             "steering_gain": ("without target_l0", self.target_l0 is None),
             "quadratic_coefficient": ("with penalty linear", self.penalty == "linear"),
             "frequency_limit": ("without frequency_penalty", self.frequency_penalty == 0),
             "frequency_penalty": ("with sparsity 0: it multiplies λ", self.sparsity == 0),
             "lr_warmup_start": ("with lr_warmup_steps 0", self.lr_warmup_steps == 0),
-            "lr_decay_share": (f"over {self.steps} steps: less than one update", decay_steps == 0),
+            "lr_decay_share": (
+                f"over {self.steps} steps: less than one update",
+                not self.decay_steps,
+            ),
             "encoder": ("with backend reference, which has one", self.backend == "reference"),
             "cache_dir": ("on a local store", not is_remote(self.store)),
             "cache_bytes": ("without cache_dir", self.cache_dir is None),
@@ -216,6 +218,35 @@ class TrainSettings(Settings):
             if without_effect and self._changed(name):
                 raise ValueError(f"{name} has no effect {why}; leave it out")
         return self
+
+    @model_validator(mode="after")
+    def _schedules_fit_the_run(self) -> "TrainSettings":
+        """λ and lr come to their full values: else the run would be one of other settings than
+        those that it records."""
+        steps, decay_steps = self.steps, self.decay_steps
+        problems = []
+        if self.lr_warmup_steps >= steps or self.lr_warmup_steps + decay_steps > steps:
+            allowed = f"below steps ({steps})"
+            if decay_steps:
+                allowed += f", and at most {steps - decay_steps} before the decay's {decay_steps}"
+            problems.append(
+                f"lr_warmup_steps must be {allowed}, got {self.lr_warmup_steps}: lr would never "
+                f"come to its value; {min(steps // 15, (steps - decay_steps) // 2)} would do"
+            )
+        if self.sparsity and self.sparsity_warmup_steps >= steps:
+            problems.append(
+                f"sparsity_warmup_steps must be below steps ({steps}), got "
+                f"{self.sparsity_warmup_steps}: λ would never come to its value; "
+                f"{steps // 3} would do"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def decay_steps(self) -> int:
+        """Updates over which lr falls to 0 at the end."""
+        return round(self.lr_decay_share * self.steps)
 
     @property
     def checkpoint_url(self) -> str:

@@ -14,6 +14,7 @@ _SMOOTHING = 0.1  # of the error: about ten batches
 # λ below which a price is no longer logarithmic. In units where E‖x‖² = 1: a latent that explains
 # less than this is worth nothing, whatever the site.
 _SCALE = 5e-5
+_HIGHEST = 17.0  # of |u|: λ of 1,200, far above the 1 at which no latent is worth its price
 _ABOVE, _COMES_DOWN = 0.3, 0.4  # where the wanted L0 starts above L0*, and in which Σlr it falls
 
 
@@ -22,7 +23,7 @@ class Steering:
     """A proportional-integral controller of λ, fed with each batch's mean L0.
 
         e ← running mean of log(L0 / (L0*·r)), held within ±1;   r = 1 + 0.3·exp(−Σlr / 0.4)
-        integral ← integral + gain·lr·e;   u = integral + 2·e
+        integral ← integral + gain·lr·e, held within ±17;   u = integral + 2·e
         λ = 2s·sinh(u) (linear penalty),  s·exp(u) (quadratic),  s = 5e-5
 
     L0 falls with λ roughly as a power, so in logarithms one gain fits every target. L0 follows λ
@@ -65,7 +66,8 @@ class Steering:
         error = max(-1.0, min(1.0, math.log(max(l0, 1e-3) / wanted)))
         self.moved += lr
         self.error += _SMOOTHING * (error - self.error)
-        self.integral += self.gain * lr * self.error
+        integral = self.integral + self.gain * lr * self.error
+        self.integral = max(-_HIGHEST, min(_HIGHEST, integral))
 
     @property
     def sparsity(self) -> float:

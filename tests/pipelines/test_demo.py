@@ -93,3 +93,9 @@ def test_foreign_out_is_refused_and_kept(tmp_path: Path, kind: str):
     with pytest.raises(ValueError, match="out must be"):
         demo.run_demo(_settings(out))
     assert thesis.read_text(encoding="utf-8") == "years of work"
+
+
+def test_settings_that_training_refuses_are_refused_before_the_harvest(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"sparsity_warmup_steps must be below steps \(15\)"):
+        demo.run_demo(_settings(tmp_path / "out", steps=15))
+    assert not (tmp_path / "out").exists()

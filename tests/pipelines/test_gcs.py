@@ -53,6 +53,7 @@ def test_tokenize_harvest_and_train_on_gcs(gcs_flags, tmp_path):
     invoke(
         *["train", "--store", store, "--site", "resid_post.1", "--out", sae, "--width", 32],
         *["--sparsity", 1e-3, "--steps", 2, "--batch", 128, "--device", "cpu", *flags],
+        *["--set", "lr_warmup_steps=0", "--set", "sparsity_warmup_steps=0"],
     )
     assert (sae / "sae.safetensors").is_file()
     assert TokenStore.open(tokens, options).splits["train"] > 10

@@ -82,17 +82,18 @@ def settings(store_url: str, tmp_path: Path) -> Callable[..., TrainSettings]:
     """Settings of a run of a second or less; keyword arguments override them."""
 
     def make(out: str = "run", **overrides: Any) -> TrainSettings:
+        steps = overrides.get("steps", 30)
         values = {
             "store": store_url,
             "site": SITE,
             "width": 48,
             "out": tmp_path / out,
-            "steps": 30,
+            "steps": steps,
             "batch": 64,
             "sparsity": 3e-3,
             "lr": 2e-3,
-            "lr_warmup_steps": 10,
-            "sparsity_warmup_steps": 20,
+            "lr_warmup_steps": min(10, steps - 1),
+            "sparsity_warmup_steps": min(20, steps - 1),
             "bandwidth": 0.05,
             "theta_start": 0.05,
             "log_every": 10,

@@ -13,6 +13,7 @@ from scopeworks.train.sae import SAE
 
 QUICK = {"steps": 12, "batch": 64, "lr": 2e-3, "device": "cpu"}
 MORE = ["--set", "measure_rows=64", "--set", "bandwidth=0.05", "--set", "theta_start=0.05"]
+MORE += ["--set", "lr_warmup_steps=2", "--set", "sparsity_warmup_steps=4"]
 
 
 def command(name: str, **flags: object) -> list[str]:
@@ -44,7 +45,7 @@ def test_config_file_gives_settings_and_flags_win(store_url: str, tmp_path: Path
     config = tmp_path / "train.toml"
     config.write_text(
         f'store = "{store_url}"\nsite = "resid_post.3"\nwidth = 32\nsteps = 500\nbatch = 64\n'
-        "measure_rows = 64\n"
+        "measure_rows = 64\nlr_warmup_steps = 0\nsparsity_warmup_steps = 0\n"
     )
     call(command("train", out=tmp_path / "a", config=config, steps=3, device="cpu"))
     assert SAE.load(tmp_path / "a").config.trained_rows == 3 * 64

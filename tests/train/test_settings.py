@@ -33,6 +33,25 @@ GOOD = {"store": "s", "site": "resid_post.1", "width": 64, "out": "o"}
         ({"steering_gain": 0.1}, "steering_gain has no effect"),
         ({"target_l0": 8.0, "sparsity": 0.0}, "sparsity must be above 0 .* target_l0"),
         ({"target_l0": 8.0, "steps": 900}, r"sparsity_warmup_steps must be below steps \(900\)"),
+        (
+            {"steps": 300},
+            r"lr_warmup_steps must be below steps \(300\), got 1000: .*; 20 would do; "
+            r"sparsity_warmup_steps must be below steps \(300\), got 10000: .*; 100 would do",
+        ),
+        (
+            {"steps": 12_000, "lr_warmup_steps": 9_000, "lr_decay_share": 0.5},
+            r"lr_warmup_steps must be below steps \(12000\), and at most 6000 before the decay's",
+        ),
+        ({"sparsity": 1e300}, r"sparsity: input should be less than or equal to 1000"),
+        ({"lr": 1e300}, "lr: input should be less than or equal to 1"),
+        ({"adam_eps": 1e-300}, r"adam_eps: input should be greater than or equal to 0.0"),
+        ({"theta_start": 1e300}, "theta_start: input should be less than or equal to 1000"),
+        ({"bandwidth": 1e-300}, "bandwidth: input should be greater than or equal to 0.000000001"),
+        ({"target_l0": 1e-300}, "target_l0: input should be greater than or equal to 0.001"),
+        ({"target_l0": 8.0, "steering_gain": 1e300}, "steering_gain: input should be less than"),
+        ({"frequency_penalty": 1e300}, "frequency_penalty: input should be less than or equal"),
+        ({"steps": 10**9}, "steps: input should be less than 1000000000"),
+        ({"dead_after_rows": 2**63}, "dead_after_rows: input should be less than 922337"),
         ({"encoder": "screened", "backend": "reference"}, "encoder has no effect with backend ref"),
         ({"lr_warmup_start": 0.5, "lr_warmup_steps": 0}, "lr_warmup_start has no effect with lr_"),
         ({"lr_decay_share": 0.01, "steps": 40}, "lr_decay_share has no effect over 40 steps"),
@@ -48,6 +67,19 @@ GOOD = {"store": "s", "site": "resid_post.1", "width": 64, "out": "o"}
 def test_wrong_settings_are_refused_in_one_line(wrong: dict[str, Any], text: str):
     with pytest.raises(ValueError, match=text):
         resolve(TrainSettings, None, **(GOOD | wrong))
+
+
+def test_values_that_a_message_says_would_do_do():
+    short = {"steps": 300, "lr_decay_share": 0.9}
+    with pytest.raises(ValueError, match=r"at most 30 before the decay's 270.*; 15 would do"):
+        resolve(TrainSettings, None, **(GOOD | short))
+    fitting = {"lr_warmup_steps": 15, "sparsity_warmup_steps": 100}
+    assert resolve(TrainSettings, None, **(GOOD | short | fitting)).decay_steps == 270
+
+
+def test_warm_up_of_no_price_may_be_longer_than_the_run():
+    """Nothing rises then: the defaults need not be turned off."""
+    resolve(TrainSettings, None, **GOOD, sparsity=0, steps=2000)
 
 
 def test_identity_is_what_the_numbers_depend_on(settings: Callable[..., TrainSettings]):

@@ -108,3 +108,27 @@ def test_wanted_l0_comes_down_to_the_target(settings: Make):
     assert steering.error == pytest.approx(0.0)
     steering.update(40.0, lr=0.0)
     assert steering.error == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("penalty", ["linear", "quadratic"])
+def test_price_stays_finite_at_any_rate_and_turns_when_the_error_does(settings: Make, penalty: str):
+    steering = Steering.start(settings(target_l0=10.0, penalty=penalty, steering_gain=1e30))
+    found = []
+    for l0 in (1e6, 0.0, 1e6):
+        for _ in range(100):
+            steering.update(l0, lr=1e30)
+        found.append(steering.sparsity)
+    high, low, again = found
+    assert 1e3 < high < 1e4
+    assert low < 1e-8
+    assert again == pytest.approx(high, rel=1e-3)
+
+
+@pytest.mark.parametrize("lr", [0.1, 10.0])
+def test_steered_run_at_a_wild_rate_ends_with_a_word_or_an_sae(settings: Make, lr: float):
+    try:
+        (out,) = run([settings(target_l0=10.0, lr=lr, steps=200)])
+    except ValueError as error:
+        assert "must be finite" in str(error)
+    else:
+        assert SAE.load(out).config.l0 is not None

@@ -246,10 +246,11 @@ def test_resume_with_more_steps_equals_the_longer_run(settings: Make):
 
 
 def test_checkpoints_at_a_url_survive_the_folder(settings: Make, tmp_path: Path):
-    (whole,) = run([settings("whole")])
+    quick = {"sparsity_warmup_steps": 10}
+    (whole,) = run([settings("whole", **quick)])
     url = f"memory://{tmp_path.name}/run"
-    run([settings("a", checkpoints=url, steps=20)])
-    (again,) = run([settings("b", checkpoints=url)], resume=True)
+    run([settings("a", checkpoints=url, steps=20, **quick)])
+    (again,) = run([settings("b", checkpoints=url, **quick)], resume=True)
     assert weights(again) == weights(whole)
 
 
