@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..store.files import leftovers
 from ..store.local import LocalFiles
 from ..store.location import StorageOptions, locate
 from .tensor_file import file_parts, read_metadata, read_tensors
@@ -107,12 +108,12 @@ class Checkpoints:
             ) from error
 
     def sweep(self) -> None:
-        """Removes what writes left behind that were killed; an object store shows nothing of
-        them.
-        """
+        """Removes what killed writes of checkpoints left behind, not what a living process writes;
+        an object store shows nothing of either."""
         if isinstance(self._location, LocalFiles):
-            for partial in self._location.root.glob(".step_*.partial"):
-                partial.unlink(missing_ok=True)
+            partials = leftovers(self._location.root)
+            names = {partial.name[1:].rsplit(".", 2)[0] for partial in partials}
+            self._location.sweep(name for name in names if _NAME.fullmatch(name))
 
 
 def _name(step: int) -> str:

@@ -21,6 +21,9 @@ Config = Annotated[Path | None, typer.Option(help="TOML file of settings; flags 
 Resume = Annotated[
     bool, typer.Option("--resume", help="Insist on continuing; allows more --steps.")
 ]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Wait for another run in the same folder to end.")
+]
 More = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any other setting, as name=value; repeat for more."),
@@ -59,6 +62,7 @@ def train(
     cache_dir: Cache = None,
     config: Config = None,
     resume: Resume = False,
+    wait: Wait = False,
 ) -> None:
     """Trains one JumpReLU SAE from a store; the same command continues a stopped run."""
     from ..settings import resolve
@@ -84,7 +88,7 @@ def train(
     settings = resolve(TrainSettings, config, out=out, **merged(flags, more))
     if settings.name is not None and settings.wandb_project is None:
         raise ValueError("name has no effect on a run without wandb_project; leave it out")
-    for folder in run([settings], resume):
+    for folder in run([settings], resume, wait=wait):
         typer.echo(described(folder))
 
 
@@ -109,6 +113,7 @@ def sweep(
     cache_dir: Cache = None,
     config: Config = None,
     resume: Resume = False,
+    wait: Wait = False,
 ) -> None:
     """Trains many SAEs on one stream: each batch is read once. --config may be a sweep.toml."""
     from ..store.options import parse_storage_options
@@ -129,7 +134,7 @@ def sweep(
     lists = {"width": width, "sparsity": sparsity, "target_l0": target_l0, "seed": seed}
     given = {name: values for name, values in lists.items() if values}
     members = expand(out, config, given, **merged(flags, more))
-    for folder in run_sweep(members, members[0].out.parent, resume):
+    for folder in run_sweep(members, members[0].out.parent, resume, wait):
         typer.echo(described(folder))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from ..settings import differences, dump
 from ..store.files import write_json
 from ..store.location import LocalFiles
+from ..store.ownership import PREFIX
 from .checkpoint import Checkpoints
 from .metrics import METRICS_FILE
 from .sae_files import CONFIG_FILE, WEIGHTS_FILE
@@ -34,7 +35,9 @@ def is_finished(settings: TrainSettings, store: dict[str, Any], resume: bool) ->
         raise ValueError(f"out must be a folder, got the file {out}")
     # A run killed in its very first write leaves a .partial file, which is nobody's work.
     names = (path.name for path in out.iterdir()) if out.is_dir() else iter(())
-    present = sorted(name for name in names if not name.endswith(".partial"))
+    present = sorted(
+        name for name in names if not (name.endswith(".partial") or name.startswith(PREFIX))
+    )
     if present:
         record = _record(out, present)
         refuse_differences(record["settings"], settings, resume, f"{out} holds a run")

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import read_toml, resolve
+from ..store.ownership import owned
 from .formats import trained_config
 from .frontier import Board
 from .settings import TrainSettings
@@ -76,15 +77,24 @@ def expand(
     return members
 
 
-def sweep(members: Sequence[TrainSettings], out: Path, resume: bool = False) -> list[Path]:
+def sweep(
+    members: Sequence[TrainSettings], out: Path, resume: bool = False, wait: bool = False
+) -> list[Path]:
     """Trains the members on one stream; shows a table and keeps sweep.json and frontier.png.
 
-    Members that diverge or are stopped do not keep the others' results out of the summary.
+    Members that diverge or are stopped do not keep the others' results out of the summary. `wait`
+    is for another sweep in `out` to end.
     """
     check_members(members)
+    with owned(out, wait):
+        return _swept(members, out, resume, wait)
+
+
+def _swept(members: Sequence[TrainSettings], out: Path, resume: bool, wait: bool) -> list[Path]:
+    """The sweep in a folder that is ours."""
     board = Board(members, out)
     try:
-        folders = run(members, resume, watch=board.watch)
+        folders = run(members, resume, watch=board.watch, wait=wait)
     except BaseException:
         # What stopped the run is the news; a summary that cannot be made must not hide it.
         with suppress(ValueError, OSError):

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +18,9 @@ import torch
 from torch import Tensor
 
 from ..console import progress
+from ..store.local import LocalFiles
+from ..store.location import locate
+from ..store.ownership import owned
 from .device import check_backends, find_device
 from .member import DivergedError, Member
 from .memory import check_memory, is_out_of_memory, memory_text
@@ -43,7 +47,10 @@ Watch = Callable[[TrainSettings, dict[str, Any]], None]
 
 
 def run(
-    members: Sequence[TrainSettings], resume: bool = False, watch: Watch | None = None
+    members: Sequence[TrainSettings],
+    resume: bool = False,
+    watch: Watch | None = None,
+    wait: bool = False,
 ) -> list[Path]:
     """Trains every member, or continues it from its newest checkpoint; returns their folders.
 
@@ -55,14 +62,36 @@ def run(
             folders.
         resume: insist that there is a run to continue; members' `steps` may then be raised.
         watch: called with every line that a member adds to its metrics.jsonl.
+        wait: for other processes that own these folders to end.
 
     Raises:
-        ValueError: settings, store, device and folders do not fit together, or a member diverged.
+        ValueError: settings, store, device and folders do not fit together, another process owns a
+            folder, or a member diverged.
         OSError: the store or a folder cannot be read or written.
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; checkpoints of this very step are
             written.
     """
     check_members(members)
+    with ExitStack() as stack:
+        for folder in _folders(members):
+            stack.enter_context(owned(folder, wait))
+        _run(members, resume, watch or (lambda settings, line: None))
+    return [settings.out for settings in members]
+
+
+def _folders(members: Sequence[TrainSettings]) -> list[Path]:
+    """What the run writes into, always in the same order, so that two runs never wait for each
+    other."""
+    folders = {settings.out.absolute() for settings in members}
+    for settings in members:
+        place = locate(settings.checkpoint_url, settings.checkpoint_options)
+        if settings.checkpoints is not None and isinstance(place, LocalFiles):
+            folders.add(place.root)
+    return sorted(folders)
+
+
+def _run(members: Sequence[TrainSettings], resume: bool, watch: Watch) -> None:
+    """Checks everything, then trains what is not finished; the folders are ours."""
     device = find_device(members[0].device)
     source = Source.open(members[0])
     check_backends(members, device)
@@ -74,7 +103,7 @@ def run(
         for settings in unfinished:
             claim_folder(settings)
             started.append(Member(settings, source, device))
-        _train(list(started), source, device, watch or (lambda settings, line: None))
+        _train(list(started), source, device, watch)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -84,7 +113,6 @@ def run(
     finally:
         for member in started:
             member.close()
-    return [settings.out for settings in members]
 
 
 def check_members(members: Sequence[TrainSettings]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from scopeworks.store.local import LocalFiles
 from scopeworks.train.checkpoint import Checkpoint, Checkpoints
 
 
@@ -33,6 +34,25 @@ def test_half_written_file_is_not_seen(tmp_path: Path):
     folder.save(checkpoint(5))
     (tmp_path / "step_000000006.safetensors.partial").write_bytes(b"half")
     assert folder.steps() == [5]
+
+
+def test_sweep_leaves_what_is_being_written(tmp_path: Path):
+    folder, found = Checkpoints(str(tmp_path), keep=2), []
+    abandoned = tmp_path / ".step_000000004.safetensors.0123456789ab.partial"
+    foreign = tmp_path / ".notes.0123456789ab.partial"
+    for path in (abandoned, foreign):
+        path.write_bytes(b"half")
+
+    def parts():
+        yield b"half of "
+        folder.sweep()  # as another process would
+        found.extend(sorted(path.name for path in tmp_path.glob(".step_*.partial")))
+        yield b"a checkpoint"
+
+    LocalFiles(tmp_path).write("step_000000005.safetensors", parts())
+    assert [name[:16] for name in found] == [".step_000000005."]
+    assert (tmp_path / "step_000000005.safetensors").read_bytes() == b"half of a checkpoint"
+    assert foreign.exists()
 
 
 def test_damaged_file_is_named(tmp_path: Path):
