@@ -7,6 +7,7 @@ arrays.
 
 import os
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -44,7 +45,7 @@ class ActivationStore:
 
     def __init__(self, location: Location, spec: StoreSpec, commits: dict[int, Commit]):
         self.url, self.spec = location.url, spec
-        self._location = location
+        self._location, self._all = location, commits
         self._commits = [commits[bucket] for bucket in sorted(commits) if commits[bucket].rows]
         self._stops = np.cumsum([commit.rows for commit in self._commits], dtype=np.int64)
         self.dropped = sum(commit.dropped for commit in commits.values())
@@ -91,6 +92,11 @@ class ActivationStore:
                 location, Path(cache_dir), shard_versions(commits.values()), cache_bytes
             )
         return cls(location, root.spec, commits)
+
+    def only(self, buckets: Collection[int]) -> "ActivationStore":
+        """A view of some committed buckets, as if no other were committed."""
+        commits = {bucket: self._all[bucket] for bucket in buckets}
+        return ActivationStore(self._location, self.spec, commits)
 
     @property
     def sites(self) -> dict[str, int]:
