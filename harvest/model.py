@@ -1,7 +1,7 @@
-"""The language model: finding, checking and loading a Gemma 2, and telling two models apart.
+"""The language model: loading a Gemma 2, and telling two models apart.
 
-Owns every error about a model that cannot be used. Where activations sit in it is `hooks`'
-business.
+What is checked before and after is `model_files`', `model_config`'s, `vocabulary`'s and `weights`'
+business, where activations sit in it `hooks`'.
 """
 
 import hashlib
@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from .placement import check_device_map, compile_layers, device_of, spread_device
+from .model_config import read_config
+from .model_files import explained, model_folder
+from .placement import check_attention, check_device_map, compile_layers, device_of, spread_device
+from .vocabulary import load_checked_tokenizer
+from .weights import check_loading, check_weights
 
 if TYPE_CHECKING:
     from transformers import Gemma2Config, PreTrainedTokenizerBase
@@ -94,9 +98,9 @@ def load_model(
             possible.
         OSError: there is no such folder or hub model, or it cannot be reached.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import Gemma2ForCausalLM
 
-    name, loader = str(model), cast(Any, AutoModelForCausalLM)
+    name, loader = str(model), cast(Any, Gemma2ForCausalLM)
     if device_map is not None:
         check_device_map(device_map, device)
     target = device_of(device)
@@ -107,23 +111,25 @@ def load_model(
             f"attention must be one of {', '.join(ATTENTION)}, got {attention!r}; "
             "others leave out the soft-cap"
         )
+    check_attention(attention, target, dtype)
     tokenizer, config = load_tokenizer(name)
-    with _quiet(), _explained(name):
-        lm, info = loader.from_pretrained(
-            name,
-            dtype=_DTYPES[dtype],
-            attn_implementation=attention,
-            output_loading_info=True,
-            **({} if device_map is None else {"device_map": device_map}),
-        )
-    if missing := sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"])):
-        # transformers only warns and leaves these at random values.
-        raise ValueError(
-            f"model {name} must hold all weights of its config.json, got none or another shape for "
-            f"{', '.join(missing[:3])} ({len(missing)} in all); download the folder again"
-        )
+    folder = model_folder(name, weights=True)
+    with _quiet():
+        check_weights(folder, name, config)
+        with explained(name):
+            lm, info = loader.from_pretrained(
+                folder,
+                config=config,
+                dtype=_DTYPES[dtype],
+                attn_implementation=attention,
+                output_loading_info=True,
+                local_files_only=True,
+                **({} if device_map is None else {"device_map": device_map}),
+            )
+    check_loading(name, lm, info)
     target = spread_device(lm, device_map) if device_map is not None else target
-    lm = (lm if device_map is not None else lm.to(target)).eval().requires_grad_(False)
+    with explained(name):  # which may be larger than the device's memory
+        lm = (lm if device_map is not None else lm.to(target)).eval().requires_grad_(False)
     fingerprint = _fingerprint(lm, config)
     if compile:
         compile_layers(lm.model.layers)
@@ -132,21 +138,11 @@ def load_model(
 
 def load_tokenizer(model: str | Path) -> tuple["PreTrainedTokenizerBase", "Gemma2Config"]:
     """The tokenizer and configuration of a Gemma 2 without its weights; errors as `load_model`."""
-    from transformers import AutoConfig, AutoTokenizer
-
     name = str(model)
-    _check_folder(name)
-    with _quiet(), _explained(name):
-        config = AutoConfig.from_pretrained(name)
-    if config.model_type != "gemma2":
-        raise ValueError(
-            f"model must be a Gemma 2, got {name} with model_type {config.model_type!r}; "
-            "other decoder families have other sites"
-        )
-    with _quiet(), _explained(name):
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    _check_tokenizer(name, tokenizer, config)
-    return tokenizer, cast("Gemma2Config", config)
+    folder = model_folder(name)
+    config = read_config(folder, name)
+    with _quiet():
+        return load_checked_tokenizer(folder, name, config), config
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
@@ -168,75 +164,6 @@ def check_context(context: int, config: "Gemma2Config", model: str) -> None:
             f"context must be at most {longest} for model {model}, got {context}; "
             f"pass --context {longest} or less"
         )
-
-
-def _check_folder(name: str) -> None:
-    """Tells a folder that is not there, or holds no model, from a hub id that cannot be reached."""
-    folder = Path(name)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise FileNotFoundError(
-                f"model folder {name} must hold a config.json, got none; "
-                "pass the folder of a saved Gemma 2"
-            )
-    elif folder.exists():
-        raise NotADirectoryError(
-            f"model must be a folder or a hub id, got the file {name}; pass the folder it is in"
-        )
-    elif name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise FileNotFoundError(
-            f"model {name} does not exist; "
-            "pass a folder of a saved Gemma 2 or a hub id such as google/gemma-2-2b"
-        )
-
-
-def _check_tokenizer(name: str, tokenizer: Any, config: Any) -> None:
-    """A tokenizer of another model gives token ids that mean nothing here."""
-    for token in ("bos", "eos", "pad"):
-        ours, theirs = getattr(tokenizer, f"{token}_token_id"), getattr(config, f"{token}_token_id")
-        known = theirs if isinstance(theirs, list) else [theirs]
-        if ours is None or (theirs is not None and ours not in known):
-            raise ValueError(
-                f"tokenizer and model of {name} must agree on the {token} token, "
-                f"got {ours} and {theirs}; use the folder both came in"
-            )
-    if len(tokenizer) > config.vocab_size:
-        raise ValueError(
-            f"tokenizer of {name} must have at most the model's {config.vocab_size} tokens, "
-            f"got {len(tokenizer)}; use the tokenizer that came with the model"
-        )
-
-
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Turns what transformers and the hub raise into one line that says what to do."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except OSError as error:
-        causes = (error, error.__cause__, error.__context__)
-        if any(isinstance(cause, GatedRepoError) for cause in causes):
-            hint = "it is gated: accept its licence on its hub page, then run `hf auth login`"
-        elif any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
-            hint = "the hub has no such model, or it is private: check it, or run `hf auth login`"
-        elif Path(name).is_dir():
-            hint = f"the folder is incomplete or damaged ({_first_line(error)}); download it again"
-        else:
-            hint = "the hub cannot be reached: check the network, or pass a local folder"
-        raise OSError(f"model {name} cannot be loaded: {hint}") from error
-    except SafetensorError as error:
-        raise OSError(
-            f"model {name} cannot be loaded: its weights are damaged ({_first_line(error)}); "
-            "download it again"
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"model {name} cannot be loaded: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 @contextmanager

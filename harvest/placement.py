@@ -55,6 +55,25 @@ def check_device_map(device_map: str, device: str) -> None:
         )
 
 
+def check_attention(attention: str, device: torch.device, dtype: str) -> None:
+    """Raises ValueError if FlashAttention is asked for where it does not run.
+
+    Asked here, because transformers would fetch a kernel from the hub where the package is missing.
+    """
+    if attention != "flash_attention_2":
+        return
+    if device.type != "cuda" or dtype != "bfloat16":
+        raise ValueError(
+            f"attention flash_attention_2 must run in bfloat16 on cuda, got {dtype} on "
+            f"{device.type}; pass --attention eager"
+        )
+    if importlib.util.find_spec("flash_attn") is None:
+        raise ValueError(
+            "attention flash_attention_2 needs the package flash-attn; pip install flash-attn, or "
+            "pass --attention eager"
+        )
+
+
 def spread_device(model: Any, device_map: str) -> torch.device:
     """The device that a spread model's token ids go to.
 

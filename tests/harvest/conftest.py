@@ -1,5 +1,6 @@
 """Models and texts that the harvest tests share."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,12 @@ def other_model_dir(tmp_path_factory) -> Path:
     build_model("grouped", seed=1).save_pretrained(path)
     build_tokenizer().save_pretrained(path)
     return path
+
+
+@pytest.fixture
+def damaged(model_dir, tmp_path) -> Path:
+    """A copy of the model folder that a test may spoil."""
+    return shutil.copytree(model_dir, tmp_path / "model")
 
 
 @pytest.fixture
