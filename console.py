@@ -2,10 +2,12 @@
 
 Progress is a rich bar on a terminal and a plain log line every `LOG_EVERY_S` elsewhere. Errors that
 a user can mend (ValueError, OSError) become one line and exit code 2; SCOPEWORKS_TRACEBACK=1 shows
-where they came from.
+where they came from. Nobody reading, or a terminal of few characters, is no error: the work goes
+on, and the exit code is its verdict.
 """
 
 import errno
+import io
 import os
 import sys
 import time
@@ -16,6 +18,9 @@ from typing import Any
 LOG_EVERY_S = 15.0
 
 _FULL_DISK = "; make room: what was committed is kept, and the same command continues"
+
+_NOBODY_READS = (errno.EPIPE, errno.EIO)
+"""What writing to a closed pipe and to a terminal that is gone gives."""
 
 
 class Progress:
@@ -99,8 +104,10 @@ def _rich_bar(description: str, total: int | None, unit: str) -> Iterator[Progre
 def run_command(command: Callable[[], Any]) -> None:
     """Runs a command to its exit code.
 
-    0, 1 (the command's own verdict), 2 (an error that a user can mend) or 130 (Ctrl-C).
+    0, 1 (the command's own verdict), 2 (an error that a user can mend) or 130 (Ctrl-C). What is
+    printed where nobody reads (a closed pipe, `>&-`) is dropped and changes none of them.
     """
+    _make_printing_safe()
     try:
         command()
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -115,8 +122,52 @@ def run_command(command: Callable[[], Any]) -> None:
         if os.environ.get("SCOPEWORKS_TRACEBACK"):
             raise
         hint = _FULL_DISK if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else ""
-        print(f"error: {error}{hint}", file=sys.stderr)
+        print(f"error: {_text(error)}{hint}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+class _Output(io.FileIO):
+    """A standard stream's bytes; dropped once nobody can read them."""
+
+    def write(self, data: Any) -> int:
+        """See `io.RawIOBase.write`."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in _NOBODY_READS:
+                raise
+            return memoryview(data).nbytes
+
+
+def _make_printing_safe() -> None:
+    """Standard output and error that never raise because of who reads them. Streams that somebody
+    else has put in their place, as tests do, are left alone."""
+    for descriptor, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is not getattr(sys, f"__{name}__"):
+            continue
+        if stream is None:  # closed: the next file that is opened would get its number
+            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+        if name != "stdin":
+            setattr(sys, name, _safe_stream(descriptor, stream))
+
+
+def _safe_stream(descriptor: int, stream: Any) -> io.TextIOWrapper:
+    """A stream in the terminal's own encoding, with escapes for what that cannot say."""
+    if stream is not None:
+        stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Output(descriptor, "wb", closefd=False)),
+        encoding=stream.encoding if stream is not None else "utf-8",
+        errors="backslashreplace",
+        line_buffering=descriptor == 2 or os.isatty(descriptor),
+    )
+
+
+def _text(error: BaseException) -> str:
+    """An error as one line of printable characters; its type where it says nothing."""
+    text = " ".join(str(error).splitlines()).strip() or type(error).__name__
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _short(value: float | int | str) -> str:

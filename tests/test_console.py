@@ -1,8 +1,29 @@
 """Progress without a terminal, and exit codes."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from scopeworks import console
+
+PRINTS = """
+import sys
+from scopeworks import console
+
+def command():
+    with console.progress("work", 3, "rows") as bar:
+        for i in range(3):
+            bar.advance(1)
+            print("‖x‖ 日本 " * 5000)
+            print("‖x‖ on stderr", file=sys.stderr, flush=True)
+    with open(sys.argv[1], "w") as file:
+        file.write("done")
+    raise SystemExit(int(sys.argv[2]))
+
+console.run_command(command)
+"""
 
 
 def _raise(error: BaseException):
@@ -20,6 +41,8 @@ def _raise(error: BaseException):
         (KeyboardInterrupt(), 130, "the same command continues"),
         (SystemExit(130), 130, "the same command continues"),
         (SystemExit(1), 1, ""),
+        (OSError(), 2, "error: OSError\n"),
+        (ValueError("one\ntwo \x1b[31m"), 2, "error: one two \\x1b[31m\n"),
     ],
 )
 def test_known_errors_are_one_line(error, code, text, capsys: pytest.CaptureFixture[str]):
@@ -58,3 +81,47 @@ def test_quick_work_is_silent(capsys: pytest.CaptureFixture[str]):
     with console.progress("quick", None, "rows") as bar:
         bar.advance(3)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "redirection",
+    ["| true", ">&-", "2>&-", ">&- 2>&- <&-", "2>&1 | true"],
+)
+def test_nobody_reading_changes_no_verdict(tmp_path: Path, redirection: str):
+    (tmp_path / "prints.py").write_text(PRINTS, encoding="utf-8")
+    command = f"{sys.executable} prints.py out 3 {redirection}; exit ${{PIPESTATUS[0]}}"
+    environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONIOENCODING": "ascii"}
+    ran = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, check=False
+    )
+    assert ran.returncode == 3
+    assert (tmp_path / "out").read_text() == "done"
+    assert b"Traceback" not in ran.stderr + ran.stdout
+    assert b"Exception ignored" not in ran.stderr
+
+
+def test_characters_that_a_terminal_lacks_are_escaped(tmp_path: Path):
+    (tmp_path / "prints.py").write_text(PRINTS, encoding="utf-8")
+    environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONIOENCODING": "latin-1"}
+    ran = subprocess.run(
+        [sys.executable, "prints.py", "out", "0"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        check=True,
+    )
+    assert ran.stdout.startswith(rb"\u2016x\u2016 \u65e5\u672c")
+    assert rb"\u2016x\u2016 on stderr" in ran.stderr
+
+
+def test_a_full_disk_behind_the_output_is_an_error(tmp_path: Path):
+    (tmp_path / "prints.py").write_text(PRINTS, encoding="utf-8")
+    ran = subprocess.run(
+        ["bash", "-c", f"{sys.executable} prints.py out 0 > /dev/full"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert b"No space left" in ran.stderr
