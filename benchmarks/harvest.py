@@ -50,7 +50,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         "query_pre_attn_scalar": 64,
         "vocab_size": 4096,
     },
-    "2b-cut": {"num_hidden_layers": 3},  # transformers' defaults are Gemma 2 2B's
+    "2b-cut": {"num_hidden_layers": 3},
+    "2b": {},  # transformers' defaults are Gemma 2 2B's
 }
 PACKAGES = ("torch", "transformers", "zarr", "sae-lens", "datasets")
 

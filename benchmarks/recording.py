@@ -15,15 +15,16 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 
 
-def record(benchmark: str, row: Mapping[str, object]) -> None:
-    """Appends a row to results/<benchmark>.csv, which has these columns or is begun.
+def record(benchmark: str, row: Mapping[str, object], folder: Path = RESULTS) -> None:
+    """Appends a row to <folder>/<benchmark>.csv, which has these columns or is begun.
 
     Raises:
         ValueError: the file has other columns.
     """
-    path = ROOT / "benchmarks" / "results" / f"{benchmark}.csv"
+    path = folder / f"{benchmark}.csv"
     path.parent.mkdir(exist_ok=True)
     new = not path.exists()
     if not new:
@@ -40,7 +41,7 @@ def record(benchmark: str, row: Mapping[str, object]) -> None:
 
 def surroundings(device: str, packages: tuple[str, ...]) -> dict[str, str]:
     """What a figure depends on besides the code, as columns; packages not installed are left
-    out."""
+    out. A checkout that travelled without its history is told its commit by COMMIT."""
     versions = [f"python {platform.python_version()}"]
     for name in packages:
         try:
@@ -54,7 +55,7 @@ def surroundings(device: str, packages: tuple[str, ...]) -> dict[str, str]:
         "device": torch.cuda.get_device_name() if device == "cuda" else cpu,
         "load": f"{os.getloadavg()[0]:.1f}",
         "versions": ", ".join(versions),
-        "commit": commit or "none",
+        "commit": commit or os.environ.get("COMMIT", "none"),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

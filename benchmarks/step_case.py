@@ -35,6 +35,21 @@ def count_active(x: Tensor, W: Tensor, bias: Tensor, theta: Tensor, b_dec: Tenso
         return float(((rows - b_dec) @ W + bias > theta).sum()) / rows.shape[0]
 
 
+def thresholds(width: int, d: int, l0: float, rates: str, device: str) -> Tensor:
+    """θ [width] by which latents with unit encoder rows fire on l0 of such rows' latents.
+
+    z is N(0, 1/d), so a latent that fires on a share r of the rows has θ = Φ⁻¹(1 − r)/√d. Rates are
+    "equal" (the sparse step's worst case: every latent is touched) or "lognormal" (σ of log r 2, so
+    that many latents of a batch stay untouched, as in a trained SAE).
+    """
+    r = torch.ones(width, dtype=torch.float64)
+    if rates == "lognormal":
+        r = torch.randn(width, generator=torch.Generator().manual_seed(2)).double().mul(2).exp()
+    for _ in range(20):  # what is cut off above is given to the others
+        r = (r * (l0 / r.sum())).clamp(max=0.5)
+    return (torch.special.ndtri(1 - r) / d**0.5).float().to(device)
+
+
 @dataclass(frozen=True)
 class Case:
     """One shape at one L0 on one device."""

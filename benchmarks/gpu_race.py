@@ -1,0 +1,59 @@
+"""Whether threads overtake each other: one step from one state, again and again, bit for bit.
+
+Called by gpu.py. Latents have not been touched for 1,000 updates, so a warp that missed the decay
+of its part of a row (0.999^1000 = 0.37) leaves other moments. Widths with fewer elements than
+threads are there because several threads then load what one of them stores.
+"""
+
+import sys
+
+import torch
+from gpu import WRONG
+from gpu_part import Part
+
+from scopeworks.tests.reference.jumprelu_cases import copy_of, gaussian_case
+from scopeworks.train.kernels import StepSettings, step
+
+# batch, d, width, θ; entries per row about 60.
+SHAPES = [(1024, 2304, 4096, 0.045), (1024, 3584, 4096, 0.036), (1024, 576, 4096, 0.09),
+          (1024, 64, 2048, 0.25)]  # fmt: skip
+SETTINGS = StepSettings(lr=1e-3, sparsity=1e-3, bandwidth=1e-2)
+
+
+def repeats(part: Part, path: str, shape: tuple[int, int, int, float], seconds: float) -> bool:
+    """Repeats a step and records how often it was the same; whether it always was."""
+    batch, d, width, theta = shape
+    state, x = gaussian_case(batch, d, width, theta=theta, device=part.device)
+    for _, moment in state.second_moments.items():
+        moment.fill_(1e-4)
+    state.n_updates = 1000
+    first, n, different, l0 = None, 0, 0, 0.0
+    end = part.left() - seconds
+    most = 3 if part.toy else 1000
+    while n < 3 or (part.left() > end and n < most):
+        copy = copy_of(state)
+        l0 = step(copy, x, x, SETTINGS, path).l0
+        tensors = copy.tensors()
+        if first is None:
+            first = tensors
+        different += any(not torch.equal(tensor, first[name]) for name, tensor in tensors.items())
+        n += 1
+    verdict = "right" if different == 0 else f"WRONG: {different} differ"
+    row = {"path": path, "batch": batch, "d": d, "width": width, "l0": f"{l0:.1f}"}
+    part.record(row | {"repeats": n, "verdict": verdict, "dtype": "float32"})
+    return different == 0
+
+
+def main() -> None:
+    """Every shape on both paths, the time shared."""
+    part = Part("race")
+    if not part.runs:
+        return
+    shapes = [(6, 3, 8, 0.1)] if part.toy else SHAPES
+    cases = [(path, shape) for shape in shapes for path in ("triton/sparse", "triton/screened")]
+    right = [repeats(part, *case, part.left() / (len(cases) - k)) for k, case in enumerate(cases)]
+    sys.exit(0 if all(right) else WRONG)
+
+
+if __name__ == "__main__":
+    main()
