@@ -2,11 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
+from .machine import prepare
+
 if TYPE_CHECKING:
     from .store import ActivationStore
     from .train.sae import SAE
 
 __all__ = ["SAE", "ActivationStore"]
+
+prepare()  # before anything imports torch
 
 
 def __getattr__(name: str) -> Any:

@@ -104,7 +104,7 @@ def _harvest_bucket(settings_json: str, spec_json: str, number: int, part: tuple
 @lru_cache(maxsize=1)
 def _job_here(settings_json: str, spec_json: str) -> "Job":
     """This worker's model and tokens, loaded once and checked against what the others have."""
-    from .harvest import prepare
+    from .harvest import prepare, warn_of_versions
 
     spec = StoreSpec.model_validate_json(spec_json)
     job, origin = prepare(from_driver(HarvestSettings, settings_json), spec)
@@ -113,6 +113,7 @@ def _job_here(settings_json: str, spec_json: str) -> "Job":
             f"every worker must have the same model and tokens, one has {'; '.join(changed)}; "
             "put them where all workers reach them"
         )
+    warn_of_versions(spec)
     return job
 
 

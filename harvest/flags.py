@@ -85,7 +85,11 @@ BucketRows = Annotated[
     typer.Option(help="Rows shuffled and committed together (default: about 10^6)."),
 ]
 Dtype = Annotated[
-    str | None, typer.Option(help="bfloat16 or float32, of the model (default: bfloat16).")
+    str | None,
+    typer.Option(
+        help="auto, bfloat16 or float32, of the model (default: auto, as the store was begun; else "
+        "bfloat16 on CUDA and CPUs with units for it)."
+    ),
 ]
 Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda, cuda:1, … (default: auto, cuda if there is).")
@@ -105,7 +109,10 @@ Compile = Annotated[
 ]
 Attention = Annotated[
     str | None,
-    typer.Option(help="eager, flex_attention or flash_attention_2 (default: eager)."),
+    typer.Option(
+        help="auto, eager, flex_attention or flash_attention_2 (default: auto, as the store was "
+        "begun; else eager)."
+    ),
 ]
 BatchSequences = Annotated[
     int | None,

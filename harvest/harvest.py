@@ -5,15 +5,18 @@ from, and the run over the buckets. Which rows there are is `plan`'s business, w
 in the model `hooks`', what a store is `store`'s.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from ..console import Progress, progress
-from ..settings import resolve
+from ..settings import differences, resolve
 from ..store import ActivationStore, StoreSpec, StoreWriter, TokenStore
 from ..store.codecs import PRESETS
 from ..store.options import is_remote, options_for
@@ -74,11 +77,10 @@ def harvest(settings: HarvestSettings) -> HarvestReport:
         ValueError: model and tokens do not belong together, a site does not exist, there are fewer
             rows than asked for, or the store was begun with other settings (naming them).
     """
-    begun = begun_spec(settings)
-    job, origin = prepare(settings, begun)
-    plan = Plan(job.sequences, job.mask, settings.rows)
-    spec = store_spec(settings, plan.rows, job, origin, begun)
-    with open_writer(settings, spec, background=settings.dask is None) as writer:
+    job, plan, writer = _opened(settings, begun_spec(settings))
+    with writer:
+        spec, settings = writer.spec, resolved(settings, writer.spec)
+        warn_of_versions(spec)
         write_settings(settings.store, "harvest", settings)
         parts = missing_parts(writer, plan)
         with progress("harvest", sum(p.stop - p.start for p in parts.values()), "rows") as bar:
@@ -92,6 +94,39 @@ def harvest(settings: HarvestSettings) -> HarvestReport:
     )
 
 
+def _opened(settings: HarvestSettings, begun: StoreSpec | None) -> tuple[Job, Plan, StoreWriter]:
+    """Job, plan and the store, begun or continued. Who finds that another has begun the store in
+    the meantime takes what that one has decided."""
+    job, origin = prepare(settings, begun)
+    plan = Plan(job.sequences, job.mask, settings.rows)
+    spec = store_spec(settings, plan.rows, job, origin, begun)
+    try:
+        return job, plan, open_writer(settings, spec, background=settings.dask is None)
+    except ValueError:
+        now = begun_spec(settings) if begun is None else None
+        if now is None:
+            raise
+    return _opened(settings, now)
+
+
+def resolved(settings: HarvestSettings, begun: StoreSpec | None) -> HarvestSettings:
+    """The settings with what was left open as the store was begun: dtype, attention and batch are
+    decided once, because they change the rows' last bits."""
+    if begun is None:
+        return settings
+    left_open = {"dtype": "auto", "attention": "auto", "batch_sequences": None}
+    known = {name for name, value in left_open.items() if getattr(settings, name) == value}
+    taken = {name: value for name, value in begun.provenance.items() if name in known}
+    options = {"storage_options": settings.storage_options}
+    try:
+        return HarvestSettings.model_validate(settings.model_dump() | options | taken)
+    except ValidationError as error:
+        raise ValueError(
+            f"provenance of store {settings.store} must say how it was begun, got {taken}; choose "
+            "another place"
+        ) from error
+
+
 def prepare(
     settings: HarvestSettings, begun: StoreSpec | None = None
 ) -> tuple[Job, dict[str, Any]]:
@@ -99,6 +134,7 @@ def prepare(
 
     `begun` is the spec of the store that is to be continued: what was chosen for it is kept.
     """
+    settings = resolved(settings, begun)
     options = options_for(settings.tokens, settings.storage_options)
     tokens = TokenStore.open(settings.tokens, options)
     model = load_model(
@@ -124,7 +160,7 @@ def prepare(
         outlier=settings.outlier,
         drop_nonfinite=settings.drop_nonfinite,
     )
-    job = replace(job, batch_sequences=_batch_sequences(settings, begun, job))
+    job = replace(job, batch_sequences=_batch_sequences(settings, job))
     return job, provenance(settings, tokens, job)
 
 
@@ -153,8 +189,26 @@ def store_spec(
         codec=settings.codec,
         seed=settings.seed,
         provenance=origin,
+        versions=versions(),
         **sizes,
     )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that compute the rows."""
+    return {name: version(name) for name in ("torch", "transformers")}
+
+
+def warn_of_versions(spec: StoreSpec) -> None:
+    """Says on stderr that the store was begun with other libraries than this process has."""
+    if not spec.versions:  # a store of before they were recorded
+        return
+    if changed := differences(spec.versions, versions()):
+        print(
+            f"the store was begun with other versions ({'; '.join(changed)}): rows harvested now "
+            "may differ from its earlier ones in their last bits",
+            file=sys.stderr,
+        )
 
 
 def provenance(settings: HarvestSettings, tokens: TokenStore, job: Job) -> dict[str, Any]:
@@ -208,13 +262,10 @@ def _shown(bar: Progress, n_buckets: int) -> Callable[[int, int], None]:
     return lambda bucket, n: bar.advance(n, bucket=f"{bucket + 1}/{n_buckets}")
 
 
-def _batch_sequences(settings: HarvestSettings, begun: StoreSpec | None, job: Job) -> int:
-    """The batch asked for, else the one the store was begun with, else what the memory allows."""
+def _batch_sequences(settings: HarvestSettings, job: Job) -> int:
+    """The batch asked for, or begun with, else what the memory allows."""
     if settings.batch_sequences is not None:
         return settings.batch_sequences
-    chosen = None if begun is None else begun.provenance.get("batch_sequences")
-    if isinstance(chosen, int):
-        return chosen
     free = free_memory(job.model.device)
     if job.model.device.type == "cpu":
         free = share_of_memory(free, job.model.n_bytes, n_local_workers(settings.dask))

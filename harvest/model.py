@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
+from ..machine import good_dtype
 from .model_config import read_config
 from .model_files import explained, model_folder
 from .placement import check_attention, check_device_map, compile_layers, device_of, spread_device
@@ -76,9 +77,9 @@ class LanguageModel:
 
 def load_model(
     model: str | Path,
-    dtype: str = "bfloat16",
+    dtype: str = "auto",
     device: str = "auto",
-    attention: str = "eager",
+    attention: str = "auto",
     *,
     device_map: str | None = None,
     compile: bool = False,
@@ -87,9 +88,10 @@ def load_model(
 
     Args:
         model: folder or hub id.
-        dtype: of weights and computation: bfloat16, in which Gemma 2 was trained, or float32.
+        dtype: of weights and computation: bfloat16, in which Gemma 2 was trained, or float32; auto
+            takes the one that suits the device.
         device: cpu, cuda, cuda:1, …; auto takes cuda where there is one.
-        attention: one of `ATTENTION`.
+        attention: one of `ATTENTION`; auto takes the first.
         device_map: how accelerate spreads the layers over devices (`placement.DEVICE_MAPS`).
         compile: compile norms and MLPs with torch.compile; results may differ in their last bits.
 
@@ -104,11 +106,13 @@ def load_model(
     if device_map is not None:
         check_device_map(device_map, device)
     target = device_of(device)
+    dtype = good_dtype(target.type) if dtype == "auto" else dtype
+    attention = ATTENTION[0] if attention == "auto" else attention
     if dtype not in _DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+        raise ValueError(f"dtype must be one of auto, {', '.join(_DTYPES)}, got {dtype!r}")
     if attention not in ATTENTION:
         raise ValueError(
-            f"attention must be one of {', '.join(ATTENTION)}, got {attention!r}; "
+            f"attention must be one of auto, {', '.join(ATTENTION)}, got {attention!r}; "
             "others leave out the soft-cap"
         )
     check_attention(attention, target, dtype)

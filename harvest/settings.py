@@ -85,20 +85,23 @@ class HarvestSettings(StageSettings):
     """Rows that are shuffled and committed together; by default the store's choice, about 10^6."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the rows' order inside a bucket."""
-    dtype: str = "bfloat16"
-    """Of the model's weights and computation: bfloat16, as Gemma 2 was trained, or float32."""
+    dtype: str = "auto"
+    """Of the model's weights and computation: bfloat16, as Gemma 2 was trained, or float32. auto is
+    what the store was begun with; for a new one bfloat16 on CUDA and on a CPU with units for it,
+    else float32."""
     device: str = "auto"
     """cpu, cuda, cuda:1, …; auto takes cuda where there is one."""
     device_map: str | None = None
     """How accelerate spreads the layers over devices: auto, balanced, …; by default the model lies
     on one device."""
-    attention: str = "eager"
-    """Attention implementation; must apply the soft-cap."""
+    attention: str = "auto"
+    """Attention implementation; must apply the soft-cap. auto is what the store was begun with, for
+    a new one eager."""
     compile: bool = False
     """Compile norms and MLPs with torch.compile; rows may differ in their last bits."""
     batch_sequences: int | None = Field(default=None, gt=0)
-    """Sequences in one forward pass; by default as many as the free memory allows, up to 4,096
-    tokens on a CPU and 16,384 on a GPU."""
+    """Sequences in one forward pass; by default as the store was begun with, for a new one as many
+    as the free memory allows, up to 4,096 tokens on a CPU and 16,384 on a GPU."""
     memory_gib: float = Field(default=2.0, gt=0)
     """GiB for rows on their way to the store: buckets being filled and sealed, and batches. Buckets
     that need more wait in a file. The model and its forward pass come on top."""

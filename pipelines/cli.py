@@ -1,6 +1,5 @@
 """The `scopeworks` command: every stage's commands joined, plus whole runs."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -55,8 +54,4 @@ def demo(
 
 def main() -> None:
     """Entry point: known errors become one line and exit code 2."""
-    # OpenMP's threads would spin for a while after every product and keep the kernels' own threads
-    # off the cores: 15 ms of processor time for a step of 4 ms at a small shape. Read by libgomp
-    # when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     run_command(app)

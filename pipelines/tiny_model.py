@@ -23,6 +23,7 @@ from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 
 from ..harvest.documents import is_held_out, read_files
+from ..machine import has_bfloat16_units
 from .corpus import stdlib_sources
 
 HELD_OUT_SHARE = 0.05
@@ -139,7 +140,7 @@ def train_model(stream: np.ndarray, recipe: Recipe, out: Path) -> Gemma2ForCausa
     # The loss is compiled too: soft-cap and cross-entropy over the vocabulary are a third of it.
     @torch.compile
     def loss_of(ids: Tensor) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16_units()):
             logits = model(input_ids=ids[:, :-1], use_cache=False).logits
         return functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
 

@@ -13,8 +13,9 @@ import threading
 from importlib import import_module
 from typing import Any
 
-import numba
 import numpy as np
+
+from ..machine import compiled
 
 _PLANE_BYTES = 2**20
 """Bytes of a plane coded at once, at most: zstd makes a table per 128 KiB anyway, and a frame of
@@ -80,7 +81,7 @@ def _planes(size: int, count: int) -> np.ndarray:
     return memory[: size * count].reshape(size, count)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _split(values: np.ndarray, planes: np.ndarray) -> None:
     """The bytes of values [n] to planes [itemsize, n], the lowest first."""
     for plane in range(planes.shape[0]):

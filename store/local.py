@@ -68,6 +68,19 @@ class LocalFiles:
         self._write(key, [data], durably=True)
         self._flush_folders([key])
 
+    def create(self, key: str, data: bytes) -> bool:
+        """See `Location.create`; where a file system has no links, looking must do."""
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked_partial(path) as file:
+            with _naming(path):
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            created = _link(Path(file.name), path)
+        self._flush_folders([key])
+        return created
+
     def children(self, prefix: str = "") -> list[str]:
         """See `Location.children`; as on an object store, empty folders do not exist, nor leftovers
         of killed writes."""
@@ -145,6 +158,25 @@ def _locked_partial(path: Path) -> Iterator[BinaryIO]:
                 partial.unlink(missing_ok=True)
                 raise
             return
+
+
+def _link(partial: Path, path: Path) -> bool:
+    """Gives a written file its name, unless another has it; whether it did. `partial` is gone."""
+    try:
+        path.hardlink_to(partial)
+    except FileExistsError:
+        partial.unlink()
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EMLINK, *_NO_LOCKS):
+            raise
+        if path.exists():
+            partial.unlink()
+            return False
+        partial.replace(path)
+        return True
+    partial.unlink()
+    return True
 
 
 @contextmanager

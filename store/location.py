@@ -53,6 +53,11 @@ class Location(Protocol):
         the old one or all of the new one is there."""
         ...
 
+    def create(self, key: str, data: bytes) -> bool:
+        """Writes an object as `replace` does, if there is none; False, and nothing is written, if
+        there is one of other content. Of several that do so at once one succeeds."""
+        ...
+
     def children(self, prefix: str = "") -> list[str]:
         """Sorted names directly below a prefix ("" is the store itself); [] if there are none."""
         ...
@@ -116,6 +121,10 @@ class Forwarding:
     def replace(self, key: str, data: bytes) -> None:
         """See `Location.replace`."""
         self._location.replace(key, data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See `Location.create`."""
+        return self._location.create(key, data)
 
     def children(self, prefix: str = "") -> list[str]:
         """See `Location.children`."""

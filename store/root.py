@@ -68,13 +68,15 @@ def read_root(location: Location) -> Root:
 
 def create(location: Location, spec: StoreSpec) -> Root:
     """Writes the metadata, the root last: a store whose root is there has all of it. Several
-    processes may do so at once."""
+    processes may do so at once; the first root stays, which may be another's: see what is returned.
+    """
     documents = documents_of(spec)
     location.sweep([*documents, KEY])
     for key, document in documents.items():
         location.write(key, [document])
     location.flush(documents)
-    return _write_root(location, spec, ())
+    root = _root_of(spec, ())
+    return root if location.create(KEY, root.data) else read_root(location)
 
 
 def grow(location: Location, root: Root, rows: int) -> Root:
@@ -84,7 +86,8 @@ def grow(location: Location, root: Root, rows: int) -> Root:
     The arrays' documents, which only plain Zarr reads, may follow late: their earlier shape shows
     fewer rows, and `mend` brings them up to the root.
     """
-    grown = _write_root(location, _resized(root.spec, rows), (*root.grown_from, root.spec.rows))
+    grown = _root_of(_resized(root.spec, rows), (*root.grown_from, root.spec.rows))
+    location.replace(KEY, grown.data)
     mend(location, grown)
     return grown
 
@@ -118,7 +121,8 @@ def _resized(spec: StoreSpec, rows: int) -> StoreSpec:
     return spec.model_copy(update={"rows": rows})
 
 
-def _write_root(location: Location, spec: StoreSpec, grown_from: tuple[int, ...]) -> Root:
+def _root_of(spec: StoreSpec, grown_from: tuple[int, ...]) -> Root:
+    """The root of a store of this spec, as it is written."""
     documents = {key: crc32c_hex(document) for key, document in documents_of(spec).items()}
     body: dict[str, Any] = {
         "format": FORMAT,
@@ -129,5 +133,4 @@ def _write_root(location: Location, spec: StoreSpec, grown_from: tuple[int, ...]
     if grown_from:
         body["grown_from"] = list(grown_from)
     data = group_document(body | {"crc32c": checksum(body)})
-    location.replace(KEY, data)
     return Root(spec, grown_from, documents, data)

@@ -63,6 +63,9 @@ class StoreSpec(Settings):
     provenance: dict[str, Any] = Field(default_factory=dict)
     """Where the rows come from (model, tokens, …), as JSON; not interpreted here."""
 
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Library -> version with which the store was begun; other ones may continue it."""
+
     @model_validator(mode="before")
     @classmethod
     def _choose_sizes(cls, values: Any) -> Any:

@@ -4,9 +4,9 @@ Owns the order of additions, which is part of the format: a bucket's commit is t
 writes it, on any machine.
 """
 
-import numba
 import numpy as np
 
+from ..machine import compiled
 from .values import SiteSums
 
 _BLOCK_ROWS = 32
@@ -45,7 +45,7 @@ class Summation:
         return SiteSums(self._total, squares, self._scale, saturated)
 
 
-@numba.njit("void(float32[:, ::1], float64[:, :, ::1])", nogil=True, cache=True)
+@compiled("void(float32[:, ::1], float64[:, :, ::1])", nogil=True)
 def _sum_float32(values: np.ndarray, sums: np.ndarray) -> None:
     """Adds Σx and Σx² per channel, row after row: seven times as fast as numpy's passes."""
     for row in range(values.shape[0]):
@@ -56,7 +56,7 @@ def _sum_float32(values: np.ndarray, sums: np.ndarray) -> None:
             block[1, channel] += value * value
 
 
-@numba.njit("void(uint16[:, ::1], float64[:, :, ::1])", nogil=True, cache=True)
+@compiled("void(uint16[:, ::1], float64[:, :, ::1])", nogil=True)
 def _sum_bfloat16(bits: np.ndarray, sums: np.ndarray) -> None:
     """The same of bfloat16 as bits; twice as fast as widening them beforehand."""
     for row in range(bits.shape[0]):

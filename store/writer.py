@@ -83,7 +83,7 @@ class StoreWriter:
         """
         location = locate(url, storage_options)
         begun = _begun(location)
-        root = create(location, spec) if begun is None else _continued(location, begun, spec)
+        root = _continued(location, begun or create(location, spec), spec)
         return cls(location, root, memory_bytes, scratch_dir, drop_nonfinite, background)
 
     @staticmethod
@@ -222,6 +222,7 @@ def _begun(location: Location) -> Root | None:
 def _continued(location: Location, root: Root, spec: StoreSpec) -> Root:
     """Checks that a store may be continued under a spec; lets it grow to that spec's rows."""
     old, new = as_json(root.spec), as_json(spec)
+    del old["versions"], new["versions"]
     growing = new["rows"] > old["rows"]
     if changed := differences(old | ({"rows": new["rows"]} if growing else {}), new):
         raise ValueError(

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from scopeworks.harvest.model import load_model
 from scopeworks.harvest.plan import Plan
 from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
 from scopeworks.settings import resolve
-from scopeworks.store import ActivationStore, TokenStore
+from scopeworks.store import ActivationStore, StoreWriter, TokenStore
+from scopeworks.store import writer as writer_module
+from scopeworks.store.spec import checksum, group_document
 from scopeworks.tests.reference.gemma_forward import all_sites
 
 SITES = ["attn_out.1", "transcoder_in.2", "mlp_out.0", "resid_post.3"]
@@ -40,6 +43,9 @@ def settings(model_dir, tokens_dir, store, **changes) -> HarvestSettings:
     values = {"site": SITES, "dtype": "float32", "device": "cpu", "bucket_rows": 100}
     values |= {"codec": "float32", "batch_sequences": 3, "seed": 4} | changes
     return HarvestSettings(model=str(model_dir), tokens=str(tokens_dir), store=str(store), **values)
+
+
+OPEN = {"dtype": "auto", "attention": "auto", "batch_sequences": None}
 
 
 def files(folder) -> dict[str, bytes]:
@@ -88,7 +94,7 @@ def test_bfloat16_rows_are_the_models_own_bits(model_dir, tokens_dir, tmp_path):
     harvest(settings(model_dir, tokens_dir, tmp_path / "store", **changes))
     store = ActivationStore.open(tmp_path / "store")
     sequences = np.asarray(TokenStore.open(tokens_dir).sequences("train")).astype(np.int64)
-    model = load_model(model_dir, device="cpu").model
+    model = load_model(model_dir, dtype="bfloat16", device="cpu").model
     # the same batches as the harvest, because other shapes may round differently
     states = [
         model.model(input_ids=torch.from_numpy(sequences[i : i + 3]), output_hidden_states=True)
@@ -197,6 +203,88 @@ def test_harvest_refuses_to_continue_with_other_settings(
     with pytest.raises(ValueError, match=named):
         harvest(settings(model_dir, tokens_dir, tmp_path / "store", **changes))
     assert files(tmp_path / "store") == before
+
+
+@pytest.mark.parametrize("suits", ["bfloat16", "float32"])
+def test_what_is_left_open_is_decided_by_who_begins_the_store(
+    model_dir, tokens_dir, tmp_path, monkeypatch, suits
+):
+    monkeypatch.setattr("scopeworks.harvest.model.good_dtype", lambda _device: suits)
+    harvest(settings(model_dir, tokens_dir, tmp_path / "auto", **OPEN, rows=150))
+    origin = ActivationStore.open(tmp_path / "auto").provenance
+    written = json.loads((tmp_path / "auto.harvest.json").read_text())
+    assert (origin["dtype"], origin["attention"]) == (suits, "eager")
+    assert {name: written[name] for name in OPEN} == {name: origin[name] for name in OPEN}
+    other = {"bfloat16": "float32", "float32": "bfloat16"}[suits]
+    monkeypatch.setattr("scopeworks.harvest.model.good_dtype", lambda _device: other)
+    harvest(settings(model_dir, tokens_dir, tmp_path / "auto", **OPEN))
+    assert ActivationStore.open(tmp_path / "auto").provenance == origin
+    with pytest.raises(ValueError, match=rf"provenance\.dtype: '{suits}' → '{other}'"):
+        harvest(settings(model_dir, tokens_dir, tmp_path / "auto", **OPEN | {"dtype": other}))
+
+
+def test_attention_left_open_is_the_stores(model_dir, tokens_dir, tmp_path):
+    begun = settings(model_dir, tokens_dir, tmp_path / "store", attention="flex_attention")
+    job, origin = prepare(begun)
+    spec = store_spec(begun, 90, job, origin)
+    continued, _ = prepare(settings(model_dir, tokens_dir, tmp_path / "store", **OPEN), spec)
+    assert (continued.model.attention, continued.batch_sequences) == ("flex_attention", 3)
+
+
+def test_who_loses_the_race_to_begin_a_store_takes_what_the_other_decided(
+    model_dir, tokens_dir, tmp_path, monkeypatch
+):
+    store = tmp_path / "store"
+    harvest(settings(model_dir, tokens_dir, store))
+    (store / "commits" / "00000000" / "zarr.json").unlink()
+    looks = {"harvest": True, "writer": True}  # whose first look comes before the other's root
+    begun, roots = StoreWriter.begun, writer_module._begun
+
+    def late(who, look):
+        return lambda *args: None if looks.pop(who, False) else look(*args)
+
+    monkeypatch.setattr(harvest_module.StoreWriter, "begun", staticmethod(late("harvest", begun)))
+    monkeypatch.setattr(writer_module, "_begun", late("writer", roots))
+    monkeypatch.setattr("scopeworks.harvest.model.good_dtype", lambda _device: "bfloat16")
+    harvest(settings(model_dir, tokens_dir, store, **OPEN))
+    assert not looks
+    harvest(settings(model_dir, tokens_dir, tmp_path / "alone"))
+    assert files(store) == files(tmp_path / "alone")
+
+
+def test_other_versions_are_a_warning_and_a_store_without_any_continues(
+    model_dir, tokens_dir, tmp_path, monkeypatch, capsys
+):
+    store = tmp_path / "store"
+    harvest(settings(model_dir, tokens_dir, store, rows=100))
+    assert set(ActivationStore.open(store).spec.versions) == {"torch", "transformers"}
+    assert "versions" not in capsys.readouterr().err
+    monkeypatch.setattr(
+        harvest_module,
+        "versions",
+        lambda: {"torch": "9.9", "transformers": version("transformers")},
+    )
+    harvest(settings(model_dir, tokens_dir, store, rows=200))
+    said = capsys.readouterr().err
+    assert f"torch: '{version('torch')}' → '9.9'" in said
+    assert "last bits" in said and "transformers" not in said
+    document = json.loads((store / "zarr.json").read_text())
+    body = document["attributes"]["scopeworks"]
+    del body["spec"]["versions"], body["crc32c"]
+    (store / "zarr.json").write_bytes(group_document(body | {"crc32c": checksum(body)}))
+    harvest(settings(model_dir, tokens_dir, store))
+    assert ActivationStore.open(store).complete
+    assert "versions" not in capsys.readouterr().err
+
+
+def test_a_store_that_says_nonsense_of_how_it_was_begun_is_refused(model_dir, tokens_dir, tmp_path):
+    begun = settings(model_dir, tokens_dir, tmp_path / "store")
+    job, origin = prepare(begun)
+    spec = store_spec(begun, 90, job, origin | {"batch_sequences": -3})
+    with pytest.raises(
+        ValueError, match=r"provenance of store .* must say .*'batch_sequences': -3"
+    ):
+        prepare(settings(model_dir, tokens_dir, tmp_path / "store", **OPEN), spec)
 
 
 def test_harvest_refuses_to_continue_on_another_type_of_device(

@@ -127,7 +127,7 @@ def test_load_model_refuses_more_tokens_than_embeddings(damaged):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"dtype": "float16"}, "dtype must be one of bfloat16, float32"),
+        ({"dtype": "float16"}, "dtype must be one of auto, bfloat16, float32"),
         ({"attention": "sdpa"}, "others leave out the soft-cap"),
         ({"attention": "flash_attention_2", "device": "cpu"}, "must run in bfloat16 on cuda"),
         ({"device": "tpu9"}, "device must be auto, cpu or a device"),

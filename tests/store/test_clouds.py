@@ -105,6 +105,14 @@ def test_a_write_that_fails_leaves_the_old_object(place):
     assert location.children() == ["a"]
 
 
+def test_of_two_that_create_an_object_one_succeeds(place):
+    location = place.location()
+    assert location.create("a/b", b"first")
+    assert not place.location().create("a/b", b"second")
+    assert location.read("a/b") == b"first"
+    assert location.children("a") == ["b"]
+
+
 def test_children_are_the_names_directly_below(place):
     location = place.location()
     assert location.children() == []

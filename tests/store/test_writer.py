@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from scopeworks.store import ActivationStore, StoreSpec, StoreWriter
+from scopeworks.store import writer as writer_module
 from scopeworks.tests.store.making import fill, make_store, numbers, rows_of, spec_of
 
 
@@ -252,6 +253,22 @@ def test_a_store_that_another_process_begins_at_the_same_time_is_continued(
     with StoreWriter.open(made.url, made.spec) as writer:
         assert late == []
         assert writer.committed == {0, 1, 2, 3}
+
+
+def test_a_root_that_another_process_wrote_just_before_stays(made, monkeypatch):
+    monkeypatch.setattr(writer_module, "_begun", lambda _location: None)
+    before = contents(made.url)
+    with pytest.raises(ValueError, match="different are seed: 5 → 6"):
+        StoreWriter.open(made.url, spec_of(seed=6))
+    assert contents(made.url) == before
+    StoreWriter.open(made.url, made.spec).close()
+    assert contents(made.url) == before
+
+
+def test_versions_are_the_beginners_and_not_compared(tmp_path):
+    StoreWriter.open(tmp_path, spec_of(versions={"torch": "2.11"})).close()
+    with StoreWriter.open(tmp_path, spec_of(rows=900, versions={"torch": "3.0"})) as writer:
+        assert (writer.spec.rows, writer.spec.versions) == (900, {"torch": "2.11"})
 
 
 def test_background_sealing_gives_the_same_bytes(made, tmp_path):

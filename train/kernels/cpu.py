@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...machine import has_bfloat16_units
 from . import cpu_dense, cpu_encode
 from .cpu_entries import ByRow, Entries, list_by_row
 from .cpu_finish import (
@@ -80,7 +81,7 @@ def choose_path(state: TrainState, x: Tensor, settings: StepSettings) -> str:
     if share > DENSE_ABOVE:
         return "dense"
     if settings.encoder == "auto":
-        return "screened" if share < SCREEN_BELOW and cpu_encode.bfloat16_is_fast() else "sparse"
+        return "screened" if share < SCREEN_BELOW and has_bfloat16_units() else "sparse"
     return {"float32": "sparse"}.get(settings.encoder, settings.encoder)
 
 

@@ -183,13 +183,6 @@ def _onednn_is_better() -> bool:
     return float(error.norm()) < 1e-6 * 128 * 512**0.5
 
 
-@cache
-def bfloat16_is_fast() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware; otherwise screening gains nothing."""
-    features = llvmlite.binding.get_host_cpu_features()
-    return any(features.get(name, False) for name in ("avx512bf16", "amx-bf16", "bf16"))
-
-
 def _encoder_input(
     state: TrainState, x: Tensor, pre_bias: bool, screened: bool, workspace: Workspace
 ) -> tuple[Tensor, Tensor, RowTerms]:

@@ -8,19 +8,17 @@ between a product and a loop, and a pool per call site multiplies the time to co
 
 import hashlib
 import itertools
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import numba
 import torch
-from numba.core import config as numba_config
 
-_config: Any = numba_config
-Function = TypeVar("Function")
+from ...machine import compiled
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Sums may be reordered into SIMD lanes; NaN and infinity keep their meaning.
 FLAGS = {"reassoc", "contract", "nsz", "arcp"}
@@ -28,28 +26,20 @@ FLAGS = {"reassoc", "contract", "nsz", "arcp"}
 
 def jit(function: Function) -> Function:
     """Compiles at the first call, without the GIL, cached on disk; keeps the type for checkers."""
-    options = {"nogil": True, "cache": True, "fastmath": FLAGS, "error_model": "numpy"}
-    before = _config.CACHE_DIR
-    _config.CACHE_DIR = before or _cache_dir()
-    try:
-        return cast(Function, numba.njit(**options)(cast(Any, function)))
-    finally:
-        _config.CACHE_DIR = before
+    options = {"nogil": True, "fastmath": FLAGS, "error_model": "numpy"}
+    return compiled(version=_version(), **options)(function)
 
 
 @cache
-def _cache_dir() -> str:
-    """A folder for compiled code, named after all sources of the CPU step.
+def _version() -> str:
+    """A name made of all sources of the CPU step.
 
     numba checks only the file that a function stands in, and would keep code in which functions of
     another, since changed file are inlined.
     """
     here = Path(__file__).parent
     sources = b"".join(path.read_bytes() for path in sorted(here.glob("cpu*.py")))
-    name = f"scopeworks-{hashlib.sha256(sources).hexdigest()[:12]}"
-    if os.access(here, os.W_OK):
-        return str(here / "__pycache__" / name)
-    return str(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "numba" / name)
+    return f"scopeworks-{hashlib.sha256(sources).hexdigest()[:12]}"
 
 
 def blocks_for(n_numbers: int) -> int:

@@ -1,0 +1,164 @@
+"""The machine: what its processor is good at, how threads wait on it, and where caches may lie.
+
+Asked here once, for every stage. Answers follow from what the system says of itself, never from
+timing, so that a rerun chooses alike. Imports nothing of ours, and nothing heavy before it is used.
+"""
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_CPUINFO = Path("/proc/cpuinfo")
+_FLAG_LINES = ("flags", "Features")  # on x86, on ARM
+_BFLOAT16_UNITS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""What Linux calls them on x86 (the first two) and on ARM."""
+
+_CACHES = {"MPLCONFIGDIR": "matplotlib", "TRITON_CACHE_DIR": "triton"}
+"""Caches that end or warn where they cannot be written: variable -> folder."""
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """What all processors of this machine can do, in Linux's words; empty where it does not say."""
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    named = [line.partition(":") for line in lines]
+    found = [set(words.split()) for name, _, words in named if name.strip() in _FLAG_LINES]
+    return frozenset(set.intersection(*found)) if found else frozenset()
+
+
+def has_bfloat16_units() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware. Without, its bfloat16 products take 8
+    to 20 times as long as float32's; with, half as long."""
+    return bool(_BFLOAT16_UNITS & cpu_flags())
+
+
+def good_dtype(device: str) -> str:
+    """The dtype that a language model is best run in on a type of device: "bfloat16" on CUDA and on
+    processors with units for it, else "float32"."""
+    fast = device == "cuda" or (device == "cpu" and has_bfloat16_units())
+    return "bfloat16" if fast else "float32"
+
+
+def prepare() -> None:
+    """Settings that libraries read from the environment when they are imported; to be called before
+    torch is. What the user has set stays.
+
+    OpenMP's threads sleep while they wait: spinning, they would keep the kernels' own threads, and
+    each other beside any busy process, off the cores. Caches go to a folder that can be written.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if _is_writable(_user_caches()):
+        return
+    folder = _private_folder()
+    if folder is not None:
+        for variable, name in _CACHES.items():
+            os.environ.setdefault(variable, str(folder / name))
+
+
+def compiled(*signatures: str, version: str = "", **options: Any) -> Callable[[Function], Function]:
+    """Compiles a function with numba, cached on disk where that can be done.
+
+    Args:
+        signatures: what to compile at once; none leaves it to the first call.
+        version: what the code depends on besides the file that it stands in, as a folder's name.
+        options: numba's own.
+    """
+
+    def decorate(function: Function) -> Function:
+        import numba
+
+        dispatcher = numba.njit(**options)(function)
+        _keep_on_disk(dispatcher, function, version)
+        for signature in signatures:
+            dispatcher.compile(signature)
+        if signatures:
+            dispatcher.disable_compile()
+        return cast(Function, dispatcher)
+
+    return decorate
+
+
+def _keep_on_disk(dispatcher: Any, function: Any, version: str) -> None:
+    """Lets numba keep a function's code: where the user says, beside the source, in a folder for
+    caches, or nowhere. A cache that cannot be read or written later ends nothing either."""
+    from numba.core import config
+
+    settings = cast(Any, config)
+    before, beside = settings.CACHE_DIR, Path(function.__code__.co_filename).parent / "__pycache__"
+    homes = [home / "numba" for home in (_user_caches(), _private_folder()) if home is not None]
+    for place in (Path(before) if before else beside, *homes):
+        if not _can_be_written(place / version):
+            continue
+        settings.CACHE_DIR = str(place / version)
+        try:
+            dispatcher.enable_caching()
+        except RuntimeError:  # numba's own look at the folder
+            continue
+        finally:
+            settings.CACHE_DIR = before
+        for name in ("load_overload", "save_overload"):
+            setattr(dispatcher._cache, name, _optional(getattr(dispatcher._cache, name)))
+        return
+
+
+def _optional(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A cache's method, for which a full disk or a missing right means that nothing is there."""
+
+    def tried(*arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except OSError:
+            return None
+
+    return tried
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether a folder is there, made now if need be, and can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def _user_caches() -> Path | None:
+    """The user's folder for caches, which need not exist; None where there is no home."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(named) if named else Path.home() / ".cache"
+    except RuntimeError:  # no HOME, and a user that the system does not know
+        return None
+
+
+def _is_writable(folder: Path | None) -> bool:
+    """Whether a folder can be written, or made."""
+    if folder is None:
+        return False
+    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
+    return there.is_dir() and os.access(there, os.W_OK)
+
+
+@cache
+def _private_folder() -> Path | None:
+    """A folder for caches in the temporary folder that nobody else can write to, since what is in
+    it is run; None if there can be none."""
+    user = getattr(os, "getuid", lambda: 0)()
+    try:
+        folder = Path(tempfile.gettempdir()) / f"scopeworks-{user}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return None
+    others = stat.S_IWGRP | stat.S_IWOTH
+    mine = stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & others
+    return folder if mine else None

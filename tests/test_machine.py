@@ -1,0 +1,126 @@
+"""What the machine is taken for, and where caches go."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scopeworks import machine
+
+
+@pytest.fixture(autouse=True)
+def _asked_again():
+    machine.cpu_flags.cache_clear()
+    machine._private_folder.cache_clear()
+    yield
+    machine.cpu_flags.cache_clear()
+    machine._private_folder.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "dtype"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16\n", "bfloat16"),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", "bfloat16"),
+        ("Features\t: fp asimd bf16 i8mm\n", "bfloat16"),
+        ("flags\t\t: fpu avx2 avx512f avx_vnni\n", "float32"),
+        ("Features\t: fp asimd ebf16\n", "float32"),
+        ("flags\t\t: avx512_bf16\n\nflags\t\t: avx2\n", "float32"),
+        ("processor\t: 0\n", "float32"),
+        (None, "float32"),
+    ],
+)
+def test_good_dtype_follows_the_processors_flags(tmp_path, monkeypatch, cpuinfo, dtype):
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
+    assert machine.good_dtype("cpu") == dtype
+    assert machine.good_dtype("cuda") == "bfloat16"
+    assert machine.good_dtype("mps") == "float32"
+
+
+def test_prepare_keeps_what_the_user_has_set(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    machine.prepare()
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    machine.prepare()
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+
+
+@pytest.fixture
+def homeless(tmp_path, monkeypatch) -> Path:
+    """A user whose home cannot be, with a temporary folder of their own."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "file" / "home"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    for name in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR", *machine._CACHES):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return tmp_path / "tmp" / f"scopeworks-{os.getuid()}"
+
+
+def test_caches_go_to_a_private_folder_where_the_home_cannot_be_written(homeless, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/elsewhere")
+    machine.prepare()
+    assert os.environ["MPLCONFIGDIR"] == str(homeless / "matplotlib")
+    assert os.environ["TRITON_CACHE_DIR"] == "/elsewhere"
+    assert homeless.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("kind", ["writable by others", "a link", "a file"])
+def test_a_folder_that_others_could_write_to_is_no_place_for_code(homeless, tmp_path, kind):
+    if kind == "a file":
+        homeless.write_text("")
+    elif kind == "a link":
+        (tmp_path / "theirs").mkdir()
+        homeless.symlink_to(tmp_path / "theirs")
+    else:
+        homeless.mkdir()
+        homeless.chmod(0o777)
+    machine.prepare()
+    assert "MPLCONFIGDIR" not in os.environ
+    assert machine._private_folder() is None
+
+
+SUMS = """
+import numpy as np, os
+from numba.core.caching import _CacheLocator
+plain, allowed = _CacheLocator.ensure_cache_path, os.environ["ALLOWED"]
+def ensure(self):
+    if not self.get_cache_path().startswith(allowed):
+        raise OSError(30, "Read-only file system")
+    plain(self)
+_CacheLocator.ensure_cache_path = ensure
+{more}
+from scopeworks.store import summation
+from scopeworks.train.kernels.cpu_threads import jit
+sums = np.zeros((1, 2, 3))
+summation._sum_float32(np.ones((2, 3), np.float32), sums)
+assert sums.tolist() == [[[2, 2, 2], [2, 2, 2]]]
+assert jit(lambda x: x + 1)(1) == 2
+"""
+FULL_DISK = """
+import scopeworks.store.values, tempfile
+from numba.core import caching
+def full(*_): raise OSError(28, "No space left on device")
+caching.IndexDataCacheFile.save = caching.IndexDataCacheFile.load = full
+"""
+
+
+@pytest.mark.parametrize(("allowed", "more"), [("tmp", ""), ("nowhere", ""), ("tmp", FULL_DISK)])
+def test_code_is_compiled_where_no_cache_can_be_kept(homeless, allowed, more):
+    place = homeless.parent if allowed == "tmp" else homeless / "nowhere"
+    done = subprocess.run(
+        [sys.executable, "-c", SUMS.format(more=more)],
+        env=os.environ | {"ALLOWED": str(place)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    kept = list(homeless.glob("numba/**/*.nbi"))
+    assert bool(kept) == (allowed == "tmp" and not more)
