@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..console import Progress
 from ..settings import differences
 from ..store import StoreSpec, StoreWriter
-from .cluster import RETRIES, check_done, connect
+from .cluster import RETRIES, Watch, check_done, connect
 from .plan import Part
 from .settings import HarvestSettings, from_driver, to_worker
 from .stalls import STALLED_S, Stalls
@@ -68,6 +68,7 @@ def _completed(client: Any, begin: Callable[..., Any], numbers: Iterable[int]) -
     begun = {number: begin(number) for number in numbers}
     bucket_of = {future.key: number for number, future in begun.items()}
     events, missing, stalls = as_completed(list(begun.values())), set(begun), Stalls(_STALLED_S)
+    watch = Watch(client)
     begun.clear()  # a result that nobody waits for need not be kept when its worker dies
     while missing:
         for future in events.next_batch(block=False):
@@ -77,7 +78,7 @@ def _completed(client: Any, begin: Callable[..., Any], numbers: Iterable[int]) -
                 stalls.finished(future.key, time.monotonic())
                 missing.remove(number)
                 yield number
-        workers = client.processing()
+        workers = watch.processing()
         for key, worker in stalls.look(workers, time.monotonic()):
             others = [other for other in workers if other != worker]
             if others and bucket_of.get(key) in missing:
@@ -108,6 +109,8 @@ def _job_here(settings_json: str, spec_json: str) -> "Job":
 
     spec = StoreSpec.model_validate_json(spec_json)
     job, origin = prepare(from_driver(HarvestSettings, settings_json), spec)
+    # Whoever sent the task has made a folder's name absolute; the fingerprint tells models apart.
+    origin["model"] = spec.provenance["model"]
     if changed := differences(spec.provenance, origin):
         raise ValueError(
             f"every worker must have the same model and tokens, one has {'; '.join(changed)}; "

@@ -7,7 +7,9 @@ and `part_tasks`' business.
 import os
 import re
 import sys
-from collections.abc import Iterator
+import time
+from asyncio import CancelledError
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,9 @@ RETRIES = 2
 """How often a task that raised is tried again; one whose worker died is tried again anyway."""
 
 _CONNECT_S = 15
+_ALONE_S, _ALONE_AGAIN_S = 5.0, 300.0
+"""A scheduler without workers is mentioned after so long, and again as often."""
+
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 _LOCAL = re.compile(r"local:([1-9]\d*)")
 
@@ -44,7 +49,8 @@ def connect(where: str) -> Iterator["Client"]:
             Client(cluster) as client,
         ):
             _show_dashboard(client)
-            yield client
+            with _scheduler_there(client, where):
+                yield client
         return
     if "://" not in where and not Path(where).is_file():
         raise ValueError(
@@ -63,7 +69,59 @@ def connect(where: str) -> Iterator["Client"]:
         ) from error
     with client:
         _show_dashboard(client)
-        yield client
+        with _scheduler_there(client, where):
+            yield client
+
+
+@contextmanager
+def _scheduler_there(client: "Client", where: str) -> Iterator[None]:
+    """Says that the scheduler has gone, whatever the error that this came out as."""
+    try:
+        yield
+    except Exception as error:
+        if client.status == "running":
+            raise
+        raise OSError(
+            f"dask scheduler {where} has gone and did not come back within {_CONNECT_S} s; what "
+            "was done is kept: start it again and run the same command"
+        ) from error
+
+
+class Watch:
+    """A cluster whose tasks are waited for; says on stderr when it has no workers."""
+
+    def __init__(self, client: Any):
+        self._client = client
+        self._say_at: float | None = None
+
+    def processing(self) -> Mapping[str, Iterable[str]]:
+        """Worker -> keys of the tasks it has.
+
+        Raises:
+            OSError: the scheduler has gone.
+        """
+        if self._client.status in ("closing", "closed"):
+            raise OSError("the client of the dask scheduler is closed")
+        try:
+            workers = self._client.processing()
+        except OSError:  # the client tries to reach the scheduler again, and closes if it cannot
+            return {}
+        self._mention(len(workers), time.monotonic())
+        return workers
+
+    def _mention(self, n_workers: int, now: float) -> None:
+        """Workers may join at any time, so that none is no error, but worth a line."""
+        if n_workers:
+            self._say_at = None
+        elif self._say_at is None:
+            self._say_at = now + _ALONE_S
+        elif now >= self._say_at:
+            address = self._client.scheduler.address
+            print(
+                f"dask scheduler {address} has no workers; waiting for one: dask worker {address}",
+                file=sys.stderr,
+            )
+            self._say_at = now + _ALONE_AGAIN_S
 
 
 def _show_dashboard(client: "Client") -> None:
@@ -86,7 +144,12 @@ def check_done(future: Any, what: str) -> None:
 
     if future.status == "finished":
         return
-    error = future.exception()
+    try:
+        error = future.exception()
+    except CancelledError:
+        error = None
+    if error is None and future.status != "finished":
+        raise OSError(f"{what} was cancelled; what was committed is kept, run the command again")
     if error is None:  # its worker died just now; it was done, and has been done again
         return
     if isinstance(error, KilledWorker):

@@ -4,17 +4,20 @@ Owns the task that a worker runs, and the order in which parts are waited for. A
 file is its result, so a part whose worker died is simply made again by another.
 """
 
+import time
 from collections import deque
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from functools import lru_cache
 from threading import Lock
 from typing import Any
 
-from .cluster import RETRIES, check_done, connect
+from .cluster import RETRIES, Watch, check_done, connect
 from .parts import Part, make_part, parts_location, write_part
-from .settings import TokenizeSettings, from_driver, to_worker
+from .settings import TokenizeSettings, everywhere, from_driver, to_worker
 
 _AHEAD = 4
+_POLL_S = 0.1
 _ONE_AT_A_TIME = Lock()
 
 
@@ -39,14 +42,15 @@ def made_on_dask(
     """
     with connect(settings.dask or "") as client:
         sent, begun = to_worker(settings), deque[tuple[Part, Any]]()
+        watch = Watch(client)
         for part in parts:
             made = not part.key or part.key in there
             future = None if made else _submit(client, sent, part, tokenizer)
             begun.append((part, future))
             if len(begun) > _AHEAD * _n_threads(client):
-                yield _waited_for(*begun.popleft())
+                yield _waited_for(watch, *begun.popleft())
         while begun:
-            yield _waited_for(*begun.popleft())
+            yield _waited_for(watch, *begun.popleft())
 
 
 def _n_threads(client: Any) -> int:
@@ -57,15 +61,16 @@ def _n_threads(client: Any) -> int:
 def _submit(client: Any, sent: str, part: Part, tokenizer: str) -> Any:
     """Begins a part; the key that Dask knows it by is its own, so that none is made twice."""
     key = f"tokenize-{part.key}"
-    return client.submit(_tokenize_part, sent, part, tokenizer, key=key, retries=RETRIES)
+    there = replace(part, files=tuple(map(everywhere, part.files)))
+    return client.submit(_tokenize_part, sent, there, tokenizer, key=key, retries=RETRIES)
 
 
-def _waited_for(part: Part, future: Any) -> Part:
+def _waited_for(watch: Watch, part: Part, future: Any) -> Part:
     """The part, once its file is there."""
     if future is not None:
-        from distributed import wait
-
-        wait(future)
+        while not future.done():
+            watch.processing()
+            time.sleep(_POLL_S)
         check_done(future, f"text {part.files[0]}")
     return part
 

@@ -6,6 +6,7 @@ business.
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
@@ -13,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from ..settings import Settings
 from ..store.codecs import PRESETS
 from ..store.options import is_remote
+from .sources import is_stream
 
 
 class StageSettings(Settings):
@@ -128,8 +130,26 @@ class HarvestSettings(StageSettings):
 
 
 def to_worker(settings: StageSettings) -> str:
-    """All settings as text, storage options included: for a worker's memory, never for a file."""
-    return json.dumps(settings.model_dump() | {"storage_options": settings.storage_options})
+    """All settings as text, storage options included: for a worker's memory, never for a file.
+
+    Local paths are absolute: a worker's folder is another.
+    """
+    values: dict[str, Any] = settings.model_dump() | {"storage_options": settings.storage_options}
+    for name in ("tokens", "store", "out"):
+        if name in values and isinstance(values[name], str):
+            values[name] = everywhere(values[name])
+    if "text" in values:
+        values["text"] = [everywhere(path) for path in values["text"]]
+    if Path(values["model"]).is_dir():  # else a name on the hub
+        values["model"] = everywhere(values["model"])
+    return json.dumps(values)
+
+
+def everywhere(path: str) -> str:
+    """A path as a process in another folder names it; URLs, data sets and streams as they are."""
+    if "://" in path or is_stream(path):
+        return path
+    return str(Path(path).absolute())
 
 
 def from_driver(kind: type[StageSettingsT], text: str) -> StageSettingsT:

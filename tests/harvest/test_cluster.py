@@ -1,10 +1,13 @@
 """Harvest on Dask workers: the same bytes as one process, whatever happens to the workers."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Lock, Timer
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 
 from scopeworks.harvest import bucket_tasks, cluster, part_tasks, parts
 from scopeworks.harvest.harvest import HarvestSettings, harvest
+from scopeworks.harvest.settings import to_worker
 from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
 from scopeworks.store import ActivationStore
 from scopeworks.store.verify import verify
@@ -107,11 +111,14 @@ def test_dask_scheduler_file_names_the_scheduler_and_its_dashboard_is_shown(
     assert "dask dashboard: http://" in capsys.readouterr().err
 
 
-def test_dask_worker_that_joins_late_does_what_is_left(model_dir, tokens_dir, tmp_path):
+def test_dask_worker_that_joins_late_does_what_is_left(
+    model_dir, tokens_dir, tmp_path, monkeypatch, capsys
+):
     from distributed import LocalCluster
 
     harvest(settings(model_dir, tokens_dir, tmp_path / "alone", rows=2000))
     bucket_tasks._job_here.cache_clear()
+    monkeypatch.setattr(cluster, "_ALONE_S", 0.2)
     local: Any = LocalCluster(
         n_workers=0, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0"
     )
@@ -121,7 +128,101 @@ def test_dask_worker_that_joins_late_does_what_is_left(model_dir, tokens_dir, tm
         address = local.scheduler_address
         harvest(settings(model_dir, tokens_dir, tmp_path / "dask", rows=2000, dask=address))
         joined.join()
+    said = [line for line in capsys.readouterr().err.splitlines() if "no workers" in line]
+    assert said == [
+        f"dask scheduler {address} has no workers; waiting for one: dask worker {address}"
+    ]
     assert files(tmp_path / "dask") == files(tmp_path / "alone")
+
+
+@contextmanager
+def own_cluster(folder: Path, *, worker: bool) -> Iterator[tuple[str, subprocess.Popen]]:
+    """The address and process of a scheduler elsewhere, with or without a worker, both of which
+    run in another folder."""
+    file = folder / "scheduler.json"
+    # Modules that the commands themselves start from, told apart by their last word.
+    module = [sys.executable, "-m", "distributed.cli.dask_"]
+    to_file = ["--scheduler-file", str(file), "--no-dashboard"]
+    quiet: dict[str, Any] = {"cwd": folder, "stderr": subprocess.DEVNULL}
+    scheduler = subprocess.Popen(
+        [*module[:2], module[2] + "scheduler", "--host", "127.0.0.1", "--port", "0", *to_file],
+        **quiet,
+    )
+    processes = [scheduler]
+    try:
+        wait_for_files(folder, "scheduler.json", 1, scheduler)
+        address = json.loads(file.read_text())["address"]
+        if worker:
+            flags = ["--no-nanny", "--nthreads", "1", "--host", "127.0.0.1"]
+            command = [*module[:2], module[2] + "worker", address, *flags]
+            environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+            processes.append(subprocess.Popen(command, env=environment, **quiet))
+        yield address, scheduler
+    finally:
+        for process in reversed(processes):
+            process.kill()
+            process.wait()
+
+
+def test_to_worker_makes_local_paths_absolute(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    text = ["a/*.txt", "-", "hf:some/data", "gs://bucket/a", "/b.txt"]
+    sent = json.loads(to_worker(TokenizeSettings(model="model", text=text, out="o/", tokens=5)))
+    assert sent["text"] == [f"{tmp_path}/a/*.txt", *text[1:]]
+    assert (sent["model"], sent["out"]) == (f"{tmp_path}/model", f"{tmp_path}/o")
+    assert sent["tokens"] == 5
+    given = settings("google/gemma-2-2b", "t", "s3://bucket/store")
+    sent = json.loads(to_worker(given))
+    assert (sent["model"], sent["store"]) == (given.model, given.store)
+    assert sent["tokens"] == f"{tmp_path}/t"
+
+
+@pytest.mark.slow
+def test_dask_worker_in_another_folder_writes_where_the_command_says(
+    model_dir, tmp_path, monkeypatch
+):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text("some words, " * 200)
+    (tmp_path / "model").symlink_to(model_dir)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with own_cluster(tmp_path / "elsewhere", worker=True) as (address, _):
+        tokenize(text_settings("model", "text", "tokens", held_out=0.0, dask=address))
+        report = harvest(settings("model", "tokens", "store", dask=address))
+    assert ActivationStore.open(tmp_path / "store").rows == report.spec.rows > 1000
+    assert not verify(tmp_path / "store").problems
+    assert report.spec.provenance["model"] == "model"
+    left = {path.name for path in (tmp_path / "elsewhere").iterdir()}
+    assert not left & {"model", "text", "tokens", "tokens.parts", "store"}
+
+
+@pytest.mark.parametrize("stage", ["tokenize", "harvest"])
+def test_dask_scheduler_that_dies_is_one_line(
+    model_dir, tokens_dir, text_dir, tmp_path, monkeypatch, stage
+):
+    (tmp_path / "elsewhere").mkdir()
+    with own_cluster(tmp_path / "elsewhere", worker=False) as (address, scheduler):
+        monkeypatch.setattr(cluster, "_CONNECT_S", 3)
+        killed = Timer(2.0, scheduler.kill)
+        killed.start()
+        with pytest.raises(OSError, match=rf"{address} has gone and did not come back within 3 s"):
+            if stage == "tokenize":
+                tokenize(text_settings(model_dir, text_dir, tmp_path / "o", dask=address))
+            else:
+                harvest(settings(model_dir, tokens_dir, tmp_path / "s", dask=address))
+        killed.join()
+
+
+def test_a_task_that_was_cancelled_is_not_done():
+    class Cancelled:
+        status = "cancelled"
+
+        def exception(self) -> None:
+            return None
+
+    with pytest.raises(OSError, match="bucket 3 was cancelled"):
+        cluster.check_done(Cancelled(), "bucket 3")
 
 
 def text_settings(model_dir, text, out, **changes) -> TokenizeSettings:
