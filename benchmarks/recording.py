@@ -55,7 +55,7 @@ def surroundings(device: str, packages: tuple[str, ...]) -> dict[str, str]:
         "device": torch.cuda.get_device_name() if device == "cuda" else cpu,
         "load": f"{os.getloadavg()[0]:.1f}",
         "versions": ", ".join(versions),
-        "commit": commit or os.environ.get("COMMIT", "none"),
+        "commit": os.environ.get("COMMIT") or commit or "none",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
