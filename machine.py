@@ -14,6 +14,9 @@ from typing import Any, TypeVar, cast
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+DTYPES = ("bfloat16", "float32")
+"""What a language model may be run in."""
+
 _CPUINFO = Path("/proc/cpuinfo")
 _FLAG_LINES = ("flags", "Features")  # on x86, on ARM
 _BFLOAT16_UNITS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})

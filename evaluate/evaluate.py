@@ -20,7 +20,15 @@ from ..harvest.sites import Site, site_width
 from ..harvest.splits import HELD_OUT
 from ..store.files import check_can_be_written, write_file
 from .importance import importance
-from .inputs import Candidate, HeldOut, load_candidates, open_held_out, subsets_of
+from .inputs import (
+    Candidate,
+    HeldOut,
+    load_candidates,
+    load_saes,
+    model_dtype,
+    open_held_out,
+    subsets_of,
+)
 from .lm_loss import ordinary, predicting
 from .main_pass import MainPass, SAEMeter
 from .metrics import MeanActivation
@@ -46,12 +54,14 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     """
     check_can_be_written(settings.out, "out")
     started = time.monotonic()
+    saes = load_saes(settings)
+    settings = settings.model_copy(update={"dtype": model_dtype(settings, saes)})
     lm = load_model(settings.model, settings.dtype, settings.device, settings.attention)
     tokens, held_out = open_held_out(
         settings.tokens, lm, settings.n_sequences, settings.storage_options
     )
     subsets = subsets_of(tokens, settings.n_sequences, lm) if settings.subsets else {}
-    candidates = load_candidates(settings, lm)
+    candidates = load_candidates(settings, saes, lm)
     result = {
         "settings": settings.model_dump(mode="json"),
         "model": {"name": lm.name, "fingerprint": lm.fingerprint, "dtype": lm.dtype},

@@ -35,7 +35,10 @@ SpliceSpecial = Annotated[
     typer.Option("--splice-special/--keep-special", help="Splice BOS, EOS and PAD too."),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of the choice of shown latents.")]
-Dtype = Annotated[str | None, typer.Option(help="Precision of the model: bfloat16 or float32.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="Precision of the model: auto (the harvest's), bfloat16 or float32."),
+]
 SAEDtype = Annotated[str | None, typer.Option(help="Precision of the SAE: float32 or bfloat16.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 FiringSequences = Annotated[

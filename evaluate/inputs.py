@@ -4,6 +4,7 @@ Owns every error about inputs that do not belong together. Reads nothing it can 
 reading.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,10 @@ from torch import Tensor
 
 from ..harvest.harvest import special_ids
 from ..harvest.model import check_context, tokenizer_fingerprint
+from ..harvest.placement import device_of
 from ..harvest.sites import Site, check_site, parse_site, site_width
 from ..harvest.splits import HELD_OUT
+from ..machine import good_dtype
 from ..store import TokenStore
 from ..store.options import options_for
 from ..train.sae import SAE
@@ -68,17 +71,40 @@ class HeldOut:
         return int(self.sequences.shape[1])
 
 
-def load_candidates(settings: EvaluateSettings, lm: "LanguageModel") -> list[Candidate]:
-    """Loads the settings' SAEs and checks that each fits the model.
+def load_saes(settings: EvaluateSettings) -> list[SAE]:
+    """The settings' SAEs, in their order.
 
     Raises:
-        FileNotFoundError, ValueError: naming the SAE and what does not fit.
+        FileNotFoundError, ValueError: naming the SAE that cannot be read.
+    """
+    return [SAE.load(path) for path in settings.sae]
+
+
+def model_dtype(settings: EvaluateSettings, saes: list[SAE]) -> str:
+    """The precision to run the model in; says on stderr where it is not simply the harvest's."""
+    if settings.dtype != "auto":
+        return settings.dtype
+    known = {sae.config.model_dtype for sae in saes} - {None}
+    if len(known) == 1:
+        return str(known.pop())
+    why = "the SAEs come from harvests in both" if known else "the SAEs do not say their harvest's"
+    taken = good_dtype(device_of(settings.device).type)
+    print(f"the model is run in {taken}: {why}; --dtype takes another", file=sys.stderr)
+    return taken
+
+
+def load_candidates(
+    settings: EvaluateSettings, saes: list[SAE], lm: "LanguageModel"
+) -> list[Candidate]:
+    """Checks that each of the settings' SAEs fits the model.
+
+    Raises:
+        ValueError: naming the SAE and what does not fit.
     """
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.sae_dtype]
     sites = (settings.site, settings.target_site)
     found = []
-    for name, path in zip(short_names(settings.sae), settings.sae, strict=True):
-        sae = SAE.load(path)
+    for name, path, sae in zip(short_names(settings.sae), settings.sae, saes, strict=True):
         if not settings.other_model:
             _check_model(name, sae, lm)
         found.append(candidate(name, sae, lm, *sites, path, dtype))

@@ -44,8 +44,10 @@ class EvaluateSettings(Settings):
     """
     seed: NonNegativeInt = 0
     """Seed of the choice of latents whose top activations are shown."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Precision of the language model; bfloat16 as in the harvest."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Precision of the language model; auto is that of the harvest the SAEs were trained on, and
+    what suits the device where that is not known or not the same for all.
+    """
     sae_dtype: Literal["bfloat16", "float32"] = "float32"
     """Precision of the SAE."""
     device: str = "auto"

@@ -6,6 +6,7 @@ Runs the folded SAE on raw activations, as its users will; evaluation on text is
 import torch
 from torch import Tensor
 
+from ..machine import DTYPES
 from .fold import fold
 from .kernels import Parameters
 from .sae import SAE
@@ -81,6 +82,7 @@ def _config(settings: TrainSettings, source: Source) -> SAEConfig:
         target_site=settings.target_site,
         model=_text(provenance.get("model")),
         model_fingerprint=_text(provenance.get("model_fingerprint")),
+        model_dtype=dtype if (dtype := provenance.get("dtype")) in DTYPES else None,
         context=provenance.get("context"),
         tokens=_text(provenance.get("tokens")),
         normaliser=source.normaliser,

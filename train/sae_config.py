@@ -3,6 +3,8 @@
 Owns the record written as `config.json` and its names. Does not hold tensors: see `sae`.
 """
 
+from typing import Literal
+
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from ..settings import Settings
@@ -25,6 +27,8 @@ class SAEConfig(Settings):
     """Language model the activations come from."""
     model_fingerprint: str | None = None
     """Of that model's weights, as the harvest took it."""
+    model_dtype: Literal["bfloat16", "float32"] | None = None
+    """Precision that the harvest computed in."""
     context: PositiveInt | None = None
     """Tokens per sequence in the harvest."""
     tokens: str | None = None

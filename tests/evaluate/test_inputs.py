@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from scopeworks.evaluate.evaluate import evaluate
-from scopeworks.evaluate.inputs import candidate, load_candidates, open_held_out, short_names
+from scopeworks.evaluate.inputs import (
+    candidate,
+    load_candidates,
+    load_saes,
+    open_held_out,
+    short_names,
+)
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.harvest.model import tokenizer_fingerprint
 from scopeworks.settings import resolve
@@ -97,13 +103,47 @@ def test_model_that_the_sae_was_not_trained_on_is_refused_unless_asked_for(lm, t
     model: Any = SimpleNamespace(**vars(lm), fingerprint="aaaa")
     flags = {"model": "m", "tokens": "t", "out": tmp_path / "e.json"}
     paths = [sae_of("aaaa", tmp_path / "same"), sae_of(None, tmp_path / "unknown")]
-    assert len(load_candidates(resolve(EvaluateSettings, sae=paths, **flags), model)) == 2
+    settings = resolve(EvaluateSettings, sae=paths, **flags)
+    assert len(load_candidates(settings, load_saes(settings), model)) == 2
     flags["sae"] = sae_of("bbbb", tmp_path / "other")
+    settings = resolve(EvaluateSettings, **flags)
     with pytest.raises(
         ValueError, match=r"trained on, the/other \(fingerprint bbbb\), got grouped"
     ):
-        load_candidates(resolve(EvaluateSettings, **flags), model)
-    assert load_candidates(resolve(EvaluateSettings, other_model=True, **flags), model)
+        load_candidates(settings, load_saes(settings), model)
+    settings = resolve(EvaluateSettings, other_model=True, **flags)
+    assert load_candidates(settings, load_saes(settings), model)
+
+
+@pytest.mark.parametrize(
+    ("harvests", "asked", "taken", "said"),
+    [
+        (("float32",), "auto", "float32", ""),
+        (("bfloat16", "bfloat16"), "auto", "bfloat16", ""),
+        (("float32", None), "auto", "float32", ""),
+        (("float32", "bfloat16"), "auto", "bfloat16", "run in bfloat16: the SAEs come from"),
+        ((None,), "auto", "bfloat16", "run in bfloat16: the SAEs do not say"),
+        (("float32",), "bfloat16", "bfloat16", ""),
+    ],
+)
+def test_model_is_run_in_the_harvests_dtype(
+    model_dir, tokens_url, tmp_path, monkeypatch, capsys, harvests, asked, taken, said
+):
+    monkeypatch.setattr("scopeworks.evaluate.inputs.good_dtype", lambda _device: "bfloat16")
+    paths = []
+    for i, dtype in enumerate(harvests):
+        sae = random_sae("resid_post.1")
+        sae.config = sae.config.model_copy(update={"model_dtype": dtype})
+        sae.save(tmp_path / f"sae{i}")
+        paths.append(tmp_path / f"sae{i}")
+    settings = EvaluateSettings(
+        sae=tuple(paths), model=str(model_dir), tokens=tokens_url, out=tmp_path / "e.json",
+        dtype=asked, top_latents=0, n_sequences=2, device="cpu",
+    )  # fmt: skip
+    result = evaluate(settings)
+    assert (result["model"]["dtype"], result["settings"]["dtype"]) == (taken, taken)
+    err = capsys.readouterr().err
+    assert (said in err) if said else ("the model is run in" not in err)
 
 
 @pytest.mark.parametrize("context", [2, 3])

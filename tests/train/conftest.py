@@ -49,6 +49,7 @@ def write_store(
         provenance={
             "model": "tiny",
             "model_fingerprint": "f00d",
+            "dtype": "float32",
             "context": 64,
             "tokens": "somewhere",
         },

@@ -67,6 +67,7 @@ def test_trained_folder_holds_what_is_promised(settings: Make):
     assert record["sae"]["site"] == SITE
     assert record["sae"]["model"] == "tiny"
     assert record["sae"]["model_fingerprint"] == "f00d"
+    assert record["sae"]["model_dtype"] == "float32"
     lines = read_metrics(out)
     assert [line["step"] for line in lines] == [10, 20, 30]
     wanted = {"loss", "mse", "fvu", "l0", "dead_share", "theta_50", "lr", "sparsity"}
