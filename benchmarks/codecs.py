@@ -16,7 +16,7 @@ import torch
 from recording import record, surroundings
 from store_systems import rows_of
 
-from scopeworks.store.codecs import PRESETS, Codec, blosc, decode
+from scopeworks.store.codecs import PRESETS, Codec, blosc
 
 ROWS, WIDTH = 256, 2304
 OTHERS = {
@@ -53,13 +53,13 @@ def measured(codec: Codec, seconds: float) -> dict[str, float]:
     """Bits per value and both speeds."""
     values = np.ascontiguousarray(chunk(codec.dtype))
     encoded, out = codec.encode(values), np.empty_like(values)
-    decode(encoded, out)
+    codec.decode(encoded, out)
     assert (out == values).all()
     gb = values.nbytes / 1e9
     return {
         "bits_per_value": round(8 * len(encoded) / values.size, 2),
         "encode_gb_per_s": round(gb / best(lambda: codec.encode(values), seconds), 2),
-        "decode_gb_per_s": round(gb / best(lambda: decode(encoded, out), seconds), 2),
+        "decode_gb_per_s": round(gb / best(lambda: codec.decode(encoded, out), seconds), 2),
     }
 
 

@@ -1,33 +1,28 @@
-"""Sharded arrays: Zarr v3 arrays of rows, written shard by shard and read chunk by chunk.
+"""Sharded arrays: Zarr v3 arrays of rows, written shard by shard.
 
 Owns the arithmetic of rows, chunks and shards, the array's `zarr.json`, and the shard object:
-encoded chunks one after the other, then the index (offset and length per chunk, uint64 little
-endian, crc32c behind). This is Zarr's own `sharding_indexed` layout; it is written and read here
-directly because zarr-python's general machinery costs more than the decompression.
-tests/store/test_format.py compares with zarr, Dask and TensorStore.
+encoded chunks one after the other, then the index (`shard_index`). This is Zarr's own
+`sharding_indexed` layout; it is written here and read by `array_reader` because zarr-python's
+general machinery costs more than the decompression. tests/store/test_format.py compares with zarr,
+Dask and TensorStore.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, Future, wait
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Protocol
 
 import google_crc32c
 import numpy as np
 
-from .codecs import CRC_BYTES, STORAGE, Codec, decode
-from .location import Location
+from .codecs import CRC_BYTES, STORAGE, Codec
 from .sending import Sink
+from .shard_index import encode_index, index_bytes
 
 _AHEAD = 4
 """Chunks encoded ahead of the one that is written."""
-
-MISSING = 2**64 - 1
-"""Offset and length, in a shard's index, of a chunk that is not there."""
 
 
 class DamagedStoreError(OSError):
@@ -58,7 +53,17 @@ class ArrayLayout:
     @property
     def index_bytes(self) -> int:
         """Size of the index at a shard's end."""
-        return 16 * self.shard_chunks + CRC_BYTES
+        return index_bytes(self.shard_chunks)
+
+    @property
+    def max_chunk_bytes(self) -> int:
+        """Size of an encoded chunk, at most."""
+        return self.codec.longest(self.chunk_bytes)
+
+    @property
+    def max_shard_bytes(self) -> int:
+        """Size of a shard's object, at most."""
+        return self.shard_chunks * self.max_chunk_bytes + self.index_bytes
 
     def shard_key(self, shard: int) -> str:
         """Key of a shard's object."""
@@ -155,17 +160,14 @@ def write_shard(
     record: list[ShardRecord] = []
 
     def parts(chunks: Iterator[np.ndarray]) -> Iterator[bytes | memoryview]:
-        index = np.full((layout.shard_chunks, 2), MISSING, dtype="<u8")
-        offset = crc = 0
-        for chunk, encoded in enumerate(chunks):
-            index[chunk] = offset, len(encoded)
-            offset += len(encoded)
+        lengths, crc = [], 0
+        for encoded in chunks:
+            lengths.append(len(encoded))
             crc = google_crc32c.extend(crc, encoded[-CRC_BYTES:])
             yield encoded.data
-        tail = index.tobytes()
-        crc = google_crc32c.extend(crc, tail)
-        tail += google_crc32c.value(tail).to_bytes(CRC_BYTES, "little")
-        record.append(ShardRecord(shard, offset + len(tail), crc))
+        tail = encode_index(lengths, layout.shard_chunks)
+        crc = google_crc32c.extend(crc, tail[:-CRC_BYTES])
+        record.append(ShardRecord(shard, sum(lengths) + len(tail), crc))
         yield tail
 
     with closing(_encoded_chunks(layout, rows, fetch, pool, tally)) as chunks:
@@ -217,76 +219,3 @@ def _padded(layout: ArrayLayout, block: np.ndarray) -> np.ndarray:
     padded = np.zeros(layout.shape(layout.chunk_rows), dtype=block.dtype)
     padded[: len(block)] = block
     return padded
-
-
-class ArrayReader:
-    """Reads chunks of one array; safe to use from several threads."""
-
-    def __init__(self, location: Location, layout: ArrayLayout, shard_bytes: Callable[[int], int]):
-        """
-        Args:
-            shard_bytes: shard -> size of its object as committed, so that no read has to ask for
-                it.
-        """
-        self.layout = layout
-        self._location = location
-        self._shard_bytes = shard_bytes
-        self._index = lru_cache(maxsize=256)(self._read_index)
-        self._local = threading.local()
-
-    def read_chunk(self, chunk: int, out: np.ndarray) -> None:
-        """Decodes a whole chunk (numbered over the whole array) into `out` [chunk_rows, width].
-
-        Raises:
-            DamagedStoreError: the bytes are missing or not those that were written.
-        """
-        shard, inner = divmod(chunk, self.layout.shard_chunks)
-        offset, length = (int(value) for value in self._index(shard)[inner])
-        if offset == MISSING:
-            raise self._damage(shard, f"chunk {inner} is not in its index")
-        encoded = self._read(shard, offset, length, f"chunk {inner}")
-        try:
-            decode(encoded, out)
-        except (ValueError, RuntimeError) as error:
-            raise self._damage(shard, f"chunk {inner} is damaged: {error}") from error
-
-    def read_rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows [start, stop) of the array, in the storage dtype."""
-        layout = self.layout
-        out, buffer = layout.empty(stop - start), layout.empty(layout.chunk_rows)
-        for chunk in range(start // layout.chunk_rows, -(-stop // layout.chunk_rows)):
-            first = chunk * layout.chunk_rows
-            self.read_chunk(chunk, buffer)
-            low, high = max(start, first), min(stop, first + layout.chunk_rows)
-            out[low - start : high - start] = buffer[low - first : high - first]
-        return out
-
-    def _read_index(self, shard: int) -> np.ndarray:
-        """The shard's index [shard_chunks, 2], checked."""
-        end = self._shard_bytes(shard)
-        start = end - self.layout.index_bytes
-        tail = self._read(shard, start, end - start, "the index").tobytes()
-        if google_crc32c.value(tail[:-CRC_BYTES]) != int.from_bytes(tail[-CRC_BYTES:], "little"):
-            raise self._damage(shard, "the index is damaged: its crc32c is wrong")
-        return np.frombuffer(tail[:-CRC_BYTES], dtype="<u8").reshape(-1, 2)
-
-    def _read(self, shard: int, start: int, n_bytes: int, what: str) -> np.ndarray:
-        """A range of a shard, exactly, in a buffer of this thread that the next read overwrites.
-
-        Fresh buffers of this size would cost as much in page faults as decompressing them.
-        """
-        buffer = getattr(self._local, "buffer", None)
-        if buffer is None or len(buffer) < n_bytes:
-            buffer = self._local.buffer = np.empty(n_bytes, dtype=np.uint8)
-        try:
-            found = self._location.read_into(self.layout.shard_key(shard), start, buffer[:n_bytes])
-        except FileNotFoundError as error:
-            raise self._damage(shard, "the object is missing") from error
-        if found != n_bytes:
-            raise self._damage(shard, f"{what} is cut off ({found} of {n_bytes} bytes)")
-        return buffer[:n_bytes]
-
-    def _damage(self, shard: int, what: str) -> DamagedStoreError:
-        name = self.layout.path.rpartition("/")[2]
-        key = f"{self._location.url}/{self.layout.shard_key(shard)}"
-        return DamagedStoreError(f"{name}: shard {shard} ({key}): {what}")

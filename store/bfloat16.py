@@ -12,6 +12,7 @@ on an array's URL, with no group opened before, want `import scopeworks.store.bf
 """
 
 import math
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class BFloat16(ZDType[Any, Any], HasEndianness, HasItemSize):
 
     def from_json_scalar(self, data: Any, *, zarr_format: int) -> Any:
         """A fill value: a number, "NaN", "Infinity", "-Infinity", or the two bytes as "0x7fc0"."""
-        if isinstance(data, str) and data.startswith("0x"):
+        if isinstance(data, str) and re.fullmatch("0x[0-9a-fA-F]{4}", data):
             bits = struct.pack("<I", int(data, 16) << 16)
             return ml_dtypes.bfloat16(struct.unpack("<f", bits)[0])
         if isinstance(data, str) and data not in _SPECIAL:

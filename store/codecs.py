@@ -1,24 +1,19 @@
 """Codecs: how a chunk of rows becomes bytes, and back.
 
 Owns the presets and the encoding of one chunk as `bytes (little endian) | blosc | crc32c`, which is
-what plain zarr, Dask and TensorStore decode. Blosc frames describe themselves, so a reader needs no
-preset: presets may be tuned without breaking older stores.
+what plain zarr, Dask and TensorStore decode. Blosc frames describe themselves, so level, shuffle
+and blocks of a preset may be tuned without breaking older stores; data type and compressor are the
+array's.
 """
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import google_crc32c
 import numpy as np
 
-from . import frames
-
-blosc: Any = import_module("numcodecs.blosc")  # a C extension without stubs
-# Blosc's own threads write blocks in the order they finish, which would make the bytes of a store
-# depend on timing, and its global context is not safe under our worker threads. zarr switches it
-# off on import for the same reason.
-blosc.use_threads = False
+from . import decoding, frames
+from .decoding import HEADER, blosc
 
 CRC_BYTES = 4
 
@@ -64,10 +59,16 @@ class Codec:
             {"name": "crc32c"},
         ]
 
+    @staticmethod
+    def longest(chunk_bytes: int) -> int:
+        """Bytes of a chunk of this size when encoded, at most: as it is, between header and
+        checksum."""
+        return HEADER.size + chunk_bytes + CRC_BYTES
+
     def room(self, chunk_bytes: int) -> int:
         """Bytes that encoding a chunk of this size may take."""
         own = frames.room(chunk_bytes // self.itemsize, self.itemsize) if self.entropy_only else 0
-        return max(own, chunk_bytes + blosc.MAX_OVERHEAD) + CRC_BYTES
+        return max(own + CRC_BYTES, self.longest(chunk_bytes))
 
     def encode(self, chunk: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """A contiguous chunk as a blosc frame with its crc32c (4 bytes, little endian) behind.
@@ -89,6 +90,19 @@ class Codec:
         crc = google_crc32c.value(out[:end])
         out[end : end + CRC_BYTES] = np.frombuffer(crc.to_bytes(CRC_BYTES, "little"), np.uint8)
         return out[: end + CRC_BYTES]
+
+    def decode(self, encoded: np.ndarray, out: np.ndarray) -> None:
+        """Decodes a chunk (uint8 [n]) into `out`, a contiguous array of exactly its size.
+
+        Raises:
+            ValueError: the checksum is wrong, or what is under it is no chunk of this size and
+                codec; what `out` holds is then undefined.
+        """
+        frame, stored = encoded[:-CRC_BYTES], encoded[-CRC_BYTES:].tobytes()
+        found = google_crc32c.value(frame)  # takes numpy's buffers but no memoryview
+        if found != int.from_bytes(stored, "little"):
+            raise ValueError(f"its crc32c is {found:08x}, stored is {stored[::-1].hex()}")
+        decoding.decode(frame, out, self.cname)
 
     def _blosc(self, chunk: np.ndarray) -> bytes:
         """The frame as blosc makes it."""
@@ -125,19 +139,3 @@ PRESETS = {
 
 LABELS = Codec("uint32", "zstd", 1)
 """The codec of token ids, sequences and positions."""
-
-
-def decode(encoded: np.ndarray, out: np.ndarray) -> None:
-    """Decodes a chunk (uint8 [n]) into `out`, a contiguous array of exactly its size.
-
-    Raises:
-        ValueError: the checksum or the size is wrong; `out` is then untouched.
-    """
-    frame, stored = encoded[:-CRC_BYTES], int.from_bytes(encoded[-CRC_BYTES:].tobytes(), "little")
-    found = google_crc32c.value(frame)  # takes numpy's buffers but no memoryview
-    if found != stored:
-        raise ValueError(f"its crc32c is {found:08x}, stored is {stored:08x}")
-    n_bytes = int.from_bytes(frame[4:8].tobytes(), "little")  # blosc header: uncompressed size
-    if n_bytes != out.nbytes:
-        raise ValueError(f"it holds {n_bytes} bytes, expected {out.nbytes}")
-    blosc.decompress(frame, out.reshape(-1).view(np.uint8))

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 
-from .arrays import ArrayReader, DamagedStoreError
+from .array_reader import ArrayReader
+from .arrays import DamagedStoreError
 from .cache import CachedReads
 from .commits import Commit, is_whole, read_commits, shard_sizes, shard_versions
 from .guard import Guarded

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from .arrays import ArrayReader
+from .array_reader import ArrayReader
 from .buffers import Buffers
 from .order import INTERLEAVE, Order, Piece
 from .spec import StoreSpec

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import ArrayLayout, ArrayReader, DamagedStoreError, ShardRecord, write_shard
+from .array_reader import ArrayReader
+from .arrays import ArrayLayout, DamagedStoreError, ShardRecord, write_shard
 from .codecs import LABELS
 from .location import Location, StorageOptions, locate
 from .spec import VERSION, checked_attributes, checksum, encode_json, group_document

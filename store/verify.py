@@ -1,8 +1,7 @@
 """Checking every byte of a store against its commits.
 
-Owns the walk over metadata, commit records and shard objects, and the naming of what is damaged. An
-object is read once; only where a checksum is wrong are its chunks decoded, to say which ones are
-lost.
+Owns the walk over metadata and commit records, and which buckets are damaged. What is in the shard
+objects is judged by `shard_check`.
 """
 
 import json
@@ -11,18 +10,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Lock
 
-import google_crc32c
-import numpy as np
-
-from .arrays import MISSING, ArrayLayout, ArrayReader, DamagedStoreError, ShardRecord
-from .codecs import CRC_BYTES
+from .arrays import ArrayLayout, DamagedStoreError
 from .commits import Commit, commit_key, committed_buckets, is_unchanged, read_commit
 from .location import Location, StorageOptions, locate
 from .root import Root, read_root
+from .shard_check import check_array
 from .spec import StoreSpec, crc32c_hex, group_document
-
-_BLOCK_BYTES = 2**26
 
 
 @dataclass
@@ -48,11 +43,11 @@ def verify(
     threads: int = 2,
     advance: Callable[[int], None] = lambda _bytes: None,
 ) -> Report:
-    """Reads every committed object and checks it.
+    """Reads every committed object, decodes its chunks and adds up its rows.
 
     Args:
-        threads: objects read side by side.
-        advance: called with the bytes of each object when it is done.
+        threads: arrays of a bucket checked side by side.
+        advance: called with the bytes of each object when it is done, by one thread at a time.
 
     Raises:
         FileNotFoundError, ValueError: there is no store, or its root document is unusable.
@@ -71,24 +66,22 @@ def verify(
     report.problems += _metadata_problems(location, root)
     commits = list(_readable_commits(location, spec, report))
     report.problems += _unexplained(location, spec, layouts)
-    work = [
-        (commit, layouts[path], record)
-        for commit in commits
-        for path, records in commit.shards.items()
-        for record in records
-    ]
+    work = [(commit, layouts[path]) for commit in commits for path in commit.shards]
+    one_at_a_time = Lock()
 
-    def check(item: tuple[Commit, ArrayLayout, ShardRecord]) -> tuple[int, list[str], int]:
-        commit, layout, record = item
-        n_chunks = _chunks(spec, layout, record, commit)
-        return commit.bucket, *_check_shard(location, layout, record, n_chunks)
+    def count(n_bytes: int) -> None:
+        with one_at_a_time:
+            report.checked_bytes += n_bytes
+            advance(n_bytes)
+
+    def check(item: tuple[Commit, ArrayLayout]) -> tuple[int, list[str]]:
+        commit, layout = item
+        return commit.bucket, check_array(location, spec, layout, commit, count)
 
     found: defaultdict[int, list[str]] = defaultdict(list)
     with ThreadPoolExecutor(threads) as pool:
-        for bucket, problems, n_bytes in pool.map(check, work):
+        for bucket, problems in pool.map(check, work):
             found[bucket] += problems
-            report.checked_bytes += n_bytes
-            advance(n_bytes)
     for commit in commits:
         _judge(location, commit, found[commit.bucket], report)
     return report
@@ -164,74 +157,3 @@ def _unexplained(
                 f"bucket {bucket} has data but no commit record: it is unfinished, or the record is"
                 " lost; run the harvest again"
             )
-
-
-def _check_shard(
-    location: Location, layout: ArrayLayout, record: ShardRecord, n_chunks: int
-) -> tuple[list[str], int]:
-    """Problems of one object that holds so many chunks, and the bytes read."""
-    key = layout.shard_key(record.shard)
-    where = f"{layout.path.rpartition('/')[2]}: shard {record.shard} ({location.url}/{key})"
-    try:
-        n_bytes = location.size(key)
-        crc = _checksum(location, layout, key, n_bytes)
-    except FileNotFoundError:
-        return [f"{where}: the object is missing"], 0
-    if n_bytes != record.n_bytes:
-        size = f"{where}: it has {n_bytes} bytes, committed are {record.n_bytes}"
-        return [size, *_damaged_chunks(location, layout, record, n_chunks)], n_bytes
-    if crc is None:
-        found = _damaged_chunks(location, layout, record, n_chunks)
-        return found or [f"{where}: its bytes are not those of its chunks and index"], n_bytes
-    if crc != record.crc32c:
-        other = f"{where}: it is another shard: its crc32c is {crc:08x}, committed is"
-        return [f"{other} {record.crc32c:08x}"], n_bytes
-    return [], n_bytes
-
-
-def _checksum(location: Location, layout: ArrayLayout, key: str, n_bytes: int) -> int | None:
-    """The object's checksum as commits record it; None if a byte of it is damaged."""
-    tail = location.read(key, max(0, n_bytes - layout.index_bytes), n_bytes)
-    index, stored = tail[:-CRC_BYTES], tail[-CRC_BYTES:]
-    if google_crc32c.value(index).to_bytes(CRC_BYTES, "little") != stored:
-        return None
-    chunks = np.frombuffer(index, dtype="<u8").reshape(-1, 2)
-    chunks = chunks[chunks[:, 0] != MISSING].astype(np.int64)
-    ends = np.cumsum(chunks[:, 1])
-    if not np.array_equal(chunks[1:, 0], ends[:-1]) or ends[-1] != n_bytes - len(tail):
-        return None
-    crc = at = 0
-    while at < len(chunks):
-        start = int(chunks[at, 0])
-        count = max(1, int(np.searchsorted(ends[at:], start + _BLOCK_BYTES, side="right")))
-        block = location.read(key, start, int(ends[at + count - 1]))
-        for offset, length in (chunks[at : at + count] - (start, 0)).tolist():
-            frame = block[offset : offset + length - CRC_BYTES]
-            stored = block[offset + len(frame) : offset + length]
-            if google_crc32c.value(frame).to_bytes(CRC_BYTES, "little") != stored:
-                return None
-            crc = google_crc32c.extend(crc, stored)
-        at += count
-    return google_crc32c.extend(crc, index)
-
-
-def _chunks(spec: StoreSpec, layout: ArrayLayout, record: ShardRecord, commit: Commit) -> int:
-    """Chunks of a shard that hold committed rows; a bucket may be short because rows were dropped
-    or the store has grown."""
-    rows = commit.bucket * spec.bucket_rows + commit.rows - record.shard * layout.shard_rows
-    return -(-min(rows, layout.shard_rows) // layout.chunk_rows)
-
-
-def _damaged_chunks(
-    location: Location, layout: ArrayLayout, record: ShardRecord, n_chunks: int
-) -> list[str]:
-    """Which chunks of a damaged object cannot be read; one line if its index cannot."""
-    reader = ArrayReader(location, layout, lambda _shard: record.n_bytes)
-    buffer, problems = layout.empty(layout.chunk_rows), []
-    for inner in range(n_chunks):
-        try:
-            reader.read_chunk(record.shard * layout.shard_chunks + inner, buffer)
-        except DamagedStoreError as error:
-            if str(error) not in problems:
-                problems.append(str(error))
-    return problems

@@ -7,7 +7,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from scopeworks.store.arrays import ArrayLayout, ArrayReader, write_shard
+from scopeworks.store.array_reader import ArrayReader
+from scopeworks.store.arrays import ArrayLayout, write_shard
 from scopeworks.store.codecs import PRESETS
 from scopeworks.store.local import LocalFiles
 

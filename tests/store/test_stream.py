@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scopeworks.store import ActivationStore, DamagedStoreError
-from scopeworks.store.arrays import ArrayReader
+from scopeworks.store.array_reader import ArrayReader
 from scopeworks.store.order import Order
 from scopeworks.tests.reference.store_order import epoch_rows, permutation
 from scopeworks.tests.store.making import SITES, Made, make_store
