@@ -14,7 +14,7 @@ from gpu_part import Part
 from scopeworks.tests.reference.jumprelu_cases import copy_of, gaussian_case
 from scopeworks.train.kernels import StepSettings, step
 
-# batch, d, width, θ; entries per row about 60.
+# batch, d, width, θ; 56 to 80 latents of a row fire.
 SHAPES = [(1024, 2304, 4096, 0.045), (1024, 3584, 4096, 0.036), (1024, 576, 4096, 0.09),
           (1024, 64, 2048, 0.25)]  # fmt: skip
 SETTINGS = StepSettings(lr=1e-3, sparsity=1e-3, bandwidth=1e-2)
