@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..foreign import parse_json
 from ..store.files import leftovers
 from ..store.local import LocalFiles
 from ..store.location import StorageOptions, locate
@@ -22,6 +23,7 @@ from .tensor_file import file_parts, read_metadata, read_tensors
 
 _NAME = re.compile(r"step_(\d{9})\.safetensors")
 _RECORD = "scopeworks"
+_METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Checkpoints:
         """
         with self._explained(step):
             metadata, tensors = read_tensors(self._location, _name(step), device)
-            return Checkpoint(step, tensors, json.loads(metadata[_RECORD]))
+            return Checkpoint(step, tensors, _record(metadata))
 
     def newest_record(self) -> dict[str, Any] | None:
         """The record of the newest checkpoint without its tensors; errors as `load`."""
@@ -80,7 +82,7 @@ class Checkpoints:
         if not steps:
             return None
         with self._explained(steps[-1]):
-            return json.loads(read_metadata(self._location, _name(steps[-1]))[_RECORD])
+            return _record(read_metadata(self._location, _name(steps[-1])))
 
     def newest(self, device: torch.device | str = "cpu") -> Checkpoint | None:
         """The checkpoint to continue from, if there is one."""
@@ -101,11 +103,19 @@ class Checkpoints:
         """Turns what a damaged file raises into one line."""
         try:
             yield
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise ValueError(
                 f"checkpoint {self.where(step)} is damaged ({error}); delete it to "
                 "continue from an older one"
             ) from error
+
+    def save_metrics(self, lines: bytes) -> None:
+        """Keeps the run's metrics so far beside its checkpoints."""
+        self._location.replace(_METRICS, lines)
+
+    def metrics(self) -> bytes | None:
+        """The metrics that were kept, if any."""
+        return self._location.read(_METRICS) if _METRICS in self._location.children() else None
 
     def sweep(self) -> None:
         """Removes what killed writes of checkpoints left behind, not what a living process writes;
@@ -114,6 +124,16 @@ class Checkpoints:
             partials = leftovers(self._location.root)
             names = {partial.name[1:].rsplit(".", 2)[0] for partial in partials}
             self._location.sweep(name for name in names if _NAME.fullmatch(name))
+
+
+def _record(metadata: dict[str, str]) -> dict[str, Any]:
+    """The record in a checkpoint's metadata."""
+    if _RECORD not in metadata:
+        raise ValueError(f"it has no record {_RECORD}")
+    record = parse_json(metadata[_RECORD], "its record")
+    if not isinstance(record, dict):
+        raise ValueError("its record must be a JSON object")
+    return record
 
 
 def _name(step: int) -> str:

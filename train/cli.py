@@ -179,4 +179,7 @@ def described(folder: Path) -> str:
 
     config = trained_config(folder)
     assert config is not None, "a finished run has a config"
-    return f"{folder}: L0 {config.l0:.1f}, FVU {config.fvu:.4f}, dead {config.dead_share:.1%}"
+    missed = f" ({config.missed})" if config.missed else ""
+    return (
+        f"{folder}: L0 {config.l0:.1f}{missed}, FVU {config.fvu:.4f}, dead {config.dead_share:.1%}"
+    )

@@ -37,6 +37,8 @@ class Standing:
     l0: float | None = None
     fvu: float | None = None
     dead_share: float | None = None
+    missed: str = ""
+    """How far a trained SAE's L0 is off its target, if by more than 5%."""
     measured: bool = False
     """False: means over the last stretch of training. True: measured after training."""
 
@@ -65,7 +67,7 @@ class Board:
         """Takes what was measured of a trained member."""
         row = self.rows[out]
         row.step, row.l0, row.fvu = row.steps, config.l0, config.fvu
-        row.dead_share, row.measured = config.dead_share, True
+        row.dead_share, row.measured, row.missed = config.dead_share, True, config.missed
         row.sparsity = row.sparsity if config.sparsity is None else config.sparsity
 
     def show(self) -> None:
@@ -80,20 +82,20 @@ class Board:
 
 def table(rows: Sequence[Standing]) -> str:
     """The standings as aligned text, the densest SAE first."""
-    head = ("member", "width", "λ", "step", "L0", "FVU", "dead")
+    head = ("member", "width", "λ", "step", "L0", "FVU", "dead", "")
     lines: list[tuple[str, ...]] = [head]
     for row in sorted(rows, key=lambda row: -(row.l0 or 0)):
         numbers = ("…", "…", "…")
         if row.l0 is not None and row.fvu is not None and row.dead_share is not None:
             numbers = (f"{row.l0:.1f}", f"{row.fvu:.4f}", f"{row.dead_share:.1%}")
         step = "done" if row.measured else f"{row.step:,}/{row.steps:,}"
-        lines.append((row.name, str(row.width), f"{row.sparsity:.3g}", step, *numbers))
+        lines.append((row.name, str(row.width), f"{row.sparsity:.3g}", step, *numbers, row.missed))
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
+            cell.ljust(width) if i in (0, len(head) - 1) else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
+        ).rstrip()
         for line in lines
     )
 

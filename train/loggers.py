@@ -1,16 +1,22 @@
 """Metrics for other people's dashboards: TensorBoard and Weights & Biases, both optional extras.
 
 metrics.jsonl is always written and is the record; these are copies of its lines. Neither needs a
-network: W&B runs offline unless WANDB_MODE says otherwise, and `wandb sync` uploads later.
+network: W&B runs offline unless WANDB_MODE says otherwise ("online", or "disabled" for not at all),
+and `wandb sync` uploads later.
 """
 
 import hashlib
 import json
 import os
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, Protocol
 
+from ..foreign import one_line
 from ..settings import dump
 from .settings import TrainSettings
+
+_WANDB_MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 
 
 class Logger(Protocol):
@@ -25,6 +31,15 @@ class Logger(Protocol):
         ...
 
 
+def check_loggers(members: Sequence[TrainSettings]) -> None:
+    """Raises ValueError if a logger's package is not installed; nothing is written."""
+    for settings in members:
+        if settings.tensorboard:
+            _tensorboard(settings)
+        if settings.wandb_project is not None and _wandb_mode() != "disabled":
+            _wandb(settings)
+
+
 def open_loggers(settings: TrainSettings, step: int = 0) -> list[Logger]:
     """The loggers that the settings ask for, for a run that continues after update `step`.
 
@@ -34,7 +49,7 @@ def open_loggers(settings: TrainSettings, step: int = 0) -> list[Logger]:
     loggers: list[Logger] = []
     if settings.tensorboard:
         loggers.append(_TensorBoard(settings, step))
-    if settings.wandb_project is not None:
+    if settings.wandb_project is not None and _wandb_mode() != "disabled":
         loggers.append(_Wandb(settings))
     return loggers
 
@@ -45,11 +60,8 @@ class _TensorBoard:
     """
 
     def __init__(self, settings: TrainSettings, step: int):
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise _missing("tensorboard", settings) from error
-        self._writer = SummaryWriter(settings.out / "tensorboard", purge_step=step + 1)
+        folder = settings.out / "tensorboard"
+        self._writer = _tensorboard(settings).SummaryWriter(folder, purge_step=step + 1)
 
     def write(self, line: dict[str, Any]) -> None:
         for name, value in numbers(line).items():
@@ -63,27 +75,55 @@ class _Wandb:
     """One W&B run a member, its files under `out/wandb`; a resumed training continues the run."""
 
     def __init__(self, settings: TrainSettings):
-        try:
-            import wandb
-        except ImportError as error:
-            raise _missing("wandb", settings) from error
+        wandb = _wandb(settings)
         identity = json.dumps([str(settings.out.absolute()), settings.identity()])
-        self._run = wandb.init(
-            project=settings.wandb_project,
-            name=settings.name or settings.out.name,
-            dir=settings.out,
-            id=hashlib.sha256(identity.encode()).hexdigest()[:16],
-            resume="allow",
-            reinit="create_new",  # members of a sweep log side by side
-            mode="online" if os.environ.get("WANDB_MODE") == "online" else "offline",
-            config=json.loads(dump(settings)),
-        )
+        try:
+            self._run = wandb.init(
+                project=settings.wandb_project,
+                name=settings.name or settings.out.name,
+                dir=settings.out,
+                id=hashlib.sha256(identity.encode()).hexdigest()[:16],
+                resume="allow",
+                reinit="create_new",  # members of a sweep log side by side
+                mode=_wandb_mode(),
+                config=json.loads(dump(settings)),
+            )
+        except wandb.Error as error:  # no key, no network
+            raise ValueError(
+                f"wandb must be ready to log {settings.out} there, got {one_line(error)}; run "
+                "wandb login, or set WANDB_MODE=offline"
+            ) from error
 
     def write(self, line: dict[str, Any]) -> None:
         self._run.log(numbers(line), step=line["step"])
 
     def close(self) -> None:
         self._run.finish()
+
+
+def _wandb_mode() -> str:
+    """W&B's own switch; offline unless it is set."""
+    return os.environ.get("WANDB_MODE") or "offline"
+
+
+def _tensorboard(settings: TrainSettings) -> Any:
+    """TensorBoard's writer's module."""
+    try:
+        return import_module("torch.utils.tensorboard")
+    except ImportError as error:
+        raise _missing("tensorboard", settings) from error
+
+
+def _wandb(settings: TrainSettings) -> Any:
+    """The package wandb."""
+    if _wandb_mode() not in _WANDB_MODES:
+        raise ValueError(
+            f"WANDB_MODE must be one of {', '.join(_WANDB_MODES)}, got {_wandb_mode()}"
+        )
+    try:
+        return import_module("wandb")
+    except ImportError as error:
+        raise _missing("wandb", settings) from error
 
 
 def numbers(line: dict[str, Any]) -> dict[str, float]:

@@ -1,7 +1,12 @@
 """What a trained SAE is worth on stored rows: L0, FVU and the share of latents that never fire.
 
+Errors are squared in units of about C (`_unit`), so that rows may be as small or as large as
+float32 holds.
+
 Runs the folded SAE on raw activations, as its users will; evaluation on text is `evaluate`'s.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -9,6 +14,7 @@ from torch import Tensor
 from ..machine import DTYPES
 from .fold import fold
 from .kernels import Parameters
+from .kernels.precision import exact_products
 from .sae import SAE
 from .sae_config import SAEConfig
 from .settings import TrainSettings
@@ -34,20 +40,28 @@ def measure(
     tensors = fold(parameters, source.normaliser, source.target_normaliser, pre_bias)
     sae = SAE(_config(settings, source), **tensors)
     n_batches = -(-settings.measure_rows // settings.batch)
-    error = 0.0
-    fired = torch.zeros(settings.width, dtype=torch.int64, device=sae.theta.device)
-    with torch.no_grad(), source.batches(stream_state, sae.theta.device) as batches:
+    error, unit, device = 0.0, _unit(source.target_normaliser), sae.theta.device
+    fired = torch.zeros(settings.width, dtype=torch.int64, device=device)
+    with (
+        torch.no_grad(),
+        exact_products(device.type),
+        source.batches(stream_state, device) as batches,
+    ):
         for _ in range(n_batches):
             x, target = batches.next_raw()
             for part, wanted in _parts(x, target, settings.width):
-                part_error, part_fired = _error_and_firing(sae, part, wanted)
+                part_error, part_fired = _error_and_firing(sae, part, wanted, unit)
                 error, fired = error + part_error, fired + part_fired
     n_rows = n_batches * settings.batch
     active = int(fired.sum())
-    scale = source.variance * source.target_normaliser**2
+    scale = source.variance * (source.target_normaliser / unit) ** 2
+    if not math.isfinite(error):
+        raise OverflowError(f"got a squared error of {error} after the last update")
+    l0, wanted = active / n_rows, settings.target_l0
     sae.config = sae.config.model_copy(
         update={
-            "l0": active / n_rows,
+            "l0": l0,
+            "l0_off_target": None if wanted is None else l0 / wanted - 1,
             "fvu": error / n_rows / scale,
             "dead_share": float((fired == 0).double().mean()),
             "measured_rows": n_rows,
@@ -56,12 +70,17 @@ def measure(
     return sae
 
 
-def _error_and_firing(sae: SAE, x: Tensor, target: Tensor) -> tuple[float, Tensor]:
-    """Σ‖target − x̂‖² of some rows and the rows in which each latent fires; on its own, so that one
-    block of dense features is held and not two.
+def _unit(normaliser: float) -> float:
+    """The power of two at or below C: dividing by it rounds nothing."""
+    return 2.0 ** math.floor(math.log2(normaliser))
+
+
+def _error_and_firing(sae: SAE, x: Tensor, target: Tensor, unit: float) -> tuple[float, Tensor]:
+    """Σ‖(target − x̂) / unit‖² of some rows and the rows in which each latent fires; on its own, so
+    that one block of dense features is held and not two.
     """
     f = sae.encode(x)
-    error = (target - sae.decode(f, x)).square().sum(dtype=torch.float64)
+    error = ((target - sae.decode(f, x)) / unit).square().sum(dtype=torch.float64)
     return float(error), (f > 0).sum(0)
 
 
@@ -87,6 +106,7 @@ def _config(settings: TrainSettings, source: Source) -> SAEConfig:
         tokens=_text(provenance.get("tokens")),
         normaliser=source.normaliser,
         target_normaliser=source.target_normaliser if settings.target_site else None,
+        target_l0=settings.target_l0,
         trained_rows=settings.steps * settings.batch,
     )
 

@@ -5,6 +5,8 @@ stop, is `trainer`'s. A member takes batches and nothing else from outside, so t
 beside others gives the same bits.
 """
 
+import json
+import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -12,15 +14,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..foreign import one_line, validated
+from ..settings import dump
 from .checkpoint import Checkpoint, Checkpoints
 from .kernels import Parameters, StepResult, StepSettings, TrainState, initial_parameters
 from .kernels import step as kernel_step
 from .loggers import open_loggers
 from .measure import measure
-from .metrics import Means, append_line, count_idle_rows, cut_after, theta_quantiles
+from .metrics import (
+    Means,
+    append_line,
+    count_idle_rows,
+    cut_after,
+    keep,
+    take_kept,
+    theta_quantiles,
+)
+from .records import CheckpointRecord, Used
+from .run_folder import write_config
+from .sae_config import SAEConfig
+from .sae_files import WEIGHTS_FILE, check_tensors, write_safetensors
 from .schedules import learning_rate, sparsity_share
 from .settings import TrainSettings
-from .source import Source
+from .source import Source, normaliser_kind
 from .steering import Steering
 
 
@@ -48,12 +64,14 @@ class Member:
         self.step, self.stream_state, self.line = 0, None, None
         self.rows_idle = torch.zeros(settings.width, dtype=torch.int64, device=device)
         self.firing = torch.zeros(settings.width, device=device)
-        self._means = Means()
+        self._means, self._used = Means(), None
         checkpoint = self.checkpoints.newest(device)
         if checkpoint is None:
             self.state = TrainState.fresh(self._fresh_parameters())
         else:
             self._restore(checkpoint)
+        if self.step:
+            take_kept(settings, self.checkpoints)
         cut_after(settings.out, self.step if self.done else self._means.since)
         self._loggers = open_loggers(settings, self.step)
         self._saved_step, self._saved_at = self.step, time.monotonic()
@@ -82,18 +100,15 @@ class Member:
         now = self._step_settings(price)
         result = kernel_step(self.state, x, target, now, backend=self.settings.backend)
         if not result.finite:
-            raise DivergedError(
-                f"loss of {self.settings.out} must be finite, got NaN or infinity at update "
-                f"{self.step}; lower lr ({self.settings.lr}); last good checkpoint: "
-                f"{self.checkpoints.name_of_newest()}"
-            )
+            raise self._diverged("got NaN or infinity")
         n_rows = x.shape[0]
         self._count(result, n_rows, now)
         fvu = result.mse / self.source.variance
         self._means.add(n_rows, waited_s, loss=result.loss, mse=result.mse, fvu=fvu, l0=result.l0)
-        self.step, self.stream_state, self._path = self.step + 1, stream_state, result.path
+        self.step, self.stream_state = self.step + 1, stream_state
+        self._used = Used(lr=now.lr, sparsity=price, path=result.path)
         due = self.step % self.settings.log_every == 0
-        self.line = self._write_line(now.lr, price) if due or self.done else None
+        self.line = self._write_line(self._used) if due or self.done else None
         if due:  # a run's last line comes early, and a longer run must not know of it
             self._means = Means(self.step)
         if self._checkpoint_due():
@@ -101,7 +116,15 @@ class Member:
         return result
 
     def save(self) -> None:
-        """Writes a checkpoint of this moment."""
+        """Writes a checkpoint of this moment, after the metrics so far.
+
+        Raises:
+            DivergedError: a parameter is not finite; the older checkpoints stay as they are.
+        """
+        if not all(bool(tensor.isfinite().all()) for _, tensor in self.state.parameters.items()):
+            raise self._diverged("got parameters with NaN or infinity")
+        if self._used is None:
+            raise RuntimeError("a checkpoint is written after an update")
         record = {
             "step": self.step,
             "stream": self.stream_state,
@@ -109,8 +132,10 @@ class Member:
             "store": self.source.identity(),
             "steering": self.steering.record() if self.steering else None,
             "means": self._means.record(),
+            "used": self._used.model_dump(),
         }
         tensors = self.state.tensors() | {"rows_idle": self.rows_idle, "firing": self.firing}
+        keep(self.settings, self.checkpoints)
         self.checkpoints.save(Checkpoint(self.step, tensors, record))
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
@@ -126,22 +151,30 @@ class Member:
         self._loggers = []
 
     def finish(self) -> None:
-        """Measures the trained SAE and writes sae.safetensors and config.json; lets the state
+        """Measures the trained SAE, then writes sae.safetensors and config.json; lets the state
         go.
+
+        Raises:
+            DivergedError: what it reconstructs is not finite; nothing was written.
         """
-        if self.stream_state is None:
+        if self.stream_state is None or self._used is None:
             raise RuntimeError("a member is finished after its last update, not before the first")
-        parameters = self.state.parameters
+        parameters, out = self.state.parameters, self.settings.out
         del self.state  # the moments' memory is what folding needs
-        sae = measure(parameters, self.settings, self.source, self.stream_state)
-        last = self.steering.sparsity if self.steering else self.settings.sparsity
-        sae.config = sae.config.model_copy(update={"sparsity": last})
-        sae.save(self.settings.out, self.settings.model_dump(mode="json"))
+        try:
+            sae = measure(parameters, self.settings, self.source, self.stream_state)
+        except OverflowError as error:
+            raise self._diverged(str(error)) from error
+        config = sae.config.model_copy(update={"sparsity": self._used.sparsity})
+        if config.missed:
+            print(f"{out}: L0 {config.l0:.1f} is {config.missed}", file=sys.stderr)
+        write_safetensors(out / WEIGHTS_FILE, sae.tensors())
+        write_config(self.settings, json.loads(dump(config)), self._everything_used(self._used))
 
     def _fresh_parameters(self) -> Parameters:
         """The report's initialisation from the settings' seed."""
         settings, source = self.settings, self.source
-        return initial_parameters(
+        parameters = initial_parameters(
             source.d_in,
             source.d_out,
             settings.width,
@@ -151,6 +184,9 @@ class Member:
             skip=settings.skip,
             device=self.device,
         )
+        if settings.b_dec_start == "mean":
+            parameters.b_dec.copy_(source.target_mean())
+        return parameters
 
     def _checkpoint_due(self) -> bool:
         """Whether the settings' steps or minutes have passed, or training is over."""
@@ -162,13 +198,49 @@ class Member:
         """Takes everything from a checkpoint of this run (`run_folder` has made sure that it
         is).
         """
-        record, tensors = checkpoint.record, dict(checkpoint.tensors)
-        self.rows_idle, self.firing = tensors.pop("rows_idle"), tensors.pop("firing")
-        self.state = TrainState.from_tensors(tensors)
-        self.step, self.stream_state = record["step"], record["stream"]
-        self._means = Means(**record["means"])
-        if self.steering is not None:
-            self.steering = replace(self.steering, **record["steering"])
+        where = f"checkpoint {self.checkpoints.where(checkpoint.step)}"
+        record = validated(CheckpointRecord, checkpoint.record, where)
+        tensors = dict(checkpoint.tensors)
+        try:
+            self.rows_idle, self.firing = tensors.pop("rows_idle"), tensors.pop("firing")
+            self.state = TrainState.from_tensors(tensors)
+            self._check_state()
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{where} must be of this run: {one_line(error)}") from error
+        self.step, self.stream_state, self._used = record.step, record.stream, record.used
+        self._means = Means(**record.means.model_dump())
+        if self.steering is not None and record.steering is not None:
+            self.steering = replace(self.steering, **record.steering.model_dump())
+
+    def _check_state(self) -> None:
+        """Raises ValueError for tensors of other shapes than the run's."""
+        source, width = self.source, self.settings.width
+        config = SAEConfig(d_in=source.d_in, d_sae=width, d_out=source.d_out)
+        for group in (self.state.parameters, self.state.second_moments):
+            check_tensors(dict(group.items()), config)
+        for tensor in (self.rows_idle, self.firing, self.state.last_update):
+            if tuple(tensor.shape) != (width,):
+                raise ValueError(f"counters must be of {width} latents, got {tuple(tensor.shape)}")
+
+    def _diverged(self, what: str) -> DivergedError:
+        """The error of a member that cannot go on."""
+        return DivergedError(
+            f"loss of {self.settings.out} must be finite, {what} at update {self.step}; lower lr "
+            f"({self.settings.lr}); last good checkpoint: {self.checkpoints.name_of_newest()}"
+        )
+
+    def _everything_used(self, used: Used) -> dict[str, Any]:
+        """What the settings left open, as it was in the end."""
+        device = self.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return used.model_dump() | {
+            "backend": used.backend,
+            "encoder": used.encoder,
+            "device": name,
+            "threads": torch.get_num_threads(),
+            "normaliser": normaliser_kind(self.settings),
+            "torch": torch.__version__,
+        }
 
     def _price(self) -> float:
         """λ of the next update; steering may bring it below 0."""
@@ -215,13 +287,13 @@ class Member:
         if self.steering is not None and self.step >= self.settings.sparsity_warmup_steps:
             self.steering.update(result.l0, now.lr)
 
-    def _write_line(self, lr: float, price: float) -> dict[str, Any]:
+    def _write_line(self, used: Used) -> dict[str, Any]:
         """Writes one line of metrics.jsonl and returns it."""
         dead = (self.rows_idle >= self.settings.dead_after_rows).float().mean()
         line: dict[str, Any] = {"step": self.step, "rows": self.step * self.settings.batch}
         line |= self._means.line()
-        line |= {"dead_share": float(dead), "lr": lr, "sparsity": price}
-        line |= {"path": self._path} | theta_quantiles(self.state.parameters.theta)
+        line |= {"dead_share": float(dead)} | used.model_dump()
+        line |= theta_quantiles(self.state.parameters.theta)
         append_line(self.settings.out, line)
         for logger in self._loggers:
             logger.write(line)

@@ -12,10 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..foreign import Document, parse_json, validated
 from ..store.files import write_file
+from ..store.local import LocalFiles
+from .checkpoint import Checkpoints
+from .settings import TrainSettings
 
 METRICS_FILE = "metrics.jsonl"
 THETA_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+class _Line(Document):
+    """What continuing needs of a line."""
+
+    step: int
 
 
 class Means:
@@ -76,14 +86,41 @@ def theta_quantiles(theta: Tensor) -> dict[str, float]:
 def append_line(out_dir: Path, line: dict[str, Any]) -> None:
     """Appends one line to metrics.jsonl."""
     with (out_dir / METRICS_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(json.dumps(line, allow_nan=False) + "\n")
 
 
 def read_metrics(out_dir: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; a last line cut off by a kill is dropped."""
+    """The lines of a run's metrics.jsonl; a last line cut off by a kill is dropped.
+
+    Raises:
+        ValueError: another line is damaged; the text names file and line.
+    """
     path = out_dir / METRICS_FILE
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    data = path.read_bytes() if path.is_file() else b""
+    lines = []
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):
+        where = f"{path} line {number}"
+        parsed = parse_json(line, where)
+        validated(_Line, parsed, where)
+        lines.append(parsed)
+    return lines
+
+
+def keep(settings: TrainSettings, checkpoints: Checkpoints) -> None:
+    """Brings the metrics so far to the disk before a checkpoint is, and to checkpoints that have a
+    place of their own: they may outlive `out`."""
+    path = settings.out / METRICS_FILE
+    if path.is_file():
+        LocalFiles(settings.out).flush([METRICS_FILE])
+        if settings.checkpoints is not None:
+            checkpoints.save_metrics(path.read_bytes())
+
+
+def take_kept(settings: TrainSettings, checkpoints: Checkpoints) -> None:
+    """Takes the metrics kept beside the checkpoints where `out` was lost."""
+    path, kept = settings.out / METRICS_FILE, checkpoints.metrics()
+    if kept is not None and not path.is_file():
+        write_file(path, kept)
 
 
 def cut_after(out_dir: Path, step: int) -> None:

@@ -9,6 +9,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from ..settings import Settings
 
+TARGET_TOLERANCE = 0.05
+"""Share by which a wanted L0 may be missed without a word."""
+
 
 class SAEConfig(Settings):
     """Shapes, origin and measured quality of an SAE or transcoder; None where not known."""
@@ -38,10 +41,14 @@ class SAEConfig(Settings):
     target_normaliser: PositiveFloat | None = None
     """C of the target site; None for an SAE."""
     sparsity: float | None = None
-    """λ at the end of training: the setting, or where steering towards a target L0 brought it,
-    which may be below 0."""
+    """λ of the last update: the setting, or where steering towards a target L0 brought it, which
+    may be below 0."""
+    target_l0: PositiveFloat | None = None
+    """L0 that λ was steered towards; None if λ was given."""
     l0: NonNegativeFloat | None = None
     """Mean number of active latents per row, measured on stored rows after training."""
+    l0_off_target: float | None = None
+    """l0 / target_l0 − 1; beyond ±0.05 the target was missed."""
     fvu: NonNegativeFloat | None = None
     """E‖x−x̂‖² / E‖x−E x‖² on the same rows; the denominator comes from the store's commits."""
     dead_share: float | None = Field(default=None, ge=0, le=1)
@@ -50,6 +57,14 @@ class SAEConfig(Settings):
     """Rows behind l0, fvu and dead_share."""
     trained_rows: PositiveInt | None = None
     """Rows seen in training."""
+
+    @property
+    def missed(self) -> str:
+        """A remark where l0 is more than 5% off its target, else ""."""
+        off = self.l0_off_target
+        if off is None or abs(off) <= TARGET_TOLERANCE:
+            return ""
+        return f"{off:+.0%} off the target {self.target_l0:g}"
 
     @property
     def is_transcoder(self) -> bool:

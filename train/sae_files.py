@@ -1,5 +1,6 @@
 """Small file work that every format of an SAE shares: names, tensors' files, shape checks."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -20,6 +21,14 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 def check_tensors(tensors: dict[str, Tensor], config: SAEConfig) -> None:
     """Raises ValueError unless the tensors are those of an SAE of the config's shape."""
+    check_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}, config)
+    for name, tensor in tensors.items():
+        if not torch.is_floating_point(tensor):
+            raise ValueError(f"{name} must be floating point, got {tensor.dtype}")
+
+
+def check_shapes(found: Mapping[str, tuple[int, ...]], config: SAEConfig) -> None:
+    """Raises ValueError unless these are the tensors' shapes of an SAE of the config's shape."""
     d_in, d_sae, d_out = config.d_in, config.d_sae, config.d_out
     shapes = {
         "W_enc": (d_in, d_sae),
@@ -30,14 +39,12 @@ def check_tensors(tensors: dict[str, Tensor], config: SAEConfig) -> None:
         "W_skip": (d_in, d_out),
     }
     for name, shape in shapes.items():
-        if name not in tensors:
+        if name not in found:
             if name == "W_skip":
                 continue
-            raise ValueError(f"{name} must be among the SAE's tensors, got {sorted(tensors)}")
-        if tuple(tensors[name].shape) != shape:
+            raise ValueError(f"{name} must be among the SAE's tensors, got {sorted(found)}")
+        if found[name] != shape:
             raise ValueError(
-                f"{name} must have shape {shape}, got {tuple(tensors[name].shape)}; "
+                f"{name} must have shape {shape}, got {found[name]}; "
                 "the file does not fit its config"
             )
-        if not torch.is_floating_point(tensors[name]):
-            raise ValueError(f"{name} must be floating point, got {tensors[name].dtype}")

@@ -107,6 +107,8 @@ class TrainSettings(Settings):
     """Whether Adam moves θ or log θ. Raw: a step is ≈ lr, so θ reaches 0.1 in ≈1.4k steps instead
     of ≈66k.
     """
+    b_dec_start: Literal["zero", "mean"] = "zero"
+    """b_dec at the start: 0 (report), or the mean of the rows that are to be reconstructed."""
     normaliser: Literal["auto", "measured", "sqrt_width"] = "auto"
     """C: sqrt(E‖x‖²) from the store's commits, or √n; auto is measured for SAEs, √n for transcoders
     (report).

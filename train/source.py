@@ -4,7 +4,6 @@ Owns what the trainer needs to know about the store: widths, normalisers, the va
 and batches in scaled units. The store itself is `scopeworks.store`.
 """
 
-import hashlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
-from ..store import ActivationStore
+from ..store import ActivationStore, growth
 from ..store.codecs import PRESETS
+from ..store.scale import is_constant
 from .settings import TrainSettings
+
+SCALED_SQUARES = (1e-12, 1e12)
+"""Bounds of E‖x/C‖²: far beyond them float32 loses the squares that losses are made of."""
 
 Batch = tuple[Tensor, Tensor]  # scaled input and scaled target; one and the same tensor for an SAE
 
@@ -57,26 +61,43 @@ class Source:
         if not store.complete:
             print(
                 f"store {settings.store} is not complete: training sees the {store.rows:,} of "
-                f"{store.spec.rows:,} rows that are committed now, and cannot be continued once "
+                f"{store.spec.rows:,} rows that are committed now, and goes on with these when "
                 "there are more",
                 file=sys.stderr,
             )
+        return cls._of(store, settings)
+
+    def as_begun(self, record: dict[str, Any], where: str) -> "Source":
+        """The source that a run was begun with, whose record of the store is at `where`: a store
+        that has grown still has those rows.
+
+        Raises:
+            ValueError: it is another store, or does not hold all of them any more.
+        """
+        store = growth.as_begun(self.store, record, where)
+        if store.rows == self.store.rows:
+            return self
+        print(
+            f"store {self.settings.store} has grown: the run goes on, as if it had not, with the "
+            f"{store.rows:,} of {self.store.rows:,} rows that it was begun with; the others are "
+            "for new runs",
+            file=sys.stderr,
+        )
+        return self._of(store, self.settings)
+
+    @classmethod
+    def _of(cls, store: ActivationStore, settings: TrainSettings) -> "Source":
+        """The source on just these rows."""
         if store.rows < settings.batch:
             raise ValueError(
                 f"batch must be at most the {store.rows} rows of store {settings.store}, "
                 f"got {settings.batch}; harvest more rows or lower the batch"
             )
         target = settings.target_site or settings.site
-        C_in, C_target = _normaliser(store, settings.site, settings), 0.0
+        variances = {site: _variance(store, site) for site in (settings.site, target)}
+        C_in = _normaliser(store, settings.site, settings)
         C_target = C_in if target == settings.site else _normaliser(store, target, settings)
-        mean = torch.as_tensor(store.mean(target), dtype=torch.float64)
-        variance = store.normaliser(target) ** 2 - float(mean @ mean)
-        if not variance > 0:
-            raise ValueError(
-                f"site {target} of store {settings.store} must vary, got variance {variance}; "
-                "its activations are constant"
-            )
-        return cls(store, settings, C_in, C_target, variance / C_target**2)
+        return cls(store, settings, C_in, C_target, variances[target] / C_target**2)
 
     @property
     def d_in(self) -> int:
@@ -96,12 +117,12 @@ class Source:
 
     def identity(self) -> dict[str, Any]:
         """What the store is, wherever it lies: a checkpoint only continues on the same rows."""
-        return {
-            "rows": self.store.rows,
-            "content": _content(self.store),
-            "sites": {name: self.store.sites[name] for name in sorted(self.store.sites)},
-            "provenance": self.store.provenance,
-        }
+        return growth.identity(self.store)
+
+    def target_mean(self) -> Float64[Tensor, "d_out"]:
+        """Mean of the scaled target rows."""
+        settings = self.settings
+        return self.store.mean(settings.target_site or settings.site) / self.target_normaliser
 
     def non_finite_row(self, x: Tensor, target: Tensor, state: dict[str, int]) -> str | None:
         """Names site, store row, sequence and position of a batch's first row that holds NaN or
@@ -188,23 +209,36 @@ class Batches:
         return self._stream.waiting_s
 
 
-def _content(store: ActivationStore) -> str:
-    """A digest of the committed buckets' checksums: other rows, or another order, is another."""
-    digest = hashlib.blake2b(digest_size=8)
-    for commit in store.commits:
-        for path, shards in sorted(commit.shards.items()):
-            records = [(shard.shard, shard.n_bytes, shard.crc32c) for shard in shards]
-            digest.update(repr((commit.bucket, commit.rows, path, records)).encode())
-    return digest.hexdigest()
+def _variance(store: ActivationStore, site: str) -> float:
+    """E‖x−E x‖² of a site, raw; ValueError for one that is constant."""
+    mean, mean_square = store.mean(site), store.normaliser(site) ** 2
+    variance = mean_square - float(mean @ mean)
+    if is_constant(variance, mean_square):
+        raise ValueError(
+            f"site {site} of store {store.url} must vary, got the same row everywhere (norm "
+            f"{mean_square**0.5:.4g}); harvest another site"
+        )
+    return variance
+
+
+def normaliser_kind(settings: TrainSettings) -> str:
+    """Which C is used: √n is the report's choice for transcoders, whose input is
+    RMS-normalised."""
+    if settings.normaliser != "auto":
+        return settings.normaliser
+    return "measured" if settings.target_site is None else "sqrt_width"
 
 
 def _normaliser(store: ActivationStore, site: str, settings: TrainSettings) -> float:
-    """C of a site; √n is the report's choice for transcoders, whose input is RMS-normalised."""
-    transcoder = settings.target_site is not None
-    kind = {"auto": "sqrt_width" if transcoder else "measured"}.get(
-        settings.normaliser, settings.normaliser
-    )
-    C = store.sites[site] ** 0.5 if kind == "sqrt_width" else float(store.normaliser(site))
-    if not C > 0:
-        raise ValueError(f"site {site} of store {settings.store} must not be all zero")
+    """C of a site; ValueError if it brings rows to a size that a step cannot work with."""
+    measured = float(store.normaliser(site))
+    if normaliser_kind(settings) == "measured":
+        return measured
+    C = store.sites[site] ** 0.5
+    low, high = SCALED_SQUARES
+    if not low <= (measured / C) ** 2 <= high:
+        raise ValueError(
+            f"normaliser must bring E‖x/C‖² near 1, got {(measured / C) ** 2:.3g} with C = √n at "
+            f"site {site} of store {settings.store}; pass --set normaliser=measured"
+        )
     return C

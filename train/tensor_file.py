@@ -9,12 +9,14 @@ the whole file beside the tensors, which doubles the memory of a resumed run. Wh
 import json
 import math
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
+from ..foreign import Document, parse_json, validated
 from ..store.location import Location
 
 _DTYPES = {
@@ -27,6 +29,24 @@ _DTYPES = {
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _BLOCK_BYTES = 1 << 26  # one read; a remote one is held beside the tensor
+_HEADER_BYTES = 100_000_000  # as in the library
+
+Shape = tuple[int, ...]
+
+
+class _Entry(Document):
+    """What a header says of one tensor."""
+
+    dtype: Literal["F64", "F32", "BF16", "F16", "I64", "I32"]
+    shape: tuple[NonNegativeInt, ...] = Field(max_length=8)
+    data_offsets: tuple[NonNegativeInt, NonNegativeInt]
+
+
+class _Header(Document):
+    """A file's header."""
+
+    metadata: dict[str, str]
+    tensors: dict[str, _Entry]
 
 
 def file_parts(
@@ -58,7 +78,13 @@ def file_parts(
 
 def read_metadata(location: Location, key: str) -> dict[str, str]:
     """The metadata of a file, without its tensors; errors as `read_tensors`."""
-    return _read_header(location, key)[0]
+    return _read_header(location, key)[0].metadata
+
+
+def read_shapes(location: Location, key: str) -> dict[str, Shape]:
+    """The tensors' shapes, without reading them: the file has the length that they need; errors as
+    `read_tensors`."""
+    return {name: entry.shape for name, entry in _read_header(location, key)[0].tensors.items()}
 
 
 def read_tensors(
@@ -70,35 +96,44 @@ def read_tensors(
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, or no safetensors file.
     """
-    metadata, entries, first = _read_header(location, key)
+    header, first = _read_header(location, key)
     tensors = {}
-    for name, entry in entries.items():
-        (start, stop), dtype = entry["data_offsets"], _DTYPES[entry["dtype"]]
-        if math.prod(entry["shape"]) * dtype.itemsize != stop - start:
-            raise ValueError(f"{name} of shape {entry['shape']} must not take {stop - start} bytes")
-        tensor = torch.empty(entry["shape"], dtype=dtype)
+    for name, entry in header.tensors.items():
+        tensor = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
         out = _bytes_of(tensor)
         for at in range(0, len(out), _BLOCK_BYTES):
             block = out[at : at + _BLOCK_BYTES]
-            if location.read_into(key, first + start + at, block) != len(block):
+            if location.read_into(key, first + entry.data_offsets[0] + at, block) != len(block):
                 raise ValueError(f"{name} must be whole, got a part of it")
         tensors[name] = tensor.to(device)
-    return metadata, tensors
+    return header.metadata, tensors
 
 
-def _read_header(
-    location: Location, key: str
-) -> tuple[dict[str, str], dict[str, dict[str, Any]], int]:
-    """Metadata, the tensors' entries, and where in the file the tensors begin."""
+def _read_header(location: Location, key: str) -> tuple[_Header, int]:
+    """The header, and where in the file the tensors begin; they fill the rest of it."""
     size = location.size(key)
     first = 8 + int.from_bytes(location.read(key, 0, 8), "little")
-    if not 8 < first <= size:
+    if not 8 < first <= min(size, _HEADER_BYTES):
         raise ValueError(f"its header must lie within its {size} bytes")
-    entries = json.loads(location.read(key, 8, first))
+    entries = parse_json(location.read(key, 8, first), "its header")
+    if not isinstance(entries, dict):
+        raise ValueError("its header must be a JSON object")
     metadata = entries.pop("__metadata__", {})
-    if first + max((entry["data_offsets"][1] for entry in entries.values()), default=0) != size:
-        raise ValueError(f"its tensors must end with its {size} bytes")
-    return metadata, entries, first
+    header = validated(_Header, {"metadata": metadata, "tensors": entries}, "its header")
+    at = 0
+    for name, entry in sorted(header.tensors.items(), key=lambda item: item[1].data_offsets):
+        start, stop = entry.data_offsets
+        n_bytes = math.prod(entry.shape) * _DTYPES[entry.dtype].itemsize
+        if stop - start != n_bytes:
+            raise ValueError(
+                f"{name} of shape {list(entry.shape)} must not take {stop - start} bytes"
+            )
+        if start != at:
+            raise ValueError(f"{name} must begin where the tensor before it ends, at byte {at}")
+        at = stop
+    if first + at != size:
+        raise ValueError(f"its tensors must end with its {size} bytes, got {first + at}")
+    return header, first
 
 
 def _bytes_of(tensor: Tensor) -> np.ndarray:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,9 +22,10 @@ from ..store.local import LocalFiles
 from ..store.location import locate
 from ..store.ownership import owned
 from .device import check_backends, find_device
+from .loggers import check_loggers
 from .member import DivergedError, Member
 from .memory import check_memory, is_out_of_memory, memory_text
-from .run_folder import claim_folder, is_finished
+from .run_folder import claim_folder, find_run
 from .settings import TrainSettings
 from .source import Batches, Source
 
@@ -95,9 +96,13 @@ def _run(members: Sequence[TrainSettings], resume: bool, watch: Watch) -> None:
     device = find_device(members[0].device)
     source = Source.open(members[0])
     check_backends(members, device)
-    store = source.identity()
-    unfinished = [settings for settings in members if not is_finished(settings, store, resume)]
+    found = [(settings, find_run(settings, resume)) for settings in members]
+    unfinished = [settings for settings, run in found if not run.finished]
+    for _, run in found:
+        if run.checkpoint is not None:
+            source = source.as_begun(run.checkpoint.store, run.where)
     check_memory(unfinished, source, device)
+    check_loggers(unfinished)
     started: list[Member] = []
     try:
         for settings in unfinished:
@@ -146,10 +151,10 @@ def _train(active: list[Member], source: Source, device: torch.device, watch: Wa
     The stream starts where the member that is furthest behind stands; the others join when it
     reaches them.
     """
-    _finish_done(active)
+    failures = _finish_done(active)
     if not active:
+        _raise(failures)
         return
-    failures: list[str] = []
     laggard = min(active, key=lambda member: member.step)
     n_batches = max(member.settings.steps for member in active) - laggard.step
     with (
@@ -173,11 +178,16 @@ def _train(active: list[Member], source: Source, device: torch.device, watch: Wa
                 shown = {"L0": result.l0, "FVU": result.mse / source.variance}
                 if member.line is not None:
                     watch(member.settings, member.line)
-            _finish_done(active)
+            failures += _finish_done(active)
             bar.advance(x.shape[0], **shown)
             if stop.signal is not None:
                 _save_all(active)
                 stop.leave()
+    _raise(failures)
+
+
+def _raise(failures: list[str]) -> None:
+    """Ends a run some of whose members have failed."""
     if failures:
         raise ValueError("; ".join(failures))
 
@@ -207,17 +217,25 @@ def _refuse_non_finite_row(
     raise ValueError(f"{found}; harvest it again; last good checkpoint: {kept}")
 
 
-def _finish_done(active: list[Member]) -> None:
-    """Measures and writes the members that have made their last update, and lets them go."""
+def _finish_done(active: list[Member]) -> list[str]:
+    """Measures and writes the members that have made their last update, and lets them go; returns
+    what is wrong with those that diverged in it."""
+    failures: list[str] = []
     for member in [member for member in active if member.done]:
-        member.finish()
         active.remove(member)
+        try:
+            member.finish()
+        except DivergedError as error:
+            failures.append(str(error))
+    return failures
 
 
 def _save_all(active: list[Member]) -> None:
-    """A checkpoint of every member's last update, where there is none yet."""
+    """A checkpoint of every member's last update, where there is none yet; one that has diverged in
+    it keeps the one before."""
     for member in active:
-        member.save_unless_saved()
+        with suppress(DivergedError):
+            member.save_unless_saved()
 
 
 class _StopSignals:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,5 +39,38 @@ def test_missing_package_is_named(settings: Make, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     asked = {"tensorboard": {"tensorboard": True}, "wandb": {"wandb_project": "p"}}
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    one = settings(**asked[package])
     with pytest.raises(ValueError, match=rf"{package} must be installed.*scopeworks\[{package}\]"):
-        run([settings(**asked[package])])
+        run([one])
+    assert not one.out.exists()
+    run([settings()])  # the folder is nobody's
+
+
+def test_wandb_that_is_disabled_is_not_needed(settings: Make, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    (out,) = run([settings(wandb_project="p")])
+    assert not (out / "wandb").exists()
+
+
+def test_wandb_takes_its_own_switch_and_its_errors_are_one_line(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+):
+    class Error(Exception):
+        """Stands for wandb.Error."""
+
+    asked: dict[str, object] = {}
+
+    def init(**options: object) -> None:
+        asked.update(options)
+        raise Error("No API key configured\nUse `wandb login`")
+
+    fake = SimpleNamespace(Error=Error, init=init)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    with pytest.raises(
+        ValueError, match=r"wandb must be ready .*No API key configured; run wandb l"
+    ):
+        run([settings(wandb_project="p")])
+    assert asked["mode"] == "online"

@@ -357,7 +357,7 @@ def test_checkpoint_of_another_store_is_refused(settings: Make, tmp_path: Path):
     other = write_store(tmp_path, {SITE: 16}, rows=1024)
     url = f"memory://{tmp_path.name}/elsewhere"
     run([settings("a", checkpoints=url)])
-    with pytest.raises(ValueError, match=r"another store \(content: .*rows: 2048 → 1024"):
+    with pytest.raises(ValueError, match=r"another store \(.*content: .*rows: 2048 → 1024"):
         run([settings("b", checkpoints=url, store=other)])
 
 
@@ -520,3 +520,26 @@ def test_rows_travel_to_a_gpu_as_they_are_stored(
     for one, other in zip(*batches, strict=True):
         assert one.dtype == other.dtype == torch.float32
         assert torch.equal(one, other)
+
+
+def test_run_goes_on_with_its_rows_when_the_store_has_grown(
+    settings: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    url = write_store(tmp_path, {SITE: 16})
+    (whole,) = run([settings("whole", store=url, steps=40)])
+    one = settings("stopped", store=url, steps=40)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 23, kill)
+        with pytest.raises(Killed):
+            run([one])
+    write_store(tmp_path, {SITE: 16}, rows=3072)
+    (again,) = run([one], resume=True)
+    assert weights(again) == weights(whole)
+    assert untimed(again) == untimed(whole)
+    assert "has grown: the run goes on" in (said := capsys.readouterr().err)
+    assert "2,048 of 3,072 rows" in said
+    (new,) = run([settings("new", store=url, steps=40)])  # a new run sees all of them
+    assert weights(new) != weights(whole)
