@@ -6,17 +6,22 @@ from. `scopeworks harvest --dry-run` prints it.
 
 import time
 from dataclasses import dataclass
-from itertools import islice
+from itertools import pairwise
 
+import numpy as np
 import torch
 
 from ..store.codecs import PRESETS
 from ..store.values import Extremes, quantised, to_bits
 from .harvest import HarvestSettings, begun_spec, prepare
 from .job import Job
-from .plan import Plan
+from .plan import Block, Plan
 
 _WARM_UP_BATCHES = 3
+_FIRST_TOKENS = 16
+_ALLOWED_S, _ALLOWED_SHARE = 20.0, 0.1
+_SAMPLE_ROWS = 1024
+"""Rows of a site that are compressed to see how small they get."""
 _LABEL_BYTES = 12
 
 
@@ -56,20 +61,22 @@ class Estimate:
 
 
 def estimate(settings: HarvestSettings) -> Estimate:
-    """Estimates a harvest from its first few batches; writes nothing.
+    """Estimates a harvest from its first batches, in 20 s or a tenth of its time; writes nothing.
 
     Raises:
         OSError, ValueError: as `harvest` does before it writes.
     """
+    started = time.perf_counter()
     job, _ = prepare(settings, begun_spec(settings))
     plan = Plan(job.sequences, job.mask, settings.rows)
-    rows, n_rows, seconds = _warm_up(job, plan)
+    rows, seconds_per_token = _warm_up(job, plan, started)
     context = job.sequences.shape[1]
+    n_tokens = plan.n_sequences * context
     return Estimate(
         sequences=plan.n_sequences,
         rows=plan.rows,
-        flops=flops_per_token(job, context) * plan.n_sequences * context,
-        rows_per_s=n_rows / seconds,
+        flops=flops_per_token(job, context) * n_tokens,
+        rows_per_s=plan.rows / (n_tokens * seconds_per_token),
         site_bytes={
             codec: {site: _bytes_per_row(codec, x) * plan.rows for site, x in rows.items()}
             for codec in PRESETS
@@ -101,24 +108,47 @@ def flops_per_token(job: Job, context: int) -> float:
     return 2.0 * (last.layer * whole + own.get(last.kind, whole))
 
 
-def _warm_up(job: Job, plan: Plan) -> tuple[dict[str, torch.Tensor], int, float]:
-    """The rows of the first batch, and rows and seconds of those after it."""
-    part = plan.part(0, plan.rows)
-    batches = part.blocks(job.sequences, job.mask, job.batch_sequences)
-    first = next(batches)
-    rows = job.rows(first)
-    started = time.perf_counter()
-    counted = [len(block.flat) for block in islice(batches, _WARM_UP_BATCHES) if job.rows(block)]
-    if counted:
-        return rows, sum(counted), time.perf_counter() - started
-    started = time.perf_counter()  # a single batch: run it again, warm
-    job.rows(first)
-    return rows, len(first.flat), time.perf_counter() - started
+def _warm_up(job: Job, plan: Plan, started: float) -> tuple[dict[str, torch.Tensor], float]:
+    """The rows of the largest batch that was run, and seconds per token in batches of its size.
+
+    Batches grow from part of a sequence on, so that a slow model shows its speed in a few tokens.
+    It ends before a batch that would take the estimate beyond 20 s and a tenth of the harvest.
+    """
+    n_tokens = plan.n_sequences * job.sequences.shape[1]
+    rows, taken, sizes = {}, {}, _sizes(job, plan)
+    for size, following in pairwise([*sizes, 0]):
+        block = _block(job, size)
+        begun = time.perf_counter()
+        rows = job.rows(block)
+        now = time.perf_counter()
+        taken.setdefault(size, []).append((now - begun) / block.tokens.size)
+        allowed = max(_ALLOWED_S, _ALLOWED_SHARE * n_tokens * taken[size][-1])
+        if now - started + following * taken[size][-1] > allowed:
+            break
+    same = taken[max(taken)]
+    return rows, sum(same[1:] or same) / len(same[1:] or same)
+
+
+def _sizes(job: Job, plan: Plan) -> list[int]:
+    """Tokens of the batches to run: doubled until a batch is whole, then a few whole ones."""
+    whole = min(job.batch_sequences, plan.n_sequences) * job.sequences.shape[1]
+    growing = []
+    while not job.model.compiled and (size := _FIRST_TOKENS << len(growing)) < whole:
+        growing.append(size)
+    return growing + [whole] * (1 + _WARM_UP_BATCHES)
+
+
+def _block(job: Job, size: int) -> Block:
+    """The first tokens: whole sequences, or the beginning of one."""
+    context = job.sequences.shape[1]
+    tokens = np.asarray(job.sequences[: max(1, size // context)])[:, :size]
+    flat = np.flatnonzero(job.mask.kept(tokens))
+    return Block(tokens, flat // tokens.shape[1], flat % tokens.shape[1], flat)
 
 
 def _bytes_per_row(codec: str, rows: torch.Tensor) -> float:
     """Compressed bytes per row of a sample."""
-    preset = PRESETS[codec]
+    preset, rows = PRESETS[codec], rows[:_SAMPLE_ROWS]
     stored = to_bits(rows, preset.collected)
     if preset.dtype == "int8":
         extremes = Extremes(rows.shape[1])

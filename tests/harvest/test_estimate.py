@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from scopeworks.harvest.estimate import estimate, flops_per_token
 from scopeworks.harvest.harvest import HarvestSettings, harvest, prepare
 from scopeworks.harvest.hooks import forward_until
+from scopeworks.harvest.job import Job
 from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
 from scopeworks.store.codecs import PRESETS
 
@@ -60,3 +61,34 @@ def test_flops_are_those_that_torch_counts(model_dir, tokens_dir, tmp_path, site
         forward_until(job.model, ids, job.sites)
     counted = counter.get_total_flops() / ids.numel()
     assert flops_per_token(job, 48) == pytest.approx(counted, rel=0.01)
+
+
+class SlowModel:
+    """A clock that only the model's work moves: so many seconds a token, and 2 s at the start."""
+
+    def __init__(self, monkeypatch, seconds_per_token):
+        self.now, self.passes, self.seconds_per_token = 0.0, 0, seconds_per_token
+        plain = Job.forward
+
+        def forward(job, block, room=None):
+            self.now += 2.0 * (self.passes == 0) + seconds_per_token * block.tokens.size
+            self.passes += 1
+            return plain(job, block, room)
+
+        monkeypatch.setattr("scopeworks.harvest.estimate.time.perf_counter", lambda: self.now)
+        monkeypatch.setattr(Job, "forward", forward)
+
+
+@pytest.mark.parametrize("rows", [300, None])
+@pytest.mark.parametrize("seconds_per_token", [1e-5, 0.003, 0.04, 0.1, 0.3])
+def test_estimate_takes_20_s_or_a_tenth_of_the_harvest(
+    model_dir, tokens_dir, tmp_path, monkeypatch, rows, seconds_per_token
+):
+    wanted = settings(model_dir, tokens_dir, tmp_path / "store", "resid_post.1", rows=rows)
+    wanted = wanted.model_copy(update={"batch_sequences": 16})
+    clock = SlowModel(monkeypatch, seconds_per_token)
+    found = estimate(wanted)
+    harvest_s = found.sequences * 48 * seconds_per_token
+    # The start counts only where there was no time for a second batch.
+    assert found.hours * 3600 == pytest.approx(harvest_s, rel=0.5 if clock.passes == 1 else 1e-9)
+    assert clock.now <= max(20, 0.1 * harvest_s)
