@@ -74,7 +74,8 @@ def write_folder(folder: Path, files: Mapping[str, Parts], last: tuple[str, Part
         place.remove(name)
     for key, parts in files.items():
         place.write(key, parts)
-    place.flush(files)
+    if files:
+        place.flush(files)
     place.write(name, [content] if isinstance(content, bytes) else content)
     place.flush([name])
 
