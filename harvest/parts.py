@@ -12,17 +12,23 @@ endian), the header (JSON: documents' lengths and splits, what was read, crc32 o
 import hashlib
 import io
 import json
+import re
 import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..store.beside import beside
+from ..store.files import leftovers
+from ..store.local import target_of
 from ..store.location import Location, locate
-from ..store.options import options_for
+from ..store.options import is_remote, options_for
 from .documents import ReadReport, RowOptions, documents_in
 from .encoding import grouped, token_ids
 from .settings import TokenizeSettings
@@ -37,6 +43,8 @@ _READ_BYTES = 2**22
 _VERSION = 1
 _DECIDING = {"text_field", "subset_field", "min_characters", "skip_bad", "held_out"}
 _LENGTHS = struct.Struct("<QQ")
+_KEY = re.compile("[0-9a-f]{24}")
+"""What the name of a part's file looks like."""
 
 
 @dataclass(frozen=True)
@@ -100,18 +108,27 @@ def cut(
 
 def parts_location(settings: TokenizeSettings) -> Location:
     """Where the parts wait: beside the token store, where all workers reach it."""
-    url = f"{settings.out.rstrip('/')}.parts"
+    url = beside(settings.out, ".parts")
     return locate(url, options_for(url, settings.storage_options))
 
 
 def remove_parts(settings: TokenizeSettings) -> None:
-    """Removes all parts that wait beside the token store, whatever command made them."""
-    import fsspec
+    """Removes the parts that wait beside the token store, one by one, whatever command made them;
+    nothing else that lies there."""
+    location = parts_location(settings)
+    for name in location.children():
+        if _KEY.fullmatch(name):
+            location.remove(name)
+    sweep_parts(location)
+    if not is_remote(location.url):
+        with suppress(OSError):  # somebody else's files are in it
+            Path(location.url).rmdir()
 
-    url = parts_location(settings).url
-    filesystem, path = fsspec.url_to_fs(url, **(options_for(url, settings.storage_options) or {}))
-    if filesystem.exists(path):
-        filesystem.rm(path, recursive=True)
+
+def sweep_parts(location: Location) -> None:
+    """Removes what killed commands have left of parts that they were writing."""
+    if not is_remote(location.url):
+        location.sweep(target_of(partial) for partial in leftovers(Path(location.url)))
 
 
 def make_part(part: Part, settings: TokenizeSettings, tokenizer: Any) -> Iterator[Batch]:

@@ -22,7 +22,17 @@ from .encoding import chat_wrapping
 from .model import check_context, load_tokenizer, tokenizer_fingerprint
 from .packing import Packer, Spool, Wrapper
 from .part_tasks import made_on_dask
-from .parts import Batch, Part, cut, make_part, parts_location, read_part, remove_parts, write_part
+from .parts import (
+    Batch,
+    Part,
+    cut,
+    make_part,
+    parts_location,
+    read_part,
+    remove_parts,
+    sweep_parts,
+    write_part,
+)
 from .record import write_settings
 from .settings import TokenizeSettings
 from .sources import Source, expand, is_stream, look_at
@@ -139,6 +149,7 @@ def _batches(
     """
     fingerprint, location = tokenizer_fingerprint(tokenizer), parts_location(settings)
     parts = cut(sources, settings, fingerprint)
+    sweep_parts(location)
     there = set(location.children())
     if settings.dask is None:
         made = _made_here(parts, there, settings, tokenizer, bar)

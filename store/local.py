@@ -103,8 +103,7 @@ class LocalFiles:
         wanted = {(self.root / key) for key in keys}
         for folder in {path.parent for path in wanted}:
             for partial in folder.glob(".*.partial"):
-                target = partial.name[1:].rsplit(".", 2)[0]
-                if folder / target in wanted:
+                if folder / target_of(partial) in wanted:
                     _remove_abandoned(partial)
 
     def flush(self, keys: Iterable[str]) -> None:
@@ -142,6 +141,11 @@ class LocalFiles:
                 if durably:
                     os.fsync(file.fileno())
             Path(file.name).replace(path)
+
+
+def target_of(partial: Path) -> str:
+    """Name of the file that an unfinished one was to become."""
+    return partial.name[1:].rsplit(".", 2)[0]
 
 
 @contextmanager

@@ -39,7 +39,8 @@ class RemoteObjects:
     streams_writes = False
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None):
-        self.url = url.rstrip("/")
+        protocol, _, rest = url.partition("://")
+        self.url = f"{protocol}://{rest.rstrip('/')}"
         try:
             self._fs, self._root = fsspec.url_to_fs(self.url, **(storage_options or {}))
         except ImportError as error:

@@ -15,6 +15,7 @@ import numpy as np
 
 from .array_reader import ArrayReader
 from .arrays import ArrayLayout, DamagedStoreError, ShardRecord, write_shard
+from .beside import INSIDE
 from .codecs import LABELS
 from .location import Location, StorageOptions, locate
 from .spec import VERSION, checked_attributes, checksum, encode_json, group_document
@@ -74,7 +75,7 @@ class TokenStore:
         if context < 2:
             raise ValueError(f"context must be at least 2 tokens, got {context}")
         location = locate(url, storage_options)
-        found = location.children()
+        found = [name for name in location.children() if name != INSIDE]
         if "zarr.json" in found:
             checked_attributes(location.read("zarr.json"), FORMAT, location.url)
             raise FileExistsError(
@@ -85,7 +86,8 @@ class TokenStore:
                 f"{location.url} must be empty, but it holds {', '.join(found[:3])};"
                 " choose another place"
             )
-        location.write(MARKER, [encode_json({"format": FORMAT})])
+        location.sweep([MARKER, "zarr.json"])
+        location.replace(MARKER, encode_json({"format": FORMAT}))
         return cls(
             location, context=context, bos=bos, eos=eos, pad=pad, provenance=provenance or {}
         )
@@ -188,6 +190,8 @@ class TokenStore:
     def _write_split(self, name: str, sequences: Any, pool: Executor) -> dict[str, Any]:
         """One split's array; returns its entry in the root document."""
         layout = self._layout(name, len(sequences))
+        shards = [layout.shard_key(shard) for shard in range(layout.n_shards)]
+        self._location.sweep([f"{name}/zarr.json", *shards])
         self._location.write(f"{name}/zarr.json", [encode_json(layout.metadata())])
         tally, records, one_at_a_time = _Digest(), [], threading.Lock()
         for shard in range(layout.n_shards):

@@ -12,6 +12,7 @@ from scopeworks.harvest.parts import cut, make_part, parts_location, read_part, 
 from scopeworks.harvest.sources import Source, look_at
 from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
 from scopeworks.store import TokenStore
+from scopeworks.store.location import locate
 
 
 @pytest.fixture
@@ -182,3 +183,34 @@ def test_a_budget_reads_no_more_of_a_large_file_than_fills_it(
     report = tokenize(settings(model_dir, path, tmp_path / "out", tokens=640, held_out=0.0))
     assert TokenStore.open(tmp_path / "out").splits["train"] * 32 >= 640
     assert report.read.documents < 100
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_only_parts_of_the_own_output_are_removed(model_dir, text_dir, tmp_path, place):
+    """Also where its name, taken for a pattern, means the others'; and of a folder of that name
+    nothing but parts."""
+    folder = str(tmp_path) if place == "local" else f"memory://{tmp_path.name}"
+    others = [f"{folder}/tok{i}.parts" for i in (1, 2)]
+    for other in others:
+        locate(other).write("0" * 24, [b"waits"])
+    mine = locate(f"{folder}/tok[12].parts")
+    mine.write("1" * 24, [b"of an earlier command"])
+    mine.write("notes.txt", [b"not a part"])
+    tokenize(settings(model_dir, text_dir, f"{folder}/tok[12]"))
+    assert [locate(other).children() for other in others] == [["0" * 24]] * 2
+    assert mine.children() == ["notes.txt"]
+    assert TokenStore.open(f"{folder}/tok[12]").splits["train"] > 0
+
+
+def test_what_a_killed_command_left_of_a_part_is_swept(model_dir, text_dir, tmp_path):
+    """Of whichever part, and with the shards of a token store that was being written."""
+    folder = tmp_path / "out.parts"
+    folder.mkdir()
+    (folder / f".{'0' * 24}.0123456789ab.partial").write_bytes(b"half")
+    shard = tmp_path / "out" / "train" / "c" / "0"
+    shard.mkdir(parents=True)
+    (tmp_path / "out" / "unfinished.json").write_text("{}")
+    (shard / ".0.0123456789ab.partial").write_bytes(b"half")
+    tokenize(settings(model_dir, text_dir, tmp_path / "out"))
+    assert not list(tmp_path.rglob("*.partial"))
+    assert not folder.exists()

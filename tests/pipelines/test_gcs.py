@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from scopeworks.pipelines.cli import app
 from scopeworks.pipelines.demo import DemoSettings
 from scopeworks.store import ActivationStore, TokenStore
+from scopeworks.store.location import locate
 from scopeworks.tests.store.clouds import BUCKET, gcs_emulator, gcs_options
 
 
@@ -57,3 +58,17 @@ def test_tokenize_harvest_and_train_on_gcs(gcs_flags, tmp_path):
     )
     assert (sae / "sae.safetensors").is_file()
     assert TokenStore.open(tokens, options).splits["train"] > 10
+
+
+@pytest.mark.emulator
+def test_tokens_at_a_buckets_root_are_written_and_continued(gcs_flags, tmp_path):
+    options, flags = gcs_flags
+    text = tmp_path / "a.txt"
+    text.write_text("some text of a row. " * 99)
+    url = f"gs://{BUCKET}"
+    command = ["tokenize", "--model", DemoSettings.model_fields["model"].default, "--text", text]
+    command += ["--out", url, "--context", 64, "--held-out", 0, *flags]
+    assert "train sequences" in invoke(*command)
+    assert "already complete by the same settings" in invoke(*command)
+    assert locate(url, options).children() == ["beside", "train", "zarr.json"]
+    assert locate(url, options).children("beside") == ["tokenize.json"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from scopeworks.store import ActivationStore, StoreWriter, TokenStore
+from scopeworks.store.beside import write_beside
 from scopeworks.store.location import Location, locate
 from scopeworks.store.verify import verify
 from scopeworks.tests.store.clouds import (
@@ -197,6 +198,56 @@ def test_a_token_store_is_the_same_everywhere(place):
     assert (again.sequences("train")[7:31] == sequences[7:31]).all()
     with pytest.raises(FileExistsError, match="already holds a token store"):
         TokenStore.create(place.url, storage_options=place.options, **ids)
+
+
+@pytest.fixture(
+    params=["memory", pytest.param("gcs", marks=EMULATED), pytest.param("s3", marks=EMULATED)]
+)
+def root(request) -> Iterator[Place]:
+    """A bucket as a place; emptied afterwards."""
+    if request.param == "memory":
+        place = Place("memory://")
+    elif request.param == "gcs":
+        place = Place(f"gs://{BUCKET}", gcs_options(request.getfixturevalue("gcs_port")))
+    else:
+        place = Place(f"s3://{BUCKET}", s3_options(request.getfixturevalue("s3_port")))
+    empty(place.location())
+    yield place
+    empty(place.location())
+
+
+def empty(location: Location, prefix: str = "") -> None:
+    for name in location.children(prefix):
+        key = f"{prefix}/{name}".lstrip("/")
+        empty(location, key)
+        location.remove(key)
+
+
+def test_a_token_store_at_a_buckets_root_leaves_what_is_beside_it_alone(root):
+    write_beside(root.url, ".tokenize.json", b"{}", root.options)
+    for _ in range(2):  # the second time, what an unfinished store has left is there
+        tokens = TokenStore.create(
+            root.url, storage_options=root.options, context=8, bos=2, eos=1, pad=0
+        )
+    tokens.write({"train": torch.ones(5, 8, dtype=torch.int64).numpy()})
+    assert TokenStore.open(root.url, root.options).splits == {"train": 5}
+    assert root.location().children() == ["beside", "train", "zarr.json"]
+    assert root.location().read("beside/tokenize.json") == b"{}"
+
+
+NAMES = ["w[12]", "w*", "w?", "w#1", "w 1%20"]
+
+
+def test_a_key_is_never_a_pattern(place):
+    location = place.location()
+    for key in [*NAMES, "w1", "w2"]:
+        location.write(key, [key.encode()])
+    assert location.children() == sorted([*NAMES, "w1", "w2"])
+    for key in NAMES:
+        assert location.read(key) == key.encode()
+        assert location.size(key) == len(key)
+        location.remove(key)
+    assert location.children() == ["w1", "w2"]
 
 
 def test_a_place_without_a_store_is_a_clear_error(place):
