@@ -149,7 +149,7 @@ def everywhere(path: str) -> str:
     """A path as a process in another folder names it; URLs, data sets and streams as they are."""
     if "://" in path or is_stream(path):
         return path
-    return str(Path(path).absolute())
+    return str(Path(path).expanduser().absolute())
 
 
 def from_driver(kind: type[StageSettingsT], text: str) -> StageSettingsT:

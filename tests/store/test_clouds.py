@@ -225,10 +225,9 @@ def empty(location: Location, prefix: str = "") -> None:
 
 def test_a_token_store_at_a_buckets_root_leaves_what_is_beside_it_alone(root):
     write_beside(root.url, ".tokenize.json", b"{}", root.options)
-    for _ in range(2):  # the second time, what an unfinished store has left is there
-        tokens = TokenStore.create(
-            root.url, storage_options=root.options, context=8, bos=2, eos=1, pad=0
-        )
+    ids: dict[str, Any] = {"context": 8, "bos": 2, "eos": 1, "pad": 0}
+    TokenStore.create(root.url, storage_options=root.options, **ids)  # and is killed
+    tokens = TokenStore.create(root.url, storage_options=root.options, **ids)
     tokens.write({"train": torch.ones(5, 8, dtype=torch.int64).numpy()})
     assert TokenStore.open(root.url, root.options).splits == {"train": 5}
     assert root.location().children() == ["beside", "train", "zarr.json"]
