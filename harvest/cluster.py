@@ -28,6 +28,15 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON
 _LOCAL = re.compile(r"local:([1-9]\d*)")
 
 
+def check_cluster(where: str) -> None:
+    """Raises ValueError if this names no cluster, before anything is loaded for it."""
+    if not (_LOCAL.fullmatch(where) or "://" in where or Path(where).is_file()):
+        raise ValueError(
+            "dask must be local:N, a scheduler's address such as tcp://host:8786, or a scheduler "
+            f"file, got {where!r}"
+        )
+
+
 @contextmanager
 def connect(where: str) -> Iterator["Client"]:
     """A client of `local:N` (N worker processes here, ended afterwards), of a scheduler's address,
@@ -52,11 +61,7 @@ def connect(where: str) -> Iterator["Client"]:
             with _scheduler_there(client, where):
                 yield client
         return
-    if "://" not in where and not Path(where).is_file():
-        raise ValueError(
-            "dask must be local:N, a scheduler's address such as tcp://host:8786, or a scheduler "
-            f"file, got {where!r}"
-        )
+    check_cluster(where)
     try:
         if "://" in where:
             client = Client(where, timeout=_CONNECT_S)

@@ -22,13 +22,14 @@ from ..store.codecs import PRESETS
 from ..store.options import is_remote, options_for
 from .batch import free_memory, sequences_that_fit, sequences_that_run, share_of_memory
 from .bucket_tasks import harvest_on_dask
-from .cluster import n_local_workers
+from .cluster import check_cluster, n_local_workers
 from .job import Job
-from .model import LanguageModel, check_context, load_model, tokenizer_fingerprint
+from .model import check_context, load_model, tokenizer_fingerprint
 from .plan import Mask, Part, Plan
 from .record import write_settings
 from .settings import HarvestSettings
 from .sites import expand_sites, site_width
+from .space import check_space
 
 __all__ = ["HarvestReport", "HarvestSettings", "harvest", "prepare"]
 
@@ -77,6 +78,8 @@ def harvest(settings: HarvestSettings) -> HarvestReport:
         ValueError: model and tokens do not belong together, a site does not exist, there are fewer
             rows than asked for, or the store was begun with other settings (naming them).
     """
+    if settings.dask is not None:
+        check_cluster(settings.dask)
     job, plan, writer = _opened(settings, begun_spec(settings))
     with writer:
         spec, settings = writer.spec, resolved(settings, writer.spec)
@@ -100,6 +103,7 @@ def _opened(settings: HarvestSettings, begun: StoreSpec | None) -> tuple[Job, Pl
     job, origin = prepare(settings, begun)
     plan = Plan(job.sequences, job.mask, settings.rows)
     spec = store_spec(settings, plan.rows, job, origin, begun)
+    check_space(settings.store, spec, begun)
     try:
         return job, plan, open_writer(settings, spec, background=settings.dask is None)
     except ValueError:
@@ -137,6 +141,12 @@ def prepare(
     settings = resolved(settings, begun)
     options = options_for(settings.tokens, settings.storage_options)
     tokens = TokenStore.open(settings.tokens, options)
+    sequences = tokens.sequences(settings.split)
+
+    def check(tokenizer: Any, config: Any) -> None:
+        expand_sites(settings.site, config.num_hidden_layers)
+        _check_tokens(tokens, tokenizer, config, settings)
+
     model = load_model(
         settings.model,
         settings.dtype,
@@ -144,15 +154,15 @@ def prepare(
         settings.attention,
         device_map=settings.device_map,
         compile=settings.compile,
+        check=check,
     )
-    _check_tokens(tokens, model, settings)
     sites = expand_sites(settings.site, model.config.num_hidden_layers)
     masked = {*special_ids(tokens), *settings.mask_token}
     mask = Mask(tuple(sorted(masked)), prefix=tokens.provenance.get("masked_prefix", 0))
     stored = torch.bfloat16 if PRESETS[settings.codec].dtype == "bfloat16" else torch.float32
     job = Job(
         model=model,
-        sequences=tokens.sequences(settings.split),
+        sequences=sequences,
         mask=mask,
         sites=tuple(sites),
         batch_sequences=settings.batch_sequences or 0,
@@ -284,13 +294,15 @@ def begun_spec(settings: HarvestSettings) -> StoreSpec | None:
     return StoreWriter.begun(settings.store, options)
 
 
-def _check_tokens(tokens: TokenStore, model: LanguageModel, settings: HarvestSettings) -> None:
+def _check_tokens(
+    tokens: TokenStore, tokenizer: Any, config: Any, settings: HarvestSettings
+) -> None:
     """Refuses tokens of another tokenizer, or sequences too long for the model."""
-    ours, theirs = tokenizer_fingerprint(model.tokenizer), tokens.provenance.get("tokenizer")
+    ours, theirs = tokenizer_fingerprint(tokenizer), tokens.provenance.get("tokenizer")
     if ours != theirs:
         raise ValueError(
             f"token store {settings.tokens} must be made with the tokenizer of {settings.model} "
             f"({ours}), got one made with another ({theirs}); tokenize again with --model "
             f"{settings.model}"
         )
-    check_context(tokens.context, model.config, settings.model)
+    check_context(tokens.context, config, settings.model)

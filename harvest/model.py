@@ -6,7 +6,7 @@ business, where activations sit in it `hooks`'.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +83,7 @@ def load_model(
     *,
     device_map: str | None = None,
     compile: bool = False,
+    check: Callable[[Any, Any], None] | None = None,
 ) -> LanguageModel:
     """Loads a Gemma 2 and its tokenizer from a local folder or a hub id.
 
@@ -94,6 +95,8 @@ def load_model(
         attention: one of `ATTENTION`; auto takes the first.
         device_map: how accelerate spreads the layers over devices (`placement.DEVICE_MAPS`).
         compile: compile norms and MLPs with torch.compile; results may differ in their last bits.
+        check: is given tokenizer and configuration, and may raise, before the weights are fetched
+            and read.
 
     Raises:
         ValueError: it is no Gemma 2, its weights are incomplete, or an argument is none of those
@@ -117,6 +120,8 @@ def load_model(
         )
     check_attention(attention, target, dtype)
     tokenizer, config = load_tokenizer(name)
+    if check is not None:
+        check(tokenizer, config)
     folder = model_folder(name, weights=True)
     with _quiet():
         check_weights(folder, name, config)

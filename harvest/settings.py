@@ -7,7 +7,7 @@ business.
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -107,7 +107,7 @@ class HarvestSettings(StageSettings):
     memory_gib: float = Field(default=2.0, gt=0)
     """GiB for rows on their way to the store: buckets being filled and sealed, and batches. Buckets
     that need more wait in a file. The model and its forward pass come on top."""
-    mask_token: list[int] = Field(default_factory=list)
+    mask_token: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(default_factory=list)
     """Token ids whose rows are dropped besides those of BOS, EOS and PAD."""
     outlier: float | None = Field(default=None, gt=1)
     """Drop a token's rows where its norm at some site is over this many times its batch's median;

@@ -23,7 +23,9 @@ KINDS = ("attn_out", "transcoder_in", "mlp_in", "mlp_out", "resid_post")
 REPORTED = ("attn_out", "transcoder_in", "mlp_out", "resid_post")
 """The report's own, which `*` stands for: mlp_in is transcoder_in times constants."""
 
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
+_SHOWN_CHARACTERS = 60
+_LAYER = re.compile("[0-9]{1,18}")
 
 
 class ModelShape(Protocol):
@@ -59,8 +61,8 @@ def parse_site(text: str) -> Site:
     """
     kind, _, layer = text.strip().partition(".")
     _check_kind(text, kind)
-    if not layer.isdecimal():
-        raise ValueError(f"site must be <kind>.<layer>, got {text!r}; for example {kind}.12")
+    if not _LAYER.fullmatch(layer):
+        raise ValueError(f"site must be <kind>.<layer>, got {_shown(text)}; for example {kind}.12")
     return Site(kind, int(layer))
 
 
@@ -122,7 +124,7 @@ def _layers(pattern: str, text: str, n_layers: int) -> list[int]:
         if first > last:
             raise ValueError(
                 "site must be <kind>.<layers> with layers like 12, 0-12, 3,5,7-9 or *, "
-                f"got {pattern!r}"
+                f"got {_shown(pattern)}"
             )
         # A range far past the model is reported by its first layer that does not exist, not spelt
         # out.
@@ -135,4 +137,11 @@ def _check_kind(text: str, kind: str) -> None:
     if kind not in KINDS:
         close = difflib.get_close_matches(kind, KINDS, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"site {text!r} does not exist; {hint}the kinds are {', '.join(KINDS)}")
+        raise ValueError(
+            f"site {_shown(text)} does not exist; {hint}the kinds are {', '.join(KINDS)}"
+        )
+
+
+def _shown(text: str) -> str:
+    """What was given, cut short."""
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")

@@ -17,6 +17,7 @@ from ..console import Progress, progress
 from ..settings import differences
 from ..store import TokenStore
 from ..store.options import options_for
+from .cluster import check_cluster
 from .documents import ReadReport
 from .encoding import chat_wrapping
 from .model import check_context, load_tokenizer, tokenizer_fingerprint
@@ -82,6 +83,8 @@ def tokenize(settings: TokenizeSettings, scratch_dir: Path | None = None) -> Tok
         ValueError: text yields no full sequence, the context is longer than the model's, or the
             output holds something else.
     """
+    if settings.dask is not None:
+        check_cluster(settings.dask)
     _check_text(settings)
     _check_out(settings)
     tokenizer, config = load_tokenizer(settings.model)

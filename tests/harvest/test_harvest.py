@@ -303,6 +303,17 @@ def test_harvest_refuses_to_continue_on_another_type_of_device(
         harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
 
 
+def test_harvest_checks_sites_and_tokens_before_it_reads_weights(damaged, tokens_dir, tmp_path):
+    (damaged / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"site resid_post\.9 does not exist"):
+        harvest(settings(damaged, tokens_dir, tmp_path / "store", site=["resid_post.9"]))
+    with pytest.raises(ValueError, match="'nowhere'"):
+        harvest(settings(damaged, tokens_dir, tmp_path / "store", split="nowhere"))
+    with pytest.raises(ValueError, match="dask must be local:N"):
+        harvest(settings(damaged, tokens_dir, tmp_path / "store", dask="nowhere"))
+    assert not (tmp_path / "store").exists()
+
+
 def test_harvest_refuses_to_continue_with_another_model(
     model_dir, other_model_dir, tokens_dir, tmp_path
 ):

@@ -51,6 +51,14 @@ def test_expand_sites_refuses_what_does_not_exist_and_names_what_does(text: str,
         expand_sites([text], 3)
 
 
+def test_expand_sites_answers_at_once_whatever_is_asked_for():
+    assert len(expand_sites(["*.*"] * 10**5, 3)) == 12
+    for pattern in ("resid_post.0-" + "9" * 9, "resid_post." + "9" * 5000, "x" * 10**6 + ".1"):
+        with pytest.raises(ValueError, match="site") as raised:
+            expand_sites([pattern], 3)
+        assert len(str(raised.value)) < 200
+
+
 def test_expand_sites_refuses_an_empty_list():
     with pytest.raises(ValueError, match="at least once"):
         expand_sites([], 3)
