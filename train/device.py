@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .kernels import available_backends, choose_backend
+from .kernels import available_backends, backend_paths, choose_backend
 from .settings import TrainSettings
 
 
@@ -28,10 +28,15 @@ def check_backends(members: Sequence[TrainSettings], device: torch.device) -> No
     """
     usable = available_backends(device)
     for settings in members:
-        name = settings.backend.partition("/")[0]
+        name, _, path = settings.backend.partition("/")
         if name != "auto" and name not in usable:
             raise ValueError(
                 f"backend must be one of {', '.join(usable)} on {device.type}, got {name}"
+            )
+        if path and path not in backend_paths(name):
+            paths = ", ".join(backend_paths(name)) or "it has none"
+            raise ValueError(
+                f"backend must name a path of {name} ({paths}), got {settings.backend}"
             )
         if settings.encoder == "tf32" and device.type != "cuda":
             raise ValueError(

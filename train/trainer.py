@@ -22,6 +22,7 @@ from ..store.local import LocalFiles
 from ..store.location import locate
 from ..store.ownership import owned
 from .device import check_backends, find_device
+from .disk import check_disk
 from .loggers import check_loggers
 from .member import DivergedError, Member
 from .memory import check_memory, is_out_of_memory, memory_text
@@ -83,11 +84,11 @@ def run(
 def _folders(members: Sequence[TrainSettings]) -> list[Path]:
     """What the run writes into, always in the same order, so that two runs never wait for each
     other."""
-    folders = {settings.out.absolute() for settings in members}
+    folders = {settings.out.resolve() for settings in members}
     for settings in members:
         place = locate(settings.checkpoint_url, settings.checkpoint_options)
         if settings.checkpoints is not None and isinstance(place, LocalFiles):
-            folders.add(place.root)
+            folders.add(place.root.resolve())
     return sorted(folders)
 
 
@@ -102,6 +103,7 @@ def _run(members: Sequence[TrainSettings], resume: bool, watch: Watch) -> None:
         if run.checkpoint is not None:
             source = source.as_begun(run.checkpoint.store, run.where)
     check_memory(unfinished, source, device)
+    check_disk(unfinished, source)
     check_loggers(unfinished)
     started: list[Member] = []
     try:

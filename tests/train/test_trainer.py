@@ -297,6 +297,9 @@ def test_kernel_that_cannot_run_is_refused_before_the_folder_is_claimed(
     one = settings(backend="triton")
     with pytest.raises(ValueError, match=r"backend must be one of .* on cpu, got triton"):
         run([one])
+    for backend in ("cpu/quick", "auto/sparse"):
+        with pytest.raises(ValueError, match=r"backend must name a path of .* \(.*\), got"):
+            run([settings(backend=backend)])
     monkeypatch.setattr(device_module, "choose_backend", lambda _device: "reference")
     with pytest.raises(ValueError, match="encoder screened has no effect with backend reference"):
         run([settings(encoder="screened")])

@@ -27,6 +27,7 @@ __all__ = [
     "StepSettings",
     "TrainState",
     "available_backends",
+    "backend_paths",
     "bytes_needed",
     "choose_backend",
     "initial_parameters",
@@ -88,6 +89,11 @@ def available_backends(device: str | torch.device = "cpu") -> list[str]:
     if kind == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
         names.append("triton")
     return [name for name in names if importlib.util.find_spec(_NEEDS[name]) is not None]
+
+
+def backend_paths(name: str) -> tuple[str, ...]:
+    """The paths of a backend that may be asked for; none of "auto"."""
+    return () if name == "auto" else importlib.import_module(f".{name}", __name__).PATHS
 
 
 def choose_backend(device: str | torch.device = "cpu") -> str:
