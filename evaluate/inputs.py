@@ -127,13 +127,7 @@ def candidate(
             f"site of SAE {name} must be known, but its file does not tell it; pass --site "
             "<kind>.<layer>"
         )
-    own_target = _agreed(name, "target_site", sae.config.target_site, target_site)
-    if own_target is None and sae.config.is_transcoder:
-        raise ValueError(
-            f"target_site of transcoder {name} must be known, but its file does not tell it; pass "
-            "--target-site <kind>.<layer>"
-        )
-    own_target = own_target or own_site
+    own_target = _agreed(name, "target_site", sae.config.target_site, target_site) or own_site
     reads, writes = parse_site(own_site), parse_site(own_target)
     for what, width, where in (
         ("d_in", sae.config.d_in, reads),

@@ -103,7 +103,6 @@ def flops_per_token(job: Job, context: int) -> float:
     own = {
         "attn_out": before_o + scores,
         "transcoder_in": before_o + scores + attention.o_proj.weight.numel(),
-        "mlp_in": before_o + scores + attention.o_proj.weight.numel(),
     }
     whole = own["transcoder_in"] + sum(p.numel() for p in layer.mlp.parameters())
     return 2.0 * (last.layer * whole + own.get(last.kind, whole))

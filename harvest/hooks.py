@@ -161,12 +161,6 @@ def _attach_transcoder_in(layer: Any, visit: Visit) -> RemovableHandle:
     return layer.pre_feedforward_layernorm.register_forward_hook(hook)
 
 
-def _attach_mlp_in(layer: Any, visit: Visit) -> RemovableHandle:
-    return layer.pre_feedforward_layernorm.register_forward_hook(
-        lambda _module, _args, output: visit(output)
-    )
-
-
 def _attach_mlp_out(layer: Any, visit: Visit) -> RemovableHandle:
     return layer.post_feedforward_layernorm.register_forward_hook(
         lambda _module, _args, output: visit(output)
@@ -180,7 +174,6 @@ def _attach_resid_post(layer: Any, visit: Visit) -> RemovableHandle:
 _ATTACH: dict[str, Callable[[Any, Visit], RemovableHandle]] = {
     "attn_out": _attach_attn_out,
     "transcoder_in": _attach_transcoder_in,
-    "mlp_in": _attach_mlp_in,
     "mlp_out": _attach_mlp_out,
     "resid_post": _attach_resid_post,
 }

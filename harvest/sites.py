@@ -7,7 +7,6 @@ Owns the names (`resid_post.12`), the widths and the expansion of patterns (`res
 |---|---|---|
 | `attn_out` | head outputs before W_O: the input of `self_attn.o_proj` | n_heads · head_dim |
 | `transcoder_in` | RMS-normalised input of the MLP without the gain, norm ≈ √d_model | d_model |
-| `mlp_in` | the same vector with the gain: the output of `pre_feedforward_layernorm` | d_model |
 | `mlp_out` | MLP output after its RMSNorm, `post_feedforward_layernorm` | d_model |
 | `resid_post` | residual stream after the MLP is added: the output of the decoder layer | d_model |
 """
@@ -18,10 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-KINDS = ("attn_out", "transcoder_in", "mlp_in", "mlp_out", "resid_post")
+KINDS = ("attn_out", "transcoder_in", "mlp_out", "resid_post")
 """Every kind of site, in the order in which a decoder layer computes them."""
-REPORTED = ("attn_out", "transcoder_in", "mlp_out", "resid_post")
-"""The report's own, which `*` stands for: mlp_in is transcoder_in times constants."""
 
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 _SHOWN_CHARACTERS = 60
@@ -70,8 +67,8 @@ def expand_sites(patterns: Iterable[str], n_layers: int) -> list[Site]:
     """Expands site patterns against a model of `n_layers`, without repeats, in the order of the
     forward pass.
 
-    A pattern is `<kind>.<layers>`; kind may be `*` (the four of `REPORTED`), layers `*`, `12`,
-    `0-12` or `3,5,7-9`.
+    A pattern is `<kind>.<layers>`; kind may be `*` (all four), layers `*`, `12`, `0-12` or
+    `3,5,7-9`.
 
     Raises:
         ValueError: a pattern names a kind or layer that does not exist (the text names those that
@@ -106,7 +103,7 @@ def _expand(pattern: str, n_layers: int) -> list[Site]:
     kind, _, layers = pattern.partition(".")
     if kind != "*":
         _check_kind(pattern, kind)
-    kinds = REPORTED if kind == "*" else (kind,)
+    kinds = KINDS if kind == "*" else (kind,)
     sites = [Site(kind, layer) for kind in kinds for layer in _layers(pattern, layers, n_layers)]
     for site in sites:
         check_site(site, n_layers)

@@ -143,25 +143,11 @@ def export(
     sae: Annotated[Path, typer.Option(help="Folder of a trained SAE, or another SAE file.")],
     format: Annotated[str, typer.Option(help="gemma-scope, sae-lens or gemma-scope-2.")],
     out: Annotated[Path, typer.Option(help="Folder for the result.")],
-    l0: Annotated[float | None, typer.Option(help="L0, if the SAE's file does not say it.")] = None,
-    site: Annotated[str | None, typer.Option(help="Site, if its file does not say it.")] = None,
-    target_site: Annotated[
-        str | None, typer.Option(help="A transcoder's target, if its file does not say it.")
-    ] = None,
-    evaluation: Annotated[
-        Path | None, typer.Option(help="JSON of evaluate that measured the SAE: its L0 and sites.")
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="Model folder: its gain turns transcoder_in into mlp_in."),
-    ] = None,
 ) -> None:
     """Writes an SAE in a format that other projects load."""
-    from .export import Known
     from .export import export as run_export
 
-    known = Known(l0, site, target_site, evaluation, model)
-    typer.echo(run_export(sae, format, out, known))
+    typer.echo(run_export(sae, format, out))
 
 
 def merged(flags: dict[str, Any], more: list[str] | None) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from torch import Tensor
 from ..settings import dump
 from ..store.files import write_json
 from .formats import read_sae
-from .formats.reading import check_finite
 from .sae_config import SAEConfig
 from .sae_files import CONFIG_FILE, WEIGHTS_FILE, check_tensors, write_safetensors
 
@@ -105,7 +104,7 @@ class SAE:
         the SAE's own.
         """
         folder = Path(out_dir)
-        check_finite(self.tensors())
+        folder.mkdir(parents=True, exist_ok=True)
         write_safetensors(folder / WEIGHTS_FILE, self.tensors())
         record = {"sae": json.loads(dump(self.config)), "settings": settings}
         write_json(folder / CONFIG_FILE, record)

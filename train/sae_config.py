@@ -26,8 +26,6 @@ class SAEConfig(Settings):
     """Input site, `<kind>.<layer>`."""
     target_site: str | None = None
     """Site a transcoder predicts; None for an SAE."""
-    transcoder: bool = False
-    """Whether it predicts another site than it reads, known even where neither site is."""
     model: str | None = None
     """Language model the activations come from."""
     model_fingerprint: str | None = None
@@ -71,4 +69,4 @@ class SAEConfig(Settings):
     @property
     def is_transcoder(self) -> bool:
         """Whether the SAE predicts another site than it reads."""
-        return self.transcoder or self.target_site is not None
+        return self.target_site is not None

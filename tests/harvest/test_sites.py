@@ -72,4 +72,4 @@ def test_parse_site_refuses_what_is_not_one_site(text: str):
 
 def test_site_width_of_attention_is_heads_times_head_dim():
     config = build_model("odd_heads").config
-    assert [site_width(Site(kind, 0), config) for kind in KINDS] == [60, 36, 36, 36, 36]
+    assert [site_width(Site(kind, 0), config) for kind in KINDS] == [60, 36, 36, 36]
