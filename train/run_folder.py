@@ -150,6 +150,7 @@ def _newest_checkpoint(settings: TrainSettings, resume: bool) -> Found:
         return Found(finished=False)
     where = f"checkpoint {folder.name_of_newest()}"
     checked = validated(CheckpointRecord, record, where)
+    validated(RunSettings, checked.settings, f"settings in {where}")
     refuse_differences(checked.settings, settings, resume, f"{where} is of a run")
     return Found(False, checked, where)
 

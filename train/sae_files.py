@@ -38,6 +38,8 @@ def check_shapes(found: Mapping[str, tuple[int, ...]], config: SAEConfig) -> Non
         "theta": (d_sae,),
         "W_skip": (d_in, d_out),
     }
+    if unknown := sorted(set(found) - set(shapes)):
+        raise ValueError(f"tensors must be {', '.join(shapes)}, got {', '.join(unknown)} as well")
     for name, shape in shapes.items():
         if name not in found:
             if name == "W_skip":

@@ -1,5 +1,6 @@
 """Checkpoints: what is written comes back, damage is an error, only the newest stay."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 
 from scopeworks.store.local import LocalFiles
 from scopeworks.train.checkpoint import Checkpoint, Checkpoints
+from scopeworks.train.settings import TrainSettings
+from scopeworks.train.trainer import run
 
 
 def checkpoint(step: int) -> Checkpoint:
@@ -34,6 +37,51 @@ def test_half_written_file_is_not_seen(tmp_path: Path):
     folder.save(checkpoint(5))
     (tmp_path / "step_000000006.safetensors.partial").write_bytes(b"half")
     assert folder.steps() == [5]
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "text"),
+    [
+        ("step", "x", "step: input should be a valid integer"),
+        ("step", -1, "step: input should be greater than 0"),
+        ("stream", [1], "stream: input should be"),
+        ("settings", None, "settings: input should be"),
+        ("settings", {"steps": "many"}, "must: steps: input should be"),
+        ("store", 7, "store: input should be"),
+        ("store", {}, "rows is missing"),
+        ("means", {"since": 0}, "n_updates is missing"),
+        ("used", {"lr": -1, "sparsity": 0, "path": ""}, "lr: input should be"),
+    ],
+)
+def test_record_with_wrong_types_is_refused_in_one_line(
+    settings: Callable[..., TrainSettings], entry: str, value: object, text: str
+):
+    one = settings(steps=10, checkpoint_every=5)
+    run([one])
+    (one.out / "sae.safetensors").unlink()
+    folder = Checkpoints(one.checkpoint_url, keep=2)
+    newest = folder.newest()
+    assert newest is not None
+    folder.save(Checkpoint(newest.step, newest.tensors, newest.record | {entry: value}))
+    with pytest.raises(ValueError, match=rf"checkpoint .*step_000000010.*{text}"):
+        run([one])
+
+
+def test_checkpoint_of_other_shapes_is_refused(settings: Callable[..., TrainSettings]):
+    one = settings(steps=10, checkpoint_every=5)
+    run([one])
+    (one.out / "sae.safetensors").unlink()
+    folder = Checkpoints(one.checkpoint_url, keep=2)
+    newest = folder.newest()
+    assert newest is not None
+    for name, tensor in (("rows_idle", torch.zeros(3)), ("parameters.theta", torch.zeros(3))):
+        folder.save(Checkpoint(newest.step, newest.tensors | {name: tensor}, newest.record))
+        with pytest.raises(ValueError, match=r"must be of this run: .*3"):
+            run([one])
+    lacking = {name: t for name, t in newest.tensors.items() if name != "firing"}
+    folder.save(Checkpoint(newest.step, lacking, newest.record))
+    with pytest.raises(ValueError, match="must be of this run: 'firing'"):
+        run([one])
 
 
 def test_sweep_leaves_what_is_being_written(tmp_path: Path):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from scopeworks.train import member as member_module
 from scopeworks.train.cli import described
@@ -40,11 +41,16 @@ def other_shapes(path: Path) -> None:
     path.write_bytes(data.replace(b"[16,48]", b"[48,16]"))
 
 
+def another_tensor(path: Path) -> None:
+    tensors = load_file(path)
+    save_file(tensors | {"extra": tensors["b_enc"].clone()}, path)
+
+
 def gone(path: Path) -> None:
     path.unlink()
 
 
-DAMAGES = [empty, cut, longer, other_header, other_shapes, gone]
+DAMAGES = [empty, cut, longer, other_header, other_shapes, another_tensor, gone]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
