@@ -67,6 +67,8 @@ def validated(kind: type[DocumentT], value: Any, where: str) -> DocumentT:
     try:
         # By way of JSON, where a strict model takes an array for a tuple.
         return kind.model_validate_json(json.dumps(value))
+    except RecursionError as error:
+        raise ValueError(f"{where} is not valid JSON: it is nested too deeply") from error
     except ValidationError as error:
         problems = [_problem(item) for item in error.errors()]
         more = f" and {len(problems) - _SHOWN_PROBLEMS} more" * (len(problems) > _SHOWN_PROBLEMS)

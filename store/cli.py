@@ -46,8 +46,8 @@ def verify(
     options = parse_storage_options(storage_option)
     with progress("verify", None, "bytes") as bar:
         report = checking.verify(url, options, advance=bar.advance)
-    for problem in report.problems:
-        typer.echo(problem)
+    for line in [*report.problems, *(f"note: {note}" for note in report.notes)]:
+        typer.echo(line)
     typer.echo(
         f"{report.buckets} of {report.n_buckets} buckets committed,"
         f" {report.checked_bytes:,} bytes checked, {len(report.problems)} problems"

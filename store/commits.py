@@ -6,21 +6,56 @@ and Σ‖x‖² per site, so that normaliser and mean are known exactly without 
 """
 
 import base64
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
+from ..foreign import Document
 from .arrays import DamagedStoreError, ShardRecord
-from .location import Location
-from .spec import VERSION, StoreSpec, checked_attributes, checksum, group_document
+from .fitting import check_names, check_shards, check_sums
+from .location import Location, read_bounded
+from .spec import (
+    DOCUMENT_BYTES,
+    MAX_ROWS,
+    VERSION,
+    StoreSpec,
+    checked_attributes,
+    checksum,
+    group_document,
+)
 from .values import SiteSums
 
 KIND = "bucket-commit"
 _READERS = 16
+_NUMBER = re.compile("[0-9]{8}")
 _TAIL_BYTES = 128
+
+
+_Count = Annotated[int, Field(ge=0, le=MAX_ROWS)]
+_Crc = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class _SiteDocument(Document):
+    sum: str
+    sum_squares: float = Field(ge=0)
+    scale: str | None = None
+    saturated: int = Field(0, ge=0, le=2**62)
+
+
+class _CommitDocument(Document):
+    """What a commit record must hold."""
+
+    bucket: _Count
+    rows: _Count
+    dropped: _Count = 0
+    dropped_at: list[tuple[_Count, _Count]] = Field(default_factory=list)
+    sites: dict[str, _SiteDocument]
+    shards: dict[str, list[tuple[_Count, _Count, _Crc]]]
 
 
 @dataclass(frozen=True)
@@ -84,19 +119,38 @@ def read_commit(location: Location, bucket: int, spec: StoreSpec) -> Commit:
     """
     key = commit_key(bucket)
     where = f"{location.url}/{key}"
-    data = location.read(key)
+    data = read_bounded(location, key, DOCUMENT_BYTES)
     try:
-        body = checked_attributes(data, KIND, where)
-        commit = _from_body(body)
-    except (ValueError, KeyError, TypeError) as error:
+        found, _ = checked_attributes(_CommitDocument, data, KIND, where)
+        commit = _from_document(found)
+        _check(commit, bucket, spec)
+    except ValueError as error:
         raise DamagedStoreError(f"commit of bucket {bucket}: {error}") from error
-    start, stop = spec.bucket_range(bucket)
-    if commit.bucket != bucket or not 0 <= commit.rows <= stop - start:
-        raise DamagedStoreError(
-            f"commit of bucket {bucket}: {where} is of bucket {commit.bucket} with"
-            f" {commit.rows} rows, expected at most {stop - start}"
-        )
     return replace(commit, document_bytes=len(data), tail=data[-_TAIL_BYTES:])
+
+
+def _check(commit: Commit, bucket: int, spec: StoreSpec) -> None:
+    """Refuses a record that is not what the store's readers rely on."""
+    start, stop = spec.bucket_range(bucket)
+    if commit.bucket != bucket:
+        raise ValueError(f"bucket must be {bucket} as its place says, got {commit.bucket}")
+    if commit.rows + commit.dropped > stop - start:
+        raise ValueError(
+            f"rows and dropped must be {stop - start} together at most, got {commit.rows} and"
+            f" {commit.dropped}"
+        )
+    if commit.dropped_at and sum(commit.dropped_at.values()) != commit.dropped:
+        raise ValueError(
+            f"dropped_at must add up to dropped ({commit.dropped}), got"
+            f" {sum(commit.dropped_at.values())}"
+        )
+    sites, arrays = spec.site_layouts(), spec.site_layouts() | spec.label_layouts()
+    check_names("sites", commit.sums, sites)
+    check_names("shards", commit.shards, [layout.path for layout in arrays.values()])
+    for name, layout in sites.items():
+        check_sums(name, commit.sums[name], layout, commit.rows)
+    for layout in arrays.values():
+        check_shards(commit.shards[layout.path], layout, start, commit.rows)
 
 
 def is_unchanged(location: Location, commit: Commit) -> bool:
@@ -111,7 +165,7 @@ def is_unchanged(location: Location, commit: Commit) -> bool:
 
 def committed_buckets(location: Location, spec: StoreSpec) -> list[int]:
     """Numbers of the committed buckets, ascending, by listing; the records are not read."""
-    names = [name for name in location.children("commits") if name.isdecimal()]
+    names = [name for name in location.children("commits") if _NUMBER.fullmatch(name)]
     return [int(name) for name in names if int(name) < spec.n_buckets]
 
 
@@ -160,16 +214,12 @@ def shard_versions(commits: Iterable[Commit]) -> Callable[[str], str]:
     return version
 
 
-def _from_body(body: dict) -> Commit:
-    sums = {name: _site_from_json(site) for name, site in body["sites"].items()}
+def _from_document(found: _CommitDocument) -> Commit:
+    sums = {name: _sums(name, site) for name, site in found.sites.items()}
     shards = {
-        path: [ShardRecord(*record) for record in records]
-        for path, records in body["shards"].items()
+        path: [ShardRecord(*record) for record in records] for path, records in found.shards.items()
     }
-    dropped_at = dict(map(tuple, body.get("dropped_at", ())))
-    return Commit(
-        int(body["bucket"]), int(body["rows"]), sums, shards, int(body["dropped"]), dropped_at
-    )
+    return Commit(found.bucket, found.rows, sums, shards, found.dropped, dict(found.dropped_at))
 
 
 def _site_to_json(sums: SiteSums) -> dict[str, Any]:
@@ -179,16 +229,18 @@ def _site_to_json(sums: SiteSums) -> dict[str, Any]:
     return site
 
 
-def _site_from_json(site: dict[str, Any]) -> SiteSums:
-    total, squares = _from_base64(site["sum"], "<f8"), float(site["sum_squares"])
-    if "scale" not in site:
-        return SiteSums(total, squares)
-    return SiteSums(total, squares, _from_base64(site["scale"], "<f4"), int(site["saturated"]))
+def _sums(name: str, site: _SiteDocument) -> SiteSums:
+    total = _from_base64(site.sum, "<f8", f"sum of {name}")
+    scale = None if site.scale is None else _from_base64(site.scale, "<f4", f"scale of {name}")
+    return SiteSums(total, site.sum_squares, scale, site.saturated)
 
 
 def _to_base64(vector: np.ndarray, dtype: str) -> str:
     return base64.b64encode(vector.astype(dtype).tobytes()).decode()
 
 
-def _from_base64(text: str, dtype: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), dtype=dtype)
+def _from_base64(text: str, dtype: str, what: str) -> np.ndarray:
+    try:
+        return np.frombuffer(base64.b64decode(text, validate=True), dtype=dtype)
+    except ValueError as error:
+        raise ValueError(f"{what} must be base64 of {dtype[1:]} numbers, got {error}") from error

@@ -1,13 +1,16 @@
 """Objects on a local disk: files under a folder.
 
 Owns their reading (a range is one `pread`), their atomic and durable writing (a temporary file that
-is flushed where that is asked for, and renamed) and the sweeping of what killed writers left.
+is flushed where that is asked for, and renamed) and the sweeping of what killed writers left. An
+object is a regular file inside the folder: a link may lead from one place in it to another, but not
+out of it, and nothing else is opened.
 """
 
 import errno
 import fcntl
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +32,19 @@ _ABANDONED_S = 3600
 """There, an unfinished file of this age is of a killed process."""
 
 
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class UnsafeObjectError(OSError):
+    """What stands in the place of an object and is not opened: no regular file, or not inside."""
+
+
 class LocalFiles:
     """A folder on this machine; see `location.Location` for the methods."""
 
@@ -38,25 +54,24 @@ class LocalFiles:
     def __init__(self, root: Path):
         self.root = root.expanduser().absolute()
         self.url = str(self.root)
+        self._real = os.path.realpath(self.root)
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
         """See `Location.read`."""
-        with (self.root / key).open("rb", buffering=0) as file:
-            if stop is None:
-                stop = os.fstat(file.fileno()).st_size
-            return os.pread(file.fileno(), max(stop - start, 0), start)
+        with self._opened(key) as descriptor:
+            size = os.fstat(descriptor).st_size
+            stop = size if stop is None else min(stop, size)
+            return os.pread(descriptor, max(stop - start, 0), start)
 
     def read_into(self, key: str, start: int, out: np.ndarray) -> int:
         """See `Location.read_into`."""
-        descriptor = os.open(self.root / key, os.O_RDONLY)
-        try:
+        with self._opened(key) as descriptor:
             return os.preadv(descriptor, [out.data], start)
-        finally:
-            os.close(descriptor)
 
     def size(self, key: str) -> int:
         """See `Location.size`."""
-        return (self.root / key).stat().st_size
+        with self._opened(key) as descriptor:
+            return os.fstat(descriptor).st_size
 
     def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
         """See `Location.write`."""
@@ -70,7 +85,7 @@ class LocalFiles:
 
     def create(self, key: str, data: bytes) -> bool:
         """See `Location.create`; where a file system has no links, looking must do."""
-        path = self.root / key
+        path = self._writable(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked_partial(path) as file:
             with _naming(path):
@@ -87,11 +102,13 @@ class LocalFiles:
         folder = self.root / prefix
         if not folder.is_dir():
             return []
-        return sorted(path.name for path in folder.iterdir() if _holds_objects(path))
+        self._check_inside(folder, os.path.realpath(folder))
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if _holds_objects(entry))
 
     def remove(self, key: str) -> None:
         """See `Location.remove`."""
-        path = self.root / key
+        path = self._writable(key)
         try:
             path.unlink()
         except FileNotFoundError:
@@ -100,7 +117,7 @@ class LocalFiles:
 
     def sweep(self, keys: Iterable[str]) -> None:
         """See `Location.sweep`; lists every folder once."""
-        wanted = {(self.root / key) for key in keys}
+        wanted = {self._writable(key) for key in keys}
         for folder in {path.parent for path in wanted}:
             for partial in folder.glob(".*.partial"):
                 if folder / target_of(partial) in wanted:
@@ -113,6 +130,45 @@ class LocalFiles:
         with ThreadPoolExecutor(_FLUSHING) as pool:
             list(pool.map(_fsync, [self.root / key for key in keys]))
         self._flush_folders(keys)
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[int]:
+        """A descriptor of an object, read-only.
+
+        Its kind is looked at first: to open a FIFO waits for its writer, to open a device may do
+        anything. Where the descriptor leads is asked of the system, once, instead of looking at
+        every folder on the way.
+        """
+        path = self.root / key
+        try:
+            kind = stat.S_IFMT(path.stat().st_mode)
+            if kind != stat.S_IFREG:
+                raise UnsafeObjectError(
+                    f"{path} must be a regular file, got {_KINDS.get(kind, 'something else')};"
+                    " remove it"
+                )
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except NotADirectoryError as error:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+        try:
+            self._check_inside(path, _real_path(descriptor, path))
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _check_inside(self, path: Path, real: str) -> None:
+        """Refuses what a link has led out of the folder."""
+        if real != self._real and not real.startswith(self._real.rstrip("/") + "/"):
+            raise UnsafeObjectError(
+                f"{path} must be inside {self.root}, got a link that leads to {real}; put the file"
+                " itself there (cp -L)"
+            )
+
+    def _writable(self, key: str) -> Path:
+        """Path of an object that is to be written or removed; no link leads its folder out."""
+        path = self.root / key
+        self._check_inside(path, os.path.realpath(path.parent))
+        return path
 
     def _flush_folders(self, keys: Iterable[str]) -> None:
         """Every folder on the way to the objects once: a file whose name is not on the disk is
@@ -129,7 +185,7 @@ class LocalFiles:
 
         The name is locked as long as the process lives, so that `sweep` leaves it alone.
         """
-        path = self.root / key
+        path = self._writable(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked_partial(path) as file:
             writeback = Writeback(file)
@@ -239,8 +295,21 @@ def _fsync_folder(folder: Path) -> None:
             raise
 
 
-def _holds_objects(path: Path) -> bool:
-    """Whether a directory entry is an object or a folder with one."""
-    if path.is_dir():
-        return any(_holds_objects(child) for child in path.iterdir())
-    return not path.name.endswith(".partial")
+def _real_path(descriptor: int, path: Path) -> str:
+    """Where an open file is, links followed."""
+    try:
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+    except FileNotFoundError:  # a system without it
+        return os.path.realpath(path)
+
+
+def _holds_objects(entry: os.DirEntry[str]) -> bool:
+    """Whether a directory entry is an object or a folder with one; links are not followed, for they
+    may lead anywhere, and round in circles."""
+    if not entry.is_dir(follow_symlinks=False):
+        return not entry.name.endswith(".partial")
+    return any(
+        not name.endswith(".partial")
+        for folder, folders, files in os.walk(entry.path)
+        for name in [*files, *(name for name in folders if Path(folder, name).is_symlink())]
+    )

@@ -85,6 +85,8 @@ def locate(url: str | os.PathLike[str], storage_options: StorageOptions = None) 
     """
     text = os.fspath(url)
     protocol, separator, rest = text.partition("://")
+    if protocol == "local" and separator:  # fsspec would open FIFOs and follow links
+        raise ValueError(f"URL {text} must be a path, or begin with file://; leave out local://")
     if not separator or protocol == "file":
         if storage_options:
             raise ValueError(f"storage options have no effect on the local path {text}; leave out")
@@ -92,6 +94,12 @@ def locate(url: str | os.PathLike[str], storage_options: StorageOptions = None) 
     from .remote import RemoteObjects  # fsspec and its drivers, only where they are needed
 
     return RemoteObjects(text, storage_options)
+
+
+def read_bounded(location: Location, key: str, bound: int) -> bytes:
+    """An object that should have at most `bound` bytes; of a larger one its beginning, one byte
+    more."""
+    return location.read(key, 0, bound + 1)
 
 
 class Forwarding:

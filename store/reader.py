@@ -293,7 +293,10 @@ def _opened(location: Location) -> tuple[Root, dict[int, Commit]]:
         ) from error
     while True:
         try:
-            return root, read_commits(location, root.spec)
+            commits = read_commits(location, root.spec)
+            for commit in commits.values():
+                root.check_length(commit.bucket, commit.rows + commit.dropped)
+            return root, commits
         except DamagedStoreError:
             newer = read_root(location)
             if newer.data == root.data:

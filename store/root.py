@@ -6,11 +6,20 @@ at any moment and a process killed at any moment leave a valid store. See docs/f
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from itertools import pairwise
+from typing import Annotated, Any
 
-from .location import Location
+from pydantic import ConfigDict, Field
+
+from ..foreign import Document, validated
+from .arrays import DamagedStoreError
+from .location import Location, read_bounded
 from .spec import (
+    DOCUMENT_BYTES,
     FORMAT,
+    LABEL_NAMES,
+    MAX_ROWS,
     VERSION,
     StoreSpec,
     checked_attributes,
@@ -21,6 +30,25 @@ from .spec import (
 )
 
 KEY = "zarr.json"
+_REQUIRED = {"sites", "rows", "bucket_rows", "chunk_rows", "shard_rows", "codec", "seed"}
+"""Entries of a spec that every root has had."""
+_MAX_GROWTHS = 10**4
+
+
+class _RootDocument(Document):
+    """What a root document must hold."""
+
+    spec: dict[str, Any]
+    documents: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{8}$")]]
+    grown_from: list[Annotated[int, Field(ge=1, le=MAX_ROWS)]] = Field(
+        default_factory=list, max_length=_MAX_GROWTHS
+    )
+
+
+class _StoredSpec(StoreSpec):
+    """A spec as it stands in a root: exact JSON types."""
+
+    model_config = ConfigDict(strict=True)
 
 
 @dataclass(frozen=True)
@@ -38,17 +66,34 @@ class Root:
     def accepted(self, key: str) -> set[str]:
         """Checksums a metadata document may have: its own, or that of an earlier size where a
         growing process was killed before it came to this document."""
-        found = {self.documents[key]}
-        for rows in self.grown_from:
-            earlier = documents_of(_resized(self.spec, rows))
-            found |= {crc32c_hex(earlier[key])} if key in earlier else set()
-        return found
+        return {self.documents[key]} | {earlier[key] for earlier in self._earlier}
+
+    @cached_property
+    def _earlier(self) -> list[dict[str, str]]:
+        """Checksums of the documents of every earlier size."""
+        return [_checksums(_resized(self.spec, rows)) for rows in self.grown_from]
 
     def outgrown(self) -> set[int]:
         """Buckets that were the short last one of an earlier size; their commits may hold fewer
         rows than the bucket takes now."""
         size = self.spec.bucket_rows
         return {rows // size for rows in self.grown_from if rows % size}
+
+    def check_length(self, bucket: int, rows: int) -> None:
+        """Refuses a commit of a bucket that accounts for `rows` rows, dropped ones among them: all
+        of its range, or of what that was at an earlier size.
+
+        Raises:
+            DamagedStoreError: naming the bucket and the rows.
+        """
+        start, stop = self.spec.bucket_range(bucket)
+        if rows == stop - start:
+            return
+        if rows not in {min(size, stop) - start for size in self.grown_from}:
+            raise DamagedStoreError(
+                f"commit of bucket {bucket}: rows and dropped must be {stop - start} together, got"
+                f" {rows}"
+            )
 
 
 def read_root(location: Location) -> Root:
@@ -58,12 +103,35 @@ def read_root(location: Location) -> Root:
         FileNotFoundError: there is none.
         ValueError: it is none of ours, of an unknown major version, or damaged.
     """
-    data = location.read(KEY)
-    body = checked_attributes(data, FORMAT, location.url)
+    data = read_bounded(location, KEY, DOCUMENT_BYTES)
+    found, _ = checked_attributes(_RootDocument, data, FORMAT, location.url)
     # A newer minor version may say more than this reader knows.
-    known = {name: body["spec"][name] for name in StoreSpec.model_fields.keys() & body["spec"]}
+    known = {name: found.spec[name] for name in StoreSpec.model_fields.keys() & found.spec}
+    if missing := sorted(_REQUIRED - known.keys()):
+        raise ValueError(f"{location.url} must have spec.{missing[0]} in its zarr.json, got none")
+    validated(_StoredSpec, known, f"{location.url}: spec")
     spec = StoreSpec.model_validate(known)
-    return Root(spec, tuple(body.get("grown_from", ())), body["documents"], data)
+    root = Root(spec, tuple(found.grown_from), found.documents, data)
+    _check(root, location.url)
+    return root
+
+
+def _check(root: Root, where: str) -> None:
+    """The rules between a root's entries."""
+    sizes = (*root.grown_from, root.spec.rows)
+    if any(later <= earlier for earlier, later in pairwise(sizes)):
+        raise ValueError(
+            f"{where}: grown_from must be ascending and below rows ({root.spec.rows}), got"
+            f" {list(root.grown_from)[:10]}"
+        )
+    arrays = [f"sites/{name}" for name in root.spec.sites]
+    arrays += [f"labels/{name}" for name in LABEL_NAMES]
+    expected = {f"{path}/{KEY}" for path in ("sites", "labels", "commits", *arrays)}
+    if odd := sorted(expected ^ root.documents.keys()):
+        raise ValueError(
+            f"{where}: documents must name those of the spec's sites, got"
+            f" {'no' if odd[0] in expected else 'also'} {odd[0][:200]!r}"
+        )
 
 
 def create(location: Location, spec: StoreSpec) -> Root:
@@ -112,6 +180,10 @@ def documents_of(spec: StoreSpec) -> dict[str, bytes]:
     return documents
 
 
+def _checksums(spec: StoreSpec) -> dict[str, str]:
+    return {key: crc32c_hex(document) for key, document in documents_of(spec).items()}
+
+
 def as_json(spec: StoreSpec) -> dict[str, Any]:
     """The spec as it reads back from disk (tuples are lists, keys are text)."""
     return json.loads(json.dumps(spec.model_dump(mode="json")))
@@ -123,7 +195,7 @@ def _resized(spec: StoreSpec, rows: int) -> StoreSpec:
 
 def _root_of(spec: StoreSpec, grown_from: tuple[int, ...]) -> Root:
     """The root of a store of this spec, as it is written."""
-    documents = {key: crc32c_hex(document) for key, document in documents_of(spec).items()}
+    documents = _checksums(spec)
     body: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,

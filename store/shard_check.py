@@ -15,6 +15,7 @@ from .array_reader import ArrayReader
 from .arrays import ArrayLayout, DamagedStoreError, ShardRecord
 from .codecs import CRC_BYTES
 from .commits import Commit
+from .local import UnsafeObjectError
 from .location import Location
 from .shard_index import encode_index
 from .spec import StoreSpec
@@ -68,6 +69,8 @@ def _check_shard(
         n_bytes = location.size(key)
     except FileNotFoundError:
         return [f"{where}: the object is missing"], 0
+    except UnsafeObjectError as error:
+        return [f"{where}: {error}"], 0
     if n_bytes != record.n_bytes:
         return [f"{where}: it has {n_bytes} bytes, committed are {record.n_bytes}"], n_bytes
     reader = ArrayReader(location, layout, lambda _shard: n_bytes)

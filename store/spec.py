@@ -11,6 +11,7 @@ from typing import Any
 import google_crc32c
 from pydantic import Field, model_validator
 
+from ..foreign import DocumentT, parse_json, validated
 from ..settings import Settings
 from .arrays import ArrayLayout
 from .codecs import LABELS, PRESETS
@@ -29,28 +30,40 @@ _BUCKET_ROWS = 2**20
 _MIN_BUCKETS = 8
 _FAR_OFF = 8
 """Chosen chunks and shards may be this many times smaller than they should be."""
-_SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}"
+"""Names of sites and splits: each is a folder's name on any file system."""
+_SITE_NAME = re.compile(NAME_PATTERN)
+
+# Bounds far beyond any real store, so that no document makes a reader allocate or count without
+# end.
+MAX_ROWS = 2**48
+_MAX_BUCKETS = 10**7
+_MAX_SITES = 4096
+_MAX_WIDTH = 2**20
+_MAX_SHARD_CHUNKS = 2**20
+DOCUMENT_BYTES = 2**28
+"""A root or a commit record is smaller."""
 
 
 class StoreSpec(Settings):
     """What a store will hold. Two stores of equal spec and equal rows are bit-identical."""
 
-    sites: dict[str, int] = Field(min_length=1)
+    sites: dict[str, int] = Field(min_length=1, max_length=_MAX_SITES)
     """Site name -> width d of its rows."""
 
-    rows: int = Field(gt=0)
+    rows: int = Field(gt=0, le=MAX_ROWS)
     """Rows of every array once the store is complete."""
 
-    bucket_rows: int = Field(default=0, gt=0)
+    bucket_rows: int = Field(default=0, gt=0, le=MAX_ROWS)
     """Rows per bucket, the unit of shuffling and of commits; the last may be short. Default: 2^20
     as in the report (Section 3.1 shuffles within about 10^6), or less so that a small store has at
     least eight."""
 
-    chunk_rows: int = Field(default=0, gt=0)
+    chunk_rows: int = Field(default=0, gt=0, le=MAX_ROWS)
     """Rows per chunk, the unit of compression and reading. Default: about 2 MiB, at most 2,048
     rows."""
 
-    shard_rows: int = Field(default=0, gt=0)
+    shard_rows: int = Field(default=0, gt=0, le=MAX_ROWS)
     """Rows per shard, the unit of objects; divides the bucket. Default: at most 256 MiB of the
     widest site."""
 
@@ -91,10 +104,13 @@ class StoreSpec(Settings):
         for name, width in self.sites.items():
             if not _SITE_NAME.fullmatch(name):
                 raise ValueError(
-                    f"site name must be letters, digits, '_', '.' or '-', got {name!r}"
+                    "site name must be letters, digits, '_', '.' or '-', 200 at most, got"
+                    f" {name[:200]!r}"
                 )
             if width < 1:
                 raise ValueError(f"width of site {name} must be at least 1, got {width}")
+            if width > _MAX_WIDTH:
+                raise ValueError(f"width of site {name} must be at most {_MAX_WIDTH}, got {width}")
         if self.codec not in PRESETS:
             raise ValueError(f"codec must be one of {', '.join(PRESETS)}, got {self.codec!r}")
         for small, large in (("chunk_rows", "shard_rows"), ("shard_rows", "bucket_rows")):
@@ -103,6 +119,16 @@ class StoreSpec(Settings):
                     f"{large} must be a multiple of {small} ({getattr(self, small)}),"
                     f" got {getattr(self, large)}"
                 )
+        if self.shard_rows // self.chunk_rows > _MAX_SHARD_CHUNKS:
+            raise ValueError(
+                f"shard_rows must be at most {_MAX_SHARD_CHUNKS} chunks of chunk_rows"
+                f" ({self.chunk_rows}), got {self.shard_rows}"
+            )
+        if self.n_buckets > _MAX_BUCKETS:
+            raise ValueError(
+                f"bucket_rows must cut {self.rows} rows into at most {_MAX_BUCKETS} buckets, got"
+                f" {self.bucket_rows}; take larger buckets"
+            )
         if self.shard_rows * max(self.sites.values()) * 4 > 2 * _MAX_SHARD_BYTES:
             raise ValueError(f"shard_rows must give shards under 1 GiB, got {self.shard_rows} rows")
         return self
@@ -222,27 +248,54 @@ def encode_json(document: Any) -> bytes:
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def checked_attributes(data: bytes, kind: str, where: str) -> dict[str, Any]:
+def checked_attributes(
+    kind: type[DocumentT], data: bytes, form: str, where: str
+) -> tuple[DocumentT, dict[str, Any]]:
     """The "scopeworks" attributes of a group document, with version and checksum checked.
 
+    Args:
+        kind: what they must hold.
+        data: the document.
+        form: the "format" they must be of.
+        where: names the document in errors.
+
+    Returns:
+        What `kind` knows of them, and all of them but the checksum.
+
     Raises:
-        ValueError: the document is none of ours, of an unknown major version, or damaged.
+        ValueError: the document is none of ours, of an unknown major version, damaged, or does not
+            hold what it must.
     """
-    try:
-        attributes = json.loads(data)["attributes"]["scopeworks"]
-        body = {name: value for name, value in attributes.items() if name != "crc32c"}
-        found, version = str(body["format"]), str(body["version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{where} must be a scopeworks {kind}, but its zarr.json is none"
-        ) from error
-    if found != kind:
-        raise ValueError(f"{where} must be a scopeworks {kind}, got {found!r}")
+    attributes = _attributes(data, form, where)
+    body = {name: value for name, value in attributes.items() if name != "crc32c"}
+    found, version = str(body.get("format"))[:60], str(body.get("version"))[:60]
+    if found != form:
+        raise ValueError(f"{where} must be a scopeworks {form}, got {found!r}")
     if version.partition(".")[0] != VERSION.partition(".")[0]:
         raise ValueError(
             f"{where} must have format version {VERSION.partition('.')[0]}.x, got {version};"
             " a newer scopeworks may read it"
         )
-    if checksum(body) != attributes.get("crc32c"):
+    try:
+        expected = checksum(body)
+    except (RecursionError, ValueError) as error:  # half a surrogate pair, for one
+        raise ValueError(f"{where} is damaged: its zarr.json has no canonical form") from error
+    if expected != attributes.get("crc32c"):
         raise ValueError(f"{where} is damaged: the checksum in its zarr.json is wrong")
-    return body
+    return validated(kind, body, where), body
+
+
+def _attributes(data: bytes, form: str, where: str) -> dict[str, Any]:
+    """What stands under our key."""
+    none = f"{where} must be a scopeworks {form}, but its zarr.json is none"
+    if len(data) > DOCUMENT_BYTES:
+        raise ValueError(f"{none}: it has more than {DOCUMENT_BYTES} bytes")
+    try:
+        found = parse_json(data, "it")
+    except ValueError as error:
+        raise ValueError(f"{none}: {error}") from error
+    for name in ("attributes", "scopeworks"):
+        found = found.get(name) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError(none)
+    return found

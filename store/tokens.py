@@ -9,16 +9,28 @@ import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
+from ..foreign import Document
 from .array_reader import ArrayReader
 from .arrays import ArrayLayout, DamagedStoreError, ShardRecord, write_shard
 from .beside import INSIDE
 from .codecs import LABELS
-from .location import Location, StorageOptions, locate
-from .spec import VERSION, checked_attributes, checksum, encode_json, group_document
+from .fitting import check_shards
+from .location import Location, StorageOptions, locate, read_bounded
+from .spec import (
+    DOCUMENT_BYTES,
+    MAX_ROWS,
+    NAME_PATTERN,
+    VERSION,
+    checked_attributes,
+    checksum,
+    encode_json,
+    group_document,
+)
 
 FORMAT = "token-store"
 MARKER = "unfinished.json"
@@ -26,6 +38,27 @@ MARKER = "unfinished.json"
 
 _CHUNK_BYTES = 2**20
 _SHARD_CHUNKS = 64
+
+
+_TokenId = Annotated[int, Field(ge=0, lt=2**32)]
+_Count = Annotated[int, Field(ge=0, le=MAX_ROWS)]
+
+
+class _SplitDocument(Document):
+    sequences: int = Field(ge=1, le=MAX_ROWS)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    shards: list[tuple[_Count, _Count, _TokenId]]
+
+
+class _RootDocument(Document):
+    """What a token store's root must hold."""
+
+    context: int = Field(ge=2, le=2**24)
+    bos: _TokenId | None
+    eos: _TokenId | None
+    pad: _TokenId | None
+    provenance: dict[str, Any]
+    splits: dict[Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")], _SplitDocument]
 
 
 class TokenStore:
@@ -77,7 +110,7 @@ class TokenStore:
         location = locate(url, storage_options)
         found = [name for name in location.children() if name != INSIDE]
         if "zarr.json" in found:
-            checked_attributes(location.read("zarr.json"), FORMAT, location.url)
+            _read_root(location)
             raise FileExistsError(
                 f"{location.url} already holds a token store; use it, or choose another place"
             )
@@ -104,14 +137,19 @@ class TokenStore:
         """
         location = locate(url, storage_options)
         try:
-            data = location.read("zarr.json")
+            root, body = _read_root(location)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"no complete token store at {location.url}; `scopeworks tokenize` makes one"
             ) from error
-        body = checked_attributes(data, FORMAT, location.url)
-        names = ("context", "bos", "eos", "pad", "provenance", "splits")
-        return cls(location, **{name: body[name] for name in names})
+        store = cls(location, **{name: body[name] for name in _RootDocument.model_fields})
+        for name, split in root.splits.items():
+            layout = store._layout(name, split.sequences)
+            try:
+                check_shards([ShardRecord(*r) for r in split.shards], layout, 0, split.sequences)
+            except ValueError as error:
+                raise DamagedStoreError(f"{location.url}: split {name}: {error}") from error
+        return store
 
     @property
     def splits(self) -> dict[str, int]:
@@ -216,6 +254,12 @@ class TokenStore:
         if self._splits is None:
             raise ValueError(f"token store {self.url} is not written yet; call write first")
         return self._splits
+
+
+def _read_root(location: Location) -> tuple[_RootDocument, dict[str, Any]]:
+    """The root document, checked, and all that it says."""
+    data = read_bounded(location, "zarr.json", DOCUMENT_BYTES)
+    return checked_attributes(_RootDocument, data, FORMAT, location.url)
 
 
 class _Digest:

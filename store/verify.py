@@ -1,10 +1,9 @@
-"""Checking every byte of a store against its commits.
+"""Checking a store: everything that a reader relies on, and every byte, against its commits.
 
-Owns the walk over metadata and commit records, and which buckets are damaged. What is in the shard
-objects is judged by `shard_check`.
+Owns the walk over commit records and arrays, and which buckets are damaged. What is in the shard
+objects is judged by `shard_check`, the Zarr documents by `documents`.
 """
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -13,11 +12,14 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from .arrays import ArrayLayout, DamagedStoreError
+from .beside import INSIDE
 from .commits import Commit, commit_key, committed_buckets, is_unchanged, read_commit
+from .documents import document_problems, is_as_written
+from .local import UnsafeObjectError
 from .location import Location, StorageOptions, locate
-from .root import Root, read_root
+from .root import KEY, Root, read_root
 from .shard_check import check_array
-from .spec import StoreSpec, crc32c_hex, group_document
+from .spec import LABEL_NAMES, StoreSpec
 
 
 @dataclass
@@ -28,6 +30,8 @@ class Report:
     """One line per damaged object or chunk; empty for a sound store."""
     damaged: set[int] = field(default_factory=set)
     """Committed buckets whose record or shards are not what was committed."""
+    notes: list[str] = field(default_factory=list)
+    """One line per object that is no part of the store; no damage."""
     buckets: int = 0
     """Committed buckets."""
     n_buckets: int = 0
@@ -63,8 +67,9 @@ def verify(
         layout.path: layout
         for layout in [*spec.site_layouts().values(), *spec.label_layouts().values()]
     }
-    report.problems += _metadata_problems(location, root)
-    commits = list(_readable_commits(location, spec, report))
+    report.problems += document_problems(location, root)
+    report.notes += _unknown(location, spec)
+    commits = list(_readable_commits(location, root, report))
     report.problems += _unexplained(location, spec, layouts)
     work = [(commit, layouts[path]) for commit in commits for path in commit.shards]
     one_at_a_time = Lock()
@@ -109,36 +114,40 @@ def withdraw(
         location.remove(commit_key(bucket))
 
 
-def _metadata_problems(location: Location, root: Root) -> Iterator[str]:
-    """Documents that plain Zarr would misread; our own reader needs only the root's attributes."""
-    if group_document(json.loads(root.data)["attributes"]["scopeworks"]) != root.data:
-        yield "zarr.json is not as it was written"
-    for key, expected in root.documents.items():
-        try:
-            found = crc32c_hex(location.read(key))
-        except FileNotFoundError:
-            yield f"{key} is missing"
-            continue
-        if found not in root.accepted(key):
-            yield f"{key} is damaged: its crc32c is {found}, written was {expected}"
-
-
-def _readable_commits(location: Location, spec: StoreSpec, report: Report) -> Iterator[Commit]:
+def _readable_commits(location: Location, root: Root, report: Report) -> Iterator[Commit]:
     """The sound commit records; the others become problems."""
-    for bucket in committed_buckets(location, spec):
+    for bucket in committed_buckets(location, root.spec):
         report.buckets += 1
+        key = commit_key(bucket)
         try:
-            commit = read_commit(location, bucket, spec)
+            commit = read_commit(location, bucket, root.spec)
+            root.check_length(commit.bucket, commit.rows + commit.dropped)
+            if not is_as_written(location.read(key)):
+                report.problems.append(f"{key} is not as it was written")
         except FileNotFoundError:
-            report.problems.append(f"commit of bucket {bucket}: {commit_key(bucket)} is missing")
-        except DamagedStoreError as error:
+            report.problems.append(f"commit of bucket {bucket}: {key} is missing")
+        except (DamagedStoreError, UnsafeObjectError) as error:
             report.problems.append(str(error))
             report.damaged.add(bucket)
         else:
-            data = location.read(commit_key(bucket))
-            if group_document(json.loads(data)["attributes"]["scopeworks"]) != data:
-                report.problems.append(f"{commit_key(bucket)} is not as it was written")
             yield commit
+
+
+def _unknown(location: Location, spec: StoreSpec) -> Iterator[str]:
+    """Objects that are no part of the store; they harm nobody."""
+    folders = {
+        "": {KEY, "sites", "labels", "commits", INSIDE},
+        "sites": {KEY, *spec.sites},
+        "labels": {KEY, *LABEL_NAMES},
+    }
+    for folder, known in folders.items():
+        for name in location.children(folder):
+            if name not in known:
+                yield f"{f'{folder}/{name}'.lstrip('/')} is no part of the store"
+    numbers = {f"{bucket:08d}" for bucket in committed_buckets(location, spec)}
+    for name in location.children("commits"):
+        if name != KEY and name not in numbers:
+            yield f"commits/{name} is no part of the store of {spec.n_buckets} buckets"
 
 
 def _unexplained(
@@ -149,7 +158,8 @@ def _unexplained(
     if len(committed) == spec.n_buckets:
         return
     for path, layout in layouts.items():
-        shards = (int(name) for name in location.children(f"{path}/c") if name.isdecimal())
+        names = location.children(f"{path}/c")
+        shards = (int(name) for name in names if len(name) < 20 and name.isdecimal())
         buckets = {shard * layout.shard_rows // spec.bucket_rows for shard in shards}
         for bucket in sorted(buckets - committed):
             committed.add(bucket)

@@ -19,7 +19,7 @@ SPEC = spec_of(rows=192)
 def events(monkeypatch) -> list[tuple[str, str]]:
     """("fsync", path) and ("rename", new path), in order."""
     found: list[tuple[str, str]] = []
-    fsync, rename = os.fsync, Path.replace
+    fsync, rename, link = os.fsync, Path.replace, Path.hardlink_to
 
     def flushed(descriptor: int) -> None:
         found.append(("fsync", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
@@ -29,8 +29,13 @@ def events(monkeypatch) -> list[tuple[str, str]]:
         found.append(("rename", str(target)))
         return rename(self, target)
 
+    def linked(self: Path, target: Path) -> None:  # gives the file its name as a rename does
+        found.append(("rename", str(self)))
+        link(self, target)
+
     monkeypatch.setattr(os, "fsync", flushed)
     monkeypatch.setattr(Path, "replace", renamed)
+    monkeypatch.setattr(Path, "hardlink_to", linked)
     return found
 
 

@@ -1,0 +1,73 @@
+"""What the parts of a commit record must be for the store they stand in.
+
+Owns the rules between a record and the root, each with its error; reading the record is
+`commits`'s.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from .arrays import ArrayLayout, ShardRecord
+from .values import SiteSums
+
+_SLACK = 1e-6
+"""How far sums may contradict each other by rounding, as a share."""
+
+
+def check_names(what: str, found: Iterable[str], expected: Iterable[str]) -> None:
+    """Refuses names that lack, and names that nobody knows."""
+    for name in sorted(set(found) ^ set(expected)):
+        has = "no" if name in expected else "also"
+        raise ValueError(f"{what} must be those of the store's spec, got {has} {name[:200]!r}")
+
+
+def check_sums(site: str, sums: SiteSums, layout: ArrayLayout, rows: int) -> None:
+    """Refuses sums that no `rows` rows of the site have: another width, not finite, or against
+    Cauchy and Schwarz, ‖Σx‖² ≤ n Σ‖x‖²."""
+    width, is_int8 = layout.width or 1, layout.codec.dtype == "int8"
+    if sums.total.shape != (width,) or not np.isfinite(sums.total).all():
+        raise ValueError(f"sum of {site} must be {width} finite numbers, got {_shown(sums.total)}")
+    limit = (1 + _SLACK) * np.sqrt(float(rows)) * np.sqrt(sums.squares)
+    if not np.linalg.norm(sums.total) <= limit:
+        raise ValueError(
+            f"sum_squares of {site} must be at least ‖sum‖²/rows, got {sums.squares:g} for"
+            f" ‖sum‖ {np.linalg.norm(sums.total):g} of {rows} rows"
+        )
+    if is_int8 != (sums.scale is not None):
+        raise ValueError(f"scale of {site} must be there for int8 and only then, got another codec")
+    if sums.scale is None:
+        return
+    if sums.scale.shape != (width,) or not (np.isfinite(sums.scale) & (sums.scale > 0)).all():
+        raise ValueError(
+            f"scale of {site} must be {width} finite numbers above 0, got {_shown(sums.scale)}"
+        )
+    if sums.saturated > rows * width:
+        raise ValueError(f"saturated of {site} must be at most rows · d, got {sums.saturated}")
+
+
+def check_shards(
+    records: Sequence[ShardRecord], layout: ArrayLayout, start: int, rows: int
+) -> None:
+    """Refuses shards other than those that the bucket's rows from `start` on take."""
+    first = start // layout.shard_rows
+    expected = range(first, first - (-rows // layout.shard_rows))
+    found = [record.shard for record in records]
+    if found != list(expected):
+        raise ValueError(f"shards of {layout.path} must be {_range(expected)}, got {_range(found)}")
+    for record in records:
+        if not layout.index_bytes <= record.n_bytes <= layout.max_shard_bytes:
+            raise ValueError(
+                f"shard {record.shard} of {layout.path} must have {layout.index_bytes} to"
+                f" {layout.max_shard_bytes} bytes, got {record.n_bytes}"
+            )
+
+
+def _shown(values: np.ndarray) -> str:
+    """How many values, and the first that is not finite or not positive."""
+    odd = values[~np.isfinite(values)]
+    return f"{len(values)}" + (f" with {odd[0]}" if len(odd) else "")
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]} … {numbers[-1]} ({len(numbers)})" if len(numbers) else "none"
