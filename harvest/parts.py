@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import NonNegativeInt
 
+from ..foreign import Document, read_document
 from ..store.beside import beside
 from ..store.files import leftovers
 from ..store.local import target_of
@@ -171,12 +173,17 @@ def read_part(location: Location, part: Part) -> Iterator[Batch]:
         OSError: the file is not there or cannot be read.
         ValueError: it is damaged.
     """
-    with io.BufferedReader(_Object(location, part.key), _READ_BYTES) as file:
+    source = _Object(location, part.key)
+    left = source.size
+    with io.BufferedReader(source, _READ_BYTES) as file:
         while lengths := file.read(_LENGTHS.size):
             try:
                 n_header, n_ids = _LENGTHS.unpack(lengths)
+                left -= _LENGTHS.size + n_header + 4 * n_ids
+                if left < 0:  # before memory is taken
+                    raise ValueError(f"a batch must end within its {source.size} bytes")
                 yield _from_bytes(file.read(n_header), file.read(4 * n_ids))
-            except (ValueError, KeyError, struct.error) as error:
+            except (ValueError, struct.error) as error:
                 raise ValueError(
                     f"part {location.url}/{part.key} is damaged ({error}); remove it and run the "
                     "same command again"
@@ -210,12 +217,33 @@ def _to_bytes(batch: Batch) -> bytes:
     return b"".join((_LENGTHS.pack(len(text), len(ids) // 4), text, ids))
 
 
+class _Read(Document):
+    """What was read for a batch: the fields of `ReadReport`."""
+
+    files: NonNegativeInt
+    documents: NonNegativeInt
+    characters: NonNegativeInt
+    skipped: dict[str, NonNegativeInt]
+
+
+class _Header(Document):
+    """What stands before a batch's ids."""
+
+    splits: list[str]
+    lengths: list[NonNegativeInt]
+    crc32: NonNegativeInt
+    read: _Read
+
+
 def _from_bytes(text: bytes, ids: bytes) -> Batch:
-    header = json.loads(text)
-    if zlib.crc32(ids) != header["crc32"]:
+    header = read_document(_Header, text, "a batch's header")
+    if zlib.crc32(ids) != header.crc32:
         raise ValueError("its checksum is wrong")
-    read = ReadReport(**header["read"] | {"skipped": Counter(header["read"]["skipped"])})
-    return Batch(header["splits"], header["lengths"], np.frombuffer(ids, "<u4"), read)
+    if len(header.splits) != len(header.lengths) or 4 * sum(header.lengths) != len(ids):
+        raise ValueError("its documents are not those of its header")
+    read = header.read
+    report = ReadReport(read.files, read.documents, read.characters, Counter(read.skipped))
+    return Batch(header.splits, header.lengths, np.frombuffer(ids, "<u4"), report)
 
 
 class _Object(io.RawIOBase):
@@ -223,13 +251,13 @@ class _Object(io.RawIOBase):
 
     def __init__(self, location: Location, key: str):
         self._location, self._key, self._position = location, key, 0
-        self._size = location.size(key)
+        self.size = location.size(key)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        out = np.frombuffer(buffer, np.uint8)[: self._size - self._position]
+        out = np.frombuffer(buffer, np.uint8)[: self.size - self._position]
         n = self._location.read_into(self._key, self._position, out) if len(out) else 0
         self._position += n
         return n

@@ -2,6 +2,8 @@
 
 import json
 import os
+import struct
+import zlib
 
 import pytest
 
@@ -128,6 +130,37 @@ def test_a_damaged_part_is_named(model_dir, text_dir, tmp_path):
         file.write_bytes(damaged)
         with pytest.raises(ValueError, match=f"part .*{part.key} is damaged .* remove it and run"):
             list(read_part(parts_location(wanted), part))
+
+
+HEADER = {
+    "splits": ["train"],
+    "lengths": [2],
+    "crc32": zlib.crc32(bytes(8)),
+    "read": {"files": 1, "documents": 1, "characters": 9, "skipped": {}},
+}
+
+
+@pytest.mark.parametrize(
+    ("header", "n_header", "n_ids", "named"),
+    [
+        (HEADER, 2**62, 2, "must end within its"),
+        (HEADER, None, 2**62, "must end within its"),
+        (HEADER | {"lengths": [3]}, None, 2, "its documents are not those"),
+        (HEADER | {"lengths": [3, -1]}, None, 2, "lengths.1"),
+        (HEADER | {"splits": []}, None, 2, "its documents are not those"),
+        (HEADER | {"crc32": "0"}, None, 2, "crc32"),
+        (HEADER | {"read": []}, None, 2, "read"),
+        ([], None, 2, "header does not hold"),
+        ({}, None, 2, "splits is missing"),
+    ],
+)
+def test_a_part_that_contradicts_itself_is_refused(tmp_path, header, n_header, n_ids, named):
+    part = module.Part((), "a" * 24)
+    text = json.dumps(header).encode()
+    lengths = struct.pack("<QQ", len(text) if n_header is None else n_header, n_ids)
+    (tmp_path / part.key).write_bytes(lengths + text + bytes(8))
+    with pytest.raises(ValueError, match=rf"part .*{part.key} is damaged \(.*{named}"):
+        list(read_part(locate(tmp_path), part))
 
 
 def test_tokenizing_by_parts_is_tokenizing_at_once(model_dir, text_dir, tmp_path, monkeypatch):
