@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .formats import Bad, Document, RowOptions, documents_of
 from .sources import expand
+from .text_file import Source, unchanged
 
 __all__ = ["Document", "ReadReport", "RowOptions", "is_held_out", "read_documents", "read_files"]
 
@@ -33,6 +34,19 @@ class ReadReport:
         self.documents += other.documents
         self.characters += other.characters
         self.skipped.update(other.skipped)
+
+    def refuse(self, bad: Bad, skip_bad: bool, document: Document | None = None) -> None:
+        """Counts a document that cannot be used; `document` if it was counted as read before.
+
+        Raises:
+            ValueError: the whole story, unless `skip_bad`.
+        """
+        if not skip_bad:
+            raise ValueError(f"{bad.message}; mend it, or pass --skip-bad")
+        self.skipped[bad.reason] += 1
+        if document is not None:
+            self.documents -= 1
+            self.characters -= len(document.text)
 
     def copy(self) -> "ReadReport":
         """The report as it is now."""
@@ -76,15 +90,16 @@ def read_documents(
 
     Raises:
         FileNotFoundError: there is no such file, or nothing matches.
+        OSError: a file cannot be read, or was changed meanwhile.
         ValueError: text is not UTF-8, or a row is broken or has no text; names file and line.
     """
-    options = options or RowOptions()
-    files = expand(paths, options.storage)
-    return documents_in(files, options, report if report is not None else ReadReport(), skip_bad)
+    options, report = options or RowOptions(), report if report is not None else ReadReport()
+    sources = expand(paths, options.storage, report.skipped)
+    return documents_in(sources, options, report, skip_bad)
 
 
 def documents_in(
-    files: Iterable[str],
+    sources: Iterable[Source],
     options: RowOptions,
     report: ReadReport,
     skip_bad: bool = False,
@@ -94,27 +109,27 @@ def documents_in(
 
     Documents of fewer than `min_characters` are left out and counted as too short.
     """
-    for path in files:
+    for source in sources:
         report.files += 1
-        for document in documents_of(path, options):
-            if isinstance(document, Bad):
-                if not skip_bad:
-                    raise ValueError(f"{document.message}; mend it, or pass --skip-bad")
-                report.skipped[document.reason] += 1
-            elif not document.text.strip():
-                report.skipped["empty"] += 1
-            elif len(document.text) < min_characters:
-                report.skipped["too short"] += 1
-            else:
-                report.documents += 1
-                report.characters += len(document.text)
-                yield document
+        with unchanged(source, options.storage):
+            for document in documents_of(source.path, options):
+                if isinstance(document, Bad):
+                    report.refuse(document, skip_bad)
+                elif not document.text.strip():
+                    report.skipped["empty"] += 1
+                elif len(document.text) < min_characters:
+                    report.skipped["too short"] += 1
+                else:
+                    report.documents += 1
+                    report.characters += len(document.text)
+                    yield document
 
 
 def read_files(paths: Iterable[Path]) -> Iterator[Document]:
-    """Yields one document per file, in the order given; undecodable bytes become U+FFFD."""
+    """Yields one document per file, in the order given; undecodable bytes become U+FFFD, and a
+    byte order mark is no part of the text."""
     for path in paths:
-        yield Document(str(path), path.read_text(encoding="utf-8", errors="replace"))
+        yield Document(str(path), path.read_text(encoding="utf-8-sig", errors="replace"))
 
 
 def is_held_out(text: str, share: float) -> bool:

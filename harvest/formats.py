@@ -8,12 +8,19 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..foreign import one_line
 from .hub import hub_rows
-from .sources import HUB, STDIN, Storage, open_bytes, suffix_of
+from .text_file import HUB, STDIN, Storage, open_bytes, suffix_of
+
+_MARK = "\ufeff"
+"""The byte order mark that some editors begin a file with: no part of its text."""
+
+_MISSING = object()
+_ROWS_A_LINE = "write each row on a line of its own, as `jq -c '.[]'` does with an array"
 
 
 @dataclass(frozen=True)
@@ -60,10 +67,13 @@ def documents_of(path: str, options: RowOptions) -> Iterator[Document | Bad]:
         raise OSError(
             f"text {path} is damaged in its compressed data ({error}); fetch it again"
         ) from error
-    except OSError as error:
-        if error.filename or path in str(error):
+    except (OSError, ValueError) as error:
+        if getattr(error, "filename", None) or path in str(error):
             raise
-        raise OSError(f"text {path} cannot be read: {error}") from error
+        raise OSError(f"text {path} cannot be read: {one_line(error)}") from error
+    except Exception as error:  # drivers raise their libraries' own classes
+        what = f"{type(error).__name__}: {one_line(error)}"
+        raise OSError(f"text {path} cannot be read: {what}") from error
 
 
 def _plain(path: str, options: RowOptions) -> Iterator[Document | Bad]:
@@ -71,7 +81,7 @@ def _plain(path: str, options: RowOptions) -> Iterator[Document | Bad]:
     with open_bytes(path, options.storage) as file:
         data = file.read()
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8").removeprefix(_MARK)
     except UnicodeDecodeError as error:
         yield Bad("not UTF-8", f"text {path} must be UTF-8, got {_bytes_at(data, error)}")
         return
@@ -88,13 +98,24 @@ def _json_lines(path: str, options: RowOptions) -> Iterator[Document | Bad]:
                 continue
             where = f"{path}:{number}"
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode("utf-8").removeprefix(_MARK))
             except UnicodeDecodeError as error:
                 yield Bad("not UTF-8", f"text {where} must be UTF-8, got {_bytes_at(line, error)}")
-            except (json.JSONDecodeError, RecursionError) as error:
-                yield Bad("broken JSON", f"text {where} must be one line of JSON, got {error}")
+            except (ValueError, RecursionError) as error:
+                # A number of 5,000 digits is a plain ValueError.
+                yield Bad(
+                    "broken JSON",
+                    f"text {where} must be one line of JSON, got {_broken(line, error)}",
+                )
             else:
                 yield _document(where, row, options)
+
+
+def _broken(line: bytes, error: Exception) -> str:
+    """What is wrong with a line of JSON, and the likely reason."""
+    if line.strip() in (b"[", b"{"):
+        return f"{line.strip().decode()!r} alone; {_ROWS_A_LINE}"
+    return one_line(error)
 
 
 def _parquet(path: str, options: RowOptions) -> Iterator[Document | Bad]:
@@ -111,14 +132,34 @@ def _parquet(path: str, options: RowOptions) -> Iterator[Document | Bad]:
             table = pyarrow.parquet.ParquetFile(file)
         except pyarrow.ArrowInvalid as error:
             raise ValueError(f"text {path} must be a Parquet file: {error}") from error
-        columns = sorted(
-            {name.partition(".")[0] for name in wanted} & set(table.schema_arrow.names)
-        )
+        there = table.schema_arrow.names
+        # A name with a dot is a column's own name, or the way into a nested one.
+        columns = sorted({head for name in wanted for head in _heads(name)} & set(there))
         number = 0
         for batch in table.iter_batches(batch_size=256, columns=columns):
-            for row in batch.to_pylist():
+            for row in _rows(batch):
                 number += 1
-                yield _document(f"{path}:{number}", row, options)
+                where = f"{path}:{number}"
+                if isinstance(row, UnicodeDecodeError):
+                    got = _bytes_at(row.object, row)
+                    yield Bad("not UTF-8", f"text {where} must be UTF-8, got {got}")
+                else:
+                    yield _document(where, row, options, there)
+
+
+def _rows(batch: Any) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
+    """Rows of a batch; what Parquet calls text need not be UTF-8."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except UnicodeDecodeError:
+        pass
+    for row in range(batch.num_rows):
+        try:
+            (found,) = batch.slice(row, 1).to_pylist()
+        except UnicodeDecodeError as error:
+            found = error
+        yield found
 
 
 def _hub(path: str, options: RowOptions) -> Iterator[Document | Bad]:
@@ -135,16 +176,13 @@ _READERS: dict[str, Callable[[str, RowOptions], Iterator[Document | Bad]]] = {
 }
 
 
-def _document(where: str, row: Any, options: RowOptions) -> Document | Bad:
-    """A row's document, or what it lacks."""
+def _document(
+    where: str, row: Any, options: RowOptions, fields: Iterable[str] | None = None
+) -> Document | Bad:
+    """A row's document, or what it lacks; `fields` are those of the file, if not all were read."""
     text = _field(row, options.text_field)
     if not isinstance(text, str):
-        got = f"the fields {', '.join(map(str, row))}" if isinstance(row, dict) else f"{row!r:.40}"
-        return Bad(
-            "no text",
-            f"text {where} must have a field {options.text_field!r} of text, got {got}; "
-            "name it with --text-field",
-        )
+        return Bad("no text", f"text {where} {_lacks_text(row, text, options.text_field, fields)}")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -154,16 +192,48 @@ def _document(where: str, row: Any, options: RowOptions) -> Document | Bad:
     subset = _field(row, options.subset_field) if options.subset_field else ""
     if not isinstance(subset, str | int):
         return Bad(
-            "no subset", f"text {where} must have a field {options.subset_field!r}, got {subset!r}"
+            "no subset",
+            f"text {where} must have a field {options.subset_field!r} that names its subset, got "
+            f"{_shown(subset)}; name another with --subset-field",
         )
-    return Document(where, text, str(subset))
+    return Document(where, text.removeprefix(_MARK), str(subset))
+
+
+def _lacks_text(row: Any, text: Any, name: str, fields: Iterable[str] | None) -> str:
+    """What a row must have, what it has instead, and what to do."""
+    rule = f"must have a field {name!r} of text"
+    if isinstance(row, list):
+        return f"{rule}, got {row!r:.40}, an array; {_ROWS_A_LINE}"
+    if not isinstance(row, dict):
+        return f"{rule}, got {_shown(row)}; write an object a line"
+    if text is not _MISSING:
+        return f"{rule}, got {_shown(text)} in it; name another with --text-field"
+    return f"{rule}, got the fields {', '.join(fields or map(str, row))}; name it with --text-field"
 
 
 def _field(row: Any, name: str) -> Any:
-    """row[name]; a dotted name goes into nested rows."""
-    for part in name.split("."):
-        row = row.get(part) if isinstance(row, dict) else None
-    return row
+    """row[name]; a name with dots goes into nested rows where no field has it whole."""
+    if not isinstance(row, dict):
+        return _MISSING
+    for head in _heads(name):
+        if head in row:
+            found = row[head] if head == name else _field(row[head], name[len(head) + 1 :])
+            if found is not _MISSING:
+                return found
+    return _MISSING
+
+
+def _heads(name: str) -> list[str]:
+    """The names that a dotted one may begin with, longest first: `a.b`, `a`."""
+    parts = name.split(".")
+    return [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+
+
+def _shown(value: Any) -> str:
+    """A value as the row's author would spell it."""
+    if value is _MISSING:
+        return "no such field"
+    return "null" if value is None else f"{value!r:.40}"
 
 
 def _bytes_at(data: bytes, error: UnicodeDecodeError) -> str:

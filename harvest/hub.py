@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from .sources import HUB
+from .text_file import HUB
 
 _ATTEMPTS = 6
 

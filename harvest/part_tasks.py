@@ -61,8 +61,10 @@ def _n_threads(client: Any) -> int:
 def _submit(client: Any, sent: str, part: Part, tokenizer: str) -> Any:
     """Begins a part; the key that Dask knows it by is its own, so that none is made twice."""
     key = f"tokenize-{part.key}"
-    there = replace(part, files=tuple(map(everywhere, part.files)))
-    return client.submit(_tokenize_part, sent, there, tokenizer, key=key, retries=RETRIES)
+    there = tuple(replace(source, path=everywhere(source.path)) for source in part.sources)
+    return client.submit(
+        _tokenize_part, sent, replace(part, sources=there), tokenizer, key=key, retries=RETRIES
+    )
 
 
 def _waited_for(watch: Watch, part: Part, future: Any) -> Part:

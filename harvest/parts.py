@@ -34,8 +34,8 @@ from ..store.options import is_remote, options_for
 from .documents import ReadReport, RowOptions, documents_in
 from .encoding import grouped, token_ids
 from .settings import TokenizeSettings
-from .sources import Source
 from .splits import TRAIN, split_of
+from .text_file import Source, is_stream
 
 PART_BYTES = 2**25
 """A part is files of about so many bytes, or one larger file."""
@@ -54,12 +54,17 @@ class Part:
     """Files that are tokenized together.
 
     Attributes:
-        files: in reading order.
+        sources: in reading order.
         key: name of the part's file; "" for a stream, whose ids are never kept.
     """
 
-    files: tuple[str, ...]
+    sources: tuple[Source, ...]
     key: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files' names."""
+        return tuple(source.path for source in self.sources)
 
 
 @dataclass(frozen=True)
@@ -85,24 +90,23 @@ class Batch:
             yield split, self.ids[end - length : end]
 
 
-def cut(
-    sources: Iterable[tuple[str, Source | None]], settings: TokenizeSettings, tokenizer: str
-) -> list[Part]:
+def cut(sources: Iterable[Source], settings: TokenizeSettings, tokenizer: str) -> list[Part]:
     """Cuts files into parts, the same whoever does it: neighbours share one up to `PART_BYTES`.
 
     Args:
-        sources: file -> what is known of it, None for a stream, in reading order.
+        sources: in reading order.
         tokenizer: its fingerprint.
     """
     parts: list[Part] = []
     group: list[Source] = []
-    for file, source in sources:
+    for source in sources:
+        stream = is_stream(source.path)
         size = sum(one.size or PART_BYTES for one in group)
-        if group and (source is None or size + (source.size or PART_BYTES) > PART_BYTES):
+        if group and (stream or size + (source.size or PART_BYTES) > PART_BYTES):
             parts.append(_part(group, settings, tokenizer))
             group = []
-        if source is None:
-            parts.append(Part((file,), ""))
+        if stream:
+            parts.append(Part((source,), ""))
         else:
             group.append(source)
     return [*parts, _part(group, settings, tokenizer)] if group else parts
@@ -142,7 +146,7 @@ def make_part(part: Part, settings: TokenizeSettings, tokenizer: Any) -> Iterato
     options = RowOptions(settings.text_field, settings.subset_field, settings.storage_options)
     report, limit = ReadReport(), token_limit(settings)
     documents = documents_in(
-        part.files, options, report, settings.skip_bad, settings.min_characters
+        part.sources, options, report, settings.skip_bad, settings.min_characters
     )
     seen, n_train = ReadReport(), 0
     for texts in grouped(documents, lambda document: len(document.text), _BATCH_CHARACTERS):
@@ -205,9 +209,7 @@ def _part(group: list[Source], settings: TokenizeSettings, tokenizer: str) -> Pa
         **settings.model_dump(include=_DECIDING),
     }
     text = json.dumps(identity, sort_keys=True).encode("utf-8")
-    return Part(
-        tuple(source.path for source in group), hashlib.blake2b(text, digest_size=12).hexdigest()
-    )
+    return Part(tuple(group), hashlib.blake2b(text, digest_size=12).hexdigest())
 
 
 def _to_bytes(batch: Batch) -> bytes:

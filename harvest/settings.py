@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from ..settings import Settings
 from ..store.codecs import PRESETS
 from ..store.options import is_remote
-from .sources import is_stream
+from .text_file import is_stream
 
 
 class StageSettings(Settings):

@@ -36,13 +36,11 @@ from .parts import (
 )
 from .record import write_settings
 from .settings import TokenizeSettings
-from .sources import Source, expand, is_stream, look_at
+from .sources import expand
 from .splits import Splits
+from .text_file import Source, is_stream
 
 __all__ = ["TokenizeReport", "TokenizeSettings", "tokenize"]
-
-Sources = list[tuple[str, Source | None]]
-"""Files in reading order, with what is known of each; None for a stream."""
 
 
 @dataclass
@@ -90,7 +88,8 @@ def tokenize(settings: TokenizeSettings, scratch_dir: Path | None = None) -> Tok
     tokenizer, config = load_tokenizer(settings.model)
     check_context(settings.context, config, settings.model)
     new_packer, masked_prefix = _packing(settings, tokenizer)
-    sources = _sources(settings)
+    report = TokenizeReport()
+    sources = expand(settings.text, settings.storage_options, report.read.skipped)
     provenance = _provenance(settings, tokenizer, sources) | {"masked_prefix": masked_prefix}
     if (done := _already_done(settings, provenance)) is not None:
         return done
@@ -102,7 +101,6 @@ def tokenize(settings: TokenizeSettings, scratch_dir: Path | None = None) -> Tok
         storage_options=options_for(settings.out, settings.storage_options),
         **special,
     )
-    report = TokenizeReport()
     with ExitStack() as stack:
         splits = Splits(settings, new_packer, scratch_dir, stack)
         _pack_into(splits, settings, tokenizer, sources, report)
@@ -127,7 +125,7 @@ def _pack_into(
     splits: Splits,
     settings: TokenizeSettings,
     tokenizer: Any,
-    sources: Sources,
+    sources: list[Source],
     report: TokenizeReport,
 ) -> None:
     """Packs all text, or what fills the token budget."""
@@ -144,7 +142,7 @@ def _pack_into(
 
 
 def _batches(
-    settings: TokenizeSettings, tokenizer: Any, sources: Sources, bar: Progress
+    settings: TokenizeSettings, tokenizer: Any, sources: list[Source], bar: Progress
 ) -> Generator[Batch, None, None]:
     """The text's batches in reading order, whoever tokenizes them; `bar` is told of new tokens.
 
@@ -227,15 +225,11 @@ def _packing(
     return partial(Wrapper, context, before, after, pad), len(before)
 
 
-def _sources(settings: TokenizeSettings) -> Sources:
-    """The files of the text as they are now."""
-    storage = settings.storage_options
-    return [(file, look_at(file, storage)) for file in expand(settings.text, storage)]
-
-
-def _provenance(settings: TokenizeSettings, tokenizer: Any, sources: Sources) -> dict[str, Any]:
+def _provenance(
+    settings: TokenizeSettings, tokenizer: Any, sources: list[Source]
+) -> dict[str, Any]:
     """What decides the tokens: the settings, the tokenizer, and the files by name and size."""
-    known = {file: source.size for file, source in sources if source is not None}
+    known = {one.path: one.size for one in sources if not is_stream(one.path)}
     comparable = len(known) == len(sources) and None not in known.values()
     listed = json.dumps(known, sort_keys=True).encode("utf-8")
     return {

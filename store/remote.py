@@ -142,23 +142,31 @@ class RemoteObjects:
         return f"{self._root.rstrip('/')}/{key}".rstrip("/")
 
     def _try(self, key: str, call: Callable[[], ResultT]) -> ResultT:
-        """Calls until it works; final errors at once, transient ones after the last try, as
-        OSError."""
-        wait = FIRST_WAIT_S
-        for left in range(TRIES - 1, -1, -1):
-            try:
-                return call()
-            except FileNotFoundError:
-                raise
-            except Exception as error:  # drivers raise their libraries' own classes
-                if left and is_transient(error):
-                    time.sleep(wait * (1 + random.random() / 2))
-                    wait *= 2
-                    continue
-                where = f"{self.url}/{key}".rstrip("/")
-                text = f"{where}: {type(error).__name__}: {error}{_hint(error)}"
-                raise OSError(text) from error
-        raise AssertionError("unreachable")
+        """Calls until it works; see `attempt`."""
+        return attempt(f"{self.url}/{key}".rstrip("/"), call)
+
+
+def attempt(where: str, call: Callable[[], ResultT]) -> ResultT:
+    """Calls until it works; final errors at once, transient ones after the last try.
+
+    Raises:
+        FileNotFoundError: as the call.
+        OSError: for everything else; one that names `where`.
+    """
+    wait = FIRST_WAIT_S
+    for left in range(TRIES - 1, -1, -1):
+        try:
+            return call()
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # drivers raise their libraries' own classes
+            if left and is_transient(error):
+                time.sleep(wait * (1 + random.random() / 2))
+                wait *= 2
+                continue
+            text = f"{where}: {type(error).__name__}: {error}{_hint(error)}"
+            raise OSError(text) from error
+    raise AssertionError("unreachable")
 
 
 def is_transient(error: BaseException) -> bool:

@@ -5,6 +5,8 @@ import gzip
 import io
 import json
 import lzma
+import os
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -19,6 +21,7 @@ from scopeworks.harvest.documents import (
     read_documents,
     read_files,
 )
+from scopeworks.harvest.sources import expand
 
 
 def texts(*paths, **options) -> list[str]:
@@ -120,9 +123,53 @@ def test_short_documents_are_counted_and_left_out(tmp_path):
     path = tmp_path / "a.jsonl"
     write_rows(path, [{"text": "four"}, {"text": "fives"}, {"text": ""}])
     report = ReadReport()
-    documents = list(documents_in([str(path)], RowOptions(), report, min_characters=5))
+    documents = list(documents_in(expand([path]), RowOptions(), report, min_characters=5))
     assert [d.text for d in documents] == ["fives"]
     assert report.skipped == {"too short": 1, "empty": 1}
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone")
+    (tmp_path / "b.jsonl").write_bytes(
+        b'\xef\xbb\xbf{"text": "two"}\n\xef\xbb\xbf{"text": "\\ufeffthree"}\n'
+    )
+    assert texts(tmp_path) == ["one", "two", "three"]
+    assert [d.text for d in read_files([tmp_path / "a.txt"])] == ["one"]
+
+
+def test_a_name_with_a_dot_is_a_field_or_the_way_to_one(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [{"a.b": "own", "a": {"b": "not this", "c": "nested"}, "d.e": {"f": "both"}}]
+    write_rows(tmp_path / "a.jsonl", rows)
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "b.parquet")
+    for name in ("a.jsonl", "b.parquet"):
+        found = [texts(tmp_path / name, text_field=field) for field in ("a.b", "a.c", "d.e.f")]
+        assert found == [["own"], ["nested"], ["both"]]
+
+
+def test_parquet_without_the_column_names_those_that_are_there(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"body": ["x", "y"], "id": [1, 2]}), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"b\.parquet:1 must .* 'text' of text, got the fields b"):
+        texts(tmp_path)
+    report = ReadReport()
+    assert list(read_documents([tmp_path], report=report, skip_bad=True)) == []
+    assert report.skipped == {"no text": 2}
+
+
+def test_parquet_text_that_is_not_utf8_is_one_bad_row(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    strings = pyarrow.array([b"one", b"\xff\xfe", b"two"], pyarrow.binary()).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"text": strings}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet:2 must be UTF-8, got ff fe at byte 0"):
+        texts(tmp_path)
+    report = ReadReport()
+    found = read_documents([tmp_path], report=report, skip_bad=True)
+    assert [d.text for d in found] == ["one", "two"]
+    assert report.skipped == {"not UTF-8": 1}
 
 
 BROKEN = {
@@ -135,6 +182,26 @@ BROKEN = {
         "not UTF",
     ),
     "field.jsonl": (b'{"content": "a"}', "'text' of text, got the fields content", "no text"),
+    "null.jsonl": (
+        b'{"id": 1, "text": null}',
+        r"null\.jsonl:1 must have a field 'text' of text, got null in it; name another",
+        "no text",
+    ),
+    "digits.jsonl": (
+        b'{"text": "a", "n": ' + b"9" * 5000 + b"}",
+        r"digits\.jsonl:1 must be one line of JSON, got Exceeds the limit",
+        "broken",
+    ),
+    "array.json": (
+        b'[{"text": "a"}]',
+        r"array\.json:1 must .*, an array; write each row on a line of its own",
+        "no text",
+    ),
+    "open.json": (
+        b"[\n",
+        r"open\.json:1 must be one line of JSON, got '\[' alone; write each row on a line",
+        "broken",
+    ),
     "kind.jsonl": (b'["text"]', r"must have a field 'text' of text, got \['text'\]", "no text"),
 }
 
@@ -210,3 +277,117 @@ def test_held_out_grows_with_the_share(text: str):
 def test_held_out_share_is_about_what_is_asked_for():
     count = sum(is_held_out(f"document {i}", 0.05) for i in range(20_000))
     assert abs(count - 1000) < 5 * (20_000 * 0.05 * 0.95) ** 0.5
+
+
+def tree(folder) -> None:
+    """Text with hidden files, names that are patterns, links twice to a folder, loops, a link to
+    nothing and a pipe."""
+    for name in ("a.txt", "b/c.txt", "b/.hidden.txt", ".deep/d.txt", "x[1].txt", "x1.txt", "e.csv"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+
+
+def names(*paths, **options) -> list[str]:
+    return [source.path for source in expand(map(str, paths), **options)]
+
+
+def test_a_linked_folder_is_read_once_and_loops_end(tmp_path):
+    tree(tmp_path / "text")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "f.txt").write_text("linked")
+    for link, target in (
+        ("text/0link", tmp_path / "elsewhere"),
+        ("text/1again", tmp_path / "elsewhere"),
+        ("text/2own", tmp_path / "text" / "b"),
+        ("elsewhere/loop", tmp_path / "text"),
+        ("text/self", tmp_path / "text"),
+        ("text/nothing.txt", tmp_path / "no such file"),
+        ("text/round.txt", tmp_path / "text" / "round.txt"),
+        ("text/file.txt", tmp_path / "text" / "a.txt"),
+    ):
+        (tmp_path / link).symlink_to(target)
+    os.mkfifo(tmp_path / "text" / "pipe.txt")
+    report = ReadReport()
+    found = [d.text for d in read_documents([tmp_path / "text"], report=report)]
+    assert found == ["linked", "a.txt", "b/c.txt", "x1.txt", "x[1].txt"]
+    assert report.skipped == {"broken links": 2, "files of other kinds": 2}
+    assert names(tmp_path / "text" / "**" / "*.txt") == names(tmp_path / "text")
+
+
+def test_one_file_is_read_once_by_whichever_names(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "b.txt").symlink_to("a.txt")
+    monkeypatch.chdir(tmp_path)
+    given = ["a.txt", "./a.txt", tmp_path / "a.txt", f"file://{tmp_path}/a.txt", "b.txt", ".", "*"]
+    assert names(*given) == ["a.txt"]
+    fsspec.filesystem("memory").pipe("/once/a.txt", b"x")
+    try:
+        assert names("memory://once/a.txt", "memory:///once/*", "memory://once") == [
+            "memory://once/a.txt"
+        ]
+    finally:
+        fsspec.filesystem("memory").rm("/once", recursive=True)
+
+
+def test_a_folder_is_listed_alike_in_every_place(tmp_path):
+    """By its name and by patterns; hidden names only where they are spelt."""
+    tree(tmp_path)
+    memory, root = fsspec.filesystem("memory"), f"memory://{tmp_path.name}"
+    memory.put(str(tmp_path), f"/{tmp_path.name}", recursive=True)
+    patterns = ["", "*", "**", "**/*.txt", "b/*", "*/c.txt", "b/.h*", ".d*/*", "x[1].txt", "x[12]*"]
+    try:
+        for pattern in patterns:
+            here = [str(Path(name).relative_to(tmp_path)) for name in names(tmp_path / pattern)]
+            there = names(f"{root}/{pattern}".rstrip("/"))
+            assert [name.partition(f"{tmp_path.name}/")[2] for name in there] == here, pattern
+    finally:
+        memory.rm(f"/{tmp_path.name}", recursive=True)
+    assert [Path(name).name for name in names(tmp_path / "x[12]*")] == ["x1.txt"]
+    assert [Path(name).name for name in names(tmp_path / "x[1].txt")] == ["x[1].txt"]
+    assert [Path(name).name for name in names(tmp_path / "b/.h*")] == [".hidden.txt"]
+
+
+def test_a_folder_whose_name_is_a_pattern_is_that_folder(tmp_path):
+    for name in ("a[1]/own.txt", "a1/other.txt"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(name)
+    assert texts(tmp_path / "a[1]") == ["a[1]/own.txt"]
+    assert texts(tmp_path / "a[1]" / "*.txt") == ["a[1]/own.txt"]
+    assert texts(tmp_path / "a[!x]" / "*.txt") == ["a1/other.txt"]
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+@pytest.mark.parametrize("to", ["longer than before", "gone"])
+def test_a_file_that_changes_while_it_is_read_is_named(tmp_path, place, to):
+    url = str(tmp_path) if place == "local" else f"memory://{tmp_path.name}"
+    files = fsspec.url_to_fs(url)[0]
+    for name in ("a.jsonl", "b.jsonl"):
+        files.makedirs(files._strip_protocol(url), exist_ok=True)
+        files.pipe_file(files._strip_protocol(f"{url}/{name}"), b'{"text": "row"}\n' * 3)
+    documents = read_documents([url])
+    assert next(documents).text == "row"
+    changed = files._strip_protocol(f"{url}/b.jsonl")
+    if to == "gone":
+        files.rm_file(changed)
+    else:
+        files.pipe_file(changed, b'{"text": "another row"}\n' * 3)
+    with pytest.raises(OSError, match=r"text .*b\.jsonl was changed while it was read; run"):
+        list(documents)
+
+
+def test_a_pipe_is_not_a_file_of_text(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=r"pipe must be a file or folder, got a pipe .*; pass - <"):
+        texts(tmp_path / "pipe")
+
+
+def test_an_error_of_a_driver_is_one_line_with_the_place(monkeypatch):
+    class Broken(fsspec.AbstractFileSystem):
+        protocol = "broken"
+
+        def info(self, path, **_options):
+            raise RuntimeError("no such account")
+
+    fsspec.register_implementation("broken", Broken, clobber=True)
+    with pytest.raises(OSError, match="text broken://b/x: RuntimeError: no such account"):
+        texts("broken://b/x")

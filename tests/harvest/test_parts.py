@@ -11,7 +11,7 @@ from scopeworks.harvest import parts as module
 from scopeworks.harvest import tokenize as tokenize_module
 from scopeworks.harvest.documents import ReadReport
 from scopeworks.harvest.parts import cut, make_part, parts_location, read_part, write_part
-from scopeworks.harvest.sources import Source, look_at
+from scopeworks.harvest.text_file import Source, look_at
 from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
 from scopeworks.store import TokenStore
 from scopeworks.store.location import locate
@@ -47,8 +47,8 @@ def files(folder) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def source(name: str, size: int | None) -> tuple[str, Source]:
-    return name, Source(name, size, "state")
+def source(name: str, size: int | None) -> Source:
+    return Source(name, size, "state")
 
 
 def test_neighbours_share_a_part_up_to_its_size_and_streams_stand_alone(model_dir, tmp_path):
@@ -59,7 +59,7 @@ def test_neighbours_share_a_part_up_to_its_size_and_streams_stand_alone(model_di
         source("b", big // 2),
         source("c", 1),
         source("d", 3 * big),
-        ("-", None),
+        Source("-"),
         source("e", None),
         source("f", 1),
     ]
@@ -81,7 +81,7 @@ def test_a_parts_key_tells_all_that_decides_its_ids(model_dir, tmp_path):
 
     def key(tokenizer: str = "t", **changes) -> str:
         wanted = settings(model_dir, path, tmp_path / "out", **changes)
-        (part,) = cut([(str(path), look_at(str(path)))], wanted, tokenizer)
+        (part,) = cut([look_at(str(path))], wanted, tokenizer)
         return part.key
 
     first = key()
@@ -100,7 +100,7 @@ def test_a_part_reads_back_as_it_was_made(model_dir, text_dir, tmp_path, small_p
         load_tokenizer(model_dir),
     )
     path = str(text_dir / "zz.jsonl")
-    (part,) = cut([(path, look_at(path))], wanted, "t")
+    (part,) = cut([look_at(path)], wanted, "t")
     location = parts_location(wanted)
     write_part(location, part, make_part(part, wanted, tokenizer))
     made, read = list(make_part(part, wanted, tokenizer)), list(read_part(location, part))
@@ -121,7 +121,7 @@ def test_a_damaged_part_is_named(model_dir, text_dir, tmp_path):
         load_tokenizer(model_dir),
     )
     path = str(text_dir / "00.txt")
-    (part,) = cut([(path, look_at(path))], wanted, "t")
+    (part,) = cut([look_at(path)], wanted, "t")
     write_part(parts_location(wanted), part, make_part(part, wanted, tokenizer))
     file = tmp_path / "o.parts" / part.key
     data = bytearray(file.read_bytes())
