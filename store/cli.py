@@ -19,9 +19,11 @@ def info(url: Url, storage_option: Options = None) -> None:
     """What the store holds: sites, rows, bytes, bits per value, C and mean norm."""
     from .options import parse_storage_options
     from .reader import ActivationStore
+    from .saturation import warn_of_saturation
     from .summary import describe
 
     store = ActivationStore.open(url, parse_storage_options(storage_option))
+    warn_of_saturation(store.url, store.commits, store.spec, store.sites)
     for line in describe(store):
         typer.echo(line)
 
@@ -114,13 +116,16 @@ def stats(
     from .plot import check_path
     from .plot import plot as draw
     from .reader import ActivationStore
+    from .saturation import warn_of_saturation
     from .statistics import site_statistics
 
     if plot is not None:
         check_path(plot)
     store = ActivationStore.open(url, parse_storage_options(storage_option))
+    sites = site or list(store.sites)
+    warn_of_saturation(store.url, store.commits, store.spec, sites)
     found = []
-    for name in site or store.sites:
+    for name in sites:
         found.append(site_statistics(store, name, rows))
         typer.echo(found[-1].line())
     typer.echo(mixing(store).line())

@@ -24,6 +24,7 @@ from .bucket import BucketWriter
 from .commits import Commit, commit_key, is_whole, read_commit, write_commit
 from .location import Location
 from .root import read_root
+from .saturation import check_saturation
 from .sending import sending
 from .spec import StoreSpec
 
@@ -49,7 +50,8 @@ def seal(
 
     Raises:
         OSError: it could not be written (disk full, upload failed); its shards are gone again.
-        ValueError: the store has grown, and the bucket is not the short last one any more.
+        ValueError: the store has grown, and the bucket is not the short last one any more; or int8
+            has cut too many of its values.
     """
     bucket, keys = filling.bucket, filling.shard_keys()
     _check_size(location, spec, bucket)
@@ -63,6 +65,7 @@ def seal(
             try:
                 with sending(location, sending_bytes) as sink:
                     commit = filling.seal(sink, pool, scales)
+                check_saturation(commit, spec)
                 if _commit(location, spec, commit, keys):
                     return
             except FileNotFoundError as error:  # a shard, before it was flushed

@@ -85,8 +85,9 @@ class Extremes:
 
     def scale(self) -> Float32[np.ndarray, "d"]:
         """The value of one step: the largest |x| is 127 of them; 1 for a channel that is always
-        0."""
-        return np.where(self._largest > 0, self._largest / np.float32(INT8_MAX), np.float32(1))
+        0, or so near to it that a step would be."""
+        step = self._largest / np.float32(INT8_MAX)
+        return np.where(step > 0, step, np.float32(1))
 
 
 def quantised(bits: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, int]:

@@ -18,6 +18,7 @@ from .documents import document_problems, is_as_written
 from .local import UnsafeObjectError
 from .location import Location, StorageOptions, locate
 from .root import KEY, Root, read_root
+from .saturation import warn_of_saturation
 from .shard_check import check_array
 from .spec import LABEL_NAMES, StoreSpec
 
@@ -47,7 +48,8 @@ def verify(
     threads: int = 2,
     advance: Callable[[int], None] = lambda _bytes: None,
 ) -> Report:
-    """Reads every committed object, decodes its chunks and adds up its rows.
+    """Reads every committed object, decodes its chunks and adds up its rows; warns on stderr of
+    values that int8 has cut.
 
     Args:
         threads: arrays of a bucket checked side by side.
@@ -71,6 +73,7 @@ def verify(
     report.notes += _unknown(location, spec)
     commits = list(_readable_commits(location, root, report))
     report.problems += _unexplained(location, spec, layouts)
+    warn_of_saturation(location.url, commits, spec, spec.sites)
     work = [(commit, layouts[path]) for commit in commits for path in commit.shards]
     one_at_a_time = Lock()
 

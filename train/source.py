@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..store import ActivationStore, growth
 from ..store.codecs import PRESETS
+from ..store.saturation import warn_of_saturation
 from ..store.scale import is_constant
 from .settings import TrainSettings
 
@@ -58,6 +59,8 @@ class Source:
                     f"site must be one of the store's ({', '.join(sorted(store.sites))}), "
                     f"got {name}; harvest it first"
                 )
+        sites = filter(None, (settings.site, settings.target_site))
+        warn_of_saturation(store.url, store.commits, store.spec, sites)
         if not store.complete:
             print(
                 f"store {settings.store} is not complete: training sees the {store.rows:,} of "
