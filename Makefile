@@ -3,36 +3,43 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
 
 .PHONY: demo test acceptance check format clean
 
 demo: $(READY)
 	$(BIN)/scopeworks demo --out demo
 
-test: $(READY)
+test: $(READY_DEV)
 	$(BIN)/python -m pytest
 
 # What takes minutes: kills, long trajectories, thousands of flips.
-acceptance: $(READY)
+acceptance: $(READY_DEV)
 	$(BIN)/python -m pytest -m slow
 
-check: $(READY)
+check: $(READY_DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 
-format: $(READY)
+format: $(READY_DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The link lets the type checker resolve `scopeworks.…`, which the editable install maps with an import hook.
+# What running needs. `make demo` installs nothing else.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) must be Python 3.11 or newer; pass another as make PYTHON=python3.12"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $(READY)
+
+# Tests, checks, emulators and the peers that exports are read back with, on top. The link lets the type checker resolve
+# `scopeworks.…`, which the editable install maps with an import hook.
+$(READY_DEV): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,interop]'
 	mkdir -p $(VENV)/links && ln -sfn ../.. $(VENV)/links/scopeworks
-	touch $(READY)
+	touch $(READY_DEV)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo
