@@ -17,7 +17,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 DTYPES = ("bfloat16", "float32")
 """What a language model may be run in."""
 
-_CPUINFO = Path("/proc/cpuinfo")
+_CPUINFO, _CGROUP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
 _FLAG_LINES = ("flags", "Features")  # on x86, on ARM
 _BFLOAT16_UNITS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """What Linux calls them on x86 (the first two) and on ARM."""
@@ -51,14 +51,35 @@ def good_dtype(device: str) -> str:
     return "bfloat16" if fast else "float32"
 
 
+def available_cores() -> int:
+    """Cores that this process may use: those it is bound to, less where its control group has a
+    quota of processor time (as containers do), which neither Python nor OpenMP looks at."""
+    bound = _bound_cores()
+    try:
+        quota, period = (_CGROUP / "cpu.max").read_text(encoding="utf-8").split()
+        return max(1, min(bound, -(-int(quota) // int(period))))
+    except (OSError, ValueError):
+        return bound  # no control group, or one without a quota ("max")
+
+
+def _bound_cores() -> int:
+    """Cores that the system would let this process's threads run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def prepare() -> None:
     """Settings that libraries read from the environment when they are imported; to be called before
     torch is. What the user has set stays.
 
     OpenMP's threads sleep while they wait: spinning, they would keep the kernels' own threads, and
-    each other beside any busy process, off the cores. Caches go to a folder that can be written.
+    each other beside any busy process, off the cores. There are no more of them than cores. Caches
+    go to a folder that can be written.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if available_cores() < _bound_cores():
+        os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
     if _is_writable(_user_caches()):
         return
     folder = _private_folder()

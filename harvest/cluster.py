@@ -4,7 +4,6 @@ Owns local clusters, schedulers' addresses and scheduler files. What a task does
 and `part_tasks`' business.
 """
 
-import os
 import re
 import sys
 import time
@@ -13,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..machine import available_cores
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -53,7 +54,7 @@ def connect(where: str) -> Iterator["Client"]:
                 dashboard_address=":0",
                 silence_logs=40,
                 # Dask would give every worker one thread, right for it and wrong for a model.
-                env={name: str(max(1, (os.cpu_count() or 1) // n_workers)) for name in _THREADS},
+                env={name: str(max(1, available_cores() // n_workers)) for name in _THREADS},
             ) as cluster,
             Client(cluster) as client,
         ):

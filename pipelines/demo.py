@@ -30,7 +30,7 @@ class DemoSettings(Settings):
     """A short run of everything: one site, several λ, one width.
 
     The report trains for hundreds of thousands of updates, and its θ = ε = 0.001 and lr = 7e-5
-    suit that. What 1,500 updates need instead, in units where E‖x‖² = 1, stands below;
+    suit that. What 1,200 updates need instead, in units where E‖x‖² = 1, stands below;
     docs/train.md ("Short runs") has the measurements behind it and what keeps latents alive.
     """
 
@@ -44,31 +44,31 @@ class DemoSettings(Settings):
     """Tokens per sequence: BOS and two more, so that there is one to predict."""
     site: str = "resid_post.3"
     """Site to train on."""
-    rows: PositiveInt = 1_000_000
-    """Activation rows to harvest; 1,500 updates of 1,024 rows read them one and a half times."""
+    rows: PositiveInt = 600_000
+    """Activation rows to harvest; 1,200 updates of 1,024 rows read them twice."""
     width: PositiveInt = 2048
     """Latents, 16 times the tiny model's width."""
     sparsity: tuple[PositiveFloat, ...] = Field(default=(1.5e-3, 3e-3, 6e-3, 1.2e-2), min_length=1)
     """λ of each SAE."""
-    steps: PositiveInt = 1500
+    steps: PositiveInt = 1200
     """Updates of each SAE."""
     batch: PositiveInt = 1024
     """Rows per update."""
     lr: PositiveFloat = 2e-3
     """Learning rate."""
-    lr_warmup_steps: int = Field(default=100, ge=0)
+    lr_warmup_steps: int = Field(default=80, ge=0)
     """Updates of the learning rate's warm-up."""
     lr_decay_share: float = Field(default=0.2, ge=0, le=1)
     """Last share of the updates over which lr falls to 0."""
     beta2: float = Field(default=0.99, gt=0, lt=1)
     """Adam's β2: second moments follow within hundreds of updates."""
-    sparsity_warmup_steps: int = Field(default=500, ge=0)
+    sparsity_warmup_steps: int = Field(default=400, ge=0)
     """Updates over which λ rises."""
     theta_start: PositiveFloat = 0.15
     """θ at the start: near 1.5/√d, so that the untrained SAE does not overshoot."""
     bandwidth: PositiveFloat = 0.1
     """ε: wide, so that latents just below θ still move it."""
-    evaluation_sequences: PositiveInt = 256
+    evaluation_sequences: PositiveInt = 128
     """Held-out sequences to evaluate on."""
     seed: int = Field(default=0, ge=0)
     """Seed of every shuffle and start."""
@@ -140,7 +140,7 @@ def _members(settings: DemoSettings) -> list[TrainSettings]:
         sparsity_warmup_steps=settings.sparsity_warmup_steps,
         seed=settings.seed,
         stream_seed=settings.seed,
-        checkpoint_every=500,
+        checkpoint_every=400,
     )
 
 

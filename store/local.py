@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ..machine import available_cores
 from .writeback import Writeback
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
@@ -48,7 +49,7 @@ class UnsafeObjectError(OSError):
 class LocalFiles:
     """A folder on this machine; see `location.Location` for the methods."""
 
-    in_flight = min(4, max(2, os.cpu_count() or 1))
+    in_flight = min(4, max(2, available_cores()))
     streams_writes = True
 
     def __init__(self, root: Path):

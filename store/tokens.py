@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from ..foreign import Document
+from ..machine import available_cores
 from .array_reader import ArrayReader
 from .arrays import ArrayLayout, DamagedStoreError, ShardRecord, write_shard
 from .beside import INSIDE
@@ -201,7 +202,7 @@ class TokenStore:
                 raise ValueError(f"split {name} must be integers, got {sequences.dtype}")
             if not len(sequences):
                 raise ValueError(f"split {name} must hold at least one sequence; give more text")
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(available_cores()) as pool:
             written = {
                 name: self._write_split(name, sequences, pool) for name, sequences in splits.items()
             }

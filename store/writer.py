@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..machine import available_cores
 from ..settings import differences
 from .bucket import BucketWriter
 from .codecs import PRESETS
@@ -47,7 +48,7 @@ class StoreWriter:
         self._memory_bytes, self._scratch_dir = memory_bytes, scratch_dir
         self._drop_nonfinite = drop_nonfinite
         self._idle: list[Scratch] = []
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scopeworks-encode")
+        self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="scopeworks-encode")
         self._sealer = ThreadPoolExecutor(1, "scopeworks-seal") if background else None
         self._sealing: Future[None] | None = None
 

@@ -14,7 +14,10 @@ from scopeworks import machine
 def _asked_again():
     machine.cpu_flags.cache_clear()
     machine._private_folder.cache_clear()
+    before = dict(os.environ)
     yield
+    os.environ.clear()
+    os.environ.update(before)
     machine.cpu_flags.cache_clear()
     machine._private_folder.cache_clear()
 
@@ -48,6 +51,28 @@ def test_prepare_keeps_what_the_user_has_set(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY")
     machine.prepare()
     assert os.environ["OMP_WAIT_POLICY"] == "passive"
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [
+        ("max 100000", 8),
+        ("250000 100000", 3),
+        ("50000 100000", 1),
+        ("9900000 100000", 8),
+        ("nonsense", 8),
+        (None, 8),
+    ],
+)
+def test_threads_are_no_more_than_the_quota_allows(tmp_path, monkeypatch, quota, cores):
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    monkeypatch.setattr(machine, "_bound_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    machine.prepare()
+    assert machine.available_cores() == cores
+    assert os.environ.get("OMP_NUM_THREADS") == (str(cores) if cores < 8 else None)
 
 
 @pytest.fixture
