@@ -100,11 +100,9 @@ def flops_per_token(job: Job, context: int) -> float:
         for p in m.parameters()
     )
     scores = 2 * context * config.num_attention_heads * config.head_dim
-    own = {
-        "attn_out": before_o + scores,
-        "transcoder_in": before_o + scores + attention.o_proj.weight.numel(),
-    }
-    whole = own["transcoder_in"] + sum(p.numel() for p in layer.mlp.parameters())
+    before_mlp = before_o + scores + attention.o_proj.weight.numel()
+    own = {"attn_out": before_o + scores, "transcoder_in": before_mlp, "mlp_in": before_mlp}
+    whole = before_mlp + sum(p.numel() for p in layer.mlp.parameters())
     return 2.0 * (last.layer * whole + own.get(last.kind, whole))
 
 

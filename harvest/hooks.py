@@ -139,12 +139,16 @@ def _attached(model: Any, site: Site, visit: Visit) -> Iterator[None]:
         handle.remove()
 
 
-def _attach_attn_out(layer: Any, visit: Visit) -> RemovableHandle:
+def _attach_input(module: nn.Module, visit: Visit) -> RemovableHandle:
     def hook(_module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor] | None:
         replaced = visit(args[0])
         return None if replaced is None else (replaced,)
 
-    return layer.self_attn.o_proj.register_forward_pre_hook(hook)
+    return module.register_forward_pre_hook(hook)
+
+
+def _attach_attn_out(layer: Any, visit: Visit) -> RemovableHandle:
+    return _attach_input(layer.self_attn.o_proj, visit)
 
 
 def _attach_transcoder_in(layer: Any, visit: Visit) -> RemovableHandle:
@@ -161,6 +165,12 @@ def _attach_transcoder_in(layer: Any, visit: Visit) -> RemovableHandle:
     return layer.pre_feedforward_layernorm.register_forward_hook(hook)
 
 
+def _attach_mlp_in(layer: Any, visit: Visit) -> RemovableHandle:
+    # The norm's output, taken where it is read: what is spliced in at transcoder_in is in it
+    # whichever of the two was hooked first.
+    return _attach_input(layer.mlp, visit)
+
+
 def _attach_mlp_out(layer: Any, visit: Visit) -> RemovableHandle:
     return layer.post_feedforward_layernorm.register_forward_hook(
         lambda _module, _args, output: visit(output)
@@ -174,6 +184,7 @@ def _attach_resid_post(layer: Any, visit: Visit) -> RemovableHandle:
 _ATTACH: dict[str, Callable[[Any, Visit], RemovableHandle]] = {
     "attn_out": _attach_attn_out,
     "transcoder_in": _attach_transcoder_in,
+    "mlp_in": _attach_mlp_in,
     "mlp_out": _attach_mlp_out,
     "resid_post": _attach_resid_post,
 }

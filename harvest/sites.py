@@ -7,6 +7,7 @@ Owns the names (`resid_post.12`), the widths and the expansion of patterns (`res
 |---|---|---|
 | `attn_out` | head outputs before W_O: the input of `self_attn.o_proj` | n_heads · head_dim |
 | `transcoder_in` | RMS-normalised input of the MLP without the gain, norm ≈ √d_model | d_model |
+| `mlp_in` | the same vector with the gain: the output of `pre_feedforward_layernorm` | d_model |
 | `mlp_out` | MLP output after its RMSNorm, `post_feedforward_layernorm` | d_model |
 | `resid_post` | residual stream after the MLP is added: the output of the decoder layer | d_model |
 """
@@ -17,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-KINDS = ("attn_out", "transcoder_in", "mlp_out", "resid_post")
+KINDS = ("attn_out", "transcoder_in", "mlp_in", "mlp_out", "resid_post")
 """Every kind of site, in the order in which a decoder layer computes them."""
 
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
@@ -67,7 +68,7 @@ def expand_sites(patterns: Iterable[str], n_layers: int) -> list[Site]:
     """Expands site patterns against a model of `n_layers`, without repeats, in the order of the
     forward pass.
 
-    A pattern is `<kind>.<layers>`; kind may be `*` (all four), layers `*`, `12`, `0-12` or
+    A pattern is `<kind>.<layers>`; kind may be `*` (all five), layers `*`, `12`, `0-12` or
     `3,5,7-9`.
 
     Raises:

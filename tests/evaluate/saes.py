@@ -5,7 +5,7 @@ import torch
 from scopeworks.train.sae import SAE
 from scopeworks.train.sae_config import SAEConfig
 
-_WIDTHS = {"attn_out": 64, "transcoder_in": 32, "mlp_out": 32, "resid_post": 32}
+_WIDTHS = {"attn_out": 64, "transcoder_in": 32, "mlp_in": 32, "mlp_out": 32, "resid_post": 32}
 
 
 def width(site: str) -> int:

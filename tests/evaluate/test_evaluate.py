@@ -52,8 +52,9 @@ def test_every_metric_agrees_with_float64_twin(lm, held_out, settings, ids, site
 
 
 @pytest.mark.parametrize("skip", [False, True])
-def test_transcoder_replaces_its_target_site(lm, held_out, settings, ids, skip):
-    sae = random_sae("transcoder_in.1", "mlp_out.1", skip=skip)
+@pytest.mark.parametrize("kind", ["transcoder_in", "mlp_in"])
+def test_transcoder_replaces_its_target_site(lm, held_out, settings, ids, skip, kind):
+    sae = random_sae(f"{kind}.1", "mlp_out.1", skip=skip)
     result = run(lm, held_out, settings, sae)
     check_against_twin(lm, sae, result["saes"][0], result, ids)
 

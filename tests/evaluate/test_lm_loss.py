@@ -66,7 +66,7 @@ def test_splice_nowhere_changes_nothing(lm, ids):
     assert torch.equal(spliced, token_losses(lm, ids))
 
 
-@pytest.mark.parametrize("kind", ["attn_out", "transcoder_in", "mlp_out", "resid_post"])
+@pytest.mark.parametrize("kind", ["attn_out", "transcoder_in", "mlp_in", "mlp_out", "resid_post"])
 @pytest.mark.parametrize("layer", range(4))
 def test_splice_equals_a_whole_forward_pass_with_it(lm, ids, kind, layer):
     site = parse_site(f"{kind}.{layer}")

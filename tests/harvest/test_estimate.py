@@ -53,7 +53,9 @@ def test_estimate_is_near_what_the_harvest_writes_and_writes_nothing(
         assert size == pytest.approx(written, rel=0.2 if codec == "fast" else 0.15)
 
 
-@pytest.mark.parametrize("site", ["attn_out.2", "transcoder_in.1", "mlp_out.0", "resid_post.3"])
+@pytest.mark.parametrize(
+    "site", ["attn_out.2", "transcoder_in.1", "mlp_in.1", "mlp_out.0", "resid_post.3"]
+)
 def test_flops_are_those_that_torch_counts(model_dir, tokens_dir, tmp_path, site):
     job, _ = prepare(settings(model_dir, tokens_dir, tmp_path / "store", site, dtype="float32"))
     ids = torch.from_numpy(np.asarray(job.sequences[:2]).astype(np.int64))

@@ -43,7 +43,9 @@ def test_captured_sites_are_bit_equal_to_the_models_own_tensors(name, dtype, inp
         middle = states[i] + attended
         normalised = middle.float() * torch.rsqrt(middle.float().pow(2).mean(-1, True) + 1e-6)
         assert torch.equal(captured[f"transcoder_in.{i}"], normalised.to(dtype))
-        mlp = layer.mlp(layer.pre_feedforward_layernorm(middle))
+        gained = layer.pre_feedforward_layernorm(middle)
+        assert torch.equal(captured[f"mlp_in.{i}"], gained)
+        mlp = layer.mlp(gained)
         assert torch.equal(captured[f"mlp_out.{i}"], layer.post_feedforward_layernorm(mlp))
         assert torch.equal(captured[f"resid_post.{i}"], middle + captured[f"mlp_out.{i}"])
         last = i == len(model.model.layers) - 1
@@ -69,7 +71,7 @@ def test_forward_until_stops_at_the_last_site(kind, input_ids):
     assert "model.layers.1" in reached
     assert not [name for name in reached if name.startswith(("model.layers.2", "lm_head"))]
     assert "model.norm" not in reached
-    assert ("model.layers.1.mlp" in reached) == (kind in ("mlp_out", "resid_post"))
+    assert ("model.layers.1.mlp.gate_proj" in reached) == (kind in ("mlp_out", "resid_post"))
 
 
 def test_forward_until_leaves_no_hook_behind(input_ids):
@@ -113,7 +115,7 @@ def _double_at(kind: str, weights: dict[str, torch.Tensor], eps: float) -> None:
     own = "model.layers.1."
     if kind == "attn_out":
         weights[own + "self_attn.o_proj.weight"] *= 2
-    elif kind in ("mlp_out", "transcoder_in"):
+    elif kind != "resid_post":
         name = "post_feedforward" if kind == "mlp_out" else "pre_feedforward"
         gain = weights[f"{own}{name}_layernorm.weight"]
         gain.copy_(2 * (1 + gain) - 1)
@@ -133,6 +135,19 @@ def test_replace_reads_an_earlier_site_of_the_same_forward(input_ids):
     middle = plain["resid_post.2"] - plain["mlp_out.2"]
     expected = middle + captured["transcoder_in.2"]
     torch.testing.assert_close(after["resid_post.2"], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("first", ["mlp_in", "transcoder_in"])
+def test_gained_site_holds_what_is_spliced_in_before_the_gain(input_ids, first):
+    """Both sites share a norm: the order in which they are hooked must not matter."""
+    model = build_model("odd_heads")
+    plain = forward_until(model, input_ids, [Site("mlp_in", 1)])["mlp_in.1"]
+    spliced = replace(model, Site("transcoder_in", 1), lambda x: 2 * x)
+    captured = capture(model, [Site("mlp_in", 1)])
+    order = [captured, spliced] if first == "mlp_in" else [spliced, captured]
+    with order[0] as left, order[1] as right:
+        model(input_ids=input_ids)
+    torch.testing.assert_close((left or right)["mlp_in.1"], 2 * plain, rtol=1e-6, atol=1e-6)
 
 
 def test_replace_refuses_another_shape(input_ids):

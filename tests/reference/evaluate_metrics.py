@@ -28,7 +28,7 @@ def layer_with_splice(x: Tensor, w: dict[str, Tensor], layer: int, config, splic
     projected = heads @ w[own + "self_attn.o_proj.weight"].T
     middle = x + rms_norm(projected, w[own + "post_attention_layernorm.weight"], eps)
     normalised = at("transcoder_in", rms_normalised(middle, eps))
-    gained = normalised * (1 + w[own + "pre_feedforward_layernorm.weight"])
+    gained = at("mlp_in", normalised * (1 + w[own + "pre_feedforward_layernorm.weight"]))
     gate = torch.nn.functional.gelu(gained @ w[own + "mlp.gate_proj.weight"].T, approximate="tanh")
     down = (gate * (gained @ w[own + "mlp.up_proj.weight"].T)) @ w[own + "mlp.down_proj.weight"].T
     mlp_out = at("mlp_out", rms_norm(down, w[own + "post_feedforward_layernorm.weight"], eps))

@@ -71,7 +71,7 @@ def heads_out(x: Tensor, weights: dict[str, Tensor], layer: int, config) -> Tens
 
 
 def layer_sites(x: Tensor, weights: dict[str, Tensor], layer: int, config) -> dict[str, Tensor]:
-    """All four kinds of site of one layer, from the residual stream that enters it."""
+    """All five kinds of site of one layer, from the residual stream that enters it."""
     own, eps = f"model.layers.{layer}.", config.rms_norm_eps
     attn_out = heads_out(
         rms_norm(x, weights[own + "input_layernorm.weight"], eps), weights, layer, config
@@ -87,6 +87,7 @@ def layer_sites(x: Tensor, weights: dict[str, Tensor], layer: int, config) -> di
     return {
         f"attn_out.{layer}": attn_out,
         f"transcoder_in.{layer}": transcoder_in,
+        f"mlp_in.{layer}": gained,
         f"mlp_out.{layer}": mlp_out,
         f"resid_post.{layer}": middle + mlp_out,
     }
