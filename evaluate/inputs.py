@@ -127,8 +127,13 @@ def candidate(
             f"site of SAE {name} must be known, but its file does not tell it; pass --site "
             "<kind>.<layer>"
         )
-    own_target = _agreed(name, "target_site", sae.config.target_site, target_site) or own_site
-    reads, writes = parse_site(own_site), parse_site(own_target)
+    own_target = _agreed(name, "target_site", sae.config.target_site, target_site)
+    if own_target is None and sae.config.is_transcoder:
+        raise ValueError(
+            f"target_site of SAE {name} must be known, for it is a transcoder, but its file does "
+            "not tell it; pass --target-site <kind>.<layer>"
+        )
+    reads, writes = parse_site(own_site), parse_site(own_target or own_site)
     for what, width, where in (
         ("d_in", sae.config.d_in, reads),
         ("d_out", sae.config.d_out, writes),

@@ -21,6 +21,9 @@ from typing import Protocol
 KINDS = ("attn_out", "transcoder_in", "mlp_in", "mlp_out", "resid_post")
 """Every kind of site, in the order in which a decoder layer computes them."""
 
+REPORTED = tuple(kind for kind in KINDS if kind != "mlp_in")
+"""The report's own, which `*` stands for: mlp_in is transcoder_in times constants."""
+
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 _SHOWN_CHARACTERS = 60
 _LAYER = re.compile("[0-9]{1,18}")
@@ -68,8 +71,8 @@ def expand_sites(patterns: Iterable[str], n_layers: int) -> list[Site]:
     """Expands site patterns against a model of `n_layers`, without repeats, in the order of the
     forward pass.
 
-    A pattern is `<kind>.<layers>`; kind may be `*` (all five), layers `*`, `12`, `0-12` or
-    `3,5,7-9`.
+    A pattern is `<kind>.<layers>`; kind may be `*` (the four of `REPORTED`), layers `*`, `12`,
+    `0-12` or `3,5,7-9`.
 
     Raises:
         ValueError: a pattern names a kind or layer that does not exist (the text names those that
@@ -104,7 +107,7 @@ def _expand(pattern: str, n_layers: int) -> list[Site]:
     kind, _, layers = pattern.partition(".")
     if kind != "*":
         _check_kind(pattern, kind)
-    kinds = KINDS if kind == "*" else (kind,)
+    kinds = REPORTED if kind == "*" else (kind,)
     sites = [Site(kind, layer) for kind in kinds for layer in _layers(pattern, layers, n_layers)]
     for site in sites:
         check_site(site, n_layers)

@@ -143,11 +143,30 @@ def export(
     sae: Annotated[Path, typer.Option(help="Folder of a trained SAE, or another SAE file.")],
     format: Annotated[str, typer.Option(help="gemma-scope, sae-lens or gemma-scope-2.")],
     out: Annotated[Path, typer.Option(help="Folder for the result.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Language model whose norm's gain is folded into a transcoder for gemma-scope-2."
+        ),
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="Site of an SAE whose files do not tell it.")
+    ] = None,
+    target_site: Annotated[
+        str | None, typer.Option(help="Site that a transcoder predicts, if its files do not tell.")
+    ] = None,
+    l0: Annotated[
+        float | None, typer.Option(help="Mean number of active latents, for the path's name.")
+    ] = None,
+    evaluation: Annotated[
+        Path | None, typer.Option(help="JSON of scopeworks evaluate to take site and L0 from.")
+    ] = None,
 ) -> None:
     """Writes an SAE in a format that other projects load."""
     from .export import export as run_export
 
-    typer.echo(run_export(sae, format, out))
+    facts = {"site": site, "target_site": target_site, "l0": l0, "evaluation": evaluation}
+    typer.echo(run_export(sae, format, out, model=model, **facts))
 
 
 def merged(flags: dict[str, Any], more: list[str] | None) -> dict[str, Any]:

@@ -1,190 +1,192 @@
 """Writing SAEs the way other projects load them.
 
-Owns the three release formats: Gemma Scope's params.npz under its path names, the SAELens folder,
-the Gemma Scope 2 folder. The tensors of an `SAE` are folded already, so nothing is computed here
-but names and transposes.
+Owns what comes before and after a format's own writer (`formats`): facts that the SAE's files do
+not tell, the norm's gain that a format wants folded in, and the folder.
 """
 
-import io
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from ..store.files import write_file, write_json
-from .formats import (
-    PARAMS_FILE,
-    SAE_LENS_CONFIG,
-    SAE_LENS_WEIGHTS,
-    SCOPE_2_NAMES,
-    SCOPE_2_WEIGHTS,
-    hook_names,
-    read_sae,
-    width_name,
-)
+from ..foreign import Document, validated
+from ..store.files import leftovers, write_folder
+from .fold import with_gain
+from .formats import gemma_scope, gemma_scope_2, read_sae, sae_lens
+from .formats.parts import agreed, read_document
+from .norm_gain import norm_gain
 from .sae import SAE
-from .sae_files import CONFIG_FILE, write_safetensors
+from .sae_config import SAEConfig
+from .sae_files import check_values
 from .settings import local_path
 
-SAE_LENS_VERSION = "6.54.0"  # the loader's config layout; anything below 6 is read as the old one
+_FORMATS = {
+    "gemma-scope": gemma_scope.files,
+    "sae-lens": sae_lens.files,
+    "gemma-scope-2": gemma_scope_2.files,
+}
 
 
-def export(sae_dir: str | Path, format: str, out: str | Path) -> Path:
+class _Measured(Document):
+    """What an evaluation says about one SAE."""
+
+    name: str
+    path: str | None = None
+    site: str
+    target_site: str
+    d_sae: int
+    l0: NonNegativeFloat
+
+
+class _Evaluation(Document):
+    saes: list[_Measured] = Field(min_length=1)
+
+
+def export(
+    sae_dir: str | Path,
+    format: str,
+    out: str | Path,
+    *,
+    model: str | None = None,
+    site: str | None = None,
+    target_site: str | None = None,
+    l0: float | None = None,
+    evaluation: Path | None = None,
+) -> Path:
     """Reads the SAE at `sae_dir` and writes it under `out`; returns the folder that a loader takes.
 
+    A θ below 0 is written as 0: the same features, and every loader computes them.
+
+    Args:
+        sae_dir: any SAE that `SAE.load` reads.
+        format: gemma-scope, sae-lens or gemma-scope-2.
+        out: a folder; what an export that was killed left in it is completed.
+        model: language model whose norm's gain is folded into a transcoder at `transcoder_in`,
+            which then reads `mlp_in`; for gemma-scope-2.
+        site: where the SAE's files do not tell it.
+        target_site: of a transcoder, likewise.
+        l0: for the path's name; wins over what the files say.
+        evaluation: JSON of `scopeworks evaluate`, to take the three from.
+
     Raises:
-        ValueError: an unknown format, or one that cannot hold this SAE, or files already there that
-            differ.
+        OSError: a file is missing or cannot be written.
+        ValueError: an unknown format, or one that cannot hold this SAE, facts that contradict its
+            files, or files already there that differ.
     """
-    writers = {
-        "gemma-scope": _write_gemma_scope,
-        "sae-lens": _write_sae_lens,
-        "gemma-scope-2": _write_gemma_scope_2,
-    }
-    if format not in writers:
-        raise ValueError(f"format must be one of {', '.join(writers)}, got {format!r}")
+    if format not in _FORMATS:
+        raise ValueError(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
     try:
         source, folder = local_path(Path(sae_dir)), local_path(Path(out))
     except ValueError as error:
         raise ValueError(f"sae and out {error}, got {sae_dir} and {out}") from error
-    return writers[format](SAE.load(source), folder)
-
-
-def _write_gemma_scope(sae: SAE, out: Path) -> Path:
-    """layer_L/width_16k/average_l0_71/params.npz, the L0 being the measured one."""
-    if sae.W_skip is not None:
-        raise ValueError(
-            "format gemma-scope has no place for the skip connection; export as gemma-scope-2"
-        )
-    layer, l0 = _layer(sae), sae.config.l0
-    if l0 is None:
-        raise ValueError("l0 must be known for the release's path names; evaluate the SAE first")
-    name = f"layer_{layer}/width_{width_name(sae.config.d_sae)}/average_l0_{round(l0)}"
-    folder = _fresh(out / name, PARAMS_FILE, sae)
-    names = {"theta": "threshold"}
-    arrays = {names.get(k, k): _array(t) for k, t in sae.tensors().items()}
-    data = io.BytesIO()
-    np.savez(data, allow_pickle=False, **arrays)
-    write_file(folder / PARAMS_FILE, data.getvalue())
+    sae = SAE.load(source)
+    facts: dict[str, Any] = {"site": site, "target_site": target_site, "l0": l0}
+    if evaluation is not None:
+        facts = _measured(evaluation, source, sae.config, facts)
+    config, tensors = _with_facts(sae.config, facts), sae.tensors()
+    if model is not None:
+        config, tensors = _with_gain(config, tensors, model, format)
+    tensors = tensors | {"theta": tensors["theta"].clamp(min=0)}
+    check_values(tensors, f"SAE {source}")
+    name, files = _FORMATS[format](config, tensors)
+    folder = folder / name
+    _check_folder(folder, list(files), tensors)
+    *_, last = files
+    write_folder(folder, {key: files[key] for key in files if key != last}, (last, files[last]))
     return folder
 
 
-def _write_sae_lens(sae: SAE, out: Path) -> Path:
-    """cfg.json + sae_weights.safetensors for SAELens 6's `SAE.load_from_disk`."""
-    config = sae.config
-    architecture = "jumprelu"
-    if config.is_transcoder:
-        architecture = (
-            "jumprelu_skip_transcoder" if sae.W_skip is not None else "jumprelu_transcoder"
+def _measured(path: Path, source: Path, config: SAEConfig, facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts, completed by the evaluation's entry for this SAE."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"evaluation {path} does not exist; pass the --out file of scopeworks evaluate"
         )
-    (hook, hf_hook), (hook_out, hf_hook_out) = (
-        hook_names(config.site),
-        hook_names(config.target_site),
-    )
-    metadata = {
-        "sae_lens_version": SAE_LENS_VERSION,
-        "model_name": config.model,
-        "hook_name": hook,
-        "hf_hook_name": hf_hook,
-        "hook_head_index": None,
-        "context_size": config.context,
-        "prepend_bos": True,
-        "dataset_path": None,
-    }
-    if config.is_transcoder:
-        metadata |= {"hook_name_out": hook_out, "hf_hook_name_out": hf_hook_out}
-    record = {
-        "architecture": architecture,
-        "d_in": config.d_in,
-        "d_sae": config.d_sae,
-        "dtype": "float32",
-        "device": "cpu",
-        # Both defaults of the loader would silently change the outputs: C and b_dec are folded in.
-        "apply_b_dec_to_input": False,
-        "normalize_activations": "none",
-        "reshape_activations": "hook_z" if (hook or "").endswith("hook_z") else "none",
-        "metadata": metadata,
-    }
-    if config.is_transcoder:
-        record["d_out"] = config.d_out
-    names = {"theta": "threshold"}
-    tensors = {names.get(k, k): t for k, t in sae.tensors().items()}
-    if sae.W_skip is not None:
-        tensors["W_skip"] = sae.W_skip.T
-    folder = _fresh(out, SAE_LENS_CONFIG, sae)
-    write_safetensors(folder / SAE_LENS_WEIGHTS, tensors)
-    write_json(folder / SAE_LENS_CONFIG, record)
-    return folder
-
-
-def _write_gemma_scope_2(sae: SAE, out: Path) -> Path:
-    """config.json + params.safetensors as in the Gemma Scope 2 release, under its folder names."""
-    config = sae.config
-    _, hook_in = hook_names(config.site)
-    _, hook_out = hook_names(config.target_site or config.site)
-    if hook_in is None or hook_out is None:
+    entries = read_document(_Evaluation, path).saes
+    here = source.absolute()
+    found = [entry for entry in entries if entry.path and Path(entry.path).absolute() == here]
+    if not found:
         raise ValueError(
-            f"format gemma-scope-2 names its tensors by transformers' modules, and none has "
-            f"{config.site} or {config.target_site or config.site} as its input or output; export "
-            "as gemma-scope or sae-lens"
+            f"evaluation {path} must be of the SAE {source}, got "
+            f"{', '.join((entry.path or entry.name)[-60:] for entry in entries[:5])}; pass --l0 "
+            "and --site, or evaluate this SAE"
         )
-    kind = "transcoder" if config.is_transcoder else (config.site or "").partition(".")[0]
-    record = {
-        "architecture": "jump_relu",
-        "model_name": config.model,
-        "hf_hook_point_in": hook_in,
-        "hf_hook_point_out": hook_out,
-        "width": config.d_sae,
-        "l0": config.l0,
-        "affine_connection": sae.W_skip is not None,
-        "type": "transcoder" if config.is_transcoder else "sae",
-    }
-    affine = "_affine" if sae.W_skip is not None else ""
-    l0 = "unknown" if config.l0 is None else round(config.l0)
-    name = f"layer_{_layer(sae)}_width_{width_name(config.d_sae)}_l0_{l0}{affine}"
-    folder = _fresh(out / kind / name, CONFIG_FILE, sae)
-    tensors = {SCOPE_2_NAMES[k]: t for k, t in sae.tensors().items()}
-    write_safetensors(folder / SCOPE_2_WEIGHTS, tensors)
-    write_json(folder / CONFIG_FILE, record)
-    return folder
+    entry = found[0]
+    agreed(str(path), f"d_sae of {entry.name}", entry.d_sae, config.d_sae)
+    target = None if entry.target_site == entry.site else entry.target_site
+    measured = {"site": entry.site, "target_site": target, "l0": entry.l0}
+    return {name: measured[name] if fact is None else fact for name, fact in facts.items()}
 
 
-def _layer(sae: SAE) -> str:
-    """The layer number as text, from the site's name."""
-    layer = (sae.config.site or "").partition(".")[2]
-    if not layer.isdigit():
+def _with_facts(config: SAEConfig, facts: dict[str, Any]) -> SAEConfig:
+    """The config with what was given; sites that the files tell must not differ.
+
+    Raises:
+        ValueError: they do, or a site is missing or no `<kind>.<layer>`.
+    """
+    known = {name: value for name, value in facts.items() if value is not None}
+    for name in ("site", "target_site"):
+        recorded = getattr(config, name)
+        if recorded is not None and known.get(name, recorded) != recorded:
+            raise ValueError(
+                f"{name} must be {recorded}, as the SAE's files say, got {known[name]}; leave it "
+                "out"
+            )
+    config = validated(SAEConfig, config.model_dump() | known, "the options of export")
+    wanted = ["site", *(["target_site"] if config.is_transcoder else [])]
+    for name in wanted:
+        kind, _, layer = (getattr(config, name) or "").partition(".")
+        if not kind or not layer.isdecimal():
+            raise ValueError(
+                f"{name} must be known as <kind>.<layer>, got {getattr(config, name)!r}; pass "
+                f"--{name.replace('_', '-')}"
+            )
+    return config
+
+
+def _with_gain(
+    config: SAEConfig, tensors: dict[str, Tensor], model: str, format: str
+) -> tuple[SAEConfig, dict[str, Tensor]]:
+    """The transcoder that reads the norm's output, for the format that names it."""
+    kind, _, layer = (config.site or "").partition(".")
+    if format != "gemma-scope-2" or kind != "transcoder_in":
         raise ValueError(
-            f"site must be known as <kind>.<layer> for the release's path names, "
-            f"got {sae.config.site!r}"
+            f"model has no effect on {config.site} as {format}; leave it out: it is for a "
+            "transcoder at transcoder_in as gemma-scope-2"
         )
-    return layer
+    gain = norm_gain(model, int(layer))
+    where = f"model.layers.{layer}.pre_feedforward_layernorm in {model}"
+    if len(gain) != config.d_in:
+        raise ValueError(
+            f"model must be the one that the SAE was trained on, got {model}, whose norm has "
+            f"{len(gain)} channels where the SAE reads {config.d_in}"
+        )
+    return config.model_copy(update={"site": f"mlp_in.{layer}"}), with_gain(tensors, gain, where)
 
 
-def _fresh(folder: Path, name: str, sae: SAE) -> Path:
-    """Makes the folder; one that holds anything but an export of the same SAE is refused."""
+def _check_folder(folder: Path, names: list[str], tensors: dict[str, Tensor]) -> None:
+    """Refuses a folder with other files in it, or with another SAE that is complete."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out must be a folder, got the file {folder}")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / name).is_file():
+    present = set(folder.iterdir()) - set(leftovers(folder)) if folder.is_dir() else set()
+    others = sorted(path.name for path in present if path.name not in names)
+    if others:
         raise ValueError(
-            f"out must be empty or hold an earlier export, got {folder} without {name}"
+            f"out must be empty or hold an earlier export, got {folder} with "
+            f"{', '.join(others[:5])}"
         )
-    if (folder / name).is_file() and not _same_tensors(read_sae(folder)[1], sae.tensors()):
+    if (folder / names[-1]).is_file() and not _same_tensors(read_sae(folder)[1], tensors):
         raise ValueError(
             f"out must not hold another SAE, got {folder}, whose numbers differ; pass another "
             "folder, one for each site"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _same_tensors(old: dict[str, Tensor], new: dict[str, Tensor]) -> bool:
     """Whether two SAEs are the same numbers."""
     return old.keys() == new.keys() and all(
-        torch.equal(old[name].cpu(), tensor.float().cpu()) for name, tensor in new.items()
+        old[name].shape == tensor.shape and torch.equal(old[name].cpu(), tensor.float().cpu())
+        for name, tensor in new.items()
     )
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    """A contiguous float32 array."""
-    return np.ascontiguousarray(tensor.float().cpu().numpy())

@@ -13,10 +13,12 @@ b_enc' = C_t·b_enc, θ' = C_t·θ, b_dec' = C_t·b_dec, W_skip' = (C_t/C)·W_sk
 """
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from .kernels.state import Parameters
 
+_SMALLEST_GAIN = 1e-4  # bfloat16 weights near -1 give 0 or more than 0.001
 _BLOCK_LATENTS = 1024  # of W_enc, so that no float64 copy of the whole of it is held
 
 
@@ -53,3 +55,29 @@ def fold(
     if p.W_skip is not None:
         folded["W_skip"] = ratio * p.W_skip.double()
     return {name: t.detach().float().contiguous() for name, t in folded.items()}
+
+
+def with_gain(
+    tensors: dict[str, Tensor], gain: Float[Tensor, " d_in"], where: str
+) -> dict[str, Tensor]:
+    """The same transcoder on x · gain instead of x: W_enc' = diag(1/gain) W_enc, and W_skip' alike.
+
+    Args:
+        tensors: of a folded transcoder that reads the vector x before its norm's gain.
+        gain: 1 + w of that norm.
+        where: the norm's name, for errors.
+
+    Raises:
+        ValueError: a channel's gain is 0 or next to it, so that x is lost in x · gain.
+    """
+    gain = gain.double()
+    tiny = ~(gain.abs() >= _SMALLEST_GAIN)
+    if tiny.any():
+        channel = int(tiny.nonzero()[0])
+        raise ValueError(
+            f"gain of {where} must not be near 0, got {float(gain[channel]):.3g} in channel "
+            f"{channel}: what the transcoder reads there is lost behind it; export as sae-lens"
+        )
+    inverse = (1 / gain)[:, None]
+    names = [name for name in ("W_enc", "W_skip") if name in tensors]
+    return tensors | {name: (tensors[name].double() * inverse).float() for name in names}

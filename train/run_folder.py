@@ -19,9 +19,9 @@ from .checkpoint import Checkpoints
 from .metrics import METRICS_FILE
 from .records import CheckpointRecord, RunRecord, RunSettings
 from .sae_config import SAEConfig
-from .sae_files import CONFIG_FILE, WEIGHTS_FILE, check_shapes
+from .sae_files import CONFIG_FILE, WEIGHTS_FILE, check_tensors
 from .settings import FREE_ON_RESUME, TrainSettings
-from .tensor_file import read_shapes
+from .tensor_file import stand_ins
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _fault(out: Path, sae: dict[str, Any]) -> str | None:
     """What is wrong with a trained SAE's files: header, length and shapes; None if nothing is."""
     try:
         config = SAEConfig.model_validate(sae)
-        check_shapes(read_shapes(LocalFiles(out), WEIGHTS_FILE), config)
+        check_tensors(stand_ins(LocalFiles(out), WEIGHTS_FILE), config)
     except (ValueError, OSError) as error:
         return one_line(error)
     return None

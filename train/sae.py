@@ -1,7 +1,7 @@
 """The sparse autoencoder as its users see it: raw activations in, features and reconstructions out.
 
-Owns the folded tensors and what is computed from them. Reading files is `formats`, writing other
-projects' files is `export`, training (in scaled units) is `trainer`.
+Owns the folded tensors and what is computed from them. Files of other projects are `formats`' and
+`export`'s, training (in scaled units) is `trainer`'s.
 """
 
 import json
@@ -14,10 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..settings import dump
-from ..store.files import write_json
+from ..store.files import json_bytes, write_folder
 from .formats import read_sae
 from .sae_config import SAEConfig
-from .sae_files import CONFIG_FILE, WEIGHTS_FILE, check_tensors, write_safetensors
+from .sae_files import CONFIG_FILE, WEIGHTS_FILE, check_tensors, check_values
+from .tensor_file import file_parts
 
 
 @dataclass(eq=False)
@@ -100,11 +101,18 @@ class SAE:
         return cls(config, **{name: t.to(device) for name, t in tensors.items()})
 
     def save(self, out_dir: str | Path, settings: dict[str, Any] | None = None) -> None:
-        """Writes sae.safetensors and config.json; `settings` are the training run's, kept beside
-        the SAE's own.
+        """Writes sae.safetensors and, once that is on the disk, config.json.
+
+        Args:
+            out_dir: the folder.
+            settings: the training run's, kept beside the SAE's own.
+
+        Raises:
+            ValueError: a number is NaN or infinite; nothing is written.
+            OSError: naming the file that cannot be written.
         """
         folder = Path(out_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_safetensors(folder / WEIGHTS_FILE, self.tensors())
-        record = {"sae": json.loads(dump(self.config)), "settings": settings}
-        write_json(folder / CONFIG_FILE, record)
+        check_values(self.tensors(), f"SAE for {folder}")
+        record = json_bytes({"sae": json.loads(dump(self.config)), "settings": settings})
+        weights = {WEIGHTS_FILE: file_parts(self.tensors())}
+        write_folder(folder, weights, (CONFIG_FILE, record))

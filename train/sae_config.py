@@ -25,7 +25,10 @@ class SAEConfig(Settings):
     site: str | None = None
     """Input site, `<kind>.<layer>`."""
     target_site: str | None = None
-    """Site a transcoder predicts; None for an SAE."""
+    """Site a transcoder predicts; None for an SAE, and where its file does not tell it."""
+    transcoder: bool | None = None
+    """True where the file says that another site is predicted than is read, whether it names that
+    site or not; None where only target_site can tell."""
     model: str | None = None
     """Language model the activations come from."""
     model_fingerprint: str | None = None
@@ -69,4 +72,4 @@ class SAEConfig(Settings):
     @property
     def is_transcoder(self) -> bool:
         """Whether the SAE predicts another site than it reads."""
-        return self.target_site is not None
+        return self.target_site is not None or bool(self.transcoder)

@@ -1,6 +1,5 @@
-"""Small file work that every format of an SAE shares: names, tensors' files, shape checks."""
+"""What every format of an SAE shares: the names of files and tensors, and the tensors' checks."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,6 +11,10 @@ from .tensor_file import file_parts
 
 WEIGHTS_FILE = "sae.safetensors"
 CONFIG_FILE = "config.json"
+NAMES = ("W_enc", "b_enc", "W_dec", "b_dec", "theta", "W_skip")
+"""Of an SAE's tensors; only a skip transcoder has the last."""
+
+_CHECKED_ROWS = 4096  # of a matrix at once, so that the check takes no memory to speak of
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -19,16 +22,14 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
     write_file(path, file_parts(tensors))
 
 
-def check_tensors(tensors: dict[str, Tensor], config: SAEConfig) -> None:
-    """Raises ValueError unless the tensors are those of an SAE of the config's shape."""
-    check_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}, config)
-    for name, tensor in tensors.items():
-        if not torch.is_floating_point(tensor):
-            raise ValueError(f"{name} must be floating point, got {tensor.dtype}")
+def check_tensors(tensors: dict[str, Tensor], config: SAEConfig, where: str = "") -> None:
+    """Raises ValueError unless the tensors are those of an SAE of the config's shape.
 
-
-def check_shapes(found: Mapping[str, tuple[int, ...]], config: SAEConfig) -> None:
-    """Raises ValueError unless these are the tensors' shapes of an SAE of the config's shape."""
+    Args:
+        tensors: by name; stand-ins without memory do.
+        config: says what they must be.
+        where: the file they are from, for errors.
+    """
     d_in, d_sae, d_out = config.d_in, config.d_sae, config.d_out
     shapes = {
         "W_enc": (d_in, d_sae),
@@ -38,15 +39,31 @@ def check_shapes(found: Mapping[str, tuple[int, ...]], config: SAEConfig) -> Non
         "theta": (d_sae,),
         "W_skip": (d_in, d_out),
     }
-    if unknown := sorted(set(found) - set(shapes)):
-        raise ValueError(f"tensors must be {', '.join(shapes)}, got {', '.join(unknown)} as well")
+    prefix = f"{where}: " if where else ""
+    if unknown := sorted(set(tensors) - set(shapes)):
+        shown = ", ".join(unknown[:5])
+        raise ValueError(f"{prefix}tensors must be {', '.join(shapes)}, got {shown} as well")
     for name, shape in shapes.items():
-        if name not in found:
+        if name not in tensors:
             if name == "W_skip":
                 continue
-            raise ValueError(f"{name} must be among the SAE's tensors, got {sorted(found)}")
-        if found[name] != shape:
             raise ValueError(
-                f"{name} must have shape {shape}, got {found[name]}; "
-                "the file does not fit its config"
+                f"{prefix}{name} must be among the SAE's tensors, got {sorted(tensors)}"
+            )
+        tensor, got = tensors[name], tuple(tensors[name].shape)
+        if got != shape:
+            hint = "it is transposed" if got == shape[::-1] else "the file does not fit its config"
+            raise ValueError(f"{prefix}{name} must have shape {shape}, got {got}; {hint}")
+        if not torch.is_floating_point(tensor):
+            raise ValueError(f"{prefix}{name} must be floating point, got {tensor.dtype}")
+
+
+def check_values(tensors: dict[str, Tensor], where: str) -> None:
+    """Raises ValueError for numbers that are none: whatever reads them fails later, or never."""
+    for name, tensor in tensors.items():
+        bad = sum(int((~torch.isfinite(rows)).sum()) for rows in tensor.split(_CHECKED_ROWS))
+        if bad:
+            raise ValueError(
+                f"{where}: {name} must be finite, got {bad:,} of {tensor.numel():,} values that "
+                "are NaN or infinite; such an SAE is neither read nor written"
             )

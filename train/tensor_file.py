@@ -8,12 +8,12 @@ the whole file beside the tensors, which doubles the memory of a resumed run. Wh
 
 import json
 import math
-from collections.abc import Iterator
-from typing import Any, Literal, cast
+from collections.abc import Collection, Iterator
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 from torch import Tensor
 
 from ..foreign import Document, parse_json, validated
@@ -31,15 +31,15 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _BLOCK_BYTES = 1 << 26  # one read; a remote one is held beside the tensor
 _HEADER_BYTES = 100_000_000  # as in the library
 
-Shape = tuple[int, ...]
+Size = Annotated[int, Field(ge=0, lt=2**48)]
 
 
 class _Entry(Document):
     """What a header says of one tensor."""
 
     dtype: Literal["F64", "F32", "BF16", "F16", "I64", "I32"]
-    shape: tuple[NonNegativeInt, ...] = Field(max_length=8)
-    data_offsets: tuple[NonNegativeInt, NonNegativeInt]
+    shape: tuple[Size, ...] = Field(max_length=8)
+    data_offsets: tuple[Size, Size]
 
 
 class _Header(Document):
@@ -81,16 +81,28 @@ def read_metadata(location: Location, key: str) -> dict[str, str]:
     return _read_header(location, key)[0].metadata
 
 
-def read_shapes(location: Location, key: str) -> dict[str, Shape]:
-    """The tensors' shapes, without reading them: the file has the length that they need; errors as
-    `read_tensors`."""
-    return {name: entry.shape for name, entry in _read_header(location, key)[0].tensors.items()}
+def stand_ins(location: Location, key: str) -> dict[str, Tensor]:
+    """The tensors' shapes and dtypes, as tensors without memory (torch's `meta` device): the file
+    has the length that they need; errors as `read_tensors`."""
+    return {
+        name: torch.empty(entry.shape, dtype=_DTYPES[entry.dtype], device="meta")
+        for name, entry in _read_header(location, key)[0].tensors.items()
+    }
 
 
 def read_tensors(
-    location: Location, key: str, device: torch.device | str = "cpu"
+    location: Location,
+    key: str,
+    device: torch.device | str = "cpu",
+    names: Collection[str] | None = None,
 ) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and tensors of a file; each tensor is read into its place and moved to `device`.
+
+    Args:
+        location: the folder.
+        key: the file.
+        device: where the tensors go.
+        names: the tensors to be read; all by default.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -99,6 +111,8 @@ def read_tensors(
     header, first = _read_header(location, key)
     tensors = {}
     for name, entry in header.tensors.items():
+        if names is not None and name not in names:
+            continue
         tensor = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
         out = _bytes_of(tensor)
         for at in range(0, len(out), _BLOCK_BYTES):

@@ -193,6 +193,14 @@ def test_target_width_is_checked_too(lm):
         candidate("a", sae, lm)
 
 
+def test_transcoder_whose_target_is_not_known_is_refused_until_it_is_given(lm):
+    sae = random_sae("mlp_in.1", "mlp_out.1")
+    sae.config = sae.config.model_copy(update={"target_site": None, "transcoder": True})
+    with pytest.raises(ValueError, match=r"target_site of SAE a must be known.*--target-site"):
+        candidate("a", sae, lm)
+    assert str(candidate("a", sae, lm, target_site="mlp_out.1").target) == "mlp_out.1"
+
+
 def test_target_before_the_input_is_refused(lm):
     with pytest.raises(ValueError, match=r"must not come before its site mlp_out\.2"):
         candidate("a", random_sae("mlp_out.2", "resid_post.1"), lm)

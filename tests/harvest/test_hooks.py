@@ -13,7 +13,7 @@ from scopeworks.tests.reference.gemma_models import build_model
 
 
 def every_site(model) -> list[Site]:
-    return expand_sites(["*.*"], model.config.num_hidden_layers)
+    return expand_sites(["*.*", "mlp_in.*"], model.config.num_hidden_layers)
 
 
 def test_captured_sites_equal_the_float64_forward_at_every_layer(random_model, input_ids):

@@ -10,8 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from scopeworks.harvest.hooks import forward_until
+from scopeworks.harvest.sites import parse_site
+from scopeworks.tests.reference.gemma_models import build_model
 from scopeworks.train.export import export
-from scopeworks.train.formats import site_of_hook, width_name
+from scopeworks.train.formats.names import site_of_hook, width_name
+from scopeworks.train.norm_gain import norm_gain
 from scopeworks.train.sae import SAE
 from scopeworks.train.sae_config import SAEConfig
 
@@ -114,7 +118,7 @@ def test_params_npz_lies_where_the_release_has_it(tmp_path: Path):
         "threshold": ((D_SAE,), "float32"),
     }
     config = SAE.load(folder / "params.npz").config
-    assert (config.site, config.l0) == ("resid_post.5", 71)
+    assert (config.site, config.l0) == ("resid_post.5", 71.4)
 
 
 def test_sae_lens_loads_the_folder_and_agrees(tmp_path: Path, sae_lens: Any):
@@ -224,7 +228,18 @@ def test_sae_lens_file_with_a_pre_encoder_bias_is_folded(tmp_path: Path, sae_len
 def test_hooks_map_back_to_sites():
     assert site_of_hook("blocks.12.attn.hook_z") == "attn_out.12"
     assert site_of_hook("model.layers.3.output") == "resid_post.3"
-    assert site_of_hook("blocks.12.hook_resid_pre") is None
+    # A module's path alone is its output, as SAELens hooks it.
+    assert site_of_hook("model.layers.3") == "resid_post.3"
+    assert site_of_hook("model.language_model.layers.3") == "resid_post.3"
+    assert site_of_hook("model.layers.3.post_feedforward_layernorm") == "mlp_out.3"
+    # The output of o_proj, TransformerLens's input of the norm and of the layer: other tensors.
+    for hook in (
+        "model.layers.3.self_attn.o_proj",
+        "blocks.3.hook_mlp_in",
+        "blocks.3.hook_resid_pre",
+    ):
+        assert site_of_hook(hook) is None
+    assert site_of_hook("model.layers.\u0663.output") is None
 
 
 def test_unknown_format_and_full_folder_are_refused(tmp_path: Path):
@@ -242,12 +257,12 @@ def test_format_that_cannot_hold_the_sae_says_so(tmp_path: Path):
     with pytest.raises(ValueError, match="no place for the skip connection"):
         export(trained, "gemma-scope", tmp_path / "out")
     # transformers has no module with the gainless vector: naming the norm would be a wrong tensor.
-    with pytest.raises(ValueError, match=r"none has transcoder_in\.5 or mlp_out\.5"):
+    with pytest.raises(ValueError, match=r"none has transcoder_in\.5 or mlp_out\.5 .*--model"):
         export(trained, "gemma-scope-2", tmp_path / "out")
 
 
 def test_gained_norm_is_not_taken_for_the_gainless_site():
-    assert site_of_hook("model.layers.5.pre_feedforward_layernorm.output") is None
+    assert site_of_hook("model.layers.5.pre_feedforward_layernorm.output") == "mlp_in.5"
     assert site_of_hook("blocks.5.ln2.hook_normalized") == "transcoder_in.5"
 
 
@@ -290,6 +305,7 @@ WRONG = {
         "npz without pickles",
     ),
     "not npz": (lambda f: (f / "params.npz").write_bytes(b"PK no"), "npz without pickles"),
+    "pickle as a file": ((lambda f: (f / "sae.bin").write_bytes(b"")), "got sae.bin"),
     "no decoder": (lambda f: write_npz(f, W_enc=np.zeros((2, 3))), "matrices W_enc and W_dec"),
     "odd tensor": (
         lambda f: write_npz(f, W_enc=np.zeros((2, 3)), gate=np.zeros(3)),
@@ -300,7 +316,7 @@ WRONG = {
         lambda f: write_lens(f, normalize_activations="layer_norm"),
         "normalize_activations must be none",
     ),
-    "not json": (lambda f: (f / "cfg.json").write_text("{"), "must be JSON"),
+    "not json": (lambda f: (f / "cfg.json").write_text("{"), "is not valid JSON"),
 }
 
 
@@ -315,3 +331,175 @@ def test_what_is_no_sae_is_refused_with_the_reason(tmp_path: Path, case: str):
 def test_missing_path_is_refused(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"SAE path .* does not exist"):
         SAE.load(tmp_path / "no")
+
+
+def measured(out: Path, sae: Path, **facts: Any) -> Path:
+    """An evaluation's JSON as far as export reads it."""
+    entry = {"site": "mlp_out.3", "target_site": "mlp_out.3", "d_sae": D_SAE, "l0": 45.2} | facts
+    out.write_text(json.dumps({"saes": [{"name": sae.name, "path": str(sae)} | entry]}))
+    return out
+
+
+def bare_npz(tmp_path: Path) -> Path:
+    """A params.npz that nothing beside it explains."""
+    folder = export(saved(random_sae(), tmp_path), "gemma-scope", tmp_path / "bare")
+    (folder / "origin.json").unlink()
+    return folder / "params.npz"
+
+
+def test_facts_that_the_files_do_not_tell_are_given(tmp_path: Path):
+    path = bare_npz(tmp_path).rename(tmp_path / "params.npz")
+    with pytest.raises(ValueError, match=r"site must be known .*pass --site"):
+        export(path, "gemma-scope", tmp_path / "out")
+    with pytest.raises(ValueError, match=r"l0 must be known .*pass --l0, or --evaluation"):
+        export(path, "gemma-scope", tmp_path / "out", site="resid_post.2")
+    folder = export(path, "gemma-scope", tmp_path / "out", site="resid_post.2", l0=30.4)
+    assert folder == tmp_path / "out/layer_2/width_4k/average_l0_30"
+    config = SAE.load(folder).config
+    assert (config.site, config.l0) == ("resid_post.2", 30.4)
+
+
+def test_facts_come_from_an_evaluation(tmp_path: Path):
+    path = bare_npz(tmp_path).rename(tmp_path / "params.npz")
+    evaluation = measured(tmp_path / "e.json", path)
+    folder = export(path, "gemma-scope", tmp_path / "out", evaluation=evaluation)
+    assert folder == tmp_path / "out/layer_3/width_4k/average_l0_45"
+    assert SAE.load(folder).config.site == "mlp_out.3"
+    given = export(path, "gemma-scope", tmp_path / "out", evaluation=evaluation, l0=50)
+    assert given.name == "average_l0_50"
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ({"path": "/elsewhere/sae"}, r"evaluation .* must be of the SAE .*, got /elsewhere/sae"),
+        ({"d_sae": 16}, r"d_sae of trained must be 4096, .*got 16"),
+        ({"l0": "many"}, r"e\.json does not hold what it must: saes\.0\.l0: .*got 'many'"),
+        ({}, r"site must be resid_post\.5, as the SAE's files say, got mlp_out\.3"),
+    ],
+)
+def test_evaluation_that_is_not_of_the_sae_is_refused(tmp_path: Path, facts: Any, text: str):
+    trained = saved(random_sae(), tmp_path)
+    evaluation = measured(tmp_path / "e.json", trained, **facts)
+    with pytest.raises(ValueError, match=text):
+        export(trained, "gemma-scope", tmp_path / "out", evaluation=evaluation)
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ({"site": "resid_post.4"}, r"site must be resid_post\.5, as the SAE's files say"),
+        ({"l0": -1.0}, r"the options of export does not hold what it must: l0: "),
+        ({"l0": float("nan")}, r"the options of export does not hold what it must: l0: "),
+        ({"model": "anything"}, r"model has no effect on resid_post\.5 as sae-lens"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(tmp_path: Path, facts: Any, text: str):
+    with pytest.raises(ValueError, match=text):
+        export(saved(random_sae(), tmp_path), "sae-lens", tmp_path / "out", **facts)
+
+
+@pytest.mark.parametrize("format", ["gemma-scope", "sae-lens", "gemma-scope-2"])
+def test_killed_export_is_completed_and_its_leftovers_go(tmp_path: Path, format: str):
+    trained = saved(random_sae(), tmp_path)
+    folder = export(trained, format, tmp_path / "out")
+    files = sorted(path.name for path in folder.iterdir())
+    for last in ("params.npz", "cfg.json", "config.json"):
+        (folder / last).unlink(missing_ok=True)
+    for name in files:
+        (folder / f".{name}.0123456789ab.partial").write_bytes(b"half")
+    assert export(trained, format, tmp_path / "out") == folder
+    assert sorted(path.name for path in folder.iterdir()) == files
+    assert torch.equal(SAE.load(folder)(rows()), random_sae()(rows()))
+
+
+def test_theta_below_zero_is_written_as_zero(tmp_path: Path):
+    sae = random_sae()
+    sae.theta[:2000] = -1.0
+    folder = export(saved(sae, tmp_path), "sae-lens", tmp_path / "out")
+    again = SAE.load(folder)
+    assert float(again.theta.min()) == 0.0
+    assert torch.equal(again.encode(rows()), sae.encode(rows()))
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Gemma 2 with gains that are far from 1."""
+    model = build_model("grouped")
+    folder = tmp_path_factory.mktemp("model")
+    model.save_pretrained(folder)
+    return folder
+
+
+def transcoder(skip: bool) -> SAE:
+    """A transcoder of the model's layer 2."""
+    generator = torch.Generator().manual_seed(3)
+    config = {"site": "transcoder_in.2", "target_site": "mlp_out.2", "l0": 9.0}
+    return SAE(
+        SAEConfig.model_validate({"d_in": 32, "d_sae": 64, "d_out": 32} | config),
+        W_enc=torch.randn(32, 64, generator=generator),
+        b_enc=torch.randn(64, generator=generator),
+        W_dec=torch.randn(64, 32, generator=generator),
+        b_dec=torch.randn(32, generator=generator),
+        theta=torch.rand(64, generator=generator),
+        W_skip=torch.randn(32, 32, generator=generator) if skip else None,
+    )
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_gain_is_folded_so_that_the_export_reads_where_gemma_scope_2_does(
+    tmp_path: Path, model_dir: Path, skip: bool
+):
+    sae = transcoder(skip)
+    trained = saved(sae, tmp_path)
+    folder = export(trained, "gemma-scope-2", tmp_path / "out", model=str(model_dir))
+    assert export(trained, "gemma-scope-2", tmp_path / "out", model=str(model_dir)) == folder
+    affine = "_affine" if skip else ""
+    assert folder == tmp_path / f"out/transcoder/layer_2_width_64_l0_9{affine}"
+    exported = SAE.load(folder)
+    assert (exported.config.site, exported.config.target_site) == ("mlp_in.2", "mlp_out.2")
+    ids = torch.arange(40).reshape(2, 20)
+    sites = [parse_site("transcoder_in.2"), parse_site("mlp_in.2")]
+    x = forward_until(build_model("grouped"), ids, sites)
+    gainless, gained = x["transcoder_in.2"], x["mlp_in.2"]
+    assert not torch.allclose(gainless, gained, atol=0.1)
+    f, expected = exported.encode(gained), sae.encode(gainless)
+    assert torch.equal(f > 0, expected > 0)
+    torch.testing.assert_close(f, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(exported(gained), sae(gainless), rtol=1e-4, atol=1e-4)
+
+
+def test_gain_that_is_zero_is_refused_with_its_channel(tmp_path: Path, model_dir: Path):
+    weights = load_file(model_dir / "model.safetensors")
+    weights["model.layers.2.pre_feedforward_layernorm.weight"][5] = -1
+    (tmp_path / "model").mkdir()
+    save_file(weights, tmp_path / "model/model.safetensors")
+    (tmp_path / "model/config.json").write_text((model_dir / "config.json").read_text())
+    trained = saved(transcoder(False), tmp_path)
+    with pytest.raises(ValueError, match=r"gain of .* must not be near 0, got 0 in channel 5"):
+        export(trained, "gemma-scope-2", tmp_path / "out", model=str(tmp_path / "model"))
+
+
+def test_gain_is_found_in_a_model_of_several_files(tmp_path: Path, model_dir: Path):
+    build_model("grouped").save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    assert torch.equal(norm_gain(str(tmp_path), 2), norm_gain(str(model_dir), 2))
+
+
+@pytest.mark.parametrize(
+    ("config", "layer", "text"),
+    [
+        ({"model_type": "llama"}, 2, "model_type: .*got 'llama'"),
+        (None, 9, r"must have one vector model\.layers\.9\."),
+    ],
+)
+def test_model_without_such_a_norm_is_refused(
+    tmp_path: Path, model_dir: Path, config: Any, layer: int, text: str
+):
+    for path in model_dir.glob("*"):
+        (tmp_path / path.name).symlink_to(path)
+    if config is not None:
+        (tmp_path / "config.json").unlink()
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=text):
+        norm_gain(str(tmp_path), layer)

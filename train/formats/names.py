@@ -1,0 +1,54 @@
+"""Names: sites here, hooks elsewhere, and what the releases' folders are called."""
+
+import re
+
+# kind here -> (TransformerLens hook, Hugging Face module path), formatted with the layer
+HOOKS = {
+    "attn_out": ("blocks.{}.attn.hook_z", "model.layers.{}.self_attn.o_proj.input"),
+    "mlp_out": (
+        "blocks.{}.hook_mlp_out",
+        "model.layers.{}.post_feedforward_layernorm.output",
+    ),
+    "resid_post": ("blocks.{}.hook_resid_post", "model.layers.{}.output"),
+    # The gainless vector is no module's input or output in transformers.
+    "transcoder_in": ("blocks.{}.ln2.hook_normalized", None),
+    # TransformerLens's hook_mlp_in is the residual stream *before* the norm: another tensor.
+    "mlp_in": (None, "model.layers.{}.pre_feedforward_layernorm.output"),
+}
+
+
+def hook_names(site: str | None) -> tuple[str | None, str | None]:
+    """(TransformerLens hook, Hugging Face module path) of a site; Nones for an unknown one."""
+    kind, _, layer = (site or "").partition(".")
+    lens, hugging_face = HOOKS.get(kind, (None, None))
+    return lens and lens.format(layer), hugging_face and hugging_face.format(layer)
+
+
+def site_of_hook(hook: str | None) -> str | None:
+    """The site that a TransformerLens or Hugging Face hook name stands for, if any.
+
+    A module's path alone is its output (`model.layers.3` is `resid_post.3`), as SAELens hooks it;
+    models with images have `language_model` in the path.
+    """
+    hook = (hook or "").replace("model.language_model.layers.", "model.layers.", 1)
+    for kind, patterns in HOOKS.items():
+        for pattern in filter(None, patterns):
+            for spelling in {pattern, pattern.removesuffix(".output")}:
+                wanted = re.escape(spelling).replace(r"\{\}", r"(0|[1-9][0-9]{0,5})")
+                if match := re.fullmatch(wanted, hook):
+                    return f"{kind}.{match[1]}"
+    return None
+
+
+def layer_of_hook(hook: str | None) -> int | None:
+    """The layer in a hook's name, whichever site it is."""
+    match = re.search(r"\.([0-9]{1,6})(?:\.|$)", hook or "")
+    return int(match[1]) if match else None
+
+
+def width_name(width: int) -> str:
+    """The release's name of a width: 2^14 → 16k, 2^17 → 131k, 2^20 → 1m (thousands, cut off)."""
+    for unit, suffix in ((1_000_000, "m"), (1_000, "k")):
+        if width >= unit:
+            return f"{width // unit}{suffix}"
+    return str(width)
