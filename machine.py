@@ -7,7 +7,7 @@ timing, so that a rerun chooses alike. Imports nothing of ours, and nothing heav
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -118,8 +118,7 @@ def _keep_on_disk(dispatcher: Any, function: Any, version: str) -> None:
 
     settings = cast(Any, config)
     before, beside = settings.CACHE_DIR, Path(function.__code__.co_filename).parent / "__pycache__"
-    homes = [home / "numba" for home in (_user_caches(), _private_folder()) if home is not None]
-    for place in (Path(before) if before else beside, *homes):
+    for place in _code_places(Path(before) if before else beside):
         if not _can_be_written(place / version):
             continue
         settings.CACHE_DIR = str(place / version)
@@ -132,6 +131,15 @@ def _keep_on_disk(dispatcher: Any, function: Any, version: str) -> None:
         for name in ("load_overload", "save_overload"):
             setattr(dispatcher._cache, name, _optional(getattr(dispatcher._cache, name)))
         return
+
+
+def _code_places(first: Path) -> Iterator[Path]:
+    """Where compiled code may lie, the best place first; those behind are made only if need be."""
+    yield first
+    for home in (_user_caches, _private_folder):
+        folder = home()
+        if folder is not None:
+            yield folder / "numba"
 
 
 def _optional(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -165,11 +173,14 @@ def _user_caches() -> Path | None:
 
 
 def _is_writable(folder: Path | None) -> bool:
-    """Whether a folder can be written, or made."""
+    """Whether a folder can be written, or made; nothing is."""
     if folder is None:
         return False
-    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
-    return there.is_dir() and os.access(there, os.W_OK)
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        return there.is_dir() and os.access(there, os.W_OK)
+    except OSError:  # a parent that may not be looked into
+        return False
 
 
 @cache

@@ -1,8 +1,10 @@
 """The rules of the house: who may import whom, and what may not be imported at the top."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +78,27 @@ def test_kernels_import_only_what_a_bare_gpu_machine_has():
     assert foreign == set()
 
 
+def test_modules_import_only_what_make_demo_installs():
+    """At their top, that is: what is optional is imported where it is used."""
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    known = {re.split(r"[\[>; ]", name)[0].replace("-", "_") for name in table["dependencies"]}
+    known |= {"distributed", "llvmlite", "google_crc32c", *sys.stdlib_module_names}
+    assert "pytest" not in known and "sae_lens" not in known
+    foreign = set()
+    for path in (path for room in ROOMS for path in _files(room)):
+        optional = {"triton"} if path.name.startswith("triton") else set()
+        top = ast.parse(path.read_text(encoding="utf-8")).body
+        for node in top:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            roots = {name.split(".")[0] for name in names} - known - optional
+            foreign |= {(path.name, root) for root in roots}
+    assert foreign == set()
+    rule = (ROOT / "Makefile").read_text(encoding="utf-8").split("$(READY): ")[1]
+    assert "--editable .\n" in rule.split("$(READY_DEV): ")[0]
+
+
 def test_help_imports_nothing_heavy():
     code = (
         "import sys, scopeworks.pipelines.cli; "
@@ -87,8 +110,6 @@ def test_help_imports_nothing_heavy():
 
 
 def test_every_package_folder_is_in_the_wheel():
-    import tomllib
-
     table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     listed = set(table["tool"]["setuptools"]["packages"])
     found = {

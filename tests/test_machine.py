@@ -96,6 +96,23 @@ def test_caches_go_to_a_private_folder_where_the_home_cannot_be_written(homeless
     assert homeless.stat().st_mode & 0o077 == 0
 
 
+def test_a_home_that_may_not_be_looked_into_is_no_place(homeless, monkeypatch):
+    def refused(_path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refused)
+    machine.prepare()
+    assert os.environ["MPLCONFIGDIR"] == str(homeless / "matplotlib")
+
+
+def test_no_private_folder_is_made_where_none_is_needed(homeless, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    machine.prepare()
+    assert machine.compiled()(lambda x: x + 1)(1) == 2
+    assert not homeless.exists()
+    assert "MPLCONFIGDIR" not in os.environ
+
+
 @pytest.mark.parametrize("kind", ["writable by others", "a link", "a file"])
 def test_a_folder_that_others_could_write_to_is_no_place_for_code(homeless, tmp_path, kind):
     if kind == "a file":
