@@ -7,7 +7,7 @@ training and a held-out part. Which files there are is `sources`' business, what
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def documents_in(
     report: ReadReport,
     skip_bad: bool = False,
     min_characters: int = 1,
-) -> Iterator[Document]:
+) -> Generator[Document, None, None]:
     """Yields the documents of files that `expand` has found; else as `read_documents`.
 
     Documents of fewer than `min_characters` are left out and counted as too short.

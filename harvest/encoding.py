@@ -5,6 +5,7 @@ Owns the use of the tokenizer's backend. Where BOS and EOS go is `packing`'s bus
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +14,6 @@ T = TypeVar("T")
 
 _PIECE_CHARACTERS = 2**18
 _GROUP = 2**21
-_PROBE = "the text"
 # Tokenizers start anew where white space begins, not where it ends: runs of it belong together.
 _LINE_BORDER, _WORD_BORDER = re.compile(r"(?<=\S)(?=\n)"), re.compile(r"(?<=\S)(?= )")
 
@@ -26,16 +26,11 @@ def token_ids(tokenizer: Any, texts: list[str]) -> list[np.ndarray]:
     """
     pieces = [list(_pieces(text)) for text in texts]
     backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    spelt_out, backend.encode_special_tokens = backend.encode_special_tokens, True
-    try:
-        flat = [piece for text in pieces for piece in text]
+    flat = [piece for text in pieces for piece in text]
+    with _as_text(backend):
         encoded = iter(
             [ids for group in grouped(flat, len, _GROUP) for ids in _encoded(backend, group)]
         )
-    finally:
-        backend.encode_special_tokens = spelt_out
     return [np.concatenate([next(encoded) for _ in text]) for text in pieces]
 
 
@@ -52,27 +47,33 @@ def grouped(items: Iterable[T], size_of: Callable[[T], int], bound: int) -> Iter
         yield group
 
 
-def chat_wrapping(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Token ids before and after a text as the user's turn, up to where the model would answer.
+def unknown_share(tokenizer: Any, text: str, ids: np.ndarray) -> float:
+    """Share of a text's characters for which the tokenizer has no token but the unknown one; 1
+    where it has none at all. `ids` are the text's own, or hold them."""
+    if not len(ids):
+        return 1.0
+    unknown = tokenizer.unk_token_id
+    if unknown is None or not (ids == unknown).any():
+        return 0.0
+    backend, n = tokenizer.backend_tokenizer, 0
+    with _as_text(backend):
+        for piece in _pieces(text):
+            encoding = backend.encode(piece, add_special_tokens=False)
+            offsets = zip(encoding.ids, encoding.offsets, strict=True)
+            n += sum(stop - start for one, (start, stop) in offsets if one == unknown)
+    return n / len(text)
 
-    Raises:
-        ValueError: the tokenizer has no chat template, or one that changes what it wraps.
-    """
-    if not tokenizer.chat_template:
-        raise ValueError(
-            "packing chat must have a tokenizer with a chat template, got one without; pass an "
-            "instruction-tuned model"
-        )
-    turn = [{"role": "user", "content": _PROBE}]
-    wrapped = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    if wrapped.count(_PROBE) != 1:
-        raise ValueError(f"chat template must hold the text once as it is, got {wrapped!r}")
-    before, after = (
-        tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]
-        for part in wrapped.split(_PROBE)
-    )
-    has_bos = before[:1] == [tokenizer.bos_token_id]
-    return (before if has_bos else [tokenizer.bos_token_id, *before]), after
+
+@contextmanager
+def _as_text(backend: Any) -> Iterator[None]:
+    """Encodes whole texts, what spells a special token as well, while the block lasts."""
+    backend.no_truncation()
+    backend.no_padding()
+    spelt_out, backend.encode_special_tokens = backend.encode_special_tokens, True
+    try:
+        yield
+    finally:
+        backend.encode_special_tokens = spelt_out
 
 
 def _encoded(backend: Any, texts: list[str]) -> list[np.ndarray]:

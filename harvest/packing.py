@@ -6,7 +6,7 @@ global permutation. Knows neither text nor tokenizer.
 
 import hashlib
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -84,15 +84,36 @@ class Wrapper:
 
     def add(self, documents: Iterable[np.ndarray]) -> np.ndarray:
         """Takes documents' token ids, each [n]; returns their sequences, uint32 [m, context]."""
-        pieces = [
-            np.concatenate([self._prefix, ids[start : start + self._room], self._suffix])
-            for ids in documents
-            for start in range(0, len(ids), self._room)
-        ]
+        pieces = [piece for ids in documents for piece in self._pieces(ids)]
         sequences = np.full((len(pieces), self._context), self._pad, dtype=np.uint32)
         for sequence, piece in zip(sequences, pieces, strict=True):
             sequence[: len(piece)] = piece
         return sequences
+
+    def _pieces(self, ids: np.ndarray) -> Iterator[np.ndarray]:
+        for start in range(0, len(ids), self._room):
+            yield np.concatenate([self._prefix, ids[start : start + self._room], self._suffix])
+
+
+class Turns(Wrapper):
+    """A wrapper of documents that come as turns, with prefix and suffix: as they are where they
+    fit; else what stands between the two is cut and wrapped."""
+
+    def _pieces(self, ids: np.ndarray) -> Iterator[np.ndarray]:
+        if len(ids) <= self._context:
+            yield ids
+            return
+        # All of both, unless a token has joined one with the text.
+        first = _n_shared(ids, self._prefix)
+        last = _n_shared(ids[first:][::-1], self._suffix[::-1])
+        yield from super()._pieces(ids[first : len(ids) - last])
+
+
+def _n_shared(ids: np.ndarray, other: np.ndarray) -> int:
+    """How many ids two begin with alike."""
+    n = min(len(ids), len(other))
+    different = np.flatnonzero(ids[:n] != other[:n])
+    return int(different[0]) if len(different) else n
 
 
 class Spool:

@@ -13,7 +13,8 @@ from threading import Lock
 from typing import Any
 
 from .cluster import RETRIES, Watch, check_done, connect
-from .parts import Part, make_part, parts_location, write_part
+from .part_files import write_part
+from .parts import Part, make_part, parts_location
 from .settings import TokenizeSettings, everywhere, from_driver, to_worker
 
 _AHEAD = 4
@@ -33,7 +34,7 @@ def made_on_dask(
         parts: in reading order.
         there: keys of the parts that are made already.
         settings: of the command; `dask` names the cluster.
-        tokenizer: fingerprint that every worker's tokenizer must have.
+        tokenizer: identity that every worker's tokenizer must have.
 
     Raises:
         OSError: the scheduler does not answer, or a part failed whatever worker tried it.
@@ -82,17 +83,20 @@ def _tokenize_part(settings_json: str, part: Part, tokenizer: str) -> None:
     settings = from_driver(TokenizeSettings, settings_json)
     # The tokenizer's own threads use the worker's cores; its state is not to be shared.
     with _ONE_AT_A_TIME:
-        batches = make_part(part, settings, _tokenizer_here(settings.model, tokenizer))
+        batches = make_part(
+            part, settings, _tokenizer_here(settings.model, tokenizer, settings.packing)
+        )
         write_part(parts_location(settings), part, batches)
 
 
 @lru_cache(maxsize=1)
-def _tokenizer_here(model: str, wanted: str) -> Any:
+def _tokenizer_here(model: str, wanted: str, packing: str) -> Any:
     """This worker's tokenizer, loaded once and checked against what the others have."""
-    from .model import load_tokenizer, tokenizer_fingerprint
+    from .chat import identity_of
+    from .model import load_tokenizer
 
     tokenizer, _ = load_tokenizer(model)
-    if (found := tokenizer_fingerprint(tokenizer)) != wanted:
+    if (found := identity_of(tokenizer, packing)) != wanted:
         raise ValueError(
             f"every worker must have the same tokenizer {model} ({wanted}), one has another "
             f"({found}); put it where all workers reach it"

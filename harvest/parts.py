@@ -1,38 +1,32 @@
-"""Parts: text cut into pieces of work, and the files in which a part's token ids wait for packing.
+"""Parts: text cut into pieces of work.
 
-Owns the cutting, the identity of a part and the format of its file. A part's content depends on its
-files and the settings alone, so any process may make it, in any order, again if need be; one that
-is there need not be made again. Who makes which is `tokenize`'s and `part_tasks`' business.
-
-A part's file is a run of batches, each: length of the header and number of ids (two uint64, little
-endian), the header (JSON: documents' lengths and splits, what was read, crc32 of the ids), the ids
-(uint32, little endian).
+Owns the cutting, the identity of a part, where its file waits for packing, and its making. A part's
+content depends on its files and the settings alone, so any process may make it, in any order, again
+if need be; one that is there need not be made again. Who makes which is `tokenize`'s and
+`part_tasks`' business, what its file looks like `part_files`'.
 """
 
 import hashlib
-import io
 import json
 import re
-import struct
-import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import NonNegativeInt
 
-from ..foreign import Document, read_document
 from ..store.beside import beside
 from ..store.files import leftovers
 from ..store.local import target_of
 from ..store.location import Location, locate
 from ..store.options import is_remote, options_for
-from .documents import ReadReport, RowOptions, documents_in
-from .encoding import grouped, token_ids
+from .chat import ChatTemplate
+from .documents import Document, ReadReport, RowOptions, documents_in
+from .encoding import grouped, token_ids, unknown_share
+from .formats import Bad
+from .part_files import Batch
 from .settings import TokenizeSettings
 from .splits import TRAIN, split_of
 from .text_file import Source, is_stream
@@ -41,10 +35,12 @@ PART_BYTES = 2**25
 """A part is files of about so many bytes, or one larger file."""
 
 _BATCH_CHARACTERS = 2**20  # so that the tokenizer's threads have work
-_READ_BYTES = 2**22
-_VERSION = 1
+_MAX_UNKNOWN = 0.1
+"""Share of a document's characters that may be unknown to the tokenizer. Gemma's own, which falls
+back to bytes, knows all; a stray sign of another alphabet is no reason to stop."""
+
+_VERSION = 2
 _DECIDING = {"text_field", "subset_field", "min_characters", "skip_bad", "held_out"}
-_LENGTHS = struct.Struct("<QQ")
 _KEY = re.compile("[0-9a-f]{24}")
 """What the name of a part's file looks like."""
 
@@ -67,35 +63,12 @@ class Part:
         return tuple(source.path for source in self.sources)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Some documents' token ids.
-
-    Attributes:
-        splits: every document's split.
-        lengths: every document's number of ids.
-        ids: uint32, all documents' ids one after the other.
-        read: what was read and skipped for this batch.
-    """
-
-    splits: list[str]
-    lengths: list[int]
-    ids: np.ndarray
-    read: ReadReport
-
-    def documents(self) -> Iterator[tuple[str, np.ndarray]]:
-        """(split, ids [n]) of every document."""
-        ends = np.cumsum(self.lengths, dtype=np.int64)
-        for split, length, end in zip(self.splits, self.lengths, ends, strict=True):
-            yield split, self.ids[end - length : end]
-
-
 def cut(sources: Iterable[Source], settings: TokenizeSettings, tokenizer: str) -> list[Part]:
     """Cuts files into parts, the same whoever does it: neighbours share one up to `PART_BYTES`.
 
     Args:
         sources: in reading order.
-        tokenizer: its fingerprint.
+        tokenizer: its identity, see `chat.identity_of`.
     """
     parts: list[Part] = []
     group: list[Source] = []
@@ -140,58 +113,61 @@ def sweep_parts(location: Location) -> None:
 def make_part(part: Part, settings: TokenizeSettings, tokenizer: Any) -> Iterator[Batch]:
     """Yields a part's batches, tokenized here, up to more training tokens than are asked for.
 
+    With packing chat, a document's ids have the chat template's around them.
+
     Raises:
-        OSError, ValueError: as `read_documents`.
+        OSError, ValueError: as `read_documents`, or a document is not the tokenizer's or template's
+            to take.
     """
     options = RowOptions(settings.text_field, settings.subset_field, settings.storage_options)
     report, limit = ReadReport(), token_limit(settings)
     documents = documents_in(
         part.sources, options, report, settings.skip_bad, settings.min_characters
     )
+    encode = _encoder(settings, tokenizer)
     seen, n_train = ReadReport(), 0
-    for texts in grouped(documents, lambda document: len(document.text), _BATCH_CHARACTERS):
-        ids = token_ids(tokenizer, [document.text for document in texts])
-        batch = Batch(
-            splits=[split_of(document, settings) for document in texts],
-            lengths=[len(one) for one in ids],
-            ids=np.concatenate(ids),
-            read=report.since(seen),
-        )
-        yield batch
-        seen = report.copy()
-        n_train += sum(n for s, n in zip(batch.splits, batch.lengths, strict=True) if s == TRAIN)
-        if limit is not None and n_train >= limit:
-            return
+    with closing(documents):
+        for texts in grouped(documents, lambda document: len(document.text), _BATCH_CHARACTERS):
+            splits, ids = [], [np.empty(0, np.uint32)]
+            for document, one in zip(texts, encode(texts), strict=True):
+                if isinstance(one, Bad):
+                    report.refuse(one, settings.skip_bad, document)
+                else:
+                    splits.append(split_of(document, settings))
+                    ids.append(one)
+            lengths = [len(one) for one in ids[1:]]
+            yield Batch(splits, lengths, np.concatenate(ids), report.since(seen))
+            seen = report.copy()
+            n_train += sum(n for s, n in zip(splits, lengths, strict=True) if s == TRAIN)
+            if limit is not None and n_train >= limit:
+                return
     yield Batch([], [], np.empty(0, np.uint32), report.since(seen))
 
 
-def write_part(location: Location, part: Part, batches: Iterable[Batch]) -> None:
-    """Writes a part's file, atomically, a batch at a time."""
-    location.write(part.key, map(_to_bytes, batches))
+def _encoder(
+    settings: TokenizeSettings, tokenizer: Any
+) -> Callable[[list[Document]], list[np.ndarray | Bad]]:
+    """From documents to their ids, or to what is wrong with one."""
+    template = ChatTemplate(tokenizer) if settings.packing == "chat" else None
 
+    def checked(document: Document, ids: np.ndarray | Bad) -> np.ndarray | Bad:
+        if isinstance(ids, Bad):
+            return ids
+        share = unknown_share(tokenizer, document.text, ids)
+        if share <= _MAX_UNKNOWN:
+            return ids
+        return Bad(
+            "unknown to the tokenizer",
+            f"text {document.name} must be known to the tokenizer of {settings.model}, got "
+            f"{share:.0%} of its characters as unknown; tokenize it for a model of its language",
+        )
 
-def read_part(location: Location, part: Part) -> Iterator[Batch]:
-    """Yields the batches of a part's file.
+    def encode(documents: list[Document]) -> list[np.ndarray | Bad]:
+        texts = [document.text for document in documents]
+        ids = token_ids(tokenizer, texts) if template is None else template.token_ids(documents)
+        return [checked(document, one) for document, one in zip(documents, ids, strict=True)]
 
-    Raises:
-        OSError: the file is not there or cannot be read.
-        ValueError: it is damaged.
-    """
-    source = _Object(location, part.key)
-    left = source.size
-    with io.BufferedReader(source, _READ_BYTES) as file:
-        while lengths := file.read(_LENGTHS.size):
-            try:
-                n_header, n_ids = _LENGTHS.unpack(lengths)
-                left -= _LENGTHS.size + n_header + 4 * n_ids
-                if left < 0:  # before memory is taken
-                    raise ValueError(f"a batch must end within its {source.size} bytes")
-                yield _from_bytes(file.read(n_header), file.read(4 * n_ids))
-            except (ValueError, struct.error) as error:
-                raise ValueError(
-                    f"part {location.url}/{part.key} is damaged ({error}); remove it and run the "
-                    "same command again"
-                ) from error
+    return encode
 
 
 def token_limit(settings: TokenizeSettings) -> int | None:
@@ -210,56 +186,3 @@ def _part(group: list[Source], settings: TokenizeSettings, tokenizer: str) -> Pa
     }
     text = json.dumps(identity, sort_keys=True).encode("utf-8")
     return Part(tuple(group), hashlib.blake2b(text, digest_size=12).hexdigest())
-
-
-def _to_bytes(batch: Batch) -> bytes:
-    ids = np.ascontiguousarray(batch.ids, dtype="<u4").tobytes()
-    header = {"splits": batch.splits, "lengths": batch.lengths, "read": vars(batch.read)}
-    text = json.dumps(header | {"crc32": zlib.crc32(ids)}).encode("utf-8")
-    return b"".join((_LENGTHS.pack(len(text), len(ids) // 4), text, ids))
-
-
-class _Read(Document):
-    """What was read for a batch: the fields of `ReadReport`."""
-
-    files: NonNegativeInt
-    documents: NonNegativeInt
-    characters: NonNegativeInt
-    skipped: dict[str, NonNegativeInt]
-
-
-class _Header(Document):
-    """What stands before a batch's ids."""
-
-    splits: list[str]
-    lengths: list[NonNegativeInt]
-    crc32: NonNegativeInt
-    read: _Read
-
-
-def _from_bytes(text: bytes, ids: bytes) -> Batch:
-    header = read_document(_Header, text, "a batch's header")
-    if zlib.crc32(ids) != header.crc32:
-        raise ValueError("its checksum is wrong")
-    if len(header.splits) != len(header.lengths) or 4 * sum(header.lengths) != len(ids):
-        raise ValueError("its documents are not those of its header")
-    read = header.read
-    report = ReadReport(read.files, read.documents, read.characters, Counter(read.skipped))
-    return Batch(header.splits, header.lengths, np.frombuffer(ids, "<u4"), report)
-
-
-class _Object(io.RawIOBase):
-    """An object of a location as a file to be read from its start."""
-
-    def __init__(self, location: Location, key: str):
-        self._location, self._key, self._position = location, key, 0
-        self.size = location.size(key)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        out = np.frombuffer(buffer, np.uint8)[: self.size - self._position]
-        n = self._location.read_into(self._key, self._position, out) if len(out) else 0
-        self._position += n
-        return n

@@ -5,6 +5,7 @@ Owns the splits' names, and one packer and one room for sequences for each. How 
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -46,9 +47,11 @@ class Splits:
         self._settings, self._new_packer = settings, new_packer
         self._scratch_dir, self._stack = scratch_dir, stack
         self._splits: dict[str, tuple[Packer | Wrapper, Spool]] = {}
+        self._n_tokens: Counter[str] = Counter()
 
     def add(self, split: str, ids: np.ndarray) -> None:
         """Packs one document's token ids [n] into its split, and into the one that includes it."""
+        self._n_tokens[split.partition(".")[0]] += len(ids)
         for name in dict.fromkeys((split.partition(".")[0], split)):
             packer, spool = self._split(name)
             spool.append(packer.add([ids]))
@@ -72,9 +75,12 @@ class Splits:
             ValueError: there is no training sequence.
         """
         if not len(self._split(TRAIN)[1]):
+            held = self._n_tokens[HELD_OUT]
             raise ValueError(
                 f"text must fill at least one training sequence of {self._settings.context} "
-                f"tokens, got {self.left_over} tokens; pass more text or a smaller --context"
+                f"tokens, got {self._n_tokens[TRAIN]} tokens"
+                + (f" beside {held} held out; lower --held-out, " if held else "; ")
+                + "pass more text or a smaller --context"
             )
         seed = self._settings.seed
         return {

@@ -16,24 +16,15 @@ from typing import Any
 from ..console import Progress, progress
 from ..settings import differences
 from ..store import TokenStore
-from ..store.options import options_for
+from ..store.options import is_remote, options_for
+from .chat import ChatTemplate, identity_of, template_fingerprint
 from .cluster import check_cluster
 from .documents import ReadReport
-from .encoding import chat_wrapping
 from .model import check_context, load_tokenizer, tokenizer_fingerprint
-from .packing import Packer, Spool, Wrapper
+from .packing import Packer, Spool, Turns, Wrapper
+from .part_files import Batch, read_part, write_part
 from .part_tasks import made_on_dask
-from .parts import (
-    Batch,
-    Part,
-    cut,
-    make_part,
-    parts_location,
-    read_part,
-    remove_parts,
-    sweep_parts,
-    write_part,
-)
+from .parts import Part, cut, make_part, parts_location, remove_parts, sweep_parts
 from .record import write_settings
 from .settings import TokenizeSettings
 from .sources import expand
@@ -41,6 +32,10 @@ from .splits import Splits
 from .text_file import Source, is_stream
 
 __all__ = ["TokenizeReport", "TokenizeSettings", "tokenize"]
+
+
+_COMPARED = ("tokenizer", "chat_template", "files")
+"""What of a store's provenance must be the same besides the settings."""
 
 
 @dataclass
@@ -148,14 +143,14 @@ def _batches(
 
     Every part is made first, unless an earlier run of the command has made it, and then read.
     """
-    fingerprint, location = tokenizer_fingerprint(tokenizer), parts_location(settings)
-    parts = cut(sources, settings, fingerprint)
+    identity, location = identity_of(tokenizer, settings.packing), parts_location(settings)
+    parts = cut(sources, settings, identity)
     sweep_parts(location)
     there = set(location.children())
     if settings.dask is None:
         made = _made_here(parts, there, settings, tokenizer, bar)
     else:
-        made = made_on_dask(parts, there, settings, fingerprint)
+        made = made_on_dask(parts, there, settings, identity)
     with closing(made):
         for part in made:
             if not part.key:
@@ -200,15 +195,20 @@ def _check_text(settings: TokenizeSettings) -> None:
 
 def _check_out(settings: TokenizeSettings) -> None:
     """Refuses an output inside a folder of text, which would read it the next time."""
-    if "://" in settings.out:
-        return
-    out = Path(settings.out).expanduser().resolve()
     for path in settings.text:
-        if Path(path).is_dir() and out.is_relative_to(Path(path).resolve()):
+        if _is_below(settings.out, path):
             raise ValueError(
                 f"out must lie outside the text folder {path}, got {settings.out}; "
                 "choose another place"
             )
+
+
+def _is_below(out: str, folder: str) -> bool:
+    """Whether an output is in a folder or bucket."""
+    if is_remote(folder) or is_remote(out):
+        return f"{out}/".startswith(f"{folder.rstrip('/')}/")
+    place, inside = Path(folder).expanduser(), Path(out).expanduser()
+    return place.is_dir() and inside.resolve().is_relative_to(place.resolve())
 
 
 def _packing(
@@ -221,8 +221,8 @@ def _packing(
         return partial(Packer, context, bos, eos), 0
     if settings.packing == "document":
         return partial(Wrapper, context, [bos], [], pad), 0
-    before, after = chat_wrapping(tokenizer)
-    return partial(Wrapper, context, before, after, pad), len(before)
+    chat = ChatTemplate(tokenizer)
+    return partial(Turns, context, chat.prefix, chat.suffix, pad), len(chat.prefix)
 
 
 def _provenance(
@@ -232,10 +232,12 @@ def _provenance(
     known = {one.path: one.size for one in sources if not is_stream(one.path)}
     comparable = len(known) == len(sources) and None not in known.values()
     listed = json.dumps(known, sort_keys=True).encode("utf-8")
+    chat = settings.packing == "chat"
     return {
         "settings": settings.model_dump(mode="json", exclude={"out", "dask"}),
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "files": hashlib.blake2b(listed, digest_size=8).hexdigest() if comparable else None,
+        **({"chat_template": template_fingerprint(tokenizer)} if chat else {}),
     }
 
 
@@ -251,8 +253,8 @@ def _already_done(settings: TokenizeSettings, provenance: dict[str, Any]) -> Tok
         return None
     old = store.provenance
     changed = differences(
-        old.get("settings", {}) | {name: old.get(name) for name in ("tokenizer", "files")},
-        provenance["settings"] | {name: provenance[name] for name in ("tokenizer", "files")},
+        old.get("settings", {}) | {name: old.get(name) for name in _COMPARED},
+        provenance["settings"] | {name: provenance.get(name) for name in _COMPARED},
     )
     if changed or provenance["files"] is None:
         why = "; ".join(changed) or "its text cannot be compared with what it was then"

@@ -266,9 +266,9 @@ def test_dask_broken_text_is_one_line_and_keeps_what_was_tokenized(
 def test_dask_refuses_a_worker_with_another_tokenizer(
     model_dir, text_dir, tmp_path, scheduler, monkeypatch
 ):
-    from scopeworks.harvest import model
+    from scopeworks.harvest import chat
 
-    monkeypatch.setattr(model, "tokenizer_fingerprint", lambda _tokenizer: "another")
+    monkeypatch.setattr(chat, "identity_of", lambda _tokenizer, _packing: "another")
     wanted = text_settings(model_dir, text_dir, tmp_path / "out", dask=scheduler)
     with pytest.raises(ValueError, match=r"every worker must have the same tokenizer .*\(another"):
         tokenize(wanted)

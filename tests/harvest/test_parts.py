@@ -10,7 +10,8 @@ import pytest
 from scopeworks.harvest import parts as module
 from scopeworks.harvest import tokenize as tokenize_module
 from scopeworks.harvest.documents import ReadReport
-from scopeworks.harvest.parts import cut, make_part, parts_location, read_part, write_part
+from scopeworks.harvest.part_files import read_part, write_part
+from scopeworks.harvest.parts import cut, make_part, parts_location
 from scopeworks.harvest.text_file import Source, look_at
 from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
 from scopeworks.store import TokenStore

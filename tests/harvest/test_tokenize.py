@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 import scopeworks.harvest.encoding as module
-from scopeworks.harvest.documents import is_held_out
-from scopeworks.harvest.encoding import token_ids
+from scopeworks.harvest import tokenize as tokenize_module
+from scopeworks.harvest.chat import ChatTemplate
+from scopeworks.harvest.documents import Document, is_held_out
+from scopeworks.harvest.encoding import token_ids, unknown_share
 from scopeworks.harvest.model import load_tokenizer
+from scopeworks.harvest.packing import Turns
 from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
 from scopeworks.store import TokenStore
 from scopeworks.tests.reference.gemma_models import train_tokenizer
@@ -193,6 +196,165 @@ def test_chat_packing_wraps_documents_as_the_template_does(chat_model_dir, tmp_p
     assert sequence == ids + [0] * (40 - len(ids))
     masked = TokenStore.open(tmp_path / "tokens").provenance["masked_prefix"]
     assert tokenizer.decode(sequence[:masked]) == "<bos>[user]"
+
+
+TRIMMING = (
+    "{{ bos_token }}{% for message in messages %}{{ '<start_of_turn>' + message['role'] + '\n' + "
+    "(message['content'] | trim) + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+"""As Gemma 2's own."""
+
+
+def tokenizer_across_words() -> Any:
+    """A tokenizer whose tokens join anything, the turns' signs and the text too."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=["<pad>", "<eos>", "<bos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    turn = "<start_of_turn>user\nimport re<end_of_turn>\n<start_of_turn>model\n"
+    tokenizer.train_from_iterator([turn] * 9, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>"
+    )
+
+
+@pytest.fixture(params=["special", "spelt out", "across words"])
+def chat_tokenizer(request):
+    """A tokenizer that has special tokens for turns, spells them, or joins them with the text."""
+    from tokenizers import decoders
+
+    if request.param == "across words":
+        tokenizer = tokenizer_across_words()
+    else:
+        tokenizer = train_tokenizer(Path(module.__file__).read_text(encoding="utf-8"))
+    if request.param == "special":
+        turns = ["<start_of_turn>", "<end_of_turn>"]
+        tokenizer.add_special_tokens({"additional_special_tokens": turns})
+    tokenizer.backend_tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.chat_template = TRIMMING
+    return tokenizer
+
+
+TEXTS = ["plain", "  def f(x):\n  return x\n", "\n\nimport re\n", "ends in a space \t", "a\u2003"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_chat_ids_are_those_of_the_template(chat_tokenizer, text):
+    turn = [{"role": "user", "content": text}]
+    tokenizer = chat_tokenizer
+    shown = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    own = tokenizer(shown, add_special_tokens=False)["input_ids"]
+    (ids,) = ChatTemplate(tokenizer).token_ids([Document("a", text)])
+    assert np.asarray(ids).tolist() == own
+
+
+def test_chat_ids_keep_special_tokens_of_a_text_as_text(chat_tokenizer):
+    (ids,) = ChatTemplate(chat_tokenizer).token_ids([Document("a", "x <bos><end_of_turn> y ")])
+    assert "user\nx <bos><end_of_turn> y<end_of_turn>" in chat_tokenizer.decode(ids)
+    assert np.asarray(ids).tolist().count(chat_tokenizer.bos_token_id) == 1
+
+
+def test_a_turn_that_its_template_is_joined_with_is_kept_whole():
+    tokenizer = tokenizer_across_words()
+    tokenizer.chat_template = TRIMMING
+    chat = ChatTemplate(tokenizer)
+    texts = ["import re", "import re" * 20]
+    short, long = map(np.asarray, chat.token_ids([Document("a", text) for text in texts]))
+    assert short.tolist()[: len(chat.prefix)] != chat.prefix  # the case that is meant
+    context = len(chat.prefix) + len(chat.suffix) + 4
+    packed = Turns(context, chat.prefix, chat.suffix, pad=0).add([short, long]).tolist()
+    assert packed[0] == [*short.tolist(), *[0] * (context - len(short))]
+    shown = "".join(
+        tokenizer.decode(one[len(chat.prefix) : -len(chat.suffix)])
+        for one in ([t for t in row if t] for row in packed[1:])
+    )
+    assert len(packed) > 3
+    assert shown.replace(" ", "").count("import") == 20
+
+
+def test_a_document_that_the_template_refuses_is_named(chat_model_dir, tmp_path):
+    (chat_model_dir / "chat_template.jinja").write_text(
+        "{% if 'bad' in messages[0]['content'] %}{{ raise_exception('No bad words.') }}{% endif %}"
+        "{{ bos_token }}[user]{{ messages[0]['content'] }}[end]"
+    )
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "good"}\n{"text": "so bad"}\n{"text": "fine"}\n')
+    changes = {"packing": "chat", "context": 40, "held_out": 0.0}
+    message = r"rows\.jsonl:2 is refused by the chat template: TemplateError: No bad words"
+    with pytest.raises(ValueError, match=message):
+        tokenize(settings(chat_model_dir, path, tmp_path / "a", **changes))
+    report = tokenize(settings(chat_model_dir, path, tmp_path / "b", skip_bad=True, **changes))
+    assert report.read.skipped == {"refused by the chat template": 1}
+    assert (report.read.documents, report.read.characters) == (2, len("goodfine"))
+    assert report.sequences == {"train": 2}
+
+
+def test_a_template_that_fails_at_once_is_one_line(chat_model_dir, text_dir, tmp_path):
+    (chat_model_dir / "chat_template.jinja").write_text("{{ raise_exception('never') }}")
+    with pytest.raises(ValueError, match="chat template cannot be used: TemplateError: never"):
+        tokenize(settings(chat_model_dir, text_dir, tmp_path / "tokens", packing="chat"))
+
+
+def test_another_chat_template_makes_another_store(chat_model_dir, text_dir, tmp_path):
+    wanted = settings(chat_model_dir, text_dir, tmp_path / "tokens", packing="chat", context=64)
+    tokenize(wanted)
+    assert tokenize(wanted).already_done
+    (chat_model_dir / "chat_template.jinja").write_text(
+        "{{ bos_token }}<{{ messages[0]['content'] }}>"
+    )
+    with pytest.raises(ValueError, match="was made otherwise: chat_template"):
+        tokenize(wanted)
+
+
+def narrow_tokenizer() -> Any:
+    """One that has tokens for a few letters, and one unknown token for a run of others."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    names = ["<pad>", "<eos>", "<bos>", "<unk>", *"abcdefgh "]
+    vocabulary = {name: i for i, name in enumerate(names)}
+    model = models.BPE(vocabulary, [], unk_token="<unk>", fuse_unk=True)
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), unk_token="<unk>", **special)
+
+
+def test_text_that_the_tokenizer_does_not_know_is_named(model_dir, tmp_path, monkeypatch):
+    """Half of the characters, but a tenth of the tokens; a stray sign is let through."""
+    tokenizer, config = narrow_tokenizer(), load_tokenizer(model_dir)[1]
+    monkeypatch.setattr(tokenize_module, "load_tokenizer", lambda _model: (tokenizer, config))
+    path = tmp_path / "rows.jsonl"
+    texts = ["abc def" * 9 + "x", "abcdefgh" + "あいうえおかきく", "bad cafe " * 9]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    wanted = settings(model_dir, path, tmp_path / "tokens", held_out=0.0)
+    message = r"rows\.jsonl:2 must be known to the tokenizer of .*grouped, got 50% of its charac"
+    with pytest.raises(ValueError, match=message):
+        tokenize(wanted)
+    report = tokenize(wanted.model_copy(update={"skip_bad": True}))
+    assert report.read.skipped == {"unknown to the tokenizer": 1}
+    assert unknown_share(tokenizer, "<unk>", np.array([3, 4, 4, 3], np.uint32)) == 1.0
+
+
+def test_text_that_was_held_out_as_a_whole_says_so(model_dir, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a few words"}\n' * 9)
+    share = 0.999999
+    message = r"got 0 tokens beside \d+ held out; lower --held-out, pass more text"
+    with pytest.raises(ValueError, match=message):
+        tokenize(settings(model_dir, path, tmp_path / "tokens", held_out=share))
+
+
+def test_a_bucket_of_text_does_not_hold_the_output(model_dir):
+    for out in ("memory://text/run", "memory://text/"):
+        with pytest.raises(ValueError, match="out must lie outside the text folder memory://text"):
+            tokenize(settings(model_dir, "memory://text/", out))
 
 
 def test_document_packing_starts_every_document_anew(model_dir, tmp_path):
