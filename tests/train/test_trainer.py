@@ -492,7 +492,7 @@ def test_a_remote_store_is_read_once_where_there_is_a_cache(
     plain = type(objects).cat_file
 
     def counted(self, path, start=None, end=None, **options):
-        if start is not None:
+        if start is not None and "/c/" in path:  # of shards, not of documents
             ranges.append(path)
         return plain(self, path, start, end, **options)
 
