@@ -10,10 +10,14 @@ from .statistics import OUTLIER, SiteStatistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg", ".pdf")
 _NAMED = 5
 """Outlier channels that are marked with their number."""
+
+_LEAST_SPREAD = 1e-4
+"""Norms closer together than this share are shown as one bar: ticks need not tell them apart."""
 
 _LOGARITHMIC_FROM = 10
 """Largest kurtosis that is shown on a linear axis."""
@@ -34,6 +38,11 @@ def check_path(path: Path) -> None:
 def plot(sites: Sequence[SiteStatistics], path: Path) -> None:
     """Draws every site's norms, root mean square by channel with the outliers marked, and kurtosis
     by channel."""
+    drawn(sites).savefig(path, dpi=120)
+
+
+def drawn(sites: Sequence[SiteStatistics]) -> "Figure":
+    """The figure of `plot`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 3 * len(sites)), layout="constrained")
@@ -41,12 +50,15 @@ def plot(sites: Sequence[SiteStatistics], path: Path) -> None:
         _norms(line[0], found)
         _rms(line[1], found)
         _kurtosis(line[2], found)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def _norms(axes: "Axes", found: SiteStatistics) -> None:
     low, median, high = found.norm_quantiles
-    axes.hist(found.norms, bins=min(100, 1 + found.rows // 20), color="C0")
+    half = max(np.ptp(found.norms) / 2, _LEAST_SPREAD * abs(median)) or 0.5
+    middle = float(found.norms.min() + np.ptp(found.norms) / 2)
+    shown = (middle - half, middle + half)
+    axes.hist(found.norms, bins=min(100, 1 + found.rows // 20), range=shown, color="C0")
     for value, style in ((low, ":"), (median, "-"), (high, ":")):
         axes.axvline(value, color="black", linewidth=0.8, linestyle=style)
     axes.set(
@@ -54,6 +66,7 @@ def _norms(axes: "Axes", found: SiteStatistics) -> None:
         xlabel="‖x‖ (lines: 1%, 50%, 99%)",
         ylabel="rows",
     )
+    _without_offset(axes)
 
 
 def _rms(axes: "Axes", found: SiteStatistics) -> None:
@@ -88,12 +101,22 @@ def _kurtosis(axes: "Axes", found: SiteStatistics) -> None:
     axes.plot(outliers, found.channel_kurtosis[outliers], "o", color="C3", markersize=4)
     axes.axhline(3, color="black", linewidth=0.8)
     axes.set(
-        title=f"mean kurtosis {found.kurtosis:.3g}",
+        title="no channel varies"
+        if np.isnan(found.kurtosis)
+        else f"mean kurtosis {found.kurtosis:.3g}",
         xlabel="channel (line: 3, a normal distribution)",
         ylabel="kurtosis",
     )
     if np.nanmax(found.channel_kurtosis, initial=0) > _LOGARITHMIC_FROM:
         _logarithmic(axes)
+    else:
+        _without_offset(axes)
+
+
+def _without_offset(axes: "Axes") -> None:
+    """Ticks that say their whole value, few enough for their digits."""
+    axes.ticklabel_format(useOffset=False)
+    axes.locator_params(axis="x", nbins=5)
 
 
 def _logarithmic(axes: "Axes") -> None:

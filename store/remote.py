@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import fsspec
 import numpy as np
 
+from ..foreign import one_line
 from .location import joined
 
 ResultT = TypeVar("ResultT")
@@ -22,6 +23,9 @@ TRIES = 5
 FIRST_WAIT_S = 0.1
 """Doubled after every try, with up to half of it added at random; the drivers retry on their own
 besides."""
+
+_BUCKETS = ("gs", "gcs", "s3", "s3a")
+"""Protocols whose first name is a bucket's."""
 
 _TRANSIENT_STATUS = {408, 429, 500, 502, 503, 504}
 _TRANSIENT_ERRNO = {errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.EPIPE}
@@ -40,6 +44,10 @@ class RemoteObjects:
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None):
         protocol, _, rest = url.partition("://")
+        if protocol in _BUCKETS and not rest.strip("/"):
+            raise ValueError(
+                f"URL {url} must name a bucket, got none; write {protocol}://BUCKET/NAME"
+            )
         self.url = f"{protocol}://{rest.rstrip('/')}"
         try:
             self._fs, self._root = fsspec.url_to_fs(self.url, **(storage_options or {}))
@@ -157,15 +165,18 @@ def attempt(where: str, call: Callable[[], ResultT]) -> ResultT:
     for left in range(TRIES - 1, -1, -1):
         try:
             return call()
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            if str(error):
+                raise
+            raise FileNotFoundError(f"{where} does not exist") from error
         except Exception as error:  # drivers raise their libraries' own classes
             if left and is_transient(error):
                 time.sleep(wait * (1 + random.random() / 2))
                 wait *= 2
                 continue
-            text = f"{where}: {type(error).__name__}: {error}{_hint(error)}"
-            raise OSError(text) from error
+            kind, text = type(error).__name__, one_line(error)
+            said = kind if text == kind else f"{kind}: {text}"
+            raise OSError(f"{where}: {said}{_hint(error)}") from error
     raise AssertionError("unreachable")
 
 

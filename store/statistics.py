@@ -66,9 +66,12 @@ class SiteStatistics:
         outliers = self.outlier_channels
         channels = ", ".join(str(channel) for channel in outliers[:8]) or "none"
         more = " …" if len(outliers) > 8 else ""
+        kurtosis = "no channel varies"
+        if not np.isnan(self.kurtosis):
+            kurtosis = f"kurtosis {self.kurtosis:.3g}"
         return (
-            f"{self.site}: norm {low:.4g} / {median:.4g} / {high:.4g} (1%, 50%, 99%), kurtosis"
-            f" {self.kurtosis:.3g}, outlier channels {channels}{more}"
+            f"{self.site}: norm {low:.4g} / {median:.4g} / {high:.4g} (1%, 50%, 99%), {kurtosis},"
+            f" outlier channels {channels}{more}"
             f" with {self.outlier_energy:.1%} of the energy ({self.rows:,} rows)"
         )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from .commits import is_whole
 from .reader import ActivationStore
+from .scale import total_variance
 
 
 def describe(store: ActivationStore) -> Iterator[str]:
@@ -32,9 +33,7 @@ def describe(store: ActivationStore) -> Iterator[str]:
         line = f"{name}: d {width}, {_size(n_bytes)}"
         if store.rows:
             line += f", {8 * n_bytes / (store.rows * width):.2f} bits per value"
-            line += (
-                f", C {store.normaliser(name):.6g}, norm of the mean {_mean_norm(store, name):.6g}"
-            )
+            line += f", {_scale(store, name)}"
         if name in store.saturated:
             line += f", {store.saturated[name]:,} values saturated"
         yield line
@@ -44,8 +43,15 @@ def describe(store: ActivationStore) -> Iterator[str]:
         yield f"{key}: {value if isinstance(value, str) else json.dumps(value)}"
 
 
-def _mean_norm(store: ActivationStore, site: str) -> float:
-    return float(store.mean(site).norm())
+def _scale(store: ActivationStore, site: str) -> str:
+    """C and the norm of the mean, or why there is nothing to learn from the rows."""
+    sums = [commit.sums[site] for commit in store.commits]
+    squares = sum(one.squares for one in sums)
+    if not squares:
+        return "all rows are 0"
+    text = f"C {store.normaliser(site):.6g}, norm of the mean {store.mean(site).norm():.6g}"
+    constant = not total_variance(sum(one.total for one in sums), squares, store.rows)
+    return f"{text}, all rows are the same" if constant else text
 
 
 def _size(n_bytes: float) -> str:

@@ -12,6 +12,7 @@ import torch
 from scopeworks.store import ActivationStore, StoreWriter, TokenStore
 from scopeworks.store.beside import write_beside
 from scopeworks.store.location import Location, locate
+from scopeworks.store.remote import attempt
 from scopeworks.store.verify import verify
 from scopeworks.tests.store.clouds import (
     BUCKET,
@@ -232,6 +233,38 @@ def test_a_token_store_at_a_buckets_root_leaves_what_is_beside_it_alone(root):
     assert TokenStore.open(root.url, root.options).splits == {"train": 5}
     assert root.location().children() == ["beside", "train", "zarr.json"]
     assert root.location().read("beside/tokenize.json") == b"{}"
+
+
+def test_an_activation_store_at_a_buckets_root_is_written_read_and_checked(root):
+    spec = spec_of()
+    with pytest.raises(FileNotFoundError, match=f"^no activation store at {root.url}"):
+        ActivationStore.open(root.url, root.options)
+    with StoreWriter.open(root.url, spec, root.options) as writer:
+        for bucket in range(writer.n_buckets):
+            fill(writer, rows_of(spec), bucket)
+    store = ActivationStore.open(root.url, root.options)
+    assert store.complete
+    assert store.read("mlp_out.0", 690, 700).shape == (10, 7)
+    root.location().write("beside/note", [b"x"])
+    report = verify(root.url, root.options)
+    assert report.problems == report.notes == []
+    assert root.location().children() == ["beside", "commits", "labels", "sites", "zarr.json"]
+
+
+@pytest.mark.parametrize("url", ["gs://", "s3:///", "gcs://"])
+def test_a_url_without_a_bucket_is_refused(url):
+    with pytest.raises(ValueError, match=f"^URL {url} must name a bucket, got none"):
+        locate(url)
+
+
+def test_an_error_without_text_says_what_it_is():
+    def fail(error: Exception):
+        raise error
+
+    with pytest.raises(FileNotFoundError, match=r"^gs://b/x does not exist$"):
+        attempt("gs://b/x", lambda: fail(FileNotFoundError()))
+    with pytest.raises(OSError, match=r"^gs://b/x: NotImplementedError$"):
+        attempt("gs://b/x", lambda: fail(NotImplementedError()))
 
 
 NAMES = ["w[12]", "w*", "w?", "w#1", "w 1%20"]

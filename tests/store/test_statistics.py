@@ -8,8 +8,11 @@ import torch
 
 from scopeworks.store import ActivationStore, StoreWriter
 from scopeworks.store.mixing import Mixing, mixing
-from scopeworks.store.plot import check_path, plot
+from scopeworks.store.plot import check_path, drawn, plot
+from scopeworks.store.scale import total_variance
 from scopeworks.store.statistics import SiteStatistics, site_statistics
+from scopeworks.store.summary import describe
+from scopeworks.store.verify import verify
 from scopeworks.tests.store.making import CHUNK, fill, spec_of
 
 
@@ -121,3 +124,70 @@ def test_a_plot_that_could_not_be_written_is_refused_before_anything_is_read(tmp
 def test_mixing_without_any_pair_has_no_ratio():
     assert Mixing(0.0, 0.0, 2, 100).line() == "mixing: no two rows share a sequence (2 batches)"
     assert "(ratio 2.00," in Mixing(0.2, 0.1, 2, 100).line()
+
+
+SCALES = [1e-30, 1e-24, 1.0, 1e19, 1e30]
+
+
+def stored(path: Path, rows: torch.Tensor, codec: str) -> ActivationStore:
+    spec = spec_of(sites={"x": rows.shape[1]}, codec=codec)
+    with StoreWriter.open(path, spec) as writer:
+        for bucket in range(writer.n_buckets):
+            fill(writer, {"x": rows}, bucket)
+    return ActivationStore.open(path)
+
+
+def normal_rows(mean: float = 0.0) -> torch.Tensor:
+    return torch.randn(spec_of().rows, 24, generator=torch.Generator().manual_seed(2)) + mean
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(("codec", "mean"), [("exact", 0), ("float32", 100), ("int8", 0)])
+def test_figures_are_those_of_the_rows_at_any_scale(tmp_path, codec, mean, scale):
+    store = stored(tmp_path / "a", normal_rows(mean) * scale, codec)
+    x = store.read("x", 0, 700).double().numpy()
+    squares = (x**2).sum(1).mean()
+    assert store.normaliser("x") == pytest.approx(squares**0.5, rel=1e-13)
+    np.testing.assert_allclose(store.mean("x"), x.mean(0), rtol=1e-9, atol=1e-12 * scale)
+    total = sum(commit.sums["x"].total for commit in store.commits)
+    squares = sum(commit.sums["x"].squares for commit in store.commits)
+    variance = ((x - x.mean(0)) ** 2).sum(1).mean()
+    assert total_variance(total, squares, 700) == pytest.approx(variance, rel=1e-9)
+    check(site_statistics(store, "x", 700), x)
+    assert verify(store.url).problems == []
+    if codec == "exact":
+        plot([site_statistics(store, "x", 700)], tmp_path / "a.svg")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("codec", ["exact", "float32", "int8"])
+def test_constant_rows_are_named_at_any_scale(tmp_path, codec, scale):
+    rows = torch.full((700, 24), 300 * scale) * torch.linspace(0.5, 1, 24)
+    store = stored(tmp_path / "a", rows, codec)
+    total = sum(commit.sums["x"].total for commit in store.commits)
+    squares = sum(commit.sums["x"].squares for commit in store.commits)
+    assert total_variance(total, squares, 700) == 0
+    found = site_statistics(store, "x", 700)
+    assert "no channel varies" in found.line()
+    if codec == "float32":
+        plot([found], tmp_path / "a.svg")
+    assert any("all rows are the same" in line for line in describe(store))
+
+
+def test_rows_that_are_all_0_are_described(tmp_path):
+    store = stored(tmp_path / "a", torch.zeros(700, 24), "exact")
+    assert any(line.endswith("all rows are 0") for line in describe(store))
+    plot([site_statistics(store, "x", 700)], tmp_path / "a.svg")
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-7, 1e-5, 1e-3])
+def test_ticks_say_whole_values_however_close_the_norms_are(tmp_path, spread):
+    x = torch.nn.functional.normalize(normal_rows(), dim=1) * (48 * (1 + spread * normal_rows()))
+    figure = drawn([site_statistics(stored(tmp_path / "a", x, "float32"), "x", 700)])
+    figure.canvas.draw()
+    for axes in figure.axes:
+        assert axes.xaxis.get_offset_text().get_text() == ""
+        assert axes.yaxis.get_offset_text().get_text() == ""
+    labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert len(set(labels)) == len(labels)
+    assert any(label.startswith("48") for label in labels)
