@@ -105,10 +105,14 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _problem(item: Any) -> str:
     """One of pydantic's errors: entry, rule, value."""
-    name = ".".join(str(part) for part in item["loc"]) or "the document"
+    name = ".".join(_short(str(part)) for part in item["loc"]) or "the document"
     if item["type"] == "missing":
         return f"{name} is missing"
     message = item["msg"].removeprefix("Value error, ")
-    got = repr(item["input"])
-    shown = got if len(got) <= _SHOWN_CHARACTERS else f"{got[: _SHOWN_CHARACTERS - 1]}…"
-    return f"{name}: {message[:1].lower()}{message[1:]}, got {shown}"
+    return f"{name}: {message[:1].lower()}{message[1:]}, got {_short(repr(item['input']))}"
+
+
+def _short(text: str) -> str:
+    """As much as belongs into one line, without what would break it."""
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"

@@ -8,7 +8,9 @@ benchmarks/results/mutations.csv; exit code 1 if a case was read wrongly without
 another error than the reader's own, crashed or hung.
 
 Parts: `chunks` (tests/store/mutations.py): shards of every codec, their checksums made again or
-not, read by a store's reader and judged by `store verify`.
+not, read by a store's reader and judged by `store verify`. `documents`
+(tests/document_mutations.py): commits, roots, SAEs' configs of every format, npz, safetensors and
+evaluations, each within 10 s of the processor and 2 GiB.
 """
 
 import argparse
@@ -24,7 +26,10 @@ from recording import record, surroundings
 Outcome = Callable[[int, int], tuple[str, str]]
 """(seed, case) -> kind of file, what came of it."""
 
-PARTS = {"chunks": "scopeworks.tests.store.mutations"}
+PARTS = {
+    "chunks": "scopeworks.tests.store.mutations",
+    "documents": "scopeworks.tests.document_mutations",
+}
 """Part -> module whose `outcome` makes and judges a case."""
 
 BATCH, PATIENCE_S = 1000, 300

@@ -125,7 +125,8 @@ def read_commit(location: Location, bucket: int, spec: StoreSpec) -> Commit:
         commit = _from_document(found)
         _check(commit, bucket, spec)
     except ValueError as error:
-        raise DamagedStoreError(f"commit of bucket {bucket}: {error}") from error
+        place = "" if where in str(error) else f" (in {where})"
+        raise DamagedStoreError(f"commit of bucket {bucket}: {error}{place}") from error
     return replace(commit, document_bytes=len(data), tail=data[-_TAIL_BYTES:])
 
 

@@ -295,7 +295,7 @@ def _opened(location: Location) -> tuple[Root, dict[int, Commit]]:
         try:
             commits = read_commits(location, root.spec)
             for commit in commits.values():
-                root.check_length(commit.bucket, commit.rows + commit.dropped)
+                root.check_length(commit.bucket, commit.rows + commit.dropped, location.url)
             return root, commits
         except DamagedStoreError:
             newer = read_root(location)

@@ -79,9 +79,9 @@ class Root:
         size = self.spec.bucket_rows
         return {rows // size for rows in self.grown_from if rows % size}
 
-    def check_length(self, bucket: int, rows: int) -> None:
+    def check_length(self, bucket: int, rows: int, where: str) -> None:
         """Refuses a commit of a bucket that accounts for `rows` rows, dropped ones among them: all
-        of its range, or of what that was at an earlier size.
+        of its range, or of what that was at an earlier size. `where` is the store, for the error.
 
         Raises:
             DamagedStoreError: naming the bucket and the rows.
@@ -92,7 +92,7 @@ class Root:
         if rows not in {min(size, stop) - start for size in self.grown_from}:
             raise DamagedStoreError(
                 f"commit of bucket {bucket}: rows and dropped must be {stop - start} together, got"
-                f" {rows}"
+                f" {rows} (in {where})"
             )
 
 

@@ -268,7 +268,7 @@ def checked_attributes(
     """
     attributes = _attributes(data, form, where)
     body = {name: value for name, value in attributes.items() if name != "crc32c"}
-    found, version = str(body.get("format"))[:60], str(body.get("version"))[:60]
+    found, version = str(body.get("format"))[:60], repr(str(body.get("version"))[:60])[1:-1]
     if found != form:
         raise ValueError(f"{where} must be a scopeworks {form}, got {found!r}")
     if version.partition(".")[0] != VERSION.partition(".")[0]:

@@ -124,7 +124,7 @@ def _readable_commits(location: Location, root: Root, report: Report) -> Iterato
         key = commit_key(bucket)
         try:
             commit = read_commit(location, bucket, root.spec)
-            root.check_length(commit.bucket, commit.rows + commit.dropped)
+            root.check_length(commit.bucket, commit.rows + commit.dropped, location.url)
             if not is_as_written(location.read(key)):
                 report.problems.append(f"{key} is not as it was written")
         except FileNotFoundError:

@@ -117,7 +117,9 @@ def test_an_index_that_lies_is_refused(fresh, places):
 @pytest.mark.parametrize("n_bytes", [0, 3, 20, 35])
 def test_an_object_too_short_for_its_index_is_refused(fresh, n_bytes):
     write_object(fresh, PATH, 4, bytes(n_bytes), in_commit=True)
-    named = rf"^commit of bucket 1: shard 4 of sites/{SITE} must have 36 to .* got {n_bytes}$"
+    named = (
+        rf"^commit of bucket 1: shard 4 of sites/{SITE} must have 36 to .* got {n_bytes} \(in .*\)$"
+    )
     with pytest.raises(DamagedStoreError, match=named):
         ActivationStore.open(fresh.url)
     (problem,) = verify(fresh.url).problems

@@ -20,6 +20,7 @@ from .parts import (
     open_safetensors,
     read_document,
     renamed,
+    shown,
     sizes,
 )
 
@@ -103,9 +104,11 @@ def _sites(config: _Config, folder: Path, where: str) -> dict[str, Any]:
     into, out = config.hf_hook_point_in, config.hf_hook_point_out
     two = out is not None and out != into
     if config.type == "sae" and two:
-        raise ValueError(f"{where}: type must be transcoder for {into!r} to {out!r}, got sae")
+        raise ValueError(
+            f"{where}: type must be transcoder for {shown(into)} to {shown(out)}, got sae"
+        )
     if config.type == "transcoder" and out is not None and not two:
-        raise ValueError(f"{where}: type must be sae for {into!r} alone, got transcoder")
+        raise ValueError(f"{where}: type must be sae for {shown(into)} alone, got transcoder")
     named = re.match(r"layer_(\d{1,6})_width_", folder.absolute().name)
     agreed(
         where, "layer of hf_hook_point_in", layer_of_hook(into), int(named[1]) if named else None

@@ -125,12 +125,17 @@ def sizes(file: TensorsFile) -> dict[str, int]:
     return {"d_in": d_in, "d_sae": d_sae, "d_out": d_out}
 
 
+def shown(value: Any) -> str:
+    """A value as one part of an error's line."""
+    return repr(value[:60] if isinstance(value, str) else value)
+
+
 def agreed(where: str, name: str, declared: Any, found: Any) -> None:
     """Refuses a declaration that the tensors, or another declaration, contradict."""
     if declared is not None and found is not None and declared != found:
         raise ValueError(
-            f"{where}: {name} must be {found}, as the rest of the SAE's files has it, got "
-            f"{declared!r}; the file is damaged, or of another SAE"
+            f"{where}: {name} must be {str(found)[:60]}, as the rest of the SAE's files has it, "
+            f"got {shown(declared)}; the file is damaged, or of another SAE"
         )
 
 

@@ -24,6 +24,7 @@ from .parts import (
     open_safetensors,
     read_document,
     renamed,
+    shown,
     sizes,
     without_scaling_factor,
 )
@@ -133,16 +134,16 @@ def _refuse_other_numbers(config: _Config, where: str) -> None:
     if config.architecture not in _ARCHITECTURES:
         raise ValueError(
             f"{where}: architecture must be one of {', '.join(_ARCHITECTURES)}, "
-            f"got {config.architecture[:60]!r}"
+            f"got {shown(config.architecture)}"
         )
     if config.normalize_activations not in (None, False, "none"):
         raise ValueError(
-            f"{where}: normalize_activations must be none, got {config.normalize_activations!r}; "
-            "fold the normalisation with SAELens first"
+            f"{where}: normalize_activations must be none, got "
+            f"{shown(config.normalize_activations)}; fold the normalisation with SAELens first"
         )
     for name in ("activation_fn", "activation_fn_str"):
         if getattr(config, name) not in (None, "relu"):
-            raise ValueError(f"{where}: {name} must be relu, got {getattr(config, name)[:60]!r}")
+            raise ValueError(f"{where}: {name} must be relu, got {shown(getattr(config, name))}")
     if config.architecture != "jumprelu" and config.apply_b_dec_to_input:
         raise ValueError(
             f"{where}: apply_b_dec_to_input must be false for a transcoder, whose b_dec is its "
@@ -161,7 +162,7 @@ def _check_dtype(config: _Config, file: TensorsFile, where: str) -> None:
         if str(tensor.dtype) != f"torch.{declared}":
             raise ValueError(
                 f"{where}: dtype must be {str(tensor.dtype).removeprefix('torch.')}, as {name} is "
-                f"stored, got {declared[:60]!r}"
+                f"stored, got {shown(declared)}"
             )
 
 
@@ -187,7 +188,7 @@ def _facts(config: _Config, where: str) -> dict[str, Any]:
     if known["hook_name_out"] not in (None, known["hook_name"]):
         raise ValueError(
             f"{where}: hook_name_out must not be there for architecture jumprelu, which predicts "
-            f"what it reads, got {known['hook_name_out'][:60]!r}"
+            f"what it reads, got {shown(known['hook_name_out'])}"
         )
     return facts | {"target_site": None}
 
@@ -196,7 +197,9 @@ def _site(lens: str | None, hugging_face: str | None, where: str) -> str | None:
     """The site of two names for it, of which either may be missing or unknown."""
     found = [site for site in map(site_of_hook, (lens, hugging_face)) if site is not None]
     if len(set(found)) > 1:
-        raise ValueError(f"{where}: hooks must name one site, got {lens!r} and {hugging_face!r}")
+        raise ValueError(
+            f"{where}: hooks must name one site, got {shown(lens)} and {shown(hugging_face)}"
+        )
     return found[0] if found else None
 
 
