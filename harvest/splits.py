@@ -19,6 +19,8 @@ from .settings import TokenizeSettings
 TRAIN, HELD_OUT = "train", "held_out"
 
 _MAX_SUBSETS = 100
+_MAX_NAME = 200
+"""Of a split, in a token store."""
 
 
 def split_of(document: Document, settings: TokenizeSettings) -> str:
@@ -91,6 +93,11 @@ class Splits:
 
     def _split(self, name: str) -> tuple[Packer | Wrapper, Spool]:
         if name not in self._splits:
+            if len(name) > _MAX_NAME:
+                raise ValueError(
+                    f"subset_field must give names of at most {_MAX_NAME - len(HELD_OUT) - 1} "
+                    f"characters, got {name!r:.80}; choose a field that names subsets"
+                )
             if len(self._splits) > _MAX_SUBSETS:
                 raise ValueError(
                     f"subset_field must name at most {_MAX_SUBSETS} subsets, got more with "

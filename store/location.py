@@ -6,7 +6,7 @@ The local disk is `local`'s, what lies behind fsspec `remote`'s. Knows no format
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -149,6 +149,15 @@ class Forwarding:
     def flush(self, keys: Iterable[str]) -> None:
         """See `Location.flush`."""
         self._location.flush(keys)
+
+
+def objects_below(location: Location, prefix: str) -> Iterator[str]:
+    """Keys of the objects below a prefix, or the prefix itself if it is one."""
+    names = location.children(prefix)
+    if not names:
+        yield prefix
+    for name in names:
+        yield from objects_below(location, f"{prefix}/{name}")
 
 
 def joined(parts: Iterable[bytes | memoryview]) -> bytes:

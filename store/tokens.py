@@ -6,6 +6,7 @@ written last: a token store either is complete or does not exist. See docs/forma
 
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -21,7 +22,8 @@ from .arrays import ArrayLayout, DamagedStoreError, ShardRecord, write_shard
 from .beside import INSIDE
 from .codecs import LABELS
 from .fitting import check_shards
-from .location import Location, StorageOptions, locate, read_bounded
+from .location import Location, StorageOptions, locate, objects_below, read_bounded
+from .sequences import Sequences
 from .spec import (
     DOCUMENT_BYTES,
     MAX_ROWS,
@@ -36,6 +38,9 @@ from .spec import (
 FORMAT = "token-store"
 MARKER = "unfinished.json"
 """Object that stands in the place of a store that is being written."""
+
+_OURS = re.compile(rf"{NAME_PATTERN}/(zarr\.json|c/\d+/0)")
+"""What keys of a split look like."""
 
 _CHUNK_BYTES = 2**20
 _SHARD_CHUNKS = 64
@@ -81,11 +86,12 @@ class TokenStore:
         pad: int | None,
         provenance: dict[str, Any],
         splits: dict[str, dict[str, Any]] | None = None,
+        begun_before: bool = False,
     ):
         self.url, self._location = location.url, location
         self.context, self.bos, self.eos, self.pad = context, bos, eos, pad
         self.provenance = provenance
-        self._splits = splits
+        self._splits, self._begun_before = splits, begun_before
 
     @classmethod
     def create(
@@ -123,7 +129,13 @@ class TokenStore:
         location.sweep([MARKER, "zarr.json"])
         location.replace(MARKER, encode_json({"format": FORMAT}))
         return cls(
-            location, context=context, bos=bos, eos=eos, pad=pad, provenance=provenance or {}
+            location,
+            context=context,
+            bos=bos,
+            eos=eos,
+            pad=pad,
+            provenance=provenance or {},
+            begun_before=bool(found),
         )
 
     @classmethod
@@ -194,6 +206,10 @@ class TokenStore:
         if self._splits is not None:
             raise ValueError(f"token store {self.url} is complete; create another one")
         for name, sequences in splits.items():
+            if not re.fullmatch(NAME_PATTERN, name):
+                raise ValueError(
+                    f"split must be named by up to 200 letters, digits or _.-, got {name!r:.80}"
+                )
             if len(sequences.shape) != 2 or sequences.shape[1] != self.context:
                 raise ValueError(
                     f"split {name} must be [n, {self.context}], got {list(sequences.shape)}"
@@ -206,12 +222,12 @@ class TokenStore:
             written = {
                 name: self._write_split(name, sequences, pool) for name, sequences in splits.items()
             }
-        shards = (
-            self._layout(name, split["sequences"]).shard_key(shard)
-            for name, split in written.items()
-            for shard, _, _ in split["shards"]
-        )
-        self._location.flush([*(f"{name}/zarr.json" for name in written), *shards])
+        keys = [f"{name}/zarr.json" for name in written]
+        for name, split in written.items():
+            layout = self._layout(name, split["sequences"])
+            keys += [layout.shard_key(shard) for shard, _, _ in split["shards"]]
+        self._location.flush(keys)
+        self._remove_stale(set(keys))
         body = {
             "format": FORMAT,
             "version": VERSION,
@@ -225,6 +241,16 @@ class TokenStore:
         self._location.replace("zarr.json", group_document(body | {"crc32c": checksum(body)}))
         self._location.remove(MARKER)
         self._splits = written
+
+    def _remove_stale(self, keys: set[str]) -> None:
+        """Removes splits and shards that a killed writer of another shape has left: readers of Zarr
+        would take them for this store's."""
+        if not self._begun_before:
+            return
+        for name in self._location.children():
+            for key in objects_below(self._location, name):
+                if key not in keys and _OURS.fullmatch(key):
+                    self._location.remove(key)
 
     def _write_split(self, name: str, sequences: Any, pool: Executor) -> dict[str, Any]:
         """One split's array; returns its entry in the root document."""
@@ -274,52 +300,6 @@ class _Digest:
 
     def add(self, part: np.ndarray) -> None:
         self.sha256.update(part.data)
-
-
-class Sequences:
-    """[n, context] uint32, read from the store where it is indexed: by a number, a slice, or an
-    array of numbers."""
-
-    dtype = np.dtype(np.uint32)
-    ndim = 2
-
-    def __init__(self, reader: ArrayReader):
-        self._reader = reader
-        self.shape = (reader.layout.rows, reader.layout.width)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> np.ndarray:
-        if isinstance(index, slice):
-            start, stop, step = index.indices(len(self))
-            if step == 1:
-                return self._reader.read_rows(start, max(start, stop))
-            return self[np.arange(start, stop, step)]
-        if isinstance(index, int | np.integer):
-            row = range(len(self))[index]
-            return self._reader.read_rows(row, row + 1)[0]
-        return self._gather(np.asarray(index, dtype=np.int64))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        whole = self[:]
-        return whole if dtype is None else whole.astype(dtype)
-
-    def _gather(self, rows: np.ndarray) -> np.ndarray:
-        """Any sequences in any order; every chunk is decoded once."""
-        if rows.size and not (-len(self) <= rows.min() and rows.max() < len(self)):
-            raise IndexError(
-                f"sequence must be in 0 … {len(self) - 1}, got {rows.min()} … {rows.max()}"
-            )
-        rows = rows % len(self)
-        layout = self._reader.layout
-        out, buffer = layout.empty(len(rows)), layout.empty(layout.chunk_rows)
-        chunks = rows // layout.chunk_rows
-        for chunk in np.unique(chunks):
-            self._reader.read_chunk(int(chunk), buffer)
-            mine = chunks == chunk
-            out[mine] = buffer[rows[mine] - chunk * layout.chunk_rows]
-        return out
 
 
 def _token_ids(block: Any) -> np.ndarray:

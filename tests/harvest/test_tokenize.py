@@ -172,6 +172,14 @@ def test_tokenize_writes_held_out_text_also_by_subset(model_dir, tmp_path):
         assert stored(tmp_path / "tokens", f"held_out.Set_{k}") == packed(model_dir, texts)
 
 
+def test_a_subset_whose_name_is_a_text_is_refused(model_dir, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"text": "row", "set": "a long name " * 20}) + "\n")
+    wanted = settings(model_dir, path, tmp_path / "t", subset_field="set", held_out=0.999999)
+    with pytest.raises(ValueError, match=r"subset_field must give names of at most 191 char"):
+        tokenize(wanted)
+
+
 @pytest.fixture
 def chat_model_dir(model_dir, tmp_path):
     """The model with a chat template in the manner of Gemma's."""

@@ -101,6 +101,38 @@ def test_an_unfinished_store_does_not_exist_and_is_written_anew(tmp_path, splits
     assert names == {"zarr.json", "train", "held_out"}
 
 
+def test_what_a_killed_writer_of_another_shape_left_is_no_part_of_the_store(
+    tmp_path, splits, monkeypatch
+):
+    monkeypatch.setattr("scopeworks.store.tokens._CHUNK_BYTES", 1024)
+    monkeypatch.setattr("scopeworks.store.tokens._SHARD_CHUNKS", 3)
+    killed = TokenStore.create(tmp_path / "t", **SETTINGS)
+
+    def kill(*_):
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"), monkeypatch.context() as patch:
+        patch.setattr(TokenStore, "_remove_stale", kill)
+        killed.write({**splits, "held_out.books": splits["held_out"]})
+    (tmp_path / "t" / "train" / "notes.txt").write_text("somebody's")
+    few = {"train": splits["train"][:200], "held_out": splits["held_out"]}
+    TokenStore.create(tmp_path / "t", **SETTINGS).write(few)
+    TokenStore.create(tmp_path / "clean", **SETTINGS).write(few)
+    (tmp_path / "t" / "train" / "notes.txt").unlink()
+    assert objects(tmp_path / "t") == objects(tmp_path / "clean")
+
+
+def objects(folder: Path) -> dict[str, bytes]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def test_a_split_whose_name_no_reader_would_take_is_refused(tmp_path, splits):
+    tokens = TokenStore.create(tmp_path / "t", **SETTINGS)
+    with pytest.raises(ValueError, match=r"split must be named by up to 200 letters"):
+        tokens.write({"held_out." + "x" * 250: splits["held_out"]})
+
+
 def test_a_complete_store_is_not_overwritten(store):
     with pytest.raises(FileExistsError, match="already holds a token store"):
         TokenStore.create(store.url, **SETTINGS)

@@ -1,0 +1,53 @@
+"""Sequences of a token store, as an array that is read where it is indexed."""
+
+from typing import Any
+
+import numpy as np
+
+from .array_reader import ArrayReader
+
+
+class Sequences:
+    """[n, context] uint32, read from the store where it is indexed: by a number, a slice, or an
+    array of numbers."""
+
+    dtype = np.dtype(np.uint32)
+    ndim = 2
+
+    def __init__(self, reader: ArrayReader):
+        self._reader = reader
+        self.shape = (reader.layout.rows, reader.layout.width)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> np.ndarray:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step == 1:
+                return self._reader.read_rows(start, max(start, stop))
+            return self[np.arange(start, stop, step)]
+        if isinstance(index, int | np.integer):
+            row = range(len(self))[index]
+            return self._reader.read_rows(row, row + 1)[0]
+        return self._gather(np.asarray(index, dtype=np.int64))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        whole = self[:]
+        return whole if dtype is None else whole.astype(dtype)
+
+    def _gather(self, rows: np.ndarray) -> np.ndarray:
+        """Any sequences in any order; every chunk is decoded once."""
+        if rows.size and not (-len(self) <= rows.min() and rows.max() < len(self)):
+            raise IndexError(
+                f"sequence must be in 0 … {len(self) - 1}, got {rows.min()} … {rows.max()}"
+            )
+        rows = rows % len(self)
+        layout = self._reader.layout
+        out, buffer = layout.empty(len(rows)), layout.empty(layout.chunk_rows)
+        chunks = rows // layout.chunk_rows
+        for chunk in np.unique(chunks):
+            self._reader.read_chunk(int(chunk), buffer)
+            mine = chunks == chunk
+            out[mine] = buffer[rows[mine] - chunk * layout.chunk_rows]
+        return out
