@@ -15,7 +15,8 @@ from ..foreign import Document, validated
 from ..store.files import leftovers, write_folder
 from .fold import with_gain
 from .formats import gemma_scope, gemma_scope_2, read_sae, sae_lens
-from .formats.parts import agreed, read_document
+from .formats.names import HOOKS
+from .formats.parts import agreed, read_document, shown
 from .norm_gain import norm_gain
 from .sae import SAE
 from .sae_config import SAEConfig
@@ -138,10 +139,10 @@ def _with_facts(config: SAEConfig, facts: dict[str, Any]) -> SAEConfig:
     wanted = ["site", *(["target_site"] if config.is_transcoder else [])]
     for name in wanted:
         kind, _, layer = (getattr(config, name) or "").partition(".")
-        if not kind or not layer.isdecimal():
+        if kind not in HOOKS or not (layer.isascii() and layer.isdecimal()):
             raise ValueError(
-                f"{name} must be known as <kind>.<layer>, got {getattr(config, name)!r}; pass "
-                f"--{name.replace('_', '-')}"
+                f"{name} must be known as <kind>.<layer>, a kind being one of {', '.join(HOOKS)}, "
+                f"got {shown(getattr(config, name))}; pass --{name.replace('_', '-')}"
             )
     return config
 
@@ -151,10 +152,10 @@ def _with_gain(
 ) -> tuple[SAEConfig, dict[str, Tensor]]:
     """The transcoder that reads the norm's output, for the format that names it."""
     kind, _, layer = (config.site or "").partition(".")
-    if format != "gemma-scope-2" or kind != "transcoder_in":
+    if format != "gemma-scope-2" or kind != "transcoder_in" or not config.is_transcoder:
         raise ValueError(
-            f"model has no effect on {config.site} as {format}; leave it out: it is for a "
-            "transcoder at transcoder_in as gemma-scope-2"
+            f"model has no effect on an SAE of {config.site} as {format}; leave it out: it is for "
+            "a transcoder at transcoder_in as gemma-scope-2"
         )
     gain = norm_gain(model, int(layer))
     where = f"model.layers.{layer}.pre_feedforward_layernorm in {model}"

@@ -14,7 +14,7 @@ CONFIG_FILE = "config.json"
 NAMES = ("W_enc", "b_enc", "W_dec", "b_dec", "theta", "W_skip")
 """Of an SAE's tensors; only a skip transcoder has the last."""
 
-_CHECKED_ROWS = 4096  # of a matrix at once, so that the check takes no memory to speak of
+_CHECKED_VALUES = 1 << 24  # at once, so that the check takes no memory to speak of
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -61,7 +61,8 @@ def check_tensors(tensors: dict[str, Tensor], config: SAEConfig, where: str = ""
 def check_values(tensors: dict[str, Tensor], where: str) -> None:
     """Raises ValueError for numbers that are none: whatever reads them fails later, or never."""
     for name, tensor in tensors.items():
-        bad = sum(int((~torch.isfinite(rows)).sum()) for rows in tensor.split(_CHECKED_ROWS))
+        n_rows = max(1, _CHECKED_VALUES // max(1, tensor[:1].numel()))
+        bad = sum(int((~torch.isfinite(rows)).sum()) for rows in tensor.split(n_rows))
         if bad:
             raise ValueError(
                 f"{where}: {name} must be finite, got {bad:,} of {tensor.numel():,} values that "

@@ -391,7 +391,8 @@ def test_evaluation_that_is_not_of_the_sae_is_refused(tmp_path: Path, facts: Any
         ({"site": "resid_post.4"}, r"site must be resid_post\.5, as the SAE's files say"),
         ({"l0": -1.0}, r"the options of export does not hold what it must: l0: "),
         ({"l0": float("nan")}, r"the options of export does not hold what it must: l0: "),
-        ({"model": "anything"}, r"model has no effect on resid_post\.5 as sae-lens"),
+        ({"model": "anything"}, r"model has no effect on an SAE of resid_post\.5 as sae-"),
+        ({"target_site": "head.5"}, r"target_site must be known as <kind>\.<layer>.*got 'head\.5'"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(tmp_path: Path, facts: Any, text: str):
@@ -467,6 +468,15 @@ def test_gain_is_folded_so_that_the_export_reads_where_gemma_scope_2_does(
     assert torch.equal(f > 0, expected > 0)
     torch.testing.assert_close(f, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(exported(gained), sae(gainless), rtol=1e-4, atol=1e-4)
+
+
+def test_gain_is_not_folded_into_an_sae_that_would_have_to_predict_it(
+    tmp_path: Path, model_dir: Path
+):
+    sae = transcoder(skip=False)
+    sae.config = sae.config.model_copy(update={"target_site": None})
+    with pytest.raises(ValueError, match=r"model has no effect on an SAE of transcoder_in\.2"):
+        export(saved(sae, tmp_path), "gemma-scope-2", tmp_path / "out", model=str(model_dir))
 
 
 def test_gain_that_is_zero_is_refused_with_its_channel(tmp_path: Path, model_dir: Path):

@@ -393,7 +393,9 @@ def test_npz_in_a_folder_of_another_width_is_refused(tmp_path: Path):
 
 def test_gemma_scope_export_reads_back_with_its_site_wherever_it_is(tmp_path: Path):
     random_sae().save(tmp_path / "trained")
-    folder = export(tmp_path / "trained", "gemma-scope", tmp_path / "out")
+    folder = export(
+        tmp_path / "trained", "gemma-scope", tmp_path / "layer_9/width_1m/average_l0_3"
+    )  # the innermost counts
     config = SAE.load(folder).config
     assert (config.site, config.model, config.l0) == ("resid_post.5", "gemma-2-2b", 71.4)
     folder.rename(tmp_path / "elsewhere")

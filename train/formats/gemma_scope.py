@@ -119,18 +119,23 @@ def _with_origin(path: Path, named: dict[str, Any], layer: str | None) -> dict[s
 def _facts_in_path(path: Path) -> dict[str, Any]:
     """Width, site and L0 as far as the release's folder names tell them."""
     text = path.absolute().as_posix()
-    l0, layer = re.search(r"/average_l0_(\d{1,9})/", text), re.search(r"/layer_(\d{1,6})/", text)
-    width = re.search(r"/width_(\d{1,9}[km]?)/", text)
-    release = re.search(r"gemma-scope-[\w.-]*?-(res|mlp|att|transcoders)\b", text)
+
+    def last(pattern: str) -> str | None:
+        """What the innermost folder of this name says."""
+        found = re.findall(pattern, text)
+        return found[-1] if found else None
+
+    l0, layer = last(r"/average_l0_(\d{1,9})(?=/)"), last(r"/layer_(\d{1,6})(?=/)")
+    release = last(r"gemma-scope-[\w.-]*?-(res|mlp|att|transcoders)\b")
     facts: dict[str, Any] = {
-        "l0": float(l0[1]) if l0 else None,
-        "width": width[1] if width else None,
-        "layer": layer[1] if layer else None,
+        "l0": float(l0) if l0 else None,
+        "width": last(r"/width_(\d{1,9}[km]?)(?=/)"),
+        "layer": layer,
     }
     if layer and release:
-        kind = _KINDS[release[1]]
-        facts["site"] = f"{kind}.{layer[1]}"
-        facts["target_site"] = f"mlp_out.{layer[1]}" if kind == "transcoder_in" else None
+        kind = _KINDS[release]
+        facts["site"] = f"{kind}.{layer}"
+        facts["target_site"] = f"mlp_out.{layer}" if kind == "transcoder_in" else None
     return facts
 
 

@@ -95,7 +95,8 @@ def without_scaling_factor(file: TensorsFile) -> TensorsFile:
 
     def load() -> Tensors:
         tensors = file.load()
-        if not torch.equal(factor := tensors.pop(name), torch.ones_like(factor)):
+        factor = tensors.pop(name)
+        if not torch.allclose(factor, torch.ones_like(factor)):  # SAELens's own test
             raise ValueError(
                 f"{file.path}: {name} must be 1 everywhere, got other values: this SAE was "
                 "fine-tuned and its factors are not folded; multiply W_dec's rows by them first"
