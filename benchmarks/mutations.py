@@ -10,7 +10,9 @@ another error than the reader's own, crashed or hung.
 Parts: `chunks` (tests/store/mutations.py): shards of every codec, their checksums made again or
 not, read by a store's reader and judged by `store verify`. `documents`
 (tests/document_mutations.py): commits, roots, SAEs' configs of every format, npz, safetensors and
-evaluations, each within 10 s of the processor and 2 GiB.
+evaluations, each within 10 s of the processor and 2 GiB. `stores`
+(tests/store/forged_stores.py): roots and commit records with sound checksums; `verify` must
+find what a reader refuses.
 """
 
 import argparse
@@ -29,6 +31,7 @@ Outcome = Callable[[int, int], tuple[str, str]]
 PARTS = {
     "chunks": "scopeworks.tests.store.mutations",
     "documents": "scopeworks.tests.document_mutations",
+    "stores": "scopeworks.tests.store.forged_stores",
 }
 """Part -> module whose `outcome` makes and judges a case."""
 
