@@ -15,6 +15,7 @@ import numpy as np
 
 from ..machine import available_cores
 from ..settings import differences
+from .beside import INSIDE
 from .bucket import BucketWriter
 from .codecs import PRESETS
 from .commits import Commit, committed_buckets, read_commit
@@ -209,7 +210,8 @@ def _begun(location: Location) -> Root | None:
     try:
         return read_root(location)
     except FileNotFoundError:
-        found = [name for name in location.children() if name not in ("sites", "labels", "commits")]
+        harmless = ("sites", "labels", "commits", INSIDE)
+        found = [name for name in location.children() if name not in harmless]
         if KEY in found:  # another process has begun the store in between
             return read_root(location)
         if found:

@@ -267,6 +267,14 @@ def test_an_error_without_text_says_what_it_is():
         attempt("gs://b/x", lambda: fail(NotImplementedError()))
 
 
+def test_an_activation_store_at_a_buckets_root_leaves_what_is_beside_it_alone(root):
+    write_beside(root.url, ".harvest.json", b"{}", root.options)
+    write_store(root)
+    write_store(root)
+    assert ActivationStore.open(root.url, root.options).rows == 400
+    assert root.location().read("beside/harvest.json") == b"{}"
+
+
 NAMES = ["w[12]", "w*", "w?", "w#1", "w 1%20"]
 
 
