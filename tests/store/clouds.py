@@ -5,6 +5,7 @@ import random
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,6 +50,9 @@ def s3_emulator() -> Iterator[int]:
         aws_access_key_id="a",
         aws_secret_access_key="b",
     )
+    # All of moto's servers in a process share their objects: another test file's may be there.
+    reset = urllib.request.Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset, timeout=30).close()
     client.create_bucket(Bucket=BUCKET)
     client.close()
     try:
