@@ -19,6 +19,7 @@ from ..harvest.model import load_model
 from ..harvest.sites import Site, site_width
 from ..harvest.splits import HELD_OUT
 from ..store.files import check_can_be_written, write_file
+from .evaluation_file import check_is_evaluation
 from .importance import importance
 from .inputs import (
     Candidate,
@@ -53,6 +54,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         ValueError, OSError: an input is missing or does not fit the others; nothing is written.
     """
     check_can_be_written(settings.out, "out")
+    check_is_evaluation(settings.out)
     started = time.monotonic()
     saes = load_saes(settings)
     settings = settings.model_copy(update={"dtype": model_dtype(settings, saes)})

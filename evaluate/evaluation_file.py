@@ -180,6 +180,25 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     return checked(value, f"evaluation {path}")
 
 
+def check_is_evaluation(out: Path) -> None:
+    """Refuses to write over anything but an evaluation, of whatever version, or an empty file.
+
+    Raises:
+        ValueError: a file of something else is there, such as the SAE's own.
+    """
+    if not out.is_file() or not out.stat().st_size:
+        return
+    try:
+        value = parse_json(out.read_bytes(), str(out))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or "saes" not in value:
+        raise ValueError(
+            f"out must be a new file or an evaluation to write over, got {out}, a file of "
+            "something else; pass another path"
+        )
+
+
 def checked(value: Any, where: str) -> dict[str, Any]:
     """The same value, if a report can be made of it.
 

@@ -47,7 +47,7 @@ class TokenizeSettings(StageSettings):
     a user's turn in the chat template (for instruction-tuned models), whose prefix gives no row."""
     held_out: float = Field(default=0.05, ge=0.0, lt=1.0)
     """Share of the documents, chosen by a hash of their text, that is never trained on."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the sequences' order."""
     tokens: int | None = Field(default=None, gt=0)
     """Training tokens after which reading stops; by default all text is read."""
@@ -104,7 +104,7 @@ class HarvestSettings(StageSettings):
     batch_sequences: int | None = Field(default=None, gt=0)
     """Sequences in one forward pass; by default as the store was begun with, for a new one as many
     as the free memory allows, up to 4,096 tokens on a CPU and 16,384 on a GPU."""
-    memory_gib: float = Field(default=2.0, gt=0)
+    memory_gib: float = Field(default=2.0, gt=0, le=2**20)
     """GiB for rows on their way to the store: buckets being filled and sealed, and batches. Buckets
     that need more wait in a file. The model and its forward pass come on top."""
     mask_token: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(default_factory=list)

@@ -70,7 +70,7 @@ class DemoSettings(Settings):
     """ε: wide, so that latents just below θ still move it."""
     evaluation_sequences: PositiveInt = 128
     """Held-out sequences to evaluate on."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of every shuffle and start."""
 
 

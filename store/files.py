@@ -35,10 +35,13 @@ def check_can_be_written(path: Path, name: str) -> None:
         name: of the setting that says it.
 
     Raises:
-        OSError: a folder is there, a file is where its folder must be, or permission is missing.
+        OSError: a folder, pipe or device is there, a file is where its folder must be, or
+            permission is missing.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{name} must be a file, got the folder {path}")
+    if path.exists() and not path.is_file():  # which a rename would replace
+        raise OSError(f"{name} must be a file, got {path}, a pipe or device; pass another path")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise NotADirectoryError(f"{name} must be in a folder, got {path}: {folder} is a file")

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from scopeworks.evaluate.evaluate import evaluate, evaluate_many
+from scopeworks.evaluate.evaluation_file import check_is_evaluation
 from scopeworks.evaluate.inputs import HeldOut, candidate
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.harvest.hooks import forward_until
@@ -264,3 +265,18 @@ def test_bfloat16_sae_changes_little_and_something(lm, held_out, settings):
     assert entry["fvu"] == pytest.approx(base["fvu"], rel=0.02)
     assert entry["spliced_loss"] == pytest.approx(base["spliced_loss"], rel=0.02)
     assert entry["fvu"] != base["fvu"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "sae.safetensors"])
+def test_evaluate_does_not_write_over_what_it_reads(settings, tmp_path, name):
+    out = tmp_path / name
+    out.write_bytes(b'{"sae": {}}')
+    with pytest.raises(ValueError, match=f"out must be a new file or an evaluation.*{name}"):
+        evaluate(settings.model_copy(update={"out": out}))
+    assert out.read_bytes() == b'{"sae": {}}'
+
+
+@pytest.mark.parametrize("text", ["", '{"saes": []}'])
+def test_an_evaluation_or_an_empty_file_may_be_written_over(tmp_path, text):
+    (tmp_path / "e.json").write_text(text)
+    check_is_evaluation(tmp_path / "e.json")

@@ -98,6 +98,11 @@ def test_tokenize_keeps_a_store_that_is_complete_and_refuses_to_change_it(
         tokenize(settings(model_dir, text_dir, out))
 
 
+def test_tokenize_refuses_a_seed_that_no_shuffle_takes(model_dir, text_dir, tmp_path):
+    with pytest.raises(ValueError, match=r"seed\n.*less than 9223372036854775808"):
+        settings(model_dir, text_dir, tmp_path / "tokens", seed=2**63)
+
+
 def test_tokenize_refuses_a_folder_that_holds_something_else(model_dir, text_dir):
     files = str(text_dir / "*.txt")
     with pytest.raises(ValueError, match=r"must be empty, but it holds 00\.txt"):

@@ -53,6 +53,8 @@ def test_a_place_that_takes_no_file_is_told_before_the_work(
     assert not (tmp_path / "new").exists()
     with pytest.raises(IsADirectoryError, match="out must be a file, got the folder"):
         check_can_be_written(tmp_path, "out")
+    with pytest.raises(OSError, match="must be a file, got /dev/null, a pipe or device"):
+        check_can_be_written(Path("/dev/null"), "out")
     with pytest.raises(NotADirectoryError, match="file is a file"):
         check_can_be_written(tmp_path / "file" / "x" / "y.json", "out")
     monkeypatch.setattr("os.access", lambda path, mode: False)
