@@ -76,6 +76,8 @@ class _Training(Document):
             raise ValueError("metrics must all be as long as step")
         if self.metrics and "step" not in self.metrics:
             raise ValueError("metrics must hold step")
+        if any(step < 0 for step in self.metrics.get("step", ())):
+            raise ValueError("metrics must hold no step below 0")
         return self
 
 
@@ -119,7 +121,7 @@ class _Config(Document):
 
 class _Figures(Document):
     name: str
-    l0: Size
+    l0: Annotated[float, Field(ge=0, le=2**31)]
     fvu: Size | None
     delta_loss: float
     delta_loss_stderr: Size | None

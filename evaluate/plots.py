@@ -109,7 +109,7 @@ def width_ladder(entries: Sequence[Entry], metric: str, name: str) -> str:
             axes.plot(
                 [math.log2(e["d_sae"]) for e in points],
                 [e[metric] for e in points],
-                label=f"λ {price:.3g}" if len(sites) == 1 else f"{where}, λ {price:.3g}",
+                label=f"λ {price:.3g}" if len(sites) == 1 else _short(f"{where}, λ {price:.3g}"),
                 **_look(i, marker=True),
             )
         axes.set_xlabel("width, log₂ of the number of latents")
@@ -151,10 +151,12 @@ def training(entries: Sequence[Entry], metric: str, name: str, log: bool = False
     def plot(axes: "Axes") -> None:
         for i, entry in enumerate(known):
             metrics = entry["training"]["metrics"]
-            # Not clipped, or a curve along 0 would vanish under the axis.
+            # Not clipped, or a curve along 0 would vanish under the axis. A logarithmic one has no
+            # place for 0, which an SAE without an active latent has as its L0.
+            values = [v if v > 0 or not log else math.nan for v in metrics[metric]]
             axes.plot(
                 metrics["step"],
-                metrics[metric],
+                values,
                 label=label(entry),
                 clip_on=False,
                 **_look(i, marker=False),

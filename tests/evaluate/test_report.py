@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -235,6 +236,7 @@ def test_other_files_are_refused(tmp_path, content, message):
         (("saes", 0, "l0"), "12", r"saes\.0\.l0: input should be a valid number, got '12'"),
         (("saes", 0, "l0"), -1.0, r"saes\.0\.l0: "),
         (("saes", 0, "l0"), 10**400, r"saes\.0\.l0"),
+        (("saes", 0, "l0"), 1e300, r"saes\.0\.l0"),
         (("saes", 0, "d_sae"), 0, r"saes\.0\.d_sae"),
         (("saes", 0, "site"), None, r"saes\.0\.site"),
         (("saes", 1, "config"), [], r"saes\.1\.config"),
@@ -344,6 +346,16 @@ def test_axis_holds_every_point_and_the_whole_of_its_bar(axes_of, evaluation, lo
     assert bottom <= min(0.0, low - 2 * error)
     assert bottom == 0.0 or bottom < low - 2 * error
     assert top > 1.5 + 2 * 0.4
+
+
+def test_an_sae_without_an_active_latent_has_a_training_chart(axes_of, evaluation):
+    entry = copy.deepcopy(evaluation["saes"][0])
+    entry["training"]["metrics"]["l0"] = [9.0, 0.0, 0.0, 3.0, 0.0]
+    axes = axes_of(lambda *of: plots.training(*of, log=True), [entry], "l0", "L0")
+    (line,) = axes.get_lines()
+    shown = [float(value) for value in line.get_ydata()]
+    assert shown == pytest.approx([9.0, math.nan, math.nan, 3.0, math.nan], nan_ok=True)
+    assert axes.get_ylim()[0] > 0
 
 
 def test_width_ladder_shows_a_splice_that_helps_the_model(axes_of, evaluation):
