@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from ..foreign import one_line
 from .text_file import HUB
 
 _ATTEMPTS = 6
@@ -30,15 +31,21 @@ def hub_rows(path: str) -> Iterator[Any]:
                 yield row
                 state, failures = rows.state_dict(), 0
             return
-        except (OSError, TimeoutError) as error:
+        except Exception as error:  # the readers of every format have errors of their own
             failures += 1
-            if failures == _ATTEMPTS:
+            if failures == _ATTEMPTS or not _is_broken_connection(error):
                 raise OSError(
-                    f"text {path} cannot be read any further: {error}; check the network and run "
-                    "the same command again"
+                    f"text {path} cannot be read any further: {one_line(error)}; check the network "
+                    "and run the same command again"
                 ) from error
             time.sleep(2.0**failures)
             rows.load_state_dict(state)
+
+
+def _is_broken_connection(error: Exception) -> bool:
+    """Whether trying again may help; the hub's connections raise errors that are no OSError."""
+    module = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or module in ("httpx", "httpx2", "aiohttp")
 
 
 def _opened(path: str) -> Any:
@@ -53,8 +60,8 @@ def _opened(path: str) -> Any:
     name, _, config = name.partition(":")
     try:
         return load_dataset(name, config or None, split=split or "train", streaming=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the hub's, its connections' and the formats' have no common base
         raise OSError(
-            f"text {path} cannot be opened: {str(error).splitlines()[0]}; check its name, or run "
+            f"text {path} cannot be opened: {one_line(error)}; check its name, or run "
             "`hf auth login` if it is private"
         ) from error

@@ -11,8 +11,8 @@ from scopeworks.harvest.documents import RowOptions, read_documents
 class Stream:
     """What `datasets` streams, with a connection that breaks."""
 
-    def __init__(self, n: int, breaks: list[int]):
-        self.n, self.breaks, self.position = n, breaks, 0
+    def __init__(self, n: int, breaks: list[int], error: type[Exception] = ConnectionError):
+        self.n, self.breaks, self.position, self.error = n, breaks, 0, error
 
     def state_dict(self):
         return {"position": self.position}
@@ -24,7 +24,7 @@ class Stream:
         while self.position < self.n:
             if self.breaks and self.position == self.breaks[0]:
                 self.breaks.pop(0)
-                raise ConnectionError("reset by peer")
+                raise self.error("reset by peer")
             self.position += 1
             yield {"text": f"row {self.position}"}
 
@@ -40,6 +40,20 @@ def test_a_connection_that_stays_broken_is_an_error(monkeypatch):
     monkeypatch.setattr(hub, "_opened", lambda _path: Stream(9, [3] * 99))
     monkeypatch.setattr(hub.time, "sleep", lambda _s: None)
     with pytest.raises(OSError, match="hf:some/set cannot be read any further: reset by peer"):
+        list(read_documents(["hf:some/set"]))
+
+
+def test_a_connection_may_break_with_an_error_that_is_no_oserror(monkeypatch):
+    read_error = type("ReadError", (Exception,), {"__module__": "httpx2"})
+    monkeypatch.setattr(hub, "_opened", lambda _path: Stream(9, [3], read_error))
+    monkeypatch.setattr(hub.time, "sleep", lambda _s: None)
+    assert len(list(read_documents(["hf:some/set"]))) == 9
+
+
+def test_what_is_no_broken_connection_is_an_error_at_once(monkeypatch):
+    monkeypatch.setattr(hub, "_opened", lambda _path: Stream(9, [3], KeyError))
+    monkeypatch.setattr(hub.time, "sleep", lambda _s: pytest.fail("tries again"))
+    with pytest.raises(OSError, match="hf:some/set cannot be read any further: 'reset by peer'"):
         list(read_documents(["hf:some/set"]))
 
 
