@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ..store.files import leftovers
 from ..store.local import target_of
 from ..store.location import Location, locate
 from ..store.options import is_remote, options_for
+from ..store.ownership import owned
 from .chat import ChatTemplate
 from .documents import Document, ReadReport, RowOptions, documents_in
 from .encoding import grouped, token_ids, unknown_share
@@ -99,9 +100,24 @@ def remove_parts(settings: TokenizeSettings) -> None:
         if _KEY.fullmatch(name):
             location.remove(name)
     sweep_parts(location)
-    if not is_remote(location.url):
-        with suppress(OSError):  # somebody else's files are in it
-            Path(location.url).rmdir()
+
+
+@contextmanager
+def owned_parts(settings: TokenizeSettings) -> Iterator[None]:
+    """One command at a time makes an output on this machine: it owns the folder of the parts, which
+    goes with the last of them. An output in a bucket is not protected.
+
+    Raises:
+        ValueError: another command is making the output; the text says which.
+    """
+    url = parts_location(settings).url
+    if is_remote(url):
+        yield
+        return
+    with owned(Path(url), wait=None):
+        yield
+    with suppress(OSError):  # parts of a stopped command are in it, or somebody else's files
+        Path(url).rmdir()
 
 
 def sweep_parts(location: Location) -> None:

@@ -24,7 +24,7 @@ from .model import check_context, load_tokenizer, tokenizer_fingerprint
 from .packing import Packer, Spool, Turns, Wrapper
 from .part_files import Batch, read_part, write_part
 from .part_tasks import made_on_dask
-from .parts import Part, cut, make_part, parts_location, remove_parts, sweep_parts
+from .parts import Part, cut, make_part, owned_parts, parts_location, remove_parts, sweep_parts
 from .record import write_settings
 from .settings import TokenizeSettings
 from .sources import expand
@@ -88,6 +88,25 @@ def tokenize(settings: TokenizeSettings, scratch_dir: Path | None = None) -> Tok
     provenance = _provenance(settings, tokenizer, sources) | {"masked_prefix": masked_prefix}
     if (done := _already_done(settings, provenance)) is not None:
         return done
+    with owned_parts(settings):
+        # Another command may have made the very store while this one began.
+        if (done := _already_done(settings, provenance)) is not None:
+            return done
+        _tokenize(settings, tokenizer, sources, new_packer, provenance, report, scratch_dir)
+        remove_parts(settings)
+    return report
+
+
+def _tokenize(
+    settings: TokenizeSettings,
+    tokenizer: Any,
+    sources: list[Source],
+    new_packer: Any,
+    provenance: dict[str, Any],
+    report: TokenizeReport,
+    scratch_dir: Path | None,
+) -> None:
+    """Makes the token store."""
     special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     store = TokenStore.create(
         settings.out,
@@ -104,8 +123,6 @@ def tokenize(settings: TokenizeSettings, scratch_dir: Path | None = None) -> Tok
     report.sequences = {name: len(spool) for name, spool in spools.items()}
     report.left_over_tokens = splits.left_over
     write_settings(settings.out, "tokenize", settings)
-    remove_parts(settings)
-    return report
 
 
 def _permuted(splits: Splits, report: TokenizeReport) -> dict[str, Spool]:

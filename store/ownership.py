@@ -47,14 +47,14 @@ class Owner(Document):
 
 
 @contextmanager
-def owned(folder: Path, wait: bool = False, name: str = "out") -> Iterator[None]:
+def owned(folder: Path, wait: bool | None = False, name: str = "out") -> Iterator[None]:
     """Holds the folder until the block ends; makes it, and removes it again if it stays empty.
 
     A folder that this user may not write to needs no owner: it is only looked at.
 
     Args:
         folder: to be owned.
-        wait: for its owner to end, instead of raising.
+        wait: for its owner to end, instead of raising; None where the command has no --wait.
         name: of the setting, for errors.
 
     Raises:
@@ -85,7 +85,7 @@ def owned(folder: Path, wait: bool = False, name: str = "out") -> Iterator[None]
                 path.rmdir()
 
 
-def _locked(folder: Path, wait: bool, name: str) -> BaseFileLock:
+def _locked(folder: Path, wait: bool | None, name: str) -> BaseFileLock:
     """The folder's lock, held."""
     lock: BaseFileLock = FileLock(folder / _LOCK, fallback_to_soft=False, thread_local=False)
     patience_s, asked = 0.0, False
@@ -96,9 +96,10 @@ def _locked(folder: Path, wait: bool, name: str) -> BaseFileLock:
         except Timeout:
             who = _owner(folder)
             if not wait:
+                advice = "begin" if wait is None else "add --wait to begin"
                 raise ValueError(
-                    f"{name} must be of one run at a time, got {folder}, which {who} owns; add "
-                    "--wait to begin when that has ended, or pass another folder"
+                    f"{name} must be of one run at a time, got {folder}, which {who} owns; "
+                    f"{advice} when that has ended, or pass another folder"
                 ) from None
             if not asked:
                 print(f"waiting for {who}, which owns {folder}", file=sys.stderr, flush=True)

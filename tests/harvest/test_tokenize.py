@@ -17,6 +17,7 @@ from scopeworks.harvest.documents import Document, is_held_out
 from scopeworks.harvest.encoding import token_ids, unknown_share
 from scopeworks.harvest.model import load_tokenizer
 from scopeworks.harvest.packing import Turns
+from scopeworks.harvest.parts import owned_parts
 from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
 from scopeworks.store import TokenStore
 from scopeworks.tests.reference.gemma_models import train_tokenizer
@@ -408,3 +409,15 @@ def test_token_ids_of_one_endless_line_keep_every_character(model_dir, monkeypat
     tokenizer, _ = load_tokenizer(model_dir)
     text = "x" * 1234
     assert tokenizer.decode(token_ids(tokenizer, [text])[0]) == text
+
+
+def test_a_second_command_of_the_same_output_is_told_who_makes_it(model_dir, text_dir, tmp_path):
+    asked = settings(model_dir, text_dir, tmp_path / "tokens")
+    with (
+        owned_parts(asked),
+        pytest.raises(ValueError, match=r"one run at a time, .* which process \d+ .* begin when"),
+    ):
+        tokenize(asked)
+    assert not Path(asked.out).exists()
+    tokenize(asked)
+    assert not Path(f"{asked.out}.parts").exists()
