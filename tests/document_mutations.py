@@ -188,7 +188,8 @@ def _npy(data: bytes, random: Random) -> bytes:
     if random.random() < 0.2:
         body = np.full_like(array, random.choice((np.nan, np.inf, -1e38))).tobytes()
     version = random.choice(((1, 0), (1, 0), (2, 0), (9, 9)))
-    n_bytes = len(text).to_bytes(2 if version == (1, 0) else 4, "little")
+    width = 2 if version == (1, 0) else 4  # a longer header than its length can say is cut off
+    n_bytes = min(len(text), 256**width - 1).to_bytes(width, "little")
     return npy.magic(*version) + n_bytes + text + body
 
 
