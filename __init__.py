@@ -6,7 +6,7 @@ from .machine import prepare
 
 if TYPE_CHECKING:
     from .store import ActivationStore
-    from .train.sae import SAE
+    from .train.sae.sae import SAE
 
 __all__ = ["SAE", "ActivationStore"]
 
@@ -20,7 +20,7 @@ def __getattr__(name: str) -> Any:
 
         return ActivationStore
     if name == "SAE":
-        from .train.sae import SAE
+        from .train.sae.sae import SAE
 
         return SAE
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

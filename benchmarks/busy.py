@@ -30,7 +30,7 @@ PACKAGES = ("torch", "transformers", "numba")
 
 def prepare(folder: Path) -> None:
     """Tokens, and a store to train from."""
-    from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
+    from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize
     from scopeworks.pipelines.corpus import stdlib_sources
     from scopeworks.pipelines.demo import DemoSettings
 
@@ -42,7 +42,8 @@ def prepare(folder: Path) -> None:
 
 def harvest_rows(folder: Path, name: str, rows: int) -> None:
     """A harvest as the demo makes it."""
-    from scopeworks.harvest.harvest import HarvestSettings, harvest
+    from scopeworks.harvest.rows.run import harvest
+    from scopeworks.harvest.settings import HarvestSettings
     from scopeworks.pipelines.demo import DemoSettings
 
     harvest(

@@ -16,7 +16,7 @@ import torch
 from recording import record, surroundings
 from store_systems import rows_of
 
-from scopeworks.store.codecs import PRESETS, Codec, blosc
+from scopeworks.store.format.chunks.codecs import PRESETS, Codec, blosc
 
 ROWS, WIDTH = 256, 2304
 OTHERS = {

@@ -23,7 +23,7 @@ from gpu_part import Part
 from step_case import BANDWIDTH, LR, SPARSITY, thresholds
 
 from scopeworks.train.kernels import Parameters, StepSettings, TrainState, step
-from scopeworks.train.kernels import triton as backend
+from scopeworks.train.kernels.triton import backend
 
 BATCH = 4096
 SHAPES = [(2304, 2**14), (2304, 2**16), (3584, 2**16), (2304, 2**17), (3584, 2**14), (3584, 2**17),

@@ -31,11 +31,11 @@ import numpy as np
 import torch
 from recording import record, surroundings
 
-from scopeworks.harvest.hooks import decoder_of, forward_until
-from scopeworks.harvest.job import Job
-from scopeworks.harvest.model import LanguageModel
-from scopeworks.harvest.plan import Mask, Plan
-from scopeworks.harvest.sites import Site, expand_sites, site_width
+from scopeworks.harvest.model.hooks import decoder_of, forward_until
+from scopeworks.harvest.model.loading import LanguageModel
+from scopeworks.harvest.model.sites import Site, expand_sites, site_width
+from scopeworks.harvest.rows.bucket_job import Job
+from scopeworks.harvest.rows.plan import Mask, Plan
 from scopeworks.store import StoreSpec, StoreWriter
 
 CONTEXT, BATCH = 256, 16

@@ -26,8 +26,8 @@ from recording import record, surroundings
 
 from scopeworks.pipelines.demo import DemoSettings
 from scopeworks.store import ActivationStore, StoreSpec, StoreWriter
-from scopeworks.store.order import Order
-from scopeworks.train.sae import SAE
+from scopeworks.store.read.stream_order import Order
+from scopeworks.train.sae.sae import SAE
 from scopeworks.train.sweep import expand, sweep
 
 ORDERS = ("sequence", "bucket", "stream", "perfect")
@@ -37,8 +37,9 @@ TEST_SHARE = 0.05
 
 def harvested(out: Path, demo: DemoSettings) -> ActivationStore:
     """The demo's store of the tiny model."""
-    from scopeworks.harvest.harvest import HarvestSettings, harvest
-    from scopeworks.harvest.tokenize import TokenizeSettings, tokenize
+    from scopeworks.harvest.rows.run import harvest
+    from scopeworks.harvest.settings import HarvestSettings
+    from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize
 
     tokens, store = str(out / "tokens"), str(out / "store")
     tokenize(TokenizeSettings(model=demo.model, text=demo.text, out=tokens, context=demo.context))

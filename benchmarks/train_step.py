@@ -62,7 +62,7 @@ def product(case: Case, dtype: torch.dtype) -> Run:
     W, bias = p.W_enc.to(dtype), p.b_enc.to(dtype)
     out = torch.empty(case.batch, case.width, dtype=dtype, device=case.device)
     if case.device == "cpu" and dtype == torch.float32:
-        encode = importlib.import_module("scopeworks.train.kernels.cpu_encode")
+        encode = importlib.import_module("scopeworks.train.kernels.cpu.encode")
         scope = encode.fast_float32
     else:
         scope = torch.no_grad
@@ -84,7 +84,7 @@ def implementations(device: str) -> dict[str, Callable[[Case], Run]]:
     }
     for backend in kernels.available_backends(device):
         table[backend] = lambda case, backend=backend: ours(case, backend)
-        module = importlib.import_module(f"scopeworks.train.kernels.{backend}")
+        module = kernels.backend_module(backend)
         for path in module.PATHS if len(module.PATHS) > 1 else ():
             name = f"{backend}/{path}"
             table[name] = lambda case, name=name: ours(case, name)

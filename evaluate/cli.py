@@ -37,7 +37,7 @@ def evaluate(
     given = flags.given(locals())
 
     from ..settings import resolve
-    from .evaluate import evaluate as run
+    from .run import evaluate as run
     from .settings import EvaluateSettings
 
     settings = resolve(EvaluateSettings, given.pop("config", None), **given)
@@ -79,6 +79,6 @@ def report(
     ] = "Sparse autoencoders, evaluated",
 ) -> None:
     """Writes one self-contained HTML page about evaluated SAEs."""
-    from .report import write_report
+    from .page.report import write_report
 
     typer.echo(f"report: {write_report(out, evaluation, title)}")

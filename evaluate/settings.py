@@ -6,8 +6,8 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from ..settings import Settings
-from ..store.options import is_remote
-from ..train.settings import local_path
+from ..store.place.files import local_path
+from ..store.place.options import is_remote
 
 
 class EvaluateSettings(Settings):

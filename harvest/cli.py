@@ -31,7 +31,7 @@ def tokenize(
 
     from ..settings import resolve
     from .settings import TokenizeSettings
-    from .tokenize import tokenize as run
+    from .tokens.run import tokenize as run
 
     texts = [*given.pop("text", []), *given.pop("more_text", [])]
     settings = resolve(TokenizeSettings, given.pop("config", None), text=texts or None, **given)
@@ -68,8 +68,8 @@ def harvest(
     given = flags.given(locals())
 
     from ..settings import resolve
-    from .estimate import estimate
-    from .harvest import harvest as run
+    from .rows.estimate import estimate
+    from .rows.run import harvest as run
     from .settings import HarvestSettings
 
     del given["dry_run"]

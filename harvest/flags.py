@@ -146,7 +146,7 @@ def given(flags: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a --storage-option is not key=value.
     """
-    from ..store.options import parse_storage_options
+    from ..store.place.options import parse_storage_options
 
     found = {name: value for name, value in flags.items() if value not in (None, [])}
     if pairs := found.pop("storage_option", None):

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from ..settings import Settings
-from ..store.codecs import PRESETS
-from ..store.options import is_remote
-from .text_file import is_stream
+from ..store.format.chunks.codecs import PRESETS
+from ..store.place.options import is_remote
+from .text.text_file import is_stream
 
 
 class StageSettings(Settings):

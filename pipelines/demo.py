@@ -11,13 +11,14 @@ from typing import Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from ..evaluate.evaluate import evaluate
-from ..evaluate.report import write_report
+from ..evaluate.page.report import write_report
+from ..evaluate.run import evaluate
 from ..evaluate.settings import EvaluateSettings
-from ..harvest.harvest import HarvestSettings, harvest
-from ..harvest.tokenize import TokenizeSettings, tokenize
+from ..harvest.rows.run import harvest
+from ..harvest.settings import HarvestSettings
+from ..harvest.tokens.run import TokenizeSettings, tokenize
 from ..settings import Settings, differences, dump, resolve
-from ..train.export import export
+from ..train.sae.export import export
 from ..train.settings import TrainSettings
 from ..train.sweep import expand, sweep
 from .corpus import stdlib_sources

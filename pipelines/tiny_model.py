@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 
-from ..harvest.documents import is_held_out, read_files
+from ..harvest.text.documents import is_held_out, read_files
 from ..machine import has_bfloat16_units
 from .corpus import stdlib_sources
 

@@ -9,19 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .arrays import DamagedStoreError as DamagedStoreError
-    from .reader import ActivationStore as ActivationStore
-    from .spec import StoreSpec as StoreSpec
-    from .stream import Stream as Stream
+    from .format.arrays import DamagedStoreError as DamagedStoreError
+    from .format.spec import StoreSpec as StoreSpec
+    from .read.reader import ActivationStore as ActivationStore
+    from .read.stream import Stream as Stream
     from .tokens import TokenStore as TokenStore
-    from .writer import StoreWriter as StoreWriter
+    from .write.writer import StoreWriter as StoreWriter
 
 _HOMES = {
-    "ActivationStore": "reader",
-    "DamagedStoreError": "arrays",
-    "StoreSpec": "spec",
-    "StoreWriter": "writer",
-    "Stream": "stream",
+    "ActivationStore": "read.reader",
+    "DamagedStoreError": "format.arrays",
+    "StoreSpec": "format.spec",
+    "StoreWriter": "write.writer",
+    "Stream": "read.stream",
     "TokenStore": "tokens",
 }
 

@@ -17,10 +17,10 @@ Options = Annotated[
 @app.command()
 def info(url: Url, storage_option: Options = None) -> None:
     """What the store holds: sites, rows, bytes, bits per value, C and mean norm."""
-    from .options import parse_storage_options
-    from .reader import ActivationStore
-    from .saturation import warn_of_saturation
-    from .summary import describe
+    from .place.options import parse_storage_options
+    from .read.reader import ActivationStore
+    from .tools.describe import describe
+    from .write.saturation import warn_of_saturation
 
     store = ActivationStore.open(url, parse_storage_options(storage_option))
     warn_of_saturation(store.url, store.commits, store.spec, store.sites)
@@ -42,8 +42,8 @@ def verify(
 ) -> None:
     """Checks every commit and every checksum; exit code 1 and a list if something is damaged."""
     from ..console import progress
-    from . import verify as checking
-    from .options import parse_storage_options
+    from .place.options import parse_storage_options
+    from .tools import verify as checking
 
     options = parse_storage_options(storage_option)
     with progress("verify", None, "bytes") as bar:
@@ -78,9 +78,9 @@ def copy(
 ) -> None:
     """Copies a store to another place, codec or chunking; the same command continues."""
     from ..console import progress
-    from .copy import copy as run
-    from .options import parse_storage_options
-    from .reader import ActivationStore
+    from .place.options import parse_storage_options
+    from .read.reader import ActivationStore
+    from .tools.copy import copy as run
 
     options = parse_storage_options(storage_option)
     total = ActivationStore.open(url, options).rows
@@ -111,13 +111,13 @@ def stats(
     storage_option: Options = None,
 ) -> None:
     """Norms, kurtosis, outlier channels and how well the rows are mixed, from a sample of rows."""
-    from .mixing import mixing
-    from .options import parse_storage_options
-    from .plot import check_path
-    from .plot import plot as draw
-    from .reader import ActivationStore
-    from .saturation import warn_of_saturation
-    from .statistics import site_statistics
+    from .place.options import parse_storage_options
+    from .read.reader import ActivationStore
+    from .tools.mixing import mixing
+    from .tools.plot import check_path
+    from .tools.plot import plot as draw
+    from .tools.statistics import site_statistics
+    from .write.saturation import warn_of_saturation
 
     if plot is not None:
         check_path(plot)

@@ -17,14 +17,10 @@ from pydantic import Field
 
 from ..foreign import Document
 from ..machine import available_cores
-from .array_reader import ArrayReader
-from .arrays import ArrayLayout, DamagedStoreError, ShardRecord, write_shard
-from .beside import INSIDE
-from .codecs import LABELS
-from .fitting import check_shards
-from .location import Location, StorageOptions, locate, objects_below, read_bounded
-from .sequences import Sequences
-from .spec import (
+from .format.arrays import ArrayLayout, DamagedStoreError, ShardRecord, write_shard
+from .format.chunks.codecs import LABELS
+from .format.commit_rules import check_shards
+from .format.spec import (
     DOCUMENT_BYTES,
     MAX_ROWS,
     NAME_PATTERN,
@@ -34,6 +30,11 @@ from .spec import (
     encode_json,
     group_document,
 )
+from .place.beside import INSIDE
+from .place.locate import locate
+from .place.location import Location, StorageOptions, objects_below, read_bounded
+from .read.array_reader import ArrayReader
+from .read.sequences import Sequences
 
 FORMAT = "token-store"
 MARKER = "unfinished.json"

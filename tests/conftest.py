@@ -17,10 +17,10 @@ from jaxtyping import install_import_hook
 
 # The tensors' annotated shapes and dtypes are checked in tests only: it costs time in every call.
 CHECKED = (
-    "scopeworks.harvest.hooks",
-    "scopeworks.evaluate.lm_loss",
-    "scopeworks.evaluate.metrics",
-    "scopeworks.evaluate.importance",
-    "scopeworks.store.shuffle",
+    "scopeworks.harvest.model.hooks",
+    "scopeworks.evaluate.measure.lm_loss",
+    "scopeworks.evaluate.measure.metrics",
+    "scopeworks.evaluate.measure.importance",
+    "scopeworks.store.format.permutations",
 )
 install_import_hook(CHECKED, "beartype.beartype")

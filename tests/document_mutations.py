@@ -25,15 +25,15 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
-from scopeworks.evaluate.report import write_report
+from scopeworks.evaluate.page.report import write_report
 from scopeworks.store import ActivationStore, StoreWriter, TokenStore
-from scopeworks.store.spec import checksum
-from scopeworks.store.verify import verify
+from scopeworks.store.format.spec import checksum
+from scopeworks.store.tools.verify import verify
 from scopeworks.tests.damaged_json import EDGES, damaged_bytes, damaged_value
 from scopeworks.tests.store.making import fill, rows_of, spec_of
-from scopeworks.train.export import export
-from scopeworks.train.sae import SAE
-from scopeworks.train.sae_config import SAEConfig
+from scopeworks.train.sae.config import SAEConfig
+from scopeworks.train.sae.export import export
+from scopeworks.train.sae.sae import SAE
 
 SECONDS, GIBIBYTES = 10, 2
 """A case's bounds: seconds of the processor, memory beyond what there is."""

@@ -6,73 +6,170 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
+from graphlib import TopologicalSorter
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = {
-    "store": set(),
-    "harvest": {"store"},
-    "train": {"store"},
-    "evaluate": {"store", "harvest", "train"},
-    "pipelines": {"store", "harvest", "train", "evaluate"},
+GROUND = "settings console foreign machine"
+FLOORS = {
+    "": [GROUND, "store", "harvest train", "evaluate", "pipelines", "__main__"],
+    "store": ["place", "format", "read write", "tokens", "tools", "bfloat16", "cli"],
+    "store/format": ["chunks", "values bfloat16 permutations", "sums arrays", "*"],
+    "harvest": ["flags text model", "settings workers", "settings_beside", "tokens", "rows", "cli"],
+    "train": ["kernels sae", "settings", "saved frontier", "run", "sweep", "cli"],
+    "train/sae": ["config tensor_file", "files", "formats", "norm_gain", "sae", "export"],
+    "train/kernels": ["settings state precision screen", "result", "reference", "cpu triton"],
+    "evaluate": ["flags settings evaluation_file", "measure", "run page", "cli"],
 }
-GROUND = {"settings", "console", "foreign", "machine"}
+"""Folder -> its entries from the ground up; those on one floor do not know each other. `*` are all
+that are not named."""
+
+ROOMS = ("store", "harvest", "train", "evaluate", "pipelines")
+MOST_ENTRIES = 10
 KERNEL_IMPORTS = {"torch", "numpy", "numba", "llvmlite", "triton"}
 
 
-def _imports(path: Path) -> Iterator[tuple[int, str]]:
-    """(level, module) of every import in a file; `from .. import x` counts as module x."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from ((0, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            if node.module is None:
-                yield from ((node.level, alias.name) for alias in node.names)
-            else:
-                yield node.level, node.module
+class Modules:
+    """The modules of a tree and what each imports, wherever in the file it does so.
+
+    Attributes:
+        imports: path below the root without `.py` -> paths of the modules of ours that it names.
+        absolute: lines that import ours by the package's name.
+    """
+
+    def __init__(self, root: Path):
+        rooms = [entry for entry in FLOORS[""] for entry in entry.split()]
+        files = [path for room in rooms for path in sorted((root / room).rglob("*.py"))]
+        files += [path for room in rooms if (path := root / f"{room}.py").is_file()]
+        self._paths = {path.relative_to(root).with_suffix("").as_posix(): path for path in files}
+        self.absolute: list[str] = []
+        self.imports = {name: set(self._found(name)) for name in self._paths}
+
+    def _found(self, name: str) -> Iterator[str]:
+        package = PurePosixPath(name).parent
+        for node in ast.walk(ast.parse(self._paths[name].read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            if node.level == 0 and (node.module or "").split(".")[0] == "scopeworks":
+                self.absolute.append(f"{name} imports {node.module}")
+            if node.level == 0:
+                continue
+            base = package if node.level == 1 else package.parents[node.level - 2]
+            base = base.joinpath(*(node.module or "").split("."))
+            for alias in node.names:
+                yield (
+                    self._module((base / alias.name).as_posix())
+                    or self._module(base.as_posix())
+                    or base.as_posix()
+                )
+
+    def _module(self, path: str) -> str | None:
+        package = f"{path}/__init__"
+        return path if path in self._paths else package if package in self._paths else None
 
 
-def _files(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
+def _entry(path: str, folder: str) -> str | None:
+    """The entry of a folder that a module belongs to; None for another folder's, and its own
+    `__init__`."""
+    prefix = f"{folder}/" if folder else ""
+    name = path.removeprefix(prefix).split("/")[0]
+    return name if path.startswith(prefix) and name != "__init__" else None
 
 
-def _climbs(path: Path, room: str) -> list[str]:
-    """Imports that leave the room for one it may not know."""
-    depth = len(path.relative_to(ROOT).parts) - 1
-    allowed = ROOMS[room] | GROUND
+def _arrows(modules: Modules, folder: str) -> set[tuple[str, str]]:
+    """Which entry of a folder imports which other."""
+    pairs = (
+        (_entry(name, folder), _entry(target, folder))
+        for name, targets in modules.imports.items()
+        for target in targets
+    )
+    return {(a, b) for a, b in pairs if a is not None and b is not None and a != b}
+
+
+def _climbs(modules: Modules, folder: str) -> list[str]:
+    """Imports of a folder's entries that go up, or to another entry of the same floor."""
+    floors = FLOORS[folder]
+    floor = {name: i for i, names in enumerate(floors) for name in names.split()}
+    rest = floor.get("*")
     bad = []
-    for level, module in _imports(path):
-        top = module.split(".")[0]
-        leaves_room = level == depth + 1
-        if (level == 0 and top == "scopeworks") or (leaves_room and top not in allowed | {room}):
-            bad.append(f"{path.relative_to(ROOT)} imports {'.' * level}{module}")
+    for a, b in sorted(_arrows(modules, folder)):
+        mine, other = floor.get(a, rest), floor.get(b, rest)
+        assert mine is not None and other is not None, f"{folder}: {a} or {b} has no floor"
+        free = mine == other == rest or (a in GROUND.split() and b in GROUND.split())
+        if mine <= other and not free:
+            bad.append(f"{folder or 'root'}: {a} imports {b}")
     return bad
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_rooms_import_only_rooms_above_them(room: str):
-    files = _files(room)
-    assert files
-    assert [line for path in files for line in _climbs(path, room)] == []
+def _folders(modules: Modules) -> dict[str, set[str]]:
+    """Every folder with code, and its entries."""
+    found: dict[str, set[str]] = {"": set()}
+    for name in modules.imports:
+        parts = name.split("/")
+        for depth in range(len(parts)):
+            folder = "/".join(parts[:depth])
+            found.setdefault(folder, set())
+            if parts[depth] != "__init__":
+                found[folder].add(parts[depth])
+    return found
 
 
-def test_climbing_import_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    folder = tmp_path / "store" / "deep"
+@pytest.fixture(scope="module")
+def modules() -> Modules:
+    return Modules(ROOT)
+
+
+@pytest.mark.parametrize("folder", FLOORS)
+def test_entries_import_only_floors_below(modules: Modules, folder: str):
+    assert _arrows(modules, folder)
+    assert _climbs(modules, folder) == []
+
+
+def test_no_modules_import_each_other(modules: Modules):
+    list(TopologicalSorter(modules.imports).static_order())
+
+
+def test_ours_is_imported_relatively(modules: Modules):
+    assert modules.absolute == []
+
+
+def test_a_folder_reads_like_a_table_of_contents(modules: Modules):
+    long = {name: len(entries) for name, entries in _folders(modules).items() if name}
+    assert {name: n for name, n in long.items() if n > MOST_ENTRIES} == {}
+
+
+def test_climbing_import_is_found(tmp_path: Path):
+    folder = tmp_path / "store" / "read"
     folder.mkdir(parents=True)
-    (folder / "a.py").write_text("from ...train import sae\nfrom ...settings import Settings\n")
-    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
-    assert _climbs(folder / "a.py", "store") == ["store/deep/a.py imports ...train"]
+    (folder / "a.py").write_text(
+        "def f():\n    from ..write import b\n    from ...train import sae\n"
+    )
+    (tmp_path / "store" / "write").mkdir()
+    (tmp_path / "store" / "write" / "b.py").write_text("from ..read.a import f\n")
+    found = Modules(tmp_path)
+    assert _climbs(found, "store") == ["store: read imports write", "store: write imports read"]
+    assert _climbs(found, "") == ["root: store imports train"]
+    with pytest.raises(ValueError, match="cycle"):
+        list(TopologicalSorter(found.imports).static_order())
+
+
+def _foreign(path: Path) -> Iterator[str]:
+    """Other people's modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module or ""
 
 
 def test_kernels_import_only_what_a_bare_gpu_machine_has():
     foreign = {
         (path.name, module)
-        for path in _files("train/kernels")
-        for level, module in _imports(path)
-        if level == 0
-        and (top := module.split(".")[0]) not in KERNEL_IMPORTS
+        for path in (ROOT / "train/kernels").rglob("*.py")
+        for module in _foreign(path)
+        if (top := module.split(".")[0]) not in KERNEL_IMPORTS
         and top not in sys.stdlib_module_names
     }
     assert foreign == set()
@@ -85,8 +182,8 @@ def test_modules_import_only_what_make_demo_installs():
     known |= {"distributed", "llvmlite", "google_crc32c", *sys.stdlib_module_names}
     assert "pytest" not in known and "sae_lens" not in known
     foreign = set()
-    for path in (path for room in ROOMS for path in _files(room)):
-        optional = {"triton"} if path.name.startswith("triton") else set()
+    for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+        optional = {"triton"} if path.parent.name == "triton" else set()
         top = ast.parse(path.read_text(encoding="utf-8")).body
         for node in top:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -115,6 +212,6 @@ def test_every_package_folder_is_in_the_wheel():
     found = {
         ".".join(("scopeworks", *path.parent.relative_to(ROOT).parts))
         for room in ROOMS
-        for path in _files(room)
+        for path in (ROOT / room).rglob("*.py")
     }
     assert found | {"scopeworks"} == listed

@@ -1,6 +1,7 @@
 """What the machine is taken for, and where caches go."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,19 @@ from pathlib import Path
 import pytest
 
 from scopeworks import machine
+
+FAULTS = """
+import resource
+import torch
+{keep}
+torch.set_num_threads(1)
+for _ in range(12):
+    torch.ones(50_000_000 // 4)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(12):
+    torch.ones(50_000_000 // 4)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -138,15 +152,15 @@ def ensure(self):
     plain(self)
 _CacheLocator.ensure_cache_path = ensure
 {more}
-from scopeworks.store import summation
-from scopeworks.train.kernels.cpu_threads import jit
+from scopeworks.store.format import sums as sums_module
+from scopeworks.train.kernels.cpu.threads import jit
 sums = np.zeros((1, 2, 3))
-summation._sum_float32(np.ones((2, 3), np.float32), sums)
+sums_module._sum_float32(np.ones((2, 3), np.float32), sums)
 assert sums.tolist() == [[[2, 2, 2], [2, 2, 2]]]
 assert jit(lambda x: x + 1)(1) == 2
 """
 FULL_DISK = """
-import scopeworks.store.values, tempfile
+import scopeworks.store.format.values, tempfile
 from numba.core import caching
 def full(*_): raise OSError(28, "No space left on device")
 caching.IndexDataCacheFile.save = caching.IndexDataCacheFile.load = full
@@ -166,3 +180,23 @@ def test_code_is_compiled_where_no_cache_can_be_kept(homeless, allowed, more):
     assert (done.returncode, done.stderr) == (0, "")
     kept = list(homeless.glob("numba/**/*.nbi"))
     assert bool(kept) == (allowed == "tmp" and not more)
+
+
+def faults(keep: str) -> int:
+    """Page faults of twelve temporaries of 50 MB, after twelve others."""
+    command = [sys.executable, "-c", FAULTS.format(keep=keep)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's heap")
+def test_temporaries_of_a_layer_fault_no_more():
+    keep = "from scopeworks.machine import keep_freed_memory; assert keep_freed_memory()"
+    assert faults("") > 12 * 1000
+    assert faults(keep) < 1000
+
+
+def test_other_c_libraries_are_left_alone(monkeypatch):
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda _name: object())
+    machine.keep_freed_memory.cache_clear()
+    assert not machine.keep_freed_memory()
+    machine.keep_freed_memory.cache_clear()

@@ -6,8 +6,8 @@ import scopeworks
 
 
 def test_public_names_are_the_real_classes():
-    from scopeworks.store.reader import ActivationStore
-    from scopeworks.train.sae import SAE
+    from scopeworks.store.read.reader import ActivationStore
+    from scopeworks.train.sae.sae import SAE
 
     assert scopeworks.ActivationStore is ActivationStore
     assert scopeworks.SAE is SAE

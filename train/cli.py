@@ -66,9 +66,9 @@ def train(
 ) -> None:
     """Trains one JumpReLU SAE from a store; the same command continues a stopped run."""
     from ..settings import resolve
-    from ..store.options import parse_storage_options
+    from ..store.place.options import parse_storage_options
+    from .run.trainer import run
     from .settings import TrainSettings
-    from .trainer import run
 
     flags = {
         "store": store,
@@ -116,7 +116,7 @@ def sweep(
     wait: Wait = False,
 ) -> None:
     """Trains many SAEs on one stream: each batch is read once. --config may be a sweep.toml."""
-    from ..store.options import parse_storage_options
+    from ..store.place.options import parse_storage_options
     from .sweep import expand
     from .sweep import sweep as run_sweep
 
@@ -163,7 +163,7 @@ def export(
     ] = None,
 ) -> None:
     """Writes an SAE in a format that other projects load."""
-    from .export import export as run_export
+    from .sae.export import export as run_export
 
     facts = {"site": site, "target_site": target_site, "l0": l0, "evaluation": evaluation}
     typer.echo(run_export(sae, format, out, model=model, **facts))
@@ -194,7 +194,7 @@ def merged(flags: dict[str, Any], more: list[str] | None) -> dict[str, Any]:
 
 def described(folder: Path) -> str:
     """One line about a trained SAE."""
-    from .formats import trained_config
+    from .sae.formats import trained_config
 
     config = trained_config(folder)
     assert config is not None, "a finished run has a config"

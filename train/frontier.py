@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..store.files import write_file, write_json
-from .sae_config import SAEConfig
+from ..store.place.files import write_file, write_json
+from .sae.config import SAEConfig
 from .settings import TrainSettings
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ Every row of the report's recipe (SPEC.md §3) is a field here with its source. 
 fields into the numbers of a step; `trainer` runs them.
 """
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +17,8 @@ from pydantic import (
 )
 
 from ..settings import Settings
-from ..store.options import CACHE_BYTES, is_remote, options_for
+from ..store.place.files import local_path
+from ..store.place.options import CACHE_BYTES, is_remote, options_for
 
 # What may change between a run and its continuation, because no number of the SAE depends on it.
 # The store is compared by its content and not by its address.
@@ -272,10 +272,3 @@ class TrainSettings(Settings):
     def identity(self) -> dict[str, object]:
         """The settings that every number of the SAE depends on, as JSON values."""
         return self.model_dump(mode="json", exclude=set(FREE_ON_RESUME))
-
-
-def local_path(path: Path) -> Path:
-    """The path; ValueError for a URL, which pathlib would turn into a folder named `gs:`."""
-    if re.match(r"\w[\w+.-]+:/", str(path)):
-        raise ValueError("must be a local path; only stores and checkpoints may lie at a URL")
-    return path

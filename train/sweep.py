@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import read_toml, resolve
-from ..store.ownership import owned
-from .formats import trained_config
+from ..store.place.ownership import owned
 from .frontier import Board
+from .run.trainer import check_members, run
+from .sae.formats import trained_config
 from .settings import TrainSettings
-from .trainer import check_members, run
 
 
 def expand(

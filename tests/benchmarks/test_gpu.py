@@ -63,12 +63,12 @@ def test_wrong_result_is_shown_and_ends_with_an_error(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import os\n"
         "if os.environ.get('TRITON_INTERPRET') == '1':\n"
-        "    from scopeworks.train.kernels import triton, triton_lists\n"
+        "    from scopeworks.train.kernels.triton import backend, lists\n"
         "    def list_by_row(entries, batch):\n"
-        "        found = triton_lists.list_by_row(entries, batch)\n"
+        "        found = lists.list_by_row(entries, batch)\n"
         "        found.start[-1] -= 1\n"
         "        return found\n"
-        "    triton.list_by_row = list_by_row\n"
+        "    backend.list_by_row = list_by_row\n"
     )
     environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     with pytest.MonkeyPatch.context() as patch:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from scopeworks.evaluate.inputs import HeldOut
+from scopeworks.evaluate.measure.inputs import HeldOut
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.store import TokenStore
 from scopeworks.tests.evaluate.saes import random_sae

@@ -2,8 +2,8 @@
 
 import torch
 
-from scopeworks.train.sae import SAE
-from scopeworks.train.sae_config import SAEConfig
+from scopeworks.train.sae.config import SAEConfig
+from scopeworks.train.sae.sae import SAE
 
 _WIDTHS = {"attn_out": 64, "transcoder_in": 32, "mlp_in": 32, "mlp_out": 32, "resid_post": 32}
 

@@ -18,9 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scopeworks.harvest.harvest import HarvestSettings, harvest, prepare
-from scopeworks.harvest.hooks import forward_until
-from scopeworks.harvest.plan import Plan
+from scopeworks.harvest.model.hooks import forward_until
+from scopeworks.harvest.rows.plan import Plan
+from scopeworks.harvest.rows.prepare import prepare
+from scopeworks.harvest.rows.run import harvest
+from scopeworks.harvest.settings import HarvestSettings
 
 WARM_UP_BATCHES = 8
 

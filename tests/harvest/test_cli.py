@@ -15,7 +15,7 @@ from scopeworks.console import run_command
 from scopeworks.harvest.cli import app
 from scopeworks.harvest.settings import HarvestSettings, TokenizeSettings
 from scopeworks.store import ActivationStore, TokenStore
-from scopeworks.store.local import LocalFiles
+from scopeworks.store.place.local import LocalFiles
 
 
 def invoke(*args: object) -> str:

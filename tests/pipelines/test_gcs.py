@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from scopeworks.pipelines.cli import app
 from scopeworks.pipelines.demo import DemoSettings
 from scopeworks.store import ActivationStore, TokenStore
-from scopeworks.store.location import locate
+from scopeworks.store.place.locate import locate
 from scopeworks.tests.store.clouds import BUCKET, gcs_emulator, gcs_options
 
 

@@ -23,7 +23,7 @@ from triton.runtime.jit import JITFunction
 
 from scopeworks.tests.reference.jumprelu_cases import gaussian_case
 from scopeworks.train.kernels import StepSettings
-from scopeworks.train.kernels import triton as backend
+from scopeworks.train.kernels.triton import backend
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 # What the launches would have written and the host reads.

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from scopeworks.store import ActivationStore, TokenStore
-from scopeworks.store.commits import commit_key
-from scopeworks.store.verify import verify
+from scopeworks.store.format.commits import commit_key
+from scopeworks.store.tools.verify import verify
 from scopeworks.tests.store.forging import forge
 from scopeworks.tests.store.making import make_store
 

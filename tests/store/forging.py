@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scopeworks.store.spec import checksum, group_document
+from scopeworks.store.format.spec import checksum, group_document
 
 
 def forge(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:

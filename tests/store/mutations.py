@@ -17,14 +17,14 @@ import ml_dtypes
 import numpy as np
 
 from scopeworks.store import DamagedStoreError, StoreSpec
-from scopeworks.store.array_reader import ArrayReader
-from scopeworks.store.arrays import ArrayLayout, ShardRecord
-from scopeworks.store.codecs import LABELS, PRESETS, Codec, blosc
-from scopeworks.store.commits import Commit
-from scopeworks.store.local import LocalFiles
-from scopeworks.store.shard_check import check_array
-from scopeworks.store.shard_index import encode_index
-from scopeworks.store.summation import Summation
+from scopeworks.store.format.arrays import ArrayLayout, ShardRecord
+from scopeworks.store.format.chunks.codecs import LABELS, PRESETS, Codec, blosc
+from scopeworks.store.format.chunks.shard_index import encode_index
+from scopeworks.store.format.commits import Commit
+from scopeworks.store.format.sums import Summation
+from scopeworks.store.place.local import LocalFiles
+from scopeworks.store.read.array_reader import ArrayReader
+from scopeworks.store.tools.shard_check import check_array
 from scopeworks.tests.store.tampering import with_crc
 
 CHUNKS, CHUNK, ROWS, WIDTH = 3, 1024, 3000, 3

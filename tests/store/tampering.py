@@ -7,10 +7,10 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from scopeworks.store.arrays import ArrayLayout, ShardRecord
-from scopeworks.store.commits import read_commit, write_commit
-from scopeworks.store.location import locate
-from scopeworks.store.shard_index import decode_index, encode_index
+from scopeworks.store.format.arrays import ArrayLayout, ShardRecord
+from scopeworks.store.format.chunks.shard_index import decode_index, encode_index
+from scopeworks.store.format.commits import read_commit, write_commit
+from scopeworks.store.place.locate import locate
 from scopeworks.tests.store.making import Made
 
 

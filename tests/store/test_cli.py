@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from scopeworks.store import ActivationStore
 from scopeworks.store.cli import app
-from scopeworks.store.options import parse_storage_options
+from scopeworks.store.place.options import parse_storage_options
 
 
 def run(*arguments: str, code: int = 0) -> str:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scopeworks.store import ActivationStore, DamagedStoreError, StoreWriter
-from scopeworks.store.verify import verify, withdraw
+from scopeworks.store.tools.verify import verify, withdraw
 from scopeworks.tests.store.making import SITES, Made, fill, make_store
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scopeworks.store.shard_check import check_array
+from scopeworks.store.tools.shard_check import check_array
 from scopeworks.tests.store import mutations
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from scopeworks.train.memory import bytes_for
+from scopeworks.train.run.memory import bytes_for
+from scopeworks.train.run.rows import Source
+from scopeworks.train.run.trainer import run
 from scopeworks.train.settings import TrainSettings
-from scopeworks.train.source import Source
-from scopeworks.train.trainer import run
 
 from .conftest import SITE, write_store
 

@@ -9,7 +9,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from typer.testing import CliRunner
 
 from scopeworks.train.cli import app, merged
-from scopeworks.train.sae import SAE
+from scopeworks.train.sae.sae import SAE
 
 QUICK = {"steps": 12, "batch": 64, "lr": 2e-3, "device": "cpu"}
 MORE = ["--set", "measure_rows=64", "--set", "bandwidth=0.05", "--set", "theta_start=0.05"]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from scopeworks.settings import resolve
-from scopeworks.train.device import check_backends
 from scopeworks.train.kernels import Encoder
+from scopeworks.train.run.device import check_backends
 from scopeworks.train.settings import TrainSettings
 
 GOOD = {"store": "s", "site": "resid_post.1", "width": 64, "out": "o"}

@@ -11,14 +11,15 @@ or trainer.
 import importlib
 import importlib.util
 import os
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .precision import exact_products
-from .report import StepResult, not_finite
+from .result import StepResult, not_finite
+from .settings import Encoder, StepSettings
 from .state import Parameters, TrainState, bytes_needed, initial_parameters
-from .step_settings import Encoder, StepSettings
 
 __all__ = [
     "Encoder",
@@ -34,8 +35,12 @@ __all__ = [
     "step",
 ]
 
-# What each backend needs besides torch.
-_NEEDS = {"cpu": "numba", "triton": "triton", "reference": "torch"}
+_BACKENDS = {
+    "cpu": ("cpu.backend", "numba"),
+    "triton": ("triton.backend", "triton"),
+    "reference": ("reference", "torch"),
+}
+"""Name -> its module, and the package that it needs."""
 
 
 def step(
@@ -72,7 +77,7 @@ def step(
     if name not in available_backends(x.device):
         usable = ", ".join(available_backends(x.device))
         raise ValueError(f"backend must be one of {usable} on {x.device.type}, got {name}")
-    module = importlib.import_module(f".{name}", __name__)
+    module = backend_module(name)
     if path and path not in module.PATHS:
         raise ValueError(f"path of {name} must be one of {', '.join(module.PATHS)}, got {path}")
     with torch.no_grad(), exact_products(x.device.type):
@@ -88,17 +93,22 @@ def available_backends(device: str | torch.device = "cpu") -> list[str]:
     names = {"cpu": ["cpu", "reference"], "cuda": ["triton", "reference"]}.get(kind, ["reference"])
     if kind == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
         names.append("triton")
-    return [name for name in names if importlib.util.find_spec(_NEEDS[name]) is not None]
+    return [name for name in names if importlib.util.find_spec(_BACKENDS[name][1]) is not None]
 
 
 def backend_paths(name: str) -> tuple[str, ...]:
     """The paths of a backend that may be asked for; none of "auto"."""
-    return () if name == "auto" else importlib.import_module(f".{name}", __name__).PATHS
+    return () if name == "auto" else backend_module(name).PATHS
 
 
 def choose_backend(device: str | torch.device = "cpu") -> str:
     """The fastest backend for `device`."""
     return available_backends(device)[0]
+
+
+def backend_module(name: str) -> Any:
+    """A backend's module (`step`, `PATHS`), imported when it is first used."""
+    return importlib.import_module(f".{_BACKENDS[name][0]}", __name__)
 
 
 def _all_finite(state: TrainState, x: Tensor, target: Tensor) -> bool:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .report import StepResult
+from .result import StepResult
+from .settings import StepSettings
 from .state import Parameters, TrainState
-from .step_settings import StepSettings
 
 PATHS = ("dense",)
 

@@ -1,6 +1,5 @@
 """Every path of every backend against the float64 step: gradients, state, edge cases."""
 
-import importlib
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,6 +15,7 @@ from scopeworks.tests.reference.jumprelu_cases import (
     gaussian_case,
     grid_case,
 )
+from scopeworks.train import kernels
 from scopeworks.train.kernels import (
     Parameters,
     StepSettings,
@@ -108,7 +108,7 @@ def test_non_finite_rows_are_found_before_anything_is_computed(backend, monkeypa
         pytest.skip(f"{backend} does not run here")
     state, x = gaussian_case(5, 6, 40)
     x[3, 2] = float("nan")
-    module = importlib.import_module(f"scopeworks.train.kernels.{backend}")
+    module = kernels.backend_module(backend)
     monkeypatch.setattr(module, "step", None)
     result = step(state, x, x, StepSettings(lr=1e-3, sparsity=1e-3), backend)
     assert (result.finite, result.path) == (False, backend)

@@ -1,7 +1,6 @@
 """A step's products are exact whatever the process has set, and the process finds its own again."""
 
 import contextlib
-import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 
 from scopeworks.tests.reference.jumprelu_cases import gaussian_case
+from scopeworks.train import kernels
 from scopeworks.train.kernels import StepSettings, available_backends, step
 from scopeworks.train.kernels.precision import exact_products, float32_sums, products
 
@@ -118,7 +118,7 @@ def test_step_does_not_follow_the_users_switch(path, user):
 def test_backends_run_with_exact_products_and_no_autocast(backend, user, monkeypatch):
     if backend not in available_backends():
         pytest.skip(f"{backend} does not run here")
-    module = importlib.import_module(f"scopeworks.train.kernels.{backend}")
+    module = kernels.backend_module(backend)
     seen = []
 
     def record(*_: Any) -> None:

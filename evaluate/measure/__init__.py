@@ -1,0 +1,1 @@
+"""From SAE, model and sequences to numbers."""

@@ -1,0 +1,119 @@
+"""How evenly the active latents of a token share in the prediction of the next one.
+
+Owns the attribution of the correct next token's logit to latents and its effective number. The
+model's passes are `lm_loss`'s.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ...harvest.model.hooks import capture
+from ...harvest.model.sites import Site
+from .inputs import Candidate, HeldOut
+from .lm_loss import clean_run, logits_of, ordinary, predicting, rest_of_model
+
+if TYPE_CHECKING:
+    from ...console import Progress
+    from ...harvest.model.loading import LanguageModel
+
+
+def attributions(
+    f: Float[Tensor, "rows d_sae"],
+    W_dec: Float[Tensor, "d_sae d_out"],
+    gradient: Float[Tensor, "rows d_out"],
+) -> Float[Tensor, "rows d_sae"]:
+    """y = f ⊙ (W_dec ∇_x L), the first-order effect on L of taking each latent away (Gemma Scope
+    report).
+    """
+    return f * (gradient.to(W_dec.dtype) @ W_dec.T)
+
+
+def effective_number(y: Float[Tensor, "rows d_sae"]) -> Float[Tensor, " rows"]:
+    """exp(S(p)), p = abs(y) / Σ abs(y): from 1, one latent does it all, to ‖y‖₀, all do the same.
+    NaN for y = 0.
+    """
+    size = y.double().abs()
+    p = size / size.sum(-1, keepdim=True)
+    return torch.special.entr(p).sum(-1).exp()
+
+
+def importance(
+    lm: "LanguageModel",
+    candidates: list[Candidate],
+    held_out: HeldOut,
+    batch: int,
+    seed: int,
+    bar: "Progress",
+) -> list[dict[str, Any]]:
+    """r_L0 = exp(S(p)) / ‖y‖₀ of every SAE, on one predicted token per sequence.
+
+    L is the correct next token's logit, as the model outputs it, minus the mean of all logits at
+    that position; its gradient is taken at that position and at the model's own activations (the
+    report leaves this open). The position is drawn by `seed` among those whose prediction counts.
+
+    Returns:
+        Per SAE the number of tokens, and means of r_L0, of exp(S) and of ‖y‖₀ over them. Tokens at
+        which no latent has an effect are left out of these means and counted.
+    """
+    targets = {candidate.target for candidate in candidates}
+    sites = targets | {candidate.site for candidate in candidates}
+    generator = torch.Generator().manual_seed(seed)
+    numbers: list[list[Tensor]] = [[] for _ in candidates]
+    for sequences in held_out.batches(batch, lm.device):
+        bar.advance(len(sequences))
+        counted = predicting(ordinary(sequences, held_out.special))
+        rows, positions = draw_positions(counted, generator)
+        ids = sequences[rows]
+        if not len(ids):
+            continue
+        at = torch.arange(len(ids), device=ids.device), positions
+        with capture(lm, sites) as captured:
+            clean = clean_run(lm, ids, targets)
+        x = {site: captured[str(site)][at] for site in sites}
+        gradients = {site: _gradient(lm, clean, site, captured[str(site)], at) for site in targets}
+        for found, candidate in zip(numbers, candidates, strict=True):
+            f = candidate.sae.encode(x[candidate.site])
+            y = attributions(f, candidate.sae.W_dec, gradients[candidate.target])
+            found.append(torch.stack([effective_number(y), (y != 0).sum(-1).double()]).cpu())
+    return [_summary(torch.cat(found, dim=1)) for found in numbers]
+
+
+def draw_positions(
+    counted: Bool[Tensor, "batch seq"], generator: torch.Generator
+) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
+    """One of the counted positions of each sequence that has any: (sequences, positions)."""
+    scores = torch.rand(counted.shape, generator=generator).to(counted.device)
+    scores = torch.where(counted, scores, -1.0)
+    best, positions = scores.max(dim=1)
+    rows = torch.nonzero(best >= 0).flatten()
+    return rows, positions[rows]
+
+
+def _gradient(
+    lm: "LanguageModel", clean: Any, site: Site, x: Tensor, at: tuple[Tensor, Tensor]
+) -> Tensor:
+    """∇_x L at one position per sequence, [rows, d]."""
+    with torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_(True)
+        hidden = rest_of_model(lm, clean, site, lambda _x: leaf)
+        logits = logits_of(lm, hidden[at])
+        correct = clean.ids[at[0], at[1] + 1]
+        objective = logits.gather(1, correct[:, None]).sum() - logits.mean(1).sum()
+        (gradient,) = torch.autograd.grad(objective, leaf)
+    return gradient[at]
+
+
+def _summary(numbers: Float[Tensor, "two tokens"]) -> dict[str, Any]:
+    """Means over tokens with an effect, as JSON values."""
+    effective, active = numbers[:, numbers[1] > 0]
+    n = len(active)
+    return {
+        "n_tokens": n,
+        "n_without_effect": numbers.shape[1] - n,
+        "r_l0": float((effective / active).mean()) if n else None,
+        "effective_latents": float(effective.mean()) if n else None,
+        "active_latents": float(active.mean()) if n else None,
+    }

@@ -1,0 +1,251 @@
+"""What an evaluation reads: SAEs that fit the model, and held-out sequences of its tokenizer.
+
+Owns every error about inputs that do not belong together. Reads nothing it can check without
+reading.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ...harvest.model.loading import check_context, tokenizer_fingerprint
+from ...harvest.model.placement import device_of
+from ...harvest.model.sites import Site, check_site, parse_site, site_width
+from ...harvest.rows.prepare import special_ids
+from ...harvest.tokens.splits import HELD_OUT
+from ...machine import good_dtype
+from ...store import TokenStore
+from ...store.place.options import options_for
+from ...train.sae.sae import SAE
+from ..settings import EvaluateSettings
+
+if TYPE_CHECKING:
+    from ...harvest.model.loading import LanguageModel
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One SAE to be evaluated: what it reads, what it replaces, and the name it is reported
+    under.
+    """
+
+    name: str
+    sae: SAE
+    site: Site
+    target: Site
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The first sequences of the held-out split (their order is already permuted), and the ids that
+    do not count.
+    """
+
+    sequences: Any
+    n: int
+    """How many are evaluated."""
+    special: Int[Tensor, " n_special"]
+
+    def batches(
+        self, size: int, device: torch.device, first: int = 0, stop: int | None = None
+    ) -> Iterator[Int[Tensor, "batch seq"]]:
+        """Token ids in order, `size` sequences at a time, from `first` up to `stop` (by default
+        n).
+        """
+        stop = self.n if stop is None else stop
+        for start in range(first, stop, size):
+            rows = np.asarray(self.sequences[start : min(start + size, stop)])
+            yield torch.from_numpy(rows.astype(np.int64)).to(device)
+
+    @property
+    def context(self) -> int:
+        """Tokens per sequence."""
+        return int(self.sequences.shape[1])
+
+
+def load_saes(settings: EvaluateSettings) -> list[SAE]:
+    """The settings' SAEs, in their order.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the SAE that cannot be read.
+    """
+    return [SAE.load(path) for path in settings.sae]
+
+
+def model_dtype(settings: EvaluateSettings, saes: list[SAE]) -> str:
+    """The precision to run the model in; says on stderr where it is not simply the harvest's."""
+    if settings.dtype != "auto":
+        return settings.dtype
+    known = {sae.config.model_dtype for sae in saes} - {None}
+    if len(known) == 1:
+        return str(known.pop())
+    why = "the SAEs come from harvests in both" if known else "the SAEs do not say their harvest's"
+    taken = good_dtype(device_of(settings.device).type)
+    print(f"the model is run in {taken}: {why}; --dtype takes another", file=sys.stderr)
+    return taken
+
+
+def load_candidates(
+    settings: EvaluateSettings, saes: list[SAE], lm: "LanguageModel"
+) -> list[Candidate]:
+    """Checks that each of the settings' SAEs fits the model.
+
+    Raises:
+        ValueError: naming the SAE and what does not fit.
+    """
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.sae_dtype]
+    sites = (settings.site, settings.target_site)
+    found = []
+    for name, path, sae in zip(short_names(settings.sae), settings.sae, saes, strict=True):
+        if not settings.other_model:
+            _check_model(name, sae, lm)
+        found.append(candidate(name, sae, lm, *sites, path, dtype))
+    return found
+
+
+def candidate(
+    name: str,
+    sae: SAE,
+    lm: "LanguageModel",
+    site: str | None = None,
+    target_site: str | None = None,
+    path: Path | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Candidate:
+    """Checks one SAE against the model's sites and widths and moves it to the model's device."""
+    own_site = _agreed(name, "site", sae.config.site, site)
+    if own_site is None:
+        raise ValueError(
+            f"site of SAE {name} must be known, but its file does not tell it; pass --site "
+            "<kind>.<layer>"
+        )
+    own_target = _agreed(name, "target_site", sae.config.target_site, target_site)
+    if own_target is None and sae.config.is_transcoder:
+        raise ValueError(
+            f"target_site of SAE {name} must be known, for it is a transcoder, but its file does "
+            "not tell it; pass --target-site <kind>.<layer>"
+        )
+    reads, writes = parse_site(own_site), parse_site(own_target or own_site)
+    for what, width, where in (
+        ("d_in", sae.config.d_in, reads),
+        ("d_out", sae.config.d_out, writes),
+    ):
+        check_site(where, lm.config.num_hidden_layers)
+        wanted = site_width(where, lm.config)
+        if width != wanted:
+            raise ValueError(
+                f"{what} of SAE {name} must be {wanted}, the width of {where} in {lm.name}, got "
+                f"{width}; "
+                "pass the model it was trained on"
+            )
+    if writes.depth < reads.depth:
+        raise ValueError(
+            f"target_site of SAE {name} must not come before its site {reads}, got {writes}"
+        )
+    return Candidate(name, sae.to(lm.device, dtype), reads, writes, path)
+
+
+def open_held_out(
+    url: str,
+    lm: "LanguageModel",
+    n_sequences: int,
+    storage_options: dict[str, Any] | None = None,
+) -> tuple[TokenStore, HeldOut]:
+    """Opens the held-out split of a token store made with the model's tokenizer.
+
+    Raises:
+        FileNotFoundError, ValueError: no such store, no held-out sequences, or another tokenizer's
+        tokens.
+    """
+    tokens = TokenStore.open(url, options_for(url, storage_options))
+    if not tokens.splits.get(HELD_OUT):
+        raise ValueError(
+            f"token store {url} must have held-out sequences, got the splits "
+            f"{', '.join(sorted(tokens.splits)) or 'none'}; tokenize again with a held-out share "
+            "above 0"
+        )
+    _check_tokenizer(tokens, url, lm)
+    check_context(tokens.context, lm.config, lm.name)
+    return tokens, _split(tokens, HELD_OUT, n_sequences, lm)
+
+
+def subsets_of(tokens: TokenStore, n_sequences: int, lm: "LanguageModel") -> dict[str, HeldOut]:
+    """The held-out splits of single subsets, by the subset's name.
+
+    Raises:
+        ValueError: the store has none.
+    """
+    prefix = HELD_OUT + "."
+    names = sorted(name for name in tokens.splits if name.startswith(prefix))
+    if not names:
+        raise ValueError(
+            f"subsets must be in token store {tokens.url}, got only the splits "
+            f"{', '.join(sorted(tokens.splits))}; tokenize with --subset-field"
+        )
+    return {name.removeprefix(prefix): _split(tokens, name, n_sequences, lm) for name in names}
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """As many last parts of each path as make the names differ."""
+    parts = [Path(path).absolute().parts for path in paths]
+    for n in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-n:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def _split(tokens: TokenStore, name: str, n_sequences: int, lm: "LanguageModel") -> HeldOut:
+    """The first sequences of a split."""
+    n = min(n_sequences, tokens.splits[name])
+    special = torch.tensor(special_ids(tokens), dtype=torch.int64, device=lm.device)
+    return HeldOut(tokens.sequences(name), n, special)
+
+
+def _agreed(name: str, what: str, recorded: str | None, given: str | None) -> str | None:
+    """The SAE's own record, or what was given where it has none; both must not differ."""
+    if recorded is not None and given is not None and recorded != given:
+        raise ValueError(
+            f"{what} of SAE {name} must be {recorded}, as its file says, got {given}; leave the "
+            "setting out"
+        )
+    return recorded or given
+
+
+def _check_model(name: str, sae: SAE, lm: "LanguageModel") -> None:
+    """Refuses a model that is not the one whose activations the SAE was trained on."""
+    recorded = sae.config.model_fingerprint
+    if recorded is not None and recorded != lm.fingerprint:
+        raise ValueError(
+            f"model of SAE {name} must be the one it was trained on, {sae.config.model} "
+            f"(fingerprint {recorded}), got {lm.name} ({lm.fingerprint}); pass that model, or "
+            "--other-model to measure the SAE on this one"
+        )
+
+
+def _check_tokenizer(tokens: TokenStore, url: str, lm: "LanguageModel") -> None:
+    """Refuses token ids that mean something else to the model."""
+    recorded = tokens.provenance.get("tokenizer")
+    own = tokenizer_fingerprint(lm.tokenizer)
+    if recorded is not None and recorded != own:
+        raise ValueError(
+            f"tokens {url} must be of the tokenizer of {lm.name} (fingerprint {own}), got "
+            f"{recorded}; "
+            "tokenize with this model"
+        )
+    for token in ("bos", "eos", "pad"):
+        stored, known = getattr(tokens, token), getattr(lm.tokenizer, f"{token}_token_id")
+        if stored is not None and stored != known:
+            raise ValueError(
+                f"{token} of tokens {url} must be {known}, as in the tokenizer of {lm.name}, got "
+                f"{stored}; "
+                "tokenize with this model"
+            )

@@ -1,0 +1,226 @@
+"""The main pass: per batch one clean forward, the ablations of each target site, and one splice per
+SAE.
+
+Owns what is summed up over the sequences and how the sums become the entries of the JSON. The
+metrics themselves are in `metrics` and `lm_loss`; loading and writing is `evaluate`'s.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...harvest.model.hooks import capture
+from ...harvest.model.sites import Site
+from ...store.read.scale import is_constant
+from .inputs import Candidate
+from .lm_loss import (
+    CleanRun,
+    PairedDelta,
+    clean_run,
+    ordinary,
+    predicting,
+    recovered_share,
+    spliced_losses,
+)
+from .metrics import FeatureMeter, PositionMeans, firing_summary, json_list, squared_distance
+from .training_record import read_training
+
+if TYPE_CHECKING:
+    from ...harvest.model.loading import LanguageModel
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences with what all SAEs share: activations [batch, seq, d] by site and clean losses
+    [batch, seq].
+    """
+
+    clean: CleanRun
+    keep: Tensor
+    """Positions that count for the SAE."""
+    counted: Tensor
+    """Positions whose prediction counts."""
+    where: Tensor
+    """Positions that are spliced."""
+    x: dict[Site, Tensor]
+
+
+class SiteMeter:
+    """A target site: its variance, and the loss with nothing or its mean in its place."""
+
+    def __init__(self, site: Site, mean: Tensor, context: int):
+        self.site, self.mean = site, mean
+        self.power, self.losses = PositionMeans(context), PositionMeans(context)
+
+    def add(self, lm: "LanguageModel", batch: Batch) -> None:
+        """Adds a batch."""
+        x = batch.x[self.site]
+        mean = self.mean.to(x.device)
+        ablated = {"zero": torch.zeros_like(x), "mean": mean.to(x.dtype).expand_as(x)}
+        losses = {
+            name: spliced_losses(lm, batch.clean, self.site, values, batch.where)
+            for name, values in ablated.items()
+        }
+        self.losses.add(batch.counted, **losses)
+        self.power.add(
+            batch.keep,
+            deviation=squared_distance(x, mean),
+            square=squared_distance(x, torch.zeros_like(mean)),
+        )
+
+    def result(self) -> dict[str, Any]:
+        """The site's entry in `baselines`."""
+        return {
+            "zero_ablation_loss": self.losses.mean("zero"),
+            "mean_ablation_loss": self.losses.mean("mean"),
+            "mean_square": self.power.mean("square"),
+            "variance": self.power.mean("deviation"),
+            "by_position": {
+                "zero_ablation_loss": json_list(self.losses.by_position("zero")),
+                "mean_ablation_loss": json_list(self.losses.by_position("mean")),
+                "mean_square": json_list(self.power.by_position("square")),
+            },
+        }
+
+
+class SAEMeter:
+    """One SAE: its reconstruction, its latents, and the loss with it in place."""
+
+    def __init__(self, candidate: Candidate, context: int):
+        self.candidate, sae = candidate, candidate.sae
+        self.features = FeatureMeter(sae.encode, sae.decode, sae.config.d_sae, sae.W_enc.device)
+        self.reconstruction, self.losses = PositionMeans(context), PositionMeans(context)
+        self.delta = PairedDelta()
+        self.n_firing_tokens = 0
+
+    def add(self, lm: "LanguageModel", batch: Batch) -> None:
+        """Adds a batch."""
+        target = batch.x[self.candidate.target]
+        x_hat, l0 = self.count_firing(batch.x[self.candidate.site], batch.keep)
+        error = squared_distance(target, x_hat)
+        self.reconstruction.add(batch.keep, error=error, l0=l0)
+        spliced = spliced_losses(lm, batch.clean, self.candidate.target, x_hat, batch.where)
+        self.losses.add(batch.counted, spliced=spliced)
+        self.delta.add(batch.counted, spliced, batch.clean.losses)
+
+    def count_firing(self, x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """Counts which latents fire on activations of the SAE's site; returns x̂ and ‖f‖₀."""
+        self.n_firing_tokens += int(keep.sum())
+        return self.features(x, keep)
+
+    def result(self, clean: PositionMeans, baseline: SiteMeter) -> dict[str, Any]:
+        """The SAE's entry in `saes`.
+
+        Raises:
+            ValueError: the SAE's reconstructions are not finite.
+        """
+        mse, sae = self.reconstruction.mean("error"), self.candidate.sae
+        if not torch.isfinite(torch.tensor(mse)):
+            raise ValueError(
+                f"SAE {self.candidate.name} must give finite reconstructions, got a mean squared "
+                f"error of {mse}; "
+                "its file is damaged or its training diverged"
+            )
+        delta, delta_error = self.delta.mean_and_error()
+        losses = clean.mean("clean"), self.losses.mean("spliced")
+        ablated = baseline.result()
+        firing = firing_summary(self.features.fired, self.n_firing_tokens)
+        return {
+            "name": self.candidate.name,
+            "path": str(self.candidate.path) if self.candidate.path else None,
+            "site": str(self.candidate.site),
+            "target_site": str(self.candidate.target),
+            "config": sae.config.model_dump(mode="json"),
+            "training": read_training(self.candidate.path) if self.candidate.path else None,
+            "d_sae": sae.config.d_sae,
+            "n_tokens": self.reconstruction.n_tokens,
+            "l0": self.reconstruction.mean("l0"),
+            "mse": mse,
+            "fvu": _fvu(mse, ablated),
+            "spliced_loss": losses[1],
+            "delta_loss": delta,
+            "delta_loss_stderr": delta_error,
+            "recovered_share": recovered_share(*losses, ablated["mean_ablation_loss"]),
+            "recovered_share_of_zero_ablation": recovered_share(
+                *losses, ablated["zero_ablation_loss"]
+            ),
+            "dead_share": firing["n_dead"] / sae.config.d_sae,
+            "firing": firing,
+            "by_position": self._by_position(clean, ablated["variance"]),
+        }
+
+    def _by_position(self, clean: PositionMeans, variance: float) -> dict[str, Any]:
+        """Curves over positions; errors are in units of the variance over all positions, so their
+        mean is the FVU.
+        """
+        delta = self.losses.by_position("spliced") - clean.by_position("clean")
+        return {
+            "delta_loss": json_list(delta),
+            "error": json_list(self.reconstruction.by_position("error") / variance),
+            "l0": json_list(self.reconstruction.by_position("l0")),
+        }
+
+
+def _fvu(mse: float, baseline: dict[str, Any]) -> float | None:
+    """mse over the site's variance; None where the site is constant and the ratio means nothing."""
+    constant = is_constant(baseline["variance"], baseline["mean_square"])
+    return None if constant else mse / baseline["variance"]
+
+
+class MainPass:
+    """All meters, fed batch by batch."""
+
+    def __init__(
+        self,
+        lm: "LanguageModel",
+        candidates: list[Candidate],
+        means: dict[Site, Tensor],
+        special: Tensor,
+        context: int,
+        splice_special: bool,
+    ):
+        self._lm, self._special, self._splice_special = lm, special, splice_special
+        sites = {site for candidate in candidates for site in (candidate.site, candidate.target)}
+        self._sites = sorted(sites, key=lambda site: site.depth)
+        self._clean, self._n_sequences = PositionMeans(context), 0
+        self.baselines = {site: SiteMeter(site, mean, context) for site, mean in means.items()}
+        self.saes = [SAEMeter(candidate, context) for candidate in candidates]
+
+    def add(self, ids: Tensor) -> None:
+        """Adds a batch of token ids [batch, seq]."""
+        keep = ordinary(ids, self._special)
+        with capture(self._lm, self._sites) as captured:
+            clean = clean_run(self._lm, ids, self.baselines)
+        batch = Batch(
+            clean=clean,
+            keep=keep,
+            counted=predicting(keep),
+            where=torch.ones_like(keep) if self._splice_special else keep,
+            x={site: captured[str(site)] for site in self._sites},
+        )
+        self._n_sequences += len(ids)
+        self._clean.add(batch.counted, clean=clean.losses)
+        for meter in (*self.baselines.values(), *self.saes):
+            meter.add(self._lm, batch)
+
+    def result(self) -> dict[str, Any]:
+        """The entries `clean`, `baselines` and `saes` of the JSON."""
+        baselines = {str(site): meter.result() for site, meter in self.baselines.items()}
+        return {
+            "clean": {
+                "loss": self._clean.mean("clean"),
+                "n_sequences": self._n_sequences,
+                "n_predictions": self._clean.n_tokens,
+                "by_position": {
+                    "loss": json_list(self._clean.by_position("clean")),
+                    "n_predictions": self._clean.count.int().tolist(),
+                },
+            },
+            "baselines": baselines,
+            "saes": [
+                meter.result(self._clean, self.baselines[meter.candidate.target])
+                for meter in self.saes
+            ],
+        }

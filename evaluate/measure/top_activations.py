@@ -1,0 +1,173 @@
+"""Where latents fire most: the snippets that a person reads to guess what a latent means.
+
+Owns the choice of latents, the search for their strongest activations, and the tokens' texts.
+Shading is `report`'s.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ...train.sae.sae import SAE
+from ..settings import EvaluateSettings
+from .inputs import Candidate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BEFORE, AFTER = 24, 8
+"""Tokens of context shown around the strongest activation: what a latent reacts to mostly stands
+before it.
+"""
+_BROKEN = "\ufffd"
+
+
+def choose_latents(fired: Int[Tensor, " d_sae"], n: int, seed: int) -> list[int]:
+    """`n` latents spread evenly over the ranks of firing frequency, most frequent first.
+
+    Alive latents are sorted by count and cut into `n` equal groups; one is drawn from each, so that
+    the choice is neither of the best nor of the worst. The same counts and seed give the same
+    latents.
+    """
+    counts = fired.cpu().numpy()
+    alive = np.flatnonzero(counts)
+    order = alive[np.lexsort((alive, -counts[alive]))]
+    rng = np.random.default_rng(seed)
+    groups = np.array_split(order, min(n, len(order))) if len(order) else []
+    return [int(rng.choice(group)) for group in groups]
+
+
+class LatentSearch:
+    """Looks for the sequences in which some latents of one SAE are most active.
+
+    Attributes:
+        site: where the SAE reads.
+        latents: the chosen latents, most frequent first.
+    """
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        fired: Int[Tensor, " d_sae"],
+        n_firing_tokens: int,
+        settings: EvaluateSettings,
+    ):
+        """Chooses the latents by their firing counts over `n_firing_tokens` tokens."""
+        self.site = candidate.site
+        self.latents = choose_latents(fired, settings.top_latents, settings.seed)
+        self._frequencies = (fired[self.latents].double() / n_firing_tokens).tolist()
+        self._sae = narrowed(candidate.sae, self.latents)
+        self._k = settings.top_snippets
+        self._found: list[list[tuple[float, int, int]]] = [[] for _ in self.latents]
+        self._rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._n_sequences = 0
+
+    def add(
+        self,
+        ids: Int[Tensor, "batch seq"],
+        x: Float[Tensor, "batch seq d_in"],
+        keep: Bool[Tensor, "batch seq"],
+    ) -> None:
+        """Adds the next sequences with the site's activations and the positions that count."""
+        f = torch.where(keep[..., None], self._sae.encode(x), 0).float()
+        strongest, positions = f.max(dim=1)
+        batch_ids, batch_f = ids.cpu().numpy(), f.cpu().numpy()
+        for row, latent in torch.nonzero(strongest > 0).tolist():
+            number = self._n_sequences + row
+            item = (float(strongest[row, latent]), number, int(positions[row, latent]))
+            self._found[latent].append(item)
+            self._rows[number] = (batch_ids[row], batch_f[row])
+        self._n_sequences += len(ids)
+        self._forget()
+
+    def result(self, tokenizer: "PreTrainedTokenizerBase") -> list[dict[str, Any]]:
+        """One entry per latent with its snippets, the strongest first, as JSON values."""
+        return [
+            {
+                "latent": latent,
+                "frequency": self._frequencies[i],
+                "snippets": [self._snippet(i, *item, tokenizer) for item in self._found[i]],
+            }
+            for i, latent in enumerate(self.latents)
+        ]
+
+    def _snippet(
+        self,
+        i: int,
+        value: float,
+        sequence: int,
+        position: int,
+        tokenizer: "PreTrainedTokenizerBase",
+    ) -> dict[str, Any]:
+        """Tokens and activations around a peak."""
+        ids, f = self._rows[sequence]
+        window = _window(position)
+        return {
+            "sequence": sequence,
+            "position": position,
+            "start": window.start,
+            "activation": value,
+            "tokens": token_texts(tokenizer, ids[window].tolist()),
+            "activations": [float(f"{v:.5g}") for v in f[window, i]],
+        }
+
+    def _shown(self, sequence: int, position: int) -> bytes:
+        """The tokens of a snippet, to compare it with others."""
+        return self._rows[sequence][0][_window(position)].tobytes()
+
+    def _forget(self) -> None:
+        """Keeps the best k of each latent (of equals the earlier sequence) that show different
+        tokens, and only the rows they are in: text often holds the same passage several times.
+        """
+        for found in self._found:
+            found.sort(key=lambda item: (-item[0], item[1]))
+            shown = {self._shown(*item[1:]): item for item in reversed(found)}
+            found[:] = sorted(shown.values(), key=lambda item: (-item[0], item[1]))[: self._k]
+        used = {item[1] for found in self._found for item in found}
+        self._rows = {number: row for number, row in self._rows.items() if number in used}
+
+
+def _window(position: int) -> slice:
+    """The part of a sequence that is shown around a peak."""
+    return slice(max(0, position - BEFORE), position + AFTER + 1)
+
+
+def narrowed(sae: SAE, latents: list[int]) -> SAE:
+    """The SAE with only these latents: encoding a dozen costs a dozen columns, not d_sae."""
+    config = sae.config.model_copy(update={"d_sae": len(latents)})
+    return SAE(
+        config,
+        W_enc=sae.W_enc[:, latents],
+        b_enc=sae.b_enc[latents],
+        W_dec=sae.W_dec[latents],
+        b_dec=sae.b_dec,
+        theta=sae.theta[latents],
+        W_skip=sae.W_skip,
+    )
+
+
+def token_texts(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> list[str]:
+    """Each token's text.
+
+    A character of several byte tokens stands whole at its first token and the others are empty,
+    where the tokens of a run that decode to nothing by themselves make sense together.
+    """
+    texts = [_decode(tokenizer, [i]) for i in ids]
+    start = 0
+    while start < len(texts):
+        stop = start
+        while stop < len(texts) and _BROKEN in texts[stop]:
+            stop += 1
+        if stop > start + 1 and _BROKEN not in (whole := _decode(tokenizer, ids[start:stop])):
+            texts[start:stop] = [whole] + [""] * (stop - start - 1)
+        start = max(stop, start + 1)
+    return texts
+
+
+def _decode(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
+    """Text as it is, spaces included."""
+    text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    return text if isinstance(text, str) else "".join(text)

@@ -1,0 +1,38 @@
+"""What a trained folder says about its training: the resolved settings and a thinned metrics.jsonl.
+
+Owns the copy of it that goes into an evaluation's JSON, so that a report needs that file and
+nothing else.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ...foreign import parse_json
+from ...train.sae.files import CONFIG_FILE
+from ...train.saved.metrics import read_metrics
+
+CURVES = ("loss", "fvu", "l0", "dead_share")
+MAX_POINTS = 200
+
+
+def read_training(path: Path) -> dict[str, Any] | None:
+    """Settings and curves of a trained folder; None for files of another origin.
+
+    A thinned curve keeps every k-th line and the last one: values as they were written, not
+    smoothed further.
+    """
+    config = path / CONFIG_FILE
+    if not config.is_file():
+        return None
+    record = parse_json(config.read_bytes(), str(config))
+    if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
+        return None
+    lines = read_metrics(path)
+    every = max(1, -(-len(lines) // MAX_POINTS))
+    kept = [line for i, line in enumerate(lines) if i % every == 0 or i == len(lines) - 1]
+    curves = {
+        name: [line[name] for line in kept]
+        for name in ("step", *CURVES)
+        if kept and all(name in line for line in kept)
+    }
+    return {"settings": record["settings"], "metrics": curves}

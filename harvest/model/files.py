@@ -1,0 +1,180 @@
+"""A model's files: where they are, and what is checked before another library opens them.
+
+Owns the way from a name to a local folder (the hub is asked here and nowhere else), the refusal of
+files that are none (git-lfs pointers, pipes) or that bring code of their own, and the one line that
+another library's error becomes. What a configuration must hold is `model_config`'s business, what
+the weights must hold `weights`'.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ...foreign import one_line, parse_json
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+_JSON_BYTES = 2**28
+"""No document of a model is larger: Gemma 2's tokenizer.json has 34 MB."""
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+_DOCUMENTS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+_OTHERS = ("tokenizer.model", "chat_template.jinja", "chat_template.json")
+_ADAPTER = "adapter_config.json"
+_SAFETENSORS = ("model*.safetensors", "model.safetensors.index.json")
+_PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
+
+
+def model_folder(name: str, weights: bool = False) -> Path:
+    """The local folder of a model's files, from the hub if need be; `weights` asks for those too.
+
+    Every file that transformers reads beside the weights has been looked at: it is a regular file,
+    no git-lfs pointer, valid JSON if it is to be, and names no code.
+
+    Raises:
+        OSError: there is no such folder or hub model, or it cannot be reached.
+        ValueError: a file is not what its name says.
+    """
+    path = Path(name)
+    _check_name(name, path)
+    folder = path if path.is_dir() else _downloaded(name, weights)
+    if (folder / _ADAPTER).exists():
+        raise ValueError(
+            f"model {name} must be a whole model, got an adapter ({_ADAPTER}); "
+            "merge the adapter into its base model and save that, or remove the file"
+        )
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(
+            f"model folder {name} must hold a config.json, got none; "
+            "pass the folder of a saved Gemma 2"
+        )
+    for file in (folder / other for other in (*_DOCUMENTS, *_OTHERS)):
+        if file.is_symlink() or file.exists():
+            check_file(file)
+            if file.suffix == ".json":
+                _refuse_code(read_json(file), file)
+    return folder
+
+
+def read_json(path: Path) -> Any:
+    """A JSON document of a model.
+
+    Raises:
+        ValueError: it is no JSON, or larger than any such document.
+    """
+    if (size := path.stat().st_size) > _JSON_BYTES:
+        raise ValueError(
+            f"{path} must have at most {_JSON_BYTES:,} bytes, got {size:,}; download it again"
+        )
+    return parse_json(path.read_bytes(), str(path))
+
+
+def check_file(path: Path) -> None:
+    """Refuses what is no regular file, and the pointer that git leaves where git-lfs is missing.
+
+    Raises:
+        FileNotFoundError: there is none, or a link leads nowhere.
+        ValueError: it is something else than the file.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; download the model again")
+    if not path.is_file():
+        raise ValueError(f"{path} must be a regular file, got a folder, pipe or device; remove it")
+    with path.open("rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise ValueError(
+                f"{path} must be the file itself, got a git-lfs pointer to it; run `git lfs pull` "
+                "in its folder, or download the model again"
+            )
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turns whatever another library raises about a model's files into one line.
+
+    Only calls of other libraries belong in the block: their errors have no common base.
+    """
+    try:
+        yield
+    except OSError as error:
+        hint = f"the folder is incomplete or damaged ({one_line(error)}); download it again"
+        raise OSError(f"model {name} cannot be loaded: {hint}") from error
+    except Exception as error:
+        # The text alone may say little: a KeyError's is the key.
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        what = " ".join(str(error).split())[:300]
+        raise ValueError(f"model {name} cannot be loaded: {kind}{what}") from error
+
+
+def _check_name(name: str, path: Path) -> None:
+    """Tells a folder that is not there from a hub id."""
+    if path.is_dir():
+        return
+    if path.exists():
+        raise NotADirectoryError(
+            f"model must be a folder or a hub id, got the file {name}; pass the folder it is in"
+        )
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise FileNotFoundError(
+            f"model {name} does not exist; "
+            "pass a folder of a saved Gemma 2 or a hub id such as google/gemma-2-2b"
+        )
+
+
+def _downloaded(name: str, weights: bool) -> Path:
+    """The folder of a hub model's newest files; those that are here already are kept."""
+    from huggingface_hub import snapshot_download
+
+    wanted = [*_DOCUMENTS, *_OTHERS, _ADAPTER]
+    try:
+        folder = snapshot_download(name, allow_patterns=wanted)
+        if weights:
+            folder = snapshot_download(name, allow_patterns=[*wanted, *_SAFETENSORS])
+            if not any(Path(folder).glob(_SAFETENSORS[0])):
+                folder = snapshot_download(name, allow_patterns=[*wanted, *_PICKLED])
+    except Exception as error:  # httpx', the hub's and the disk's errors have no common base
+        raise OSError(f"model {name} cannot be loaded: {_hub_hint(error)}") from error
+    return Path(folder)
+
+
+def _hub_hint(error: BaseException) -> str:
+    """What to do about a download that failed."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+    )
+
+    causes = (error, error.__cause__, error.__context__)
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        return "it is gated: accept its licence on its hub page, then run `hf auth login`"
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+        return "the hub has no such model, or it is private: check it, or run `hf auth login`"
+    if isinstance(error, HFValidationError):
+        return f"it is no folder here, and no hub id: {one_line(error)}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"its files cannot be kept here ({one_line(error)}); make room, or set HF_HOME"
+    return (
+        f"the hub cannot be reached: check the network, or pass a local folder ({one_line(error)})"
+    )
+
+
+def _refuse_code(document: Any, path: Path) -> None:
+    """Nothing of a model's own code is ever run, or asked about."""
+    if not isinstance(document, dict):
+        raise ValueError(
+            f"{path} must be a JSON object, got {type(document).__name__}; download it again"
+        )
+    for key in ("auto_map", "custom_generate", "trust_remote_code"):
+        if document.get(key):
+            raise ValueError(
+                f"{path} must not name code of its own, got {key}; no model's code is run here: "
+                "pass a plain Gemma 2, or remove the entry to use transformers' own Gemma 2"
+            )

@@ -1,0 +1,206 @@
+"""The language model: loading a Gemma 2, and telling two models apart.
+
+What is checked before and after is `model_files`', `model_config`'s, `vocabulary`'s and `weights`'
+business, where activations sit in it `hooks`'.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import nn
+
+from ...machine import good_dtype
+from .config import read_config
+from .files import explained, model_folder
+from .placement import check_attention, check_device_map, compile_layers, device_of, spread_device
+from .vocabulary import load_checked_tokenizer
+from .weights import check_loading, check_weights
+
+if TYPE_CHECKING:
+    from transformers import Gemma2Config, PreTrainedTokenizerBase
+
+ATTENTION = ("eager", "flex_attention", "flash_attention_2")
+"""Attention implementations that apply Gemma 2's soft-cap to the attention scores; sdpa leaves it
+out.
+"""
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+_SAMPLED = 4096
+_SHAPE = (
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "query_pre_attn_scalar",
+    "sliding_window",
+    "layer_types",
+    "rope_parameters",
+    "attn_logit_softcapping",
+    "hidden_activation",
+    "rms_norm_eps",
+)
+"""What of the configuration changes activations without changing a weight's shape."""
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A loaded Gemma 2 in evaluation mode, its tokenizer, and what to record of it."""
+
+    model: Any
+    """transformers' `Gemma2ForCausalLM`."""
+    tokenizer: "PreTrainedTokenizerBase"
+    name: str
+    """The hub id or folder it was loaded from."""
+    fingerprint: str
+    """Of the weights and the shape; the same whatever dtype the weights were loaded in."""
+    device: torch.device
+    """Where token ids go; the whole model's, unless a device map has spread it."""
+    dtype: str
+    attention: str
+    compiled: bool = False
+
+    @property
+    def config(self) -> "Gemma2Config":
+        """transformers' configuration."""
+        return self.model.config
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its weights, each counted once."""
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+
+
+def load_model(
+    model: str | Path,
+    dtype: str = "auto",
+    device: str = "auto",
+    attention: str = "auto",
+    *,
+    device_map: str | None = None,
+    compile: bool = False,
+    check: Callable[[Any, Any], None] | None = None,
+) -> LanguageModel:
+    """Loads a Gemma 2 and its tokenizer from a local folder or a hub id.
+
+    Args:
+        model: folder or hub id.
+        dtype: of weights and computation: bfloat16, in which Gemma 2 was trained, or float32; auto
+            takes the one that suits the device.
+        device: cpu, cuda, cuda:1, …; auto takes cuda where there is one.
+        attention: one of `ATTENTION`; auto takes the first.
+        device_map: how accelerate spreads the layers over devices (`placement.DEVICE_MAPS`).
+        compile: compile norms and MLPs with torch.compile; results may differ in their last bits.
+        check: is given tokenizer and configuration, and may raise, before the weights are fetched
+            and read.
+
+    Raises:
+        ValueError: it is no Gemma 2, its weights are incomplete, or an argument is none of those
+            possible.
+        OSError: there is no such folder or hub model, or it cannot be reached.
+    """
+    from transformers import Gemma2ForCausalLM
+
+    name, loader = str(model), cast(Any, Gemma2ForCausalLM)
+    if device_map is not None:
+        check_device_map(device_map, device)
+    target = device_of(device)
+    dtype = good_dtype(target.type) if dtype == "auto" else dtype
+    attention = ATTENTION[0] if attention == "auto" else attention
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype must be one of auto, {', '.join(_DTYPES)}, got {dtype!r}")
+    if attention not in ATTENTION:
+        raise ValueError(
+            f"attention must be one of auto, {', '.join(ATTENTION)}, got {attention!r}; "
+            "others leave out the soft-cap"
+        )
+    check_attention(attention, target, dtype)
+    tokenizer, config = load_tokenizer(name)
+    if check is not None:
+        check(tokenizer, config)
+    folder = model_folder(name, weights=True)
+    with _quiet():
+        check_weights(folder, name, config)
+        with explained(name):
+            lm, info = loader.from_pretrained(
+                folder,
+                config=config,
+                dtype=_DTYPES[dtype],
+                attn_implementation=attention,
+                output_loading_info=True,
+                local_files_only=True,
+                **({} if device_map is None else {"device_map": device_map}),
+            )
+    check_loading(name, lm, info)
+    target = spread_device(lm, device_map) if device_map is not None else target
+    with explained(name):  # which may be larger than the device's memory
+        lm = (lm if device_map is not None else lm.to(target)).eval().requires_grad_(False)
+    fingerprint = _fingerprint(lm, config)
+    if compile:
+        compile_layers(lm.model.layers)
+    return LanguageModel(lm, tokenizer, name, fingerprint, target, dtype, attention, compile)
+
+
+def load_tokenizer(model: str | Path) -> tuple["PreTrainedTokenizerBase", "Gemma2Config"]:
+    """The tokenizer and configuration of a Gemma 2 without its weights; errors as `load_model`."""
+    name = str(model)
+    folder = model_folder(name)
+    config = read_config(folder, name)
+    with _quiet():
+        return load_checked_tokenizer(folder, name, config), config
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """Identifies a tokenizer: 16 hex digits over its whole definition (vocabulary, merges,
+    normalisation).
+    """
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    # How the last call padded or truncated is no part of what the tokenizer is.
+    state["padding"] = state["truncation"] = None
+    text = json.dumps(state, sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()
+
+
+def check_context(context: int, config: "Gemma2Config", model: str) -> None:
+    """Raises ValueError if sequences of `context` tokens are longer than the model takes."""
+    longest = config.max_position_embeddings
+    if context > longest:
+        raise ValueError(
+            f"context must be at most {longest} for model {model}, got {context}; "
+            f"pass --context {longest} or less"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers' own progress bars out of our log lines."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _fingerprint(model: nn.Module, config: Any) -> str:
+    """16 hex digits over the shape and an even sample of every tensor's values, rounded to
+    bfloat16.
+
+    A sample, so that a 27B model need not be read twice; rounded, so that the load dtype does not
+    matter.
+    """
+    shape = json.dumps([getattr(config, field) for field in _SHAPE], sort_keys=True)
+    digest = hashlib.blake2b(shape.encode("utf-8"), digest_size=8)
+    for name, tensor in model.named_parameters():
+        flat = tensor.detach().reshape(-1)
+        picked = torch.arange(0, len(flat), max(1, len(flat) // _SAMPLED), device=flat.device)
+        sample = flat[picked].to(torch.bfloat16).view(torch.int16).cpu()
+        digest.update(name.encode("utf-8") + sample.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,89 @@
+"""Batch: how many sequences go through the model at once, where nobody has said.
+
+Owns the estimate of a forward pass's memory, the memory that is free, and the trial on devices
+where an estimate is not to be trusted alone.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .bucket_job import Job
+from .plan import Block
+
+_MOST_TOKENS = {"cpu": 4096}
+_MOST_TOKENS_ELSEWHERE = 16384
+"""More tokens at once make no forward pass faster: a CPU's caches are full, a GPU's units busy."""
+
+_SHARE = 0.8
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def sequences_that_fit(job: Job, free_bytes: int, rows_bytes: int) -> int:
+    """Sequences in one batch by estimate, at least one.
+
+    Args:
+        job: what is harvested; its own `batch_sequences` does not count.
+        free_bytes: free where the model computes.
+        rows_bytes: for the rows of two batches on their way to the store.
+    """
+    context, model = job.sequences.shape[1], job.model
+    most = _MOST_TOKENS.get(model.device.type, _MOST_TOKENS_ELSEWHERE) // context
+    forward = int(_SHARE * free_bytes) // sequence_bytes(model.config, context, model.dtype)
+    rows = rows_bytes // (2 * job.row_bytes * context)
+    return max(1, min(most, forward, rows))
+
+
+def sequence_bytes(config: Any, context: int, dtype: str) -> int:
+    """Bytes that the forward pass of one sequence takes beside the weights, at its peak.
+
+    The residual stream with a norm's float32 copies, and the larger of attention (eager: scores,
+    soft-capped scores and weights, softmax in float32) and MLP (gate, up, product).
+    """
+    value = 4 if dtype == "float32" else 2
+    stream = context * config.hidden_size * (4 * value + 3 * 4)
+    heads = context * config.num_attention_heads * config.head_dim * 4 * value
+    scores = config.num_attention_heads * context**2 * (4 * value + 2 * 4)
+    return stream + max(heads + scores, 3 * context * config.intermediate_size * value)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device; on the CPU, what the machine and its control group leave."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    free = psutil.virtual_memory().available
+    try:
+        limit = int((_CGROUP / "memory.max").read_text(encoding="utf-8"))
+        used = int((_CGROUP / "memory.current").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return free  # no control group, or one without a limit ("max")
+    return min(free, max(0, limit - used))
+
+
+def share_of_memory(free_bytes: int, model_bytes: int, n_workers: int) -> int:
+    """What is left for each of `n_workers` processes to come, each with a model of its own."""
+    return max(0, free_bytes - n_workers * model_bytes) // max(1, n_workers)
+
+
+def sequences_that_run(job: Job, sequences: int) -> int:
+    """Half of `sequences` as often as the device runs out of memory with them; at least one."""
+    while sequences > 1 and not _runs(job, sequences):
+        sequences //= 2
+    return sequences
+
+
+def _runs(job: Job, sequences: int) -> bool:
+    """Whether the device has the memory for a batch of so many sequences."""
+    context = job.sequences.shape[1]
+    tokens = np.zeros((sequences, context), dtype=np.uint32)
+    every = np.arange(sequences * context)
+    try:
+        job.forward(Block(tokens, every // context, every % context, every))
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return False
+    return True

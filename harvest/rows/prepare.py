@@ -1,0 +1,210 @@
+"""What must hold before rows are harvested, and what a store says of where its rows come from.
+
+Owns the checks that model and tokens belong together, what is decided once as a store is begun, and
+the writer with its share of the memory. A command and a Dask worker prepare alike. Which rows there
+are is `plan`'s.
+"""
+
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from ...settings import differences, resolve
+from ...store import StoreSpec, StoreWriter, TokenStore
+from ...store.format.chunks.codecs import PRESETS
+from ...store.place.options import is_remote, options_for
+from ..model.loading import check_context, load_model, tokenizer_fingerprint
+from ..model.sites import expand_sites, site_width
+from ..settings import HarvestSettings
+from ..workers.cluster import n_local_workers
+from .batch_size import free_memory, sequences_that_fit, sequences_that_run, share_of_memory
+from .bucket_job import Job
+from .plan import Mask
+
+_BATCH_SHARE = 0.25
+
+
+def resolved(settings: HarvestSettings, begun: StoreSpec | None) -> HarvestSettings:
+    """The settings with what was left open as the store was begun: dtype, attention and batch are
+    decided once, because they change the rows' last bits."""
+    if begun is None:
+        return settings
+    left_open = {"dtype": "auto", "attention": "auto", "batch_sequences": None}
+    known = {name for name, value in left_open.items() if getattr(settings, name) == value}
+    taken = {name: value for name, value in begun.provenance.items() if name in known}
+    options = {"storage_options": settings.storage_options}
+    try:
+        return HarvestSettings.model_validate(settings.model_dump() | options | taken)
+    except ValidationError as error:
+        raise ValueError(
+            f"provenance of store {settings.store} must say how it was begun, got {taken}; choose "
+            "another place"
+        ) from error
+
+
+def prepare(
+    settings: HarvestSettings, begun: StoreSpec | None = None
+) -> tuple[Job, dict[str, Any]]:
+    """Loads and checks model and tokens; returns the job and the rows' provenance.
+
+    `begun` is the spec of the store that is to be continued: what was chosen for it is kept.
+    """
+    settings = resolved(settings, begun)
+    options = options_for(settings.tokens, settings.storage_options)
+    tokens = TokenStore.open(settings.tokens, options)
+    sequences = tokens.sequences(settings.split)
+
+    def check(tokenizer: Any, config: Any) -> None:
+        expand_sites(settings.site, config.num_hidden_layers)
+        _check_tokens(tokens, tokenizer, config, settings)
+
+    model = load_model(
+        settings.model,
+        settings.dtype,
+        settings.device,
+        settings.attention,
+        device_map=settings.device_map,
+        compile=settings.compile,
+        check=check,
+    )
+    sites = expand_sites(settings.site, model.config.num_hidden_layers)
+    masked = {*special_ids(tokens), *settings.mask_token}
+    mask = Mask(tuple(sorted(masked)), prefix=tokens.provenance.get("masked_prefix", 0))
+    stored = torch.bfloat16 if PRESETS[settings.codec].dtype == "bfloat16" else torch.float32
+    job = Job(
+        model=model,
+        sequences=sequences,
+        mask=mask,
+        sites=tuple(sites),
+        batch_sequences=settings.batch_sequences or 0,
+        stored=stored,
+        outlier=settings.outlier,
+        drop_nonfinite=settings.drop_nonfinite,
+    )
+    job = replace(job, batch_sequences=_batch_sequences(settings, job))
+    return job, provenance(settings, tokens, job)
+
+
+def special_ids(tokens: TokenStore) -> tuple[int, ...]:
+    """The ids of BOS, EOS and PAD, at which no activation is kept."""
+    ids = (tokens.bos, tokens.eos, tokens.pad)
+    return tuple(sorted({token for token in ids if token is not None}))
+
+
+def store_spec(
+    settings: HarvestSettings,
+    rows: int,
+    job: Job,
+    origin: dict[str, Any],
+    begun: StoreSpec | None = None,
+) -> StoreSpec:
+    """What the activation store will hold; sizes that nobody asked for stay as they were begun,
+    because they are chosen from the rows, which may have grown."""
+    sizes: dict[str, Any] = {"bucket_rows": settings.bucket_rows}
+    if begun is not None and settings.bucket_rows in (None, begun.bucket_rows):
+        sizes = begun.model_dump(include={"bucket_rows", "chunk_rows", "shard_rows"})
+    return resolve(
+        StoreSpec,
+        sites={str(site): site_width(site, job.model.config) for site in job.sites},
+        rows=rows,
+        codec=settings.codec,
+        seed=settings.seed,
+        provenance=origin,
+        versions=versions(),
+        **sizes,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that compute the rows."""
+    return {name: version(name) for name in ("torch", "transformers")}
+
+
+def warn_of_versions(spec: StoreSpec) -> None:
+    """Says on stderr that the store was begun with other libraries than this process has."""
+    if not spec.versions:  # a store of before they were recorded
+        return
+    if changed := differences(spec.versions, versions()):
+        print(
+            f"the store was begun with other versions ({'; '.join(changed)}): rows harvested now "
+            "may differ from its earlier ones in their last bits",
+            file=sys.stderr,
+        )
+
+
+def provenance(settings: HarvestSettings, tokens: TokenStore, job: Job) -> dict[str, Any]:
+    """Everything that decides the rows' values and is not in the store's own spec."""
+    return {
+        "model": job.model.name,
+        "model_fingerprint": job.model.fingerprint,
+        "tokenizer": tokenizer_fingerprint(job.model.tokenizer),
+        "tokens": tokens.fingerprint,
+        "split": settings.split,
+        "context": tokens.context,
+        "masked_token_ids": list(job.mask.token_ids),
+        "masked_prefix": job.mask.prefix,
+        "outlier": job.outlier,
+        "drop_nonfinite": job.drop_nonfinite,
+        "device": job.model.device.type,
+        "dtype": job.model.dtype,
+        "attention": job.model.attention,
+        "compile": job.model.compiled,
+        "batch_sequences": job.batch_sequences,
+    }
+
+
+def open_writer(
+    settings: HarvestSettings, spec: StoreSpec, background: bool = False
+) -> StoreWriter:
+    """The store's writer, with its share of the memory; in the background, one bucket is sealed
+    while the next one fills. To an object store, as much as a bucket holds is on its way."""
+    shares = 1 + background + is_remote(settings.store)
+    share = int(settings.memory_gib * 2**30 * (1 - _BATCH_SHARE)) // shares
+    return StoreWriter.open(
+        settings.store,
+        spec,
+        options_for(settings.store, settings.storage_options),
+        memory_bytes=share,
+        drop_nonfinite=settings.drop_nonfinite or settings.outlier is not None,
+        background=background,
+    )
+
+
+def _batch_sequences(settings: HarvestSettings, job: Job) -> int:
+    """The batch asked for, or begun with, else what the memory allows."""
+    if settings.batch_sequences is not None:
+        return settings.batch_sequences
+    free = free_memory(job.model.device)
+    if job.model.device.type == "cpu":
+        free = share_of_memory(free, job.model.n_bytes, n_local_workers(settings.dask))
+    # One batch leaves the model while another is put into its bucket.
+    n = sequences_that_fit(job, free, int(settings.memory_gib * 2**30 * _BATCH_SHARE))
+    return n if job.model.device.type == "cpu" else sequences_that_run(job, n)
+
+
+def begun_spec(settings: HarvestSettings) -> StoreSpec | None:
+    """The spec of the store that is there; None if nothing is.
+
+    Raises:
+        ValueError: something else is there.
+    """
+    options = options_for(settings.store, settings.storage_options)
+    return StoreWriter.begun(settings.store, options)
+
+
+def _check_tokens(
+    tokens: TokenStore, tokenizer: Any, config: Any, settings: HarvestSettings
+) -> None:
+    """Refuses tokens of another tokenizer, or sequences too long for the model."""
+    ours, theirs = tokenizer_fingerprint(tokenizer), tokens.provenance.get("tokenizer")
+    if ours != theirs:
+        raise ValueError(
+            f"token store {settings.tokens} must be made with the tokenizer of {settings.model} "
+            f"({ours}), got one made with another ({theirs}); tokenize again with --model "
+            f"{settings.model}"
+        )
+    check_context(tokens.context, config, settings.model)

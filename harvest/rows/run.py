@@ -1,0 +1,112 @@
+"""Harvest: from sequences of tokens to rows of activations, through one forward pass each.
+
+Owns the run over the buckets and its report. What must hold before is `prepare`'s, which rows there
+are `plan`'s, where activations are in the model `hooks`', what a store is `store`'s.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ...console import Progress, progress
+from ...store import ActivationStore, StoreSpec, StoreWriter
+from ...store.place.options import options_for
+from ..settings import HarvestSettings
+from ..settings_beside import write_settings
+from ..workers.cluster import check_cluster
+from .bucket_job import Job
+from .on_dask import harvest_on_dask
+from .plan import Part, Plan
+from .prepare import begun_spec, open_writer, prepare, resolved, store_spec, warn_of_versions
+from .space import check_space
+
+_SHOWN_POSITIONS = 5
+
+
+@dataclass(frozen=True)
+class HarvestReport:
+    """What a harvest has left in its store."""
+
+    store: str
+    """Its URL."""
+    spec: StoreSpec
+    dropped_at: Counter[int] = field(default_factory=Counter)
+    """Position in the sequence -> rows left out of all buckets, as outliers or because they were
+    not finite."""
+
+    @property
+    def dropped(self) -> int:
+        """Rows left out of all buckets."""
+        return self.dropped_at.total()
+
+    def __str__(self) -> str:
+        rows = self.spec.rows - self.dropped
+        text = f"{rows:,} rows of {', '.join(self.spec.sites)} in {self.store}"
+        if not self.dropped:
+            return text
+        ranked = sorted(self.dropped_at.items(), key=lambda item: (-item[1], item[0]))
+        most = ", ".join(f"{position} ({n:,})" for position, n in ranked[:_SHOWN_POSITIONS])
+        return f"{text}; {self.dropped:,} rows dropped, most at position {most}"
+
+
+def harvest(settings: HarvestSettings) -> HarvestReport:
+    """Harvests a token store's split into an activation store; continues one that was begun.
+
+    Every bucket is a pure function of model, tokens, settings and bucket number, computed and
+    committed on its own: however often the command is stopped and run again, the store ends the
+    same, bit for bit, on one type of device.
+
+    More `rows` than the store was begun with let it grow: full buckets stay, the last is done anew
+    if it was short. Nothing else may change.
+
+    Raises:
+        OSError: model, tokens or store cannot be read or written.
+        ValueError: model and tokens do not belong together, a site does not exist, there are fewer
+            rows than asked for, or the store was begun with other settings (naming them).
+    """
+    if settings.dask is not None:
+        check_cluster(settings.dask)
+    job, plan, writer = _opened(settings, begun_spec(settings))
+    with writer:
+        spec, settings = writer.spec, resolved(settings, writer.spec)
+        warn_of_versions(spec)
+        write_settings(settings.store, "harvest", settings)
+        parts = missing_parts(writer, plan)
+        with progress("harvest", sum(p.stop - p.start for p in parts.values()), "rows") as bar:
+            if settings.dask is not None:
+                harvest_on_dask(settings, spec, writer, parts, bar)
+            else:
+                job.fill_all(writer, parts, _shown(bar, spec.n_buckets))
+    options = options_for(settings.store, settings.storage_options)
+    return HarvestReport(
+        settings.store, spec, ActivationStore.open(settings.store, options).dropped_at
+    )
+
+
+def _opened(settings: HarvestSettings, begun: StoreSpec | None) -> tuple[Job, Plan, StoreWriter]:
+    """Job, plan and the store, begun or continued. Who finds that another has begun the store in
+    the meantime takes what that one has decided."""
+    job, origin = prepare(settings, begun)
+    plan = Plan(job.sequences, job.mask, settings.rows)
+    spec = store_spec(settings, plan.rows, job, origin, begun)
+    check_space(settings.store, spec, begun)
+    try:
+        return job, plan, open_writer(settings, spec, background=settings.dask is None)
+    except ValueError:
+        now = begun_spec(settings) if begun is None else None
+        if now is None:
+            raise
+    return _opened(settings, now)
+
+
+def missing_parts(writer: StoreWriter, plan: Plan) -> dict[int, Part]:
+    """The buckets that are not committed yet, with the rows and sequences they need."""
+    committed = writer.committed
+    return {
+        i: plan.part(*writer.bucket_range(i)) for i in range(writer.n_buckets) if i not in committed
+    }
+
+
+def _shown(bar: Progress, n_buckets: int) -> Callable[[int, int], None]:
+    """Shows rows done and the bucket they went to."""
+    return lambda bucket, n: bar.advance(n, bucket=f"{bucket + 1}/{n_buckets}")

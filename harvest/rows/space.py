@@ -1,0 +1,50 @@
+"""Space: whether the disk has room for what a harvest will write.
+
+Owns the estimate of bytes from rows, widths and codec. What was compressed is measured by
+`estimate`; here it must not be more than what is written in the end, so that no harvest that would
+fit is refused.
+"""
+
+import shutil
+from pathlib import Path
+
+from ...store import ActivationStore, StoreSpec
+from ...store.place.options import is_remote
+
+_BITS = {"exact": 10.0, "fast": 16.0, "float32": 10.0, "int8": 5.0}
+"""Bits a value takes at least: docs/store.md measures 11.0, 16.0, 11.0 (rows of a bfloat16 model)
+and 7.5."""
+
+
+def bytes_left(spec: StoreSpec, committed_rows: int) -> int:
+    """Bytes that a store's rows take beside those that are committed, at the least."""
+    rows = max(0, spec.rows - committed_rows)
+    return int(rows * sum(spec.sites.values()) * _BITS[spec.codec] / 8)
+
+
+def check_space(url: str, spec: StoreSpec, begun: StoreSpec | None) -> None:
+    """Refuses a harvest that the disk has no room for, before anything is written.
+
+    Args:
+        url: of the store.
+        spec: what it is to hold.
+        begun: what it was begun with, if it is there.
+
+    Raises:
+        ValueError: a local store needs more than is free.
+    """
+    if is_remote(url):
+        return
+    path = Path(url.removeprefix("file://")).absolute()
+    needed = bytes_left(spec, 0 if begun is None else ActivationStore.open(path).rows)
+    free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
+    if needed > free:
+        raise ValueError(
+            f"store {url} must have room for at least {_size(needed)} more ({spec.rows:,} rows of "
+            f"{sum(spec.sites.values()):,} values, codec {spec.codec}), got {_size(free)} free; "
+            "take a disk with room, fewer --rows or --site, or another --codec"
+        )
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:,.2f} GB" if n_bytes >= 10**7 else f"{n_bytes / 1e6:,.3f} MB"

@@ -1,0 +1,1 @@
+"""From paths and URLs to documents: `sources`, then `file_formats`, then `documents`."""

@@ -1,0 +1,180 @@
+"""A text file as it is: what is known of it, its bytes, and that it is the same after reading.
+
+Owns local files, URLs and standard input, and compression. Which files are read is `sources`', what
+is inside one `formats`'.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from ...store.place.options import is_remote, options_for
+
+STDIN = "-"
+HUB = "hf:"
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+
+_VERSIONS = (
+    ("generation",),
+    ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5"),
+    ("mtime", "modified", "LastModified", "last_modified", "Last-Modified", "updated", "created"),
+)
+"""What file systems call the entry that changes when an object does. The first that is known
+counts: the time in a listing may be rounded otherwise than that of the object itself."""
+
+Storage = dict[str, Any] | None
+"""Options of URLs' file systems, as fsspec takes them."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file as it was listed.
+
+    Attributes:
+        size: bytes, None where the server does not say.
+        state: changes when the file does: its generation, tag or time; "" where nothing is known.
+    """
+
+    path: str
+    size: int | None = None
+    state: str = ""
+
+
+def is_stream(file: str) -> bool:
+    """Whether text comes as a stream that cannot be read twice alike: standard input, the hub."""
+    return file == STDIN or file.startswith(HUB)
+
+
+def suffix_of(path: str) -> tuple[str, str]:
+    """(format, compression) by a file's name, lower case: (`.jsonl`, `.gz`) of `a.jsonl.gz`."""
+    suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes]
+    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSED else ""
+    return (suffixes[-1] if suffixes else ""), compression
+
+
+@contextmanager
+def open_bytes(path: str, storage: Storage = None) -> Iterator[IO[bytes]]:
+    """Opens a file for reading, unpacked; `-` is standard input.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: what unpacks it is not installed.
+    """
+    if path == STDIN:
+        yield sys.stdin.buffer
+        return
+    with ExitStack() as stack:
+        raw = stack.enter_context(_open(path, storage))
+        unpack = _UNPACK.get(suffix_of(path)[1])
+        yield stack.enter_context(unpack(raw)) if unpack is not None else raw
+
+
+def look_at(path: str, storage: Storage = None) -> Source:
+    """A file as it is at this moment.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if is_stream(path):
+        return Source(path)
+    if not is_remote(path):
+        found = Path(path).stat()
+        return Source(path, found.st_size, f"mtime={found.st_mtime_ns}")
+    info = info_of(path, storage)
+    if info is None:
+        raise FileNotFoundError(f"text {path} does not exist")
+    return source_of(path, info)
+
+
+@contextmanager
+def unchanged(source: Source, storage: Storage = None) -> Iterator[None]:
+    """Sees to it that what is read in the block is the file that was listed.
+
+    Raises:
+        OSError: the file is another by the end, whatever else went wrong with it.
+    """
+    try:
+        yield
+    finally:
+        try:
+            now = look_at(source.path, storage)
+        except FileNotFoundError:
+            now = None
+        if now != source:
+            raise OSError(
+                f"text {source.path} was changed while it was read; run the same command again "
+                "when nobody writes to it"
+            )
+
+
+def info_of(url: str, storage: Storage) -> dict[str, Any] | None:
+    """What a file system says of an object or folder at this moment; None if there is none."""
+    from ...store.place.remote import attempt
+
+    filesystem, path = filesystem_of(url, storage)
+
+    def asked() -> dict[str, Any]:
+        filesystem.invalidate_cache()
+        return filesystem.info(path)
+
+    try:
+        return attempt(f"text {url}", asked)
+    except FileNotFoundError:
+        return None
+
+
+def source_of(url: str, info: dict[str, Any]) -> Source:
+    """What is known of an object."""
+    for names in _VERSIONS:
+        for name in names:
+            if value := info.get(name):
+                # A file system may give a time in a listing as seconds, else as a date.
+                shown = value.timestamp() if isinstance(value, datetime) else value
+                return Source(url, info.get("size"), f"{name}={shown}")
+    return Source(url, info.get("size"))
+
+
+def filesystem_of(url: str, storage: Storage = None) -> tuple[Any, str]:
+    """fsspec's file system for a URL or local path, and the path in it."""
+    import fsspec
+
+    try:
+        return fsspec.url_to_fs(url, **(options_for(url, storage) or {}))
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"text URL {url} cannot be read: {error}") from error
+
+
+def _open(path: str, storage: Storage) -> Any:
+    """A file's bytes as they are stored."""
+    if not is_remote(path):
+        return Path(path).open("rb")
+    filesystem, name = filesystem_of(path, storage)
+    return filesystem.open(name, "rb")
+
+
+def _zstd(raw: Any) -> IO[bytes]:
+    """Unpacks Zstandard as a stream."""
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise ValueError(
+            "text in .zst files needs pyarrow to be unpacked; pip install 'scopeworks[datasets]'"
+        ) from error
+    stream: Any = pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, "r"), "zstd")
+    return io.BufferedReader(stream, 2**20)
+
+
+_UNPACK: dict[str, Callable[[Any], Any]] = {
+    ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+    ".zst": _zstd,
+}

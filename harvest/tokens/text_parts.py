@@ -1,0 +1,187 @@
+"""Parts: text cut into pieces of work.
+
+Owns the cutting, the identity of a part, where its file waits for packing, and its making. A part's
+content depends on its files and the settings alone, so any process may make it, in any order, again
+if need be; one that is there need not be made again. Who makes which is `tokenize`'s and
+`part_tasks`' business, what its file looks like `part_files`'.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...store.place.beside import beside
+from ...store.place.files import leftovers
+from ...store.place.local import target_of
+from ...store.place.locate import locate
+from ...store.place.location import Location
+from ...store.place.options import is_remote, options_for
+from ...store.place.ownership import owned
+from ..settings import TokenizeSettings
+from ..text.documents import Document, ReadReport, RowOptions, documents_in
+from ..text.file_formats import Bad
+from ..text.text_file import Source, is_stream
+from .chat import ChatTemplate
+from .encoding import grouped, token_ids, unknown_share
+from .part_files import Batch, Part
+from .splits import TRAIN, split_of
+
+PART_BYTES = 2**25
+"""A part is files of about so many bytes, or one larger file."""
+
+_BATCH_CHARACTERS = 2**20  # so that the tokenizer's threads have work
+_MAX_UNKNOWN = 0.1
+"""Share of a document's characters that may be unknown to the tokenizer. Gemma's own, which falls
+back to bytes, knows all; a stray sign of another alphabet is no reason to stop."""
+
+_VERSION = 2
+_DECIDING = {"text_field", "subset_field", "min_characters", "skip_bad", "held_out"}
+_KEY = re.compile("[0-9a-f]{24}")
+"""What the name of a part's file looks like."""
+
+
+def cut(sources: Iterable[Source], settings: TokenizeSettings, tokenizer: str) -> list[Part]:
+    """Cuts files into parts, the same whoever does it: neighbours share one up to `PART_BYTES`.
+
+    Args:
+        sources: in reading order.
+        tokenizer: its identity, see `chat.identity_of`.
+    """
+    parts: list[Part] = []
+    group: list[Source] = []
+    for source in sources:
+        stream = is_stream(source.path)
+        size = sum(one.size or PART_BYTES for one in group)
+        if group and (stream or size + (source.size or PART_BYTES) > PART_BYTES):
+            parts.append(_part(group, settings, tokenizer))
+            group = []
+        if stream:
+            parts.append(Part((source,), ""))
+        else:
+            group.append(source)
+    return [*parts, _part(group, settings, tokenizer)] if group else parts
+
+
+def parts_location(settings: TokenizeSettings) -> Location:
+    """Where the parts wait: beside the token store, where all workers reach it."""
+    url = beside(settings.out, ".parts")
+    return locate(url, options_for(url, settings.storage_options))
+
+
+def remove_parts(settings: TokenizeSettings) -> None:
+    """Removes the parts that wait beside the token store, one by one, whatever command made them;
+    nothing else that lies there."""
+    location = parts_location(settings)
+    for name in location.children():
+        if _KEY.fullmatch(name):
+            location.remove(name)
+    sweep_parts(location)
+
+
+@contextmanager
+def owned_parts(settings: TokenizeSettings) -> Iterator[None]:
+    """One command at a time makes an output on this machine: it owns the folder of the parts, which
+    goes with the last of them. An output in a bucket is not protected.
+
+    Raises:
+        ValueError: another command is making the output; the text says which.
+    """
+    url = parts_location(settings).url
+    if is_remote(url):
+        yield
+        return
+    with owned(Path(url), wait=None):
+        yield
+    with suppress(OSError):  # parts of a stopped command are in it, or somebody else's files
+        Path(url).rmdir()
+
+
+def sweep_parts(location: Location) -> None:
+    """Removes what killed commands have left of parts that they were writing."""
+    if not is_remote(location.url):
+        location.sweep(target_of(partial) for partial in leftovers(Path(location.url)))
+
+
+def make_part(part: Part, settings: TokenizeSettings, tokenizer: Any) -> Iterator[Batch]:
+    """Yields a part's batches, tokenized here, up to more training tokens than are asked for.
+
+    With packing chat, a document's ids have the chat template's around them.
+
+    Raises:
+        OSError, ValueError: as `read_documents`, or a document is not the tokenizer's or template's
+            to take.
+    """
+    options = RowOptions(settings.text_field, settings.subset_field, settings.storage_options)
+    report, limit = ReadReport(), token_limit(settings)
+    documents = documents_in(
+        part.sources, options, report, settings.skip_bad, settings.min_characters
+    )
+    encode = _encoder(settings, tokenizer)
+    seen, n_train = ReadReport(), 0
+    with closing(documents):
+        for texts in grouped(documents, lambda document: len(document.text), _BATCH_CHARACTERS):
+            splits, ids = [], [np.empty(0, np.uint32)]
+            for document, one in zip(texts, encode(texts), strict=True):
+                if isinstance(one, Bad):
+                    report.refuse(one, settings.skip_bad, document)
+                else:
+                    splits.append(split_of(document, settings))
+                    ids.append(one)
+            lengths = [len(one) for one in ids[1:]]
+            yield Batch(splits, lengths, np.concatenate(ids), report.since(seen))
+            seen = report.copy()
+            n_train += sum(n for s, n in zip(splits, lengths, strict=True) if s == TRAIN)
+            if limit is not None and n_train >= limit:
+                return
+    yield Batch([], [], np.empty(0, np.uint32), report.since(seen))
+
+
+def _encoder(
+    settings: TokenizeSettings, tokenizer: Any
+) -> Callable[[list[Document]], list[np.ndarray | Bad]]:
+    """From documents to their ids, or to what is wrong with one."""
+    template = ChatTemplate(tokenizer) if settings.packing == "chat" else None
+
+    def checked(document: Document, ids: np.ndarray | Bad) -> np.ndarray | Bad:
+        if isinstance(ids, Bad):
+            return ids
+        share = unknown_share(tokenizer, document.text, ids)
+        if share <= _MAX_UNKNOWN:
+            return ids
+        return Bad(
+            "unknown to the tokenizer",
+            f"text {document.name} must be known to the tokenizer of {settings.model}, got "
+            f"{share:.0%} of its characters as unknown; tokenize it for a model of its language",
+        )
+
+    def encode(documents: list[Document]) -> list[np.ndarray | Bad]:
+        texts = [document.text for document in documents]
+        ids = token_ids(tokenizer, texts) if template is None else template.token_ids(documents)
+        return [checked(document, one) for document, one in zip(documents, ids, strict=True)]
+
+    return encode
+
+
+def token_limit(settings: TokenizeSettings) -> int | None:
+    """Training tokens of one part that fill the whole budget, whatever the other parts hold."""
+    return None if settings.tokens is None else settings.tokens + settings.context
+
+
+def _part(group: list[Source], settings: TokenizeSettings, tokenizer: str) -> Part:
+    """A part whose key tells it from every other: by its files' state and all that decides ids."""
+    identity = {
+        "version": _VERSION,
+        "tokenizer": tokenizer,
+        "files": [asdict(source) for source in group],
+        "limit": token_limit(settings),
+        **settings.model_dump(include=_DECIDING),
+    }
+    text = json.dumps(identity, sort_keys=True).encode("utf-8")
+    return Part(tuple(group), hashlib.blake2b(text, digest_size=12).hexdigest())

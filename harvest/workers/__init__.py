@@ -1,0 +1,1 @@
+"""Dask workers: the cluster that tasks run on, and tasks that stall."""

@@ -1,0 +1,166 @@
+"""The cluster: the way to Dask workers, and what a task that failed says.
+
+Owns local clusters, schedulers' addresses and scheduler files. What a task does is `bucket_tasks`'
+and `part_tasks`' business.
+"""
+
+import re
+import sys
+import time
+from asyncio import CancelledError
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...machine import available_cores
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+RETRIES = 2
+"""How often a task that raised is tried again; one whose worker died is tried again anyway."""
+
+_CONNECT_S = 15
+_ALONE_S, _ALONE_AGAIN_S = 5.0, 300.0
+"""A scheduler without workers is mentioned after so long, and again as often."""
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+_LOCAL = re.compile(r"local:([1-9]\d*)")
+
+
+def check_cluster(where: str) -> None:
+    """Raises ValueError if this names no cluster, before anything is loaded for it."""
+    if not (_LOCAL.fullmatch(where) or "://" in where or Path(where).is_file()):
+        raise ValueError(
+            "dask must be local:N, a scheduler's address such as tcp://host:8786, or a scheduler "
+            f"file, got {where!r}"
+        )
+
+
+@contextmanager
+def connect(where: str) -> Iterator["Client"]:
+    """A client of `local:N` (N worker processes here, ended afterwards), of a scheduler's address,
+    or of the scheduler that a scheduler file names."""
+    from distributed import Client, LocalCluster
+
+    if local := _LOCAL.fullmatch(where):
+        n_workers = int(local[1])
+        with (
+            LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                memory_limit=0,
+                dashboard_address=":0",
+                silence_logs=40,
+                # Dask would give every worker one thread, right for it and wrong for a model.
+                env={name: str(max(1, available_cores() // n_workers)) for name in _THREADS},
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            _show_dashboard(client)
+            with _scheduler_there(client, where):
+                yield client
+        return
+    check_cluster(where)
+    try:
+        if "://" in where:
+            client = Client(where, timeout=_CONNECT_S)
+        else:
+            client = Client(scheduler_file=where, timeout=_CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"dask scheduler {where} does not answer within {_CONNECT_S} s ({error}); start it, or "
+            "pass --dask local:2"
+        ) from error
+    with client:
+        _show_dashboard(client)
+        with _scheduler_there(client, where):
+            yield client
+
+
+@contextmanager
+def _scheduler_there(client: "Client", where: str) -> Iterator[None]:
+    """Says that the scheduler has gone, whatever the error that this came out as."""
+    try:
+        yield
+    except Exception as error:
+        if client.status == "running":
+            raise
+        raise OSError(
+            f"dask scheduler {where} has gone and did not come back within {_CONNECT_S} s; what "
+            "was done is kept: start it again and run the same command"
+        ) from error
+
+
+class Watch:
+    """A cluster whose tasks are waited for; says on stderr when it has no workers."""
+
+    def __init__(self, client: Any):
+        self._client = client
+        self._say_at: float | None = None
+
+    def processing(self) -> Mapping[str, Iterable[str]]:
+        """Worker -> keys of the tasks it has.
+
+        Raises:
+            OSError: the scheduler has gone.
+        """
+        if self._client.status in ("closing", "closed"):
+            raise OSError("the client of the dask scheduler is closed")
+        try:
+            workers = self._client.processing()
+        except OSError:  # the client tries to reach the scheduler again, and closes if it cannot
+            return {}
+        self._mention(len(workers), time.monotonic())
+        return workers
+
+    def _mention(self, n_workers: int, now: float) -> None:
+        """Workers may join at any time, so that none is no error, but worth a line."""
+        if n_workers:
+            self._say_at = None
+        elif self._say_at is None:
+            self._say_at = now + _ALONE_S
+        elif now >= self._say_at:
+            address = self._client.scheduler.address
+            print(
+                f"dask scheduler {address} has no workers; waiting for one: dask worker {address}",
+                file=sys.stderr,
+            )
+            self._say_at = now + _ALONE_AGAIN_S
+
+
+def _show_dashboard(client: "Client") -> None:
+    """Tells where the cluster can be watched."""
+    print(f"dask dashboard: {client.dashboard_link}", file=sys.stderr)
+
+
+def n_local_workers(where: str | None) -> int:
+    """Worker processes that `connect` would start here; 0 if others compute, or nobody else."""
+    local = _LOCAL.fullmatch(where or "")
+    return int(local[1]) if local else 0
+
+
+def check_done(future: Any, what: str) -> None:
+    """Raises what kept a task ("bucket 3") from being done.
+
+    The future's result is not fetched: were its worker dead by now, it would be computed again.
+    """
+    from distributed.scheduler import KilledWorker
+
+    if future.status == "finished":
+        return
+    try:
+        error = future.exception()
+    except CancelledError:
+        error = None
+    if error is None and future.status != "finished":
+        raise OSError(f"{what} was cancelled; what was committed is kept, run the command again")
+    if error is None:  # its worker died just now; it was done, and has been done again
+        return
+    if isinstance(error, KilledWorker):
+        raise OSError(
+            f"{what} could not be done: every worker that tried it died (out of memory?); what was "
+            "committed is kept, the same command continues"
+        ) from error
+    raise error

@@ -1,0 +1,177 @@
+"""Blosc frames as they are read: every field is checked, then the bytes are decoded.
+
+Owns the reading of frames, whoever made them. Blosc trusts a frame: it reads as far as the header
+says, not as far as the buffer goes. So nothing is decoded before each field of the header, each
+block's offset and each stream's length agrees with the bytes that are there and with what the array
+holds (the rule is in docs/format.md). Frames of zstd are then decoded here, within bounds; only
+those that blosc alone can turn back (bit planes, lz4) are handed to it.
+"""
+
+import struct
+import threading
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from ....machine import compiled
+from . import zstd
+
+blosc: Any = import_module("numcodecs.blosc")  # a C extension without stubs
+# Blosc's own threads write blocks in the order they finish, which would make the bytes of a store
+# depend on timing, and its global context is not safe under our worker threads. zarr switches it
+# off on import for the same reason.
+blosc.use_threads = False
+
+HEADER = struct.Struct("<BBBBiii")
+"""Versions of the frame and of the compressor's bytes, flags, bytes per value; bytes when decoded,
+of a block, and of the whole frame."""
+
+SHUFFLED, STORED, BIT_SHUFFLED, NOT_SPLIT, ZSTD = 0b1, 0b10, 0b100, 0b10000, 4 << 5
+"""Flags: bytes are split into planes, the bytes as they are follow the header, bits are split into
+planes, planes are not compressed apart. The upper three bits say whose the compressed bytes are."""
+
+_COMPRESSORS = {"lz4": 1 << 5, "zstd": ZSTD}
+_NOT_SPLIT_BELOW, _NOT_SPLIT_ABOVE = 128, 16
+"""Values of a block, and bytes of a value, where blosc does not compress planes apart."""
+
+_local = threading.local()
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a checked header says."""
+
+    flags: int
+    itemsize: int
+    n_bytes: int
+    block_bytes: int
+
+    def block(self, number: int) -> int:
+        """Bytes of a block when decoded; the last one may be short."""
+        return min(self.block_bytes, self.n_bytes - number * self.block_bytes)
+
+    def streams(self, number: int) -> int:
+        """Equal parts of a block that are compressed apart."""
+        is_split = (
+            not self.flags & NOT_SPLIT
+            and self.itemsize <= _NOT_SPLIT_ABOVE
+            and self.block_bytes // self.itemsize >= _NOT_SPLIT_BELOW
+            and self.block(number) == self.block_bytes
+        )
+        return self.itemsize if is_split else 1
+
+
+def decode(frame: np.ndarray, out: np.ndarray, compressor: str) -> None:
+    """Decodes a frame (uint8 [n]) into `out`, a contiguous array of exactly its content's size.
+
+    Raises:
+        ValueError: the frame is none, or not of these values; what `out` holds is then undefined.
+    """
+    header = _checked_header(frame, out, compressor)
+    content = out.reshape(-1).view(np.uint8)
+    if header.flags & STORED:
+        content[:] = frame[HEADER.size :]
+        return
+    blocks = _checked_streams(frame, header)
+    if compressor == "zstd" and not header.flags & BIT_SHUFFLED and zstd.LIBRARY is not None:
+        for number, streams in enumerate(blocks):
+            first = number * header.block_bytes
+            _decode_block(streams, content[first : first + header.block(number)], header)
+        return
+    try:
+        blosc.decompress(frame, content)
+    except RuntimeError as error:
+        raise ValueError(f"blosc refused its frame: {error}") from error
+
+
+def _checked_header(frame: np.ndarray, out: np.ndarray, compressor: str) -> _Header:
+    """The header, of which every field is one that blosc writes for these values."""
+    if len(frame) < HEADER.size:
+        raise ValueError(f"its frame must have a header of {HEADER.size} bytes, got {len(frame)}")
+    version, inner, flags, itemsize, n_bytes, block_bytes, length = HEADER.unpack(
+        frame[: HEADER.size].tobytes()
+    )
+    if n_bytes != out.nbytes:
+        raise ValueError(f"it holds {n_bytes} bytes, expected {out.nbytes}")
+    for name, found, expected in (
+        ("version", (version, inner), (2, 1)),
+        ("compressor", flags >> 5 << 5, _COMPRESSORS[compressor]),
+        ("bytes per value", itemsize, out.itemsize),
+        ("length", length, len(frame)),
+    ):
+        if found != expected:
+            raise ValueError(f"its frame's {name} must be {expected}, got {found}")
+    if flags & 0b1000 or (flags & SHUFFLED and flags & BIT_SHUFFLED):
+        raise ValueError(f"its frame's flags must be known ones, got {flags:#010b}")
+    if not 0 < block_bytes <= n_bytes or block_bytes % itemsize:
+        raise ValueError(
+            f"its frame's block must be 1 … {n_bytes} bytes of whole values, got {block_bytes}"
+        )
+    if flags & STORED and length != HEADER.size + n_bytes:
+        raise ValueError(f"its frame stores {length - HEADER.size} bytes of {n_bytes}")
+    return _Header(flags, itemsize, n_bytes, block_bytes)
+
+
+def _checked_streams(frame: np.ndarray, header: _Header) -> list[list[np.ndarray]]:
+    """The compressed streams of every block. The blocks, in whatever order, and their streams
+    follow one another without gap or overlap from the offsets to the end of the frame."""
+    n_blocks = -(-header.n_bytes // header.block_bytes)
+    end = HEADER.size + 4 * n_blocks
+    if end > len(frame):
+        raise ValueError(f"its frame of {len(frame)} bytes cannot hold {n_blocks} blocks")
+    starts = frame[HEADER.size : end].view("<i4")
+    found: list[list[np.ndarray]] = [[] for _ in range(n_blocks)]
+    for number in np.argsort(starts, kind="stable").tolist():
+        if starts[number] != end:
+            raise ValueError(f"its block {number} must begin at {end}, got {starts[number]}")
+        count = header.streams(number)
+        largest = header.block(number) // count
+        for _ in range(count):
+            length = int.from_bytes(frame[end : end + 4].tobytes(), "little", signed=True)
+            end += 4
+            if not 0 < length <= min(largest, len(frame) - end):
+                raise ValueError(
+                    f"a stream of its block {number} must be 1 … {largest} bytes within the frame,"
+                    f" got {length}"
+                )
+            found[number].append(frame[end : end + length])
+            end += length
+    if end != len(frame):
+        raise ValueError(f"its blocks must end with the frame at {len(frame)}, got {end}")
+    return found
+
+
+def _decode_block(streams: list[np.ndarray], out: np.ndarray, header: _Header) -> None:
+    """Decodes a block's zstd streams into `out` (uint8), whose size they must have exactly."""
+    assert zstd.LIBRARY is not None
+    is_shuffled = header.flags & SHUFFLED and header.itemsize > 1
+    planes = _room(out.size) if is_shuffled else out
+    for stream, part in zip(streams, planes.reshape(len(streams), -1), strict=True):
+        if stream.size == part.size:
+            part[:] = stream
+        elif (found := zstd.LIBRARY.decompress(stream, part)) != part.size:
+            raise ValueError(f"a stream of its frame holds {found} bytes, expected {part.size}")
+    if is_shuffled:
+        _join(planes.reshape(header.itemsize, -1), out.view(f"<u{header.itemsize}"))
+
+
+def _room(n_bytes: int) -> np.ndarray:
+    """Memory of this thread, the same at every call."""
+    memory = getattr(_local, "room", None)
+    if memory is None or memory.size < n_bytes:
+        memory = _local.room = np.empty(n_bytes, dtype=np.uint8)
+    return memory[:n_bytes]
+
+
+@compiled(nogil=True)
+def _join(planes: np.ndarray, values: np.ndarray) -> None:
+    """Values [n] from their bytes in planes [itemsize, n], the lowest first."""
+    if planes.shape[0] == 2:
+        for i in range(values.shape[0]):
+            values[i] = planes[0, i] | planes[1, i] << 8
+    else:
+        for i in range(values.shape[0]):
+            low = planes[0, i] | planes[1, i] << 8
+            values[i] = low | planes[2, i] << 16 | planes[3, i] << 24

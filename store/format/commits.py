@@ -1,0 +1,247 @@
+"""Commit records: what makes a bucket exist.
+
+A record is the attributes of the Zarr group `commits/<bucket>`, one small object written after all
+shards of the bucket. It holds the number of rows, size and crc32c of every shard, and float64 Σx
+and Σ‖x‖² per site, so that normaliser and mean are known exactly without reading a row.
+"""
+
+import base64
+import re
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from ...foreign import Document
+from ..place.location import Location, read_bounded
+from .arrays import DamagedStoreError, ShardRecord
+from .commit_rules import check_names, check_shards, check_sums
+from .spec import (
+    DOCUMENT_BYTES,
+    MAX_ROWS,
+    VERSION,
+    StoreSpec,
+    checked_attributes,
+    checksum,
+    group_document,
+)
+from .values import SiteSums
+
+KIND = "bucket-commit"
+_READERS = 16
+_NUMBER = re.compile("[0-9]{8}")
+_TAIL_BYTES = 128
+
+
+_Count = Annotated[int, Field(ge=0, le=MAX_ROWS)]
+_Crc = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class _SiteDocument(Document):
+    sum: str
+    sum_squares: float = Field(ge=0)
+    scale: str | None = None
+    saturated: int = Field(0, ge=0, le=2**62)
+
+
+class _CommitDocument(Document):
+    """What a commit record must hold."""
+
+    bucket: _Count
+    rows: _Count
+    dropped: _Count = 0
+    dropped_at: list[tuple[_Count, _Count]] = Field(default_factory=list)
+    sites: dict[str, _SiteDocument]
+    shards: dict[str, list[tuple[_Count, _Count, _Crc]]]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One committed bucket."""
+
+    bucket: int
+    rows: int
+    """Rows that exist: the first ones of the bucket's range; fewer than it only if rows were
+    dropped."""
+    sums: dict[str, SiteSums]
+    shards: dict[str, list[ShardRecord]]
+    """Array path -> its shard objects of this bucket, in order."""
+    dropped: int = 0
+    """Rows left out because they were not finite (`drop_nonfinite`)."""
+    dropped_at: dict[int, int] = field(default_factory=dict)
+    """Position in the sequence -> rows left out there."""
+    document_bytes: int = field(default=0, compare=False)
+    """Size of the document it was read from."""
+    tail: bytes = field(default=b"", compare=False, repr=False)
+    """The end of that document, with its crc32c: another record ends differently."""
+
+
+def is_whole(commit: Commit, spec: StoreSpec) -> bool:
+    """Whether the bucket has got all its rows; False for the last one of a store that has grown
+    since."""
+    start, stop = spec.bucket_range(commit.bucket)
+    return commit.rows + commit.dropped == stop - start
+
+
+def commit_key(bucket: int) -> str:
+    """Key of a bucket's record."""
+    return f"commits/{bucket:08d}/zarr.json"
+
+
+def write_commit(location: Location, commit: Commit) -> None:
+    """Writes the record, atomically and durably; from here on the bucket exists."""
+    body = {
+        "format": KIND,
+        "version": VERSION,
+        "bucket": commit.bucket,
+        "rows": commit.rows,
+        "dropped": commit.dropped,
+        "dropped_at": sorted(commit.dropped_at.items()),
+        "sites": {name: _site_to_json(sums) for name, sums in commit.sums.items()},
+        "shards": {
+            path: [[record.shard, record.n_bytes, record.crc32c] for record in records]
+            for path, records in commit.shards.items()
+        },
+    }
+    document = group_document(body | {"crc32c": checksum(body)})
+    location.replace(commit_key(commit.bucket), document)
+
+
+def read_commit(location: Location, bucket: int, spec: StoreSpec) -> Commit:
+    """Reads and checks a record.
+
+    Raises:
+        FileNotFoundError: the bucket is not committed.
+        DamagedStoreError: the record is not what was written, or does not fit the store.
+    """
+    key = commit_key(bucket)
+    where = f"{location.url}/{key}"
+    data = read_bounded(location, key, DOCUMENT_BYTES)
+    try:
+        found, _ = checked_attributes(_CommitDocument, data, KIND, where)
+        commit = _from_document(found)
+        _check(commit, bucket, spec)
+    except ValueError as error:
+        place = "" if where in str(error) else f" (in {where})"
+        raise DamagedStoreError(f"commit of bucket {bucket}: {error}{place}") from error
+    return replace(commit, document_bytes=len(data), tail=data[-_TAIL_BYTES:])
+
+
+def _check(commit: Commit, bucket: int, spec: StoreSpec) -> None:
+    """Refuses a record that is not what the store's readers rely on."""
+    start, stop = spec.bucket_range(bucket)
+    if commit.bucket != bucket:
+        raise ValueError(f"bucket must be {bucket} as its place says, got {commit.bucket}")
+    if commit.rows + commit.dropped > stop - start:
+        raise ValueError(
+            f"rows and dropped must be {stop - start} together at most, got {commit.rows} and"
+            f" {commit.dropped}"
+        )
+    if commit.dropped_at and sum(commit.dropped_at.values()) != commit.dropped:
+        raise ValueError(
+            f"dropped_at must add up to dropped ({commit.dropped}), got"
+            f" {sum(commit.dropped_at.values())}"
+        )
+    sites, arrays = spec.site_layouts(), spec.site_layouts() | spec.label_layouts()
+    check_names("sites", commit.sums, sites)
+    check_names("shards", commit.shards, [layout.path for layout in arrays.values()])
+    for name, layout in sites.items():
+        check_sums(name, commit.sums[name], layout, commit.rows)
+    for layout in arrays.values():
+        check_shards(commit.shards[layout.path], layout, start, commit.rows)
+
+
+def is_unchanged(location: Location, commit: Commit) -> bool:
+    """Whether the record that was read is still the bucket's; looks at its end only."""
+    start = commit.document_bytes - len(commit.tail)
+    try:
+        tail = location.read(commit_key(commit.bucket), start, commit.document_bytes + 1)
+    except FileNotFoundError:
+        return False
+    return tail == commit.tail
+
+
+def committed_buckets(location: Location, spec: StoreSpec) -> list[int]:
+    """Numbers of the committed buckets, ascending, by listing; the records are not read."""
+    names = [name for name in location.children("commits") if _NUMBER.fullmatch(name)]
+    return [int(name) for name in names if int(name) < spec.n_buckets]
+
+
+def read_commits(location: Location, spec: StoreSpec) -> dict[int, Commit]:
+    """All records, read side by side; without those that went while this was at work."""
+
+    def read(bucket: int) -> Commit | None:
+        try:
+            return read_commit(location, bucket, spec)
+        except FileNotFoundError:
+            return None
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        commits = pool.map(read, committed_buckets(location, spec))
+        return {commit.bucket: commit for commit in commits if commit is not None}
+
+
+def shard_sizes(path: str, commits: Iterable[Commit]) -> Callable[[int], int]:
+    """Shard of an array -> committed size of its object; DamagedStoreError if it has none."""
+    sizes = {
+        shard.shard: shard.n_bytes for commit in commits for shard in commit.shards.get(path, [])
+    }
+
+    def size(shard: int) -> int:
+        if shard not in sizes:
+            raise DamagedStoreError(f"{path}: shard {shard} is in no commit record")
+        return sizes[shard]
+
+    return size
+
+
+def shard_versions(commits: Iterable[Commit]) -> Callable[[str], str]:
+    """Key of a shard -> its committed size and checksum."""
+    records = {
+        (path, record.shard): record
+        for commit in commits
+        for path, shards in commit.shards.items()
+        for record in shards
+    }
+
+    def version(key: str) -> str:
+        path, _, shard = key.partition("/c/")
+        record = records[path, int(shard.partition("/")[0])]
+        return f"{record.n_bytes} {record.crc32c}"
+
+    return version
+
+
+def _from_document(found: _CommitDocument) -> Commit:
+    sums = {name: _sums(name, site) for name, site in found.sites.items()}
+    shards = {
+        path: [ShardRecord(*record) for record in records] for path, records in found.shards.items()
+    }
+    return Commit(found.bucket, found.rows, sums, shards, found.dropped, dict(found.dropped_at))
+
+
+def _site_to_json(sums: SiteSums) -> dict[str, Any]:
+    site = {"sum": _to_base64(sums.total, "<f8"), "sum_squares": sums.squares}
+    if sums.scale is not None:
+        site |= {"scale": _to_base64(sums.scale, "<f4"), "saturated": sums.saturated}
+    return site
+
+
+def _sums(name: str, site: _SiteDocument) -> SiteSums:
+    total = _from_base64(site.sum, "<f8", f"sum of {name}")
+    scale = None if site.scale is None else _from_base64(site.scale, "<f4", f"scale of {name}")
+    return SiteSums(total, site.sum_squares, scale, site.saturated)
+
+
+def _to_base64(vector: np.ndarray, dtype: str) -> str:
+    return base64.b64encode(vector.astype(dtype).tobytes()).decode()
+
+
+def _from_base64(text: str, dtype: str, what: str) -> np.ndarray:
+    try:
+        return np.frombuffer(base64.b64decode(text, validate=True), dtype=dtype)
+    except ValueError as error:
+        raise ValueError(f"{what} must be base64 of {dtype[1:]} numbers, got {error}") from error

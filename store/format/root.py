@@ -1,0 +1,208 @@
+"""The root document of an activation store, and the metadata documents it answers for.
+
+Owns their content, and the order of writes that creates a store or lets it grow, so that a reader
+at any moment and a process killed at any moment leave a valid store. See docs/format.md.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from ...foreign import Document, validated
+from ..place.location import Location, read_bounded
+from .arrays import DamagedStoreError
+from .spec import (
+    DOCUMENT_BYTES,
+    FORMAT,
+    LABEL_NAMES,
+    MAX_ROWS,
+    VERSION,
+    StoreSpec,
+    checked_attributes,
+    checksum,
+    crc32c_hex,
+    encode_json,
+    group_document,
+)
+
+KEY = "zarr.json"
+_REQUIRED = {"sites", "rows", "bucket_rows", "chunk_rows", "shard_rows", "codec", "seed"}
+"""Entries of a spec that every root has had."""
+_MAX_GROWTHS = 10**4
+
+
+class _RootDocument(Document):
+    """What a root document must hold."""
+
+    spec: dict[str, Any]
+    documents: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{8}$")]]
+    grown_from: list[Annotated[int, Field(ge=1, le=MAX_ROWS)]] = Field(
+        default_factory=list, max_length=_MAX_GROWTHS
+    )
+
+
+class _StoredSpec(StoreSpec):
+    """A spec as it stands in a root: exact JSON types."""
+
+    model_config = ConfigDict(strict=True)
+
+
+@dataclass(frozen=True)
+class Root:
+    """A root document as it was read."""
+
+    spec: StoreSpec
+    grown_from: tuple[int, ...]
+    """Rows the store was to hold before, ascending; empty if it never grew."""
+    documents: dict[str, str]
+    """Key of every other metadata document -> crc32c of its bytes."""
+    data: bytes
+    """The document itself."""
+
+    def accepted(self, key: str) -> set[str]:
+        """Checksums a metadata document may have: its own, or that of an earlier size where a
+        growing process was killed before it came to this document."""
+        return {self.documents[key]} | {earlier[key] for earlier in self._earlier}
+
+    @cached_property
+    def _earlier(self) -> list[dict[str, str]]:
+        """Checksums of the documents of every earlier size."""
+        return [_checksums(_resized(self.spec, rows)) for rows in self.grown_from]
+
+    def outgrown(self) -> set[int]:
+        """Buckets that were the short last one of an earlier size; their commits may hold fewer
+        rows than the bucket takes now."""
+        size = self.spec.bucket_rows
+        return {rows // size for rows in self.grown_from if rows % size}
+
+    def check_length(self, bucket: int, rows: int, where: str) -> None:
+        """Refuses a commit of a bucket that accounts for `rows` rows, dropped ones among them: all
+        of its range, or of what that was at an earlier size. `where` is the store, for the error.
+
+        Raises:
+            DamagedStoreError: naming the bucket and the rows.
+        """
+        start, stop = self.spec.bucket_range(bucket)
+        if rows == stop - start:
+            return
+        if rows not in {min(size, stop) - start for size in self.grown_from}:
+            raise DamagedStoreError(
+                f"commit of bucket {bucket}: rows and dropped must be {stop - start} together, got"
+                f" {rows} (in {where})"
+            )
+
+
+def read_root(location: Location) -> Root:
+    """Reads and checks a root document.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is none of ours, of an unknown major version, or damaged.
+    """
+    data = read_bounded(location, KEY, DOCUMENT_BYTES)
+    found, _ = checked_attributes(_RootDocument, data, FORMAT, location.url)
+    # A newer minor version may say more than this reader knows.
+    known = {name: found.spec[name] for name in StoreSpec.model_fields.keys() & found.spec}
+    if missing := sorted(_REQUIRED - known.keys()):
+        raise ValueError(f"{location.url} must have spec.{missing[0]} in its zarr.json, got none")
+    validated(_StoredSpec, known, f"{location.url}: spec")
+    spec = StoreSpec.model_validate(known)
+    root = Root(spec, tuple(found.grown_from), found.documents, data)
+    _check(root, location.url)
+    return root
+
+
+def _check(root: Root, where: str) -> None:
+    """The rules between a root's entries."""
+    sizes = (*root.grown_from, root.spec.rows)
+    if any(later <= earlier for earlier, later in pairwise(sizes)):
+        raise ValueError(
+            f"{where}: grown_from must be ascending and below rows ({root.spec.rows}), got"
+            f" {list(root.grown_from)[:10]}"
+        )
+    arrays = [f"sites/{name}" for name in root.spec.sites]
+    arrays += [f"labels/{name}" for name in LABEL_NAMES]
+    expected = {f"{path}/{KEY}" for path in ("sites", "labels", "commits", *arrays)}
+    if odd := sorted(expected ^ root.documents.keys()):
+        raise ValueError(
+            f"{where}: documents must name those of the spec's sites, got"
+            f" {'no' if odd[0] in expected else 'also'} {odd[0][:200]!r}"
+        )
+
+
+def create(location: Location, spec: StoreSpec) -> Root:
+    """Writes the metadata, the root last: a store whose root is there has all of it. Several
+    processes may do so at once; the first root stays, which may be another's: see what is returned.
+    """
+    documents = documents_of(spec)
+    location.sweep([*documents, KEY])
+    for key, document in documents.items():
+        location.write(key, [document])
+    location.flush(documents)
+    root = _root_of(spec, ())
+    return root if location.create(KEY, root.data) else read_root(location)
+
+
+def grow(location: Location, root: Root, rows: int) -> Root:
+    """Makes the arrays longer. Several processes may grow a store to the same size at once.
+
+    The root comes first: from then on readers count the new buckets, of which none is committed.
+    The arrays' documents, which only plain Zarr reads, may follow late: their earlier shape shows
+    fewer rows, and `mend` brings them up to the root.
+    """
+    grown = _root_of(_resized(root.spec, rows), (*root.grown_from, root.spec.rows))
+    location.replace(KEY, grown.data)
+    mend(location, grown)
+    return grown
+
+
+def mend(location: Location, root: Root) -> None:
+    """Rewrites metadata documents that a killed `grow` has left at an earlier size, and removes
+    its unfinished ones."""
+    if not root.grown_from:
+        return
+    documents = documents_of(root.spec)
+    location.sweep([*documents, KEY])
+    for key, document in documents.items():
+        if crc32c_hex(location.read(key)) != root.documents[key]:
+            location.replace(key, document)
+
+
+def documents_of(spec: StoreSpec) -> dict[str, bytes]:
+    """Key -> content of every metadata document but the root."""
+    documents = {f"{group}/{KEY}": group_document() for group in ("sites", "labels", "commits")}
+    for layout in [*spec.site_layouts().values(), *spec.label_layouts().values()]:
+        documents[f"{layout.path}/{KEY}"] = encode_json(layout.metadata())
+    return documents
+
+
+def _checksums(spec: StoreSpec) -> dict[str, str]:
+    return {key: crc32c_hex(document) for key, document in documents_of(spec).items()}
+
+
+def as_json(spec: StoreSpec) -> dict[str, Any]:
+    """The spec as it reads back from disk (tuples are lists, keys are text)."""
+    return json.loads(json.dumps(spec.model_dump(mode="json")))
+
+
+def _resized(spec: StoreSpec, rows: int) -> StoreSpec:
+    return spec.model_copy(update={"rows": rows})
+
+
+def _root_of(spec: StoreSpec, grown_from: tuple[int, ...]) -> Root:
+    """The root of a store of this spec, as it is written."""
+    documents = _checksums(spec)
+    body: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "spec": as_json(spec),
+        "documents": documents,
+    }
+    if grown_from:
+        body["grown_from"] = list(grown_from)
+    data = group_document(body | {"crc32c": checksum(body)})
+    return Root(spec, grown_from, documents, data)

@@ -1,0 +1,96 @@
+"""The one way to write a file, or a folder of files that belong together, on this machine.
+
+A file is written aside, flushed, renamed, and its folder flushed: at any moment, a power cut among
+them, the old file or all of the new one is there. A folder is finished when its *last* file is
+there: that one is removed before any other is touched and written after all others are on the disk.
+What a killed process left aside goes when the same file is written again. Objects behind fsspec are
+`remote`'s: there a put is atomic.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .local import LocalFiles
+
+Parts = Iterable[bytes | memoryview]
+
+
+def write_file(path: Path, parts: Parts | bytes) -> None:
+    """Writes a file so that readers, now and after a power cut, see the old one or the new one.
+
+    Raises:
+        OSError: naming the file; the old one is untouched.
+    """
+    write_folder(path.parent, {}, (path.name, parts))
+
+
+def check_can_be_written(path: Path, name: str) -> None:
+    """Says before hours of work that their result could not be written.
+
+    Args:
+        path: the file to be.
+        name: of the setting that says it.
+
+    Raises:
+        OSError: a folder, pipe or device is there, a file is where its folder must be, or
+            permission is missing.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{name} must be a file, got the folder {path}")
+    if path.exists() and not path.is_file():  # which a rename would replace
+        raise OSError(f"{name} must be a file, got {path}, a pipe or device; pass another path")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{name} must be in a folder, got {path}: {folder} is a file")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{name} must be in a folder that can be written, got {folder}")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON as `write_file` does; NaN and infinities are refused: no JSON."""
+    write_file(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Indented JSON with a newline at its end; ValueError for NaN and infinities."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+
+
+def write_folder(folder: Path, files: Mapping[str, Parts], last: tuple[str, Parts | bytes]) -> None:
+    """Writes files that belong together; the folder is finished once `last` is there.
+
+    Args:
+        folder: made if it is not there; other files in it are left alone.
+        files: name -> the file's content, in parts.
+        last: name and content of the file that says that the folder is finished.
+
+    Raises:
+        OSError: naming the file that could not be written.
+    """
+    place = LocalFiles(folder)
+    name, content = last
+    place.sweep([*files, name])
+    if files:
+        place.remove(name)
+    for key, parts in files.items():
+        place.write(key, parts)
+    if files:
+        place.flush(files)
+    place.write(name, [content] if isinstance(content, bytes) else content)
+    place.flush([name])
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Files that are being written at this moment, or were when their process was killed."""
+    return sorted(folder.glob(".*.partial")) if folder.is_dir() else []
+
+
+def local_path(path: Path) -> Path:
+    """The path; ValueError for a URL, which pathlib would turn into a folder named `gs:`."""
+    if re.match(r"\w[\w+.-]+:/", str(path)):
+        raise ValueError("must be a local path; only stores and checkpoints may lie at a URL")
+    return path

@@ -1,0 +1,128 @@
+"""One process owns a folder at a time: the one that writes into it.
+
+Owns the lock and the file that says who holds it. The lock is the kernel's, which ends with its
+process however that ends. A file system without locks gets a lease instead: a file that its owner
+touches every few seconds, and that may be taken once nobody has touched it for `LEASE_S`. There a
+process that was halted for longer than that may find a second one beside it.
+
+A folder on a file system whose locks hold for one machine only (some object stores mounted as
+folders) is not protected from other machines.
+"""
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
+
+from ...foreign import Document, read_document
+from .files import write_json
+
+PREFIX = ".owner."
+"""Files of this name in a folder are nobody's work."""
+
+LEASE_S, PATIENCE_S = 30.0, 35.0
+"""How long an owner may be silent, and how long one that does not wait listens."""
+
+POLL_S = 0.5
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+_LOCK, _LEASE, _WHO = f"{PREFIX}lock", f"{PREFIX}lease", f"{PREFIX}json"
+
+
+class Owner(Document):
+    """Who holds a folder."""
+
+    host: str
+    pid: int
+    since: str
+    """UTC, ISO 8601."""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+
+@contextmanager
+def owned(folder: Path, wait: bool | None = False, name: str = "out") -> Iterator[None]:
+    """Holds the folder until the block ends; makes it, and removes it again if it stays empty.
+
+    A folder that this user may not write to needs no owner: it is only looked at.
+
+    Args:
+        folder: to be owned.
+        wait: for its owner to end, instead of raising; None where the command has no --wait.
+        name: of the setting, for errors.
+
+    Raises:
+        ValueError: another process owns it; the text says who, since when, and what to do.
+        OSError: the folder cannot be made.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"{name} must be a folder, got the file {error.filename}") from error
+    try:
+        if not os.access(folder, os.W_OK):
+            yield
+            return
+        lock = _locked(folder, wait, name)
+        try:
+            write_json(folder / _WHO, _me().model_dump())
+            yield
+        finally:
+            # The lock's file goes while it is held; who waits for it finds that it has no name.
+            for path in (folder / _WHO, *([folder / _LOCK] if isinstance(lock, FileLock) else [])):
+                path.unlink(missing_ok=True)
+            lock.release()
+    finally:
+        with suppress(OSError):  # something is in there: the folder stays
+            for path in made:
+                path.rmdir()
+
+
+def _locked(folder: Path, wait: bool | None, name: str) -> BaseFileLock:
+    """The folder's lock, held."""
+    lock: BaseFileLock = FileLock(folder / _LOCK, fallback_to_soft=False, thread_local=False)
+    patience_s, asked = 0.0, False
+    while True:
+        try:
+            lock.acquire(timeout=patience_s, poll_interval=POLL_S)
+            return lock
+        except Timeout:
+            who = _owner(folder)
+            if not wait:
+                advice = "begin" if wait is None else "add --wait to begin"
+                raise ValueError(
+                    f"{name} must be of one run at a time, got {folder}, which {who} owns; "
+                    f"{advice} when that has ended, or pass another folder"
+                ) from None
+            if not asked:
+                print(f"waiting for {who}, which owns {folder}", file=sys.stderr, flush=True)
+            patience_s, asked = 60.0, True
+        except FileNotFoundError:  # its owner ended with nothing in it, and took it away
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS or isinstance(lock, SoftFileLease):
+                raise
+            (folder / _LOCK).unlink(missing_ok=True)
+            lock = SoftFileLease(folder / _LEASE, lease_duration=LEASE_S, thread_local=False)
+            patience_s = PATIENCE_S
+
+
+def _me() -> Owner:
+    """This process."""
+    now = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
+    return Owner(host=socket.gethostname(), pid=os.getpid(), since=now)
+
+
+def _owner(folder: Path) -> str:
+    """Who says to own the folder; a lock may have been taken a moment ago."""
+    path = folder / _WHO
+    with suppress(OSError, ValueError):
+        return str(read_document(Owner, path.read_bytes(), str(path)))
+    return "another process"

@@ -1,0 +1,305 @@
+"""Reading an activation store: what is committed, its statistics, rows by number, and streams.
+
+Owns `ActivationStore`. Rows are numbered over the committed buckets in order, so a store that is
+still being written reads like a smaller one; in a complete store row numbers are those of the
+arrays.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64
+
+from ..format.arrays import DamagedStoreError
+from ..format.commits import Commit, is_whole, read_commits, shard_sizes, shard_versions
+from ..format.root import Root, read_root
+from ..format.spec import LABEL_NAMES, StoreSpec
+from ..format.values import put_values
+from ..place.locate import locate
+from ..place.location import Location, StorageOptions
+from ..place.options import CACHE_BYTES
+from .array_reader import ArrayReader
+from .cache import CachedReads
+from .guard import Guarded
+from .stream import Stream
+from .stream_order import Order
+
+
+class Labels(NamedTuple):
+    """What the rows are of: int64 [n] each."""
+
+    token: Int64[np.ndarray, "n"]
+    """Token id."""
+    sequence: Int64[np.ndarray, "n"]
+    """Number of the sequence in the token store."""
+    position: Int64[np.ndarray, "n"]
+    """Position in the sequence."""
+
+
+class ActivationStore:
+    """A store opened for reading; see `open`. It shows the buckets that were committed when it was
+    opened."""
+
+    def __init__(self, location: Location, spec: StoreSpec, commits: dict[int, Commit]):
+        self.url, self.spec = location.url, spec
+        self._location, self._all = location, commits
+        self._commits = [commits[bucket] for bucket in sorted(commits) if commits[bucket].rows]
+        self._stops = np.cumsum([commit.rows for commit in self._commits], dtype=np.int64)
+        self.dropped = sum(commit.dropped for commit in commits.values())
+        """Rows that were left out: not finite, or outliers."""
+        self.dropped_at = sum((Counter(c.dropped_at) for c in commits.values()), Counter[int]())
+        """Position in the sequence -> rows left out there."""
+        whole = [bucket for bucket, commit in commits.items() if is_whole(commit, spec)]
+        self.complete = len(whole) == spec.n_buckets
+        layouts = spec.site_layouts() | spec.label_layouts()
+        self._readers = {
+            name: ArrayReader(location, layout, shard_sizes(layout.path, self._commits))
+            for name, layout in layouts.items()
+        }
+        self._scales = {name: self._scale(name) for name in spec.sites}
+
+    @classmethod
+    def open(
+        cls,
+        url: str | os.PathLike[str],
+        storage_options: StorageOptions = None,
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> "ActivationStore":
+        """Opens a store at a local path or fsspec URL.
+
+        Args:
+            storage_options: for the fsspec driver.
+            cache_dir: folder that keeps what is read, for remote stores that are read again and
+                again.
+            cache_bytes: bound on that folder's use by this store.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+            ValueError: something else is there, or a store of another major format version.
+            DamagedStoreError: its metadata or a commit record is damaged.
+        """
+        location = locate(url, storage_options)
+        root, commits = _opened(location)
+        location = Guarded(location, root.spec, commits.values())
+        # The cache lies outside: what it holds was committed when it was read, and stays true.
+        if cache_dir is not None:
+            location = CachedReads(
+                location, Path(cache_dir), shard_versions(commits.values()), cache_bytes
+            )
+        return cls(location, root.spec, commits)
+
+    def only(self, buckets: Collection[int]) -> "ActivationStore":
+        """A view of some committed buckets, as if no other were committed."""
+        commits = {bucket: self._all[bucket] for bucket in buckets}
+        return ActivationStore(self._location, self.spec, commits)
+
+    @property
+    def sites(self) -> dict[str, int]:
+        """Site name -> width."""
+        return dict(self.spec.sites)
+
+    @property
+    def rows(self) -> int:
+        """Committed rows."""
+        return int(self._stops[-1]) if len(self._stops) else 0
+
+    @property
+    def provenance(self) -> dict:
+        """Where the rows come from, as the harvest wrote it."""
+        return dict(self.spec.provenance)
+
+    @property
+    def saturated(self) -> dict[str, int]:
+        """int8: values per site that were cut at the ends of the scale."""
+        return {
+            site: sum(commit.sums[site].saturated for commit in self._commits)
+            for site, scale in self._scales.items()
+            if scale is not None
+        }
+
+    @property
+    def commits(self) -> list[Commit]:
+        """The committed buckets that hold rows, in order."""
+        return list(self._commits)
+
+    @property
+    def stored_bytes(self) -> dict[str, int]:
+        """Array path -> bytes of its committed shards."""
+        total: dict[str, int] = {}
+        for commit in self._commits:
+            for path, shards in commit.shards.items():
+                total[path] = total.get(path, 0) + sum(shard.n_bytes for shard in shards)
+        return total
+
+    def normaliser(self, site: str) -> float:
+        """C = sqrt(E‖x‖²) over all committed rows (Gemma Scope report, Section 3.2), so that
+        E‖x/C‖² = 1.
+
+        Raises:
+            ValueError: no such site, no rows, or all of them zero.
+        """
+        self._check_site(site)
+        squares = float(np.sum([commit.sums[site].squares for commit in self._commits]))
+        if squares <= 0:
+            raise ValueError(
+                f"rows of {site} must not all be zero, got {self.rows} rows; check the harvest"
+            )
+        return (squares / self.rows) ** 0.5
+
+    def mean(self, site: str) -> Float64[torch.Tensor, "d"]:
+        """E x per channel over all committed rows, float64."""
+        self._check_site(site)
+        total = np.sum([commit.sums[site].total for commit in self._commits], axis=0)
+        return torch.from_numpy(total / self.rows)
+
+    def read(self, site: str, start: int, stop: int) -> Float[torch.Tensor, "rows d"]:
+        """Rows [start, stop) of a site, float32, unscaled."""
+        self._check_site(site)
+        stored = self._read(site, start, stop)
+        values = np.empty(stored.shape, dtype=np.float32)
+        put_values(values, stored, self._readers[site].layout.codec.dtype, self._scales[site])
+        return torch.from_numpy(values)
+
+    def labels(self, start: int, stop: int) -> Labels:
+        """Token id, sequence and position of rows [start, stop)."""
+        return Labels(*(self._read(name, start, stop).astype(np.int64) for name in LABEL_NAMES))
+
+    def rows_of(
+        self, state: dict[str, int], batch_rows: int, rank: int = 0, world: int = 1
+    ) -> Int64[np.ndarray, "batch"]:
+        """Which rows the next batch of a stream in this state consists of, in its order: the
+        numbers that `read` and `labels` take.
+
+        Args:
+            state: of a stream, before the batch in question.
+            batch_rows, rank, world: of that stream.
+
+        Raises:
+            ValueError: the state is of a store of other rows.
+        """
+        if state["store_rows"] != self.rows:
+            raise ValueError(
+                f"store_rows must be {self.rows} as store {self.url} has, got a state with"
+                f" {state['store_rows']}"
+            )
+        sizes = [commit.rows for commit in self._commits]
+        order = Order(sizes, self.spec.chunk_rows, state["seed"], state["interleave"])
+        firsts = self._stops - sizes
+        return np.concatenate(
+            [
+                firsts[piece.bucket]
+                + piece.chunk * self.spec.chunk_rows
+                + piece.first
+                + np.arange(piece.rows)
+                for piece in order.pieces(state["row"] + rank * batch_rows, batch_rows)
+            ]
+        )
+
+    @overload
+    def stream(self, site: str, batch_rows: int = ..., **options: Any) -> Stream[torch.Tensor]: ...
+
+    @overload
+    def stream(
+        self, site: list[str], batch_rows: int = ..., **options: Any
+    ) -> Stream[dict[str, torch.Tensor]]: ...
+
+    def stream(
+        self,
+        site: str | list[str],
+        batch_rows: int = 4096,
+        seed: int = 0,
+        state: dict[str, int] | None = None,
+        rank: int = 0,
+        world: int = 1,
+        prefetch: int = 4,
+        threads: int | None = None,
+        **options: Any,
+    ) -> Stream[Any]:
+        """An endless stream of batches; see `Stream` for the arguments and further options.
+
+        Args:
+            threads: None for two to four on a local disk, 32 for an object store, where each waits
+                for an answer most of its time.
+
+        Raises:
+            ValueError: no such site, a batch larger than the store, or a state that does not fit.
+        """
+        names = [site] if isinstance(site, str) else list(site)
+        for name in names:
+            self._check_site(name)
+        return Stream(
+            {name: (self._readers[name], self._scales[name]) for name in names},
+            {commit.bucket: commit.rows for commit in self._commits},
+            self.spec,
+            single=isinstance(site, str),
+            batch_rows=batch_rows,
+            seed=seed,
+            state=state,
+            rank=rank,
+            world=world,
+            prefetch=prefetch,
+            threads=self._location.in_flight if threads is None else threads,
+            **options,
+        )
+
+    def _check_site(self, site: str) -> None:
+        if site not in self.spec.sites:
+            raise ValueError(f"site must be one of {', '.join(self.spec.sites)}, got {site!r}")
+        if not self.rows:
+            raise ValueError(f"store {self.url} has no committed rows yet; let the harvest run on")
+
+    def _scale(self, site: str) -> np.ndarray | None:
+        """int8: the scale of a site, which every bucket must agree on."""
+        scales = [commit.sums[site].scale for commit in self._commits]
+        first = scales[0] if scales else None
+        for commit, scale in zip(self._commits, scales, strict=True):
+            if (scale is None) != (first is None) or (
+                scale is not None and first is not None and not np.array_equal(scale, first)
+            ):
+                raise DamagedStoreError(
+                    f"commit of bucket {commit.bucket}: the scale of {site} differs from that of"
+                    f" bucket {self._commits[0].bucket}; write the bucket again"
+                )
+        return first
+
+    def _read(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Committed rows [start, stop) of an array as stored, bucket by bucket."""
+        if not 0 <= start <= stop <= self.rows:
+            raise ValueError(f"rows must be within 0 … {self.rows}, got {start} … {stop}")
+        reader, parts = self._readers[name], []
+        first = int(np.searchsorted(self._stops, start, side="right"))
+        while start < stop:
+            commit, end = self._commits[first], int(self._stops[first])
+            base = commit.bucket * self.spec.bucket_rows - (end - commit.rows)
+            parts.append(reader.read_rows(base + start, base + min(stop, end)))
+            start, first = min(stop, end), first + 1
+        return np.concatenate(parts) if parts else reader.layout.empty(0)
+
+
+def _opened(location: Location) -> tuple[Root, dict[int, Commit]]:
+    """The root document and the commits under it, also while the store grows: commits that are
+    beyond the root that was read call for the one that is there by now."""
+    try:
+        root = read_root(location)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"no activation store at {location.url}; `scopeworks harvest` makes one"
+        ) from error
+    while True:
+        try:
+            commits = read_commits(location, root.spec)
+            for commit in commits.values():
+                root.check_length(commit.bucket, commit.rows + commit.dropped, location.url)
+            return root, commits
+        except DamagedStoreError:
+            newer = read_root(location)
+            if newer.data == root.data:
+                raise
+            root = newer

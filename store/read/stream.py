@@ -1,0 +1,309 @@
+"""Streams: endless, shuffled, resumable batches of rows, prepared ahead in threads.
+
+Owns prefetching, the position of a stream, and the assembly of batches. Which rows a batch holds is
+`order.Order`'s pure arithmetic, so batches do not depend on threads, prefetch depth or
+interruptions.
+"""
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from ..format.spec import StoreSpec
+from ..format.values import put_values
+from .array_reader import ArrayReader
+from .batch_buffers import Buffers
+from .stream_order import INTERLEAVE, Order, Piece
+
+Rows = Float[torch.Tensor, "batch d"]
+BatchT = TypeVar("BatchT", Rows, dict[str, Rows])
+"""A stream of one site hands out tensors; a stream of several, dictionaries of them by site."""
+
+Source = tuple[ArrayReader, np.ndarray | None]
+"""A site's array, and its scale if it is int8."""
+
+
+class Stream(Iterator[BatchT]):
+    """Iterates over a store's rows, epoch after epoch, each row once per epoch.
+
+    Global batch b of `world` ranks is the rows [b·world·batch_rows, (b+1)·world·batch_rows) of the
+    endless order; rank r takes the r-th slice of `batch_rows`. A batch may cross buckets and
+    epochs; nothing is dropped.
+
+    Args:
+        batch_rows: rows per batch and rank.
+        seed: of the order; another seed is another order of the same rows.
+        state: of an earlier stream, to continue after the last batch it handed out.
+        rank, world: which data-parallel slice.
+        prefetch: batches prepared ahead, >= 1; bounds the memory at about (prefetch + 2) batches,
+            and two chunks for each thread and site.
+        threads: workers that read and decompress; if there are more than `prefetch`, several share
+            a batch. `ActivationStore.stream` takes as many as its place can serve at once.
+        dtype: float32, or bfloat16, which halves what travels to a device; lossless for the codecs
+            that store bfloat16.
+        pin: page-locked batches, for copies to a device with non_blocking=True; by default where
+            CUDA is.
+        interleave: buckets whose chunks are mixed.
+
+    Attributes:
+        waiting_s: seconds `next` spent waiting for a batch that was not ready.
+    """
+
+    def __init__(
+        self,
+        readers: dict[str, Source],
+        bucket_rows: dict[int, int],
+        spec: StoreSpec,
+        *,
+        single: bool,
+        batch_rows: int,
+        seed: int,
+        state: dict[str, int] | None,
+        rank: int,
+        world: int,
+        prefetch: int,
+        threads: int,
+        interleave: int = INTERLEAVE,
+        dtype: str = "float32",
+        pin: bool | None = None,
+    ):
+        if dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype must be float32 or bfloat16, got {dtype!r}")
+        rows = sum(bucket_rows.values())
+        _check(rows, batch_rows, rank, world, prefetch, threads, interleave)
+        self._position = _resume(state, seed, rows, interleave)
+        self._identity = {"seed": seed, "store_rows": rows, "interleave": interleave}
+        self._batch_rows, self._rank, self._world, self._rows = batch_rows, rank, world, rows
+        self._single = single
+        order = Order(list(bucket_rows.values()), spec.chunk_rows, seed, interleave)
+        self._assembler = _Assembler(
+            readers,
+            list(bucket_rows),
+            spec,
+            order,
+            batch_rows,
+            shared_chunks=_shared_chunks(spec.chunk_rows, batch_rows * world, prefetch, interleave),
+            keep=prefetch + 2,
+            dtype=dtype,
+            pin=torch.cuda.is_available() if pin is None else pin,
+        )
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="scopeworks-stream")
+        self._prefetch = prefetch
+        self._shares = -(-threads // prefetch)
+        """Threads for each batch, so that all have work; one thread fills a batch fastest."""
+        self._ahead: deque[_Coming] = deque()
+        self.waiting_s = 0.0
+
+    def __next__(self) -> BatchT:
+        """The next batch.
+
+        Raises:
+            DamagedStoreError: a chunk of it is damaged; the stream stays where it was, and the next
+                call tries again.
+        """
+        while len(self._ahead) < self._prefetch:
+            self._submit(self._position + len(self._ahead) * self._batch_rows * self._world)
+        started = time.perf_counter()
+        try:
+            batch = self._ahead[0].result()
+        except BaseException:
+            self._ahead.clear()  # so that the next call tries again
+            raise
+        self.waiting_s += time.perf_counter() - started
+        self._ahead.popleft()
+        self._position += self._batch_rows * self._world
+        self._submit(self._position + len(self._ahead) * self._batch_rows * self._world)
+        return cast(BatchT, next(iter(batch.values())) if self._single else batch)
+
+    def state(self) -> dict[str, int]:
+        """The position after the last batch handed out, the same on every rank: a few integers, to
+        be stored as JSON."""
+        return {"epoch": self._position // self._rows, "row": self._position, **self._identity}
+
+    def close(self) -> None:
+        """Stops the threads; what was prepared ahead is thrown away."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> "Stream[BatchT]":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def _submit(self, global_start: int) -> None:
+        start = global_start + self._rank * self._batch_rows
+        batch, jobs = self._assembler.planned(start)
+        lots = [jobs[i :: self._shares] for i in range(min(self._shares, len(jobs)))]
+        work = [self._pool.submit(self._assembler.fill, lot) for lot in lots]
+        self._ahead.append(_Coming(batch, work))
+
+
+@dataclass(frozen=True)
+class _Coming:
+    """A batch that is being filled."""
+
+    batch: dict[str, torch.Tensor]
+    work: list[Future[None]]
+
+    def result(self) -> dict[str, torch.Tensor]:
+        """The batch, filled; the first error of the work."""
+        for future in self.work:
+            future.result()
+        return self.batch
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A chunk of which a batch wants rows."""
+
+    site: str
+    chunk: int
+    out: np.ndarray
+    """The site's batch."""
+    pieces: list[tuple[int, Piece]]
+    """Places in the batch, and the rows of the chunk that belong there."""
+
+
+class _Assembler:
+    """Makes batches: plans them in one thread, fills them in several."""
+
+    def __init__(
+        self,
+        readers: dict[str, Source],
+        buckets: list[int],
+        spec: StoreSpec,
+        order: Order,
+        batch_rows: int,
+        shared_chunks: int,
+        keep: int,
+        dtype: str,
+        pin: bool,
+    ):
+        self._readers, self._buckets, self._order = readers, buckets, order
+        self._batch_rows = batch_rows
+        self._bucket_chunks = spec.bucket_rows // spec.chunk_rows
+        self._local = threading.local()
+        self._shared = _SharedChunks(len(readers) * shared_chunks)
+        self._buffers = {
+            name: Buffers((batch_rows, spec.sites[name]), dtype, keep, pin) for name in readers
+        }
+
+    def planned(self, start: int) -> tuple[dict[str, torch.Tensor], list[_Job]]:
+        """Room for the rows [start, start + batch_rows) of the order, by site, and what is to be
+        done to fill it: every chunk is fetched once and its stripes put in their places."""
+        parts: dict[int, list[tuple[int, Piece]]] = {}
+        at = 0
+        for piece in self._order.pieces(start, self._batch_rows):
+            number = self._buckets[piece.bucket] * self._bucket_chunks + piece.chunk
+            parts.setdefault(number, []).append((at, piece))
+            at += piece.rows
+        batch: dict[str, torch.Tensor] = {}
+        jobs: list[_Job] = []
+        for name, buffers in self._buffers.items():
+            batch[name], out = buffers.take()
+            jobs += [_Job(name, number, out, pieces) for number, pieces in parts.items()]
+        return batch, jobs
+
+    def fill(self, jobs: list[_Job]) -> None:
+        """Does some of a batch's work; called from several threads at once."""
+        for job in jobs:
+            reader, scale = self._readers[job.site]
+            chunk = self._chunk(job.site, reader, job.chunk, sum(p.rows for _, p in job.pieces))
+            for at, piece in job.pieces:
+                stored = chunk[piece.first : piece.first + piece.rows]
+                out = job.out[at : at + piece.rows]
+                put_values(out, stored, reader.layout.codec.dtype, scale)
+
+    def _chunk(self, name: str, reader: ArrayReader, number: int, rows: int) -> np.ndarray:
+        """A decoded chunk of which this batch wants `rows` rows; if not all, it is kept for the
+        next batches."""
+        if rows == reader.layout.chunk_rows:
+            buffers = self._local.__dict__
+            if name not in buffers:
+                buffers[name] = reader.layout.empty(rows)
+            reader.read_chunk(number, buffers[name])
+            return buffers[name]
+        return self._shared.get((name, number), lambda: _decoded(reader, number))
+
+
+def _decoded(reader: ArrayReader, number: int) -> np.ndarray:
+    buffer = reader.layout.empty(reader.layout.chunk_rows)
+    reader.read_chunk(number, buffer)
+    return buffer
+
+
+class _SharedChunks:
+    """The most recently used chunks that straddle batches; each is made by whoever asks first."""
+
+    def __init__(self, capacity: int):
+        self._capacity, self._lock = capacity, threading.Lock()
+        self._made: OrderedDict[tuple[str, int], Future[np.ndarray]] = OrderedDict()
+
+    def get(self, key: tuple[str, int], make) -> np.ndarray:
+        """The chunk of `key`; an error in making it is not kept."""
+        with self._lock:
+            future = self._made.get(key)
+            mine = future is None
+            if future is None:
+                future = self._made[key] = Future()
+            self._made.move_to_end(key)
+            while len(self._made) > self._capacity:
+                self._made.popitem(last=False)
+        if mine:
+            try:
+                future.set_result(make())
+            except BaseException as error:
+                with self._lock:
+                    self._made.pop(key, None)
+                future.set_exception(error)
+        return future.result()
+
+
+def _shared_chunks(chunk_rows: int, step_rows: int, prefetch: int, interleave: int) -> int:
+    """Chunks per site to keep so that those which several of the batches in flight share are
+    decoded once."""
+    window_rows = interleave * chunk_rows
+    windows = min(prefetch + 2, -(-(prefetch + 1) * step_rows // window_rows) + 1)
+    return interleave * windows
+
+
+def _resume(state: dict[str, int] | None, seed: int, rows: int, interleave: int) -> int:
+    """The row to continue at."""
+    if state is None:
+        return 0
+    for name, value in (("seed", seed), ("store_rows", rows), ("interleave", interleave)):
+        if state.get(name) != value:
+            raise ValueError(
+                f"{name} must be {state.get(name)} as in the stream's state, got {value};"
+                " continue on the same store with the same settings"
+            )
+    return int(state["row"])
+
+
+def _check(
+    rows: int, batch_rows: int, rank: int, world: int, prefetch: int, threads: int, interleave: int
+) -> None:
+    for name, value in (
+        ("batch_rows", batch_rows),
+        ("world", world),
+        ("prefetch", prefetch),
+        ("threads", threads),
+        ("interleave", interleave),
+    ):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if not 0 <= rank < world:
+        raise ValueError(f"rank must be in 0 … {world - 1}, got {rank}")
+    if batch_rows * world > rows:
+        raise ValueError(
+            f"batch_rows must be at most the store's {rows} rows over {world} ranks, got"
+            f" {batch_rows}; take smaller batches or harvest more rows"
+        )

@@ -1,0 +1,153 @@
+"""The order in which a stream reads a store: pure arithmetic, no bytes.
+
+Every epoch permutes the buckets and takes them in groups of `interleave`; within a group, step i
+takes one chunk of every bucket (each bucket's chunks in a permutation of their own) and deals their
+rows out in stripes. So a batch of any size mixes rows of all buckets of a group, and each chunk's
+rows were already permuted over their bucket when written. Only the order of one group is held, so a
+store of billions of rows costs no more than a small one. docs/format.md states the rule.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ..format.permutations import BUCKETS, CHUNKS, permutation
+
+INTERLEAVE = 16
+"""Buckets whose rows are mixed, unless told otherwise."""
+
+STRIPE_ROWS = 64
+"""Consecutive rows of one chunk that stay together: long enough to copy fast, short enough that
+1,024 rows mix 16 buckets."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive rows of one chunk."""
+
+    bucket: int
+    """Index into the list of buckets given to `Order`."""
+    chunk: int
+    """Chunk within the bucket."""
+    first: int
+    """First row within the chunk."""
+    rows: int
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Some buckets that are read together, step by step."""
+
+    members: np.ndarray
+    chunks: list[np.ndarray]
+    """Order of the chunks, per member."""
+    stops: np.ndarray
+    """Cumulative rows of the steps."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One chunk of every bucket of a group, as stripes in reading order."""
+
+    bucket: np.ndarray
+    chunk: np.ndarray
+    first: np.ndarray
+    rows: np.ndarray
+    stops: np.ndarray
+    """Cumulative rows of the stripes."""
+
+
+class Order:
+    """Reading order over all epochs, as one endless sequence of rows.
+
+    Args:
+        bucket_rows: rows of every bucket, all positive.
+        chunk_rows: rows per chunk; a bucket's last chunk may be short.
+        seed: of the permutations.
+        interleave: buckets per group.
+        stripe_rows: rows per stripe.
+    """
+
+    def __init__(
+        self,
+        bucket_rows: list[int],
+        chunk_rows: int,
+        seed: int,
+        interleave: int = INTERLEAVE,
+        stripe_rows: int = STRIPE_ROWS,
+    ):
+        self.rows = sum(bucket_rows)
+        self.chunk_rows = chunk_rows
+        self._bucket_rows = np.asarray(bucket_rows, dtype=np.int64)
+        self._seed, self._interleave, self._stripe_rows = seed, interleave, stripe_rows
+        self._epoch = lru_cache(maxsize=4)(self._make_epoch)
+        self._group = lru_cache(maxsize=4)(self._make_group)
+        self._step = lru_cache(maxsize=16)(self._make_step)
+
+    def pieces(self, start: int, n: int) -> list[Piece]:
+        """Rows [start, start + n) of the endless sequence; row r of epoch e is number e·rows +
+        r."""
+        pieces: list[Piece] = []
+        while n > 0:
+            epoch, offset = divmod(start, self.rows)
+            number, offset = _find(self._epoch(epoch)[1], offset)
+            step, offset = _find(self._group(epoch, number).stops, offset)
+            taken = _take(pieces, self._step(epoch, number, step), offset, n)
+            start, n = start + taken, n - taken
+        return pieces
+
+    def _make_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Bucket order of an epoch, and the cumulative rows of its groups."""
+        order = permutation(len(self._bucket_rows), self._seed, BUCKETS, epoch)
+        starts = np.arange(0, len(order), self._interleave)
+        return order, np.cumsum(np.add.reduceat(self._bucket_rows[order], starts))
+
+    def _make_group(self, epoch: int, number: int) -> _Group:
+        """Chunk orders and step sizes of a group."""
+        order, _ = self._epoch(epoch)
+        members = order[number * self._interleave : (number + 1) * self._interleave]
+        counts = -(-self._bucket_rows[members] // self.chunk_rows)
+        chunks = [
+            permutation(int(count), self._seed, CHUNKS, epoch, int(bucket))
+            for bucket, count in zip(members, counts, strict=True)
+        ]
+        rows = np.zeros(int(counts.max()), dtype=np.int64)
+        for bucket, order_of_chunks in zip(members, chunks, strict=True):
+            rows[: len(order_of_chunks)] += self._rows_of(bucket, order_of_chunks)
+        return _Group(members, chunks, np.cumsum(rows))
+
+    def _make_step(self, epoch: int, number: int, step: int) -> _Step:
+        """Stripe 0 of every chunk of the step, then stripe 1 of every chunk, …"""
+        group = self._group(epoch, number)
+        present = [i for i, chunks in enumerate(group.chunks) if step < len(chunks)]
+        bucket = group.members[present]
+        chunk = np.array([group.chunks[i][step] for i in present])
+        rows = self._rows_of(bucket, chunk)
+        first = np.arange(0, int(rows.max()), self._stripe_rows)
+        size = np.minimum(rows[None, :] - first[:, None], self._stripe_rows)
+        stripe, which = np.nonzero(size > 0)
+        taken = size[stripe, which]
+        return _Step(bucket[which], chunk[which], first[stripe], taken, np.cumsum(taken))
+
+    def _rows_of(self, bucket: np.ndarray, chunk: np.ndarray) -> np.ndarray:
+        """Rows of chunks."""
+        return np.minimum(self._bucket_rows[bucket] - chunk * self.chunk_rows, self.chunk_rows)
+
+
+def _find(stops: np.ndarray, offset: int) -> tuple[int, int]:
+    """Which part an offset falls into, and the offset within it."""
+    at = int(np.searchsorted(stops, offset, side="right"))
+    return at, offset - (int(stops[at - 1]) if at else 0)
+
+
+def _take(pieces: list[Piece], step: _Step, offset: int, n: int) -> int:
+    """Appends up to n rows from row `offset` of a step; returns how many."""
+    at, skip = _find(step.stops, offset)
+    taken = 0
+    while taken < n and at < len(step.stops):
+        rows = min(int(step.rows[at]) - skip, n - taken)
+        first = int(step.first[at]) + skip
+        pieces.append(Piece(int(step.bucket[at]), int(step.chunk[at]), first, rows))
+        taken, at, skip = taken + rows, at + 1, 0
+    return taken

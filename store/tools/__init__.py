@@ -1,0 +1,1 @@
+"""What is done with a whole store: verify, copy, describe, statistics, mixing."""

@@ -1,0 +1,146 @@
+"""Copying a store to another place, codec or chunking, bucket by bucket.
+
+Owns the walk over the buckets, here or on Dask workers. A bucket keeps its rows and their order, so
+a copy of equal spec is bit-identical, and what is committed at the target already is not copied
+again.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..format.commits import Commit, is_whole
+from ..format.spec import StoreSpec
+from ..place.location import StorageOptions
+from ..read.reader import ActivationStore
+from ..write.writer import StoreWriter
+
+_BLOCK_BYTES = 2**26
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One copying job; sent to the workers as it is."""
+
+    source: str
+    target: str
+    spec: StoreSpec
+    source_options: StorageOptions = None
+    target_options: StorageOptions = None
+
+    def bucket(self, bucket: int) -> int:
+        """Copies one bucket; returns its rows."""
+        source = ActivationStore.open(self.source, self.source_options)
+        if source.spec.rows != self.spec.rows:
+            raise ValueError(
+                f"store {self.source} must keep its {self.spec.rows} rows while it is copied, got"
+                f" {source.spec.rows}: it has grown; run the copy again"
+            )
+        start = 0
+        for commit in source.commits:
+            if commit.bucket == bucket:
+                with StoreWriter.open(self.target, self.spec, self.target_options) as writer:
+                    _copy_bucket(source, writer, commit, start)
+                return commit.rows
+            start += commit.rows
+        raise ValueError(f"bucket {bucket} must be committed in {self.source}, got none")
+
+
+def copy(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    codec: str | None = None,
+    chunk_rows: int | None = None,
+    shard_rows: int | None = None,
+    source_options: StorageOptions = None,
+    target_options: StorageOptions = None,
+    workers: int = 0,
+    scheduler: str | None = None,
+    advance: Callable[[int], None] = lambda _rows: None,
+) -> int:
+    """Copies every committed bucket that the target lacks; run it again to continue, also after
+    the source has grown. A bucket that the source has outgrown is copied once it is written anew.
+
+    Args:
+        codec, chunk_rows, shard_rows: of the target; the source's by default.
+        workers: Dask worker processes to start for it; 0 copies in this process.
+        scheduler: address of a Dask scheduler to use instead.
+        advance: called with the rows of every bucket when it is done.
+
+    Returns:
+        Rows copied by this call.
+
+    Raises:
+        FileNotFoundError, ValueError: no store at the source, something else at the target, or
+            sizes that do not fit.
+        DamagedStoreError: a chunk of the source is damaged.
+    """
+    store = ActivationStore.open(source, source_options)
+    changed = {"codec": codec, "chunk_rows": chunk_rows, "shard_rows": shard_rows}
+    given = {name: value for name, value in changed.items() if value is not None}
+    spec = StoreSpec.model_validate(store.spec.model_dump() | given)
+    job = Copy(os.fspath(source), os.fspath(target), spec, source_options, target_options)
+    with StoreWriter.open(target, spec, target_options) as writer:
+        done = writer.committed
+    missing = [
+        commit.bucket
+        for commit in store.commits
+        if commit.bucket not in done and is_whole(commit, store.spec)
+    ]
+    copied = 0
+    for rows in _each(job, missing, workers, scheduler):
+        copied += rows
+        advance(rows)
+    return copied
+
+
+def _each(job: Copy, missing: list[int], workers: int, scheduler: str | None) -> Iterator[int]:
+    """Rows of every bucket as it is done; the first alone, since it may set the scales of int8."""
+    if missing:
+        yield job.bucket(missing[0])
+    if not workers and scheduler is None:
+        yield from map(job.bucket, missing[1:])
+        return
+    from distributed import as_completed
+
+    with _client(workers, scheduler) as client:
+        futures = client.map(job.bucket, missing[1:], pure=False)
+        for future in as_completed(futures):
+            yield future.result()
+
+
+@contextmanager
+def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
+    """A Dask client, of a cluster of our own where none is given."""
+    from distributed import Client, LocalCluster
+
+    if scheduler is not None:
+        with Client(scheduler) as client:
+            yield client
+        return
+    cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
+    with cluster, Client(cluster) as client:
+        yield client
+
+
+def _copy_bucket(source: ActivationStore, writer: StoreWriter, commit: Commit, start: int) -> None:
+    """Rows [start, start + commit.rows) of the source, which are that bucket, in their stored
+    order."""
+    widest = max(source.sites.values())
+    step = max(1, _BLOCK_BYTES // (4 * widest))
+    with writer.bucket(commit.bucket, in_stored_order=True) as filling:
+        for first in range(start, start + commit.rows, step):
+            last = min(first + step, start + commit.rows)
+            rows: dict[str, torch.Tensor] = {
+                site: source.read(site, first, last) for site in source.sites
+            }
+            labels = source.labels(first, last)
+            filling.append(
+                rows, token=labels.token, sequence=labels.sequence, position=labels.position
+            )
+        filling.leave_out(commit.dropped, commit.dropped_at)

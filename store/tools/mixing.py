@@ -1,0 +1,93 @@
+"""How well the rows of a store are mixed where a trainer meets them, in the batches of a stream.
+
+Reads labels only: those of the batches, and of some buckets for what a perfect shuffle would give.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..read.reader import ActivationStore
+from ..read.stream_order import INTERLEAVE
+
+COUNTED_ROWS = 2**24
+"""Rows whose sequences are counted for the perfect shuffle; a larger store gives some buckets."""
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How often two rows of a batch come from one sequence, against a perfect shuffle."""
+
+    measured: float
+    """Share of row pairs of one batch that are of the same sequence, averaged over the batches."""
+    perfect: float
+    """The same share for batches drawn at random from the whole store."""
+    batches: int
+    batch_rows: int
+
+    def line(self) -> str:
+        """The figures as one line."""
+        if not (self.measured or self.perfect):
+            return f"mixing: no two rows share a sequence ({self.batches} batches)"
+        ratio = self.measured / self.perfect if self.perfect else float("inf")
+        return (
+            f"mixing: {self.measured:.3g} of the row pairs in a batch of {self.batch_rows:,}"
+            f" share a sequence, {self.perfect:.3g} in a perfect shuffle (ratio {ratio:.2f},"
+            f" {self.batches} batches)"
+        )
+
+
+def mixing(
+    store: ActivationStore,
+    batch_rows: int = 4096,
+    batches: int = 16,
+    seed: int = 0,
+    counted_rows: int = COUNTED_ROWS,
+) -> Mixing:
+    """Mixing of the batches that a stream of this store hands out.
+
+    For a batch of B rows with n_s rows of sequence s, the share of pairs is Σ n_s(n_s−1) /
+    (B(B−1)); a perfect shuffle of N rows with N_s of sequence s expects Σ N_s(N_s−1) / (N(N−1)).
+
+    Args:
+        counted_rows: the latter sum is taken over buckets of about so many rows, spread evenly over
+            the store, and scaled up. That takes a sequence to lie in one bucket, as all do but
+            those at the borders; with all buckets nothing is assumed.
+    """
+    batch_rows = min(batch_rows, store.rows)
+    shares = []
+    for batch in range(min(batches, store.rows // batch_rows)):
+        state = {"seed": seed, "interleave": INTERLEAVE, "store_rows": store.rows}
+        rows = store.rows_of(state | {"row": batch * batch_rows}, batch_rows)
+        shares.append(_pairs(_counts(store, rows)[1]) / max(batch_rows * (batch_rows - 1), 1))
+    perfect = _expected_share(store, counted_rows)
+    return Mixing(float(np.mean(shares)), perfect, len(shares), batch_rows)
+
+
+def _expected_share(store: ActivationStore, counted_rows: int) -> float:
+    """Σ N_s(N_s−1) / (N(N−1)) over some buckets, as if the others were like them."""
+    sizes = np.array([commit.rows for commit in store.commits])
+    starts = np.cumsum(sizes) - sizes
+    wanted = max(1, min(len(sizes), counted_rows // int(sizes.max())))
+    chosen = np.unique(np.linspace(0, len(sizes) - 1, wanted).round().astype(int))
+    found = [
+        _counts(store, np.arange(start, start + size))
+        for start, size in zip(starts[chosen].tolist(), sizes[chosen].tolist(), strict=True)
+    ]
+    _, place = np.unique(np.concatenate([sequences for sequences, _ in found]), return_inverse=True)
+    counts = np.bincount(place, np.concatenate([counts for _, counts in found]))
+    return _pairs(counts) / int(sizes[chosen].sum()) / max(store.rows - 1, 1)
+
+
+def _counts(store: ActivationStore, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows' sequences, each once, and how many of the rows are of it."""
+    rows = np.sort(rows)
+    ranges = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+    found = [store.labels(int(part[0]), int(part[-1]) + 1).sequence for part in ranges]
+    return np.unique(np.concatenate(found), return_counts=True)
+
+
+def _pairs(counts: np.ndarray) -> float:
+    """Ordered pairs of different rows of one sequence."""
+    n = counts.astype(np.float64)
+    return float((n * (n - 1)).sum())

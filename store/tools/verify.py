@@ -1,0 +1,173 @@
+"""Checking a store: everything that a reader relies on, and every byte, against its commits.
+
+Owns the walk over commit records and arrays, and which buckets are damaged. What is in the shard
+objects is judged by `shard_check`, the Zarr documents by `documents`.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Lock
+
+from ..format.arrays import ArrayLayout, DamagedStoreError
+from ..format.commits import Commit, commit_key, committed_buckets, is_unchanged, read_commit
+from ..format.root import KEY, Root, read_root
+from ..format.spec import LABEL_NAMES, StoreSpec
+from ..place.beside import INSIDE
+from ..place.local import UnsafeObjectError
+from ..place.locate import locate
+from ..place.location import Location, StorageOptions
+from ..write.saturation import warn_of_saturation
+from .documents import document_problems, is_as_written
+from .shard_check import check_array
+
+
+@dataclass
+class Report:
+    """What `verify` found."""
+
+    problems: list[str] = field(default_factory=list)
+    """One line per damaged object or chunk; empty for a sound store."""
+    damaged: set[int] = field(default_factory=set)
+    """Committed buckets whose record or shards are not what was committed."""
+    notes: list[str] = field(default_factory=list)
+    """One line per object that is no part of the store; no damage."""
+    buckets: int = 0
+    """Committed buckets."""
+    n_buckets: int = 0
+    """Buckets of the complete store."""
+    checked_bytes: int = 0
+    """Bytes of shard objects read."""
+
+
+def verify(
+    url: str | os.PathLike[str],
+    storage_options: StorageOptions = None,
+    *,
+    threads: int = 2,
+    advance: Callable[[int], None] = lambda _bytes: None,
+) -> Report:
+    """Reads every committed object, decodes its chunks and adds up its rows; warns on stderr of
+    values that int8 has cut.
+
+    Args:
+        threads: arrays of a bucket checked side by side.
+        advance: called with the bytes of each object when it is done, by one thread at a time.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no store, or its root document is unusable.
+    """
+    location = locate(url, storage_options)
+    try:
+        root = read_root(location)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no activation store at {location.url}") from error
+    spec = root.spec
+    report = Report(n_buckets=spec.n_buckets)
+    layouts = {
+        layout.path: layout
+        for layout in [*spec.site_layouts().values(), *spec.label_layouts().values()]
+    }
+    report.problems += document_problems(location, root)
+    report.notes += _unknown(location, spec)
+    commits = list(_readable_commits(location, root, report))
+    report.problems += _unexplained(location, spec, layouts)
+    warn_of_saturation(location.url, commits, spec, spec.sites)
+    work = [(commit, layouts[path]) for commit in commits for path in commit.shards]
+    one_at_a_time = Lock()
+
+    def count(n_bytes: int) -> None:
+        with one_at_a_time:
+            report.checked_bytes += n_bytes
+            advance(n_bytes)
+
+    def check(item: tuple[Commit, ArrayLayout]) -> tuple[int, list[str]]:
+        commit, layout = item
+        return commit.bucket, check_array(location, spec, layout, commit, count)
+
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    with ThreadPoolExecutor(threads) as pool:
+        for bucket, problems in pool.map(check, work):
+            found[bucket] += problems
+    for commit in commits:
+        _judge(location, commit, found[commit.bucket], report)
+    return report
+
+
+def _judge(location: Location, commit: Commit, problems: list[str], report: Report) -> None:
+    """Enters the problems of a bucket; not as damage if its commit went meanwhile."""
+    if problems and not is_unchanged(location, commit):
+        report.problems.append(
+            f"bucket {commit.bucket} was written anew meanwhile, because the store grows; verify"
+            " again"
+        )
+    elif problems:
+        report.problems += problems
+        report.damaged.add(commit.bucket)
+
+
+def withdraw(
+    url: str | os.PathLike[str], buckets: Iterable[int], storage_options: StorageOptions = None
+) -> None:
+    """Removes the commit records of damaged buckets, so that whoever wrote the store writes them
+    again. Readers do not see their sound rows any more."""
+    location = locate(url, storage_options)
+    for bucket in sorted(buckets):
+        location.remove(commit_key(bucket))
+
+
+def _readable_commits(location: Location, root: Root, report: Report) -> Iterator[Commit]:
+    """The sound commit records; the others become problems."""
+    for bucket in committed_buckets(location, root.spec):
+        report.buckets += 1
+        key = commit_key(bucket)
+        try:
+            commit = read_commit(location, bucket, root.spec)
+            root.check_length(commit.bucket, commit.rows + commit.dropped, location.url)
+            if not is_as_written(location.read(key)):
+                report.problems.append(f"{key} is not as it was written")
+        except FileNotFoundError:
+            report.problems.append(f"commit of bucket {bucket}: {key} is missing")
+        except (DamagedStoreError, UnsafeObjectError) as error:
+            report.problems.append(str(error))
+            report.damaged.add(bucket)
+        else:
+            yield commit
+
+
+def _unknown(location: Location, spec: StoreSpec) -> Iterator[str]:
+    """Objects that are no part of the store; they harm nobody."""
+    folders = {
+        "": {KEY, "sites", "labels", "commits", INSIDE},
+        "sites": {KEY, *spec.sites},
+        "labels": {KEY, *LABEL_NAMES},
+    }
+    for folder, known in folders.items():
+        for name in location.children(folder):
+            if name not in known:
+                yield f"{f'{folder}/{name}'.lstrip('/')} is no part of the store"
+    numbers = {f"{bucket:08d}" for bucket in committed_buckets(location, spec)}
+    for name in location.children("commits"):
+        if name != KEY and name not in numbers:
+            yield f"commits/{name} is no part of the store of {spec.n_buckets} buckets"
+
+
+def _unexplained(
+    location: Location, spec: StoreSpec, layouts: dict[str, ArrayLayout]
+) -> Iterator[str]:
+    """Buckets with shards but without a commit: unfinished, or their record is lost."""
+    committed = set(committed_buckets(location, spec))
+    if len(committed) == spec.n_buckets:
+        return
+    for path, layout in layouts.items():
+        names = location.children(f"{path}/c")
+        shards = (int(name) for name in names if len(name) < 20 and name.isdecimal())
+        buckets = {shard * layout.shard_rows // spec.bucket_rows for shard in shards}
+        for bucket in sorted(buckets - committed):
+            committed.add(bucket)
+            yield (
+                f"bucket {bucket} has data but no commit record: it is unfinished, or the record is"
+                " lost; run the harvest again"
+            )

@@ -1,0 +1,240 @@
+"""Writing an activation store: bucket by bucket, each committed last, from any number of processes.
+
+Owns who may write, and the room for the buckets. Filling and encoding a bucket is
+`bucket.BucketWriter`'s, the order of steps that makes a killed writer harmless `root`'s and
+`sealing`'s.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ...machine import available_cores
+from ...settings import differences
+from ..format.chunks.codecs import PRESETS
+from ..format.commits import Commit, committed_buckets, read_commit
+from ..format.root import KEY, Root, as_json, create, grow, mend, read_root
+from ..format.spec import StoreSpec
+from ..place.beside import INSIDE
+from ..place.locate import locate
+from ..place.location import Location, StorageOptions
+from .bucket import BucketWriter
+from .scratch import Scratch
+from .sealing import seal, whole_commit
+
+MEMORY_BYTES = 2**30
+
+
+class StoreWriter:
+    """Writes the buckets of one store; see `open`. To be closed, best as a context manager.
+
+    Buckets are independent: any process on any machine may write any bucket that nobody else is
+    writing. Nothing is locked.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        root: Root,
+        memory_bytes: int = MEMORY_BYTES,
+        scratch_dir: Path | None = None,
+        drop_nonfinite: bool = False,
+        background: bool = False,
+    ):
+        self.spec, self._location = root.spec, location
+        self._outgrown = root.outgrown()
+        self._memory_bytes, self._scratch_dir = memory_bytes, scratch_dir
+        self._drop_nonfinite = drop_nonfinite
+        self._idle: list[Scratch] = []
+        self._pool = ThreadPoolExecutor(available_cores(), thread_name_prefix="scopeworks-encode")
+        self._sealer = ThreadPoolExecutor(1, "scopeworks-seal") if background else None
+        self._sealing: Future[None] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        url: str | os.PathLike[str],
+        spec: StoreSpec,
+        storage_options: StorageOptions = None,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+        scratch_dir: Path | None = None,
+        drop_nonfinite: bool = False,
+        background: bool = False,
+    ) -> "StoreWriter":
+        """Creates the store, or continues one of the same spec. More `rows` let it grow: full
+        buckets stay; a last one that was short is written anew.
+
+        Args:
+            memory_bytes: a bucket beyond this size is collected in a file in `scratch_dir`
+                (default: the system's temporary folder) instead of in memory. With `background` two
+                buckets are held at once. For an object store, shards of as many bytes (one at
+                least) are held while they are sent.
+            drop_nonfinite: leave rows with NaN or Inf out and count them in the commit, instead of
+                refusing them.
+            background: seal a bucket in the background while the next one fills; then a bucket is
+                committed when the one after the next begins, or at `close`, which also raise what
+                went wrong with it.
+
+        Raises:
+            ValueError: the place holds a store of another spec (naming the differences), one of
+                more rows, or something else.
+        """
+        location = locate(url, storage_options)
+        begun = _begun(location)
+        root = _continued(location, begun or create(location, spec), spec)
+        return cls(location, root, memory_bytes, scratch_dir, drop_nonfinite, background)
+
+    @staticmethod
+    def begun(
+        url: str | os.PathLike[str], storage_options: StorageOptions = None
+    ) -> StoreSpec | None:
+        """The spec of the store that is there, None if nothing is; read it to continue with the
+        sizes that were chosen when the store was begun.
+
+        Raises:
+            ValueError: the place holds something else.
+        """
+        root = _begun(locate(url, storage_options))
+        return None if root is None else root.spec
+
+    @property
+    def n_buckets(self) -> int:
+        """Buckets of the complete store."""
+        return self.spec.n_buckets
+
+    @property
+    def committed(self) -> set[int]:
+        """Buckets committed so far with all their rows, by any writer."""
+        found = set(committed_buckets(self._location, self.spec))
+        for bucket in found & self._outgrown:
+            if whole_commit(self._location, self.spec, bucket) is None:
+                found.remove(bucket)
+        return found
+
+    def bucket_range(self, bucket: int) -> tuple[int, int]:
+        """Rows [start, stop) of a bucket."""
+        return self.spec.bucket_range(bucket)
+
+    def commit(self, bucket: int) -> Commit:
+        """The record of a committed bucket; FileNotFoundError if it is not."""
+        return read_commit(self._location, bucket, self.spec)
+
+    @contextmanager
+    def bucket(self, bucket: int, in_stored_order: bool = False) -> Iterator[BucketWriter]:
+        """Fills one bucket; leaving the block seals and commits it (in the background, if so
+        opened), an exception leaves it uncommitted.
+
+        A bucket that a killed process left half written is written anew, and so is one that the
+        store has outgrown, first losing its commit; one that is committed with all its rows by
+        then is left as it is. `in_stored_order` takes rows that were permuted already, for copies.
+        """
+        scratch = self._take_scratch()
+        try:
+            filling = BucketWriter(
+                self.spec, bucket, scratch, self._drop_nonfinite, in_stored_order
+            )
+            yield filling
+            filling.check_full()
+            self._wait()
+        except BaseException:
+            self._idle.append(scratch)
+            raise
+        if self._sealer is None:
+            self._seal(filling, scratch)
+        else:
+            self._sealing = self._sealer.submit(self._seal, filling, scratch)
+
+    def close(self) -> None:
+        """Waits for the bucket that is being sealed and ends the threads.
+
+        Raises:
+            OSError: that bucket could not be written.
+        """
+        try:
+            self._wait()
+        finally:
+            if self._sealer is not None:
+                self._sealer.shutdown()
+            self._pool.shutdown()
+            while self._idle:
+                self._idle.pop().close()
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def _wait(self) -> None:
+        """Until no bucket is being sealed; raises what went wrong with it."""
+        sealing, self._sealing = self._sealing, None
+        if sealing is not None:
+            sealing.result()
+
+    def _seal(self, filling: BucketWriter, scratch: Scratch) -> None:
+        """Seals and commits; its room is free afterwards."""
+        try:
+            scales = self._scales(filling.bucket)
+            seal(self._location, self.spec, filling, self._pool, scales, self._memory_bytes)
+        finally:
+            self._idle.append(scratch)
+
+    def _scales(self, bucket: int) -> dict[str, np.ndarray] | None:
+        """int8: the scales that bucket 0 has set."""
+        if PRESETS[self.spec.codec].dtype != "int8" or bucket == 0:
+            return None
+        first = whole_commit(self._location, self.spec, 0)
+        if first is None:
+            raise ValueError(
+                f"bucket 0 must be committed before bucket {bucket}: it sets the scales of the int8"
+                " codec; write it first, then the others in any order"
+            )
+        return {name: sums.scale for name, sums in first.sums.items() if sums.scale is not None}
+
+    def _take_scratch(self) -> Scratch:
+        """Room for a bucket, used before if there is one: the page faults of new room cost more
+        than filling it."""
+        if self._idle:
+            return self._idle.pop()
+        layouts = self.spec.site_layouts() | self.spec.label_layouts()
+        rows = min(self.spec.bucket_rows, self.spec.rows)
+        return Scratch(layouts, rows, self._memory_bytes, self._scratch_dir)
+
+
+def _begun(location: Location) -> Root | None:
+    """The root of the store that is there; None if nothing is."""
+    try:
+        return read_root(location)
+    except FileNotFoundError:
+        harmless = ("sites", "labels", "commits", INSIDE)
+        found = [name for name in location.children() if name not in harmless]
+        if KEY in found:  # another process has begun the store in between
+            return read_root(location)
+        if found:
+            raise ValueError(
+                f"store {location.url} must be empty or an activation store, but it holds"
+                f" {', '.join(found[:3])}; choose another place"
+            ) from None
+        return None
+
+
+def _continued(location: Location, root: Root, spec: StoreSpec) -> Root:
+    """Checks that a store may be continued under a spec; lets it grow to that spec's rows."""
+    old, new = as_json(root.spec), as_json(spec)
+    del old["versions"], new["versions"]
+    growing = new["rows"] > old["rows"]
+    if changed := differences(old | ({"rows": new["rows"]} if growing else {}), new):
+        raise ValueError(
+            f"store {location.url} must be continued with the settings it was begun with, of which"
+            f" only rows may grow; different are {'; '.join(changed)}; choose another place or the"
+            " old settings"
+        )
+    if growing:
+        return grow(location, root, spec.rows)
+    mend(location, root)
+    return root

@@ -1,0 +1,374 @@
+"""The page needs nothing else, escapes everything, and shows what it was given."""
+
+import copy
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from scopeworks.evaluate.measure.inputs import candidate
+from scopeworks.evaluate.page import plots
+from scopeworks.evaluate.page.markup import percent
+from scopeworks.evaluate.page.report import write_report
+from scopeworks.evaluate.run import SUBSET_FIGURES, evaluate_many
+from scopeworks.tests.evaluate.saes import random_sae
+
+EVIL = "</div><script src=//evil.example>alert('1')</script>\"&$x$"
+
+
+class Page(HTMLParser):
+    """Tags with attributes, visible text, and whether tags close in order."""
+
+    VOID = frozenset({"meta", "path", "use", "br", "link", "img"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self._open = [], "", []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def evaluation(lm, ids):
+    """An evaluation of three SAEs with all that a report can show."""
+    from pathlib import Path
+
+    import torch
+
+    from scopeworks.evaluate.measure.inputs import HeldOut
+    from scopeworks.evaluate.settings import EvaluateSettings
+
+    settings = EvaluateSettings(
+        sae=(Path("a"),), model="m", tokens="t", out=Path("e.json"), top_latents=3, top_snippets=2
+    )
+    saes = [random_sae("resid_post.1", seed=i, d_sae=40 + 8 * i) for i in range(3)]
+    candidates = [candidate(f"sae{i}", sae, lm) for i, sae in enumerate(saes)]
+    result = evaluate_many(
+        lm, candidates, HeldOut(ids.numpy(), 6, torch.tensor([0, 1, 2])), settings
+    )
+    for i, entry in enumerate(result["saes"]):
+        steps = list(range(1, 6))
+        entry["config"]["sparsity"] = 1e-3 * (1 + i // 2)
+        entry["training"] = {
+            "settings": {"target_l0": None},
+            "metrics": {
+                "step": steps,
+                "fvu": [0.5 / s for s in steps],
+                "l0": [9.0] * 5,
+                "dead_share": [0.0] * 5,
+            },
+        }
+    return {
+        "settings": {"n_sequences": 2048},
+        "model": {"name": "org/grouped", "fingerprint": "f" * 16, "dtype": "float32"},
+        "tokens": {
+            "fingerprint": "0" * 64, "split": "held_out", "context": 11,
+            "n_sequences": 6, "n_sequences_asked": 2048, "fewer_than_asked": True,
+        },
+        "seconds": 1.0,
+        **result,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rendered(evaluation, tmp_path_factory) -> tuple[str, Page]:
+    """The page of that evaluation; drawing it takes most of a test's time."""
+    return page_of(tmp_path_factory.mktemp("report"), evaluation)
+
+
+def page_of(tmp_path, *evaluations) -> tuple[str, Page]:
+    text = write_report(tmp_path, list(evaluations)).read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def test_page_asks_for_nothing_from_outside(rendered):
+    text, page = rendered
+    assert "://" not in text
+    assert not {"script", "link", "img", "iframe", "object", "image"} & {
+        tag for tag, _ in page.tags
+    }
+    for _, attributes in page.tags:
+        assert "src" not in attributes
+        for name in ("href", "style", "clip-path"):
+            assert "url(" not in (attributes.get(name) or "").replace("url(#", "")
+        assert (attributes.get("href") or "#").startswith("#")
+    assert not re.search(r"@import|url\((?!#)", text)
+
+
+def test_ids_on_the_page_are_unique_and_references_resolve(rendered):
+    text, page = rendered
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', text))
+    assert used
+    assert used <= set(ids)
+
+
+def test_everything_is_escaped(tmp_path, evaluation):
+    evil = copy.deepcopy(evaluation)
+    evil["model"]["name"] = "org/" + EVIL.replace("/", "|")
+    evil["settings"]["tokens"] = EVIL
+    for entry in evil["saes"]:
+        entry["name"] = EVIL
+        entry["site"] = EVIL
+        entry["training"]["settings"]["store"] = EVIL
+        del entry["config"]["sparsity"]
+        for latent in entry["top_activations"]:
+            for snippet in latent["snippets"]:
+                snippet["tokens"] = [EVIL] * len(snippet["tokens"])
+    _, page = page_of(tmp_path, evil)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
+    assert EVIL in page.text
+
+
+def test_ladders_join_widths_of_one_site_and_price_only(evaluation):
+    first, second, third = (copy.deepcopy(entry) for entry in evaluation["saes"])
+    key = ("resid_post.1", 1e-3)
+    assert [e["name"] for e in plots.rungs([second, first, third])[key]] == ["sae0", "sae1"]
+    second["training"]["settings"]["target_l0"] = 9.0
+    assert plots.rungs([first, second, third]) == {}
+    second["training"]["settings"]["target_l0"] = None
+    second["site"] = second["target_site"] = "mlp_out.1"
+    assert plots.rungs([first, second, third]) == {}
+
+
+def test_page_shows_every_sae_with_its_figures(rendered, evaluation):
+    _, page = rendered
+    for entry in evaluation["saes"]:
+        for shown in (
+            entry["name"],
+            f"{entry['l0']:.1f}",
+            f"{entry['fvu']:.4f}",
+            f"{entry['delta_loss']:+.4f}",
+        ):
+            assert shown in page.text
+    assert "2,048 were asked for" in page.text
+    for heading in ("Sparsity and fidelity", "Firing frequencies", "Training", "By position"):
+        assert heading in page.text
+
+
+def test_tokens_are_shaded_by_activation(rendered, evaluation):
+    _, page = rendered
+    shaded = [
+        a for tag, a in page.tags if tag == "span" and (a.get("style") or "").startswith("--a:")
+    ]
+    snippets = [
+        s for e in evaluation["saes"] for latent in e["top_activations"] for s in latent["snippets"]
+    ]
+    assert len(shaded) == sum(value > 0 for s in snippets for value in s["activations"])
+    assert sum(a.get("class") == "peak" for a in shaded) == len(snippets)
+    assert all(": " in a["title"] for a in shaded)
+
+
+def test_report_takes_files_and_several_evaluations(tmp_path, evaluation):
+    path = tmp_path / "e.json"
+    path.write_text(json.dumps(evaluation))
+    out = write_report(tmp_path / "deep" / "page.html", [path, evaluation])
+    assert out == tmp_path / "deep" / "page.html"
+    assert Page(out.read_text()).text.count("sae0") >= 2
+
+
+def test_report_of_one_foreign_sae_leaves_out_what_is_not_known(tmp_path, evaluation):
+    single = copy.deepcopy(evaluation)
+    single["saes"] = single["saes"][:1]
+    single["saes"][0] |= {"training": None, "delta_loss_stderr": None, "recovered_share": None}
+    del single["saes"][0]["top_activations"]
+    _, page = page_of(tmp_path, single)
+    assert "Training settings" not in page.text
+    assert "Text subsets" not in page.text
+    assert "Importance of latents" not in page.text
+    assert "What latents react to" not in page.text
+
+
+def test_subsets_and_importance_are_shown_where_measured(tmp_path, evaluation):
+    full = copy.deepcopy(evaluation)
+    figures = {name: full["saes"][0][name] for name in ("name", *SUBSET_FIGURES)}
+    full["subsets"] = {
+        EVIL: {"n_sequences": 77, "clean_loss": 1.25, "saes": [figures | {"fvu": 0.98765}]}
+    }
+    full["saes"][1]["importance"] = {
+        "n_tokens": 6, "n_without_effect": 0, "r_l0": 0.4321, "effective_latents": 5.5,
+        "active_latents": 12.0,
+    }  # fmt: skip
+    _, page = page_of(tmp_path, full)
+    for shown in ("Text subsets", EVIL, "0.9877", "Importance of latents", "0.432"):
+        assert shown in page.text
+    assert "script" not in {tag for tag, _ in page.tags}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "evaluation .*e.json is not valid JSON"),
+        ("[]", "must be a result of scopeworks evaluate"),
+        ('{"saes": []}', "settings is missing"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "e.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        write_report(tmp_path, [path])
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        (("saes",), [], "saes: "),
+        (("saes", 0, "l0"), "12", r"saes\.0\.l0: input should be a valid number, got '12'"),
+        (("saes", 0, "l0"), -1.0, r"saes\.0\.l0: "),
+        (("saes", 0, "l0"), 10**400, r"saes\.0\.l0"),
+        (("saes", 0, "l0"), 1e300, r"saes\.0\.l0"),
+        (("saes", 0, "d_sae"), 0, r"saes\.0\.d_sae"),
+        (("saes", 0, "site"), None, r"saes\.0\.site"),
+        (("saes", 1, "config"), [], r"saes\.1\.config"),
+        (("saes", 0, "firing", "histogram"), [1], "one more than the bins"),
+        (("saes", 0, "by_position", "error"), [0.5], "by_position of sae0"),
+        (("saes", 0, "top_activations", 0, "snippets", 0, "tokens"), ["a"], "of one length"),
+        (("saes", 0, "top_activations", 0, "frequency"), 2.0, "frequency"),
+        (("saes", 0, "training", "metrics", "fvu"), [1.0], "as long as step"),
+        (("clean", "by_position", "n_predictions"), "x", "n_predictions"),
+        (("baselines",), {"resid_post.1": 3}, "baselines"),
+        (("model", "name"), 5, r"model\.name"),
+        (("tokens", "context"), True, r"tokens\.context"),
+        (("seconds",), None, "seconds"),
+    ],
+)
+def test_a_value_of_another_type_is_one_line_and_no_page(
+    tmp_path, evaluation, entry, value, message
+):
+    wrong = copy.deepcopy(evaluation)
+    parent = wrong
+    for step in entry[:-1]:
+        parent = parent[step]
+    parent[entry[-1]] = value
+    path = tmp_path / "e.json"
+    path.write_text(json.dumps(wrong))
+    with pytest.raises(ValueError, match=message) as caught:
+        write_report(tmp_path / "page", [path])
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "page").exists()
+
+
+def test_missing_file_and_no_file_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        write_report(tmp_path, [tmp_path / "none.json"])
+    with pytest.raises(ValueError, match="must be given at least once"):
+        write_report(tmp_path, [])
+
+
+def test_position_bins_are_weighted_means_that_cover_every_position():
+    values = [None, 5.0, 1.0, None, *[float(i) for i in range(4, 100)]]
+    counts = [0, 2, 3, 0, *[1 + i % 3 for i in range(4, 100)]]
+    positions, means = plots.position_bins(values, counts)
+    assert positions[:2] == [1.0, 2.0]
+    assert means[:2] == [5.0, 1.0]
+    assert positions == sorted(positions)
+    assert len(positions) < 40
+    flat = plots.position_bins([1.5] * 100, counts)[1]
+    assert flat == pytest.approx([1.5] * len(flat))
+
+
+def test_spread_keeps_the_sparsest_and_the_densest():
+    entries = [{"l0": float(i)} for i in range(50)]
+    picked = plots.spread(list(reversed(entries)))
+    assert len(picked) == plots.MAX_CURVES
+    assert picked[0]["l0"] == 0.0
+    assert picked[-1]["l0"] == 49.0
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(1.0, "100%"), (0.123, "12%"), (0.0123, "1.2%"), (0.0, "0%")]
+)
+def test_percent_keeps_two_digits(share, text):
+    assert percent(share) == text
+
+
+def test_url_as_out_is_refused(evaluation):
+    with pytest.raises(ValueError, match=r"out must be a local path.*got gs://bucket/report"):
+        write_report("gs://bucket/report", [evaluation])
+
+
+def test_legend_stands_below_the_plot_and_not_in_it():
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.9, 3.3), layout="constrained")
+    axes = figure.add_subplot()
+    for i in range(5):
+        axes.plot([0, 1], [i, 1], label=f"curve {i}")
+    plots._legend(axes)
+    figure.draw_without_rendering()
+    (legend,), plot = figure.legends, axes.get_tightbbox()
+    assert plot is not None
+    assert legend.get_window_extent().y1 <= plot.y0
+    assert figure.get_figheight() > 3.3
+
+
+@pytest.fixture
+def axes_of(monkeypatch):
+    """A plotting function -> the axes it has drawn on."""
+    from matplotlib.figure import Figure
+
+    def draw(plot, alt):
+        axes = Figure().add_subplot()
+        plot(axes)
+        return axes
+
+    monkeypatch.setattr(plots, "draw", draw)
+    return lambda function, *arguments: function(*arguments)
+
+
+@pytest.mark.parametrize(("low", "error"), [(0.01, 0.2), (-0.5, 0.0), (-0.5, 0.2), (0.3, 0.01)])
+def test_axis_holds_every_point_and_the_whole_of_its_bar(axes_of, evaluation, low, error):
+    entries = copy.deepcopy(evaluation["saes"])
+    entries[0] |= {"delta_loss": low, "delta_loss_stderr": error}
+    entries[1] |= {"delta_loss": 1.5, "delta_loss_stderr": 0.4}
+    bottom, top = axes_of(plots.frontier, entries, "delta_loss", "Δ loss").get_ylim()
+    assert bottom <= min(0.0, low - 2 * error)
+    assert bottom == 0.0 or bottom < low - 2 * error
+    assert top > 1.5 + 2 * 0.4
+
+
+def test_an_sae_without_an_active_latent_has_a_training_chart(axes_of, evaluation):
+    entry = copy.deepcopy(evaluation["saes"][0])
+    entry["training"]["metrics"]["l0"] = [9.0, 0.0, 0.0, 3.0, 0.0]
+    axes = axes_of(lambda *of: plots.training(*of, log=True), [entry], "l0", "L0")
+    (line,) = axes.get_lines()
+    shown = [float(value) for value in line.get_ydata()]
+    assert shown == pytest.approx([9.0, math.nan, math.nan, 3.0, math.nan], nan_ok=True)
+    assert axes.get_ylim()[0] > 0
+
+
+def test_width_ladder_shows_a_splice_that_helps_the_model(axes_of, evaluation):
+    entries = copy.deepcopy(evaluation["saes"])
+    entries[0]["delta_loss"] = -0.25
+    assert axes_of(plots.width_ladder, entries, "delta_loss", "Δ loss").get_ylim()[0] < -0.25
+
+
+def test_an_fvu_that_means_nothing_is_a_dash_and_no_point(tmp_path, evaluation):
+    constant = copy.deepcopy(evaluation)
+    for entry in constant["saes"]:
+        entry["fvu"] = None
+        entry["by_position"]["error"] = [None] * len(entry["by_position"]["error"])
+    text, page = page_of(tmp_path, constant)
+    assert "FVU against L0" not in text
+    assert "–" in page.text

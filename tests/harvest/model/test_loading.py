@@ -1,0 +1,194 @@
+"""Loading a Gemma 2 and refusing everything else in one line."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from scopeworks.harvest.model.hooks import forward_until
+from scopeworks.harvest.model.loading import (
+    check_context,
+    load_model,
+    load_tokenizer,
+    tokenizer_fingerprint,
+)
+from scopeworks.harvest.model.sites import Site
+from scopeworks.tests.reference.gemma_models import build_model
+
+
+def edit_config(folder, **changes) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_load_model_gives_the_saved_weights_ready_to_run(model_dir, input_ids):
+    loaded = load_model(model_dir, dtype="float32", device="cpu")
+    assert torch.equal(
+        loaded.model(input_ids=input_ids).logits, build_model("grouped")(input_ids=input_ids).logits
+    )
+    assert not loaded.model.training
+    assert not any(p.requires_grad for p in loaded.model.parameters())
+    assert loaded.model.config._attn_implementation == "eager"
+    assert (loaded.tokenizer.bos_token_id, loaded.tokenizer.eos_token_id) == (2, 1)
+
+
+def test_hooks_take_a_loaded_model_as_it_is(model_dir, input_ids):
+    loaded = load_model(model_dir, dtype="float32", device="cpu")
+    x = forward_until(loaded, input_ids, [Site("resid_post", 1)])["resid_post.1"]
+    assert torch.equal(
+        x, loaded.model.model(input_ids=input_ids, output_hidden_states=True).hidden_states[2]
+    )
+
+
+def test_fingerprint_tells_models_apart_but_not_dtypes(model_dir, other_model_dir):
+    fingerprint = load_model(model_dir, dtype="float32", device="cpu").fingerprint
+    assert load_model(model_dir, dtype="bfloat16", device="cpu").fingerprint == fingerprint
+    assert load_model(other_model_dir, device="cpu").fingerprint != fingerprint
+
+
+def test_fingerprint_sees_what_changes_activations_without_changing_weights(damaged):
+    before = load_model(damaged, device="cpu").fingerprint
+    edit_config(damaged, sliding_window=9)
+    assert load_model(damaged, device="cpu").fingerprint != before
+
+
+def test_tokenizer_fingerprint_ignores_calls_and_sees_the_vocabulary(model_dir, damaged):
+    tokenizer, _ = load_tokenizer(model_dir)
+    before = tokenizer_fingerprint(tokenizer)
+    tokenizer(["a", "bcd"], padding=True, truncation=True, max_length=2)
+    assert tokenizer_fingerprint(tokenizer) == before
+    path = damaged / "tokenizer.json"
+    state = json.loads(path.read_text())
+    vocabulary = state["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    path.write_text(json.dumps(state))
+    assert tokenizer_fingerprint(load_tokenizer(damaged)[0]) != before
+
+
+def test_load_model_refuses_a_path_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere does not exist; pass a folder"):
+        load_model(tmp_path / "nowhere")
+
+
+def test_load_model_refuses_a_folder_without_a_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match="must hold a config"):
+        load_model(tmp_path)
+
+
+def test_load_model_refuses_a_file(model_dir):
+    with pytest.raises(NotADirectoryError, match="pass the folder it is in"):
+        load_model(model_dir / "config.json")
+
+
+def test_load_model_refuses_another_family_by_name(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(ValueError, match=r"must be a Gemma 2, got .* with model_type 'llama'"):
+        load_model(tmp_path)
+
+
+def test_load_model_refuses_missing_weights(damaged):
+    weights = load_file(damaged / "model.safetensors")
+    del weights["model.layers.2.mlp.up_proj.weight"]
+    save_file(weights, damaged / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"none or another shape for model\.layers\.2\.mlp\.up"):
+        load_model(damaged)
+
+
+def test_load_model_refuses_a_folder_without_weights(damaged):
+    (damaged / "model.safetensors").unlink()
+    with pytest.raises(OSError, match="the folder is incomplete or damaged"):
+        load_model(damaged)
+
+
+def test_load_model_refuses_weights_that_are_cut_off(damaged):
+    weights = damaged / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(OSError, match="its weights are damaged"):
+        load_model(damaged)
+
+
+def test_load_model_refuses_a_tokenizer_of_another_model(damaged):
+    edit_config(damaged, eos_token_id=7)
+    with pytest.raises(ValueError, match="must agree on the eos token, got 1 and 7"):
+        load_model(damaged)
+
+
+def test_load_model_refuses_more_tokens_than_embeddings(damaged):
+    edit_config(damaged, vocab_size=100)
+    with pytest.raises(ValueError, match="at most the model's 100 tokens, got ids up to 258"):
+        load_model(damaged)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"dtype": "float16"}, "dtype must be one of auto, bfloat16, float32"),
+        ({"attention": "sdpa"}, "others leave out the soft-cap"),
+        ({"attention": "flash_attention_2", "device": "cpu"}, "must run in bfloat16 on cuda"),
+        ({"device": "tpu9"}, "device must be auto, cpu or a device"),
+    ],
+)
+def test_load_model_refuses_arguments_it_has_no_use_for(model_dir, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        load_model(model_dir, **wrong)
+
+
+def test_load_model_says_what_to_do_without_a_network(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(OSError, match="check the network, or pass a local folder"):
+        load_model("google/gemma-2-2b")
+
+
+@contextmanager
+def hub_answering(status: int, code: str) -> Iterator[str]:
+    """Address of a hub that refuses every file with one status and error code."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.send_response(status)
+            self.send_header("X-Error-Code", code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        do_GET = do_HEAD = answer
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (403, "GatedRepo", "it is gated: accept its licence on its hub page, then run `hf auth"),
+        (404, "RepoNotFound", "the hub has no such model, or it is private: check it"),
+    ],
+)
+def test_load_model_says_why_the_hub_refuses_it(monkeypatch, tmp_path, status, code, message):
+    with hub_answering(status, code) as hub:
+        template = f"{hub}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub)
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        with pytest.raises(OSError, match=f"model google/gemma-2-2b cannot be loaded: {message}"):
+            load_model("google/gemma-2-2b")
+
+
+def test_check_context_refuses_sequences_longer_than_the_model_takes(model_dir):
+    _, config = load_tokenizer(model_dir)
+    check_context(64, config, "m")
+    with pytest.raises(ValueError, match="context must be at most 64 for model m, got 65"):
+        check_context(65, config, "m")

@@ -1,0 +1,80 @@
+"""The SAE's own arithmetic, and its folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from scopeworks.train.sae.config import SAEConfig
+from scopeworks.train.sae.files import check_tensors
+from scopeworks.train.sae.sae import SAE
+
+
+def small_sae(skip: bool = False, **facts: object) -> SAE:
+    """Two inputs, three latents: numbers one can follow by hand."""
+    config = SAEConfig.model_validate({"d_in": 2, "d_sae": 3, "d_out": 2} | facts)
+    return SAE(
+        config,
+        W_enc=torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]),
+        b_enc=torch.tensor([0.0, 0.5, 0.0]),
+        W_dec=torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]),
+        b_dec=torch.tensor([0.25, -0.25]),
+        theta=torch.tensor([1.0, 1.0, 2.5]),
+        W_skip=torch.tensor([[1.0, 2.0], [3.0, 4.0]]) if skip else None,
+    )
+
+
+def test_encode_is_strict_at_the_threshold():
+    f = small_sae().encode(torch.tensor([[1.0, 0.5], [1.5, 1.0]]))
+    # z = [1, 1, 1.5] ties with θ and stays off; z = [1.5, 1.5, 2.5] passes twice and ties once.
+    assert f.tolist() == [[0, 0, 0], [1.5, 1.5, 0]]
+
+
+def test_decode_adds_bias_and_skip():
+    x = torch.tensor([[1.5, 1.0]])
+    assert small_sae()(x).tolist() == [[1.75, 1.25]]
+    assert small_sae(skip=True)(x).tolist() == [[1.75 + 4.5, 1.25 + 7.0]]
+
+
+def test_negative_threshold_of_a_foreign_file_still_gives_no_negative_feature():
+    sae = small_sae()
+    sae.theta = torch.full((3,), -1.0)
+    assert sae.encode(torch.tensor([[-0.5, -0.75]])).tolist() == [[0, 0, 0]]
+
+
+def test_leading_dimensions_are_kept():
+    x = torch.randn(3, 5, 2, generator=torch.Generator().manual_seed(0))
+    sae = small_sae()
+    assert sae.encode(x).shape == (3, 5, 3)
+    torch.testing.assert_close(sae(x)[1], sae(x[1]))
+
+
+def test_save_and_load_give_the_same_sae(tmp_path: Path):
+    sae = small_sae(skip=True, site="transcoder_in.1", target_site="mlp_out.1", l0=1.5)
+    sae.save(tmp_path, {"lr": 1.0})
+    again = SAE.load(tmp_path)
+    assert again.config == sae.config
+    for name, tensor in sae.tensors().items():
+        assert torch.equal(tensor, again.tensors()[name])
+    assert json.loads((tmp_path / "config.json").read_text())["settings"] == {"lr": 1.0}
+
+
+def test_to_changes_the_dtype_of_the_result():
+    assert small_sae().to(dtype=torch.bfloat16)(torch.ones(1, 2)).dtype == torch.bfloat16
+
+
+def test_wrong_width_of_x_is_refused():
+    with pytest.raises(ValueError, match=r"x must have 2 columns .*got 5"):
+        small_sae().encode(torch.zeros(1, 5))
+
+
+def test_skip_transcoder_decode_without_x_is_refused():
+    with pytest.raises(ValueError, match="x must be given"):
+        small_sae(skip=True).decode(torch.zeros(1, 3))
+
+
+def test_tensor_of_wrong_shape_is_refused():
+    sae = small_sae()
+    with pytest.raises(ValueError, match=r"theta must have shape \(3,\), got \(2,\)"):
+        check_tensors(sae.tensors() | {"theta": torch.zeros(2)}, sae.config)

@@ -1,0 +1,86 @@
+"""A step's report and the slopes of its penalty, from what the rows add up to. Any device."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .settings import StepSettings
+
+
+@dataclass
+class StepResult:
+    """What a step reports; all of it before the update.
+
+    Attributes:
+        loss: mse + penalty.
+        mse: mean over rows of ‖target − x̂‖² (summed over dimensions).
+        penalty: mean over rows of the L0 penalty.
+        l0: mean over rows of ‖f‖₀.
+        fired: int64 [d_sae], in how many rows each latent was active.
+        finite: whether the loss is finite. If not, the state was left untouched.
+        path: what computed it, as backend/path: "reference/dense", "cpu/sparse", "cpu/screened".
+    """
+
+    loss: float
+    mse: float
+    penalty: float
+    l0: float
+    fired: Tensor
+    finite: bool
+    path: str = ""
+
+
+def not_finite(last_update: Tensor, path: str) -> StepResult:
+    """The report of a step that began with NaN or infinity; shaped by [d_sae] `last_update`."""
+    nan = float("nan")
+    return StepResult(nan, nan, nan, nan, torch.zeros_like(last_update), False, path)
+
+
+class Slopes(NamedTuple):
+    """How the mean penalty grows with one more active latent, float32: row part + latent part."""
+
+    row: Tensor
+    latent: Tensor
+
+
+def report(
+    row_loss: Tensor, row_l0: Tensor, fired: Tensor, settings: StepSettings, path: str
+) -> tuple[StepResult, Slopes]:
+    """The report, and slopes row [batch] and latent [d_sae]; sums over rows in float64.
+
+    Args:
+        row_loss: float32 [batch], ‖target − x̂‖².
+        row_l0: [batch], ‖f‖₀.
+        fired: [d_sae], rows in which each latent was active.
+        settings: the step's.
+        path: for the report.
+    """
+    batch, l0 = row_l0.shape[0], row_l0.double()
+    per_row = settings.sparsity / batch
+    if settings.penalty == "quadratic":
+        assert settings.target_l0 is not None
+        away = l0 - settings.target_l0
+        rows, slope = settings.coefficient * away.square(), 2 * settings.coefficient * away
+    else:
+        rows, slope = l0, torch.ones_like(l0)
+    total, latent_slope = rows.sum(), torch.zeros_like(fired, dtype=torch.float32)
+    if settings.latent_weight is not None:
+        total = total + settings.latent_weight.double() @ fired.double()
+        latent_slope = settings.latent_weight * per_row
+    penalty = total * per_row
+    mse_value, penalty_value, l0_value = torch.stack(
+        [row_loss.double().mean(), penalty, l0.mean()]
+    ).tolist()
+    loss = mse_value + penalty_value
+    result = StepResult(
+        loss=loss,
+        mse=mse_value,
+        penalty=penalty_value,
+        l0=l0_value,
+        fired=fired.to(torch.int64),
+        finite=loss - loss == 0.0,
+        path=path,
+    )
+    return result, Slopes((slope * per_row).float(), latent_slope)

@@ -1,0 +1,106 @@
+"""The lists that the Triton kernels pass on: entries by latent, entries by row, W_enc's copy."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..state import TrainState
+
+# Numbers that a passing product or copy may hold: 2^28 bfloat16 are half a gigabyte.
+SLICE_NUMBERS = 2**28
+
+
+@dataclass
+class Entries:
+    """Entries latent by latent, rows ascending; latent i owns [start[i], start[i] + length[i]).
+
+    Attributes:
+        start, length: int64 [d_sae]; there may be gaps between latents.
+        rows: int32, the row of each entry; the batch's size in a gap.
+        z: float32, its pre-activation.
+        df: float32, the gradient of the loss by its f, once known.
+        room: how many there may be.
+    """
+
+    start: Tensor
+    length: Tensor
+    rows: Tensor
+    z: Tensor
+    df: Tensor
+    room: int
+
+    @classmethod
+    def empty(cls, d_sae: int, room: int, device: torch.device) -> "Entries":
+        """No entries yet."""
+        start, length = torch.zeros((2, d_sae), dtype=torch.int64, device=device)
+        z = torch.empty(0, device=device)
+        return cls(start, length, z.int(), z, z.clone(), room)
+
+    def place(self, mine: slice) -> bool:
+        """Lays the counted entries of a slice of latents behind those there are; False if they are
+        more than there is room for."""
+        used = self.rows.shape[0]
+        end = used + self.length[mine].cumsum(0)
+        self.start[mine] = end - self.length[mine]
+        new = int(end[-1]) - used
+        if used + new > self.room:
+            return False
+        self.rows = torch.cat([self.rows, self.rows.new_empty(new)])
+        self.z, self.df = (torch.cat([old, old.new_empty(new)]) for old in (self.z, self.df))
+        return True
+
+
+class ByRow(NamedTuple):
+    """The same entries row by row, latents ascending; row b owns [start[b], start[b + 1]).
+
+    start int64 [batch + 1]; entry and latent int64, the place in `Entries` and the latent.
+    """
+
+    start: Tensor
+    entry: Tensor
+    latent: Tensor
+
+
+class Copy(NamedTuple):
+    """W_enc's rows in bfloat16 and the norms that bound its error; see `screen`."""
+
+    weights: Tensor
+    rounded_norm: Tensor
+    error_norm: Tensor
+
+
+def slices(n: int, width: int) -> list[slice]:
+    """Slices of n latents with `width` numbers each that fit SLICE_NUMBERS."""
+    each = max(1, SLICE_NUMBERS // width)
+    return [slice(first, min(first + each, n)) for first in range(0, n, each)]
+
+
+def list_by_row(entries: Entries, batch: int) -> ByRow:
+    """The entries by row: a stable sort, gaps (row = batch) last."""
+    rows, entry = torch.sort(entries.rows, stable=True)
+    bounds = torch.arange(batch + 1, device=rows.device, dtype=rows.dtype)
+    row_start = torch.searchsorted(rows, bounds)
+    # A latent without room of its own starts where its successor does: the last such one owns it.
+    latent = torch.searchsorted(entries.start, entry, right=True) - 1
+    return ByRow(row_start, entry, latent)
+
+
+def make_copy(state: TrainState) -> Copy:
+    """W_enc's bfloat16 copy, made anew if anyone but the update has written to W_enc since.
+
+    The kernels keep the copy and do not move torch's version counter; all else does.
+    """
+    W = state.parameters.W_enc.t()
+    version = (W.data_ptr(), W._version)
+    if state.scratch.get("copy_version") != version:
+        rounded_norm, error_norm = W.new_empty(2, W.shape[0])
+        copy = Copy(torch.empty_like(W, dtype=torch.bfloat16), rounded_norm, error_norm)
+        for mine in slices(*W.shape):
+            copy.weights[mine] = W[mine]
+            back = copy.weights[mine].float()
+            rounded_norm[mine] = back.norm(dim=1)
+            error_norm[mine] = back.sub_(W[mine]).norm(dim=1)
+        state.scratch.update(copy=copy, copy_version=version)
+    return state.scratch["copy"]

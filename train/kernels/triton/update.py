@@ -1,0 +1,206 @@
+"""Triton kernels from the entries to the updated parameters: first by row, then by latent.
+
+A program holds one whole vector of the width of the activations (WIDTH, a power of two of at least
+it) in registers, so that each parameter is read and written once. Sums run in a fixed order: a
+row's or a latent's in its program, the encoder's part of the decoder bias over fixed groups of
+latents.
+
+All threads of a program load a scalar, and where a row has fewer elements than the program has
+threads, several load the same element, but one of them stores it. So between the loads of an
+address and its store stands a barrier; else a late thread would read what is already updated:
+
+    reconstruct      residual[b]
+    update_touched   last_update[i], theta[i] and W_enc[i] (also read for sums), v_W_enc[i],
+                     W_dec[i], v_W_dec[i], b_enc[i], v_b_enc[i], v_theta[i]
+    keep_entries     rows and length of its latent (`triton_entries`)
+
+Nothing else is both loaded and stored in one kernel, and no two programs share an address that one
+of them stores. `tests/train/kernels/triton/test_compiled.py` reads this off the compiled kernels.
+"""
+
+# pyright: reportOperatorIssue=false
+# (inside kernels, triton.language's types are those of the host)
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def reconstruct(
+    row_start, entry, latent, z, theta, W_dec, scale, residual, df, row_loss, row_l0, d,
+    WIDTH: tl.constexpr, AT_ONCE: tl.constexpr,
+):  # fmt: skip
+    """residual (b_dec − target) += Σ f·W_dec; then its square, ‖f‖₀ and df = scale·e·W_decᵀ.
+
+    One program per row, AT_ONCE entries at a time.
+    """
+    b = tl.program_id(0)
+    first, last = tl.load(row_start + b), tl.load(row_start + b + 1)
+    k = tl.arange(0, WIDTH)
+    out = tl.load(residual + b.to(tl.int64) * d + k, mask=k < d, other=0.0)
+    active = 0
+    for at in range(first, last, AT_ONCE):
+        e = at + tl.arange(0, AT_ONCE)
+        there = e < last
+        i = tl.load(latent + e, mask=there, other=0)
+        value = tl.load(z + tl.load(entry + e, mask=there, other=0), mask=there, other=0.0)
+        is_active = there & ~(value <= tl.load(theta + i))
+        active += tl.sum(is_active.to(tl.int32), 0)
+        inside = is_active[:, None] & (k < d)[None, :]
+        rows = tl.load(W_dec + i[:, None] * d + k[None, :], mask=inside, other=0.0)
+        out += tl.sum(tl.where(is_active, value, 0.0)[:, None] * rows, 0)
+    tl.debug_barrier()
+    tl.store(residual + b.to(tl.int64) * d + k, out, mask=k < d)
+    tl.store(row_loss + b, tl.sum(out * out, 0))
+    tl.store(row_l0 + b, active)
+    for at in range(first, last, AT_ONCE):
+        e = at + tl.arange(0, AT_ONCE)
+        there = e < last
+        i = tl.load(latent + e, mask=there, other=0)
+        inside = there[:, None] & (k < d)[None, :]
+        rows = tl.load(W_dec + i[:, None] * d + k[None, :], mask=inside, other=0.0)
+        place = tl.load(entry + e, mask=there, other=0)
+        tl.store(df + place, scale * tl.sum(out[None, :] * rows, 1), mask=there)
+
+
+@triton.jit
+def adam(p, v, g, decay, lr, fresh, correction, eps):
+    """The parameter and moment after Adam with β1 = 0; see `cpu_vectors.adam`."""
+    v = decay * v + fresh * g * g
+    return p - lr * g / (tl.sqrt(v * correction) + eps), v
+
+
+@triton.jit
+def sum_gradients(
+    i, first, n, rows, z, df, x, residual, row_slope, latent_slope, theta, scale, half, d_in, d_out,
+    IN_WIDTH: tl.constexpr, OUT_WIDTH: tl.constexpr, AT_ONCE: tl.constexpr,
+):  # fmt: skip
+    """Latent i's gradients by (W_enc row, b_enc, W_dec row, θ).
+
+    dW_enc = Σ dz·x;  db_enc = Σ dz;  dW_dec = Σ f·e;  dθ = −Σ K·(θ·df + slopes)/ε.
+    """
+    a, c = tl.arange(0, IN_WIDTH), tl.arange(0, OUT_WIDTH)
+    limit, own_slope = tl.load(theta + i), tl.load(latent_slope + i)
+    g_enc, g_dec = tl.zeros([IN_WIDTH], tl.float32), tl.zeros([OUT_WIDTH], tl.float32)
+    g_bias, g_theta = 0.0, 0.0
+    for at in range(first, first + n, AT_ONCE):
+        e = at + tl.arange(0, AT_ONCE)
+        there = e < first + n
+        b = tl.load(rows + e, mask=there, other=0).to(tl.int64)
+        value = tl.load(z + e, mask=there, other=0.0)
+        g = tl.load(df + e, mask=there, other=0.0)
+        active = there & ~(value <= limit)
+        near = there & (tl.abs(value - limit) < half)
+        slope = tl.load(row_slope + b) + own_slope
+        g_theta -= tl.sum(tl.where(near, limit * g + slope, 0.0), 0)
+        f, dz = tl.where(active, scale * value, 0.0), tl.where(active, g, 0.0)
+        g_bias += tl.sum(dz, 0)
+        inside = active[:, None] & (a < d_in)[None, :]
+        x_rows = tl.load(x + b[:, None] * d_in + a[None, :], mask=inside, other=0.0)
+        g_enc += tl.sum(dz[:, None] * x_rows, 0)
+        inside = active[:, None] & (c < d_out)[None, :]
+        e_rows = tl.load(residual + b[:, None] * d_out + c[None, :], mask=inside, other=0.0)
+        g_dec += tl.sum(f[:, None] * e_rows, 0)
+    return g_enc, g_bias, g_dec, g_theta / (2 * half)
+
+
+@triton.jit
+def round_to_bfloat16(p):
+    """The nearest bfloat16, ties to even, as float32: casts round as the device likes (Triton's
+    interpreter cuts off)."""
+    bits = p.to(tl.uint32, bitcast=True)
+    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return bits.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def update_vectors(
+    i, g_enc, g_dec, W_enc, W_dec, v_W_enc, v_W_dec, copy, rounded_norm, error_norm,
+    decay, lr, fresh, correction, eps, d_in, d_out,
+    HAS_COPY: tl.constexpr, IN_WIDTH: tl.constexpr, OUT_WIDTH: tl.constexpr,
+):  # fmt: skip
+    """Adam on latent i's encoder row and its copy, and on its decoder row, which stays unit."""
+    a, c = tl.arange(0, IN_WIDTH), tl.arange(0, OUT_WIDTH)
+    at = i * d_in + a
+    p = tl.load(W_enc + at, mask=a < d_in, other=0.0)
+    v = tl.load(v_W_enc + at, mask=a < d_in, other=0.0)
+    p, v = adam(p, v, g_enc, decay, lr, fresh, correction, eps)
+    tl.debug_barrier()
+    tl.store(W_enc + at, p, mask=a < d_in)
+    tl.store(v_W_enc + at, v, mask=a < d_in)
+    if HAS_COPY:
+        back = round_to_bfloat16(p)
+        tl.store(copy + at, back.to(tl.bfloat16), mask=a < d_in)
+        tl.store(rounded_norm + i, tl.sqrt(tl.sum(back * back, 0)))
+        tl.store(error_norm + i, tl.sqrt(tl.sum((back - p) * (back - p), 0)))
+    at = i * d_out + c
+    p = tl.load(W_dec + at, mask=c < d_out, other=0.0)
+    v = tl.load(v_W_dec + at, mask=c < d_out, other=0.0)
+    g_dec -= tl.sum(g_dec * p, 0) * p
+    p, v = adam(p, v, g_dec, decay, lr, fresh, correction, eps)
+    tl.debug_barrier()
+    tl.store(W_dec + at, p / tl.sqrt(tl.sum(p * p, 0)), mask=c < d_out)
+    tl.store(v_W_dec + at, v, mask=c < d_out)
+
+
+@triton.jit
+def update_scalars(
+    i, g_bias, g_theta, b_enc, theta, v_b_enc, v_theta, theta_floor,
+    decay, lr, fresh, correction, eps, LOG_THETA: tl.constexpr,
+):  # fmt: skip
+    """Adam on latent i's b_enc and θ (or log θ)."""
+    bias, v_bias = tl.load(b_enc + i), tl.load(v_b_enc + i)
+    p, v = tl.load(theta + i), tl.load(v_theta + i)
+    tl.debug_barrier()
+    bias, v_bias = adam(bias, v_bias, g_bias, decay, lr, fresh, correction, eps)
+    tl.store(b_enc + i, bias)
+    tl.store(v_b_enc + i, v_bias)
+    if LOG_THETA:
+        change, v = adam(0.0 * p, v, g_theta * p, decay, lr, fresh, correction, eps)
+        tl.store(theta + i, p * tl.exp(change))
+    else:
+        p, v = adam(p, v, g_theta, decay, lr, fresh, correction, eps)
+        tl.store(theta + i, tl.maximum(p, theta_floor))
+    tl.store(v_theta + i, v)
+
+
+# The number of the step has a value of its own every time: specialised, 1 and multiples of 16 would
+# be compiled for themselves.
+@triton.jit(do_not_specialize=["now"])
+def update_touched(
+    start, length, rows, z, df, x, residual, row_slope, latent_slope,
+    W_enc, b_enc, W_dec, theta, v_W_enc, v_b_enc, v_W_dec, v_theta, last_update,
+    copy, rounded_norm, error_norm, encoder_bias,
+    n_latents, d_in, d_out, now, scale, half, lr, fresh, correction, eps, log2_beta2, theta_floor,
+    LOG_THETA: tl.constexpr, HAS_COPY: tl.constexpr, GROUP: tl.constexpr,
+    IN_WIDTH: tl.constexpr, OUT_WIDTH: tl.constexpr, AT_ONCE: tl.constexpr,
+):  # fmt: skip
+    """Gradients and update of the latents of one group that have entries.
+
+    encoder_bias[group] = −Σ g_bias·W_enc row, the group's part of b_dec's gradient.
+    """
+    group = tl.program_id(0).to(tl.int64)
+    a = tl.arange(0, IN_WIDTH)
+    through_encoder = tl.zeros([IN_WIDTH], tl.float32)
+    for j in range(GROUP):
+        i = group * GROUP + j
+        n = tl.load(length + i, mask=i < n_latents, other=0)
+        if n > 0:
+            first = tl.load(start + i)
+            g_enc, g_bias, g_dec, g_theta = sum_gradients(
+                i, first, n, rows, z, df, x, residual, row_slope, latent_slope, theta, scale, half,
+                d_in, d_out, IN_WIDTH, OUT_WIDTH, AT_ONCE,
+            )  # fmt: skip
+            through_encoder -= g_bias * tl.load(W_enc + i * d_in + a, mask=a < d_in, other=0.0)
+            decay = tl.exp2((now - tl.load(last_update + i)).to(tl.float32) * log2_beta2)
+            tl.debug_barrier()
+            tl.store(last_update + i, now)
+            update_vectors(
+                i, g_enc, g_dec, W_enc, W_dec, v_W_enc, v_W_dec, copy, rounded_norm, error_norm,
+                decay, lr, fresh, correction, eps, d_in, d_out, HAS_COPY, IN_WIDTH, OUT_WIDTH,
+            )  # fmt: skip
+            update_scalars(
+                i, g_bias, g_theta, b_enc, theta, v_b_enc, v_theta, theta_floor,
+                decay, lr, fresh, correction, eps, LOG_THETA,
+            )  # fmt: skip
+    tl.store(encoder_bias + group * d_in + a, through_encoder, mask=a < d_in)

@@ -1,0 +1,1 @@
+"""A training run: `trainer` moves its members along one stream of `rows`."""

@@ -1,0 +1,62 @@
+"""Whether a run's files fit the disk, answered before anything is written.
+
+Owns the estimate of what a run writes on local disks: checkpoints and the trained SAE. What lies
+behind a URL is not asked: object stores have no end that they would tell.
+"""
+
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...store.place.local import LocalFiles
+from ...store.place.locate import locate
+from ..settings import TrainSettings
+from .rows import Source
+
+_GIB = 1 << 30
+
+
+def check_disk(members: Sequence[TrainSettings], source: Source) -> None:
+    """Raises ValueError if the members will write more than a disk has free; the text says what
+    would help."""
+    needed: dict[int, int] = defaultdict(int)
+    places: dict[int, Path] = {}
+    for settings in members:
+        for folder, n_bytes in _writes(settings, source):
+            there = next(path for path in (folder, *folder.parents) if path.exists())
+            disk = there.stat().st_dev
+            needed[disk] += n_bytes
+            places[disk] = there
+    for disk, n_bytes in needed.items():
+        free = shutil.disk_usage(places[disk]).free
+        if n_bytes > free:
+            raise ValueError(
+                f"disk must have room for {n_bytes / _GIB:.1f} GiB of checkpoints and weights at "
+                f"{places[disk]}, got {free / _GIB:.1f} GiB free; make room, lower "
+                "keep_checkpoints, or pass --set checkpoints=ELSEWHERE"
+            )
+
+
+def _writes(settings: TrainSettings, source: Source) -> list[tuple[Path, int]]:
+    """Folders of a run, and the bytes that it adds there at most."""
+    wide, width = source.d_in + source.d_out, settings.width
+    weights = 4 * (width * (wide + 2) + source.d_out)
+    weights += 4 * source.d_in * source.d_out * settings.skip
+    writes = [(settings.out.absolute(), weights)]
+    place = locate(settings.checkpoint_url, settings.checkpoint_options)
+    if isinstance(place, LocalFiles):
+        # Parameters, second moments and three counters a latent; one more than are kept while the
+        # newest is written.
+        n_checkpoints = min(settings.keep_checkpoints, _n_checkpoints(settings)) + 1
+        there = sum(path.stat().st_size for path in place.root.glob("step_*.safetensors"))
+        new = n_checkpoints * (2 * weights + 20 * width) - there
+        writes.append((place.root, max(0, new)))
+    return writes
+
+
+def _n_checkpoints(settings: TrainSettings) -> int:
+    """Checkpoints of the whole run; as many as one likes where minutes count."""
+    if settings.checkpoint_minutes is not None:
+        return settings.keep_checkpoints
+    return -(-settings.steps // settings.checkpoint_every)

@@ -1,0 +1,300 @@
+"""One SAE in training: its state, its updates, its checkpoints and its result.
+
+Owns everything that belongs to a single member of a sweep. Which batch comes when, and when to
+stop, is `trainer`'s. A member takes batches and nothing else from outside, so training it alone or
+beside others gives the same bits.
+"""
+
+import json
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...foreign import one_line, validated
+from ...settings import dump
+from ..kernels import Parameters, StepResult, StepSettings, TrainState, initial_parameters
+from ..kernels import step as kernel_step
+from ..sae.config import SAEConfig
+from ..sae.files import WEIGHTS_FILE, check_tensors, write_safetensors
+from ..saved.checkpoint import Checkpoint, Checkpoints
+from ..saved.loggers import open_loggers
+from ..saved.metrics import (
+    Means,
+    append_line,
+    count_idle_rows,
+    cut_after,
+    keep,
+    take_kept,
+    theta_quantiles,
+)
+from ..saved.records import CheckpointRecord, Used
+from ..saved.run_folder import write_config
+from ..settings import TrainSettings
+from .measure import measure
+from .rows import Source, normaliser_kind
+from .schedules import learning_rate, sparsity_share
+from .steering import Steering
+
+
+class DivergedError(ValueError):
+    """A member's loss is not finite; nothing was updated."""
+
+
+class Member:
+    """A TrainSettings being carried out.
+
+    Attributes:
+        step: updates done, which is also the index of the batch wanted next.
+        stream_state: position of the stream after those batches; None at the start.
+        line: the metrics line that the last update wrote, if it wrote one.
+    """
+
+    def __init__(self, settings: TrainSettings, source: Source, device: torch.device):
+        """Starts from the newest checkpoint of the run, or from fresh parameters."""
+        self.settings, self.source, self.device = settings, source, device
+        self.checkpoints = Checkpoints(
+            settings.checkpoint_url, settings.keep_checkpoints, settings.checkpoint_options
+        )
+        self.checkpoints.sweep()
+        self.steering = Steering.start(settings) if settings.target_l0 is not None else None
+        self.step, self.stream_state, self.line = 0, None, None
+        self.rows_idle = torch.zeros(settings.width, dtype=torch.int64, device=device)
+        self.firing = torch.zeros(settings.width, device=device)
+        self._means, self._used = Means(), None
+        checkpoint = self.checkpoints.newest(device)
+        if checkpoint is None:
+            self.state = TrainState.fresh(self._fresh_parameters())
+        else:
+            self._restore(checkpoint)
+        if self.step:
+            take_kept(settings, self.checkpoints)
+        cut_after(settings.out, self.step if self.done else self._means.since)
+        self._loggers = open_loggers(settings, self.step)
+        self._saved_step, self._saved_at = self.step, time.monotonic()
+
+    @property
+    def done(self) -> bool:
+        """Whether all updates are done."""
+        return self.step >= self.settings.steps
+
+    def update(
+        self, x: Tensor, target: Tensor, stream_state: dict[str, int], waited_s: float
+    ) -> StepResult:
+        """One update on a scaled batch; writes a metrics line and a checkpoint when they are due.
+
+        Args:
+            x: scaled input rows.
+            target: scaled rows to reconstruct; x itself for an SAE.
+            stream_state: the stream's position after this batch.
+            waited_s: seconds that were spent waiting for this batch.
+
+        Raises:
+            DivergedError: the loss is not finite; parameters, moments and checkpoints are as
+                before.
+        """
+        price = self._price()
+        now = self._step_settings(price)
+        result = kernel_step(self.state, x, target, now, backend=self.settings.backend)
+        if not result.finite:
+            raise self._diverged("got NaN or infinity")
+        n_rows = x.shape[0]
+        self._count(result, n_rows, now)
+        fvu = result.mse / self.source.variance
+        self._means.add(n_rows, waited_s, loss=result.loss, mse=result.mse, fvu=fvu, l0=result.l0)
+        self.step, self.stream_state = self.step + 1, stream_state
+        self._used = Used(lr=now.lr, sparsity=price, path=result.path)
+        due = self.step % self.settings.log_every == 0
+        self.line = self._write_line(self._used) if due or self.done else None
+        if due:  # a run's last line comes early, and a longer run must not know of it
+            self._means = Means(self.step)
+        if self._checkpoint_due():
+            self.save()
+        return result
+
+    def save(self) -> None:
+        """Writes a checkpoint of this moment, after the metrics so far.
+
+        Raises:
+            DivergedError: a parameter is not finite; the older checkpoints stay as they are.
+        """
+        if not all(bool(tensor.isfinite().all()) for _, tensor in self.state.parameters.items()):
+            raise self._diverged("got parameters with NaN or infinity")
+        if self._used is None:
+            raise RuntimeError("a checkpoint is written after an update")
+        record = {
+            "step": self.step,
+            "stream": self.stream_state,
+            "settings": self.settings.identity(),
+            "store": self.source.identity(),
+            "steering": self.steering.record() if self.steering else None,
+            "means": self._means.record(),
+            "used": self._used.model_dump(),
+        }
+        tensors = self.state.tensors() | {"rows_idle": self.rows_idle, "firing": self.firing}
+        keep(self.settings, self.checkpoints)
+        self.checkpoints.save(Checkpoint(self.step, tensors, record))
+        self._saved_step, self._saved_at = self.step, time.monotonic()
+
+    def save_unless_saved(self) -> None:
+        """Writes a checkpoint unless this very step has one; what a stop signal asks for."""
+        if self._saved_step != self.step:
+            self.save()
+
+    def close(self) -> None:
+        """Flushes and closes the loggers; called when the member leaves the run for any reason."""
+        for logger in self._loggers:
+            logger.close()
+        self._loggers = []
+
+    def finish(self) -> None:
+        """Measures the trained SAE, then writes sae.safetensors and config.json; lets the state
+        go.
+
+        Raises:
+            DivergedError: what it reconstructs is not finite; nothing was written.
+        """
+        if self.stream_state is None or self._used is None:
+            raise RuntimeError("a member is finished after its last update, not before the first")
+        parameters, out = self.state.parameters, self.settings.out
+        del self.state  # the moments' memory is what folding needs
+        try:
+            sae = measure(parameters, self.settings, self.source, self.stream_state)
+        except OverflowError as error:
+            raise self._diverged(str(error)) from error
+        config = sae.config.model_copy(update={"sparsity": self._used.sparsity})
+        if config.missed:
+            print(f"{out}: L0 {config.l0:.1f} is {config.missed}", file=sys.stderr)
+        write_safetensors(out / WEIGHTS_FILE, sae.tensors())
+        write_config(self.settings, json.loads(dump(config)), self._everything_used(self._used))
+
+    def _fresh_parameters(self) -> Parameters:
+        """The report's initialisation from the settings' seed."""
+        settings, source = self.settings, self.source
+        parameters = initial_parameters(
+            source.d_in,
+            source.d_out,
+            settings.width,
+            theta=settings.theta_start,
+            seed=settings.seed,
+            transcoder=settings.target_site is not None,
+            skip=settings.skip,
+            device=self.device,
+        )
+        if settings.b_dec_start == "mean":
+            parameters.b_dec.copy_(source.target_mean())
+        return parameters
+
+    def _checkpoint_due(self) -> bool:
+        """Whether the settings' steps or minutes have passed, or training is over."""
+        minutes = self.settings.checkpoint_minutes
+        late = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+        return late or self.done or self.step % self.settings.checkpoint_every == 0
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Takes everything from a checkpoint of this run (`run_folder` has made sure that it
+        is).
+        """
+        where = f"checkpoint {self.checkpoints.where(checkpoint.step)}"
+        record = validated(CheckpointRecord, checkpoint.record, where)
+        tensors = dict(checkpoint.tensors)
+        try:
+            self.rows_idle, self.firing = tensors.pop("rows_idle"), tensors.pop("firing")
+            self.state = TrainState.from_tensors(tensors)
+            self._check_state()
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{where} must be of this run: {one_line(error)}") from error
+        self.step, self.stream_state, self._used = record.step, record.stream, record.used
+        self._means = Means(**record.means.model_dump())
+        if self.steering is not None and record.steering is not None:
+            self.steering = replace(self.steering, **record.steering.model_dump())
+
+    def _check_state(self) -> None:
+        """Raises ValueError for tensors of other shapes than the run's."""
+        source, width = self.source, self.settings.width
+        config = SAEConfig(d_in=source.d_in, d_sae=width, d_out=source.d_out)
+        for group in (self.state.parameters, self.state.second_moments):
+            check_tensors(dict(group.items()), config)
+        for tensor in (self.rows_idle, self.firing, self.state.last_update):
+            if tuple(tensor.shape) != (width,):
+                raise ValueError(f"counters must be of {width} latents, got {tuple(tensor.shape)}")
+
+    def _diverged(self, what: str) -> DivergedError:
+        """The error of a member that cannot go on."""
+        return DivergedError(
+            f"loss of {self.settings.out} must be finite, {what} at update {self.step}; lower lr "
+            f"({self.settings.lr}); last good checkpoint: {self.checkpoints.name_of_newest()}"
+        )
+
+    def _everything_used(self, used: Used) -> dict[str, Any]:
+        """What the settings left open, as it was in the end."""
+        device = self.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return used.model_dump() | {
+            "backend": used.backend,
+            "encoder": used.encoder,
+            "device": name,
+            "threads": torch.get_num_threads(),
+            "normaliser": normaliser_kind(self.settings),
+            "torch": torch.__version__,
+        }
+
+    def _price(self) -> float:
+        """λ of the next update; steering may bring it below 0."""
+        sparsity = self.steering.sparsity if self.steering else self.settings.sparsity
+        return sparsity * sparsity_share(self.settings, self.step)
+
+    def _step_settings(self, price: float) -> StepSettings:
+        """The numbers of the next update."""
+        settings = self.settings
+        return StepSettings(
+            lr=learning_rate(settings, self.step),
+            sparsity=abs(price),
+            bandwidth=settings.bandwidth,
+            beta2=settings.beta2,
+            eps=settings.adam_eps,
+            theta_form=settings.theta_form,
+            pre_bias=settings.target_site is None,
+            latent_weight=self._latent_weight(price),
+            penalty=settings.penalty,
+            target_l0=settings.target_l0,
+            quadratic_coefficient=settings.quadratic_coefficient,
+            encoder=settings.encoder,
+        )
+
+    def _latent_weight(self, price: float) -> Tensor | None:
+        """Extra price of single latents in units of abs(λ).
+
+        frequency_penalty where the running share of rows is above its limit; below a λ of 0, which
+        the step does not know, −2 for all of them: 1 − 2 = −1.
+        """
+        weight = None
+        if self.settings.frequency_penalty > 0:
+            often = self.firing > self.settings.frequency_limit
+            weight = self.settings.frequency_penalty * often.float()
+        if price < 0:
+            weight = (torch.zeros_like(self.firing) if weight is None else weight) - 2
+        return weight
+
+    def _count(self, result: StepResult, n_rows: int, now: StepSettings) -> None:
+        """Updates the counters that outlive a batch."""
+        count_idle_rows(self.rows_idle, result.fired, n_rows)
+        # An exponential mean over about a hundred batches: long beside a batch, short beside a run.
+        self.firing.lerp_(result.fired.to(self.firing.dtype) / n_rows, 0.01)
+        if self.steering is not None and self.step >= self.settings.sparsity_warmup_steps:
+            self.steering.update(result.l0, now.lr)
+
+    def _write_line(self, used: Used) -> dict[str, Any]:
+        """Writes one line of metrics.jsonl and returns it."""
+        dead = (self.rows_idle >= self.settings.dead_after_rows).float().mean()
+        line: dict[str, Any] = {"step": self.step, "rows": self.step * self.settings.batch}
+        line |= self._means.line()
+        line |= {"dead_share": float(dead)} | used.model_dump()
+        line |= theta_quantiles(self.state.parameters.theta)
+        append_line(self.settings.out, line)
+        for logger in self._loggers:
+            logger.write(line)
+        return line

@@ -1,0 +1,248 @@
+"""Where training's rows come from: one store, one site (or an input and a target site), one order.
+
+Owns what the trainer needs to know about the store: widths, normalisers, the variance behind FVU,
+and batches in scaled units. The store itself is `scopeworks.store`.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from ...store import ActivationStore
+from ...store.format.chunks.codecs import PRESETS
+from ...store.read import growth
+from ...store.read.scale import is_constant
+from ...store.write.saturation import warn_of_saturation
+from ..settings import TrainSettings
+
+SCALED_SQUARES = (1e-12, 1e12)
+"""Bounds of E‖x/C‖²: far beyond them float32 loses the squares that losses are made of."""
+
+Batch = tuple[Tensor, Tensor]  # scaled input and scaled target; one and the same tensor for an SAE
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened store seen by one run."""
+
+    store: ActivationStore
+    settings: TrainSettings
+    normaliser: float
+    """C of the input site."""
+    target_normaliser: float
+    """C of the target site; the input's own for an SAE."""
+    variance: float
+    """E‖t−E t‖² of the scaled target t, from the commits' Σx and Σ‖x‖²: FVU's denominator."""
+
+    @classmethod
+    def open(cls, settings: TrainSettings) -> "Source":
+        """Opens the store and checks that it can feed the run.
+
+        Raises:
+            FileNotFoundError: there is no store.
+            ValueError: it lacks a site or holds less than one batch.
+        """
+        store = ActivationStore.open(
+            settings.store,
+            settings.store_options,
+            cache_dir=settings.cache_dir,
+            cache_bytes=settings.cache_bytes,
+        )
+        for name in filter(None, (settings.site, settings.target_site)):
+            if name not in store.sites:
+                raise ValueError(
+                    f"site must be one of the store's ({', '.join(sorted(store.sites))}), "
+                    f"got {name}; harvest it first"
+                )
+        sites = filter(None, (settings.site, settings.target_site))
+        warn_of_saturation(store.url, store.commits, store.spec, sites)
+        if not store.complete:
+            print(
+                f"store {settings.store} is not complete: training sees the {store.rows:,} of "
+                f"{store.spec.rows:,} rows that are committed now, and goes on with these when "
+                "there are more",
+                file=sys.stderr,
+            )
+        return cls._of(store, settings)
+
+    def as_begun(self, record: dict[str, Any], where: str) -> "Source":
+        """The source that a run was begun with, whose record of the store is at `where`: a store
+        that has grown still has those rows.
+
+        Raises:
+            ValueError: it is another store, or does not hold all of them any more.
+        """
+        store = growth.as_begun(self.store, record, where)
+        if store.rows == self.store.rows:
+            return self
+        print(
+            f"store {self.settings.store} has grown: the run goes on, as if it had not, with the "
+            f"{store.rows:,} of {self.store.rows:,} rows that it was begun with; the others are "
+            "for new runs",
+            file=sys.stderr,
+        )
+        return self._of(store, self.settings)
+
+    @classmethod
+    def _of(cls, store: ActivationStore, settings: TrainSettings) -> "Source":
+        """The source on just these rows."""
+        if store.rows < settings.batch:
+            raise ValueError(
+                f"batch must be at most the {store.rows} rows of store {settings.store}, "
+                f"got {settings.batch}; harvest more rows or lower the batch"
+            )
+        target = settings.target_site or settings.site
+        variances = {site: _variance(store, site) for site in (settings.site, target)}
+        C_in = _normaliser(store, settings.site, settings)
+        C_target = C_in if target == settings.site else _normaliser(store, target, settings)
+        return cls(store, settings, C_in, C_target, variances[target] / C_target**2)
+
+    @property
+    def d_in(self) -> int:
+        """Width of the input site."""
+        return self.store.sites[self.settings.site]
+
+    @property
+    def d_out(self) -> int:
+        """Width of the target site."""
+        return self.store.sites[self.settings.target_site or self.settings.site]
+
+    @property
+    def site_names(self) -> list[str]:
+        """The sites that are read: the input, and a transcoder's target."""
+        settings = self.settings
+        return [settings.site] + ([settings.target_site] if settings.target_site else [])
+
+    def identity(self) -> dict[str, Any]:
+        """What the store is, wherever it lies: a checkpoint only continues on the same rows."""
+        return growth.identity(self.store)
+
+    def target_mean(self) -> Float64[Tensor, "d_out"]:
+        """Mean of the scaled target rows."""
+        settings = self.settings
+        return self.store.mean(settings.target_site or settings.site) / self.target_normaliser
+
+    def non_finite_row(self, x: Tensor, target: Tensor, state: dict[str, int]) -> str | None:
+        """Names site, store row, sequence and position of a batch's first row that holds NaN or
+        infinity; None if there is none.
+
+        Args:
+            x, target: the batch.
+            state: the stream's position after it.
+        """
+        settings = self.settings
+        for site, rows in ((settings.site, x), (settings.target_site or settings.site, target)):
+            bad = (~rows.isfinite()).any(dim=1).nonzero()
+            if len(bad):
+                before = state | {"row": state["row"] - settings.batch}
+                row = int(self.store.rows_of(before, settings.batch)[int(bad[0])])
+                labels = self.store.labels(row, row + 1)
+                return (
+                    f"site {site} of store {settings.store} must be finite, got NaN or infinity in "
+                    f"row {row} (sequence {labels.sequence[0]}, position {labels.position[0]}; row "
+                    f"{int(bad[0])} of batch {state['row'] // settings.batch - 1})"
+                )
+        return None
+
+    def stream_dtype(self, device: torch.device) -> str:
+        """How rows travel: as bfloat16 to a GPU where the store holds bfloat16, for the same
+        numbers in half the bytes."""
+        stored = PRESETS[self.store.spec.codec].dtype
+        return "bfloat16" if device.type == "cuda" and stored == "bfloat16" else "float32"
+
+    @contextmanager
+    def batches(self, state: dict[str, int] | None, device: torch.device) -> Iterator["Batches"]:
+        """The run's endless stream of scaled batches on `device`, from `state` on (None: from the
+        start)."""
+        settings = self.settings
+        sites = self.site_names
+        stream = self.store.stream(
+            sites if len(sites) > 1 else sites[0],
+            batch_rows=settings.batch,
+            seed=settings.stream_seed,
+            state=state,
+            prefetch=settings.prefetch,
+            dtype=self.stream_dtype(device),
+        )
+        try:
+            yield Batches(self, stream, device)
+        finally:
+            stream.close()
+
+
+class Batches:
+    """Scaled (input, target) batches on a device, float32; `state()` and `waiting_s` are the
+    stream's."""
+
+    def __init__(self, source: Source, stream: Any, device: torch.device):
+        self._source, self._stream, self._device = source, stream, device
+
+    def next(self) -> Batch:
+        """The next batch, divided by C."""
+        x, target = self.next_raw()
+        source = self._source
+        scaled = x / source.normaliser
+        return scaled, scaled if target is x else target / source.target_normaliser
+
+    def next_raw(self) -> Batch:
+        """The next batch in raw units."""
+        rows, settings = next(self._stream), self._source.settings
+        if settings.target_site is None:
+            x = self._brought(rows)
+            return x, x
+        return self._brought(rows[settings.site]), self._brought(rows[settings.target_site])
+
+    def _brought(self, rows: Tensor) -> Tensor:
+        """Rows on the device as float32. The copy does not wait: a page-locked batch is not used
+        again before it has ended."""
+        return rows.to(self._device, non_blocking=True).float()
+
+    def state(self) -> dict[str, int]:
+        """Position after the batches taken so far."""
+        return self._stream.state()
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds spent waiting for rows so far."""
+        return self._stream.waiting_s
+
+
+def _variance(store: ActivationStore, site: str) -> float:
+    """E‖x−E x‖² of a site, raw; ValueError for one that is constant."""
+    mean, mean_square = store.mean(site), store.normaliser(site) ** 2
+    variance = mean_square - float(mean @ mean)
+    if is_constant(variance, mean_square):
+        raise ValueError(
+            f"site {site} of store {store.url} must vary, got the same row everywhere (norm "
+            f"{mean_square**0.5:.4g}); harvest another site"
+        )
+    return variance
+
+
+def normaliser_kind(settings: TrainSettings) -> str:
+    """Which C is used: √n is the report's choice for transcoders, whose input is
+    RMS-normalised."""
+    if settings.normaliser != "auto":
+        return settings.normaliser
+    return "measured" if settings.target_site is None else "sqrt_width"
+
+
+def _normaliser(store: ActivationStore, site: str, settings: TrainSettings) -> float:
+    """C of a site; ValueError if it brings rows to a size that a step cannot work with."""
+    measured = float(store.normaliser(site))
+    if normaliser_kind(settings) == "measured":
+        return measured
+    C = store.sites[site] ** 0.5
+    low, high = SCALED_SQUARES
+    if not low <= (measured / C) ** 2 <= high:
+        raise ValueError(
+            f"normaliser must bring E‖x/C‖² near 1, got {(measured / C) ** 2:.3g} with C = √n at "
+            f"site {site} of store {settings.store}; pass --set normaliser=measured"
+        )
+    return C

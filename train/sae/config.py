@@ -1,0 +1,75 @@
+"""What is known about one trained SAE beside its tensors.
+
+Owns the record written as `config.json` and its names. Does not hold tensors: see `sae`.
+"""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from ...settings import Settings
+
+TARGET_TOLERANCE = 0.05
+"""Share by which a wanted L0 may be missed without a word."""
+
+
+class SAEConfig(Settings):
+    """Shapes, origin and measured quality of an SAE or transcoder; None where not known."""
+
+    d_in: PositiveInt
+    """Width of the site the encoder reads."""
+    d_sae: PositiveInt
+    """Number of latents."""
+    d_out: PositiveInt
+    """Width of the site the decoder writes; equals d_in for an SAE."""
+    site: str | None = None
+    """Input site, `<kind>.<layer>`."""
+    target_site: str | None = None
+    """Site a transcoder predicts; None for an SAE, and where its file does not tell it."""
+    transcoder: bool | None = None
+    """True where the file says that another site is predicted than is read, whether it names that
+    site or not; None where only target_site can tell."""
+    model: str | None = None
+    """Language model the activations come from."""
+    model_fingerprint: str | None = None
+    """Of that model's weights, as the harvest took it."""
+    model_dtype: Literal["bfloat16", "float32"] | None = None
+    """Precision that the harvest computed in."""
+    context: PositiveInt | None = None
+    """Tokens per sequence in the harvest."""
+    tokens: str | None = None
+    """Where the harvested tokens came from."""
+    normaliser: PositiveFloat | None = None
+    """C that inputs were divided by in training (already folded into the tensors)."""
+    target_normaliser: PositiveFloat | None = None
+    """C of the target site; None for an SAE."""
+    sparsity: float | None = None
+    """λ of the last update: the setting, or where steering towards a target L0 brought it, which
+    may be below 0."""
+    target_l0: PositiveFloat | None = None
+    """L0 that λ was steered towards; None if λ was given."""
+    l0: NonNegativeFloat | None = None
+    """Mean number of active latents per row, measured on stored rows after training."""
+    l0_off_target: float | None = None
+    """l0 / target_l0 − 1; beyond ±0.05 the target was missed."""
+    fvu: NonNegativeFloat | None = None
+    """E‖x−x̂‖² / E‖x−E x‖² on the same rows; the denominator comes from the store's commits."""
+    dead_share: float | None = Field(default=None, ge=0, le=1)
+    """Share of latents that fired in none of the measured rows."""
+    measured_rows: PositiveInt | None = None
+    """Rows behind l0, fvu and dead_share."""
+    trained_rows: PositiveInt | None = None
+    """Rows seen in training."""
+
+    @property
+    def missed(self) -> str:
+        """A remark where l0 is more than 5% off its target, else ""."""
+        off = self.l0_off_target
+        if off is None or abs(off) <= TARGET_TOLERANCE:
+            return ""
+        return f"{off:+.0%} off the target {self.target_l0:g}"
+
+    @property
+    def is_transcoder(self) -> bool:
+        """Whether the SAE predicts another site than it reads."""
+        return self.target_site is not None or bool(self.transcoder)

@@ -1,0 +1,191 @@
+"""Writing SAEs the way other projects load them.
+
+Owns what comes before and after a format's own writer (`formats`): facts that the SAE's files do
+not tell, the norm's gain that a format wants folded in, and the folder.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, NonNegativeFloat
+from torch import Tensor
+
+from ...foreign import Document, validated
+from ...store.place.files import leftovers, local_path, write_folder
+from .config import SAEConfig
+from .files import check_values
+from .formats import gemma_scope, gemma_scope_2, read_sae, sae_lens
+from .formats.names import HOOKS
+from .formats.parts import agreed, read_document, shown
+from .norm_gain import norm_gain, with_gain
+from .sae import SAE
+
+_FORMATS = {
+    "gemma-scope": gemma_scope.files,
+    "sae-lens": sae_lens.files,
+    "gemma-scope-2": gemma_scope_2.files,
+}
+
+
+class _Measured(Document):
+    """What an evaluation says about one SAE."""
+
+    name: str
+    path: str | None = None
+    site: str
+    target_site: str
+    d_sae: int
+    l0: NonNegativeFloat
+
+
+class _Evaluation(Document):
+    saes: list[_Measured] = Field(min_length=1)
+
+
+def export(
+    sae_dir: str | Path,
+    format: str,
+    out: str | Path,
+    *,
+    model: str | None = None,
+    site: str | None = None,
+    target_site: str | None = None,
+    l0: float | None = None,
+    evaluation: Path | None = None,
+) -> Path:
+    """Reads the SAE at `sae_dir` and writes it under `out`; returns the folder that a loader takes.
+
+    A θ below 0 is written as 0: the same features, and every loader computes them.
+
+    Args:
+        sae_dir: any SAE that `SAE.load` reads.
+        format: gemma-scope, sae-lens or gemma-scope-2.
+        out: a folder; what an export that was killed left in it is completed.
+        model: language model whose norm's gain is folded into a transcoder at `transcoder_in`,
+            which then reads `mlp_in`; for gemma-scope-2.
+        site: where the SAE's files do not tell it.
+        target_site: of a transcoder, likewise.
+        l0: for the path's name; wins over what the files say.
+        evaluation: JSON of `scopeworks evaluate`, to take the three from.
+
+    Raises:
+        OSError: a file is missing or cannot be written.
+        ValueError: an unknown format, or one that cannot hold this SAE, facts that contradict its
+            files, or files already there that differ.
+    """
+    if format not in _FORMATS:
+        raise ValueError(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
+    try:
+        source, folder = local_path(Path(sae_dir)), local_path(Path(out))
+    except ValueError as error:
+        raise ValueError(f"sae and out {error}, got {sae_dir} and {out}") from error
+    sae = SAE.load(source)
+    facts: dict[str, Any] = {"site": site, "target_site": target_site, "l0": l0}
+    if evaluation is not None:
+        facts = _measured(evaluation, source, sae.config, facts)
+    config, tensors = _with_facts(sae.config, facts), sae.tensors()
+    if model is not None:
+        config, tensors = _with_gain(config, tensors, model, format)
+    tensors = tensors | {"theta": tensors["theta"].clamp(min=0)}
+    check_values(tensors, f"SAE {source}")
+    name, files = _FORMATS[format](config, tensors)
+    folder = folder / name
+    _check_folder(folder, list(files), tensors)
+    *_, last = files
+    write_folder(folder, {key: files[key] for key in files if key != last}, (last, files[last]))
+    return folder
+
+
+def _measured(path: Path, source: Path, config: SAEConfig, facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts, completed by the evaluation's entry for this SAE."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"evaluation {path} does not exist; pass the --out file of scopeworks evaluate"
+        )
+    entries = read_document(_Evaluation, path).saes
+    here = source.absolute()
+    found = [entry for entry in entries if entry.path and Path(entry.path).absolute() == here]
+    if not found:
+        raise ValueError(
+            f"evaluation {path} must be of the SAE {source}, got "
+            f"{', '.join((entry.path or entry.name)[-60:] for entry in entries[:5])}; pass --l0 "
+            "and --site, or evaluate this SAE"
+        )
+    entry = found[0]
+    agreed(str(path), f"d_sae of {entry.name}", entry.d_sae, config.d_sae)
+    target = None if entry.target_site == entry.site else entry.target_site
+    measured = {"site": entry.site, "target_site": target, "l0": entry.l0}
+    return {name: measured[name] if fact is None else fact for name, fact in facts.items()}
+
+
+def _with_facts(config: SAEConfig, facts: dict[str, Any]) -> SAEConfig:
+    """The config with what was given; sites that the files tell must not differ.
+
+    Raises:
+        ValueError: they do, or a site is missing or no `<kind>.<layer>`.
+    """
+    known = {name: value for name, value in facts.items() if value is not None}
+    for name in ("site", "target_site"):
+        recorded = getattr(config, name)
+        if recorded is not None and known.get(name, recorded) != recorded:
+            raise ValueError(
+                f"{name} must be {recorded}, as the SAE's files say, got {known[name]}; leave it "
+                "out"
+            )
+    config = validated(SAEConfig, config.model_dump() | known, "the options of export")
+    wanted = ["site", *(["target_site"] if config.is_transcoder else [])]
+    for name in wanted:
+        kind, _, layer = (getattr(config, name) or "").partition(".")
+        if kind not in HOOKS or not (layer.isascii() and layer.isdecimal()):
+            raise ValueError(
+                f"{name} must be known as <kind>.<layer>, a kind being one of {', '.join(HOOKS)}, "
+                f"got {shown(getattr(config, name))}; pass --{name.replace('_', '-')}"
+            )
+    return config
+
+
+def _with_gain(
+    config: SAEConfig, tensors: dict[str, Tensor], model: str, format: str
+) -> tuple[SAEConfig, dict[str, Tensor]]:
+    """The transcoder that reads the norm's output, for the format that names it."""
+    kind, _, layer = (config.site or "").partition(".")
+    if format != "gemma-scope-2" or kind != "transcoder_in" or not config.is_transcoder:
+        raise ValueError(
+            f"model has no effect on an SAE of {config.site} as {format}; leave it out: it is for "
+            "a transcoder at transcoder_in as gemma-scope-2"
+        )
+    gain = norm_gain(model, int(layer))
+    where = f"model.layers.{layer}.pre_feedforward_layernorm in {model}"
+    if len(gain) != config.d_in:
+        raise ValueError(
+            f"model must be the one that the SAE was trained on, got {model}, whose norm has "
+            f"{len(gain)} channels where the SAE reads {config.d_in}"
+        )
+    return config.model_copy(update={"site": f"mlp_in.{layer}"}), with_gain(tensors, gain, where)
+
+
+def _check_folder(folder: Path, names: list[str], tensors: dict[str, Tensor]) -> None:
+    """Refuses a folder with other files in it, or with another SAE that is complete."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out must be a folder, got the file {folder}")
+    present = set(folder.iterdir()) - set(leftovers(folder)) if folder.is_dir() else set()
+    others = sorted(path.name for path in present if path.name not in names)
+    if others:
+        raise ValueError(
+            f"out must be empty or hold an earlier export, got {folder} with "
+            f"{', '.join(others[:5])}"
+        )
+    if (folder / names[-1]).is_file() and not _same_tensors(read_sae(folder)[1], tensors):
+        raise ValueError(
+            f"out must not hold another SAE, got {folder}, whose numbers differ; pass another "
+            "folder, one for each site"
+        )
+
+
+def _same_tensors(old: dict[str, Tensor], new: dict[str, Tensor]) -> bool:
+    """Whether two SAEs are the same numbers."""
+    return old.keys() == new.keys() and all(
+        old[name].shape == tensor.shape and torch.equal(old[name].cpu(), tensor.float().cpu())
+        for name, tensor in new.items()
+    )

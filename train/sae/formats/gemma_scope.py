@@ -1,0 +1,144 @@
+"""Gemma Scope's release: `layer_L/width_16k/average_l0_71/params.npz`.
+
+float32 W_enc [n, M], W_dec [M, n], b_enc, b_dec, threshold. The release says by its folders' names
+alone which site an SAE is of; `origin.json` beside a file of ours says it wherever it is moved to.
+"""
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import NonNegativeFloat
+from torch import Tensor
+
+from ....foreign import Document
+from ....store.place.files import json_bytes
+from ..config import SAEConfig
+from .names import width_name
+from .npz import open_npz
+from .parts import (
+    Tensors,
+    TensorsFile,
+    agreed,
+    complete,
+    config_of,
+    read_document,
+    renamed,
+    sizes,
+    without_scaling_factor,
+)
+
+PARAMS_FILE = "params.npz"
+ORIGIN_FILE = "origin.json"
+_KINDS = {"res": "resid_post", "mlp": "mlp_out", "att": "attn_out", "transcoders": "transcoder_in"}
+
+
+class _Origin(Document):
+    """What the release's folder names do not say."""
+
+    site: str
+    target_site: str | None = None
+    model: str | None = None
+    l0: NonNegativeFloat
+
+
+def read(path: Path) -> tuple[SAEConfig, Tensors]:
+    """Config and tensors of a params.npz; see `read_sae`."""
+    # Some of the released transcoders spell their weights w_enc and w_dec.
+    names = {"threshold": "theta", "w_enc": "W_enc", "w_dec": "W_dec"}
+    file = renamed(without_scaling_factor(open_npz(path)), names)
+    named = _facts_in_path(path)
+    agreed(str(path), "width", named.pop("width"), width_name(sizes(file)["d_sae"]))
+    facts = _with_origin(path, named, named.pop("layer"))
+    if "W_skip" in file.shapes:
+        raise ValueError(
+            f"{path} must not hold W_skip: Gemma Scope's format has no skip connection"
+        )
+    if facts.get("target_site") is None and facts.get("site") is None:
+        facts["transcoder"] = _is_transcoder(file)
+    return complete(file, config_of(file, str(path), **facts), str(path))
+
+
+def files(config: SAEConfig, tensors: Tensors) -> tuple[str, dict[str, list[bytes]]]:
+    """The folder's name, and its files in the order in which they are written.
+
+    Raises:
+        ValueError: the format cannot hold this SAE, or a fact is missing that its names need.
+    """
+    if "W_skip" in tensors:
+        raise ValueError(
+            "format gemma-scope has no place for the skip connection; export as sae-lens or "
+            "gemma-scope-2"
+        )
+    kind, _, layer = (config.site or "").partition(".")
+    if kind == "mlp_in":
+        raise ValueError(
+            f"format gemma-scope must not be used for {config.site}: its transcoders are read "
+            "without the norm's gain; export as sae-lens or gemma-scope-2"
+        )
+    if config.l0 is None:
+        raise ValueError(
+            "l0 must be known for the release's path names, and the SAE's files do not tell it; "
+            "pass --l0, or --evaluation with the JSON that scopeworks evaluate wrote"
+        )
+    name = f"layer_{layer}/width_{width_name(config.d_sae)}/average_l0_{round(config.l0)}"
+    origin = {
+        "site": config.site,
+        "target_site": config.target_site,
+        "model": config.model,
+        "l0": config.l0,
+    }
+    names = {"theta": "threshold"}
+    data = io.BytesIO()
+    arrays = {names.get(key, key): _array(tensor) for key, tensor in tensors.items()}
+    np.savez(data, allow_pickle=False, **arrays)
+    return name, {ORIGIN_FILE: [json_bytes(origin)], PARAMS_FILE: [data.getvalue()]}
+
+
+def _is_transcoder(file: TensorsFile) -> bool | None:
+    """Tensors of two widths say so; those of one leave it open."""
+    found = sizes(file)
+    return True if found["d_in"] != found["d_out"] else None
+
+
+def _with_origin(path: Path, named: dict[str, Any], layer: str | None) -> dict[str, Any]:
+    """The facts, with what is said beside the file; its folders' names must not contradict it."""
+    where = path.with_name(ORIGIN_FILE)
+    if not where.exists():
+        return named
+    origin = read_document(_Origin, where)
+    for name in ("site", "target_site"):
+        agreed(str(where), name, getattr(origin, name), named.get(name))
+    agreed(str(where), "layer of site", origin.site.partition(".")[2], layer)
+    agreed(str(where), "l0", float(round(origin.l0)), named["l0"])
+    return origin.model_dump()
+
+
+def _facts_in_path(path: Path) -> dict[str, Any]:
+    """Width, site and L0 as far as the release's folder names tell them."""
+    text = path.absolute().as_posix()
+
+    def last(pattern: str) -> str | None:
+        """What the innermost folder of this name says."""
+        found = re.findall(pattern, text)
+        return found[-1] if found else None
+
+    l0, layer = last(r"/average_l0_(\d{1,9})(?=/)"), last(r"/layer_(\d{1,6})(?=/)")
+    release = last(r"gemma-scope-[\w.-]*?-(res|mlp|att|transcoders)\b")
+    facts: dict[str, Any] = {
+        "l0": float(l0) if l0 else None,
+        "width": last(r"/width_(\d{1,9}[km]?)(?=/)"),
+        "layer": layer,
+    }
+    if layer and release:
+        kind = _KINDS[release]
+        facts["site"] = f"{kind}.{layer}"
+        facts["target_site"] = f"mlp_out.{layer}" if kind == "transcoder_in" else None
+    return facts
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """A contiguous float32 array."""
+    return np.ascontiguousarray(tensor.float().cpu().numpy())

@@ -1,0 +1,68 @@
+"""This project's own folder: `config.json` and `sae.safetensors`."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict
+
+from ....foreign import Document, validated
+from ..config import SAEConfig
+from ..files import CONFIG_FILE, WEIGHTS_FILE
+from . import gemma_scope_2
+from .parts import Tensors, agreed, complete, open_safetensors, read_document, renamed
+
+
+class _Exact(SAEConfig):
+    """The SAE's record, with JSON's own types."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Record(Document):
+    sae: dict[str, Any] | None = None
+    settings: dict[str, Any] | None = None
+    architecture: Any = None
+    """Gemma Scope 2's config.json has one, ours has none."""
+
+
+def trained_config(folder: Path) -> SAEConfig | None:
+    """What a training run wrote about its SAE; None while it has not finished.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such record, or it is damaged; one line.
+    """
+    return _parsed(folder)[0]
+
+
+def read(folder: Path) -> tuple[SAEConfig, Tensors]:
+    """Config and tensors; see `read_sae`."""
+    config, settings = _parsed(folder)
+    if config is None or not (folder / WEIGHTS_FILE).is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no finished SAE: its training has not ended; repeat the train command "
+            "to continue it"
+        )
+    file = renamed(open_safetensors(folder / WEIGHTS_FILE), {})
+    where = str(folder / CONFIG_FILE)
+    skip = settings.get("skip")
+    if isinstance(skip, bool):
+        agreed(where, "skip", skip, "W_skip" in file.shapes)
+    return complete(file, config, where)
+
+
+def _parsed(folder: Path) -> tuple[SAEConfig | None, dict[str, Any]]:
+    """The SAE's record, if it is there yet, and the run's settings."""
+    path = folder / CONFIG_FILE
+    record = read_document(_Record, path)
+    settings = record.settings or {}
+    if record.sae is None and record.settings is not None:
+        return None, settings
+    if record.sae is None and record.architecture is not None:
+        raise FileNotFoundError(
+            f"{folder / gemma_scope_2.WEIGHTS_FILE} does not exist; the SAE's folder is not "
+            "complete"
+        )
+    if record.sae is None:
+        raise ValueError(f"{path} is not a trained SAE's: sae is missing")
+    exact = validated(_Exact, record.sae, f"{path}, sae,")
+    return SAEConfig.model_validate(exact.model_dump()), settings

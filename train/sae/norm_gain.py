@@ -1,0 +1,119 @@
+"""The gain of the norm before an MLP, read from a language model's files.
+
+Owns the way to one small tensor; the model itself is never loaded. RMSNorm in Gemma 2 and 3
+multiplies by 1 + w.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from ...foreign import Document, one_line
+from ...store.place.local import LocalFiles
+from .formats.parts import read_document
+from .tensor_file import read_tensors, stand_ins
+
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_PREFIXES = ("model.", "", "model.language_model.", "language_model.model.")
+"""What the decoder is called inside a causal model, alone, and inside a model with images."""
+
+_SMALLEST_GAIN = 1e-4  # bfloat16 weights near -1 give 0 or more than 0.001
+
+
+class _Config(Document):
+    model_type: Literal["gemma2", "gemma3", "gemma3_text"]
+
+
+class _Index(Document):
+    weight_map: dict[str, Annotated[str, Field(pattern=r"^[^/\\]+\.safetensors$", max_length=255)]]
+
+
+def norm_gain(model: str, layer: int) -> Float[Tensor, " d_model"]:
+    """1 + w of `pre_feedforward_layernorm` in the layer, float64.
+
+    Args:
+        model: a local folder, or an id on the hub.
+        layer: counted from 0.
+
+    Raises:
+        OSError: there is no such model, or a file of it is missing.
+        ValueError: it is no Gemma 2 or 3, has no such layer, or a file is damaged.
+    """
+    read_document(_Config, _file(model, "config.json"))
+    names = [f"{p}layers.{layer}.pre_feedforward_layernorm.weight" for p in _PREFIXES]
+    path = _file_with(model, names).resolve()  # the hub's cache is made of links
+    place = LocalFiles(path.parent)
+    try:
+        found = [name for name in names if name in stand_ins(place, path.name)]
+        tensors = read_tensors(place, path.name, names=found)[1]
+    except ValueError as error:
+        raise ValueError(f"{path} must be a safetensors file: {error}") from error
+    if len(found) != 1 or tensors[found[0]].ndim != 1:
+        raise ValueError(f"model {model} must have one vector {names[0]}, got none in {path}")
+    gain = 1 + tensors[found[0]].double()
+    if not torch.isfinite(gain).all():
+        raise ValueError(f"{found[0]} of model {model} must be finite, got NaN or infinity")
+    return gain
+
+
+def _file_with(model: str, names: list[str]) -> Path:
+    """The weights' file that has the tensor."""
+    if Path(model).is_dir() and (Path(model) / _WHOLE).is_file():
+        return Path(model) / _WHOLE
+    try:
+        index = read_document(_Index, _file(model, _INDEX))
+    except FileNotFoundError:  # a small model is in one file
+        return _file(model, _WHOLE)
+    for name in names:
+        if name in index.weight_map:
+            return _file(model, index.weight_map[name])
+    raise ValueError(f"model {model} must have the tensor {names[0]}, got an index without it")
+
+
+def _file(model: str, name: str) -> Path:
+    """A file of the model on this machine, downloaded where the model is an id."""
+    if Path(model).is_dir():
+        if not (Path(model) / name).is_file():
+            raise FileNotFoundError(f"model {model} must hold {name}, which is not there")
+        return Path(model) / name
+    import huggingface_hub  # not needed for a folder
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(model, name))
+    except EntryNotFoundError as error:
+        raise FileNotFoundError(f"model {model} on the hub has no {name}") from error
+    except (OSError, HFValidationError, HfHubHTTPError) as error:
+        raise OSError(
+            f"model {model} must be a folder or an id on the hub, got: {one_line(error)}"
+        ) from error
+
+
+def with_gain(
+    tensors: dict[str, Tensor], gain: Float[Tensor, " d_in"], where: str
+) -> dict[str, Tensor]:
+    """The same transcoder on x · gain instead of x: W_enc' = diag(1/gain) W_enc, and W_skip' alike.
+
+    Args:
+        tensors: of a folded transcoder that reads the vector x before its norm's gain.
+        gain: 1 + w of that norm.
+        where: the norm's name, for errors.
+
+    Raises:
+        ValueError: a channel's gain is 0 or next to it, so that x is lost in x · gain.
+    """
+    gain = gain.double()
+    tiny = ~(gain.abs() >= _SMALLEST_GAIN)
+    if tiny.any():
+        channel = int(tiny.nonzero()[0])
+        raise ValueError(
+            f"gain of {where} must not be near 0, got {float(gain[channel]):.3g} in channel "
+            f"{channel}: what the transcoder reads there is lost behind it; export as sae-lens"
+        )
+    inverse = (1 / gain)[:, None]
+    names = [name for name in ("W_enc", "W_skip") if name in tensors]
+    return tensors | {name: (tensors[name].double() * inverse).float() for name in names}

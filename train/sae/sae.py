@@ -1,0 +1,118 @@
+"""The sparse autoencoder as its users see it: raw activations in, features and reconstructions out.
+
+Owns the folded tensors and what is computed from them. Files of other projects are `formats`' and
+`export`'s, training (in scaled units) is `trainer`'s.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...settings import dump
+from ...store.place.files import json_bytes, write_folder
+from .config import SAEConfig
+from .files import CONFIG_FILE, WEIGHTS_FILE, check_tensors, check_values
+from .formats import read_sae
+from .tensor_file import file_parts
+
+
+@dataclass(eq=False)
+class SAE:
+    """A JumpReLU SAE or transcoder on raw, unscaled activations (JumpReLU paper 2407.14435, eq.
+    1-3).
+
+        z = x @ W_enc + b_enc
+        f = relu(z) · 1[z > θ]          (= z · 1[z > θ] wherever θ ≥ 0, as JumpReLU demands)
+        x̂ = f @ W_dec + b_dec (+ x @ W_skip)
+
+    The training normaliser and the pre-encoder bias are folded in (SPEC of Gemma Scope's release),
+    so the input is neither scaled nor shifted here.
+    """
+
+    config: SAEConfig
+    W_enc: Float[Tensor, "d_in d_sae"]
+    b_enc: Float[Tensor, " d_sae"]
+    W_dec: Float[Tensor, "d_sae d_out"]
+    b_dec: Float[Tensor, " d_out"]
+    theta: Float[Tensor, " d_sae"]
+    W_skip: Float[Tensor, "d_in d_out"] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses tensors that do not fit the config."""
+        check_tensors(self.tensors(), self.config)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors under their names, without an absent W_skip."""
+        names = ("W_enc", "b_enc", "W_dec", "b_dec", "theta", "W_skip")
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def pre_activations(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
+        """z = x @ W_enc + b_enc, in the SAE's dtype."""
+        if x.shape[-1] != self.config.d_in:
+            raise ValueError(
+                f"x must have {self.config.d_in} columns (site {self.config.site}), "
+                f"got {x.shape[-1]}; pass activations of that site"
+            )
+        return x.to(self.W_enc.dtype) @ self.W_enc + self.b_enc
+
+    def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
+        """Feature activations f of raw activations x; the comparison with θ is strict."""
+        z = self.pre_activations(x)
+        return torch.where(z > self.theta, z, 0).relu_()
+
+    def decode(
+        self, f: Float[Tensor, "*batch d_sae"], x: Float[Tensor, "*batch d_in"] | None = None
+    ) -> Float[Tensor, "*batch d_out"]:
+        """Reconstruction x̂ of features f; a skip transcoder also needs its input x."""
+        x_hat = f @ self.W_dec + self.b_dec
+        if self.W_skip is None:
+            return x_hat
+        if x is None:
+            raise ValueError("x must be given to decode: this transcoder has a skip connection")
+        return x_hat + x.to(self.W_skip.dtype) @ self.W_skip
+
+    def __call__(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
+        """decode(encode(x))."""
+        return self.decode(self.encode(x), x)
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> "SAE":
+        """A copy of the SAE on another device or in another dtype."""
+        moved = {name: t.to(device=device, dtype=dtype) for name, t in self.tensors().items()}
+        return SAE(self.config, **moved)
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "SAE":
+        """Reads a trained folder, a params.npz, a SAELens folder or a Gemma Scope 2 folder.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+            ValueError: what is there is no JumpReLU SAE this project can represent; the text says
+                why.
+        """
+        config, tensors = read_sae(Path(path))
+        return cls(config, **{name: t.to(device) for name, t in tensors.items()})
+
+    def save(self, out_dir: str | Path, settings: dict[str, Any] | None = None) -> None:
+        """Writes sae.safetensors and, once that is on the disk, config.json.
+
+        Args:
+            out_dir: the folder.
+            settings: the training run's, kept beside the SAE's own.
+
+        Raises:
+            ValueError: a number is NaN or infinite; nothing is written.
+            OSError: naming the file that cannot be written.
+        """
+        folder = Path(out_dir)
+        check_values(self.tensors(), f"SAE for {folder}")
+        record = json_bytes({"sae": json.loads(dump(self.config)), "settings": settings})
+        weights = {WEIGHTS_FILE: file_parts(self.tensors())}
+        write_folder(folder, weights, (CONFIG_FILE, record))

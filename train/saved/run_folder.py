@@ -1,0 +1,169 @@
+"""The folder of a training run: whose it is, and what may go on in it.
+
+A folder belongs to the run whose settings stand in its config.json. The same settings continue or
+are done; other settings, or files of anything else, are refused before a byte is written.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...foreign import one_line, read_document, validated
+from ...settings import differences, dump
+from ...store.place.files import write_json
+from ...store.place.local import LocalFiles
+from ...store.place.ownership import PREFIX
+from ..sae.config import SAEConfig
+from ..sae.files import CONFIG_FILE, WEIGHTS_FILE, check_tensors
+from ..sae.tensor_file import stand_ins
+from ..settings import FREE_ON_RESUME, TrainSettings
+from .checkpoint import Checkpoints
+from .metrics import METRICS_FILE
+from .records import CheckpointRecord, RunRecord, RunSettings
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is of a run."""
+
+    finished: bool
+    """Its SAE is there, whole."""
+    checkpoint: CheckpointRecord | None = None
+    """The newest checkpoint's record, where the run is not finished."""
+    where: str = ""
+    """Names that checkpoint in messages."""
+
+
+def find_run(settings: TrainSettings, resume: bool) -> Found:
+    """Looks for the run in `settings.out` and in its checkpoints; changes nothing.
+
+    Args:
+        settings: the run.
+        resume: the caller insists that there is something to continue; `steps` may then be raised.
+
+    Raises:
+        ValueError: the folder holds something else, or folder or checkpoints are of a run with
+            other settings, there is nothing to resume, or a trained SAE is damaged and there is no
+            checkpoint to finish it again from.
+    """
+    out = settings.out
+    present, fault = _present(out), None
+    if present:
+        record = _record(out, present)
+        refuse_differences(record.settings, settings, resume, f"{out} holds a run")
+        if record.sae is not None and record.settings["steps"] == settings.steps:
+            fault = _fault(out, record.sae)
+            if fault is None:
+                return Found(finished=True)
+    found = _newest_checkpoint(settings, resume)
+    if resume and not present and found.checkpoint is None:
+        raise ValueError(
+            f"resume needs a run in {out} or checkpoints in {settings.checkpoint_url}, got none; "
+            "leave out --resume"
+        )
+    if fault is not None:
+        _say_finished_again(out, fault, found)
+    return found
+
+
+def _present(out: Path) -> list[str]:
+    """What a folder holds, but for what is nobody's work: a write that was killed, an owner's
+    files."""
+    if not out.is_dir():
+        return []
+    names = (path.name for path in out.iterdir())
+    return sorted(
+        name for name in names if not (name.endswith(".partial") or name.startswith(PREFIX))
+    )
+
+
+def _fault(out: Path, sae: dict[str, Any]) -> str | None:
+    """What is wrong with a trained SAE's files: header, length and shapes; None if nothing is."""
+    try:
+        config = SAEConfig.model_validate(sae)
+        check_tensors(stand_ins(LocalFiles(out), WEIGHTS_FILE), config)
+    except (ValueError, OSError) as error:
+        return one_line(error)
+    return None
+
+
+def _say_finished_again(out: Path, fault: str, found: Found) -> None:
+    """Nobody trains for days again because of a damaged file unless they ask for it."""
+    if found.checkpoint is None:
+        raise ValueError(
+            f"{out / WEIGHTS_FILE} is damaged ({fault}) and there is no checkpoint to make it from "
+            f"again; remove {out} to train again"
+        )
+    print(
+        f"{out / WEIGHTS_FILE} is damaged ({fault}); it is made again from {found.where}",
+        file=sys.stderr,
+    )
+
+
+def claim_folder(settings: TrainSettings) -> None:
+    """Makes `settings.out` this run's folder; what killed writes left behind goes."""
+    settings.out.mkdir(parents=True, exist_ok=True)
+    LocalFiles(settings.out).sweep([CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE])
+    write_config(settings)
+
+
+def refuse_differences(
+    old: dict[str, Any], settings: TrainSettings, resume: bool, what: str
+) -> None:
+    """Raises ValueError naming every difference that forbids continuing; more steps are fine on
+    resume.
+    """
+    new, fields = settings.identity(), TrainSettings.model_fields
+    # A setting that was not there yet had its default.
+    kept = {name: fields[name].default for name in new if not fields[name].is_required()}
+    kept |= {name: value for name, value in old.items() if name not in FREE_ON_RESUME}
+    more_steps = resume and settings.lr_decay_share == 0 and settings.steps >= old.get("steps", 0)
+    if more_steps:
+        kept["steps"] = new["steps"]
+    different = differences(kept, new)
+    if different:
+        hint = "pass the same settings, or another out folder"
+        if different[0].startswith("steps:") and len(different) == 1 and not resume:
+            hint = "add --resume to train for more steps, or pass another out folder"
+        raise ValueError(f"{what} with other settings ({'; '.join(different)}); {hint}")
+
+
+def write_config(
+    settings: TrainSettings,
+    sae: dict[str, Any] | None = None,
+    used: dict[str, Any] | None = None,
+) -> None:
+    """config.json: the resolved settings, and once there is an SAE its record and what was used."""
+    record = {"sae": sae, "used": used, "settings": json.loads(dump(settings))}
+    write_json(settings.out / CONFIG_FILE, record)
+
+
+def _newest_checkpoint(settings: TrainSettings, resume: bool) -> Found:
+    """The newest checkpoint, if there is one; it is made sure that it is of this run."""
+    folder = Checkpoints(
+        settings.checkpoint_url, settings.keep_checkpoints, settings.checkpoint_options
+    )
+    record = folder.newest_record()
+    if record is None:
+        return Found(finished=False)
+    where = f"checkpoint {folder.name_of_newest()}"
+    checked = validated(CheckpointRecord, record, where)
+    validated(RunSettings, checked.settings, f"settings in {where}")
+    refuse_differences(checked.settings, settings, resume, f"{where} is of a run")
+    return Found(False, checked, where)
+
+
+def _record(out: Path, present: list[str]) -> RunRecord:
+    """The config.json of a run, or a refusal naming what the folder holds instead."""
+    path = out / CONFIG_FILE
+    try:
+        record = read_document(RunRecord, path.read_bytes(), str(path))
+        validated(RunSettings, record.settings, f"settings in {path}")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"out must be empty or hold a training run, got {out} with "
+            f"{', '.join(present[:5])} ({one_line(error)}); pass another folder"
+        ) from error
+    return record
