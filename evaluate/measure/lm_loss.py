@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...harvest.model.families import family_of
 from ...harvest.model.hooks import decoder_of, replace
 from ...harvest.model.sites import Site
 
@@ -74,8 +75,8 @@ def clean_run(
 def token_losses(lm: "LanguageModel", ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
     """Cross-entropy in nats of the token after each position; 0 at the last one, which has none.
 
-    As `Gemma2ForCausalLM` computes it (final soft-cap included), but in parts of the tokens and
-    with float32 from the logits on, whatever the model's dtype.
+    As transformers' causal model computes it (final soft-cap included), but in parts of the tokens
+    and with float32 from the logits on, whatever the model's dtype.
     """
     return _losses(lm, decoder_of(lm)(input_ids=ids, use_cache=False).last_hidden_state, ids)
 
@@ -111,15 +112,17 @@ def rest_of_model(
     else:
         with replace(lm, site, fn):
             hidden = _run_layers(lm, clean, start, clean.hidden[start])
-    return decoder_of(lm).norm(hidden)
+    decoder = decoder_of(lm)
+    return decoder.get_submodule(family_of(lm.config).final_norm)(hidden)
 
 
 def logits_of(
     lm: "LanguageModel", hidden: Float[Tensor, "rows d_model"]
 ) -> Float[Tensor, "rows vocabulary"]:
-    """Float32 logits, soft-capped, of normed last hidden states."""
-    logits = lm.model.lm_head(hidden).float()
-    cap = lm.model.config.final_logit_softcapping
+    """Float32 logits, soft-capped where the family does, of normed last hidden states."""
+    logits = lm.model.get_output_embeddings()(hidden).float()
+    entry = family_of(lm.config).soft_cap
+    cap = None if entry is None else getattr(lm.config, entry)
     return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
@@ -201,7 +204,7 @@ def _run_layers(lm: "LanguageModel", clean: CleanRun, first: int, hidden: Tensor
 def _losses(lm: "LanguageModel", last_hidden: Tensor, ids: Tensor) -> Tensor:
     """Losses from the normed last hidden states."""
     hidden, targets = last_hidden[:, :-1].flatten(0, 1), ids[:, 1:]
-    size = max(1, MAX_LOGITS // lm.model.config.vocab_size)
+    size = max(1, MAX_LOGITS // lm.config.vocab_size)
     parts = zip(hidden.split(size), targets.flatten().split(size), strict=True)
     losses = torch.cat(
         [functional.cross_entropy(logits_of(lm, h), t, reduction="none") for h, t in parts]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...foreign import one_line, parse_json
+from .families import titles
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _JSON_BYTES = 2**28
@@ -124,7 +125,7 @@ def _check_name(name: str, path: Path) -> None:
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise FileNotFoundError(
             f"model {name} does not exist; "
-            "pass a folder of a saved Gemma 2 or a hub id such as google/gemma-2-2b"
+            f"pass a folder of a saved {titles()} or a hub id such as google/gemma-2-2b"
         )
 
 
@@ -176,5 +177,5 @@ def _refuse_code(document: Any, path: Path) -> None:
         if document.get(key):
             raise ValueError(
                 f"{path} must not name code of its own, got {key}; no model's code is run here: "
-                "pass a plain Gemma 2, or remove the entry to use transformers' own Gemma 2"
+                f"pass a plain {titles()}, or remove the entry to use transformers' own {titles()}"
             )

@@ -1,8 +1,8 @@
-"""Hooks: reading and replacing activations inside a running Gemma 2.
+"""Hooks: reading and replacing activations inside a running model.
 
-Owns where each kind of site sits in the modules of transformers' Gemma 2, and nothing else: one
-`visit` function per hook sees the site's tensor and may return another one in its place. `capture`,
-`replace` and `forward_until` are three uses of that.
+Owns the hooks on transformers' modules, and nothing else: one `visit` function per hook sees the
+site's tensor and may return another one in its place. `capture`, `replace` and `forward_until` are
+three uses of that. Which module a site is at its family says (`families`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from .families import Place, family_of
 from .sites import Site, check_site
 
 Visit = Callable[[Tensor], Tensor | None]
@@ -21,6 +22,9 @@ Visit = Callable[[Tensor], Tensor | None]
 
 Take = Callable[[Site, Tensor], Tensor]
 """What to keep of a site's tensor."""
+
+Gain = Callable[[Tensor], Tensor]
+"""What a norm multiplies by, from its weight."""
 
 
 @contextmanager
@@ -34,7 +38,7 @@ def capture(
     and device), not copies.
 
     Args:
-        model: a Gemma 2 of transformers or a `LanguageModel`.
+        model: a model of transformers or a `LanguageModel`.
         sites: what to collect; read as captured[str(site)].
         take: what to keep of each tensor, as it is computed; all of it by default. The rest of it
             is freed as the forward pass goes on, however many sites there are.
@@ -58,7 +62,7 @@ def replace(
     """Splices fn(x) in at the site for every forward pass run inside the block.
 
     The result is cast to the model's dtype. At `transcoder_in`, fn sees and returns the normalised
-    vector without the gain; the gain 1 + weight is applied to what it returns.
+    vector without the gain; the norm's gain is applied to what it returns.
 
     Raises:
         ValueError: the model has no such site; fn returned another shape.
@@ -130,13 +134,25 @@ def _store_in(captured: dict[str, Tensor], site: Site, take: Take | None) -> Vis
 @contextmanager
 def _attached(model: Any, site: Site, visit: Visit) -> Iterator[None]:
     """Keeps `visit` hooked in at the site for the length of the block."""
-    layers = decoder_of(model).layers
-    check_site(site, len(layers))
-    handle = _ATTACH[site.kind](layers[site.layer], visit)
+    decoder = decoder_of(model)
+    check_site(site, len(decoder.layers))
+    family = family_of(decoder.config)
+    place = family.place(site.kind)
+    handle = _attach(decoder.layers[site.layer], place, family.gain, visit)
     try:
         yield
     finally:
         handle.remove()
+
+
+def _attach(layer: nn.Module, place: Place, gain: Gain, visit: Visit) -> RemovableHandle:
+    """Hooks `visit` in where the family says the site is."""
+    module: Any = layer.get_submodule(place.module)
+    if place.side == "input":
+        return _attach_input(module, visit)
+    if place.side == "gainless":
+        return _attach_gainless(module, gain, visit)
+    return module.register_forward_hook(lambda _module, _args, output: visit(output))
 
 
 def _attach_input(module: nn.Module, visit: Visit) -> RemovableHandle:
@@ -147,11 +163,7 @@ def _attach_input(module: nn.Module, visit: Visit) -> RemovableHandle:
     return module.register_forward_pre_hook(hook)
 
 
-def _attach_attn_out(layer: Any, visit: Visit) -> RemovableHandle:
-    return _attach_input(layer.self_attn.o_proj, visit)
-
-
-def _attach_transcoder_in(layer: Any, visit: Visit) -> RemovableHandle:
+def _attach_gainless(module: nn.Module, gain: Gain, visit: Visit) -> RemovableHandle:
     def hook(norm: Any, args: tuple[Tensor], output: Tensor) -> Tensor | None:
         # The module normalises and applies the gain in one go, in float32; the vector between the
         # two is remade here.
@@ -160,31 +172,6 @@ def _attach_transcoder_in(layer: Any, visit: Visit) -> RemovableHandle:
         replaced = visit(normalised.to(output.dtype))
         if replaced is None:
             return None
-        return (replaced.float() * (1.0 + norm.weight.float())).to(output.dtype)
+        return (replaced.float() * gain(norm.weight.float())).to(output.dtype)
 
-    return layer.pre_feedforward_layernorm.register_forward_hook(hook)
-
-
-def _attach_mlp_in(layer: Any, visit: Visit) -> RemovableHandle:
-    # The norm's output, taken where it is read: what is spliced in at transcoder_in is in it
-    # whichever of the two was hooked first.
-    return _attach_input(layer.mlp, visit)
-
-
-def _attach_mlp_out(layer: Any, visit: Visit) -> RemovableHandle:
-    return layer.post_feedforward_layernorm.register_forward_hook(
-        lambda _module, _args, output: visit(output)
-    )
-
-
-def _attach_resid_post(layer: Any, visit: Visit) -> RemovableHandle:
-    return layer.register_forward_hook(lambda _module, _args, output: visit(output))
-
-
-_ATTACH: dict[str, Callable[[Any, Visit], RemovableHandle]] = {
-    "attn_out": _attach_attn_out,
-    "transcoder_in": _attach_transcoder_in,
-    "mlp_in": _attach_mlp_in,
-    "mlp_out": _attach_mlp_out,
-    "resid_post": _attach_resid_post,
-}
+    return module.register_forward_hook(hook)

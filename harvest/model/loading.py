@@ -1,7 +1,7 @@
-"""The language model: loading a Gemma 2, and telling two models apart.
+"""The language model: loading one, and telling two models apart.
 
-What is checked before and after is `model_files`', `model_config`'s, `vocabulary`'s and `weights`'
-business, where activations sit in it `hooks`'.
+What is checked before and after is `files`', `config`'s, `vocabulary`'s and `weights`' business,
+what is particular to a model its family's (`families`).
 """
 
 import hashlib
@@ -10,49 +10,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from ...machine import good_dtype
 from .config import read_config
+from .families import Family, family_of
 from .files import explained, model_folder
 from .placement import check_attention, check_device_map, compile_layers, device_of, spread_device
 from .vocabulary import load_checked_tokenizer
 from .weights import check_loading, check_weights
 
 if TYPE_CHECKING:
-    from transformers import Gemma2Config, PreTrainedTokenizerBase
-
-ATTENTION = ("eager", "flex_attention", "flash_attention_2")
-"""Attention implementations that apply Gemma 2's soft-cap to the attention scores; sdpa leaves it
-out.
-"""
+    from transformers import PreTrainedTokenizerBase
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 _SAMPLED = 4096
-_SHAPE = (
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "query_pre_attn_scalar",
-    "sliding_window",
-    "layer_types",
-    "rope_parameters",
-    "attn_logit_softcapping",
-    "hidden_activation",
-    "rms_norm_eps",
-)
-"""What of the configuration changes activations without changing a weight's shape."""
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A loaded Gemma 2 in evaluation mode, its tokenizer, and what to record of it."""
+    """A loaded model in evaluation mode, its tokenizer, and what to record of it."""
 
     model: Any
-    """transformers' `Gemma2ForCausalLM`."""
+    """transformers' causal model, such as `Gemma2ForCausalLM`."""
     tokenizer: "PreTrainedTokenizerBase"
     name: str
     """The hub id or folder it was loaded from."""
@@ -65,7 +48,7 @@ class LanguageModel:
     compiled: bool = False
 
     @property
-    def config(self) -> "Gemma2Config":
+    def config(self) -> Any:
         """transformers' configuration."""
         return self.model.config
 
@@ -85,68 +68,49 @@ def load_model(
     compile: bool = False,
     check: Callable[[Any, Any], None] | None = None,
 ) -> LanguageModel:
-    """Loads a Gemma 2 and its tokenizer from a local folder or a hub id.
+    """Loads a language model and its tokenizer from a local folder or a hub id.
 
     Args:
         model: folder or hub id.
         dtype: of weights and computation: bfloat16, in which Gemma 2 was trained, or float32; auto
             takes the one that suits the device.
         device: cpu, cuda, cuda:1, …; auto takes cuda where there is one.
-        attention: one of `ATTENTION`; auto takes the first.
+        attention: one of `Family.attention`; auto takes the first.
         device_map: how accelerate spreads the layers over devices (`placement.DEVICE_MAPS`).
         compile: compile norms and MLPs with torch.compile; results may differ in their last bits.
         check: is given tokenizer and configuration, and may raise, before the weights are fetched
             and read.
 
     Raises:
-        ValueError: it is no Gemma 2, its weights are incomplete, or an argument is none of those
-            possible.
+        ValueError: it is of no family that there is, its weights are incomplete, or an argument is
+            none of those possible.
         OSError: there is no such folder or hub model, or it cannot be reached.
     """
-    from transformers import Gemma2ForCausalLM
-
-    name, loader = str(model), cast(Any, Gemma2ForCausalLM)
+    name = str(model)
     if device_map is not None:
         check_device_map(device_map, device)
     target = device_of(device)
     dtype = good_dtype(target.type) if dtype == "auto" else dtype
-    attention = ATTENTION[0] if attention == "auto" else attention
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of auto, {', '.join(_DTYPES)}, got {dtype!r}")
-    if attention not in ATTENTION:
-        raise ValueError(
-            f"attention must be one of auto, {', '.join(ATTENTION)}, got {attention!r}; "
-            "others leave out the soft-cap"
-        )
-    check_attention(attention, target, dtype)
     tokenizer, config = load_tokenizer(name)
+    family = family_of(config)
+    attention = _chosen_attention(family, attention)
+    check_attention(attention, target, dtype)
     if check is not None:
         check(tokenizer, config)
-    folder = model_folder(name, weights=True)
-    with _quiet():
-        check_weights(folder, name, config)
-        with explained(name):
-            lm, info = loader.from_pretrained(
-                folder,
-                config=config,
-                dtype=_DTYPES[dtype],
-                attn_implementation=attention,
-                output_loading_info=True,
-                local_files_only=True,
-                **({} if device_map is None else {"device_map": device_map}),
-            )
-    check_loading(name, lm, info)
+    lm = _loaded(name, config, dtype, attention, device_map)
     target = spread_device(lm, device_map) if device_map is not None else target
     with explained(name):  # which may be larger than the device's memory
         lm = (lm if device_map is not None else lm.to(target)).eval().requires_grad_(False)
     fingerprint = _fingerprint(lm, config)
     if compile:
-        compile_layers(lm.model.layers)
+        compile_layers(lm.model.layers, family.compiled)
     return LanguageModel(lm, tokenizer, name, fingerprint, target, dtype, attention, compile)
 
 
-def load_tokenizer(model: str | Path) -> tuple["PreTrainedTokenizerBase", "Gemma2Config"]:
-    """The tokenizer and configuration of a Gemma 2 without its weights; errors as `load_model`."""
+def load_tokenizer(model: str | Path) -> tuple["PreTrainedTokenizerBase", Any]:
+    """The tokenizer and configuration of a model without its weights; errors as `load_model`."""
     name = str(model)
     folder = model_folder(name)
     config = read_config(folder, name)
@@ -165,7 +129,7 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()
 
 
-def check_context(context: int, config: "Gemma2Config", model: str) -> None:
+def check_context(context: int, config: Any, model: str) -> None:
     """Raises ValueError if sequences of `context` tokens are longer than the model takes."""
     longest = config.max_position_embeddings
     if context > longest:
@@ -173,6 +137,46 @@ def check_context(context: int, config: "Gemma2Config", model: str) -> None:
             f"context must be at most {longest} for model {model}, got {context}; "
             f"pass --context {longest} or less"
         )
+
+
+def _chosen_attention(family: Family, attention: str) -> str:
+    """The implementation that is meant.
+
+    Raises:
+        ValueError: the family's models are not computed by it.
+    """
+    if attention == "auto":
+        return family.attention[0]
+    if attention not in family.attention:
+        raise ValueError(
+            f"attention must be one of auto, {', '.join(family.attention)}, got {attention!r}; "
+            f"{family.why_attention}"
+        )
+    return attention
+
+
+def _loaded(name: str, config: Any, dtype: str, attention: str, device_map: str | None) -> Any:
+    """transformers' model with exactly the weights of its files."""
+    family = family_of(config)
+    _, causal = family.classes()
+    more: dict[str, Any] = {} if device_map is None else {"device_map": device_map}
+    if family.renamed_weights:
+        more["key_mapping"] = dict(family.renamed_weights)
+    folder = model_folder(name, weights=True)
+    with _quiet():
+        check_weights(folder, name, config)
+        with explained(name):
+            lm, info = causal.from_pretrained(
+                folder,
+                config=config,
+                dtype=_DTYPES[dtype],
+                attn_implementation=attention,
+                output_loading_info=True,
+                local_files_only=True,
+                **more,
+            )
+    check_loading(name, lm, info)
+    return lm
 
 
 @contextmanager
@@ -196,7 +200,8 @@ def _fingerprint(model: nn.Module, config: Any) -> str:
     A sample, so that a 27B model need not be read twice; rounded, so that the load dtype does not
     matter.
     """
-    shape = json.dumps([getattr(config, field) for field in _SHAPE], sort_keys=True)
+    fields = family_of(config).decides
+    shape = json.dumps([getattr(config, field) for field in fields], sort_keys=True)
     digest = hashlib.blake2b(shape.encode("utf-8"), digest_size=8)
     for name, tensor in model.named_parameters():
         flat = tensor.detach().reshape(-1)

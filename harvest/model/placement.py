@@ -5,21 +5,13 @@ Owns the checks of `device` and `device_map`, and the use of `torch.compile`. Lo
 """
 
 import importlib.util
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 """How accelerate spreads layers over several devices."""
-
-_COMPILED = (
-    "mlp",
-    "input_layernorm",
-    "post_attention_layernorm",
-    "pre_feedforward_layernorm",
-    "post_feedforward_layernorm",
-)
-"""Modules of a decoder layer whose own computation holds no site; attention's holds one."""
 
 
 def device_of(name: str) -> torch.device:
@@ -91,13 +83,13 @@ def spread_device(model: Any, device_map: str) -> torch.device:
     return model.get_input_embeddings().weight.device
 
 
-def compile_layers(layers: Any) -> None:
-    """Compiles every decoder layer's norms and MLP, in place.
+def compile_layers(layers: Any, modules: Iterable[str]) -> None:
+    """Compiles these modules of every decoder layer (`Family.compiled`), in place.
 
     The modules' `forward` alone: hooks, which read the sites, run outside of it. Shapes are static,
     so that what a batch gives never depends on the batches before it.
     """
     for layer in layers:
-        for name in _COMPILED:
-            module = getattr(layer, name)
+        for name in modules:
+            module = layer.get_submodule(name)
             module.forward = torch.compile(module.forward, dynamic=False)

@@ -1,7 +1,7 @@
-"""Sites: the places in Gemma 2 whose activations are harvested, and how they are written.
+"""Sites: the places in a model whose activations are harvested, and how they are written.
 
-Owns the names (`resid_post.12`), the widths and the expansion of patterns (`resid_post.*`,
-`mlp_out.0-12`). Where a site sits in the running model is `hooks`' business.
+Owns the names (`resid_post.12`) and the expansion of patterns (`resid_post.*`, `mlp_out.0-12`).
+Where a site is in the running model, and how wide, its family says (`families`). In a Gemma 2:
 
 | kind | tensor | width |
 |---|---|---|
@@ -16,26 +16,21 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
-KINDS = ("attn_out", "transcoder_in", "mlp_in", "mlp_out", "resid_post")
+from .families import FAMILIES, family_of
+
+_PLACES = {kind: place for family in FAMILIES for kind, place in family.sites.items()}
+
+KINDS = tuple(_PLACES)
 """Every kind of site, in the order in which a decoder layer computes them."""
 
-REPORTED = tuple(kind for kind in KINDS if kind != "mlp_in")
+REPORTED = tuple(kind for kind, place in _PLACES.items() if place.in_report)
 """The report's own, which `*` stands for: mlp_in is transcoder_in times constants."""
 
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 _SHOWN_CHARACTERS = 60
 _LAYER = re.compile("[0-9]{1,18}")
-
-
-class ModelShape(Protocol):
-    """What of a transformers config the sites' widths depend on."""
-
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    head_dim: int
 
 
 @dataclass(frozen=True)
@@ -86,11 +81,9 @@ def expand_sites(patterns: Iterable[str], n_layers: int) -> list[Site]:
     return sorted(sites, key=lambda site: site.depth)
 
 
-def site_width(site: Site, config: ModelShape) -> int:
-    """How many numbers one token has at the site."""
-    if site.kind == "attn_out":
-        return config.num_attention_heads * config.head_dim
-    return config.hidden_size
+def site_width(site: Site, config: Any) -> int:
+    """How many numbers one token has at the site, by transformers' configuration."""
+    return family_of(config).place(site.kind).width(config)
 
 
 def check_site(site: Site, n_layers: int) -> None:

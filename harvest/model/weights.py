@@ -6,20 +6,16 @@ transformers only warns about a tensor that is missing, and leaves it at random 
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from ...foreign import Document, one_line, validated
+from .families import Family, family_of
 from .files import check_file, explained, read_json
-
-if TYPE_CHECKING:
-    from transformers import Gemma2Config
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _SHOWN = 3
-# Of rotary embeddings' frequencies, which older checkpoints hold, transformers computes its own.
-_IGNORED = re.compile(r".*rotary_emb\.inv_freq")
 
 Header = tuple[tuple[int, ...], str]
 """Shape and dtype of a tensor, the dtype as safetensors names it."""
@@ -32,18 +28,17 @@ class Index(Document):
     weight_map: dict[str, Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=255)]]
 
 
-def check_weights(folder: Path, name: str, config: "Gemma2Config") -> None:
+def check_weights(folder: Path, name: str, config: Any) -> None:
     """Raises if a folder's weights are not those of its configuration.
 
     Raises:
         OSError: there are none, or a file is damaged.
         ValueError: a tensor is missing, of another shape, no floating-point one, or unknown.
     """
-    found = {
-        tensor: h for tensor, h in _headers(folder, name).items() if not _IGNORED.match(tensor)
-    }
+    family = family_of(config)
+    found = _named_as_loaded(_headers(folder, name), family)
     with explained(name):
-        expected = _expected(config)
+        expected = _expected(config, family)
     if not any(tensor.startswith("model.") for tensor in found):  # the decoder saved alone
         expected = {tensor.removeprefix("model."): shape for tensor, shape in expected.items()}
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
@@ -74,13 +69,14 @@ def check_loading(name: str, lm: Any, info: Any) -> None:
     """Raises ValueError if transformers did not use exactly the weights there are."""
     missing = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     unused = sorted(map(str, [*info["unexpected_keys"], *info.get("error_msgs", ())]))
-    unused = [tensor for tensor in unused if not _IGNORED.match(tensor)]
+    ignored = family_of(lm.config).ignored_weights
+    unused = [tensor for tensor in unused if not re.match(ignored, tensor)]
     if missing or unused:
         raise ValueError(
             f"model {name} must give all its weights to transformers and no others, got "
             f"{_shown(missing + unused)} left out; save it again with this version of transformers"
         )
-    head, embedding = lm.lm_head.weight, lm.model.embed_tokens.weight
+    head, embedding = lm.get_output_embeddings().weight, lm.get_input_embeddings().weight
     if lm.config.tie_word_embeddings and head is not embedding and not head.equal(embedding):
         raise ValueError(
             f"model {name} must have one matrix for lm_head and embed_tokens, as its config.json "
@@ -88,13 +84,21 @@ def check_loading(name: str, lm: Any, info: Any) -> None:
         )
 
 
-def _expected(config: "Gemma2Config") -> dict[str, tuple[int, ...]]:
+def _named_as_loaded(headers: dict[str, Header], family: Family) -> dict[str, Header]:
+    """What is loaded, under transformers' own names."""
+    found = {t: h for t, h in headers.items() if not re.match(family.ignored_weights, t)}
+    for pattern, ours in family.renamed_weights.items():
+        found = {re.sub(pattern, ours, tensor): header for tensor, header in found.items()}
+    return found
+
+
+def _expected(config: Any, family: Family) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the weights that transformers would make room for."""
     import torch
-    from transformers import Gemma2ForCausalLM
 
+    _, causal = family.classes()
     with torch.device("meta"):
-        model = Gemma2ForCausalLM(config)
+        model = causal(config)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 

@@ -1,15 +1,15 @@
 """Batch: how many sequences go through the model at once, where nobody has said.
 
-Owns the estimate of a forward pass's memory, the memory that is free, and the trial on devices
-where an estimate is not to be trusted alone.
+Owns the choice by a forward pass's memory, which the model's family estimates, the memory that is
+free, and the trial on devices where an estimate is not to be trusted alone.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from ..model.families import family_of
 from .bucket_job import Job
 from .plan import Block
 
@@ -31,22 +31,10 @@ def sequences_that_fit(job: Job, free_bytes: int, rows_bytes: int) -> int:
     """
     context, model = job.sequences.shape[1], job.model
     most = _MOST_TOKENS.get(model.device.type, _MOST_TOKENS_ELSEWHERE) // context
-    forward = int(_SHARE * free_bytes) // sequence_bytes(model.config, context, model.dtype)
+    one = family_of(model.config).sequence_bytes(model.config, context, model.dtype)
+    forward = int(_SHARE * free_bytes) // one
     rows = rows_bytes // (2 * job.row_bytes * context)
     return max(1, min(most, forward, rows))
-
-
-def sequence_bytes(config: Any, context: int, dtype: str) -> int:
-    """Bytes that the forward pass of one sequence takes beside the weights, at its peak.
-
-    The residual stream with a norm's float32 copies, and the larger of attention (eager: scores,
-    soft-capped scores and weights, softmax in float32) and MLP (gate, up, product).
-    """
-    value = 4 if dtype == "float32" else 2
-    stream = context * config.hidden_size * (4 * value + 3 * 4)
-    heads = context * config.num_attention_heads * config.head_dim * 4 * value
-    scores = config.num_attention_heads * context**2 * (4 * value + 2 * 4)
-    return stream + max(heads + scores, 3 * context * config.intermediate_size * value)
 
 
 def free_memory(device: torch.device) -> int:

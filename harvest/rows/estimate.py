@@ -1,7 +1,7 @@
 """Estimate: what a harvest will take, before anything is written.
 
-Owns the arithmetic of floating-point operations and bytes, and the short warm-up they are scaled
-from. `scopeworks harvest --dry-run` prints it.
+Owns the arithmetic of bytes and the short warm-up that they are scaled from; floating-point
+operations the model's family counts. `scopeworks harvest --dry-run` prints it.
 """
 
 import time
@@ -13,6 +13,7 @@ import torch
 
 from ...store.format.chunks.codecs import PRESETS
 from ...store.format.values import Extremes, quantised, to_bits
+from ..model.families import family_of
 from ..settings import HarvestSettings
 from .bucket_job import Job
 from .plan import Block, Plan
@@ -86,25 +87,9 @@ def estimate(settings: HarvestSettings) -> Estimate:
 
 
 def flops_per_token(job: Job, context: int) -> float:
-    """Multiplications and additions of one token's forward pass up to the last site.
-
-    Two for every weight used, and 4 · context · n_heads · head_dim a layer for the attention
-    scores and their use (all pairs, as eager attention computes them). Norms, soft-caps and
-    rotations are left out.
-    """
+    """Multiplications and additions of one token's forward pass up to the last site."""
     config, last = job.model.config, max(job.sites, key=lambda site: site.depth)
-    layer = job.model.model.model.layers[0]
-    attention = layer.self_attn
-    before_o = sum(
-        p.numel()
-        for m in (attention.q_proj, attention.k_proj, attention.v_proj)
-        for p in m.parameters()
-    )
-    scores = 2 * context * config.num_attention_heads * config.head_dim
-    before_mlp = before_o + scores + attention.o_proj.weight.numel()
-    own = {"attn_out": before_o + scores, "transcoder_in": before_mlp, "mlp_in": before_mlp}
-    whole = before_mlp + sum(p.numel() for p in layer.mlp.parameters())
-    return 2.0 * (last.layer * whole + own.get(last.kind, whole))
+    return family_of(config).flops_per_token(config, context, last.layer, last.kind)
 
 
 def _warm_up(job: Job, plan: Plan, started: float) -> tuple[dict[str, torch.Tensor], float]:

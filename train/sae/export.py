@@ -155,14 +155,15 @@ def _with_gain(
             f"model has no effect on an SAE of {config.site} as {format}; leave it out: it is for "
             "a transcoder at transcoder_in as gemma-scope-2"
         )
-    gain = norm_gain(model, int(layer))
-    where = f"model.layers.{layer}.pre_feedforward_layernorm in {model}"
+    norm, gain = norm_gain(model, int(layer))
     if len(gain) != config.d_in:
         raise ValueError(
             f"model must be the one that the SAE was trained on, got {model}, whose norm has "
             f"{len(gain)} channels where the SAE reads {config.d_in}"
         )
-    return config.model_copy(update={"site": f"mlp_in.{layer}"}), with_gain(tensors, gain, where)
+    return config.model_copy(update={"site": f"mlp_in.{layer}"}), with_gain(
+        tensors, gain, f"{norm} in {model}"
+    )
 
 
 def _check_folder(folder: Path, names: list[str], tensors: dict[str, Tensor]) -> None:

@@ -1,18 +1,19 @@
 """The gain of the norm before an MLP, read from a language model's files.
 
-Owns the way to one small tensor; the model itself is never loaded. RMSNorm in Gemma 2 and 3
-multiplies by 1 + w.
+Owns the way to one small tensor; the model itself is never loaded. What the norm is called, and
+what it multiplies by, the model's family says.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from ...foreign import Document, one_line
+from ...harvest.model.families import FAMILIES
 from ...store.place.local import LocalFiles
 from .formats.parts import read_document
 from .tensor_file import read_tensors, stand_ins
@@ -21,19 +22,29 @@ _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PREFIXES = ("model.", "", "model.language_model.", "language_model.model.")
 """What the decoder is called inside a causal model, alone, and inside a model with images."""
 
+_FAMILIES = {kind: f for f in FAMILIES for kind in (*f.model_types, *f.gain_types)}
+"""`model_type` -> the family whose norms the model has."""
+
 _SMALLEST_GAIN = 1e-4  # bfloat16 weights near -1 give 0 or more than 0.001
 
 
 class _Config(Document):
-    model_type: Literal["gemma2", "gemma3", "gemma3_text"]
+    model_type: str
+
+    @field_validator("model_type")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in _FAMILIES:
+            raise ValueError(f"must be one of {', '.join(_FAMILIES)}")
+        return value
 
 
 class _Index(Document):
     weight_map: dict[str, Annotated[str, Field(pattern=r"^[^/\\]+\.safetensors$", max_length=255)]]
 
 
-def norm_gain(model: str, layer: int) -> Float[Tensor, " d_model"]:
-    """1 + w of `pre_feedforward_layernorm` in the layer, float64.
+def norm_gain(model: str, layer: int) -> tuple[str, Float[Tensor, " d_model"]]:
+    """Name of the norm at `transcoder_in` in the layer, and what it multiplies by, float64.
 
     Args:
         model: a local folder, or an id on the hub.
@@ -41,10 +52,11 @@ def norm_gain(model: str, layer: int) -> Float[Tensor, " d_model"]:
 
     Raises:
         OSError: there is no such model, or a file of it is missing.
-        ValueError: it is no Gemma 2 or 3, has no such layer, or a file is damaged.
+        ValueError: it is of no family with such a norm, has no such layer, or a file is damaged.
     """
-    read_document(_Config, _file(model, "config.json"))
-    names = [f"{p}layers.{layer}.pre_feedforward_layernorm.weight" for p in _PREFIXES]
+    family = _FAMILIES[read_document(_Config, _file(model, "config.json")).model_type]
+    norm = f"layers.{layer}.{family.place('transcoder_in').module}"
+    names = [f"{prefix}{norm}.weight" for prefix in _PREFIXES]
     path = _file_with(model, names).resolve()  # the hub's cache is made of links
     place = LocalFiles(path.parent)
     try:
@@ -54,10 +66,10 @@ def norm_gain(model: str, layer: int) -> Float[Tensor, " d_model"]:
         raise ValueError(f"{path} must be a safetensors file: {error}") from error
     if len(found) != 1 or tensors[found[0]].ndim != 1:
         raise ValueError(f"model {model} must have one vector {names[0]}, got none in {path}")
-    gain = 1 + tensors[found[0]].double()
+    gain = family.gain(tensors[found[0]].double())
     if not torch.isfinite(gain).all():
         raise ValueError(f"{found[0]} of model {model} must be finite, got NaN or infinity")
-    return gain
+    return f"model.{norm}", gain
 
 
 def _file_with(model: str, names: list[str]) -> Path:
@@ -100,7 +112,7 @@ def with_gain(
 
     Args:
         tensors: of a folded transcoder that reads the vector x before its norm's gain.
-        gain: 1 + w of that norm.
+        gain: what that norm multiplies by.
         where: the norm's name, for errors.
 
     Raises:

@@ -1,18 +1,17 @@
 """The batch that nobody asked for: from free memory, by estimate and by trial."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from scopeworks.harvest.model.families import GEMMA2
 from scopeworks.harvest.model.loading import load_model
 from scopeworks.harvest.model.sites import expand_sites
 from scopeworks.harvest.rows import batch_size as module
 from scopeworks.harvest.rows.batch_size import (
     free_memory,
-    sequence_bytes,
     sequences_that_fit,
     sequences_that_run,
     share_of_memory,
@@ -43,20 +42,11 @@ def test_batch_is_as_many_tokens_as_help_where_memory_is_plenty(job):
 
 
 def test_batch_shrinks_with_the_free_memory_and_with_that_for_rows_down_to_one(job):
-    one = sequence_bytes(job.model.config, 32, "float32")
+    one = GEMMA2.sequence_bytes(job.model.config, 32, "float32")
     assert sequences_that_fit(job, 10 * one, 100 * GIB) == 8  # four fifths of what is free
     assert job.row_bytes == 2 * (4 * (64 + 3 * 32))
     assert sequences_that_fit(job, 100 * GIB, 2 * 5 * 32 * job.row_bytes) == 5
     assert sequences_that_fit(job, 0, 0) == 1
-
-
-def test_sequence_bytes_grow_with_the_square_of_the_context():
-    config = SimpleNamespace(
-        hidden_size=2304, num_attention_heads=8, head_dim=256, intermediate_size=9216
-    )
-    short, long = (sequence_bytes(config, context, "bfloat16") for context in (4096, 8192))
-    assert 3.5 < long / short < 4
-    assert sequence_bytes(config, 1024, "float32") > sequence_bytes(config, 1024, "bfloat16")
 
 
 def test_batch_is_halved_as_often_as_the_device_runs_out_of_memory(job, monkeypatch):

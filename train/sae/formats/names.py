@@ -2,19 +2,15 @@
 
 import re
 
-# kind here -> (TransformerLens hook, Hugging Face module path), formatted with the layer
+from ....harvest.model.families import FAMILIES
+
+# An SAE's files do not tell its model's family: where two have a kind, the first one names it.
 HOOKS = {
-    "attn_out": ("blocks.{}.attn.hook_z", "model.layers.{}.self_attn.o_proj.input"),
-    "mlp_out": (
-        "blocks.{}.hook_mlp_out",
-        "model.layers.{}.post_feedforward_layernorm.output",
-    ),
-    "resid_post": ("blocks.{}.hook_resid_post", "model.layers.{}.output"),
-    # The gainless vector is no module's input or output in transformers.
-    "transcoder_in": ("blocks.{}.ln2.hook_normalized", None),
-    # TransformerLens's hook_mlp_in is the residual stream *before* the norm: another tensor.
-    "mlp_in": (None, "model.layers.{}.pre_feedforward_layernorm.output"),
+    kind: (place.lens, place.hugging_face)
+    for family in reversed(FAMILIES)
+    for kind, place in family.sites.items()
 }
+"""Kind here -> TransformerLens's hook and Hugging Face's module path, `{}` for the layer."""
 
 
 def hook_names(site: str | None) -> tuple[str | None, str | None]:

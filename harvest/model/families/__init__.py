@@ -1,0 +1,44 @@
+"""Families of language models: one file and one row each, `family` has the interface.
+
+All that is particular to a family is in its file; the table below finds it by a configuration's
+`model_type`.
+"""
+
+from typing import Any
+
+from .family import Family, Place
+from .gemma2 import GEMMA2
+
+__all__ = ["FAMILIES", "GEMMA2", "Family", "Place", "family_of", "titles"]
+
+FAMILIES: tuple[Family, ...] = (GEMMA2,)
+"""Every family there is."""
+
+
+def family_of(config: Any) -> Family:
+    """The family of transformers' configuration.
+
+    Raises:
+        ValueError: there is none.
+    """
+    return family_named(config.model_type, "one")
+
+
+def family_named(model_type: Any, model: str) -> Family:
+    """The family that takes this `model_type`.
+
+    Raises:
+        ValueError: there is none; naming those there are.
+    """
+    for family in FAMILIES:
+        if model_type in family.model_types:
+            return family
+    raise ValueError(
+        f"model must be a {titles()}, got {model} with model_type {str(model_type)[:60]!r}; "
+        "other decoder families have other sites"
+    )
+
+
+def titles() -> str:
+    """The families' names, for an error's line."""
+    return " or ".join(family.title for family in FAMILIES)

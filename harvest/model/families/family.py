@@ -1,0 +1,109 @@
+"""What a family of language models says of itself.
+
+Owns the interface and the types of config.json's entries that families share. A family is data and
+light functions: neither this file nor a family's imports torch or transformers at its top, so that
+`train` can take names from it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ....foreign import Document
+
+Size = Annotated[int, Field(ge=1, le=2**22)]
+Id = Annotated[int, Field(ge=0, lt=2**22)]
+Scale = Annotated[float, Field(gt=0, le=1e15)]
+
+MOST_LAYERS = 512
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a kind of site is in a decoder layer, how wide it is, and what others call it."""
+
+    module: str
+    """Path of the module below the layer; "" is the layer itself."""
+    side: Literal["input", "output", "gainless"]
+    """The module's first input, its output, or, of an RMSNorm (`weight`, `eps`), the normalised
+    vector before the gain."""
+    width: Callable[[Any], int]
+    """Numbers per token, by transformers' configuration."""
+    lens: str | None = None
+    """TransformerLens's hook, `{}` for the layer; None where it has none for this very tensor."""
+    hugging_face: str | None = None
+    """Module path and `input` or `output`, as Hugging Face's releases write it; None likewise."""
+    in_report: bool = True
+    """Whether `*` stands for it among others."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """All that is particular to a family of decoders. To add one: a file, and a row in `FAMILIES`.
+
+    transformers' model must be a causal one: `model.layers` inside, each of which is called with
+    the residual stream and returns it. Its configuration must have transformers' usual names
+    (`hidden_size`, `num_hidden_layers`, `vocab_size`, `max_position_embeddings`).
+    """
+
+    title: str
+    """For people, such as "Gemma 2"."""
+    model_types: tuple[str, ...]
+    """`model_type` of the models it takes, in config.json and in transformers' configuration."""
+    classes: Callable[[], tuple[Any, Any]]
+    """Imports transformers' classes: of the configuration, and of the causal model."""
+    entries: type[Document]
+    """The entries of config.json that decide what the model computes, with bounds; transformers is
+    given these and no others."""
+    decides: tuple[str, ...]
+    """Entries of transformers' configuration that change activations without changing a weight's
+    shape, in the order in which the fingerprint takes them."""
+    attention: tuple[str, ...]
+    """Implementations of attention in transformers that compute what the model was trained with;
+    `auto` is the first."""
+    why_attention: str
+    """What is wrong with the others."""
+    sites: Mapping[str, Place]
+    """Kind of site -> where it is, in the order in which a layer computes them."""
+    compiled: tuple[str, ...]
+    """Modules of a layer whose own computation holds no site; these are worth compiling."""
+    final_norm: str
+    """The decoder's module between the last layer and the unembedding."""
+    gain: Callable[[Any], Any]
+    """What its RMSNorms multiply by, from their `weight`."""
+    sequence_bytes: Callable[[Any, int, str], int]
+    """(configuration, context, dtype) -> bytes that the forward pass of one sequence takes beside
+    the weights, at its peak."""
+    flops_per_token: Callable[[Any, int, int, str], float]
+    """(configuration, context, layer, kind) -> multiplications and additions of one token's forward
+    pass up to this site; without the unembedding."""
+    soft_cap: str | None = None
+    """Entry of the configuration with the logits' soft-cap c, c · tanh(logits / c), if there is
+    one."""
+    nested: str | None = None
+    """Entry of config.json that holds the language model's own, where a file has it: the model is
+    a part of a larger one."""
+    renamed_weights: Mapping[str, str] = field(default_factory=dict)
+    """Regular expression of names in the weights' files -> what transformers' causal model has in
+    its place, where the model is a part of a larger one."""
+    ignored_weights: str = r".*rotary_emb\.inv_freq"
+    """Regular expression of names that are not loaded. Of rotary embeddings' frequencies, which
+    older checkpoints hold, transformers computes its own."""
+    gain_types: tuple[str, ...] = ()
+    """Further `model_type`s whose norms have the same name and gain, though none of their models is
+    run here."""
+
+    def place(self, kind: str) -> Place:
+        """Where a kind of site is.
+
+        Raises:
+            ValueError: the family has none of it.
+        """
+        if kind not in self.sites:
+            raise ValueError(
+                f"site {kind} does not exist in a {self.title}; its kinds are "
+                f"{', '.join(self.sites)}"
+            )
+        return self.sites[kind]

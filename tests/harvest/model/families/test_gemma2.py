@@ -1,0 +1,41 @@
+"""What a Gemma 2's forward pass takes, by hand."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from scopeworks.harvest.model.families import GEMMA2
+
+CONFIG: Any = SimpleNamespace(
+    hidden_size=2304,
+    num_attention_heads=8,
+    num_key_value_heads=4,
+    head_dim=256,
+    intermediate_size=9216,
+)
+"""As in Gemma 2 2B."""
+
+
+def test_sequence_bytes_grow_with_the_square_of_the_context():
+    short, long = (GEMMA2.sequence_bytes(CONFIG, context, "bfloat16") for context in (4096, 8192))
+    assert 3.5 < long / short < 4
+    wide, narrow = (GEMMA2.sequence_bytes(CONFIG, 1024, name) for name in ("float32", "bfloat16"))
+    assert wide > narrow
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind", "weights", "scores"),
+    [
+        # q and o have 2304 · 2048 weights each, k and v 2304 · 1024, the MLP 3 · 2304 · 9216
+        (0, "attn_out", 4_718_592 + 2 * 2_359_296, 1),
+        (0, "transcoder_in", 2 * 4_718_592 + 2 * 2_359_296, 1),
+        (0, "resid_post", 2 * 4_718_592 + 2 * 2_359_296 + 63_700_992, 1),
+        (25, "mlp_out", 26 * 77_856_768, 26),
+    ],
+)
+def test_flops_per_token_are_two_a_weight_and_those_of_all_pairs(
+    layer: int, kind: str, weights: int, scores: int
+):
+    pairs = scores * 2 * 2 * 1024 * 8 * 256
+    assert GEMMA2.flops_per_token(CONFIG, 1024, layer, kind) == 2 * weights + pairs
