@@ -59,9 +59,8 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     saes = load_saes(settings)
     settings = settings.model_copy(update={"dtype": model_dtype(settings, saes)})
     lm = load_model(settings.model, settings.dtype, settings.device, settings.attention)
-    tokens, held_out = open_held_out(
-        settings.tokens, lm, settings.n_sequences, settings.storage_options
-    )
+    place = settings.place(settings.tokens)
+    tokens, held_out = open_held_out(place, lm, settings.n_sequences)
     subsets = subsets_of(tokens, settings.n_sequences, lm) if settings.subsets else {}
     candidates = load_candidates(settings, saes, lm)
     result = {

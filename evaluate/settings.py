@@ -5,12 +5,12 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from ..settings import Settings
 from ..store.place.files import local_path
-from ..store.place.options import is_remote
+from ..store.place.options import StorageSettings
+from ..store.place.place import Place
 
 
-class EvaluateSettings(Settings):
+class EvaluateSettings(StorageSettings):
     """One pass over held-out sequences for any number of SAEs of one language model."""
 
     sae: tuple[Path, ...] = Field(min_length=1)
@@ -30,8 +30,6 @@ class EvaluateSettings(Settings):
     """Whether SAEs may be measured on another model than they were trained on, such as the
     instruction-tuned one.
     """
-    storage_options: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
-    """Of the fsspec driver of a remote token store. May hold secrets and is written nowhere."""
     n_sequences: PositiveInt = 2048
     """Held-out sequences to use (report: 2,048); with fewer there, all are used and the JSON says
     so.
@@ -95,7 +93,7 @@ class EvaluateSettings(Settings):
         snippets = type(self).model_fields["top_snippets"].default
         if self.top_latents == 0 and self.top_snippets != snippets:
             raise ValueError("top_snippets has no effect with top_latents 0; leave it out")
-        if self.storage_options is not None and not is_remote(self.tokens):
+        if self.storage_options is not None and not Place(self.tokens).is_remote:
             raise ValueError("storage_options has no effect on local tokens; leave it out")
         return self
 

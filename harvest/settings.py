@@ -11,18 +11,15 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from ..settings import Settings
 from ..store.format.chunks.codecs import PRESETS
-from ..store.place.options import is_remote
+from ..store.place.options import StorageSettings
+from ..store.place.place import Place
 from .text.text_file import is_stream
 
 
-class StageSettings(Settings):
+class StageSettings(StorageSettings):
     """What both commands take."""
 
-    storage_options: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
-    """Options of the file systems of all URLs, as fsspec takes them. They may hold secrets and are
-    written nowhere."""
     dask: str | None = None
     """local:N for N worker processes here, a Dask scheduler's address, or a scheduler file. By
     default this process does all."""
@@ -159,7 +156,7 @@ def from_driver(kind: type[StageSettingsT], text: str) -> StageSettingsT:
 
 def _check_used(storage_options: dict[str, Any] | None, urls: Iterable[str]) -> None:
     """An option without effect is an error."""
-    if storage_options and not any(map(is_remote, urls)):
+    if storage_options and not any(Place(url).is_remote for url in urls):
         raise ValueError(
             f"storage_options must be for a URL such as gs://bucket/name, got "
             f"{', '.join(storage_options)} for local paths only; leave them out"

@@ -1,18 +1,21 @@
 """The record beside an output: the resolved settings of the command that made it."""
 
 from ..settings import dump
-from ..store.place.beside import write_beside
-from ..store.place.options import options_for
+from ..store.place.locate import locate
+from ..store.place.place import Place
 from .settings import StageSettings
 
 
-def write_settings(url: str, stage: str, settings: StageSettings) -> None:
-    """Writes the resolved settings as JSON (`<url>.<stage>.json`) beside an output that exists.
+def write_settings(out: Place, stage: str, settings: StageSettings) -> None:
+    """Writes the resolved settings as JSON (`<out>.<stage>.json`) beside an output that exists:
+    aside and renamed on a local disk, by a single put elsewhere.
 
     Storage options, which may hold secrets, are left out.
 
     Raises:
         OSError: the place cannot be written.
     """
-    options = options_for(url, settings.storage_options)
-    write_beside(url, f".{stage}.json", dump(settings).encode(), options)
+    folder, _, name = out.beside(f".{stage}.json").url.rpartition("/")
+    location = locate(folder or "/", out.options)
+    location.sweep([name])
+    location.replace(name, dump(settings).encode())

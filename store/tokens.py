@@ -5,7 +5,6 @@ written last: a token store either is complete or does not exist. See docs/forma
 """
 
 import hashlib
-import os
 import re
 import threading
 from collections.abc import Mapping
@@ -30,9 +29,9 @@ from .format.spec import (
     encode_json,
     group_document,
 )
-from .place.beside import INSIDE
 from .place.locate import locate
 from .place.location import Location, StorageOptions, objects_below, read_bounded
+from .place.place import INSIDE, AnyPlace
 from .read.array_reader import ArrayReader
 from .read.sequences import Sequences
 
@@ -97,7 +96,7 @@ class TokenStore:
     @classmethod
     def create(
         cls,
-        url: str | os.PathLike[str],
+        url: AnyPlace,
         *,
         context: int,
         bos: int | None,
@@ -140,9 +139,7 @@ class TokenStore:
         )
 
     @classmethod
-    def open(
-        cls, url: str | os.PathLike[str], storage_options: StorageOptions = None
-    ) -> "TokenStore":
+    def open(cls, url: AnyPlace, storage_options: StorageOptions = None) -> "TokenStore":
         """Opens a complete token store.
 
         Raises:

@@ -5,7 +5,7 @@ fields into the numbers of a step; `trainer` runs them.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
@@ -16,9 +16,10 @@ from pydantic import (
     model_validator,
 )
 
-from ..settings import Settings
 from ..store.place.files import local_path
-from ..store.place.options import CACHE_BYTES, is_remote, options_for
+from ..store.place.options import StorageSettings
+from ..store.place.place import Place
+from ..store.read.cache import CACHE_BYTES
 
 # What may change between a run and its continuation, because no number of the SAE depends on it.
 # The store is compared by its content and not by its address.
@@ -36,7 +37,7 @@ Price = Annotated[float, Field(ge=0, le=1e3)]
 Length = Annotated[float, Field(ge=1e-9, le=1e3)]
 
 
-class TrainSettings(Settings):
+class TrainSettings(StorageSettings):
     """One SAE's training. Lengths and losses are in scaled units: x = x_raw / C, so E‖x‖² = 1."""
 
     store: str
@@ -144,9 +145,6 @@ class TrainSettings(Settings):
     """How many of the newest checkpoints stay."""
     checkpoints: str | None = None
     """Folder or fsspec URL of the checkpoints; by default `checkpoints` inside `out`."""
-    storage_options: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
-    """Of the fsspec driver of a remote store or of remote checkpoints. May hold secrets, so they
-    are written nowhere and must be given again on resume."""
     measure_rows: PositiveInt = 65_536
     """Rows after training on which L0, FVU and dead share are measured for config.json."""
 
@@ -209,11 +207,11 @@ class TrainSettings(Settings):
                 not self.decay_steps,
             ),
             "encoder": ("with backend reference, which has one", self.backend == "reference"),
-            "cache_dir": ("on a local store", not is_remote(self.store)),
+            "cache_dir": ("on a local store", not Place(self.store).is_remote),
             "cache_bytes": ("without cache_dir", self.cache_dir is None),
             "storage_options": (
                 "on a local store with local checkpoints",
-                not (is_remote(self.store) or is_remote(self.checkpoint_url)),
+                not (Place(self.store).is_remote or self.checkpoint_place.is_remote),
             ),
         }
         for name, (why, without_effect) in idle.items():
@@ -251,19 +249,9 @@ class TrainSettings(Settings):
         return round(self.lr_decay_share * self.steps)
 
     @property
-    def checkpoint_url(self) -> str:
-        """Where the checkpoints lie."""
-        return self.checkpoints or str(self.out / "checkpoints")
-
-    @property
-    def checkpoint_options(self) -> dict[str, Any] | None:
-        """The storage options of the checkpoints; None for local ones."""
-        return options_for(self.checkpoint_url, self.storage_options)
-
-    @property
-    def store_options(self) -> dict[str, Any] | None:
-        """The storage options of the store; None for a local one."""
-        return options_for(self.store, self.storage_options)
+    def checkpoint_place(self) -> Place:
+        """Where the checkpoints are."""
+        return self.place(self.checkpoints or str(self.out / "checkpoints"))
 
     def _changed(self, name: str) -> bool:
         """Whether a setting differs from its default."""

@@ -22,7 +22,7 @@ from ...harvest.rows.prepare import special_ids
 from ...harvest.tokens.splits import HELD_OUT
 from ...machine import good_dtype
 from ...store import TokenStore
-from ...store.place.options import options_for
+from ...store.place.place import AnyPlace, Place
 from ...train.sae.sae import SAE
 from ..settings import EvaluateSettings
 
@@ -154,10 +154,7 @@ def candidate(
 
 
 def open_held_out(
-    url: str,
-    lm: "LanguageModel",
-    n_sequences: int,
-    storage_options: dict[str, Any] | None = None,
+    place: AnyPlace, lm: "LanguageModel", n_sequences: int
 ) -> tuple[TokenStore, HeldOut]:
     """Opens the held-out split of a token store made with the model's tokenizer.
 
@@ -165,7 +162,7 @@ def open_held_out(
         FileNotFoundError, ValueError: no such store, no held-out sequences, or another tokenizer's
         tokens.
     """
-    tokens = TokenStore.open(url, options_for(url, storage_options))
+    tokens, url = TokenStore.open(place), Place.of(place).url
     if not tokens.splits.get(HELD_OUT):
         raise ValueError(
             f"token store {url} must have held-out sequences, got the splits "

@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from ...settings import differences, resolve
 from ...store import StoreSpec, StoreWriter, TokenStore
 from ...store.format.chunks.codecs import PRESETS
-from ...store.place.options import is_remote, options_for
 from ..model.loading import check_context, load_model, tokenizer_fingerprint
 from ..model.sites import expand_sites, site_width
 from ..settings import HarvestSettings
@@ -54,8 +53,7 @@ def prepare(
     `begun` is the spec of the store that is to be continued: what was chosen for it is kept.
     """
     settings = resolved(settings, begun)
-    options = options_for(settings.tokens, settings.storage_options)
-    tokens = TokenStore.open(settings.tokens, options)
+    tokens = TokenStore.open(settings.place(settings.tokens))
     sequences = tokens.sequences(settings.split)
 
     def check(tokenizer: Any, config: Any) -> None:
@@ -162,12 +160,12 @@ def open_writer(
 ) -> StoreWriter:
     """The store's writer, with its share of the memory; in the background, one bucket is sealed
     while the next one fills. To an object store, as much as a bucket holds is on its way."""
-    shares = 1 + background + is_remote(settings.store)
+    store = settings.place(settings.store)
+    shares = 1 + background + store.is_remote
     share = int(settings.memory_gib * 2**30 * (1 - _BATCH_SHARE)) // shares
     return StoreWriter.open(
-        settings.store,
+        store,
         spec,
-        options_for(settings.store, settings.storage_options),
         memory_bytes=share,
         drop_nonfinite=settings.drop_nonfinite or settings.outlier is not None,
         background=background,
@@ -192,8 +190,7 @@ def begun_spec(settings: HarvestSettings) -> StoreSpec | None:
     Raises:
         ValueError: something else is there.
     """
-    options = options_for(settings.store, settings.storage_options)
-    return StoreWriter.begun(settings.store, options)
+    return StoreWriter.begun(settings.place(settings.store))
 
 
 def _check_tokens(

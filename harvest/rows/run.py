@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from ...console import Progress, progress
 from ...store import ActivationStore, StoreSpec, StoreWriter
-from ...store.place.options import options_for
 from ..settings import HarvestSettings
 from ..settings_beside import write_settings
 from ..workers.cluster import check_cluster
@@ -70,17 +69,15 @@ def harvest(settings: HarvestSettings) -> HarvestReport:
     with writer:
         spec, settings = writer.spec, resolved(settings, writer.spec)
         warn_of_versions(spec)
-        write_settings(settings.store, "harvest", settings)
+        write_settings(settings.place(settings.store), "harvest", settings)
         parts = missing_parts(writer, plan)
         with progress("harvest", sum(p.stop - p.start for p in parts.values()), "rows") as bar:
             if settings.dask is not None:
                 harvest_on_dask(settings, spec, writer, parts, bar)
             else:
                 job.fill_all(writer, parts, _shown(bar, spec.n_buckets))
-    options = options_for(settings.store, settings.storage_options)
-    return HarvestReport(
-        settings.store, spec, ActivationStore.open(settings.store, options).dropped_at
-    )
+    store = ActivationStore.open(settings.place(settings.store))
+    return HarvestReport(settings.store, spec, store.dropped_at)
 
 
 def _opened(settings: HarvestSettings, begun: StoreSpec | None) -> tuple[Job, Plan, StoreWriter]:

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from ...store import ActivationStore, StoreSpec
-from ...store.place.options import is_remote
+from ...store.place.place import Place
 
 _BITS = {"exact": 10.0, "fast": 16.0, "float32": 10.0, "int8": 5.0}
 """Bits a value takes at least: docs/store.md measures 11.0, 16.0, 11.0 (rows of a bfloat16 model)
@@ -33,7 +33,7 @@ def check_space(url: str, spec: StoreSpec, begun: StoreSpec | None) -> None:
     Raises:
         ValueError: a local store needs more than is free.
     """
-    if is_remote(url):
+    if Place(url).is_remote:
         return
     path = Path(url.removeprefix("file://")).absolute()
     needed = bytes_left(spec, 0 if begun is None else ActivationStore.open(path).rows)

@@ -9,12 +9,13 @@ import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...foreign import one_line
+from ...store.place.location import StorageOptions
 from .hub import hub_rows
-from .text_file import HUB, STDIN, Storage, open_bytes, suffix_of
+from .text_file import HUB, STDIN, open_bytes, suffix_of
 
 _MARK = "\ufeff"
 """The byte order mark that some editors begin a file with: no part of its text."""
@@ -47,7 +48,7 @@ class RowOptions:
 
     text_field: str = "text"
     subset_field: str | None = None
-    storage: Storage = None
+    storage: StorageOptions = field(default=None, repr=False)
 
 
 def documents_of(path: str, options: RowOptions) -> Iterator[Document | Bad]:

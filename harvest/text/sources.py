@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ...store.place.options import is_remote
+from ...store.place.location import StorageOptions
+from ...store.place.place import Place
 from .listing import SIGNS, Entry, LocalTree, RemoteTree, matching, split_pattern, walk
 from .text_file import (
     Source,
-    Storage,
     filesystem_of,
     info_of,
     is_stream,
@@ -29,7 +29,7 @@ ROWS = (".jsonl", ".json", ".ndjson", ".parquet")
 
 
 def expand(
-    paths: Iterable[str | Path], storage: Storage = None, skipped: Counter[str] | None = None
+    paths: Iterable[str | Path], storage: StorageOptions = None, skipped: Counter[str] | None = None
 ) -> list[Source]:
     """The files meant by paths, folders, globs and URLs: each once, however often and by whichever
     names it is given; a folder's or glob's in sorted order.
@@ -53,11 +53,11 @@ def expand(
     return list(found.values())
 
 
-def _expand(path: str, storage: Storage, skipped: Counter[str]) -> list[Source]:
+def _expand(path: str, storage: StorageOptions, skipped: Counter[str]) -> list[Source]:
     """One argument's files."""
     if is_stream(path):
         return [Source(path)]
-    if is_remote(path):
+    if Place(path).is_remote:
         return _expand_url(path, storage, skipped)
     local = Path(path.removeprefix("file://")).expanduser()
     if local.is_dir():
@@ -75,7 +75,7 @@ def _expand(path: str, storage: Storage, skipped: Counter[str]) -> list[Source]:
     return [look_at(file) for file in files]
 
 
-def _expand_url(url: str, storage: Storage, skipped: Counter[str]) -> list[Source]:
+def _expand_url(url: str, storage: StorageOptions, skipped: Counter[str]) -> list[Source]:
     """A URL's files, as URLs."""
     filesystem, path = filesystem_of(url, storage)
     info = info_of(url, storage)
@@ -123,7 +123,7 @@ def _identity(path: str) -> str:
     """The same for two names of one file."""
     if is_stream(path):
         return path
-    return _filesystem_name(path) if is_remote(path) else os.path.realpath(path)
+    return _filesystem_name(path) if Place(path).is_remote else os.path.realpath(path)
 
 
 def _filesystem_name(url: str) -> str:
@@ -135,7 +135,7 @@ def _filesystem_name(url: str) -> str:
     return f"{kind.__name__}:{kind._strip_protocol(url)}"
 
 
-def _listed(url: str, storage: Storage, folder: str, depth: int | None = None) -> RemoteTree:
+def _listed(url: str, storage: StorageOptions, folder: str, depth: int | None = None) -> RemoteTree:
     """What is below a folder of a URL's file system, `depth` levels of it, in one listing."""
     from ...store.place.remote import attempt
 

@@ -16,7 +16,8 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ...store.place.options import is_remote, options_for
+from ...store.place.location import StorageOptions
+from ...store.place.place import Place
 
 STDIN = "-"
 HUB = "hf:"
@@ -29,9 +30,6 @@ _VERSIONS = (
 )
 """What file systems call the entry that changes when an object does. The first that is known
 counts: the time in a listing may be rounded otherwise than that of the object itself."""
-
-Storage = dict[str, Any] | None
-"""Options of URLs' file systems, as fsspec takes them."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def suffix_of(path: str) -> tuple[str, str]:
 
 
 @contextmanager
-def open_bytes(path: str, storage: Storage = None) -> Iterator[IO[bytes]]:
+def open_bytes(path: str, storage: StorageOptions = None) -> Iterator[IO[bytes]]:
     """Opens a file for reading, unpacked; `-` is standard input.
 
     Raises:
@@ -77,7 +75,7 @@ def open_bytes(path: str, storage: Storage = None) -> Iterator[IO[bytes]]:
         yield stack.enter_context(unpack(raw)) if unpack is not None else raw
 
 
-def look_at(path: str, storage: Storage = None) -> Source:
+def look_at(path: str, storage: StorageOptions = None) -> Source:
     """A file as it is at this moment.
 
     Raises:
@@ -85,7 +83,7 @@ def look_at(path: str, storage: Storage = None) -> Source:
     """
     if is_stream(path):
         return Source(path)
-    if not is_remote(path):
+    if not Place(path).is_remote:
         found = Path(path).stat()
         return Source(path, found.st_size, f"mtime={found.st_mtime_ns}")
     info = info_of(path, storage)
@@ -95,7 +93,7 @@ def look_at(path: str, storage: Storage = None) -> Source:
 
 
 @contextmanager
-def unchanged(source: Source, storage: Storage = None) -> Iterator[None]:
+def unchanged(source: Source, storage: StorageOptions = None) -> Iterator[None]:
     """Sees to it that what is read in the block is the file that was listed.
 
     Raises:
@@ -115,7 +113,7 @@ def unchanged(source: Source, storage: Storage = None) -> Iterator[None]:
             )
 
 
-def info_of(url: str, storage: Storage) -> dict[str, Any] | None:
+def info_of(url: str, storage: StorageOptions) -> dict[str, Any] | None:
     """What a file system says of an object or folder at this moment; None if there is none."""
     from ...store.place.remote import attempt
 
@@ -142,19 +140,19 @@ def source_of(url: str, info: dict[str, Any]) -> Source:
     return Source(url, info.get("size"))
 
 
-def filesystem_of(url: str, storage: Storage = None) -> tuple[Any, str]:
-    """fsspec's file system for a URL or local path, and the path in it."""
+def filesystem_of(url: str, storage: StorageOptions = None) -> tuple[Any, str]:
+    """fsspec's file system for a URL, and the path in it."""
     import fsspec
 
     try:
-        return fsspec.url_to_fs(url, **(options_for(url, storage) or {}))
+        return fsspec.url_to_fs(url, **(storage or {}))
     except (ImportError, ValueError) as error:
         raise ValueError(f"text URL {url} cannot be read: {error}") from error
 
 
-def _open(path: str, storage: Storage) -> Any:
+def _open(path: str, storage: StorageOptions) -> Any:
     """A file's bytes as they are stored."""
-    if not is_remote(path):
+    if not Place(path).is_remote:
         return Path(path).open("rb")
     filesystem, name = filesystem_of(path, storage)
     return filesystem.open(name, "rb")

@@ -16,7 +16,7 @@ from typing import Any
 from ...console import Progress, progress
 from ...settings import differences
 from ...store import TokenStore
-from ...store.place.options import is_remote, options_for
+from ...store.place.place import Place
 from ..model.loading import check_context, load_tokenizer, tokenizer_fingerprint
 from ..settings import TokenizeSettings
 from ..settings_beside import write_settings
@@ -109,10 +109,9 @@ def _tokenize(
     """Makes the token store."""
     special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     store = TokenStore.create(
-        settings.out,
+        settings.place(settings.out),
         context=settings.context,
         provenance=provenance,
-        storage_options=options_for(settings.out, settings.storage_options),
         **special,
     )
     with ExitStack() as stack:
@@ -122,7 +121,7 @@ def _tokenize(
         store.write(spools)
     report.sequences = {name: len(spool) for name, spool in spools.items()}
     report.left_over_tokens = splits.left_over
-    write_settings(settings.out, "tokenize", settings)
+    write_settings(settings.place(settings.out), "tokenize", settings)
 
 
 def _permuted(splits: Splits, report: TokenizeReport) -> dict[str, Spool]:
@@ -222,7 +221,7 @@ def _check_out(settings: TokenizeSettings) -> None:
 
 def _is_below(out: str, folder: str) -> bool:
     """Whether an output is in a folder or bucket."""
-    if is_remote(folder) or is_remote(out):
+    if Place(folder).is_remote or Place(out).is_remote:
         return f"{out}/".startswith(f"{folder.rstrip('/')}/")
     place, inside = Path(folder).expanduser(), Path(out).expanduser()
     return place.is_dir() and inside.resolve().is_relative_to(place.resolve())
@@ -265,7 +264,7 @@ def _already_done(settings: TokenizeSettings, provenance: dict[str, Any]) -> Tok
         ValueError: the store there has another provenance.
     """
     try:
-        store = TokenStore.open(settings.out, options_for(settings.out, settings.storage_options))
+        store = TokenStore.open(settings.place(settings.out))
     except FileNotFoundError:
         return None
     old = store.provenance

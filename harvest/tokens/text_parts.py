@@ -12,17 +12,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...store.place.beside import beside
 from ...store.place.files import leftovers
-from ...store.place.local import target_of
+from ...store.place.local import LocalFiles, target_of
 from ...store.place.locate import locate
 from ...store.place.location import Location
-from ...store.place.options import is_remote, options_for
 from ...store.place.ownership import owned
 from ..settings import TokenizeSettings
 from ..text.documents import Document, ReadReport, RowOptions, documents_in
@@ -71,8 +68,7 @@ def cut(sources: Iterable[Source], settings: TokenizeSettings, tokenizer: str) -
 
 def parts_location(settings: TokenizeSettings) -> Location:
     """Where the parts wait: beside the token store, where all workers reach it."""
-    url = beside(settings.out, ".parts")
-    return locate(url, options_for(url, settings.storage_options))
+    return locate(settings.place(settings.out).beside(".parts"))
 
 
 def remove_parts(settings: TokenizeSettings) -> None:
@@ -93,20 +89,20 @@ def owned_parts(settings: TokenizeSettings) -> Iterator[None]:
     Raises:
         ValueError: another command is making the output; the text says which.
     """
-    url = parts_location(settings).url
-    if is_remote(url):
+    location = parts_location(settings)
+    if not isinstance(location, LocalFiles):
         yield
         return
-    with owned(Path(url), wait=None):
+    with owned(location.root, wait=None):
         yield
     with suppress(OSError):  # parts of a stopped command are in it, or somebody else's files
-        Path(url).rmdir()
+        location.root.rmdir()
 
 
 def sweep_parts(location: Location) -> None:
     """Removes what killed commands have left of parts that they were writing."""
-    if not is_remote(location.url):
-        location.sweep(target_of(partial) for partial in leftovers(Path(location.url)))
+    if isinstance(location, LocalFiles):
+        location.sweep(target_of(partial) for partial in leftovers(location.root))
 
 
 def make_part(part: Part, settings: TokenizeSettings, tokenizer: Any) -> Iterator[Batch]:

@@ -1,11 +1,26 @@
-"""Options of remote stores: `--storage-option key=value` as fsspec wants it, for which URLs they
-hold, and how much a read cache keeps unless told."""
+"""How storage options are given: `--storage-option key=value` on a command line, and in settings,
+for all their URLs."""
 
 import json
 from collections.abc import Iterable
 from typing import Any
 
-CACHE_BYTES = 64 * 2**30
+from pydantic import Field
+
+from ...settings import Settings
+from .place import Place
+
+
+class StorageSettings(Settings):
+    """Base of settings that name places."""
+
+    storage_options: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
+    """Options of the file systems of all URLs, as fsspec takes them. They may hold secrets: they
+    are written nowhere and must be given again by whoever continues."""
+
+    def place(self, url: str) -> Place:
+        """The place of one of the URLs; local paths have no options."""
+        return Place(url, self.storage_options if Place(url).is_remote else None)
 
 
 def parse_storage_options(pairs: Iterable[str] | None) -> dict[str, Any] | None:
@@ -26,13 +41,3 @@ def parse_storage_options(pairs: Iterable[str] | None) -> dict[str, Any] | None:
         except ValueError:
             options[key] = value
     return options or None
-
-
-def is_remote(url: str) -> bool:
-    """Whether a path is a URL of another file system than this machine's."""
-    return "://" in url and not url.startswith("file://")
-
-
-def options_for(url: str, storage_options: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The storage options that hold for a URL: local paths have none."""
-    return storage_options if is_remote(url) else None

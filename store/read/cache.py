@@ -18,6 +18,9 @@ import numpy as np
 from ..format.chunks.codecs import CRC_BYTES
 from ..place.location import Forwarding, Location
 
+CACHE_BYTES = 64 * 2**30
+"""How much is kept unless told."""
+
 
 class CachedReads(Forwarding):
     """A location whose ranges are kept in a folder.

@@ -22,9 +22,9 @@ from ..format.spec import LABEL_NAMES, StoreSpec
 from ..format.values import put_values
 from ..place.locate import locate
 from ..place.location import Location, StorageOptions
-from ..place.options import CACHE_BYTES
+from ..place.place import AnyPlace
 from .array_reader import ArrayReader
-from .cache import CachedReads
+from .cache import CACHE_BYTES, CachedReads
 from .guard import Guarded
 from .stream import Stream
 from .stream_order import Order
@@ -66,13 +66,13 @@ class ActivationStore:
     @classmethod
     def open(
         cls,
-        url: str | os.PathLike[str],
+        url: AnyPlace,
         storage_options: StorageOptions = None,
         *,
         cache_dir: str | os.PathLike[str] | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> "ActivationStore":
-        """Opens a store at a local path or fsspec URL.
+        """Opens a store at a local path, fsspec URL or place.
 
         Args:
             storage_options: for the fsspec driver.

@@ -5,7 +5,6 @@ a copy of equal spec is bit-identical, and what is committed at the target alrea
 again.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from ..format.commits import Commit, is_whole
 from ..format.spec import StoreSpec
 from ..place.location import StorageOptions
+from ..place.place import AnyPlace, Place
 from ..read.reader import ActivationStore
 from ..write.writer import StoreWriter
 
@@ -26,33 +26,31 @@ _BLOCK_BYTES = 2**26
 class Copy:
     """One copying job; sent to the workers as it is."""
 
-    source: str
-    target: str
+    source: Place
+    target: Place
     spec: StoreSpec
-    source_options: StorageOptions = None
-    target_options: StorageOptions = None
 
     def bucket(self, bucket: int) -> int:
         """Copies one bucket; returns its rows."""
-        source = ActivationStore.open(self.source, self.source_options)
+        source = ActivationStore.open(self.source)
         if source.spec.rows != self.spec.rows:
             raise ValueError(
-                f"store {self.source} must keep its {self.spec.rows} rows while it is copied, got"
-                f" {source.spec.rows}: it has grown; run the copy again"
+                f"store {self.source.url} must keep its {self.spec.rows} rows while it is copied, "
+                f"got {source.spec.rows}: it has grown; run the copy again"
             )
         start = 0
         for commit in source.commits:
             if commit.bucket == bucket:
-                with StoreWriter.open(self.target, self.spec, self.target_options) as writer:
+                with StoreWriter.open(self.target, self.spec) as writer:
                     _copy_bucket(source, writer, commit, start)
                 return commit.rows
             start += commit.rows
-        raise ValueError(f"bucket {bucket} must be committed in {self.source}, got none")
+        raise ValueError(f"bucket {bucket} must be committed in {self.source.url}, got none")
 
 
 def copy(
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
+    source: AnyPlace,
+    target: AnyPlace,
     *,
     codec: str | None = None,
     chunk_rows: int | None = None,
@@ -80,12 +78,13 @@ def copy(
             sizes that do not fit.
         DamagedStoreError: a chunk of the source is damaged.
     """
-    store = ActivationStore.open(source, source_options)
+    source, target = Place.of(source, source_options), Place.of(target, target_options)
+    store = ActivationStore.open(source)
     changed = {"codec": codec, "chunk_rows": chunk_rows, "shard_rows": shard_rows}
     given = {name: value for name, value in changed.items() if value is not None}
     spec = StoreSpec.model_validate(store.spec.model_dump() | given)
-    job = Copy(os.fspath(source), os.fspath(target), spec, source_options, target_options)
-    with StoreWriter.open(target, spec, target_options) as writer:
+    job = Copy(source, target, spec)
+    with StoreWriter.open(target, spec) as writer:
         done = writer.committed
     missing = [
         commit.bucket

@@ -4,7 +4,6 @@ Owns the walk over commit records and arrays, and which buckets are damaged. Wha
 objects is judged by `shard_check`, the Zarr documents by `documents`.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +14,10 @@ from ..format.arrays import ArrayLayout, DamagedStoreError
 from ..format.commits import Commit, commit_key, committed_buckets, is_unchanged, read_commit
 from ..format.root import KEY, Root, read_root
 from ..format.spec import LABEL_NAMES, StoreSpec
-from ..place.beside import INSIDE
 from ..place.local import UnsafeObjectError
 from ..place.locate import locate
 from ..place.location import Location, StorageOptions
+from ..place.place import INSIDE, AnyPlace
 from ..write.saturation import warn_of_saturation
 from .documents import document_problems, is_as_written
 from .shard_check import check_array
@@ -43,7 +42,7 @@ class Report:
 
 
 def verify(
-    url: str | os.PathLike[str],
+    url: AnyPlace,
     storage_options: StorageOptions = None,
     *,
     threads: int = 2,
@@ -108,9 +107,7 @@ def _judge(location: Location, commit: Commit, problems: list[str], report: Repo
         report.damaged.add(commit.bucket)
 
 
-def withdraw(
-    url: str | os.PathLike[str], buckets: Iterable[int], storage_options: StorageOptions = None
-) -> None:
+def withdraw(url: AnyPlace, buckets: Iterable[int], storage_options: StorageOptions = None) -> None:
     """Removes the commit records of damaged buckets, so that whoever wrote the store writes them
     again. Readers do not see their sound rows any more."""
     location = locate(url, storage_options)

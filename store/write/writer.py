@@ -5,7 +5,6 @@ Owns who may write, and the room for the buckets. Filling and encoding a bucket 
 `sealing`'s.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,9 +18,9 @@ from ..format.chunks.codecs import PRESETS
 from ..format.commits import Commit, committed_buckets, read_commit
 from ..format.root import KEY, Root, as_json, create, grow, mend, read_root
 from ..format.spec import StoreSpec
-from ..place.beside import INSIDE
 from ..place.locate import locate
 from ..place.location import Location, StorageOptions
+from ..place.place import INSIDE, AnyPlace
 from .bucket import BucketWriter
 from .scratch import Scratch
 from .sealing import seal, whole_commit
@@ -57,7 +56,7 @@ class StoreWriter:
     @classmethod
     def open(
         cls,
-        url: str | os.PathLike[str],
+        url: AnyPlace,
         spec: StoreSpec,
         storage_options: StorageOptions = None,
         *,
@@ -90,9 +89,7 @@ class StoreWriter:
         return cls(location, root, memory_bytes, scratch_dir, drop_nonfinite, background)
 
     @staticmethod
-    def begun(
-        url: str | os.PathLike[str], storage_options: StorageOptions = None
-    ) -> StoreSpec | None:
+    def begun(url: AnyPlace, storage_options: StorageOptions = None) -> StoreSpec | None:
         """The spec of the store that is there, None if nothing is; read it to continue with the
         sizes that were chosen when the store was begun.
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from scopeworks.settings import resolve
+from scopeworks.store.place.place import Place
 from scopeworks.train.kernels import Encoder
 from scopeworks.train.run.device import check_backends
 from scopeworks.train.settings import TrainSettings
@@ -90,9 +91,10 @@ def test_identity_is_what_the_numbers_depend_on(settings: Callable[..., TrainSet
 
 def test_storage_options_hold_for_remote_places_only():
     one = resolve(TrainSettings, storage_options={"a": 1}, checkpoints="s3://b/c", **GOOD)
-    assert one.checkpoint_options == {"a": 1}
-    assert one.store_options is None
+    assert one.checkpoint_place == Place("s3://b/c", {"a": 1})
+    assert one.place(one.store) == Place(one.store)
     assert "storage_options" not in one.model_dump()
+    assert "storage_options" not in repr(one)
 
 
 def test_encoders_are_the_kernels():

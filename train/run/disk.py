@@ -44,7 +44,7 @@ def _writes(settings: TrainSettings, source: Source) -> list[tuple[Path, int]]:
     weights = 4 * (width * (wide + 2) + source.d_out)
     weights += 4 * source.d_in * source.d_out * settings.skip
     writes = [(settings.out.absolute(), weights)]
-    place = locate(settings.checkpoint_url, settings.checkpoint_options)
+    place = locate(settings.checkpoint_place)
     if isinstance(place, LocalFiles):
         # Parameters, second moments and three counters a latent; one more than are kept while the
         # newest is written.

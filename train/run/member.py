@@ -56,9 +56,7 @@ class Member:
     def __init__(self, settings: TrainSettings, source: Source, device: torch.device):
         """Starts from the newest checkpoint of the run, or from fresh parameters."""
         self.settings, self.source, self.device = settings, source, device
-        self.checkpoints = Checkpoints(
-            settings.checkpoint_url, settings.keep_checkpoints, settings.checkpoint_options
-        )
+        self.checkpoints = Checkpoints(settings.checkpoint_place, settings.keep_checkpoints)
         self.checkpoints.sweep()
         self.steering = Steering.start(settings) if settings.target_l0 is not None else None
         self.step, self.stream_state, self.line = 0, None, None

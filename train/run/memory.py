@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from ...store.place.options import is_remote
 from ...store.read.stream_order import INTERLEAVE
 from ..kernels import bytes_needed
 from ..settings import TrainSettings
@@ -86,7 +85,7 @@ def bytes_for(members: Sequence[TrainSettings], source: Source, device: torch.de
         # A done member's moments give way to its folded encoder.
         measuring = _MEASURE_BYTES * min(member.batch * width, MAX_ENTRIES)
         moments.append(step + max(gradients, measuring - 4 * width * source.d_out))
-        if is_remote(member.checkpoint_url):
+        if member.checkpoint_place.is_remote:
             moments.append(step + 2 * gradients)  # an object store takes a file in one piece
     stream = _stream_bytes(members[0], source) if device.type == "cpu" else 0
     return int(_SHARE_ON_TOP * (states + max(moments) + stream)) + _BYTES_ON_TOP

@@ -49,8 +49,7 @@ class Source:
             ValueError: it lacks a site or holds less than one batch.
         """
         store = ActivationStore.open(
-            settings.store,
-            settings.store_options,
+            settings.place(settings.store),
             cache_dir=settings.cache_dir,
             cache_bytes=settings.cache_bytes,
         )

@@ -86,7 +86,7 @@ def _folders(members: Sequence[TrainSettings]) -> list[Path]:
     other."""
     folders = {settings.out.resolve() for settings in members}
     for settings in members:
-        place = locate(settings.checkpoint_url, settings.checkpoint_options)
+        place = locate(settings.checkpoint_place)
         if settings.checkpoints is not None and isinstance(place, LocalFiles):
             folders.add(place.root.resolve())
     return sorted(folders)

@@ -20,6 +20,7 @@ from ...store.place.files import leftovers
 from ...store.place.local import LocalFiles
 from ...store.place.locate import locate
 from ...store.place.location import StorageOptions
+from ...store.place.place import AnyPlace
 from ..sae.tensor_file import file_parts, read_metadata, read_tensors
 
 _NAME = re.compile(r"step_(\d{9})\.safetensors")
@@ -39,8 +40,8 @@ class Checkpoint:
 class Checkpoints:
     """The folder of one run's checkpoints; only the newest `keep` stay."""
 
-    def __init__(self, url: str, keep: int, storage_options: StorageOptions = None):
-        self._location = locate(url, storage_options)
+    def __init__(self, place: AnyPlace, keep: int, storage_options: StorageOptions = None):
+        self._location = locate(place, storage_options)
         self._keep = keep
 
     def steps(self) -> list[int]:

@@ -60,8 +60,8 @@ def find_run(settings: TrainSettings, resume: bool) -> Found:
     found = _newest_checkpoint(settings, resume)
     if resume and not present and found.checkpoint is None:
         raise ValueError(
-            f"resume needs a run in {out} or checkpoints in {settings.checkpoint_url}, got none; "
-            "leave out --resume"
+            f"resume needs a run in {out} or checkpoints in {settings.checkpoint_place.url}, got "
+            "none; leave out --resume"
         )
     if fault is not None:
         _say_finished_again(out, fault, found)
@@ -142,9 +142,7 @@ def write_config(
 
 def _newest_checkpoint(settings: TrainSettings, resume: bool) -> Found:
     """The newest checkpoint, if there is one; it is made sure that it is of this run."""
-    folder = Checkpoints(
-        settings.checkpoint_url, settings.keep_checkpoints, settings.checkpoint_options
-    )
+    folder = Checkpoints(settings.checkpoint_place, settings.keep_checkpoints)
     record = folder.newest_record()
     if record is None:
         return Found(finished=False)

@@ -3,16 +3,15 @@
 import os
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 
 from scopeworks.store import ActivationStore, StoreWriter, TokenStore
-from scopeworks.store.place.beside import write_beside
 from scopeworks.store.place.locate import locate
 from scopeworks.store.place.location import Location
+from scopeworks.store.place.place import Place
 from scopeworks.store.place.remote import attempt
 from scopeworks.store.tools.verify import verify
 from scopeworks.tests.store.clouds import (
@@ -25,17 +24,6 @@ from scopeworks.tests.store.clouds import (
     s3_options,
 )
 from scopeworks.tests.store.making import fill, rows_of, spec_of
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where to put a store."""
-
-    url: str
-    options: dict[str, Any] | None = None
-
-    def location(self) -> Location:
-        return locate(self.url, self.options)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +67,7 @@ def place(request, tmp_path) -> Place:
 
 
 def test_objects_are_read_whole_and_in_ranges(place):
-    location = place.location()
+    location = locate(place)
     location.write("a/b", [b"0123", b"", b"456789"])
     assert location.read("a/b") == b"0123456789"
     assert location.read("a/b", 3, 7) == b"3456"
@@ -88,14 +76,14 @@ def test_objects_are_read_whole_and_in_ranges(place):
 
 
 def test_a_second_write_replaces_the_first(place):
-    location = place.location()
+    location = locate(place)
     location.write("a", [b"long long ago"])
     location.write("a", [b"now"])
     assert location.read("a") == b"now"
 
 
 def test_a_write_that_fails_leaves_the_old_object(place):
-    location = place.location()
+    location = locate(place)
     location.write("a", [b"old"])
 
     def parts():
@@ -109,15 +97,15 @@ def test_a_write_that_fails_leaves_the_old_object(place):
 
 
 def test_of_two_that_create_an_object_one_succeeds(place):
-    location = place.location()
+    location = locate(place)
     assert location.create("a/b", b"first")
-    assert not place.location().create("a/b", b"second")
+    assert not locate(place).create("a/b", b"second")
     assert location.read("a/b") == b"first"
     assert location.children("a") == ["b"]
 
 
 def test_children_are_the_names_directly_below(place):
-    location = place.location()
+    location = locate(place)
     assert location.children() == []
     for key in ("zarr.json", "sites/x/c/0/0", "sites/y/zarr.json", "sites-not"):
         location.write(key, [b"x"])
@@ -127,7 +115,7 @@ def test_children_are_the_names_directly_below(place):
 
 
 def test_removed_objects_are_gone_and_removing_again_is_harmless(place):
-    location = place.location()
+    location = locate(place)
     location.write("a/b", [b"x"])
     location.remove("a/b")
     location.remove("a/b")
@@ -213,9 +201,9 @@ def root(request) -> Iterator[Place]:
         place = Place(f"gs://{BUCKET}", gcs_options(request.getfixturevalue("gcs_port")))
     else:
         place = Place(f"s3://{BUCKET}", s3_options(request.getfixturevalue("s3_port")))
-    empty(place.location())
+    empty(locate(place))
     yield place
-    empty(place.location())
+    empty(locate(place))
 
 
 def empty(location: Location, prefix: str = "") -> None:
@@ -226,30 +214,30 @@ def empty(location: Location, prefix: str = "") -> None:
 
 
 def test_a_token_store_at_a_buckets_root_leaves_what_is_beside_it_alone(root):
-    write_beside(root.url, ".tokenize.json", b"{}", root.options)
+    locate(root).replace("beside/tokenize.json", b"{}")
     ids: dict[str, Any] = {"context": 8, "bos": 2, "eos": 1, "pad": 0}
-    TokenStore.create(root.url, storage_options=root.options, **ids)  # and is killed
-    tokens = TokenStore.create(root.url, storage_options=root.options, **ids)
+    TokenStore.create(root, **ids)  # and is killed
+    tokens = TokenStore.create(root, **ids)
     tokens.write({"train": torch.ones(5, 8, dtype=torch.int64).numpy()})
-    assert TokenStore.open(root.url, root.options).splits == {"train": 5}
-    assert root.location().children() == ["beside", "train", "zarr.json"]
-    assert root.location().read("beside/tokenize.json") == b"{}"
+    assert TokenStore.open(root).splits == {"train": 5}
+    assert locate(root).children() == ["beside", "train", "zarr.json"]
+    assert locate(root).read("beside/tokenize.json") == b"{}"
 
 
 def test_an_activation_store_at_a_buckets_root_is_written_read_and_checked(root):
     spec = spec_of()
     with pytest.raises(FileNotFoundError, match=f"^no activation store at {root.url}"):
-        ActivationStore.open(root.url, root.options)
-    with StoreWriter.open(root.url, spec, root.options) as writer:
+        ActivationStore.open(root)
+    with StoreWriter.open(root, spec) as writer:
         for bucket in range(writer.n_buckets):
             fill(writer, rows_of(spec), bucket)
-    store = ActivationStore.open(root.url, root.options)
+    store = ActivationStore.open(root)
     assert store.complete
     assert store.read("mlp_out.0", 690, 700).shape == (10, 7)
-    root.location().write("beside/note", [b"x"])
-    report = verify(root.url, root.options)
+    locate(root).write("beside/note", [b"x"])
+    report = verify(root)
     assert report.problems == report.notes == []
-    assert root.location().children() == ["beside", "commits", "labels", "sites", "zarr.json"]
+    assert locate(root).children() == ["beside", "commits", "labels", "sites", "zarr.json"]
 
 
 @pytest.mark.parametrize("url", ["gs://", "s3:///", "gcs://"])
@@ -269,18 +257,18 @@ def test_an_error_without_text_says_what_it_is():
 
 
 def test_an_activation_store_at_a_buckets_root_leaves_what_is_beside_it_alone(root):
-    write_beside(root.url, ".harvest.json", b"{}", root.options)
+    locate(root).replace("beside/harvest.json", b"{}")
     write_store(root)
     write_store(root)
-    assert ActivationStore.open(root.url, root.options).rows == 400
-    assert root.location().read("beside/harvest.json") == b"{}"
+    assert ActivationStore.open(root).rows == 400
+    assert locate(root).read("beside/harvest.json") == b"{}"
 
 
 NAMES = ["w[12]", "w*", "w?", "w#1", "w 1%20"]
 
 
 def test_a_key_is_never_a_pattern(place):
-    location = place.location()
+    location = locate(place)
     for key in [*NAMES, "w1", "w2"]:
         location.write(key, [key.encode()])
     assert location.children() == sorted([*NAMES, "w1", "w2"])

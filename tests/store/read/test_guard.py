@@ -8,6 +8,7 @@ import torch
 
 from scopeworks.store import ActivationStore, DamagedStoreError, StoreWriter
 from scopeworks.store.place.local import LocalFiles
+from scopeworks.store.place.place import Place
 from scopeworks.store.tools.copy import Copy
 from scopeworks.store.tools.verify import verify
 from scopeworks.tests.store.making import BUCKET, ROWS, fill, make_store, rows_of, spec_of
@@ -144,7 +145,7 @@ def test_verify_beside_a_growing_store_calls_nothing_damaged(tmp_path, monkeypat
 
 def test_a_copy_beside_a_growing_store_says_so(tmp_path):
     made = make_store(tmp_path / "a")
-    job = Copy(made.url, str(tmp_path / "b"), made.spec)
+    job = Copy(Place(made.url), Place(str(tmp_path / "b")), made.spec)
     regrow(tmp_path / "a", "exact")
     with pytest.raises(ValueError, match=r"must keep its 700 rows while it is copied, got 1100"):
         job.bucket(0)

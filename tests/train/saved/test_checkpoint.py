@@ -59,7 +59,7 @@ def test_record_with_wrong_types_is_refused_in_one_line(
     one = settings(steps=10, checkpoint_every=5)
     run([one])
     (one.out / "sae.safetensors").unlink()
-    folder = Checkpoints(one.checkpoint_url, keep=2)
+    folder = Checkpoints(one.checkpoint_place, keep=2)
     newest = folder.newest()
     assert newest is not None
     folder.save(Checkpoint(newest.step, newest.tensors, newest.record | {entry: value}))
@@ -71,7 +71,7 @@ def test_checkpoint_of_other_shapes_is_refused(settings: Callable[..., TrainSett
     one = settings(steps=10, checkpoint_every=5)
     run([one])
     (one.out / "sae.safetensors").unlink()
-    folder = Checkpoints(one.checkpoint_url, keep=2)
+    folder = Checkpoints(one.checkpoint_place, keep=2)
     newest = folder.newest()
     assert newest is not None
     for name, tensor in (("rows_idle", torch.zeros(3)), ("parameters.theta", torch.zeros(3))):

@@ -1,0 +1,72 @@
+"""A place: a URL and the options of its file system, as one value.
+
+Owns which URLs are of this machine and what lies beside a place: the files that belong to a store
+without being part of it (`<out>.tokenize.json`, `<out>.parts`). A bucket's root has nothing beside
+it: there they are in a folder inside, which stores leave alone. What reads and writes at a place is
+`locate`'s.
+"""
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from .location import StorageOptions
+
+INSIDE = "beside"
+"""Folder at a place's root for what would otherwise lie beside it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where bytes are.
+
+    Attributes:
+        url: a local path, file://, or any fsspec protocol (gs://, s3://, memory://, …).
+        options: of the file system, as fsspec takes them. They may hold secrets and are not shown.
+
+    Raises:
+        ValueError: a local path has options.
+    """
+
+    url: str
+    options: StorageOptions = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.options and not self.is_remote:
+            text = f"storage options have no effect on the local path {self.url}; leave out"
+            raise ValueError(text)
+
+    @classmethod
+    def of(cls, place: "AnyPlace", options: StorageOptions = None) -> "Place":
+        """A place, given as one or as a URL or path and its options."""
+        if not isinstance(place, Place):
+            return cls(os.fspath(place), options)
+        if options:
+            raise ValueError(f"storage options of {place.url} must be given once, in the place")
+        return place
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether this is a URL of another file system than this machine's."""
+        return "://" in self.url and not self.url.startswith("file://")
+
+    def beside(self, suffix: str) -> "Place":
+        """The place whose name is this one's with `suffix` behind it.
+
+        Returns:
+            `gs://bucket/run.parts` for `gs://bucket/run`, `gs://bucket/beside/parts` for
+            `gs://bucket`; an absolute path for a local one. Names are never patterns.
+        """
+        if not self.is_remote:
+            path = self.url.removeprefix("file://")
+            path = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100
+            inside = path / INSIDE / suffix.lstrip(".")
+            return Place(str(path.with_name(path.name + suffix) if path.name else inside))
+        protocol, _, rest = self.url.partition("://")
+        name = rest.strip("/")
+        if "/" in name:
+            return replace(self, url=f"{protocol}://{rest.rstrip('/')}{suffix}")
+        return replace(self, url=f"{protocol}://{name}/{INSIDE}/{suffix.lstrip('.')}")
+
+
+AnyPlace = str | os.PathLike[str] | Place
