@@ -27,7 +27,12 @@ FLOORS = {
     "harvest/model/families": ["family", "*"],
     "train": ["kernels sae", "settings", "saved frontier", "run", "sweep", "cli"],
     "train/sae": ["config tensor_file", "files", "formats", "norm_gain", "sae", "export"],
-    "train/kernels": ["settings state precision screen", "result", "reference", "cpu triton"],
+    "train/kernels": [
+        "settings state precision screen shards",
+        "result",
+        "reference",
+        "cpu triton",
+    ],
     "evaluate": ["flags settings evaluation_file", "measure", "run page", "cli"],
 }
 """Folder -> its entries from the ground up; those on one floor do not know each other. `*` are all

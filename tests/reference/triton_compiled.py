@@ -22,7 +22,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from scopeworks.tests.reference.jumprelu_cases import gaussian_case
-from scopeworks.train.kernels import StepSettings
+from scopeworks.train.kernels import Share, StepSettings
 from scopeworks.train.kernels.triton import backend
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -72,10 +72,11 @@ def compile_steps(arch: int, d: int) -> dict[str, list[Any]]:
     JITFunction.run = run
     try:
         for path in ("sparse", "screened", "bfloat16"):
-            state, x = gaussian_case(16, d, 64)
+            state, x = gaussian_case(16, d, 256)
+            share = Share.whole(256)
             for n_updates in UPDATES:
                 state.n_updates = n_updates
-                backend.step(state, x, x, StepSettings(lr=1e-3, sparsity=1e-3), path)
+                backend.step(state, x, x, StepSettings(lr=1e-3, sparsity=1e-3), share, path)
     finally:
         JITFunction.run = original
     return {name: list(kernels.values()) for name, kernels in compiled.items()}

@@ -19,14 +19,19 @@ from torch import Tensor
 from .precision import exact_products
 from .result import StepResult, not_finite
 from .settings import Encoder, StepSettings
+from .shards import Node, Reduce, Share, TreeSum
 from .state import Parameters, TrainState, bytes_needed, initial_parameters
 
 __all__ = [
     "Encoder",
+    "Node",
     "Parameters",
+    "Reduce",
+    "Share",
     "StepResult",
     "StepSettings",
     "TrainState",
+    "TreeSum",
     "available_backends",
     "backend_paths",
     "bytes_needed",
@@ -49,6 +54,7 @@ def step(
     target: Tensor,
     settings: StepSettings,
     backend: str = "auto",
+    share: Share | None = None,
 ) -> StepResult:
     """One training step; updates `state` in place and reports the loss before the update.
 
@@ -68,11 +74,16 @@ def step(
         settings: this step's learning rate, λ and forms.
         backend: "auto" or one of `available_backends()`; "cpu/sparse" and the like ask for one path
             of a backend (`PATHS` in its module), for benchmarks and tests.
+        share: which latents of the SAE `state` holds, and how sums reach those who hold the others
+            (decode → reduce → differentiate); by default it holds all. All ranks take the step with
+            the same rows and settings, and `latent_weight` of their own latents; each finds its own
+            latents updated as one process would have, bit for bit, and b_dec and W_skip too.
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit, or the backend is not available.
     """
-    _check(state, x, target, settings)
+    share = share or Share.whole(state.parameters.d_sae)
+    _check(state, x, target, settings, share)
     name, _, path = (choose_backend(x.device) if backend == "auto" else backend).partition("/")
     if name not in available_backends(x.device):
         usable = ", ".join(available_backends(x.device))
@@ -81,10 +92,10 @@ def step(
     if path and path not in module.PATHS:
         raise ValueError(f"path of {name} must be one of {', '.join(module.PATHS)}, got {path}")
     with torch.no_grad(), exact_products(x.device.type):
-        if not _all_finite(state, x, target):
+        if int(share.count(int(not _all_finite(state, x, target)))):
             return not_finite(state.last_update, f"{name}/{path}".rstrip("/"))
         # The kernels read rows as one block of memory.
-        return module.step(state, x.contiguous(), target.contiguous(), settings, path)
+        return module.step(state, x.contiguous(), target.contiguous(), settings, share, path)
 
 
 def available_backends(device: str | torch.device = "cpu") -> list[str]:
@@ -119,7 +130,9 @@ def _all_finite(state: TrainState, x: Tensor, target: Tensor) -> bool:
     return bool(torch.cat(bounds).isfinite().all())
 
 
-def _check(state: TrainState, x: Tensor, target: Tensor, settings: StepSettings) -> None:
+def _check(
+    state: TrainState, x: Tensor, target: Tensor, settings: StepSettings, share: Share
+) -> None:
     """Refuses what would otherwise broadcast or fail deep inside a kernel."""
     parameters = state.parameters
     for name, rows, width in (("x", x, parameters.d_in), ("target", target, parameters.d_out)):
@@ -133,6 +146,10 @@ def _check(state: TrainState, x: Tensor, target: Tensor, settings: StepSettings)
             )
     if x.shape[0] != target.shape[0]:
         raise ValueError(f"target must have x's {x.shape[0]} rows, got {target.shape[0]}")
+    if share.n_latents != parameters.d_sae:
+        raise ValueError(
+            f"state must hold the {share.n_latents} latents of its share, got {parameters.d_sae}"
+        )
     if settings.pre_bias and parameters.d_in != parameters.d_out:
         raise ValueError(
             f"pre_bias must be off when d_in and d_out differ, got {parameters.d_in} and "

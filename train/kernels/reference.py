@@ -18,16 +18,24 @@ from torch.autograd import Function
 
 from .result import StepResult
 from .settings import StepSettings
+from .shards import Share
 from .state import Parameters, TrainState
 
 PATHS = ("dense",)
 
 
 def step(
-    state: TrainState, x: Tensor, target: Tensor, settings: StepSettings, path: str = ""
+    state: TrainState,
+    x: Tensor,
+    target: Tensor,
+    settings: StepSettings,
+    share: Share,
+    path: str = "",
 ) -> StepResult:
-    """One dense step; see `kernels.step`. There is one path only."""
+    """One dense step; see `kernels.step`. There is one path only, and it needs all latents."""
     del path
+    if not share.is_whole:
+        raise ValueError("backend reference must have all latents; choose cpu or triton for ranks")
     result, gradients, density = losses_and_gradients(state.parameters, x, target, settings)
     if result.finite:
         state.settle(settings.beta2)
@@ -75,33 +83,44 @@ def losses_and_gradients(
 
 
 def adam(state: TrainState, gradients: Parameters, settings: StepSettings) -> None:
-    """Exact Adam with β1 = 0 on every parameter, in place; W_dec's rows projected before and
-    renormalised after.
-
-    v ← β2·v + (1 − β2)·g²;  p ← p − lr·g / (√(v / (1 − β2^t)) + eps), t counting the updates of the
-    whole run.
-    """
+    """Exact Adam with β1 = 0 on every parameter, in place; counts the update."""
     state.n_updates += 1
     state.last_update.fill_(state.n_updates)
-    correction = 1 - settings.beta2**state.n_updates
-    W_dec, theta = state.parameters.W_dec, state.parameters.theta
-    along = (gradients.W_dec * W_dec).sum(1, keepdim=True)
-    gradients.W_dec = gradients.W_dec - along * W_dec
-    if settings.theta_form == "log":
-        gradients.theta = gradients.theta * theta
-    moments = dict(state.second_moments.items())
-    tensors = dict(state.parameters.items())
-    for name, gradient in gradients.items():
-        moment = moments[name]
+    parameters, moments = dict(state.parameters.items()), dict(state.second_moments.items())
+    move(parameters, moments, dict(gradients.items()), settings, state.n_updates)
+
+
+def move(
+    parameters: dict[str, Tensor],
+    moments: dict[str, Tensor],
+    gradients: dict[str, Tensor],
+    settings: StepSettings,
+    now: int,
+) -> None:
+    """Adam with β1 = 0 on parameters by name, in place; W_dec's rows projected before and
+    renormalised after. Gradients are spent.
+
+    v ← β2·v + (1 − β2)·g²;  p ← p − lr·g / (√(v / (1 − β2^t)) + eps), t = now counting the updates
+    of the whole run.
+    """
+    correction = 1 - settings.beta2**now
+    for name, tensor in parameters.items():
+        gradient, moment = gradients[name], moments[name]
+        if name == "W_dec":
+            gradient = gradient - (gradient * tensor).sum(1, keepdim=True) * tensor
+        log_theta = name == "theta" and settings.theta_form == "log"
+        if log_theta:
+            gradient = gradient * tensor
         moment.mul_(settings.beta2).addcmul_(gradient, gradient, value=1 - settings.beta2)
         change = gradient / ((moment / correction).sqrt_() + settings.eps)
-        if name == "theta" and settings.theta_form == "log":
-            theta.mul_(torch.exp(-settings.lr * change))
+        if log_theta:
+            tensor.mul_(torch.exp(-settings.lr * change))
         else:
-            tensors[name].sub_(change, alpha=settings.lr)
-    if settings.theta_form == "raw":
-        theta.clamp_(min=settings.theta_floor)
-    W_dec.div_(W_dec.norm(dim=1, keepdim=True))
+            tensor.sub_(change, alpha=settings.lr)
+        if name == "theta" and not log_theta:
+            tensor.clamp_(min=settings.theta_floor)
+        if name == "W_dec":
+            tensor.div_(tensor.norm(dim=1, keepdim=True))
 
 
 def _jump_relu(z: Tensor, theta: Tensor, bandwidth: float) -> Tensor:

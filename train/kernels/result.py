@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .settings import StepSettings
+from .shards import Share
 
 
 @dataclass
@@ -18,7 +19,7 @@ class StepResult:
         mse: mean over rows of ‖target − x̂‖² (summed over dimensions).
         penalty: mean over rows of the L0 penalty.
         l0: mean over rows of ‖f‖₀.
-        fired: int64 [d_sae], in how many rows each latent was active.
+        fired: int64 [owned latents], in how many rows each was active.
         finite: whether the loss is finite. If not, the state was left untouched.
         path: what computed it, as backend/path: "reference/dense", "cpu/sparse", "cpu/screened".
     """
@@ -46,15 +47,21 @@ class Slopes(NamedTuple):
 
 
 def report(
-    row_loss: Tensor, row_l0: Tensor, fired: Tensor, settings: StepSettings, path: str
+    row_loss: Tensor,
+    row_l0: Tensor,
+    fired: Tensor,
+    settings: StepSettings,
+    share: Share,
+    path: str,
 ) -> tuple[StepResult, Slopes]:
-    """The report, and slopes row [batch] and latent [d_sae]; sums over rows in float64.
+    """The report, and slopes row [batch] and latent [owned]; sums over rows in float64.
 
     Args:
         row_loss: float32 [batch], ‖target − x̂‖².
-        row_l0: [batch], ‖f‖₀.
-        fired: [d_sae], rows in which each latent was active.
+        row_l0: [batch], ‖f‖₀, over all latents.
+        fired: [owned], rows in which each latent was active.
         settings: the step's.
+        share: the latents owned.
         path: for the report.
     """
     batch, l0 = row_l0.shape[0], row_l0.double()
@@ -67,7 +74,8 @@ def report(
         rows, slope = l0, torch.ones_like(l0)
     total, latent_slope = rows.sum(), torch.zeros_like(fired, dtype=torch.float32)
     if settings.latent_weight is not None:
-        total = total + settings.latent_weight.double() @ fired.double()
+        weighted = settings.latent_weight.double() * fired
+        total = total + share.add(lambda shard: weighted[share.latents(shard)].sum())
         latent_slope = settings.latent_weight * per_row
     penalty = total * per_row
     mse_value, penalty_value, l0_value = torch.stack(

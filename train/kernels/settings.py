@@ -18,7 +18,7 @@ class StepSettings:
 
     Attributes:
         lr: learning rate of this step.
-        sparsity: λ of this step.
+        sparsity: λ of this step; below 0 it rewards active latents, as steering towards an L0 may.
         bandwidth: ε of the pseudo-gradients.
         beta2, eps: Adam's; β1 is 0.
         theta_form: what Adam moves: θ itself ("raw", kept ≥ theta_floor) or its logarithm ("log").
@@ -53,9 +53,12 @@ class StepSettings:
 
     def __post_init__(self) -> None:
         """Refuses settings that no step can follow, in one line."""
-        for name in ("lr", "sparsity"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not (math.isfinite(self.lr) and self.lr >= 0):
+            raise ValueError(f"lr must be at least 0, got {self.lr}")
+        lowest = 0 if self.penalty == "quadratic" else -math.inf
+        if not (math.isfinite(self.sparsity) and self.sparsity >= lowest):
+            rule = "at least 0 for the quadratic penalty" if lowest == 0 else "a finite number"
+            raise ValueError(f"sparsity must be {rule}, got {self.sparsity}")
         for name in ("bandwidth", "eps", "theta_floor"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")

@@ -200,15 +200,27 @@ def initial_parameters(
     )
 
 
-def bytes_needed(d_in: int, d_out: int, d_sae: int, batch_rows: int, skip: bool = False) -> int:
+def bytes_needed(
+    d_in: int,
+    d_out: int,
+    d_sae: int,
+    batch_rows: int,
+    skip: bool = False,
+    backend: str = "reference",
+) -> int:
     """Estimate of the memory in bytes that a run's state and its dense (largest) step take.
 
-    Parameters and one second moment (β1 = 0 needs no first), their dense gradients, and the dense
-    step's four [batch_rows, d_sae] float32 intermediates.
+    Parameters and one second moment (β1 = 0 needs no first), and a dense step's gradients and
+    intermediates: of the reference, four matrices [batch_rows, d_sae]; of other backends z, what
+    finding the entries takes, and the rest of a shard, which is at most an eighth, with some
+    [batch_rows, d] to add up.
     """
-    parameters = d_sae * (d_in + d_out + 2) + d_out + (d_in * d_out if skip else 0)
-    rows = batch_rows * (4 * d_sae + 4 * (d_in + d_out))
-    return 4 * (3 * parameters + rows) + 8 * d_sae
+    owned, shared = d_sae * (d_in + d_out + 2), d_out + (d_in * d_out if skip else 0)
+    if backend == "reference":
+        gradients, rows = owned, 4 * d_sae + 4 * (d_in + d_out)
+    else:
+        gradients, rows = owned // 8, 3 * d_sae + 12 * (d_in + d_out)
+    return 4 * (2 * owned + gradients + 3 * shared + batch_rows * rows) + 8 * d_sae
 
 
 def _unit_rows(n_rows: int, width: int, generator: torch.Generator) -> Tensor:

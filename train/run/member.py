@@ -6,6 +6,7 @@ beside others gives the same bits.
 """
 
 import json
+import math
 import sys
 import time
 from dataclasses import replace
@@ -250,7 +251,7 @@ class Member:
         settings = self.settings
         return StepSettings(
             lr=learning_rate(settings, self.step),
-            sparsity=abs(price),
+            sparsity=price,
             bandwidth=settings.bandwidth,
             beta2=settings.beta2,
             eps=settings.adam_eps,
@@ -264,18 +265,12 @@ class Member:
         )
 
     def _latent_weight(self, price: float) -> Tensor | None:
-        """Extra price of single latents in units of abs(λ).
-
-        frequency_penalty where the running share of rows is above its limit; below a λ of 0, which
-        the step does not know, −2 for all of them: 1 − 2 = −1.
-        """
-        weight = None
-        if self.settings.frequency_penalty > 0:
-            often = self.firing > self.settings.frequency_limit
-            weight = self.settings.frequency_penalty * often.float()
-        if price < 0:
-            weight = (torch.zeros_like(self.firing) if weight is None else weight) - 2
-        return weight
+        """Extra price of latents that fire more often than they may, in units of λ; a price also
+        where λ is below 0."""
+        if self.settings.frequency_penalty == 0:
+            return None
+        often = self.firing > self.settings.frequency_limit
+        return math.copysign(self.settings.frequency_penalty, price) * often.float()
 
     def _count(self, result: StepResult, n_rows: int, now: StepSettings) -> None:
         """Updates the counters that outlive a batch."""

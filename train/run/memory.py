@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ...store.read.stream_order import INTERLEAVE
-from ..kernels import bytes_needed
+from ..kernels import bytes_needed, choose_backend
 from ..settings import TrainSettings
 from .measure import MAX_ENTRIES
 from .rows import Source
@@ -77,18 +77,25 @@ def bytes_for(members: Sequence[TrainSettings], source: Source, device: torch.de
     states, moments = 0, []
     for member in members:
         width, wide = member.width, source.d_in + source.d_out
-        held = bytes_needed(source.d_in, source.d_out, width, 0, member.skip)
-        step = bytes_needed(source.d_in, source.d_out, width, member.batch, member.skip) - held
-        gradients = 4 * width * wide
+        shape, last = (source.d_in, source.d_out, width), (member.skip, _backend(member, device))
+        step = bytes_needed(*shape, member.batch, *last) - bytes_needed(*shape, 0, *last)
+        tensors = 4 * width * wide
+        gradients = tensors if last[1] == "reference" else tensors // 8
         # Parameters and moments; per latent two counters, a running mean; a bfloat16 encoder.
-        states += 2 * gradients + width * (20 + 2 * source.d_in)
+        states += 2 * tensors + width * (20 + 2 * source.d_in)
         # A done member's moments give way to its folded encoder.
         measuring = _MEASURE_BYTES * min(member.batch * width, MAX_ENTRIES)
         moments.append(step + max(gradients, measuring - 4 * width * source.d_out))
         if member.checkpoint_place.is_remote:
-            moments.append(step + 2 * gradients)  # an object store takes a file in one piece
+            moments.append(step + 2 * tensors)  # an object store takes a file in one piece
     stream = _stream_bytes(members[0], source) if device.type == "cpu" else 0
     return int(_SHARE_ON_TOP * (states + max(moments) + stream)) + _BYTES_ON_TOP
+
+
+def _backend(member: TrainSettings, device: torch.device) -> str:
+    """The backend that a member's steps are made by."""
+    name = member.backend.partition("/")[0]
+    return choose_backend(device) if name == "auto" else name
 
 
 def _stream_bytes(settings: TrainSettings, source: Source) -> int:

@@ -84,11 +84,15 @@ def test_settle_makes_up_missed_decays_once():
     ("change", "text"),
     [
         ({"lr": -1.0}, "lr must be at least 0, got -1"),
-        ({"sparsity": float("nan")}, "sparsity must be at least 0, got nan"),
+        ({"sparsity": float("nan")}, "sparsity must be a finite number, got nan"),
         ({"bandwidth": 0.0}, "bandwidth must be above 0, got 0"),
         ({"beta2": 1.0}, "beta2 must be between 0 and 1, got 1"),
         ({"theta_form": "sqrt"}, "theta_form must be raw or log, got sqrt"),
         ({"penalty": "cubic"}, "penalty must be linear or quadratic, got cubic"),
+        (
+            {"sparsity": -0.1, "penalty": "quadratic", "target_l0": 3.0},
+            "sparsity must be at least 0 for the quadratic penalty, got -0.1",
+        ),
         ({"penalty": "quadratic"}, "target_l0 must be above 0 .* got None"),
     ],
 )
@@ -132,3 +136,8 @@ def test_bytes_needed_counts_parameters_one_moment_and_the_dense_step():
     per_latent = 4 * 3 * (64 + 64 + 2) + 4 * 4 * 128 + 8
     assert wide - small == 1000 * per_latent
     assert bytes_needed(64, 64, 1000, 128, skip=True) - small == 4 * 3 * 64 * 64
+
+
+def test_bytes_needed_by_shards_counts_an_eighth_of_the_gradients():
+    small, wide = (bytes_needed(64, 64, width, 128, backend="cpu") for width in (1000, 2000))
+    assert wide - small == 1000 * (4 * 2 * 130 + 4 * 130 // 8 + 4 * 3 * 128 + 8)

@@ -1,13 +1,15 @@
 """The step on the CPU: one dense product, everything after it proportional to the active entries.
 
-    entries   pairs (latent, row) with z > θ − ε/2, found in the encoder's product    cpu_encode
-    rows      x̂, the residual e = 2(x̂ − target)/batch, df = e·W_dec of the entries    cpu_update
-    latents   sums over a latent's entries: dW_enc = Σ dz·x, dW_dec = Σ f·e, db_enc = Σ dz, dθ by
-              the window; then projection, Adam and renormalisation in the same pass
+    entries         pairs (latent, row) with z > θ − ε/2, found in the encoder's product    encode
+    decode          x̂ of every row, over the latents that are here                          update
+    reduce          x̂ over all latents: `Share.reduce`, nothing to do for a process alone
+    differentiate   the residual e = 2(x̂ − target)/batch, df = e·W_dec of the entries       update
+    latents         sums over a latent's entries: dW_enc = Σ dz·x, dW_dec = Σ f·e, db_enc = Σ dz, dθ
+                    by the window; then projection, Adam and renormalisation in the same pass
 
 A latent without entries has zero gradient; with β1 = 0 its update is zero and its second moment
 only decays, which `last_update` remembers. While many latents fire the dense path is the faster
-one: see `cpu_dense`.
+one: see `dense`.
 """
 
 import threading
@@ -19,13 +21,14 @@ from torch import Tensor
 from ....machine import has_bfloat16_units
 from ..result import StepResult, report
 from ..settings import StepSettings
+from ..shards import Node, Share
 from ..state import TrainState
 from . import dense as cpu_dense
 from . import encode as cpu_encode
 from .entries import ByRow, Entries, list_by_row
-from .finish import latents_of, rates, skip_output, update_shared
+from .finish import latents_of, owned, rates, skip_output, update_shared
 from .threads import blocks_for, run_blocks
-from .update import Rounded, reconstruct, update_touched
+from .update import Decoder, Penalties, Rounded, Rows, Targets, pass_rows, update_touched
 from .workspace import Workspace
 
 PATHS = ("dense", "sparse", "screened", "bfloat16")
@@ -36,116 +39,141 @@ DENSE_ABOVE = 0.10
 SCREEN_BELOW = 0.05
 # Rows whose density is measured where no step has measured it yet.
 CALIBRATION_ROWS = 64
-# Blocks of the loops over rows and latents. Fixed: sums are kept per block, so results do not
-# depend on the number of threads.
-N_BLOCKS = 64
 
-_FIND = {
-    "sparse": cpu_encode.find_entries,
-    "screened": cpu_encode.screen_entries,
-    "bfloat16": cpu_encode.round_entries,
-}
-_workspace = Workspace()
-_one_at_a_time = threading.Lock()
+
+class _Local(threading.local):
+    """A thread's own memory, so that several may make steps at once."""
+
+    def __init__(self) -> None:
+        self.workspace = Workspace()
+
+
+_local = _Local()
 
 
 def step(
-    state: TrainState, x: Tensor, target: Tensor, settings: StepSettings, path: str = ""
+    state: TrainState,
+    x: Tensor,
+    target: Tensor,
+    settings: StepSettings,
+    share: Share,
+    path: str = "",
 ) -> StepResult:
     """One step by the given path, or by the one that the density calls for; see `kernels.step`."""
-    with _one_at_a_time:
-        path = path or choose_path(state, x, settings)
-        if path == "dense":
-            return cpu_dense.step(state, x, target, settings, _workspace)
-        return _sparse_step(state, x, target, settings, path)
+    path = path or choose_path(state, x, settings, share)
+    if path == "dense":
+        return cpu_dense.step(state, x, target, settings, share, _local.workspace)
+    return _sparse_step(state, x, target, settings, share, path)
 
 
-def choose_path(state: TrainState, x: Tensor, settings: StepSettings) -> str:
+def choose_path(state: TrainState, x: Tensor, settings: StepSettings, share: Share) -> str:
     """dense, sparse, screened or bfloat16, by the last step's density (or that of some rows).
 
-    A function of state and data alone, not of timings: a rerun or a resumed run takes the same
-    path, and since all paths compute the same step the switch makes no jump.
+    A function of state and data alone, not of timings: a rerun, a resumed run and every rank take
+    the same path, and since all paths compute the same step the switch makes no jump.
     """
     if settings.encoder == "tf32":
         raise ValueError("encoder tf32 needs a CUDA device; choose bfloat16, screened or float32")
     density = state.density
     if density < 0:
-        rows, half = x[:CALIBRATION_ROWS], settings.bandwidth / 2
-        found = cpu_encode.find_entries(state, rows, half, settings.pre_bias, _workspace)
-        density = float(found.entries.length.sum()) / rows.shape[0]
-    share = density / state.parameters.d_sae
-    if share > DENSE_ABOVE:
+        rows = x[:CALIBRATION_ROWS]
+        found = cpu_encode.find_entries(state, rows, settings, share, _local.workspace)
+        density = _density(found.entries, rows, share)
+    if density / share.d_sae > DENSE_ABOVE:
         return "dense"
     if settings.encoder == "auto":
-        return "screened" if share < SCREEN_BELOW and has_bfloat16_units() else "sparse"
+        screens = density / share.d_sae < SCREEN_BELOW and has_bfloat16_units()
+        return "screened" if screens else "sparse"
     return {"float32": "sparse"}.get(settings.encoder, settings.encoder)
 
 
 def _sparse_step(
-    state: TrainState, x: Tensor, target: Tensor, settings: StepSettings, path: str
+    state: TrainState,
+    x: Tensor,
+    target: Tensor,
+    settings: StepSettings,
+    share: Share,
+    path: str,
 ) -> StepResult:
     """The step over the entries; path says how they are found."""
-    find = _FIND[path]
-    half, batch, p = settings.bandwidth / 2, x.shape[0], state.parameters
-    x_in, entries, fired = find(state, x, half, settings.pre_bias, _workspace)
-    latents, scale = latents_of(p), np.float32(2 / batch)
-    residual = _workspace.tensor("residual", batch, p.d_out)
-    row_loss, row_l0 = torch.empty(batch), torch.empty(batch, dtype=torch.int64)
-    blocks = blocks_for(2 * batch * p.d_out)
-    column_sum = torch.empty(blocks, p.d_out)
-    run_blocks(
-        reconstruct,
-        blocks,
-        entries,
-        _by_row(entries, batch),
-        latents.theta,
-        latents.W_dec,
-        p.b_dec.numpy(),
-        skip_output(state, x).numpy(),
-        target.numpy(),
-        scale,
-        residual.numpy(),
-        row_loss.numpy(),
-        row_l0.numpy(),
-        column_sum.numpy(),
+    batch, p = x.shape[0], state.parameters
+    x_in, entries, fired = cpu_encode.find_entries(
+        state, x, settings, share, _local.workspace, path
     )
-    result, slopes = report(row_loss, row_l0, fired, settings, f"cpu/{path}")
+    skip = skip_output(state, x).numpy()
+    targets = Targets(target.numpy(), p.b_dec.numpy(), skip, np.float32(2 / batch))
+    rows = _pass_rows(state, entries, targets, share)
+    row_loss, row_l0 = torch.from_numpy(rows.loss), torch.from_numpy(rows.l0)
+    result, slopes = report(row_loss, row_l0, fired, settings, share, f"cpu/{path}")
     if not result.finite:
         return result
+    density = _density(entries, x, share)
     now = rates(state, settings)
-    blocks = blocks_for(p.d_sae * (p.d_in + p.d_out))
-    encoder_bias = np.empty((blocks, p.d_in), np.float32)
+    half = np.float32(settings.bandwidth / 2)
+    encoder_bias = torch.empty(len(share.shards()), p.d_in)
     run_blocks(
         update_touched,
-        blocks,
+        len(encoder_bias),
+        share.size,
         entries,
         x_in.numpy(),
-        residual.numpy(),
-        scale,
-        np.float32(half),
-        slopes.row.numpy(),
-        slopes.latent.numpy(),
-        latents,
-        latents_of(state.second_moments),
-        state.last_update.numpy(),
-        now,
-        _maintained_copy(state, path),
-        encoder_bias,
+        rows.residual,
+        targets.scale,
+        Penalties(half, slopes.row.numpy(), slopes.latent.numpy()),
+        owned(state, now, _maintained_copy(state, path)),
+        encoder_bias.numpy(),
     )
-    b_dec = column_sum.sum(0).mul_(2 / batch).numpy()
+    b_dec = torch.from_numpy(rows.column_sum).sum(0).mul_(2 / batch)
     if settings.pre_bias:
-        b_dec += encoder_bias.sum(0)
-    update_shared(state, x, residual, b_dec, now)
-    state.density = float(entries.length.sum()) / batch
+        b_dec += share.add(lambda shard: encoder_bias[shard - share.first])
+    update_shared(state, x, torch.from_numpy(rows.residual), b_dec.numpy(), now)
+    state.density = density
     return result
+
+
+def _pass_rows(state: TrainState, entries: Entries, targets: Targets, share: Share) -> Rows:
+    """Decodes and differentiates all rows: x̂ is added up over the ranks in between."""
+    p, (batch, d_out) = state.parameters, targets.target.shape
+    by_row, latents = _by_row(entries, batch), latents_of(p)
+    blocks = blocks_for(2 * batch * d_out)
+    found = Rows(
+        _local.workspace.tensor("residual", batch, d_out).numpy(),
+        np.empty(batch, np.float32),
+        np.empty(batch, np.int64),
+        np.empty((blocks, d_out), np.float32),
+    )
+
+    def run(shards: range, decodes: bool, differentiates: bool, rows: Rows) -> None:
+        first, last = share.latents(shards[0]).start, share.latents(shards[-1]).stop
+        decoder = Decoder(latents.theta, latents.W_dec, first, last, share.size, share.first)
+        stages = (decodes, differentiates, entries, by_row, decoder, targets, rows)
+        run_blocks(pass_rows, blocks, *stages)
+
+    if share.is_whole:
+        run(share.shards(), True, True, found)
+        return found
+    x_hats, l0 = [], torch.zeros(batch, dtype=torch.int64)
+    for shards in share.nodes():
+        x_hat = torch.empty(batch, d_out)
+        run(shards, True, False, found._replace(residual=x_hat.numpy()))
+        x_hats.append(Node(shards[0], x_hat))
+        l0 += torch.from_numpy(found.l0)
+    found = found._replace(residual=share.reduce(x_hats).numpy(), l0=share.count(l0).numpy())
+    run(share.shards(), False, True, found)
+    return found
+
+
+def _density(entries: Entries, x: Tensor, share: Share) -> float:
+    """Entries per row, over all latents."""
+    return float(share.count(int(entries.length.sum()))) / x.shape[0]
 
 
 def _by_row(entries: Entries, batch: int) -> ByRow:
     """The entries listed by row."""
     n = entries.rows.size
     start = np.empty(batch + 1, np.int64)
-    entry = _workspace.grown("entry", n, torch.int32)
-    latent = _workspace.grown("latent", n, torch.int32)
+    entry = _local.workspace.grown("entry", n, torch.int32)
+    latent = _local.workspace.grown("latent", n, torch.int32)
     by_row = ByRow(start, entry, latent)
     list_by_row(entries, by_row)
     return by_row

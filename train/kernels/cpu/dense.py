@@ -1,149 +1,166 @@
-"""The dense path of the CPU step: five products, for while many latents fire.
+"""The dense path of the CPU step: five products a shard, for while many latents fire.
 
 The same step as the sparse path's, the gradients of W_enc and W_dec whole instead of latent by
-latent: x̂ = f @ W_dec;  df = e @ W_decᵀ;  dW_dec = fᵀ @ e;  dW_enc = dzᵀ @ x.
+latent, latents first ([latents, batch]):
+
+    decode          z = W_enc·x + b_enc;  f = z·1[z > θ];  x̂ = Σ over shards of fᵀ·W_dec
+    differentiate   df = W_dec·eᵀ;  dW_dec = f·e;  dW_enc = dz·x
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..result import Slopes, StepResult, report
+from ..result import StepResult, report
 from ..settings import StepSettings
+from ..shards import Node, Share, TreeSum, product
 from ..state import TrainState
 from .encode import fast_float32, no_copy
-from .entries import share
-from .finish import latents_of, rates, skip_output, update_shared
+from .entries import block_range
+from .finish import owned, rates, skip_output, update_shared
 from .threads import blocks_for, jit, run_blocks
-from .update import update_latent
+from .update import Penalties, update_latent
 from .vectors import ZERO
 from .workspace import Workspace
 
 
 def step(
-    state: TrainState, x: Tensor, target: Tensor, settings: StepSettings, workspace: Workspace
+    state: TrainState,
+    x: Tensor,
+    target: Tensor,
+    settings: StepSettings,
+    share: Share,
+    workspace: Workspace,
 ) -> StepResult:
     """One step by dense products; see `kernels.step`."""
     p, batch = state.parameters, x.shape[0]
     half, scale = np.float32(settings.bandwidth / 2), 2 / batch
     x_in = x - p.b_dec if settings.pre_bias else x
-    residual = p.b_dec - target
+    z = workspace.tensor("dense_z", p.d_sae, batch)
+    fired = torch.empty(p.d_sae, dtype=torch.int64)
+    counts = torch.zeros(_blocks(share, batch), 2, batch, dtype=torch.int32)
+    x_hat = _decode(state, x_in, half, share, workspace, z, fired, counts)
+    row_l0, row_near = share.count(counts.sum(0, dtype=torch.int64))
+    residual = x_hat.add_(p.b_dec - target)
     if p.W_skip is not None:
         residual += skip_output(state, x)
-    z, f, df = (
-        workspace.tensor(name, batch, p.d_sae) for name in ("dense_z", "dense_f", "dense_df")
-    )
-    latents = latents_of(p)
-    row_l0, row_near = torch.empty((2, batch), dtype=torch.int64)
-    partial = np.empty((min(32, blocks_for(batch * p.d_sae)), p.d_sae), np.float32)
-    with fast_float32():
-        torch.addmm(p.b_enc, x_in, p.W_enc, out=z)
-        activated = (
-            z.numpy(),
-            latents.theta,
-            half,
-            f.numpy(),
-            row_l0.numpy(),
-            row_near.numpy(),
-            partial,
-        )
-        run_blocks(activate, len(partial), *activated)
-        residual.addmm_(f, p.W_dec)
-    fired = torch.from_numpy(partial.sum(0, dtype=np.float64)).long()
     row_loss = residual.square().sum(1)
-    result, slopes = report(row_loss, row_l0, fired, settings, "cpu/dense")
+    result, slopes = report(row_loss, row_l0, fired, settings, share, "cpu/dense")
     if not result.finite:
         return result
-    with fast_float32():
-        torch.mm(residual, p.W_dec.t(), out=df).mul_(scale)
-    gradients = _gradients(x_in, residual, z, f, df, half, scale, slopes, latents.theta, partial)
     state.scratch.clear()
     now = rates(state, settings)
+    penalties = Penalties(half, slopes.row.numpy(), slopes.latent.numpy())
+    moving = owned(state, now, no_copy())
+
+    def update(shard: int) -> Tensor:
+        """Gradients and update of a shard's latents; its part of db_dec, −W_enc·db_enc."""
+        mine = share.latents(shard)
+        shape = (mine.stop - mine.start, batch)
+        f, df = z[mine], workspace.tensor("dense_shard", *shape)
+        g_bias, g_theta = np.empty((2, shape[0]), np.float32)
+        with fast_float32():
+            product(p.W_dec[mine], residual.t(), out=df).mul_(scale)
+        blocks = blocks_for(f.numel())
+        theta = p.theta[mine].numpy()
+        slope = penalties._replace(latent=penalties.latent[mine])
+        run_blocks(backward, blocks, f.numpy(), theta, slope, df.numpy(), g_bias, g_theta)
+        with fast_float32():
+            W_enc, W_dec = product(df, x_in), product(f, residual).mul_(scale)
+        through_encoder = product(torch.from_numpy(-g_bias[None]), p.W_enc.t()[mine])[0]
+        gradients = (W_enc.numpy(), g_bias, W_dec.numpy(), g_theta)
+        run_blocks(update_all, blocks, mine.start, *gradients, moving)
+        return through_encoder
+
+    through_encoder = share.add(update)
     b_dec = residual.sum(0).mul_(scale)
     if settings.pre_bias:
-        b_dec -= p.W_enc @ torch.from_numpy(gradients[1])
-    moments, last_update = latents_of(state.second_moments), state.last_update.numpy()
-    owned = (latents, moments, last_update, now, no_copy())
-    run_blocks(update_all, blocks_for(p.W_dec.numel()), *gradients, *owned)
+        b_dec += through_encoder
     update_shared(state, x, residual, b_dec.numpy(), now)
     state.density = float(row_near.sum()) / batch
     return result
 
 
-def _gradients(
+def _decode(
+    state: TrainState,
     x_in: Tensor,
-    residual: Tensor,
-    z: Tensor,
-    f: Tensor,
-    df: Tensor,
     half: np.float32,
-    scale: float,
-    slopes: Slopes,
-    theta: np.ndarray,
-    partial: np.ndarray,
-) -> tuple[np.ndarray, ...]:
-    """Gradients by W_enc (rows), b_enc, W_dec and θ; df becomes dz."""
-    slope = (slopes.row.numpy(), slopes.latent.numpy())
-    run_blocks(backward, len(partial), z.numpy(), theta, half, *slope, df.numpy(), partial)
-    with fast_float32():
-        W_enc = df.t() @ x_in
-        W_dec = (f.t() @ residual).mul_(scale)
-    theta_gradient = -partial.sum(0) / (2 * half)
-    return W_enc.numpy(), df.sum(0).numpy(), W_dec.numpy(), theta_gradient
+    share: Share,
+    workspace: Workspace,
+    z: Tensor,
+    fired: Tensor,
+    counts: Tensor,
+) -> Tensor:
+    """x̂ over all latents, [batch, d_out]; fills z and fired, adds to counts."""
+    p, nodes = state.parameters, []
+    f = workspace.tensor("dense_shard", share.size, x_in.shape[0])
+    for shards in share.nodes():
+        tree: TreeSum[Tensor] = TreeSum()
+        for shard in shards:
+            mine = share.latents(shard)
+            mine_f = f[: mine.stop - mine.start]
+            with fast_float32():
+                product(p.W_enc.t()[mine], x_in.t(), out=z[mine])
+            own = (t[mine].numpy() for t in (z, p.b_enc, p.theta))
+            out = (mine_f.numpy(), fired[mine].numpy(), counts.numpy())
+            run_blocks(activate, len(counts), *own, half, *out)
+            place = f"dense_x_hat_{shards[0]}_{tree.make_way(shard)}"
+            x_hat = workspace.tensor(place, x_in.shape[0], p.d_out)
+            with fast_float32():
+                tree.push(shard, product(mine_f.t(), p.W_dec[mine], out=x_hat))
+        nodes.append(Node(shards[0], tree.total()))
+    return share.reduce(nodes)
+
+
+def _blocks(share: Share, batch: int) -> int:
+    """Blocks of the loop over a shard's latents; each keeps counts of its own."""
+    return min(16, blocks_for(share.size * batch))
 
 
 @jit
-def activate(block, n_blocks, z, theta, half, f, row_l0, row_near, fired):
-    """f = z·1[z > θ]; counts per row of active and of z > θ − half; fired[block] of active rows.
+def activate(block, n_blocks, z, b_enc, theta, half, f, fired, counts):
+    """z += b_enc;  f = z·1[z > θ];  fired = rows in which a latent is active.
 
-    Written so that a NaN counts as active and reaches the loss.
+    counts[block] += latents that are active, and those with z > θ − half, of every row. Written so
+    that a NaN counts as active and reaches the loss.
     """
-    first, last = share(block, n_blocks, z.shape[0])
-    mine = fired[block]
-    mine[:] = ZERO
-    for b in range(first, last):
-        active, near = 0, 0
-        for i in range(z.shape[1]):
-            value = z[b, i]
-            inactive = value <= theta[i]
-            f[b, i] = ZERO if inactive else value
-            mine[i] += np.float32(not inactive)
-            active += not inactive
-            near += not (value <= theta[i] - half)
-        row_l0[b], row_near[b] = active, near
-
-
-@jit
-def backward(block, n_blocks, z, theta, half, row_slope, latent_slope, df, window):
-    """df becomes dz = 1[z > θ]·df; window[block] = Σ K·(θ·df + slopes) over the block's rows."""
-    first, last = share(block, n_blocks, z.shape[0])
-    mine = window[block]
-    mine[:] = ZERO
-    for b in range(first, last):
-        slope = row_slope[b]
-        for i in range(z.shape[1]):
-            g, t = df[b, i], theta[i]
-            near = abs(z[b, i] - t) < half
-            mine[i] += t * g + slope + latent_slope[i] if near else ZERO
-            df[b, i] = g if z[b, i] > t else ZERO
-
-
-@jit
-def update_all(
-    block, n_blocks, g_enc, g_bias, g_dec, g_theta, latents, moments, last_update, rates, rounded
-):
-    """`update_latent` for every latent, from whole gradients."""
-    first, last = share(block, n_blocks, g_bias.size)
+    active, near = counts[block, 0], counts[block, 1]
+    first, last = block_range(block, n_blocks, z.shape[0])
     for i in range(first, last):
-        update_latent(
-            i,
-            g_enc[i],
-            g_bias[i],
-            g_dec[i],
-            g_theta[i],
-            latents,
-            moments,
-            last_update,
-            rates,
-            rounded,
-        )
+        add, limit, n = b_enc[i], theta[i], 0
+        for b in range(z.shape[1]):
+            value = z[i, b] + add
+            inactive = value <= limit
+            z[i, b] = value
+            f[i, b] = ZERO if inactive else value
+            n += not inactive
+            active[b] += np.int32(not inactive)
+            near[b] += np.int32(not (value <= limit - half))
+        fired[i] = n
+
+
+@jit
+def backward(block, n_blocks, z, theta, penalties, df, g_bias, g_theta):
+    """df becomes dz = 1[z > θ]·df, and z becomes f; g_bias = Σ dz;  g_theta by the window."""
+    half, row_slope, latent_slope = penalties
+    first, last = block_range(block, n_blocks, z.shape[0])
+    for i in range(first, last):
+        limit, own, bias, window = theta[i], latent_slope[i], ZERO, ZERO
+        for b in range(z.shape[1]):
+            value, g = z[i, b], df[i, b]
+            near, active = abs(value - limit) < half, value > limit
+            window += limit * g + row_slope[b] + own if near else ZERO
+            g = g if active else ZERO
+            bias += g
+            df[i, b] = g
+            z[i, b] = value if active else ZERO
+        g_bias[i] = bias
+        g_theta[i] = -window / (half + half)
+
+
+@jit
+def update_all(block, n_blocks, start, g_enc, g_bias, g_dec, g_theta, owned):
+    """`update_latent` for the latents from `start` on, from whole gradients."""
+    first, last = block_range(block, n_blocks, g_bias.size)
+    for i in range(first, last):
+        update_latent(start + i, g_enc[i], g_bias[i], g_dec[i], g_theta[i], owned)

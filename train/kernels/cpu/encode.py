@@ -1,7 +1,8 @@
 """The encoder on the CPU: products, and the entries found in them.
 
-The product is made for a slice of latents at a time, latents first ([latents, batch]): memory of
-the size [batch, d_sae] is never needed, and each latent's entries come out in order.
+The product is made for a slice of latents at a time, shard by shard, latents first
+([latents, batch]): memory of the size [batch, d_sae] is never needed, and each latent's entries
+come out in order.
 
 The screened encoder is exact: a bfloat16 product only proposes entries, see `screen`. The rounded
 one takes the bfloat16 product as it is.
@@ -19,14 +20,14 @@ from torch import Tensor
 
 from ..precision import products
 from ..screen import RowTerms, accumulation_error, entry_edge, proposal_edge
+from ..settings import StepSettings
+from ..shards import Share, product
 from ..state import TrainState
 from .entries import (
     Entries,
     Screen,
     keep_entries,
     list_entries,
-    list_proposals,
-    list_rounded,
     mark_entries,
     mark_proposals,
 )
@@ -45,7 +46,7 @@ class Found(NamedTuple):
     Attributes:
         x_in: float32 [batch, d_in], the encoder's input: x − b_dec or x.
         entries: the entries.
-        fired: int64 [d_sae], in how many rows each latent is active (z > θ).
+        fired: int64 [owned latents], in how many rows each is active (z > θ).
     """
 
     x_in: Tensor
@@ -54,89 +55,90 @@ class Found(NamedTuple):
 
 
 def find_entries(
-    state: TrainState, x: Tensor, half: float, pre_bias: bool, workspace: Workspace
+    state: TrainState,
+    x: Tensor,
+    settings: StepSettings,
+    share: Share,
+    workspace: Workspace,
+    path: str = "sparse",
 ) -> Found:
-    """All entries, z > θ − half, by a float32 product; x [batch, d_in], any strides."""
-    p = state.parameters
-    x_in, _, _ = _encoder_input(state, x, pre_bias, False, workspace)
-    W, bias, theta = p.W_enc.t(), p.b_enc.numpy(), p.theta.numpy()
-    edge = entry_edge(p.theta, half).numpy()
-    start, length, fired = np.empty((3, p.d_sae), np.int64)
-    used = 0
-    for mine in _slices(p.d_sae, x.shape[0]):
-        product = workspace.tensor("product", mine.stop - mine.start, x.shape[0])
-        with fast_float32():
-            torch.mm(W[mine], x_in.t(), out=product)
-        z = product.numpy()
-        marks = _marks(workspace, z)
-        blocks = min(16, blocks_for(product.numel() // 4))
-        run_blocks(mark_entries, blocks, z, bias[mine], edge[mine], marks, length[mine])
-        used = _place(length[mine], start[mine], used)
-        rows, values = _entry_arrays(workspace, used)
-        places = (theta[mine], start[mine], length[mine], rows, values, fired[mine])
-        run_blocks(list_entries, blocks, marks, z, bias[mine], *places)
-    return Found(x_in, _entries(workspace, start, length, used), torch.from_numpy(fired))
+    """All entries, z > θ − ε/2, of rows x [batch, d_in].
 
-
-def screen_entries(
-    state: TrainState, x: Tensor, half: float, pre_bias: bool, workspace: Workspace
-) -> Found:
-    """The same entries with the same float32 z, proposed by a bfloat16 product."""
-    p = state.parameters
-    x_in, x16, terms = _encoder_input(state, x, pre_bias, True, workspace)
-    rounded = rounded_copy(state)
-    norms = (rounded.rounded_norm, rounded.error_norm)
-    edge = entry_edge(p.theta, half)
-    low = proposal_edge(edge, p.b_enc, terms, *map(torch.from_numpy, norms)).numpy()
+    Args:
+        path: "sparse": by a float32 product. "screened": the same entries with the same z, proposed
+            by a bfloat16 product. "bfloat16": z is that product (rounded to bfloat16) plus bias.
+    """
+    p, exact = state.parameters, path == "sparse"
+    x_in, x16, terms = _encoder_input(state, x, settings.pre_bias, not exact, workspace)
+    edge = entry_edge(p.theta, settings.bandwidth / 2)
+    bias, theta = p.b_enc.numpy(), p.theta.numpy()
     start, length, fired = np.empty((3, p.d_sae), np.int64)
+    if exact:
+        low, screen, W, rows_in = edge, None, p.W_enc.t(), x_in
+    else:
+        low, screen, W = _screen(state, edge, terms, path)
+        rows_in = x16
     used = 0
-    for mine, bits in _bfloat16_products(rounded, x16, workspace):
-        marks, blocks = _marks(workspace, bits), min(16, blocks_for(bits.size // 4))
-        screen = Screen(terms.error.numpy(), terms.norm.numpy(), norms[0][mine], norms[1][mine])
-        run_blocks(mark_proposals, blocks, bits, low[mine], screen, marks, length[mine])
+    for mine, z in _products(W, rows_in, share, workspace):
+        marks, blocks = _marks(workspace, z), min(16, blocks_for(z.size // 4))
+        out = (marks, length[mine])
+        if screen is None:
+            run_blocks(mark_entries, blocks, z, bias[mine], low[mine].numpy(), *out)
+        else:
+            run_blocks(mark_proposals, blocks, z, low[mine].numpy(), screen.of(mine), *out)
         used = _place(length[mine], start[mine], used)
-        rows, _ = _entry_arrays(workspace, used)
-        run_blocks(list_proposals, blocks, marks, start[mine], length[mine], rows)
+        places = (theta[mine], start[mine], length[mine], *_entry_arrays(workspace, used))
+        run_blocks(
+            list_entries,
+            blocks,
+            marks,
+            path != "screened",
+            z,
+            bias[mine],
+            *places,
+            fired[mine],
+        )
     entries = _entries(workspace, start, length, used)
-    weights = (p.W_enc.t().numpy(), p.b_enc.numpy(), edge.numpy(), p.theta.numpy())
-    run_blocks(keep_entries, blocks_for(p.W_enc.numel()), x_in.numpy(), *weights, entries, fired)
+    if path == "screened":
+        weights = (p.W_enc.t().numpy(), bias, edge.numpy(), theta)
+        blocks = blocks_for(p.W_enc.numel())
+        run_blocks(keep_entries, blocks, x_in.numpy(), *weights, entries, fired)
     return Found(x_in, entries, torch.from_numpy(fired))
 
 
-def round_entries(
-    state: TrainState, x: Tensor, half: float, pre_bias: bool, workspace: Workspace
-) -> Found:
-    """The entries of a bfloat16 product, whose z is its output (rounded to bfloat16) plus bias."""
-    p, batch = state.parameters, x.shape[0]
-    x_in, x16, _ = _encoder_input(state, x, pre_bias, True, workspace)
-    bias, theta = p.b_enc.numpy(), p.theta.numpy()
-    rows_exact, latents_exact = torch.zeros(batch), torch.zeros(p.d_sae)
-    edge, terms = entry_edge(p.theta, half), RowTerms(rows_exact, rows_exact)
-    low = proposal_edge(edge, p.b_enc, terms, latents_exact, latents_exact).numpy()
-    row_error, latent_error = rows_exact.numpy(), latents_exact.numpy()
-    start, length, fired = np.empty((3, p.d_sae), np.int64)
-    used = 0
-    for mine, bits in _bfloat16_products(rounded_copy(state), x16, workspace):
-        marks, blocks = _marks(workspace, bits), min(16, blocks_for(bits.size // 4))
-        screen = Screen(row_error, row_error, latent_error[mine], latent_error[mine])
-        run_blocks(mark_proposals, blocks, bits, low[mine], screen, marks, length[mine])
-        used = _place(length[mine], start[mine], used)
-        rows, values = _entry_arrays(workspace, used)
-        places = (theta[mine], start[mine], length[mine], rows, values, fired[mine])
-        run_blocks(list_rounded, blocks, marks, bits, bias[mine], *places)
-    return Found(x_in, _entries(workspace, start, length, used), torch.from_numpy(fired))
+def _screen(
+    state: TrainState, edge: Tensor, terms: RowTerms, path: str
+) -> tuple[Tensor, Screen, Tensor]:
+    """The edge above which a bfloat16 product proposes an entry, what bounds its error, and the
+    weights it is made of. Where the product itself is z, it has no error."""
+    p, rounded = state.parameters, rounded_copy(state)
+    norms = (rounded.rounded_norm, rounded.error_norm)
+    if path == "bfloat16":
+        terms = RowTerms(torch.zeros_like(terms.error), torch.zeros_like(terms.norm))
+        norms = (np.zeros_like(norms[0]), np.zeros_like(norms[1]))
+    low = proposal_edge(edge, p.b_enc, terms, *map(torch.from_numpy, norms))
+    weights = torch.from_numpy(rounded.copy).view(torch.bfloat16)
+    return low, Screen(terms.error.numpy(), terms.norm.numpy(), *norms), weights
 
 
-def _bfloat16_products(
-    rounded: Rounded, x16: Tensor, workspace: Workspace
+def _products(
+    W: Tensor, x: Tensor, share: Share, workspace: Workspace
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Slices of latents and their products with the rows, as bits (uint16 [latents, batch])."""
-    W16 = torch.from_numpy(rounded.copy).view(torch.bfloat16)
-    for mine in _slices(W16.shape[0], x16.shape[0]):
-        shape = (mine.stop - mine.start, x16.shape[0])
-        product = workspace.tensor("product", *shape, dtype=torch.bfloat16)
-        torch.mm(W16[mine], x16.t(), out=product)
-        yield mine, product.view(torch.int16).numpy().view(np.uint16)
+    """Slices of latents and their products with the rows [latents, batch]: float32, or the bits of
+    bfloat16 as uint16.
+
+    The products themselves are made in pieces of one shape, whoever owns how many shards: with
+    another shape a library may add in another order.
+    """
+    for mine, pieces in _slices(share, x.shape[0]):
+        shape = (mine.stop - mine.start, x.shape[0])
+        z = workspace.tensor(f"product {W.dtype}", *shape, dtype=W.dtype)
+        with fast_float32():
+            for piece in pieces:
+                part = z[piece.start - mine.start : piece.stop - mine.start]
+                product(W[piece], x.t(), out=part)
+        exact = W.dtype == torch.float32
+        yield mine, z.numpy() if exact else z.view(torch.int16).numpy().view(np.uint16)
 
 
 def rounded_copy(state: TrainState) -> Rounded:
@@ -149,7 +151,8 @@ def rounded_copy(state: TrainState) -> Rounded:
     if state.scratch.get("rounded_version") != version:
         bits = W.numpy().view(np.uint32)
         norms = np.empty((2, W.shape[0]), np.float32)
-        rounded = Rounded(bits, np.empty(W.shape, np.uint16), norms[0], norms[1])
+        copy = torch.empty(W.shape, dtype=torch.int16)  # torch's memory is aligned, see `product`
+        rounded = Rounded(bits, copy.numpy().view(np.uint16), norms[0], norms[1])
         run_blocks(round_all, blocks_for(W.numel()), W.numpy(), rounded)
         state.scratch.update(rounded=rounded, rounded_version=version)
     return state.scratch["rounded"]
@@ -213,11 +216,20 @@ def _marks(workspace: Workspace, product: np.ndarray) -> np.ndarray:
     return workspace.tensor("marks", product.shape[0], width, dtype=torch.uint8).numpy()
 
 
-def _slices(d_sae: int, batch: int) -> Iterator[slice]:
-    """Slices of latents whose products with the batch number SLICE_PRODUCTS at most, in order."""
+def _slices(share: Share, batch: int) -> Iterator[tuple[slice, list[slice]]]:
+    """Slices of latents whose products with the batch number about SLICE_PRODUCTS at most, in
+    order, and the pieces that each is made of: shards, or equal parts of larger ones."""
     width = max(1, SLICE_PRODUCTS // batch)
-    for first in range(0, d_sae, width):
-        yield slice(first, min(first + width, d_sae))
+    pieces: list[slice] = []
+    for shard in share.shards():
+        latents = share.latents(shard)
+        for first in range(latents.start, latents.stop, width):
+            piece = slice(first, min(first + width, latents.stop))
+            if pieces and piece.stop - pieces[0].start > width:
+                yield slice(pieces[0].start, piece.start), pieces
+                pieces = []
+            pieces.append(piece)
+    yield slice(pieces[0].start, pieces[-1].stop), pieces
 
 
 def _place(length: np.ndarray, start: np.ndarray, used: int) -> int:

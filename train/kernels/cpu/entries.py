@@ -1,12 +1,14 @@
 """The active entries of a batch on the CPU: found latent by latent, then also listed row by row.
 
 An entry is a pair (latent, row) with z > θ − ε/2: the only pairs that any gradient depends on.
-Owns the compiled loops that find and list them; see `cpu_encode` for the products they read.
+Owns the compiled loops that find and list them; see `encode` for the products they read.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from numba.core.types import Integer
+from numba.extending import overload
 
 from .threads import jit
 from .vectors import dot, dot_four
@@ -56,9 +58,15 @@ class Screen(NamedTuple):
     rounded_norm: np.ndarray
     error_norm: np.ndarray
 
+    def of(self, latents: slice) -> "Screen":
+        """The part of some latents."""
+        return self._replace(
+            rounded_norm=self.rounded_norm[latents], error_norm=self.error_norm[latents]
+        )
+
 
 @jit
-def share(block, n_blocks, n):
+def block_range(block, n_blocks, n):
     """The range of 0 … n that belongs to a block."""
     return block * n // n_blocks, (block + 1) * n // n_blocks
 
@@ -70,7 +78,7 @@ def mark_entries(block, n_blocks, product, bias, edge, marks, length):
     `not z <= edge` lets a NaN through, so that it reaches the loss. marks has room for whole words.
     """
     batch = product.shape[1]
-    first, last = share(block, n_blocks, product.shape[0])
+    first, last = block_range(block, n_blocks, product.shape[0])
     for i in range(first, last):
         add, limit, values, mark = bias[i], edge[i], product[i], marks[i]
         for b in range(batch):
@@ -84,12 +92,25 @@ def widen(bits):
     return np.uint32(np.uint32(bits) << SIXTEEN).view(np.float32)
 
 
+def float32_of(value):
+    """The float32 value of a float32, or of bfloat16 bits; for compiled code only."""
+    raise NotImplementedError
+
+
+@overload(float32_of)
+def _float32_of(value):
+    """Chooses by the type."""
+    if isinstance(value, Integer):
+        return lambda value: widen(value)  # noqa: PLW0108 (numba compiles it)
+    return lambda value: value
+
+
 @jit
 def mark_proposals(block, n_blocks, product, low, screen, marks, length):
     """`mark_entries` for bfloat16 products (their bits): what may be an entry, by the bound."""
     row_error, row_norm, rounded_norm, error_norm = screen
     batch = product.shape[1]
-    first, last = share(block, n_blocks, product.shape[0])
+    first, last = block_range(block, n_blocks, product.shape[0])
     for i in range(first, last):
         limit, alpha, omega = low[i], rounded_norm[i], error_norm[i]
         values, mark = product[i], marks[i]
@@ -123,37 +144,20 @@ def list_marked(mark, rows):
 
 
 @jit
-def list_proposals(block, n_blocks, marks, start, length, rows):
-    """Writes the rows of the marked proposals."""
-    first, last = share(block, n_blocks, marks.shape[0])
+def list_entries(
+    block, n_blocks, marks, has_z, product, bias, theta, start, length, rows, z, fired
+):  # fmt: skip
+    """Writes the rows of the marked pairs; if the product says so, also z and in how many rows each
+    latent is active. z is the product, float32 or the bits of bfloat16, plus the bias."""
+    first, last = block_range(block, n_blocks, marks.shape[0])
     for i in range(first, last):
         list_marked(marks[i], rows[start[i] : start[i] + length[i]])
-
-
-@jit
-def list_entries(block, n_blocks, marks, product, bias, theta, start, length, rows, z, fired):
-    """Writes the rows and z of the marked entries, and in how many rows each latent is active."""
-    first, last = share(block, n_blocks, marks.shape[0])
-    for i in range(first, last):
-        list_marked(marks[i], rows[start[i] : start[i] + length[i]])
-        active = 0
-        for e in range(start[i], start[i] + length[i]):
-            z[e] = product[i, rows[e]] + bias[i]
-            active += not (z[e] <= theta[i])
-        fired[i] = active
-
-
-@jit
-def list_rounded(block, n_blocks, marks, product, bias, theta, start, length, rows, z, fired):
-    """`list_entries` for bfloat16 products (their bits)."""
-    first, last = share(block, n_blocks, marks.shape[0])
-    for i in range(first, last):
-        list_marked(marks[i], rows[start[i] : start[i] + length[i]])
-        active = 0
-        for e in range(start[i], start[i] + length[i]):
-            z[e] = widen(product[i, rows[e]]) + bias[i]
-            active += not (z[e] <= theta[i])
-        fired[i] = active
+        if has_z:
+            active = 0
+            for e in range(start[i], start[i] + length[i]):
+                z[e] = float32_of(product[i, rows[e]]) + bias[i]
+                active += not (z[e] <= theta[i])
+            fired[i] = active
 
 
 @jit
@@ -163,7 +167,7 @@ def keep_entries(block, n_blocks, x, W, bias, edge, theta, entries, fired):
     Survivors move to the front of their latent's range; length becomes their number.
     """
     start, length, rows, z, _ = entries
-    first, last = share(block, n_blocks, W.shape[0])
+    first, last = block_range(block, n_blocks, W.shape[0])
     values = np.empty(4, np.float32)
     for i in range(first, last):
         at, stop, w, active = start[i], start[i] + length[i], W[i], 0

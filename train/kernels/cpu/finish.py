@@ -9,7 +9,7 @@ from torch import Tensor
 from ..settings import StepSettings
 from ..state import Parameters, TrainState
 from .encode import fast_float32
-from .update import Latents, Rates
+from .update import Latents, Owned, Rates, Rounded
 from .vectors import adam
 
 
@@ -26,13 +26,12 @@ def rates(state: TrainState, settings: StepSettings) -> Rates:
     """The next update's scalars."""
     now = state.n_updates + 1
     correction = 1 / (1 - settings.beta2**now)
-    scalars = (settings.lr, 1 - settings.beta2, correction, settings.eps)
     return Rates(
         (
-            np.float32(scalars[0]),
-            np.float32(scalars[1]),
-            np.float32(scalars[2]),
-            np.float32(scalars[3]),
+            np.float32(settings.lr),
+            np.float32(1 - settings.beta2),
+            np.float32(correction),
+            np.float32(settings.eps),
         ),
         settings.beta2,
         now,
@@ -45,6 +44,12 @@ def latents_of(parameters: Parameters) -> Latents:
     """The arrays that belong to single latents, sharing memory."""
     p = parameters
     return Latents(p.W_enc.t().numpy(), p.b_enc.numpy(), p.W_dec.numpy(), p.theta.numpy())
+
+
+def owned(state: TrainState, rates: Rates, rounded: Rounded) -> Owned:
+    """What the update of latents moves."""
+    parameters, moments = latents_of(state.parameters), latents_of(state.second_moments)
+    return Owned(parameters, moments, state.last_update.numpy(), rates, rounded)
 
 
 def update_shared(

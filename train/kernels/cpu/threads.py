@@ -38,7 +38,7 @@ def _version() -> str:
     another, since changed file are inlined.
     """
     here = Path(__file__).parent
-    sources = b"".join(path.read_bytes() for path in sorted(here.glob("cpu*.py")))
+    sources = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
     return f"scopeworks-{hashlib.sha256(sources).hexdigest()[:12]}"
 
 

@@ -44,6 +44,31 @@ def add_four(out, f, a, b, c, d):
 
 
 @jit
+def set_four(out, f, a, b, c, d):
+    """out = f[0]·a + f[1]·b + f[2]·c + f[3]·d."""
+    p, q, r, s = f[0], f[1], f[2], f[3]
+    for k in range(out.size):
+        out[k] = p * a[k] + q * b[k] + r * c[k] + s * d[k]
+
+
+@jit
+def add_few(out, fresh, n, f, a, b, c):
+    """out += f[0]·a + … over n rows, 1 to 3; out = … if it is fresh. Of two, the second is b."""
+    p, q, r = f[0], f[1], f[2]
+    if fresh:
+        out[:] = ZERO
+    if n == 1:
+        for k in range(out.size):
+            out[k] += p * a[k]
+    elif n == 2:
+        for k in range(out.size):
+            out[k] += p * a[k] + q * b[k]
+    else:
+        for k in range(out.size):
+            out[k] += p * a[k] + q * b[k] + r * c[k]
+
+
+@jit
 def add_scaled(out, p, a):
     """out += p·a."""
     for k in range(out.size):
@@ -55,6 +80,13 @@ def subtract(out, a, b):
     """out = a − b."""
     for k in range(out.size):
         out[k] = a[k] - b[k]
+
+
+@jit
+def add_difference(out, a, b):
+    """out += a − b."""
+    for k in range(out.size):
+        out[k] += a[k] - b[k]
 
 
 @jit

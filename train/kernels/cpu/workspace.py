@@ -33,7 +33,3 @@ class Workspace:
                 grown[: held.numel()] = held
             held = self._buffers[name] = grown
         return held.numpy()
-
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return sum(held.numel() * held.element_size() for held in self._buffers.values())

@@ -1,29 +1,33 @@
 """The step on CUDA by Triton kernels; the same step as `cpu`, under the interpreter also on a CPU.
 
-    entries   a product per slice of latents (cuBLAS), then `triton_entries` counts and lists what
-              lies above the window; "screened" multiplies bfloat16 and recomputes the proposals
-    rows      `triton_update.reconstruct`: x̂, the residual, df of each row's entries
-    latents   `triton_update.update_touched`: gradients, Adam, renormalisation of touched latents
+    entries   a product per shard of latents (cuBLAS), then `entries` counts and lists what is above
+              the window; "screened" multiplies bfloat16 and recomputes the proposals
+    rows      `update.pass_rows`: decode (x̂), differentiate (the residual, df of each row's
+              entries); `Share.reduce` in between where ranks share the latents
+    latents   `update.update_touched`: gradients, Adam, renormalisation of touched latents
 
 Deterministic: no atomics, fixed orders of summation, stable sorting. The dense path, for the first
-steps while many latents fire, is the reference's.
+steps while many latents fire, is `dense`.
 """
 
 # pyright: reportArgumentType=false, reportCallIssue=false
 # (kernels are launched through triton.jit, which the checker sees as the plain function)
 
 import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 
-from .. import reference
 from ..precision import float32_sums, products
 from ..result import Slopes, StepResult, report
 from ..screen import entry_edge, proposal_edge, row_terms
 from ..settings import StepSettings
+from ..shards import Node, Share, product
 from ..state import Parameters, TrainState
+from . import dense
 from . import entries as triton_entries
 from . import update as triton_update
 from .lists import Copy, Entries, list_by_row, make_copy, slices
@@ -40,6 +44,8 @@ CALIBRATION_ROWS = 64
 # Warps of the kernels that hold whole rows: with 4, rows of 3,584 need more than a thread's 255
 # registers.
 WARPS = 8
+# The widest row whose sums over shards fit into registers; of wider ones, parts are decoded.
+WIDEST = 4096
 # Products and sums are fused, as they were when the tolerances were set: Triton's default changes.
 FUSED = {"enable_fp_fusion": True}
 # Rows a scanning program reads at once; latents per updating program (fixed: sums are kept per
@@ -49,26 +55,35 @@ GROUP = 32
 
 
 def step(
-    state: TrainState, x: Tensor, target: Tensor, settings: StepSettings, path: str = ""
+    state: TrainState,
+    x: Tensor,
+    target: Tensor,
+    settings: StepSettings,
+    share: Share,
+    path: str = "",
 ) -> StepResult:
     """One step by the given path, or by the one that the density calls for; see `kernels.step`."""
     _check_layout(state)
     with torch.cuda.device_of(x):  # kernels start on the current device
-        path = path or choose_path(state, x, settings)
-        result = None if path == "dense" else _sparse_step(state, x, target, settings, path)
-        return result or _dense_step(state, x, target, settings)
+        path = path or choose_path(state, x, settings, share)
+        result = None if path == "dense" else _sparse_step(state, x, target, settings, share, path)
+        return result or dense.step(state, x, target, settings, share)
 
 
-def choose_path(state: TrainState, x: Tensor, settings: StepSettings) -> str:
+def choose_path(state: TrainState, x: Tensor, settings: StepSettings, share: Share) -> str:
     """dense, sparse or screened, from the last step's density (or a few of these rows')."""
     if settings.encoder == "tf32" and x.device.type != "cuda":
         raise ValueError("encoder tf32 needs a CUDA device; choose bfloat16, screened or float32")
     p, density = state.parameters, state.density
     if density < 0:
-        rows = x[:CALIBRATION_ROWS]
-        z = (rows - p.b_dec if settings.pre_bias else rows) @ p.W_enc + p.b_enc
-        density = float((z > p.theta - settings.bandwidth / 2).sum()) / rows.shape[0]
-    if density / p.d_sae > DENSE_ABOVE:
+        rows, near = x[:CALIBRATION_ROWS], 0
+        edge = p.theta - settings.bandwidth / 2
+        x_in = rows - p.b_dec if settings.pre_bias else rows
+        for mine in map(share.latents, share.shards()):
+            z = product(p.W_enc.t()[mine], x_in.t()) + p.b_enc[mine, None]
+            near += int((z > edge[mine, None]).sum())
+        density = float(share.count(near)) / rows.shape[0]
+    if density / share.d_sae > DENSE_ABOVE:
         return "dense"
     return {"auto": "screened", "float32": "sparse"}.get(settings.encoder, settings.encoder)
 
@@ -85,80 +100,130 @@ def _check_layout(state: TrainState) -> None:
                 )
 
 
-def _dense_step(state: TrainState, x: Tensor, target: Tensor, settings: StepSettings) -> StepResult:
-    """The reference's step."""
-    state.scratch.clear()
-    result = reference.step(state, x, target, settings)
-    result.path = "triton/dense"
-    return result
-
-
 def _sparse_step(
-    state: TrainState, x: Tensor, target: Tensor, settings: StepSettings, path: str
+    state: TrainState,
+    x: Tensor,
+    target: Tensor,
+    settings: StepSettings,
+    share: Share,
+    path: str,
 ) -> StepResult | None:
     """The step over the entries; path says how they are found. None if they are too many."""
     p, batch = state.parameters, x.shape[0]
     x_in = x - p.b_dec if settings.pre_bias else x
-    entries = _FIND[path](state, x_in, settings.bandwidth / 2)
-    if entries is None:
+    entries = _FIND[path](state, x_in, settings.bandwidth / 2, share)
+    if int(share.count(int(entries is None))):  # on any rank: all take the same path
         return None
-    by_row = list_by_row(entries, batch)
-    residual = p.b_dec - target
+    assert entries is not None
+    base = p.b_dec - target
     if p.W_skip is not None:
-        residual.addmm_(x, p.W_skip)
-    row_loss, row_l0 = residual.new_empty(batch), by_row.start.new_empty(batch)
-    triton_update.reconstruct[(batch,)](
-        *by_row, entries.z, p.theta, p.W_dec, 2 / batch, residual, entries.df, row_loss, row_l0,
-        p.d_out, **_whole_row(p.d_out), num_warps=WARPS,
-    )  # fmt: skip
+        base.addmm_(x, p.W_skip)
+    rows = _pass_rows(state, entries, base, share)
     fired = torch.empty_like(entries.length)
     places = (entries.start, entries.length, entries.z)
     triton_entries.count_fired[(p.d_sae,)](*places, p.theta, fired, BLOCK=64, **FUSED)
-    result, slopes = report(row_loss, row_l0, fired, settings, f"triton/{path}")
+    result, slopes = report(rows.loss, rows.l0, fired, settings, share, f"triton/{path}")
     if result.finite:
+        density = float(share.count(int(entries.length.sum()))) / batch
         copy = make_copy(state) if path in ("screened", "bfloat16") else None
         if copy is None:
             state.scratch.clear()
-        encoder_bias = _update_touched(state, entries, x_in, residual, slopes, settings, copy)
-        _update_shared(state, x, residual, encoder_bias, settings)
-        state.density = float(entries.length.sum()) / batch
+        by_shard = _update_touched(
+            state, entries, x_in, rows.residual, slopes, settings, share, copy
+        )
+        encoder_bias = share.add(lambda shard: by_shard[shard - share.first])
+        state.n_updates += 1
+        dense.update_shared(state, x, rows.residual, encoder_bias, settings)
+        state.density = density
     return result
 
 
-def _find_entries(state: TrainState, x: Tensor, half: float) -> Entries | None:
+class _Rows(NamedTuple):
+    """What is found out about the rows: residual [batch, d_out], its square, and ‖f‖₀ [batch]."""
+
+    residual: Tensor
+    loss: Tensor
+    l0: Tensor
+
+
+def _pass_rows(state: TrainState, entries: Entries, base: Tensor, share: Share) -> _Rows:
+    """Decodes and differentiates all rows; x̂ is added up over the ranks in between.
+
+    Args:
+        base: b_dec (+ skip) − target; x̂ on top of it is the residual.
+    """
+    p, batch = state.parameters, base.shape[0]
+    by_row = list_by_row(entries, batch)
+    found = _Rows(torch.empty_like(base), base.new_empty(batch), by_row.start.new_empty(batch))
+
+    width = triton.next_power_of_2(p.d_out)
+    fits = width <= WIDEST
+
+    def run(ends: tuple[Tensor, ...], decodes: bool, differentiates: bool, rows: _Rows) -> None:
+        passes = [(decodes, differentiates, width)]
+        if not fits:
+            passes = [(True, False, WIDEST)] * decodes + [(False, True, width)] * differentiates
+        for decode, differentiate, columns in passes:
+            triton_update.pass_rows[(batch, triton.cdiv(p.d_out, columns))](
+                int(decode), int(differentiate), *ends, by_row.entry, by_row.latent,
+                entries.z, entries.df, p.theta, p.W_dec, base, *rows,
+                2 / batch, share.size, share.first, p.d_out, num_warps=WARPS,
+                MAY_DECODE=fits or decode, MAY_DIFFERENTIATE=fits or differentiate,
+                **_whole_row(columns),
+            )  # fmt: skip
+
+    every = by_row.start[:-1], by_row.start[1:]
+    if share.is_whole:
+        run(every, True, True, found)
+        return found
+    x_hats, l0 = [], torch.zeros_like(found.l0)
+    for shards in share.nodes():
+        x_hat = torch.empty_like(base)
+        edges = share.latents(shards[0]).start, share.latents(shards[-1]).stop
+        run(by_row.between(*edges), True, False, found._replace(residual=x_hat))
+        x_hats.append(Node(shards[0], x_hat))
+        l0 += found.l0
+    found = found._replace(residual=share.reduce(x_hats), l0=share.count(l0))
+    run(every, False, True, found)
+    return found
+
+
+def _find_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
     """All entries by a float32 product."""
-    return _list_entries(state, state.parameters.W_enc.t(), x, half)
+    return _list_entries(state, state.parameters.W_enc.t(), x, half, share)
 
 
-def _tf32_entries(state: TrainState, x: Tensor, half: float) -> Entries | None:
+def _tf32_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
     """All entries by a product whose factors are rounded to TF32."""
     with products(cuda="tf32"):
-        return _find_entries(state, x, half)
+        return _find_entries(state, x, half, share)
 
 
-def _round_entries(state: TrainState, x: Tensor, half: float) -> Entries | None:
+def _round_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
     """The entries of a bfloat16 product, whose z is its output (rounded to bfloat16) plus bias."""
     with float32_sums():
-        return _list_entries(state, make_copy(state).weights, x.bfloat16(), half)
+        return _list_entries(state, make_copy(state).weights, x.bfloat16(), half, share)
 
 
-def _list_entries(state: TrainState, W: Tensor, x: Tensor, half: float) -> Entries | None:
+def _list_entries(
+    state: TrainState, W: Tensor, x: Tensor, half: float, share: Share
+) -> Entries | None:
     """The entries of the product of W [d_sae, d_in] with rows of its dtype."""
     p, edge = state.parameters, entry_edge(state.parameters.theta, half)
     entries = _no_entries(state, x)
-    for mine in slices(p.d_sae, x.shape[0]):
-        product = W[mine] @ x.t()
-        grid, own = (product.shape[0],), (p.b_enc[mine], edge[mine])
+    for mine in _pieces(share, x.shape[0]):
+        found = product(W[mine], x.t())
+        grid, own = (found.shape[0],), (p.b_enc[mine], edge[mine])
         start, length = entries.start[mine], entries.length[mine]
         size = {"batch": x.shape[0], "BLOCK": BLOCK, **FUSED}
-        triton_entries.count_entries[grid](product, *own, length, **size)
+        triton_entries.count_entries[grid](found, *own, length, **size)
         if not entries.place(mine):
             return None
-        triton_entries.fill_entries[grid](product, *own, start, entries.rows, entries.z, **size)
+        triton_entries.fill_entries[grid](found, *own, start, entries.rows, entries.z, **size)
     return entries
 
 
-def _screen_entries(state: TrainState, x: Tensor, half: float) -> Entries | None:
+def _screen_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
     """The same entries with the same z, proposed by a bfloat16 product."""
     p = state.parameters
     edge, copy, x16 = entry_edge(p.theta, half), make_copy(state), x.bfloat16()
@@ -166,20 +231,28 @@ def _screen_entries(state: TrainState, x: Tensor, half: float) -> Entries | None
     low = proposal_edge(edge, p.b_enc, terms, copy.rounded_norm, copy.error_norm)
     entries = _no_entries(state, x)
     with float32_sums():  # the bound holds for them only
-        for mine in slices(p.d_sae, x.shape[0]):
-            product = copy.weights[mine] @ x16.t()
+        for mine in _pieces(share, x.shape[0]):
+            found = product(copy.weights[mine], x16.t())
             bound = (low[mine], *terms, copy.rounded_norm[mine], copy.error_norm[mine])
             start, length = entries.start[mine], entries.length[mine]
-            grid, size = (product.shape[0],), {"batch": x.shape[0], "BLOCK": BLOCK, **FUSED}
-            triton_entries.count_proposals[grid](product, *bound, length, **size)
+            grid, size = (found.shape[0],), {"batch": x.shape[0], "BLOCK": BLOCK, **FUSED}
+            triton_entries.count_proposals[grid](found, *bound, length, **size)
             if not entries.place(mine):
                 return None
-            triton_entries.fill_proposals[grid](product, *bound, start, entries.rows, **size)
+            triton_entries.fill_proposals[grid](found, *bound, start, entries.rows, **size)
     triton_entries.keep_entries[(p.d_sae,)](
         x, p.W_enc.t(), p.b_enc, edge, entries.start, entries.length, entries.rows, entries.z,
         x.shape[0], p.d_in, **_whole_row(p.d_in),
     )  # fmt: skip
     return entries
+
+
+def _pieces(share: Share, batch: int) -> Iterator[slice]:
+    """Latents whose products are made at once: shards, or equal parts of larger ones. One shape,
+    whoever owns how many shards: with another a library may add in another order."""
+    for shard in map(share.latents, share.shards()):
+        for part in slices(shard.stop - shard.start, batch):
+            yield slice(shard.start + part.start, shard.start + part.stop)
 
 
 def _no_entries(state: TrainState, x: Tensor) -> Entries:
@@ -214,24 +287,30 @@ def _update_touched(
     residual: Tensor,
     slopes: Slopes,
     settings: StepSettings,
+    share: Share,
     copy: Copy | None,
 ) -> Tensor:
-    """Updates all that touched latents own; returns the encoder's part of b_dec's gradient."""
+    """Updates all that touched latents own; returns each shard's part of b_dec's gradient through
+    the encoder, [shards, d_in]."""
     p, v = state.parameters, state.second_moments
-    n_groups = triton.cdiv(p.d_sae, GROUP)
-    encoder_bias = x.new_empty(n_groups, p.d_in)
+    n_shards, n_groups = len(share.shards()), triton.cdiv(share.size, GROUP)
+    encoder_bias = x.new_empty(n_shards * n_groups, p.d_in)
     # Without a copy its pointers are never read; theta stands in for them.
     kept = tuple(copy) if copy is not None else (p.theta, p.theta, p.theta)
-    triton_update.update_touched[(n_groups,)](
-        entries.start, entries.length, entries.rows, entries.z, entries.df, x, residual, *slopes,
-        *_owned(p), *_owned(v), state.last_update, *kept, encoder_bias,
-        p.d_sae, p.d_in, p.d_out, state.n_updates + 1, 2 / x.shape[0], settings.bandwidth / 2,
-        *_adam_scalars(state, settings), math.log2(settings.beta2), float(settings.theta_floor),
+    listed = (entries.start, entries.length, entries.rows, entries.z, entries.df)
+    triton_update.update_touched[(n_shards * n_groups,)](
+        listed, x, residual, tuple(slopes), _owned(p), _owned(v), state.last_update, kept,
+        encoder_bias, (p.d_sae, p.d_in, p.d_out, share.size, n_groups), state.n_updates + 1,
+        (2 / x.shape[0], settings.bandwidth / 2, math.log2(settings.beta2)),
+        _adam_scalars(state, settings), float(settings.theta_floor),
         LOG_THETA=settings.theta_form == "log", HAS_COPY=copy is not None, GROUP=GROUP,
         IN_WIDTH=triton.next_power_of_2(p.d_in), OUT_WIDTH=triton.next_power_of_2(p.d_out),
         AT_ONCE=min(_at_once(p.d_in), _at_once(p.d_out)), num_warps=WARPS, **FUSED,
     )  # fmt: skip
-    return encoder_bias.sum(0)
+    by_shard = x.new_empty(n_shards, p.d_in)
+    grid = (n_shards, triton.cdiv(p.d_in, BLOCK))
+    triton_update.add_groups[grid](encoder_bias, by_shard, n_groups, p.d_in, BLOCK=BLOCK, **FUSED)
+    return by_shard
 
 
 def _owned(p: Parameters) -> tuple[Tensor, ...]:
@@ -246,20 +325,3 @@ def _adam_scalars(state: TrainState, settings: StepSettings) -> tuple[float, flo
     """
     correction = 1 / (1 - settings.beta2 ** (state.n_updates + 1))
     return float(settings.lr), 1 - settings.beta2, correction, float(settings.eps)
-
-
-def _update_shared(
-    state: TrainState, x: Tensor, residual: Tensor, encoder_bias: Tensor, settings: StepSettings
-) -> None:
-    """Updates b_dec and W_skip; counts the update."""
-    p, v = state.parameters, state.second_moments
-    scale = 2 / x.shape[0]
-    b_dec = residual.sum(0) * scale
-    gradients = {"b_dec": b_dec + encoder_bias if settings.pre_bias else b_dec}
-    if p.W_skip is not None:
-        gradients["W_skip"] = (x.t() @ residual) * scale
-    lr, fresh, correction, eps = _adam_scalars(state, settings)
-    for name, gradient in gradients.items():
-        moment = getattr(v, name).mul_(settings.beta2).addcmul_(gradient, gradient, value=fresh)
-        getattr(p, name).sub_(gradient / ((moment * correction).sqrt_() + eps), alpha=lr)
-    state.n_updates += 1

@@ -10,6 +10,7 @@ from ..state import TrainState
 
 # Numbers that a passing product or copy may hold: 2^28 bfloat16 are half a gigabyte.
 SLICE_NUMBERS = 2**28
+_STRIDE = 2**32  # more than there are latents
 
 
 @dataclass
@@ -61,6 +62,12 @@ class ByRow(NamedTuple):
     start: Tensor
     entry: Tensor
     latent: Tensor
+
+    def between(self, first: int, last: int) -> tuple[Tensor, ...]:
+        """Where each row's entries of the latents [first, last) begin and end, int64 [batch]."""
+        rows = torch.arange(len(self.start) - 1, device=self.start.device)
+        key = rows.repeat_interleave(self.start.diff()) * _STRIDE + self.latent[: self.start[-1]]
+        return tuple(torch.searchsorted(key, rows * _STRIDE + edge) for edge in (first, last))
 
 
 class Copy(NamedTuple):

@@ -9,16 +9,17 @@ All threads of a program load a scalar, and where a row has fewer elements than 
 threads, several load the same element, but one of them stores it. So between the loads of an
 address and its store stands a barrier; else a late thread would read what is already updated:
 
-    reconstruct      residual[b]
+    pass_rows        residual[b]
     update_touched   last_update[i], theta[i] and W_enc[i] (also read for sums), v_W_enc[i],
                      W_dec[i], v_W_dec[i], b_enc[i], v_b_enc[i], v_theta[i]
-    keep_entries     rows and length of its latent (`triton_entries`)
+    keep_entries     rows and length of its latent (`entries`)
 
 Nothing else is both loaded and stored in one kernel, and no two programs share an address that one
 of them stores. `tests/train/kernels/triton/test_compiled.py` reads this off the compiled kernels.
 """
 
-# pyright: reportOperatorIssue=false
+# pyright: reportOperatorIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
+# pyright: reportCallIssue=false, reportIndexIssue=false
 # (inside kernels, triton.language's types are those of the host)
 
 import triton
@@ -26,59 +27,111 @@ import triton.language as tl
 
 
 @triton.jit
-def reconstruct(
-    row_start, entry, latent, z, theta, W_dec, scale, residual, df, row_loss, row_l0, d,
+def climb(node, held, moving, p, s, LEVEL: tl.constexpr):
+    """One level of the shards' tree, after shard p and before shard s; see `shards.TreeSum`.
+
+    A right child joins the left one that is held; a left one is held where s has the same parent,
+    and stops moving; else it goes up alone. held is 0 where nothing is.
+    """
+    joins = moving & (((p >> LEVEL) & 1) == 1)
+    waits = moving & (((p >> LEVEL) & 1) == 0) & ((p >> (LEVEL + 1)) == (s >> (LEVEL + 1)))
+    node = tl.where(joins, held + node, node)
+    held = tl.where(waits, node, tl.where(joins, 0.0, held))
+    return node, held, moving & (waits == 0)
+
+
+@triton.jit
+def climb_all(node, h0, h1, h2, h3, h4, h5, p, s):
+    """The tree's six levels: what is held on each of them, and the root's sum if s is no shard."""
+    moving = p < s
+    node, h0, moving = climb(node, h0, moving, p, s, 0)
+    node, h1, moving = climb(node, h1, moving, p, s, 1)
+    node, h2, moving = climb(node, h2, moving, p, s, 2)
+    node, h3, moving = climb(node, h3, moving, p, s, 3)
+    node, h4, moving = climb(node, h4, moving, p, s, 4)
+    node, h5, moving = climb(node, h5, moving, p, s, 5)
+    return node, h0, h1, h2, h3, h4, h5
+
+
+# Flags and shard numbers are values, not constants: decoding alone must be the same machine code as
+# decoding and differentiating at once.
+@triton.jit(do_not_specialize=["decodes", "differentiates", "row_first", "row_last", "first_shard"])
+def pass_rows(
+    decodes, differentiates, row_first, row_last, entry, latent, z, df, theta, W_dec, base,
+    residual, row_loss, row_l0, scale, shard_size, first_shard, d,
+    MAY_DECODE: tl.constexpr, MAY_DIFFERENTIATE: tl.constexpr,
     WIDTH: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
-    """residual (b_dec − target) += Σ f·W_dec; then its square, ‖f‖₀ and df = scale·e·W_decᵀ.
+    """Decodes rows, differentiates them, or both. One program per row, AT_ONCE entries at a time;
+    where it only decodes, one per WIDTH columns of a row.
 
-    One program per row, AT_ONCE entries at a time.
+        decode          x̂ = Σ f·W_dec over the row's entries, in the shards' tree;  ‖f‖₀
+        differentiate   residual = x̂ + base;  ‖residual‖²;  df = scale·residual·W_decᵀ
+
+    residual holds x̂ in between.
     """
     b = tl.program_id(0)
-    first, last = tl.load(row_start + b), tl.load(row_start + b + 1)
-    k = tl.arange(0, WIDTH)
-    out = tl.load(residual + b.to(tl.int64) * d + k, mask=k < d, other=0.0)
-    active = 0
-    for at in range(first, last, AT_ONCE):
-        e = at + tl.arange(0, AT_ONCE)
-        there = e < last
-        i = tl.load(latent + e, mask=there, other=0)
-        value = tl.load(z + tl.load(entry + e, mask=there, other=0), mask=there, other=0.0)
-        is_active = there & ~(value <= tl.load(theta + i))
-        active += tl.sum(is_active.to(tl.int32), 0)
-        inside = is_active[:, None] & (k < d)[None, :]
-        rows = tl.load(W_dec + i[:, None] * d + k[None, :], mask=inside, other=0.0)
-        out += tl.sum(tl.where(is_active, value, 0.0)[:, None] * rows, 0)
+    first, last = tl.load(row_first + b), tl.load(row_last + b)
+    k = tl.program_id(1).to(tl.int64) * WIDTH + tl.arange(0, WIDTH)
+    place = b.to(tl.int64) * d + k
+    out = tl.zeros([WIDTH], tl.float32)
+    if MAY_DECODE and decodes != 0:
+        leaf, h0, h1, h2, h3, h4, h5 = out, out, out, out, out, out, out
+        active, p = 0, tl.full([], -1, tl.int64)
+        lanes = tl.arange(0, AT_ONCE)
+        for at in range(first, last, AT_ONCE):
+            e = at + lanes
+            there = e < last
+            i = tl.load(latent + e, mask=there, other=0)
+            value = tl.load(z + tl.load(entry + e, mask=there, other=0), mask=there, other=0.0)
+            is_active = there & ~(value <= tl.load(theta + i))
+            active += tl.sum(is_active.to(tl.int32), 0)
+            inside = is_active[:, None] & (k < d)[None, :]
+            rows = tl.load(W_dec + i[:, None] * d + k[None, :], mask=inside, other=0.0)
+            rows = tl.where(is_active, value, 0.0)[:, None] * rows
+            shard = i // shard_size + first_shard
+            for j in tl.static_range(AT_ONCE):
+                mine = tl.sum(tl.where(lanes == j, shard, 0), 0)
+                if (at + j < last) & (mine != p):
+                    leaf, h0, h1, h2, h3, h4, h5 = climb_all(leaf, h0, h1, h2, h3, h4, h5, p, mine)
+                    leaf, p = tl.zeros([WIDTH], tl.float32), mine
+                leaf += tl.sum(tl.where((lanes == j)[:, None], rows, 0.0), 0)
+        out, h0, h1, h2, h3, h4, h5 = climb_all(leaf, h0, h1, h2, h3, h4, h5, p, p * 0 + 4096)
+        tl.store(row_l0 + b, active)
+    else:
+        out = tl.load(residual + place, mask=k < d, other=0.0)
+    if MAY_DIFFERENTIATE and differentiates != 0:
+        out += tl.load(base + place, mask=k < d, other=0.0)
+        tl.store(row_loss + b, tl.sum(out * out, 0))
+        for at in range(first, last, AT_ONCE):
+            e = at + tl.arange(0, AT_ONCE)
+            there = e < last
+            i = tl.load(latent + e, mask=there, other=0)
+            inside = there[:, None] & (k < d)[None, :]
+            rows = tl.load(W_dec + i[:, None] * d + k[None, :], mask=inside, other=0.0)
+            at_entry = tl.load(entry + e, mask=there, other=0)
+            tl.store(df + at_entry, scale * tl.sum(out[None, :] * rows, 1), mask=there)
     tl.debug_barrier()
-    tl.store(residual + b.to(tl.int64) * d + k, out, mask=k < d)
-    tl.store(row_loss + b, tl.sum(out * out, 0))
-    tl.store(row_l0 + b, active)
-    for at in range(first, last, AT_ONCE):
-        e = at + tl.arange(0, AT_ONCE)
-        there = e < last
-        i = tl.load(latent + e, mask=there, other=0)
-        inside = there[:, None] & (k < d)[None, :]
-        rows = tl.load(W_dec + i[:, None] * d + k[None, :], mask=inside, other=0.0)
-        place = tl.load(entry + e, mask=there, other=0)
-        tl.store(df + place, scale * tl.sum(out[None, :] * rows, 1), mask=there)
+    tl.store(residual + place, out, mask=k < d)
 
 
 @triton.jit
 def adam(p, v, g, decay, lr, fresh, correction, eps):
-    """The parameter and moment after Adam with β1 = 0; see `cpu_vectors.adam`."""
+    """The parameter and moment after Adam with β1 = 0; see the CPU's `vectors.adam`."""
     v = decay * v + fresh * g * g
     return p - lr * g / (tl.sqrt(v * correction) + eps), v
 
 
 @triton.jit
 def sum_gradients(
-    i, first, n, rows, z, df, x, residual, row_slope, latent_slope, theta, scale, half, d_in, d_out,
+    i, first, n, rows, z, df, x, residual, slopes, theta, scale, half, d_in, d_out,
     IN_WIDTH: tl.constexpr, OUT_WIDTH: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
     """Latent i's gradients by (W_enc row, b_enc, W_dec row, θ).
 
     dW_enc = Σ dz·x;  db_enc = Σ dz;  dW_dec = Σ f·e;  dθ = −Σ K·(θ·df + slopes)/ε.
     """
+    row_slope, latent_slope = slopes
     a, c = tl.arange(0, IN_WIDTH), tl.arange(0, OUT_WIDTH)
     limit, own_slope = tl.load(theta + i), tl.load(latent_slope + i)
     g_enc, g_dec = tl.zeros([IN_WIDTH], tl.float32), tl.zeros([OUT_WIDTH], tl.float32)
@@ -168,27 +221,42 @@ def update_scalars(
 # be compiled for themselves.
 @triton.jit(do_not_specialize=["now"])
 def update_touched(
-    start, length, rows, z, df, x, residual, row_slope, latent_slope,
-    W_enc, b_enc, W_dec, theta, v_W_enc, v_b_enc, v_W_dec, v_theta, last_update,
-    copy, rounded_norm, error_norm, encoder_bias,
-    n_latents, d_in, d_out, now, scale, half, lr, fresh, correction, eps, log2_beta2, theta_floor,
+    entries, x, residual, slopes, latents, moments, last_update, copy, encoder_bias,
+    sizes, now, scalars, adam_scalars, theta_floor,
     LOG_THETA: tl.constexpr, HAS_COPY: tl.constexpr, GROUP: tl.constexpr,
     IN_WIDTH: tl.constexpr, OUT_WIDTH: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
-    """Gradients and update of the latents of one group that have entries.
+    """Gradients and update of the latents of one group of a shard that have entries.
 
     encoder_bias[group] = −Σ g_bias·W_enc row, the group's part of b_dec's gradient.
+
+    Args:
+        entries: start, length, rows, z, df.
+        slopes: of the penalty, by row and by latent.
+        latents, moments: W_enc rows, b_enc, W_dec, θ.
+        copy: W_enc's bfloat16 rows, their norms and their errors' norms.
+        sizes: latents, d_in, d_out, latents of a shard, groups of a shard.
+        scalars: 2/batch, half the bandwidth, log2 β2.
     """
+    start, length, rows, z, df = entries
+    W_enc, b_enc, W_dec, theta = latents
+    v_W_enc, v_b_enc, v_W_dec, v_theta = moments
+    weights, rounded_norm, error_norm = copy
+    n_latents, d_in, d_out, shard_size, n_groups = sizes
+    scale, half, log2_beta2 = scalars
+    lr, fresh, correction, eps = adam_scalars
     group = tl.program_id(0).to(tl.int64)
+    shard, first_of_group = group // n_groups, group % n_groups * GROUP
+    end = tl.minimum((shard + 1) * shard_size, n_latents)
     a = tl.arange(0, IN_WIDTH)
     through_encoder = tl.zeros([IN_WIDTH], tl.float32)
     for j in range(GROUP):
-        i = group * GROUP + j
-        n = tl.load(length + i, mask=i < n_latents, other=0)
+        i = shard * shard_size + first_of_group + j
+        n = tl.load(length + i, mask=i < end, other=0)
         if n > 0:
             first = tl.load(start + i)
             g_enc, g_bias, g_dec, g_theta = sum_gradients(
-                i, first, n, rows, z, df, x, residual, row_slope, latent_slope, theta, scale, half,
+                i, first, n, rows, z, df, x, residual, slopes, theta, scale, half,
                 d_in, d_out, IN_WIDTH, OUT_WIDTH, AT_ONCE,
             )  # fmt: skip
             through_encoder -= g_bias * tl.load(W_enc + i * d_in + a, mask=a < d_in, other=0.0)
@@ -196,7 +264,7 @@ def update_touched(
             tl.debug_barrier()
             tl.store(last_update + i, now)
             update_vectors(
-                i, g_enc, g_dec, W_enc, W_dec, v_W_enc, v_W_dec, copy, rounded_norm, error_norm,
+                i, g_enc, g_dec, W_enc, W_dec, v_W_enc, v_W_dec, weights, rounded_norm, error_norm,
                 decay, lr, fresh, correction, eps, d_in, d_out, HAS_COPY, IN_WIDTH, OUT_WIDTH,
             )  # fmt: skip
             update_scalars(
@@ -204,3 +272,14 @@ def update_touched(
                 decay, lr, fresh, correction, eps, LOG_THETA,
             )  # fmt: skip
     tl.store(encoder_bias + group * d_in + a, through_encoder, mask=a < d_in)
+
+
+@triton.jit
+def add_groups(groups, out, n_groups, d, BLOCK: tl.constexpr):
+    """out[shard] = the sum of a shard's groups [d], one after the other."""
+    shard = tl.program_id(0).to(tl.int64)
+    k = tl.program_id(1).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros([BLOCK], tl.float32)
+    for g in range(n_groups):
+        total += tl.load(groups + (shard * n_groups + g) * d + k, mask=k < d, other=0.0)
+    tl.store(out + shard * d + k, total, mask=k < d)

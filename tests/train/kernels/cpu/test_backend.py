@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scopeworks.tests.reference.jumprelu_cases import gaussian_case, grid_case
-from scopeworks.train.kernels import StepSettings, TrainState, available_backends, step
+from scopeworks.train.kernels import Share, StepSettings, TrainState, available_backends, step
 
 pytest.importorskip("numba", reason="the cpu backend needs numba")
 
@@ -26,19 +26,26 @@ def listed(entries) -> list[tuple[int, int, float]]:
     )
 
 
+def found(state: TrainState, x: torch.Tensor, half: float, path: str):
+    """The entries above a window of half a width."""
+    settings = StepSettings(lr=1e-3, sparsity=1e-3, bandwidth=2 * half)
+    share = Share.whole(state.parameters.d_sae)
+    return cpu_encode.find_entries(state, x, settings, share, Workspace(), path).entries
+
+
 def test_cpu_is_the_default_on_cpu():
     assert available_backends("cpu")[0] == "cpu"
 
 
-@pytest.mark.parametrize("find", [cpu_encode.find_entries, cpu_encode.screen_entries])
+@pytest.mark.parametrize("path", ["sparse", "screened"])
 @pytest.mark.parametrize(("batch", "d", "d_sae"), [(50, 8, 70), (1, 3, 5), (33, 5, 2100)])
-def test_entries_are_exactly_those_above_the_window(find, batch, d, d_sae):
+def test_entries_are_exactly_those_above_the_window(path, batch, d, d_sae):
     state, x = grid_case(batch, d, d_sae, seed=7)
     p, half = state.parameters, 0.25
     z = (x - p.b_dec).double() @ p.W_enc.double() + p.b_enc
     above = torch.nonzero(z > p.theta.double() - half).tolist()
     wanted = {(i, b, float(z[b, i])) for b, i in above}
-    got = listed(find(state, x, half, True, Workspace()).entries)
+    got = listed(found(state, x, half, path))
     assert len(got) == len(set(got))
     assert wanted <= set(got)
     # A z exactly on the window's lower edge may be listed: no gradient depends on it.
@@ -65,7 +72,7 @@ def test_screen_misses_no_entry(scale, shape):
     z = (x.double() @ p.W_enc.double() + p.b_enc).t()
     # θ in the middle of each latent's own values: half of its rows are entries, many of them close.
     p.theta.copy_(z.median(dim=1).values.float().clamp(min=1e-6))
-    entries = cpu_encode.screen_entries(state, x, 0.0, True, Workspace()).entries
+    entries = found(state, x, 1e-30, "screened")
     got = {(i, b) for i, b, _ in listed(entries)}
     # Beyond float32's own rounding of z every entry must be there, and nothing else.
     rounding = 96 * 2.0**-24 * (x.norm(dim=1) * p.W_enc.norm(dim=0)[:, None]).double()
@@ -128,7 +135,7 @@ def test_path_follows_the_density_of_the_last_step(share, encoder, path):
     state, x = gaussian_case(8, 4, 1000)
     state.density = share * 1000
     settings = StepSettings(lr=0, sparsity=0, encoder=encoder)
-    assert cpu.choose_path(state, x, settings) == path
+    assert cpu.choose_path(state, x, settings, Share.whole(1000)) == path
 
 
 @pytest.mark.parametrize(("theta", "path"), [(1e-3, "dense"), (10.0, "sparse")])

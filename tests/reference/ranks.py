@@ -1,0 +1,86 @@
+"""Ranks that share the latents of one SAE, played one after the other in one process.
+
+Shows that a step gives the same bits whoever owns the shards, without a network: a rank runs until
+it needs the others' parts, then the next one does.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import TypeVar
+
+from torch import Tensor
+
+from scopeworks.train.kernels import Node, Parameters, Reduce, Share, TrainState, TreeSum
+
+ResultT = TypeVar("ResultT")
+
+
+class Ranks:
+    """`n` threads of which one runs at a time; rank r after rank r − 1."""
+
+    def __init__(self, n: int):
+        self._n, self._turn, self._moved = n, 0, threading.Condition()
+        self._rounds: list[list[Node]] = []
+        self._calls = [0] * n
+
+    def run(self, work: Callable[[int, Reduce], ResultT]) -> list[ResultT]:
+        """Every rank's result of work(rank, reduce)."""
+        results: dict[int, ResultT] = {}
+
+        def one(rank: int) -> None:
+            with self._moved:
+                self._moved.wait_for(lambda: self._turn == rank)
+                try:
+                    results[rank] = work(rank, lambda nodes: self._reduce(rank, nodes))
+                finally:
+                    self._pass_on(rank)
+
+        threads = [threading.Thread(target=one, args=(rank,)) for rank in range(self._n)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+        assert sorted(results) == list(range(self._n)), "a rank has failed or waits for ever"
+        assert len(set(self._calls)) == 1
+        return [results[rank] for rank in range(self._n)]
+
+    def _pass_on(self, rank: int) -> None:
+        self._turn = (rank + 1) % self._n
+        self._moved.notify_all()
+
+    def _reduce(self, rank: int, nodes: Sequence[Node]) -> Tensor:
+        """See `Reduce`: the nodes of all ranks, in order."""
+        call, self._calls[rank] = self._calls[rank], self._calls[rank] + 1
+        if call == len(self._rounds):
+            self._rounds.append([])
+        self._rounds[call] += [Node(node.shard, node.total.clone()) for node in nodes]
+        self._pass_on(rank)
+        self._moved.wait_for(lambda: self._turn == rank)
+        tree: TreeSum[Tensor] = TreeSum()
+        for node in self._rounds[call]:
+            tree.push(node.shard, node.total.clone())
+        return tree.total()
+
+
+def shares(d_sae: int, borders: Sequence[int]) -> list[Share]:
+    """A share for every stretch between two borders, counted in shards."""
+    whole = Share.whole(d_sae)
+    edges = [0, *borders, whole.n_shards]
+    return [replace(whole, first=first, last=last) for first, last in pairwise(edges)]
+
+
+def part_of(state: TrainState, share: Share) -> TrainState:
+    """What a rank holds of a state, in memory of its own."""
+    mine = slice(share.first * share.size, share.first * share.size + share.n_latents)
+
+    def cut(p: Parameters) -> Parameters:
+        rows = p.W_enc.t()[mine].clone().t()
+        b_dec, W_skip = p.b_dec.clone(), None if p.W_skip is None else p.W_skip.clone()
+        own = (t[mine].clone() for t in (p.b_enc, p.W_dec, p.theta))
+        b_enc, W_dec, theta = own
+        return Parameters(rows, b_enc, W_dec, b_dec, theta, W_skip)
+
+    groups = cut(state.parameters), cut(state.second_moments)
+    return TrainState(*groups, state.last_update[mine].clone(), state.n_updates, state.density)

@@ -1,0 +1,122 @@
+"""The dense path of the step on CUDA: torch's products and sums, shard by shard.
+
+For while many latents fire. The same step as the sparse path's, latents first ([latents, batch]):
+
+    decode          z = W_enc·x + b_enc;  f = z·1[z > θ];  x̂ = Σ over shards of fᵀ·W_dec
+    differentiate   df = W_dec·eᵀ;  dz = 1[z > θ]·df;  dW_dec = f·e;  dW_enc = dz·x
+"""
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from ..result import Slopes, StepResult, report
+from ..settings import StepSettings
+from ..shards import Node, Share, TreeSum, product
+from ..state import Parameters, TrainState
+
+
+def step(
+    state: TrainState, x: Tensor, target: Tensor, settings: StepSettings, share: Share
+) -> StepResult:
+    """One step by dense products; see `kernels.step`."""
+    p, half = state.parameters, settings.bandwidth / 2
+    x_in = x - p.b_dec if settings.pre_bias else x
+    z = x.new_empty(p.d_sae, x.shape[0])
+    fired = torch.empty_like(state.last_update)
+    counts = fired.new_zeros(2, x.shape[0])
+    residual = _decode(state, x_in, half, share, z, fired, counts).add_(p.b_dec - target)
+    if p.W_skip is not None:
+        residual.addmm_(x, p.W_skip)
+    row_l0, row_near = share.count(counts)
+    row_loss = residual.square().sum(1)
+    result, slopes = report(row_loss, row_l0, fired, settings, share, "triton/dense")
+    if not result.finite:
+        return result
+    state.scratch.clear()
+    state.settle(settings.beta2)
+    state.n_updates += 1
+    state.last_update.fill_(state.n_updates)
+    through_encoder = share.add(
+        lambda shard: _update(state, x_in, residual, z, slopes, settings, share.latents(shard))
+    )
+    update_shared(state, x, residual, through_encoder, settings)
+    state.density = float(row_near.sum()) / x.shape[0]
+    return result
+
+
+def update_shared(
+    state: TrainState, x: Tensor, residual: Tensor, encoder_bias: Tensor, settings: StepSettings
+) -> None:
+    """Updates what no latent owns, b_dec and W_skip; encoder_bias is the encoder's part of b_dec's
+    gradient."""
+    scale = 2 / x.shape[0]
+    b_dec = residual.sum(0) * scale
+    gradients = {"b_dec": b_dec + encoder_bias if settings.pre_bias else b_dec}
+    if state.parameters.W_skip is not None:
+        gradients["W_skip"] = (x.t() @ residual) * scale
+    groups = (dict(p.items()) for p in (state.parameters, state.second_moments))
+    parameters, moments = ({name: group[name] for name in gradients} for group in groups)
+    reference.move(parameters, moments, gradients, settings, state.n_updates)
+
+
+def _decode(
+    state: TrainState,
+    x_in: Tensor,
+    half: float,
+    share: Share,
+    z: Tensor,
+    fired: Tensor,
+    counts: Tensor,
+) -> Tensor:
+    """x̂ over all latents, [batch, d_out]; fills z and fired, adds to counts. A NaN counts as
+    active and reaches the loss."""
+    p, nodes = state.parameters, []
+    for shards in share.nodes():
+        tree: TreeSum[Tensor] = TreeSum()
+        for shard in shards:
+            mine = share.latents(shard)
+            product(p.W_enc.t()[mine], x_in.t(), out=z[mine]).add_(p.b_enc[mine, None])
+            limit = p.theta[mine, None]
+            active = ~(z[mine] <= limit)
+            fired[mine] = active.sum(1)
+            counts[0] += active.sum(0)
+            counts[1] += (~(z[mine] <= limit - half)).sum(0)
+            f = torch.where(active, z[mine], 0)
+            tree.push(shard, product(f.t(), p.W_dec[mine]))
+        nodes.append(Node(shards[0], tree.total()))
+    return share.reduce(nodes)
+
+
+def _update(
+    state: TrainState,
+    x_in: Tensor,
+    residual: Tensor,
+    z: Tensor,
+    slopes: Slopes,
+    settings: StepSettings,
+    mine: slice,
+) -> Tensor:
+    """Gradients and update of a shard's latents; its part of db_dec, −W_enc·db_enc."""
+    p, half, scale = state.parameters, settings.bandwidth / 2, 2 / x_in.shape[0]
+    theta = p.theta[mine, None]
+    df = product(p.W_dec[mine], residual.t()).mul_(scale)
+    near, active = (z[mine] - theta).abs() < half, z[mine] > theta
+    window = near * (theta * df + slopes.row + slopes.latent[mine, None])
+    dz, f = torch.where(active, df, 0), torch.where(active, z[mine], 0)
+    gradients = {
+        "W_enc": product(dz, x_in).t(),
+        "b_enc": dz.sum(1),
+        "W_dec": product(f, residual).mul_(scale),
+        "theta": -window.sum(1) / settings.bandwidth,
+    }
+    through_encoder = -product(gradients["b_enc"][None], p.W_enc.t()[mine])[0]
+    parameters, moments = _latents(p, mine), _latents(state.second_moments, mine)
+    reference.move(parameters, moments, gradients, settings, state.n_updates)
+    return through_encoder
+
+
+def _latents(p: Parameters, mine: slice) -> dict[str, Tensor]:
+    """What some latents own, sharing memory."""
+    own = {"b_enc": p.b_enc[mine], "W_dec": p.W_dec[mine], "theta": p.theta[mine]}
+    return own | {"W_enc": p.W_enc[:, mine]}
