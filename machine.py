@@ -1,24 +1,28 @@
-"""The machine: what its processor is good at, how threads wait on it, and where caches may lie.
+"""The machine: which devices it has, what they are good at, what is free on it, how threads wait.
 
 Asked here once, for every stage. Answers follow from what the system says of itself, never from
-timing, so that a rerun chooses alike. Imports nothing of ours, and nothing heavy before it is used.
+timing, so that a rerun chooses alike. Containers are `control_groups`', caches `caches`'. Imports
+nothing heavy before it is used.
 """
 
 import ctypes
+import math
 import os
-import stat
-import tempfile
-from collections.abc import Callable, Iterator
+import shutil
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from .caches import place_caches
+from .control_groups import core_quota, memory_left
+
+if TYPE_CHECKING:
+    import torch
 
 DTYPES = ("bfloat16", "float32")
 """What a language model may be run in."""
 
-_CPUINFO, _CGROUP = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
+_CPUINFO = Path("/proc/cpuinfo")
 _FLAG_LINES = ("flags", "Features")  # on x86, on ARM
 _BFLOAT16_UNITS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """What Linux calls them on x86 (the first two) and on ARM."""
@@ -26,8 +30,33 @@ _BFLOAT16_UNITS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _KEPT_BYTES, _LARGEST_KEPT_BYTES = 2**30, 2**28
 
-_CACHES = {"MPLCONFIGDIR": "matplotlib", "TRITON_CACHE_DIR": "triton"}
-"""Caches that end or warn where they cannot be written: variable -> folder."""
+
+def find_device(name: str) -> "torch.device":
+    """The torch device meant by `auto` (CUDA where there is one) or by a name.
+
+    Raises:
+        ValueError: torch knows no such device, or this machine has none.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        n_devices = {"cpu": 1, "cuda": torch.cuda.device_count()}.get(device.type)
+        if n_devices is None:
+            torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device must be auto, cpu or a device that torch can use, got {name!r} "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    if n_devices is not None and (device.index or 0) >= n_devices:
+        raise ValueError(
+            f"device must be there, got {name} on a machine with {n_devices} "
+            f"{device.type.upper()} devices; use --device cpu"
+        )
+    return device
 
 
 @cache
@@ -58,12 +87,8 @@ def good_dtype(device: str) -> str:
 def available_cores() -> int:
     """Cores that this process may use: those it is bound to, less where its control group has a
     quota of processor time (as containers do), which neither Python nor OpenMP looks at."""
-    bound = _bound_cores()
-    try:
-        quota, period = (_CGROUP / "cpu.max").read_text(encoding="utf-8").split()
-        return max(1, min(bound, -(-int(quota) // int(period))))
-    except (OSError, ValueError):
-        return bound  # no control group, or one without a quota ("max")
+    bound, quota = _bound_cores(), core_quota()
+    return bound if quota is None else max(1, min(bound, math.ceil(quota)))
 
 
 def _bound_cores() -> int:
@@ -71,6 +96,30 @@ def _bound_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def free_memory(device: "torch.device") -> int:
+    """Bytes that a device could still give; on a CPU, what the machine and its control groups
+    leave. Cached files count as free."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    free, left = psutil.virtual_memory().available, memory_left()
+    return free if left is None else min(free, left)
+
+
+def free_disk(path: Path) -> int:
+    """Bytes that are free on the disk where a file or folder is, or would be."""
+    return shutil.disk_usage(nearest(path)).free
+
+
+def nearest(path: Path) -> Path:
+    """The path if it is there, else the nearest folder above that is."""
+    path = path.absolute()
+    return next(place for place in (path, *path.parents) if place.exists())
 
 
 def prepare() -> None:
@@ -84,12 +133,7 @@ def prepare() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if available_cores() < _bound_cores():
         os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
-    if _is_writable(_user_caches()):
-        return
-    folder = _private_folder()
-    if folder is not None:
-        for variable, name in _CACHES.items():
-            os.environ.setdefault(variable, str(folder / name))
+    place_caches()
 
 
 @cache
@@ -111,114 +155,3 @@ def keep_freed_memory() -> bool:
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES),
     ]
     return found == [1, 1]
-
-
-def compiled(*signatures: str, version: str = "", **options: Any) -> Callable[[Function], Function]:
-    """Compiles a function with numba, cached on disk where that can be done.
-
-    Args:
-        signatures: what to compile at once; none leaves it to the first call.
-        version: what the code depends on besides the file that it stands in, as a folder's name.
-        options: numba's own.
-    """
-
-    def decorate(function: Function) -> Function:
-        import numba
-
-        dispatcher = numba.njit(**options)(function)
-        _keep_on_disk(dispatcher, function, version)
-        for signature in signatures:
-            dispatcher.compile(signature)
-        if signatures:
-            dispatcher.disable_compile()
-        return cast(Function, dispatcher)
-
-    return decorate
-
-
-def _keep_on_disk(dispatcher: Any, function: Any, version: str) -> None:
-    """Lets numba keep a function's code: where the user says, beside the source, in a folder for
-    caches, or nowhere. A cache that cannot be read or written later ends nothing either."""
-    from numba.core import config
-
-    settings = cast(Any, config)
-    before, beside = settings.CACHE_DIR, Path(function.__code__.co_filename).parent / "__pycache__"
-    for place in _code_places(Path(before) if before else beside):
-        if not _can_be_written(place / version):
-            continue
-        settings.CACHE_DIR = str(place / version)
-        try:
-            dispatcher.enable_caching()
-        except RuntimeError:  # numba's own look at the folder
-            continue
-        finally:
-            settings.CACHE_DIR = before
-        for name in ("load_overload", "save_overload"):
-            setattr(dispatcher._cache, name, _optional(getattr(dispatcher._cache, name)))
-        return
-
-
-def _code_places(first: Path) -> Iterator[Path]:
-    """Where compiled code may lie, the best place first; those behind are made only if need be."""
-    yield first
-    for home in (_user_caches, _private_folder):
-        folder = home()
-        if folder is not None:
-            yield folder / "numba"
-
-
-def _optional(call: Callable[..., Any]) -> Callable[..., Any]:
-    """A cache's method, for which a full disk or a missing right means that nothing is there."""
-
-    def tried(*arguments: Any) -> Any:
-        try:
-            return call(*arguments)
-        except OSError:
-            return None
-
-    return tried
-
-
-def _can_be_written(folder: Path) -> bool:
-    """Whether a folder is there, made now if need be, and can be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
-
-
-def _user_caches() -> Path | None:
-    """The user's folder for caches, which need not exist; None where there is no home."""
-    named = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return Path(named) if named else Path.home() / ".cache"
-    except RuntimeError:  # no HOME, and a user that the system does not know
-        return None
-
-
-def _is_writable(folder: Path | None) -> bool:
-    """Whether a folder can be written, or made; nothing is."""
-    if folder is None:
-        return False
-    try:
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        return there.is_dir() and os.access(there, os.W_OK)
-    except OSError:  # a parent that may not be looked into
-        return False
-
-
-@cache
-def _private_folder() -> Path | None:
-    """A folder for caches in the temporary folder that nobody else can write to, since what is in
-    it is run; None if there can be none."""
-    user = getattr(os, "getuid", lambda: 0)()
-    try:
-        folder = Path(tempfile.gettempdir()) / f"scopeworks-{user}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-    except OSError:
-        return None
-    others = stat.S_IWGRP | stat.S_IWOTH
-    mine = stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & others
-    return folder if mine else None

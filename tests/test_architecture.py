@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = "settings console foreign machine"
+GROUND = "settings console foreign machine caches control_groups"
 FLOORS = {
     "": [GROUND, "store", "harvest train", "evaluate", "pipelines", "__main__"],
     "store": ["place", "format", "read write", "tokens", "tools", "bfloat16", "cli"],
@@ -210,6 +210,12 @@ def test_kernels_import_only_what_a_bare_gpu_machine_has():
         and top not in sys.stdlib_module_names
     }
     assert foreign == set()
+
+
+def test_kernels_know_nothing_of_ours_but_the_machine(modules: Modules):
+    kernels = {name for name in modules.imports if name.startswith("train/kernels/")}
+    ours = {target for name in kernels for target in modules.imports[name]} - kernels
+    assert ours == {"machine", "caches"}
 
 
 def test_modules_import_only_what_make_demo_installs():

@@ -1,12 +1,14 @@
-"""What the machine is taken for, and where caches go."""
+"""What the machine is taken for."""
 
 import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from scopeworks import machine
 
@@ -27,13 +29,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.fixture(autouse=True)
 def _asked_again():
     machine.cpu_flags.cache_clear()
-    machine._private_folder.cache_clear()
     before = dict(os.environ)
     yield
     os.environ.clear()
     os.environ.update(before)
     machine.cpu_flags.cache_clear()
-    machine._private_folder.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -67,21 +67,9 @@ def test_prepare_keeps_what_the_user_has_set(monkeypatch):
     assert os.environ["OMP_WAIT_POLICY"] == "passive"
 
 
-@pytest.mark.parametrize(
-    ("quota", "cores"),
-    [
-        ("max 100000", 8),
-        ("250000 100000", 3),
-        ("50000 100000", 1),
-        ("9900000 100000", 8),
-        ("nonsense", 8),
-        (None, 8),
-    ],
-)
-def test_threads_are_no_more_than_the_quota_allows(tmp_path, monkeypatch, quota, cores):
-    if quota is not None:
-        (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+@pytest.mark.parametrize(("quota", "cores"), [(None, 8), (2.5, 3), (0.5, 1), (99.0, 8)])
+def test_threads_are_no_more_than_the_quota_allows(monkeypatch, quota, cores):
+    monkeypatch.setattr(machine, "core_quota", lambda: quota)
     monkeypatch.setattr(machine, "_bound_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     machine.prepare()
@@ -89,97 +77,57 @@ def test_threads_are_no_more_than_the_quota_allows(tmp_path, monkeypatch, quota,
     assert os.environ.get("OMP_NUM_THREADS") == (str(cores) if cores < 8 else None)
 
 
-@pytest.fixture
-def homeless(tmp_path, monkeypatch) -> Path:
-    """A user whose home cannot be, with a temporary folder of their own."""
-    (tmp_path / "file").write_text("")
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "file" / "home"))
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    for name in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR", *machine._CACHES):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("tempfile.tempdir", None)
-    return tmp_path / "tmp" / f"scopeworks-{os.getuid()}"
+@pytest.mark.parametrize(("n_cuda", "device"), [(0, "cpu"), (2, "cuda")])
+def test_auto_is_cuda_where_there_is_one(monkeypatch, n_cuda, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: n_cuda > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_cuda)
+    assert machine.find_device("auto") == torch.device(device)
+    assert machine.find_device("cpu") == torch.device("cpu")
 
 
-def test_caches_go_to_a_private_folder_where_the_home_cannot_be_written(homeless, monkeypatch):
-    monkeypatch.setenv("TRITON_CACHE_DIR", "/elsewhere")
-    machine.prepare()
-    assert os.environ["MPLCONFIGDIR"] == str(homeless / "matplotlib")
-    assert os.environ["TRITON_CACHE_DIR"] == "/elsewhere"
-    assert homeless.stat().st_mode & 0o077 == 0
+@pytest.mark.parametrize("n_cuda", [0, 2])
+def test_a_named_device_must_be_there(monkeypatch, n_cuda):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_cuda)
+    if n_cuda:
+        assert machine.find_device("cuda:1") == torch.device("cuda:1")
+    missing = f"cuda:{n_cuda}"
+    message = f"^device must be there, got {missing} on a machine with {n_cuda} CUDA devices; use"
+    with pytest.raises(ValueError, match=message):
+        machine.find_device(missing)
+    with pytest.raises(ValueError, match=r"^device must be there, got cpu:1 on a mach"):
+        machine.find_device("cpu:1")
 
 
-def test_a_home_that_may_not_be_looked_into_is_no_place(homeless, monkeypatch):
-    def refused(_path):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "exists", refused)
-    machine.prepare()
-    assert os.environ["MPLCONFIGDIR"] == str(homeless / "matplotlib")
-
-
-def test_no_private_folder_is_made_where_none_is_needed(homeless, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    machine.prepare()
-    assert machine.compiled()(lambda x: x + 1)(1) == 2
-    assert not homeless.exists()
-    assert "MPLCONFIGDIR" not in os.environ
+@pytest.mark.parametrize("name", ["tpu9", "", "cuda:-1", "cuda:99999999999", "mps", "xpu:3"])
+def test_a_device_that_torch_cannot_use_is_one_line(monkeypatch, name):
+    if torch.backends.mps.is_available() or torch.xpu.is_available():
+        pytest.skip("this machine has such a device")
+    message = rf"^device must be auto, cpu or a device that torch can use, got '{name}' \(.+\)$"
+    with pytest.raises(ValueError, match=message):
+        machine.find_device(name)
 
 
-@pytest.mark.parametrize("kind", ["writable by others", "a link", "a file"])
-def test_a_folder_that_others_could_write_to_is_no_place_for_code(homeless, tmp_path, kind):
-    if kind == "a file":
-        homeless.write_text("")
-    elif kind == "a link":
-        (tmp_path / "theirs").mkdir()
-        homeless.symlink_to(tmp_path / "theirs")
-    else:
-        homeless.mkdir()
-        homeless.chmod(0o777)
-    machine.prepare()
-    assert "MPLCONFIGDIR" not in os.environ
-    assert machine._private_folder() is None
+@pytest.mark.parametrize(("left", "free"), [(None, 5000), (4000, 4000), (9000, 5000)])
+def test_free_memory_is_what_machine_and_groups_leave(monkeypatch, left, free):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=5000))
+    monkeypatch.setattr(machine, "memory_left", lambda: left)
+    assert machine.free_memory(torch.device("cpu")) == free
 
 
-SUMS = """
-import numpy as np, os
-from numba.core.caching import _CacheLocator
-plain, allowed = _CacheLocator.ensure_cache_path, os.environ["ALLOWED"]
-def ensure(self):
-    if not self.get_cache_path().startswith(allowed):
-        raise OSError(30, "Read-only file system")
-    plain(self)
-_CacheLocator.ensure_cache_path = ensure
-{more}
-from scopeworks.store.format import sums as sums_module
-from scopeworks.train.kernels.cpu.threads import jit
-sums = np.zeros((1, 2, 3))
-sums_module._sum_float32(np.ones((2, 3), np.float32), sums)
-assert sums.tolist() == [[[2, 2, 2], [2, 2, 2]]]
-assert jit(lambda x: x + 1)(1) == 2
-"""
-FULL_DISK = """
-import scopeworks.store.format.values, tempfile
-from numba.core import caching
-def full(*_): raise OSError(28, "No space left on device")
-caching.IndexDataCacheFile.save = caching.IndexDataCacheFile.load = full
-"""
+def test_free_memory_of_a_gpu_is_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (700 + device.index, 900))
+    monkeypatch.setattr(machine, "memory_left", lambda: 1)
+    assert machine.free_memory(torch.device("cuda:1")) == 701
 
 
-@pytest.mark.parametrize(("allowed", "more"), [("tmp", ""), ("nowhere", ""), ("tmp", FULL_DISK)])
-def test_code_is_compiled_where_no_cache_can_be_kept(homeless, allowed, more):
-    place = homeless.parent if allowed == "tmp" else homeless / "nowhere"
-    done = subprocess.run(
-        [sys.executable, "-c", SUMS.format(more=more)],
-        env=os.environ | {"ALLOWED": str(place)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    kept = list(homeless.glob("numba/**/*.nbi"))
-    assert bool(kept) == (allowed == "tmp" and not more)
+def test_free_disk_is_asked_where_a_file_will_be(tmp_path, monkeypatch):
+    asked = []
+    usage = SimpleNamespace(free=17)
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: asked.append(path) or usage)
+    monkeypatch.chdir(tmp_path)
+    assert machine.free_disk(Path("a/b/c")) == 17
+    assert machine.nearest(tmp_path) == tmp_path
+    assert asked == [tmp_path]
 
 
 def faults(keep: str) -> int:

@@ -16,11 +16,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ...harvest.model.loading import check_context, tokenizer_fingerprint
-from ...harvest.model.placement import device_of
 from ...harvest.model.sites import Site, check_site, parse_site, site_width
 from ...harvest.rows.prepare import special_ids
 from ...harvest.tokens.splits import HELD_OUT
-from ...machine import good_dtype
+from ...machine import find_device, good_dtype
 from ...store import TokenStore
 from ...store.place.place import AnyPlace, Place
 from ...train.sae.sae import SAE
@@ -88,7 +87,7 @@ def model_dtype(settings: EvaluateSettings, saes: list[SAE]) -> str:
     if len(known) == 1:
         return str(known.pop())
     why = "the SAEs come from harvests in both" if known else "the SAEs do not say their harvest's"
-    taken = good_dtype(device_of(settings.device).type)
+    taken = good_dtype(find_device(settings.device).type)
     print(f"the model is run in {taken}: {why}; --dtype takes another", file=sys.stderr)
     return taken
 

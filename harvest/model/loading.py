@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ...machine import good_dtype
+from ...machine import find_device, good_dtype
 from .config import read_config
 from .families import Family, family_of
 from .files import explained, model_folder
-from .placement import check_attention, check_device_map, compile_layers, device_of, spread_device
+from .placement import check_attention, check_device_map, compile_layers, spread_device
 from .vocabulary import load_checked_tokenizer
 from .weights import check_loading, check_weights
 
@@ -89,7 +89,7 @@ def load_model(
     name = str(model)
     if device_map is not None:
         check_device_map(device_map, device)
-    target = device_of(device)
+    target = find_device(device)
     dtype = good_dtype(target.type) if dtype == "auto" else dtype
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of auto, {', '.join(_DTYPES)}, got {dtype!r}")

@@ -1,7 +1,7 @@
 """Placement: on which devices a model lies, and which of its parts are compiled.
 
-Owns the checks of `device` and `device_map`, and the use of `torch.compile`. Loading the weights is
-`model`'s business.
+Owns the checks of `device_map` and attention, and the use of `torch.compile`. Which device there is
+says `machine`; loading the weights is `loading`'s.
 """
 
 import importlib.util
@@ -12,24 +12,6 @@ import torch
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 """How accelerate spreads layers over several devices."""
-
-
-def device_of(name: str) -> torch.device:
-    """The device meant by `auto` (cuda where there is one) or by a name.
-
-    Raises:
-        ValueError: torch cannot use it.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        target = torch.device(name)
-        torch.empty(0, device=target)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device must be auto, cpu or a device that torch can use, got {name!r} ({error})"
-        ) from error
-    return target
 
 
 def check_device_map(device_map: str, device: str) -> None:

@@ -1,10 +1,8 @@
 """Batch: how many sequences go through the model at once, where nobody has said.
 
-Owns the choice by a forward pass's memory, which the model's family estimates, the memory that is
-free, and the trial on devices where an estimate is not to be trusted alone.
+Owns the choice by a forward pass's memory, which the model's family estimates, and the trial on
+devices where an estimate is not to be trusted alone.
 """
-
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +16,6 @@ _MOST_TOKENS_ELSEWHERE = 16384
 """More tokens at once make no forward pass faster: a CPU's caches are full, a GPU's units busy."""
 
 _SHARE = 0.8
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 def sequences_that_fit(job: Job, free_bytes: int, rows_bytes: int) -> int:
@@ -35,21 +32,6 @@ def sequences_that_fit(job: Job, free_bytes: int, rows_bytes: int) -> int:
     forward = int(_SHARE * free_bytes) // one
     rows = rows_bytes // (2 * job.row_bytes * context)
     return max(1, min(most, forward, rows))
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device; on the CPU, what the machine and its control group leave."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    import psutil
-
-    free = psutil.virtual_memory().available
-    try:
-        limit = int((_CGROUP / "memory.max").read_text(encoding="utf-8"))
-        used = int((_CGROUP / "memory.current").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return free  # no control group, or one without a limit ("max")
-    return min(free, max(0, limit - used))
 
 
 def share_of_memory(free_bytes: int, model_bytes: int, n_workers: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from ...machine import free_memory
 from ...settings import differences, resolve
 from ...store import StoreSpec, StoreWriter, TokenStore
 from ...store.format.chunks.codecs import PRESETS
@@ -20,7 +21,7 @@ from ..model.loading import check_context, load_model, tokenizer_fingerprint
 from ..model.sites import expand_sites, site_width
 from ..settings import HarvestSettings
 from ..workers.cluster import n_local_workers
-from .batch_size import free_memory, sequences_that_fit, sequences_that_run, share_of_memory
+from .batch_size import sequences_that_fit, sequences_that_run, share_of_memory
 from .bucket_job import Job
 from .plan import Mask
 

@@ -5,9 +5,9 @@ Owns the estimate of bytes from rows, widths and codec. What was compressed is m
 fit is refused.
 """
 
-import shutil
 from pathlib import Path
 
+from ...machine import free_disk
 from ...store import ActivationStore, StoreSpec
 from ...store.place.place import Place
 
@@ -35,9 +35,9 @@ def check_space(url: str, spec: StoreSpec, begun: StoreSpec | None) -> None:
     """
     if Place(url).is_remote:
         return
-    path = Path(url.removeprefix("file://")).absolute()
+    path = Path(url.removeprefix("file://"))
     needed = bytes_left(spec, 0 if begun is None else ActivationStore.open(path).rows)
-    free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
+    free = free_disk(path)
     if needed > free:
         raise ValueError(
             f"store {url} must have room for at least {_size(needed)} more ({spec.rows:,} rows of "

@@ -6,7 +6,7 @@ writes it, on any machine.
 
 import numpy as np
 
-from ...machine import compiled
+from ...caches import compiled
 from .values import SiteSums
 
 _BLOCK_ROWS = 32

@@ -9,7 +9,7 @@ import torch
 from scopeworks.settings import resolve
 from scopeworks.store.place.place import Place
 from scopeworks.train.kernels import Encoder
-from scopeworks.train.run.device import check_backends
+from scopeworks.train.run.backends import check_backends
 from scopeworks.train.settings import TrainSettings
 
 GOOD = {"store": "s", "site": "resid_post.1", "width": 64, "out": "o"}

@@ -4,11 +4,11 @@ Owns the estimate of what a run writes on local disks: checkpoints and the train
 behind a URL is not asked: object stores have no end that they would tell.
 """
 
-import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...machine import free_disk, nearest
 from ...store.place.local import LocalFiles
 from ...store.place.locate import locate
 from ..settings import TrainSettings
@@ -24,12 +24,12 @@ def check_disk(members: Sequence[TrainSettings], source: Source) -> None:
     places: dict[int, Path] = {}
     for settings in members:
         for folder, n_bytes in _writes(settings, source):
-            there = next(path for path in (folder, *folder.parents) if path.exists())
+            there = nearest(folder)
             disk = there.stat().st_dev
             needed[disk] += n_bytes
             places[disk] = there
     for disk, n_bytes in needed.items():
-        free = shutil.disk_usage(places[disk]).free
+        free = free_disk(places[disk])
         if n_bytes > free:
             raise ValueError(
                 f"disk must have room for {n_bytes / _GIB:.1f} GiB of checkpoints and weights at "
@@ -43,7 +43,7 @@ def _writes(settings: TrainSettings, source: Source) -> list[tuple[Path, int]]:
     wide, width = source.d_in + source.d_out, settings.width
     weights = 4 * (width * (wide + 2) + source.d_out)
     weights += 4 * source.d_in * source.d_out * settings.skip
-    writes = [(settings.out.absolute(), weights)]
+    writes = [(settings.out, weights)]
     place = locate(settings.checkpoint_place)
     if isinstance(place, LocalFiles):
         # Parameters, second moments and three counters a latent; one more than are kept while the

@@ -6,10 +6,10 @@ folded. tests/train/run/test_memory.py holds the estimate against what a run rea
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
+from ...machine import free_memory
 from ...store.read.stream_order import INTERLEAVE
 from ..kernels import bytes_needed, choose_backend
 from ..settings import TrainSettings
@@ -29,20 +29,18 @@ def check_memory(members: Sequence[TrainSettings], source: Source, device: torch
     The text says what was needed and which width would fit. `members` are those that will train:
     finished ones take nothing.
     """
-    free = free_bytes(device)
-    if members and free is not None and bytes_for(members, source, device) > free:
+    if members and bytes_for(members, source, device) > free_memory(device):
         raise ValueError(memory_text(members, source, device))
 
 
 def memory_text(members: Sequence[TrainSettings], source: Source, device: torch.device) -> str:
     """What the members need, what there is, and what would fit."""
-    needed, free = bytes_for(members, source, device), free_bytes(device)
+    needed, free = bytes_for(members, source, device), free_memory(device)
     widest = max(members, key=lambda member: member.width)
-    there = "less" if free is None else f"{free / _GIB:.1f} GiB free"
     return (
         f"memory must hold {needed / _GIB:.1f} GiB for {len(members)} SAE(s) of width up to "
-        f"{widest.width} at batch {widest.batch}, got {there} on {device}; "
-        + _what_fits(members, widest, source, device, free or needed // 2)
+        f"{widest.width} at batch {widest.batch}, got {free / _GIB:.1f} GiB free on {device}; "
+        + _what_fits(members, widest, source, device, free)
     )
 
 
@@ -110,36 +108,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed; on a CPU torch raises a bare RuntimeError for it."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or "can't allocate memory" in str(error)
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """Memory that `device` could still give; None where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    limits = [value for value in (_available(), _below_group_limit()) if value is not None]
-    return min(limits, default=None)
-
-
-def _available() -> int | None:
-    """Linux's estimate of memory available without swapping."""
-    path = Path("/proc/meminfo")
-    if not path.is_file():
-        return None
-    for line in path.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def _below_group_limit() -> int | None:
-    """What a container's memory limit (cgroup v2) leaves; file cache counts as free."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return None
-    if limit == "max":
-        return None
-    return int(limit) - used + int(stat.get("inactive_file", 0))

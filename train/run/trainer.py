@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from ...console import progress
+from ...machine import find_device
 from ...store.place.local import LocalFiles
 from ...store.place.locate import locate
 from ...store.place.ownership import owned
 from ..saved.loggers import check_loggers
 from ..saved.run_folder import claim_folder, find_run
 from ..settings import TrainSettings
-from .device import check_backends, find_device
+from .backends import check_backends
 from .disk import check_disk
 from .member import DivergedError, Member
 from .memory import check_memory, is_out_of_memory, memory_text

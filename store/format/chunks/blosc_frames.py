@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 
-from ....machine import compiled
+from ....caches import compiled
 from . import zstd
 from .decoding import HEADER, SHUFFLED, ZSTD
 

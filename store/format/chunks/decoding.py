@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ....machine import compiled
+from ....caches import compiled
 from . import zstd
 
 blosc: Any = import_module("numcodecs.blosc")  # a C extension without stubs

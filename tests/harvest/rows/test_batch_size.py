@@ -9,9 +9,7 @@ import torch
 from scopeworks.harvest.model.families import GEMMA2
 from scopeworks.harvest.model.loading import load_model
 from scopeworks.harvest.model.sites import expand_sites
-from scopeworks.harvest.rows import batch_size as module
 from scopeworks.harvest.rows.batch_size import (
-    free_memory,
     sequences_that_fit,
     sequences_that_run,
     share_of_memory,
@@ -69,17 +67,6 @@ def test_batch_beyond_the_devices_memory_is_a_setting_to_mend(job, monkeypatch):
     monkeypatch.setattr(Job, "forward", forward)
     with pytest.raises(ValueError, match="batch_sequences must fit the memory of cpu, got 7"):
         replace(job, batch_sequences=7).rows(None)  # pyright: ignore[reportArgumentType]
-
-
-def test_free_memory_heeds_a_control_group(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_CGROUP", tmp_path)
-    everything = free_memory(torch.device("cpu"))
-    assert everything > 2**20
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("1000\n")
-    assert free_memory(torch.device("cpu")) > 2**20
-    (tmp_path / "memory.max").write_text("5000\n")
-    assert free_memory(torch.device("cpu")) == 4000
 
 
 def test_local_workers_share_what_their_models_leave():

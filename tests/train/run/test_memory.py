@@ -38,7 +38,7 @@ def test_finished_members_are_not_counted(settings: Make, monkeypatch: pytest.Mo
     large, small = settings("large", width=4096), settings("small", width=64)
     run([large])
     needed = bytes_for([small], Source.open(small), CPU)
-    monkeypatch.setattr(memory, "free_bytes", lambda _device: needed)
+    monkeypatch.setattr(memory, "free_memory", lambda _device: needed)
     run([large, small])
     assert (small.out / "sae.safetensors").is_file()
     with pytest.raises(ValueError, match=r"memory must hold .* 2 SAE\(s\)"):
@@ -49,7 +49,7 @@ def test_width_that_is_said_to_fit_fits(settings: Make, monkeypatch: pytest.Monk
     one = settings(width=1 << 20)
     source = Source.open(one)
     free = bytes_for([settings(width=5000)], source, CPU)
-    monkeypatch.setattr(memory, "free_bytes", lambda _device: free)
+    monkeypatch.setattr(memory, "free_memory", lambda _device: free)
     with pytest.raises(ValueError, match=r"got 0\.\d GiB free on cpu; a width of about 5000 would"):
         run([one])
     assert not one.out.exists()

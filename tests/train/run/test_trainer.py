@@ -14,7 +14,7 @@ import torch
 
 from scopeworks.store import ActivationStore
 from scopeworks.store.tools.copy import copy
-from scopeworks.train.run import device as device_module
+from scopeworks.train.run import backends as backends_module
 from scopeworks.train.run import member as member_module
 from scopeworks.train.run.rows import Batches, Source
 from scopeworks.train.run.trainer import run
@@ -300,7 +300,7 @@ def test_kernel_that_cannot_run_is_refused_before_the_folder_is_claimed(
     for backend in ("cpu/quick", "auto/sparse"):
         with pytest.raises(ValueError, match=r"backend must name a path of .* \(.*\), got"):
             run([settings(backend=backend)])
-    monkeypatch.setattr(device_module, "choose_backend", lambda _device: "reference")
+    monkeypatch.setattr(backends_module, "choose_backend", lambda _device: "reference")
     with pytest.raises(ValueError, match="encoder screened has no effect with backend reference"):
         run([settings(encoder="screened")])
     assert not one.out.exists()

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ....machine import compiled
+from ....caches import compiled
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

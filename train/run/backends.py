@@ -1,4 +1,4 @@
-"""The device and the kernel of a run, found and checked before anything is written."""
+"""Whether a run's kernel runs on its device, checked before anything is written."""
 
 from collections.abc import Sequence
 
@@ -6,20 +6,6 @@ import torch
 
 from ..kernels import available_backends, backend_paths, choose_backend
 from ..settings import TrainSettings
-
-
-def find_device(name: str) -> torch.device:
-    """The torch device of a setting; ValueError if this machine does not have it."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    n_devices = torch.cuda.device_count() if device.type == "cuda" else 1
-    if (device.index or 0) >= n_devices:
-        raise ValueError(
-            f"device must be there, got {name} on a machine with {n_devices} CUDA devices; "
-            "use --device cpu"
-        )
-    return device
 
 
 def check_backends(members: Sequence[TrainSettings], device: torch.device) -> None:
