@@ -23,7 +23,7 @@ from gpu_part import Part
 from step_case import BANDWIDTH, LR, SPARSITY, thresholds
 
 from scopeworks.train.kernels import Parameters, StepSettings, TrainState, step
-from scopeworks.train.kernels.triton import backend
+from scopeworks.train.kernels.triton import backend, dense
 
 BATCH = 4096
 SHAPES = [(2304, 2**14), (2304, 2**16), (3584, 2**16), (2304, 2**17), (3584, 2**14), (3584, 2**17),
@@ -89,21 +89,21 @@ def phases(part: Part, path: str) -> Iterator[dict[str, float]]:
 
     kind = path.partition("/")[2]
     places = (
-        ("by_row", "list_by_row"),
-        ("update", "_update_touched"),
-        ("shared", "_update_shared"),
+        ("by_row", backend, "list_by_row"),
+        ("update", backend, "_update_touched"),
+        ("shared", dense, "update_shared"),
     )
-    before = {where: getattr(backend, where) for _, where in places}
-    find = backend._FIND[kind]
-    backend._FIND[kind] = timed("find", find)
-    for name, where in places:
-        setattr(backend, where, timed(name, before[where]))
+    before = [(module, where, getattr(module, where)) for _, module, where in places]
+    find = backend.FIND[kind]
+    backend.FIND[kind] = timed("find", find)
+    for (name, *_), (module, where, function) in zip(places, before, strict=True):
+        setattr(module, where, timed(name, function))
     try:
         yield spent
     finally:
-        backend._FIND[kind] = find
-        for where, function in before.items():
-            setattr(backend, where, function)
+        backend.FIND[kind] = find
+        for module, where, function in before:
+            setattr(module, where, function)
 
 
 def shares(part: Part, path: str, run: Callable[[int], object]) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """The step on the CPU: one dense product, everything after it proportional to the active entries.
 
     entries         pairs (latent, row) with z > θ − ε/2, found in the encoder's product    encode
-    decode          x̂ of every row, over the latents that are here                          update
+    decode          x̂ of every row, over the latents that are here                          rows
     reduce          x̂ over all latents: `Share.reduce`, nothing to do for a process alone
-    differentiate   the residual e = 2(x̂ − target)/batch, df = e·W_dec of the entries       update
+    differentiate   the residual e = 2(x̂ − target)/batch, df = e·W_dec of the entries       rows
     latents         sums over a latent's entries: dW_enc = Σ dz·x, dW_dec = Σ f·e, db_enc = Σ dz, dθ
                     by the window; then projection, Adam and renormalisation in the same pass
 
@@ -27,8 +27,9 @@ from . import dense as cpu_dense
 from . import encode as cpu_encode
 from .entries import ByRow, Entries, list_by_row
 from .finish import latents_of, owned, rates, skip_output, update_shared
+from .rows import Decoder, Rows, Targets, pass_rows
 from .threads import blocks_for, run_blocks
-from .update import Decoder, Penalties, Rounded, Rows, Targets, pass_rows, update_touched
+from .update import Penalties, Rounded, update_touched
 from .workspace import Workspace
 
 PATHS = ("dense", "sparse", "screened", "bfloat16")

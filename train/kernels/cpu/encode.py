@@ -31,8 +31,9 @@ from .entries import (
     mark_entries,
     mark_proposals,
 )
+from .rows import prepare_rows
 from .threads import blocks_for, run_blocks
-from .update import Rounded, prepare_rows, round_all
+from .update import Rounded, round_all
 from .workspace import Workspace
 
 # Entries of a product made at once: memory stays bounded, and slices are so large that slicing

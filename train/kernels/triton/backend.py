@@ -1,7 +1,6 @@
 """The step on CUDA by Triton kernels; the same step as `cpu`, under the interpreter also on a CPU.
 
-    entries   a product per shard of latents (cuBLAS), then `entries` counts and lists what is above
-              the window; "screened" multiplies bfloat16 and recomputes the proposals
+    entries   `encode`: a product per shard of latents, then what is above the window is listed
     rows      `update.pass_rows`: decode (x̂), differentiate (the residual, df of each row's
               entries); `Share.reduce` in between where ranks share the latents
     latents   `update.update_touched`: gradients, Adam, renormalisation of touched latents
@@ -14,43 +13,34 @@ steps while many latents fire, is `dense`.
 # (kernels are launched through triton.jit, which the checker sees as the plain function)
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 
-from ..precision import float32_sums, products
 from ..result import Slopes, StepResult, report
-from ..screen import entry_edge, proposal_edge, row_terms
 from ..settings import StepSettings
 from ..shards import Node, Share, product
 from ..state import Parameters, TrainState
 from . import dense
 from . import entries as triton_entries
 from . import update as triton_update
-from .lists import Copy, Entries, list_by_row, make_copy, slices
+from .encode import BLOCK, FIND, FUSED, at_once, whole_row
+from .lists import Copy, Entries, list_by_row, make_copy
 
 PATHS = ("dense", "sparse", "screened", "bfloat16", "tf32")
 # Share of the latents with an entry, per row, above which the dense products are the faster step.
 # From the CPU's measurements; to be measured again on a GPU.
 DENSE_ABOVE = 0.10
-# Entries that are listed whatever their share; and the share from which the lists (40 bytes an
-# entry while they are sorted) outgrow the dense step (16 bytes a pair), which is then taken.
-ALWAYS_LISTED = 2**24
-LISTED_BELOW = 0.4
 CALIBRATION_ROWS = 64
 # Warps of the kernels that hold whole rows: with 4, rows of 3,584 need more than a thread's 255
 # registers.
 WARPS = 8
 # The widest row whose sums over shards fit into registers; of wider ones, parts are decoded.
 WIDEST = 4096
-# Products and sums are fused, as they were when the tolerances were set: Triton's default changes.
-FUSED = {"enable_fp_fusion": True}
-# Rows a scanning program reads at once; latents per updating program (fixed: sums are kept per
-# group, so results do not depend on the device's size).
-BLOCK = 1024
+# Latents per updating program. Fixed: sums are kept per group, so results do not depend on the
+# device's size.
 GROUP = 32
 
 
@@ -111,7 +101,7 @@ def _sparse_step(
     """The step over the entries; path says how they are found. None if they are too many."""
     p, batch = state.parameters, x.shape[0]
     x_in = x - p.b_dec if settings.pre_bias else x
-    entries = _FIND[path](state, x_in, settings.bandwidth / 2, share)
+    entries = FIND[path](state, x_in, settings.bandwidth / 2, share)
     if int(share.count(int(entries is None))):  # on any rank: all take the same path
         return None
     assert entries is not None
@@ -169,7 +159,7 @@ def _pass_rows(state: TrainState, entries: Entries, base: Tensor, share: Share) 
                 entries.z, entries.df, p.theta, p.W_dec, base, *rows,
                 2 / batch, share.size, share.first, p.d_out, num_warps=WARPS,
                 MAY_DECODE=fits or decode, MAY_DIFFERENTIATE=fits or differentiate,
-                **_whole_row(columns),
+                **whole_row(columns),
             )  # fmt: skip
 
     every = by_row.start[:-1], by_row.start[1:]
@@ -186,98 +176,6 @@ def _pass_rows(state: TrainState, entries: Entries, base: Tensor, share: Share) 
     found = found._replace(residual=share.reduce(x_hats), l0=share.count(l0))
     run(every, False, True, found)
     return found
-
-
-def _find_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
-    """All entries by a float32 product."""
-    return _list_entries(state, state.parameters.W_enc.t(), x, half, share)
-
-
-def _tf32_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
-    """All entries by a product whose factors are rounded to TF32."""
-    with products(cuda="tf32"):
-        return _find_entries(state, x, half, share)
-
-
-def _round_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
-    """The entries of a bfloat16 product, whose z is its output (rounded to bfloat16) plus bias."""
-    with float32_sums():
-        return _list_entries(state, make_copy(state).weights, x.bfloat16(), half, share)
-
-
-def _list_entries(
-    state: TrainState, W: Tensor, x: Tensor, half: float, share: Share
-) -> Entries | None:
-    """The entries of the product of W [d_sae, d_in] with rows of its dtype."""
-    p, edge = state.parameters, entry_edge(state.parameters.theta, half)
-    entries = _no_entries(state, x)
-    for mine in _pieces(share, x.shape[0]):
-        found = product(W[mine], x.t())
-        grid, own = (found.shape[0],), (p.b_enc[mine], edge[mine])
-        start, length = entries.start[mine], entries.length[mine]
-        size = {"batch": x.shape[0], "BLOCK": BLOCK, **FUSED}
-        triton_entries.count_entries[grid](found, *own, length, **size)
-        if not entries.place(mine):
-            return None
-        triton_entries.fill_entries[grid](found, *own, start, entries.rows, entries.z, **size)
-    return entries
-
-
-def _screen_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
-    """The same entries with the same z, proposed by a bfloat16 product."""
-    p = state.parameters
-    edge, copy, x16 = entry_edge(p.theta, half), make_copy(state), x.bfloat16()
-    terms = row_terms(x, x16)
-    low = proposal_edge(edge, p.b_enc, terms, copy.rounded_norm, copy.error_norm)
-    entries = _no_entries(state, x)
-    with float32_sums():  # the bound holds for them only
-        for mine in _pieces(share, x.shape[0]):
-            found = product(copy.weights[mine], x16.t())
-            bound = (low[mine], *terms, copy.rounded_norm[mine], copy.error_norm[mine])
-            start, length = entries.start[mine], entries.length[mine]
-            grid, size = (found.shape[0],), {"batch": x.shape[0], "BLOCK": BLOCK, **FUSED}
-            triton_entries.count_proposals[grid](found, *bound, length, **size)
-            if not entries.place(mine):
-                return None
-            triton_entries.fill_proposals[grid](found, *bound, start, entries.rows, **size)
-    triton_entries.keep_entries[(p.d_sae,)](
-        x, p.W_enc.t(), p.b_enc, edge, entries.start, entries.length, entries.rows, entries.z,
-        x.shape[0], p.d_in, **_whole_row(p.d_in),
-    )  # fmt: skip
-    return entries
-
-
-def _pieces(share: Share, batch: int) -> Iterator[slice]:
-    """Latents whose products are made at once: shards, or equal parts of larger ones. One shape,
-    whoever owns how many shards: with another a library may add in another order."""
-    for shard in map(share.latents, share.shards()):
-        for part in slices(shard.stop - shard.start, batch):
-            yield slice(shard.start + part.start, shard.start + part.stop)
-
-
-def _no_entries(state: TrainState, x: Tensor) -> Entries:
-    """None yet, with room for what may be listed."""
-    d_sae, batch = state.parameters.d_sae, x.shape[0]
-    return Entries.empty(d_sae, max(ALWAYS_LISTED, int(LISTED_BELOW * d_sae * batch)), x.device)
-
-
-def _whole_row(d: int) -> dict[str, int | bool]:
-    """How a kernel that holds whole rows of width d is compiled."""
-    return {"WIDTH": triton.next_power_of_2(d), "AT_ONCE": _at_once(d), **FUSED}
-
-
-def _at_once(d: int) -> int:
-    """Entries whose rows are loaded at once: several loads are under way, and they fit into the
-    registers."""
-    return 4 if d <= 4096 else 2
-
-
-_FIND = {
-    "sparse": _find_entries,
-    "screened": _screen_entries,
-    "bfloat16": _round_entries,
-    "tf32": _tf32_entries,
-}
 
 
 def _update_touched(
@@ -305,7 +203,7 @@ def _update_touched(
         _adam_scalars(state, settings), float(settings.theta_floor),
         LOG_THETA=settings.theta_form == "log", HAS_COPY=copy is not None, GROUP=GROUP,
         IN_WIDTH=triton.next_power_of_2(p.d_in), OUT_WIDTH=triton.next_power_of_2(p.d_out),
-        AT_ONCE=min(_at_once(p.d_in), _at_once(p.d_out)), num_warps=WARPS, **FUSED,
+        AT_ONCE=min(at_once(p.d_in), at_once(p.d_out)), num_warps=WARPS, **FUSED,
     )  # fmt: skip
     by_shard = x.new_empty(n_shards, p.d_in)
     grid = (n_shards, triton.cdiv(p.d_in, BLOCK))

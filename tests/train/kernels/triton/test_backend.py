@@ -25,7 +25,7 @@ from scopeworks.tests.reference.jumprelu_cases import (
     grid_case,
 )
 from scopeworks.train.kernels import StepSettings, TrainState, step
-from scopeworks.train.kernels.triton import backend
+from scopeworks.train.kernels.triton import encode
 
 WIDE: dict[str, Any] = {"lr": 1e-3, "sparsity": 0.3, "bandwidth": 0.5}
 PATHS = ["triton/sparse", "triton/screened"]
@@ -112,7 +112,7 @@ def test_non_finite_rows_leave_the_state_untouched(path, bad):
 @pytest.mark.parametrize("broken", ["weights", "rows"])
 def test_more_entries_than_fit_are_left_to_the_dense_step(path, broken, monkeypatch):
     """NaN weights, and norms that overflow float32, make every pair an entry or a proposal."""
-    monkeypatch.setattr(backend, "ALWAYS_LISTED", 0)
+    monkeypatch.setattr(encode, "ALWAYS_LISTED", 0)
     state, x = gaussian_case(4, 3, 5, theta=10.0, device=DEVICE)
     if broken == "weights":
         state.parameters.W_enc.fill_(float("nan"))
@@ -124,7 +124,7 @@ def test_more_entries_than_fit_are_left_to_the_dense_step(path, broken, monkeypa
 
 
 def test_batch_denser_than_the_last_one_is_left_to_the_dense_step(monkeypatch):
-    monkeypatch.setattr(backend, "ALWAYS_LISTED", 0)
+    monkeypatch.setattr(encode, "ALWAYS_LISTED", 0)
     state, x = grid_case(6, 4, 5, seed=5, theta=0.5, device=DEVICE)
     state.parameters.b_enc.fill_(64.0)
     state.density = 0.01

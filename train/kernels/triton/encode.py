@@ -1,0 +1,122 @@
+"""The encoder on CUDA: a product per shard of latents (cuBLAS), and the entries found in it.
+
+"screened" multiplies bfloat16 and recomputes the proposals in float32; see `screen`.
+"""
+
+# pyright: reportArgumentType=false, reportCallIssue=false
+# (kernels are launched through triton.jit, which the checker sees as the plain function)
+
+from collections.abc import Iterator
+
+import triton
+from torch import Tensor
+
+from ..precision import float32_sums, products
+from ..screen import entry_edge, proposal_edge, row_terms
+from ..shards import Share, product
+from ..state import TrainState
+from . import entries as kernels
+from .lists import Entries, make_copy, slices
+
+# Entries that are listed whatever their share; and the share from which the lists (40 bytes an
+# entry while they are sorted) outgrow the dense step (16 bytes a pair), which is then taken.
+ALWAYS_LISTED = 2**24
+LISTED_BELOW = 0.4
+# Products and sums are fused, as they were when the tolerances were set: Triton's default changes.
+FUSED = {"enable_fp_fusion": True}
+# Rows a scanning program reads at once.
+BLOCK = 1024
+
+
+def whole_row(d: int) -> dict[str, int | bool]:
+    """How a kernel that holds whole rows of width d is compiled."""
+    return {"WIDTH": triton.next_power_of_2(d), "AT_ONCE": at_once(d), **FUSED}
+
+
+def at_once(d: int) -> int:
+    """Entries whose rows are loaded at once: several loads are under way, and they fit into the
+    registers."""
+    return 4 if d <= 4096 else 2
+
+
+def _find_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
+    """All entries by a float32 product."""
+    return _list_entries(state, state.parameters.W_enc.t(), x, half, share)
+
+
+def _tf32_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
+    """All entries by a product whose factors are rounded to TF32."""
+    with products(cuda="tf32"):
+        return _find_entries(state, x, half, share)
+
+
+def _round_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
+    """The entries of a bfloat16 product, whose z is its output (rounded to bfloat16) plus bias."""
+    with float32_sums():
+        return _list_entries(state, make_copy(state).weights, x.bfloat16(), half, share)
+
+
+def _list_entries(
+    state: TrainState, W: Tensor, x: Tensor, half: float, share: Share
+) -> Entries | None:
+    """The entries of the product of W [d_sae, d_in] with rows of its dtype."""
+    p, edge = state.parameters, entry_edge(state.parameters.theta, half)
+    entries = _no_entries(state, x)
+    for mine in _pieces(share, x.shape[0]):
+        found = product(W[mine], x.t())
+        grid, own = (found.shape[0],), (p.b_enc[mine], edge[mine])
+        start, length = entries.start[mine], entries.length[mine]
+        size = {"batch": x.shape[0], "BLOCK": BLOCK, **FUSED}
+        kernels.count_entries[grid](found, *own, length, **size)
+        if not entries.place(mine):
+            return None
+        kernels.fill_entries[grid](found, *own, start, entries.rows, entries.z, **size)
+    return entries
+
+
+def _screen_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
+    """The same entries with the same z, proposed by a bfloat16 product."""
+    p = state.parameters
+    edge, copy, x16 = entry_edge(p.theta, half), make_copy(state), x.bfloat16()
+    terms = row_terms(x, x16)
+    low = proposal_edge(edge, p.b_enc, terms, copy.rounded_norm, copy.error_norm)
+    entries = _no_entries(state, x)
+    with float32_sums():  # the bound holds for them only
+        for mine in _pieces(share, x.shape[0]):
+            found = product(copy.weights[mine], x16.t())
+            bound = (low[mine], *terms, copy.rounded_norm[mine], copy.error_norm[mine])
+            start, length = entries.start[mine], entries.length[mine]
+            grid, size = (found.shape[0],), {"batch": x.shape[0], "BLOCK": BLOCK, **FUSED}
+            kernels.count_proposals[grid](found, *bound, length, **size)
+            if not entries.place(mine):
+                return None
+            kernels.fill_proposals[grid](found, *bound, start, entries.rows, **size)
+    kernels.keep_entries[(p.d_sae,)](
+        x, p.W_enc.t(), p.b_enc, edge, entries.start, entries.length, entries.rows, entries.z,
+        x.shape[0], p.d_in, **whole_row(p.d_in),
+    )  # fmt: skip
+    return entries
+
+
+def _pieces(share: Share, batch: int) -> Iterator[slice]:
+    """Latents whose products are made at once: shards, or equal parts of larger ones. One shape,
+    whoever owns how many shards: with another a library may add in another order."""
+    for shard in map(share.latents, share.shards()):
+        for part in slices(shard.stop - shard.start, batch):
+            yield slice(shard.start + part.start, shard.start + part.stop)
+
+
+def _no_entries(state: TrainState, x: Tensor) -> Entries:
+    """None yet, with room for what may be listed."""
+    d_sae, batch = state.parameters.d_sae, x.shape[0]
+    return Entries.empty(d_sae, max(ALWAYS_LISTED, int(LISTED_BELOW * d_sae * batch)), x.device)
+
+
+FIND = {
+    "sparse": _find_entries,
+    "screened": _screen_entries,
+    "bfloat16": _round_entries,
+    "tf32": _tf32_entries,
+}
+"""Path -> (state, rows of the encoder's input, ε/2, share) -> the entries; None if they are more
+than may be listed."""
