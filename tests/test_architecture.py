@@ -27,6 +27,7 @@ FLOORS = {
     "harvest/model/families": ["family", "*"],
     "train": ["kernels sae", "settings", "saved frontier", "run", "sweep", "cli"],
     "train/sae": ["config tensor_file", "files", "formats", "norm_gain", "sae", "export"],
+    "train/sae/formats": ["shared", "*", "table"],
     "train/kernels": [
         "settings state precision screen shards",
         "result",

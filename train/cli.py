@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .sae.formats.table import EXPORTED
+
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 Store = Annotated[str | None, typer.Option(help="URL of the activation store.")]
@@ -141,12 +143,13 @@ def sweep(
 @app.command()
 def export(
     sae: Annotated[Path, typer.Option(help="Folder of a trained SAE, or another SAE file.")],
-    format: Annotated[str, typer.Option(help="gemma-scope, sae-lens or gemma-scope-2.")],
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(EXPORTED)}.")],
     out: Annotated[Path, typer.Option(help="Folder for the result.")],
     model: Annotated[
         str | None,
         typer.Option(
-            help="Language model whose norm's gain is folded into a transcoder for gemma-scope-2."
+            help="Language model whose norm's gain is folded into a transcoder for "
+            f"{' or '.join(name for name, row in EXPORTED.items() if row.wants_gain)}."
         ),
     ] = None,
     site: Annotated[
@@ -194,7 +197,7 @@ def merged(flags: dict[str, Any], more: list[str] | None) -> dict[str, Any]:
 
 def described(folder: Path) -> str:
     """One line about a trained SAE."""
-    from .sae.formats import trained_config
+    from .sae.formats.trained import trained_config
 
     config = trained_config(folder)
     assert config is not None, "a finished run has a config"

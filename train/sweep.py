@@ -27,7 +27,7 @@ from ..settings import read_toml, resolve
 from ..store.place.ownership import owned
 from .frontier import Board
 from .run.trainer import check_members, run
-from .sae.formats import trained_config
+from .sae.formats.trained import trained_config
 from .settings import TrainSettings
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...foreign import parse_json
-from ...train.sae.files import CONFIG_FILE
+from ...train.sae.formats.trained import CONFIG_FILE
 from ...train.saved.metrics import read_metrics
 
 CURVES = ("loss", "fvu", "l0", "dead_share")

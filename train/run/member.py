@@ -20,7 +20,8 @@ from ...settings import dump
 from ..kernels import Parameters, StepResult, StepSettings, TrainState, initial_parameters
 from ..kernels import step as kernel_step
 from ..sae.config import SAEConfig
-from ..sae.files import WEIGHTS_FILE, check_tensors, write_safetensors
+from ..sae.files import check_tensors, write_safetensors
+from ..sae.formats.trained import WEIGHTS_FILE
 from ..saved.checkpoint import Checkpoint, Checkpoints
 from ..saved.loggers import open_loggers
 from ..saved.metrics import (

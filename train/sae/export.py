@@ -1,7 +1,7 @@
 """Writing SAEs the way other projects load them.
 
-Owns what comes before and after a format's own writer (`formats`): facts that the SAE's files do
-not tell, the norm's gain that a format wants folded in, and the folder.
+Owns what comes before and after a format's own writer (`formats`, whose table has the names): facts
+that the SAE's files do not tell, the norm's gain that a format wants folded in, and the folder.
 """
 
 from pathlib import Path
@@ -12,20 +12,14 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from ...foreign import Document, validated
-from ...store.place.files import leftovers, local_path, write_folder
+from ...store.place.files import leftovers, local_path
 from .config import SAEConfig
-from .files import check_values
-from .formats import gemma_scope, gemma_scope_2, read_sae, sae_lens
-from .formats.names import HOOKS
-from .formats.parts import agreed, read_document, shown
+from .files import check_values, write_format
+from .formats.shared.names import HOOKS
+from .formats.shared.reading import agreed, read_document, shown
+from .formats.table import EXPORTED, Format
 from .norm_gain import norm_gain, with_gain
 from .sae import SAE
-
-_FORMATS = {
-    "gemma-scope": gemma_scope.files,
-    "sae-lens": sae_lens.files,
-    "gemma-scope-2": gemma_scope_2.files,
-}
 
 
 class _Measured(Document):
@@ -60,10 +54,10 @@ def export(
 
     Args:
         sae_dir: any SAE that `SAE.load` reads.
-        format: gemma-scope, sae-lens or gemma-scope-2.
+        format: one of `EXPORTED`.
         out: a folder; what an export that was killed left in it is completed.
         model: language model whose norm's gain is folded into a transcoder at `transcoder_in`,
-            which then reads `mlp_in`; for gemma-scope-2.
+            which then reads `mlp_in`; for a format that wants it.
         site: where the SAE's files do not tell it.
         target_site: of a transcoder, likewise.
         l0: for the path's name; wins over what the files say.
@@ -74,8 +68,9 @@ def export(
         ValueError: an unknown format, or one that cannot hold this SAE, facts that contradict its
             files, or files already there that differ.
     """
-    if format not in _FORMATS:
-        raise ValueError(f"format must be one of {', '.join(_FORMATS)}, got {format!r}")
+    if format not in EXPORTED:
+        raise ValueError(f"format must be one of {', '.join(EXPORTED)}, got {format!r}")
+    row = EXPORTED[format]
     try:
         source, folder = local_path(Path(sae_dir)), local_path(Path(out))
     except ValueError as error:
@@ -86,14 +81,13 @@ def export(
         facts = _measured(evaluation, source, sae.config, facts)
     config, tensors = _with_facts(sae.config, facts), sae.tensors()
     if model is not None:
-        config, tensors = _with_gain(config, tensors, model, format)
+        config, tensors = _with_gain(config, tensors, model, row)
     tensors = tensors | {"theta": tensors["theta"].clamp(min=0)}
     check_values(tensors, f"SAE {source}")
-    name, files = _FORMATS[format](config, tensors)
+    name, files = row.files(config, tensors)
     folder = folder / name
-    _check_folder(folder, list(files), tensors)
-    *_, last = files
-    write_folder(folder, {key: files[key] for key in files if key != last}, (last, files[last]))
+    _check_folder(folder, list(files), tensors, row)
+    write_format(folder, files)
     return folder
 
 
@@ -146,14 +140,15 @@ def _with_facts(config: SAEConfig, facts: dict[str, Any]) -> SAEConfig:
 
 
 def _with_gain(
-    config: SAEConfig, tensors: dict[str, Tensor], model: str, format: str
+    config: SAEConfig, tensors: dict[str, Tensor], model: str, row: Format
 ) -> tuple[SAEConfig, dict[str, Tensor]]:
-    """The transcoder that reads the norm's output, for the format that names it."""
+    """The transcoder that reads the norm's output, for a format that names it."""
     kind, _, layer = (config.site or "").partition(".")
-    if format != "gemma-scope-2" or kind != "transcoder_in" or not config.is_transcoder:
+    if not row.wants_gain or kind != "transcoder_in" or not config.is_transcoder:
+        wanting = " or ".join(name for name, other in EXPORTED.items() if other.wants_gain)
         raise ValueError(
-            f"model has no effect on an SAE of {config.site} as {format}; leave it out: it is for "
-            "a transcoder at transcoder_in as gemma-scope-2"
+            f"model has no effect on an SAE of {config.site} as {row.export}; leave it out: it is "
+            f"for a transcoder at transcoder_in as {wanting}"
         )
     norm, gain = norm_gain(model, int(layer))
     if len(gain) != config.d_in:
@@ -166,7 +161,7 @@ def _with_gain(
     )
 
 
-def _check_folder(folder: Path, names: list[str], tensors: dict[str, Tensor]) -> None:
+def _check_folder(folder: Path, names: list[str], tensors: dict[str, Tensor], row: Format) -> None:
     """Refuses a folder with other files in it, or with another SAE that is complete."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out must be a folder, got the file {folder}")
@@ -177,7 +172,7 @@ def _check_folder(folder: Path, names: list[str], tensors: dict[str, Tensor]) ->
             f"out must be empty or hold an earlier export, got {folder} with "
             f"{', '.join(others[:5])}"
         )
-    if (folder / names[-1]).is_file() and not _same_tensors(read_sae(folder)[1], tensors):
+    if (folder / names[-1]).is_file() and not _same_tensors(row.read(folder)[1], tensors):
         raise ValueError(
             f"out must not hold another SAE, got {folder}, whose numbers differ; pass another "
             "folder, one for each site"

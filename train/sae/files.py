@@ -1,16 +1,15 @@
-"""What every format of an SAE shares: the names of files and tensors, and the tensors' checks."""
+"""What every format of an SAE shares: the tensors' names and checks, and the writing of files."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...store.place.files import write_file
+from ...store.place.files import write_file, write_folder
 from .config import SAEConfig
 from .tensor_file import file_parts
 
-WEIGHTS_FILE = "sae.safetensors"
-CONFIG_FILE = "config.json"
 NAMES = ("W_enc", "b_enc", "W_dec", "b_dec", "theta", "W_skip")
 """Of an SAE's tensors; only a skip transcoder has the last."""
 
@@ -20,6 +19,16 @@ _CHECKED_VALUES = 1 << 24  # at once, so that the check takes no memory to speak
 def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Writes `tensors` as `write_file` does; equal tensors give equal bytes."""
     write_file(path, file_parts(tensors))
+
+
+def write_format(folder: Path, files: dict[str, Any]) -> None:
+    """Writes the files of a format in their order, the last one once all others are on the disk.
+
+    Raises:
+        OSError: naming the file that cannot be written.
+    """
+    *_, last = files
+    write_folder(folder, {name: files[name] for name in files if name != last}, (last, files[last]))
 
 
 def check_tensors(tensors: dict[str, Tensor], config: SAEConfig, where: str = "") -> None:

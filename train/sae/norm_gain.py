@@ -15,7 +15,7 @@ from torch import Tensor
 from ...foreign import Document, one_line
 from ...harvest.model.families import FAMILIES
 from ...store.place.local import LocalFiles
-from .formats.parts import read_document
+from .formats.shared.reading import read_document
 from .tensor_file import read_tensors, stand_ins
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"

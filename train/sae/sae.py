@@ -4,7 +4,6 @@ Owns the folded tensors and what is computed from them. Files of other projects 
 `export`'s, training (in scaled units) is `trainer`'s.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...settings import dump
-from ...store.place.files import json_bytes, write_folder
 from .config import SAEConfig
-from .files import CONFIG_FILE, WEIGHTS_FILE, check_tensors, check_values
-from .formats import read_sae
-from .tensor_file import file_parts
+from .files import check_tensors, check_values, write_format
+from .formats import trained
+from .formats.table import read_sae
 
 
 @dataclass(eq=False)
@@ -90,7 +87,8 @@ class SAE:
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "SAE":
-        """Reads a trained folder, a params.npz, a SAELens folder or a Gemma Scope 2 folder.
+        """Reads an SAE in any format (`formats.table`): a trained folder, a params.npz, a SAELens
+        folder, a Gemma Scope 2 folder.
 
         Raises:
             FileNotFoundError: nothing is there.
@@ -113,6 +111,5 @@ class SAE:
         """
         folder = Path(out_dir)
         check_values(self.tensors(), f"SAE for {folder}")
-        record = json_bytes({"sae": json.loads(dump(self.config)), "settings": settings})
-        weights = {WEIGHTS_FILE: file_parts(self.tensors())}
-        write_folder(folder, weights, (CONFIG_FILE, record))
+        _, files = trained.files(self.config, self.tensors(), settings)
+        write_format(folder, files)

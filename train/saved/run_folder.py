@@ -16,7 +16,8 @@ from ...store.place.files import write_json
 from ...store.place.local import LocalFiles
 from ...store.place.ownership import PREFIX
 from ..sae.config import SAEConfig
-from ..sae.files import CONFIG_FILE, WEIGHTS_FILE, check_tensors
+from ..sae.files import check_tensors
+from ..sae.formats.trained import CONFIG_FILE, WEIGHTS_FILE
 from ..sae.tensor_file import stand_ins
 from ..settings import FREE_ON_RESUME, TrainSettings
 from .checkpoint import Checkpoints

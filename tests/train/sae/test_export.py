@@ -15,7 +15,7 @@ from scopeworks.harvest.model.sites import parse_site
 from scopeworks.tests.reference.gemma_models import build_model
 from scopeworks.train.sae.config import SAEConfig
 from scopeworks.train.sae.export import export
-from scopeworks.train.sae.formats.names import site_of_hook, width_name
+from scopeworks.train.sae.formats.shared.names import site_of_hook, width_name
 from scopeworks.train.sae.norm_gain import norm_gain
 from scopeworks.train.sae.sae import SAE
 
@@ -244,7 +244,9 @@ def test_hooks_map_back_to_sites():
 
 def test_unknown_format_and_full_folder_are_refused(tmp_path: Path):
     trained = saved(random_sae(), tmp_path)
-    with pytest.raises(ValueError, match="format must be one of gemma-scope, sae-lens"):
+    with pytest.raises(
+        ValueError, match="format must be one of sae-lens, gemma-scope-2, gemma-scope, got"
+    ):
         export(trained, "onnx", tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/notes.txt").write_text("keep")

@@ -16,9 +16,9 @@ from torch import Tensor
 from ....foreign import Document
 from ....store.place.files import json_bytes
 from ..config import SAEConfig
-from .names import width_name
-from .npz import open_npz
-from .parts import (
+from .shared.names import width_name
+from .shared.npz import open_npz
+from .shared.reading import (
     Tensors,
     TensorsFile,
     agreed,
@@ -45,7 +45,8 @@ class _Origin(Document):
 
 
 def read(path: Path) -> tuple[SAEConfig, Tensors]:
-    """Config and tensors of a params.npz; see `read_sae`."""
+    """Config and tensors of a params.npz, or of its folder; see `read_sae`."""
+    path = path if path.is_file() else path / PARAMS_FILE
     # Some of the released transcoders spell their weights w_enc and w_dec.
     names = {"threshold": "theta", "w_enc": "W_enc", "w_dec": "W_dec"}
     file = renamed(without_scaling_factor(open_npz(path)), names)

@@ -9,10 +9,9 @@ from pydantic import NonNegativeFloat, PositiveInt
 from ....foreign import Document
 from ....store.place.files import json_bytes
 from ..config import SAEConfig
-from ..files import CONFIG_FILE
 from ..tensor_file import file_parts
-from .names import hook_names, layer_of_hook, site_of_hook, width_name
-from .parts import (
+from .shared.names import hook_names, layer_of_hook, site_of_hook, width_name
+from .shared.reading import (
     Tensors,
     agreed,
     complete,
@@ -24,7 +23,7 @@ from .parts import (
     sizes,
 )
 
-WEIGHTS_FILE = "params.safetensors"
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "params.safetensors"
 NAMES = {
     "W_enc": "w_enc",
     "b_enc": "b_enc",

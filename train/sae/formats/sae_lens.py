@@ -14,8 +14,8 @@ from ....foreign import Document
 from ....store.place.files import json_bytes
 from ..config import SAEConfig
 from ..tensor_file import file_parts
-from .names import hook_names, layer_of_hook, site_of_hook
-from .parts import (
+from .shared.names import hook_names, layer_of_hook, may_mean, site_of_hook
+from .shared.reading import (
     Tensors,
     TensorsFile,
     agreed,
@@ -195,12 +195,13 @@ def _facts(config: _Config, where: str) -> dict[str, Any]:
 
 def _site(lens: str | None, hugging_face: str | None, where: str) -> str | None:
     """The site of two names for it, of which either may be missing or unknown."""
-    found = [site for site in map(site_of_hook, (lens, hugging_face)) if site is not None]
-    if len(set(found)) > 1:
+    names = [name for name in (lens, hugging_face) if name]
+    site = next((site for site in map(site_of_hook, names) if site is not None), None)
+    if site is not None and not all(may_mean(name, site) for name in names):
         raise ValueError(
             f"{where}: hooks must name one site, got {shown(lens)} and {shown(hugging_face)}"
         )
-    return found[0] if found else None
+    return site
 
 
 def _folded(tensors: Tensors) -> Tensors:

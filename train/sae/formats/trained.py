@@ -1,15 +1,20 @@
 """This project's own folder: `config.json` and `sae.safetensors`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict
 
 from ....foreign import Document, validated
+from ....settings import dump
+from ....store.place.files import json_bytes
 from ..config import SAEConfig
-from ..files import CONFIG_FILE, WEIGHTS_FILE
+from ..tensor_file import file_parts
 from . import gemma_scope_2
-from .parts import Tensors, agreed, complete, open_safetensors, read_document, renamed
+from .shared.reading import Tensors, agreed, complete, open_safetensors, read_document, renamed
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "sae.safetensors"
 
 
 class _Exact(SAEConfig):
@@ -48,6 +53,20 @@ def read(folder: Path) -> tuple[SAEConfig, Tensors]:
     if isinstance(skip, bool):
         agreed(where, "skip", skip, "W_skip" in file.shapes)
     return complete(file, config, where)
+
+
+def files(
+    config: SAEConfig, tensors: Tensors, settings: dict[str, Any] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """No folder of its own, and its files in the order in which they are written.
+
+    Args:
+        config: the SAE's.
+        tensors: likewise.
+        settings: the training run's, kept beside the SAE's own.
+    """
+    record = json_bytes({"sae": json.loads(dump(config)), "settings": settings})
+    return "", {WEIGHTS_FILE: file_parts(tensors), CONFIG_FILE: [record]}
 
 
 def _parsed(folder: Path) -> tuple[SAEConfig | None, dict[str, Any]]:

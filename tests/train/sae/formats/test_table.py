@@ -1,4 +1,5 @@
-"""What a file declares and what it holds are checked against each other, both ways."""
+"""Every format is read and written, and what a file declares is checked against what it holds, both
+ways."""
 
 import json
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from scopeworks.tests.train.sae.test_export import random_sae, rows, sae_lens
 from scopeworks.train.sae.export import export
+from scopeworks.train.sae.files import write_format
+from scopeworks.train.sae.formats.table import FORMATS, Format
 from scopeworks.train.sae.sae import SAE
 
 __all__ = ["sae_lens"]
@@ -176,6 +179,20 @@ CASES: dict[str, tuple[str, tuple, dict[str, Any], Any, str]] = {
         None,
         "hooks must name one site",
     ),
+    "lens hooks of a known site and of another tensor": (
+        "sae-lens",
+        PLAIN,
+        {"metadata.hook_name": "blocks.5.hook_resid_mid"},
+        None,
+        "hooks must name one site, got 'blocks.5.hook_resid_mid' and 'model.layers.5.output'",
+    ),
+    "lens hooks of a known site and of another layer": (
+        "sae-lens",
+        PLAIN,
+        {"metadata.hf_hook_name": "transformer.h.4"},
+        None,
+        "hooks must name one site, got 'blocks.5.hook_resid_post' and 'transformer.h.4'",
+    ),
     "lens layer": ("sae-lens", PLAIN, {"hook_layer": 4}, None, "hook_layer must be 5"),
     "lens model in two places": (
         "sae-lens",
@@ -280,6 +297,20 @@ CASES: dict[str, tuple[str, tuple, dict[str, Any], Any, str]] = {
 }
 
 
+@pytest.mark.parametrize("row", FORMATS, ids=lambda row: row.module)
+def test_every_row_writes_the_files_that_tell_it_and_reads_them(tmp_path: Path, row: Format):
+    sae = random_sae()
+    name, files = row.files(sae.config, sae.tensors())
+    assert set(row.told_by) <= set(files)
+    write_format(tmp_path / name, files)
+    _, tensors = row.read(tmp_path / name)
+    assert tensors.keys() == sae.tensors().keys()
+    assert all(torch.equal(tensors[key], value) for key, value in sae.tensors().items())
+    for file in row.told_by:
+        told = [other for other in FORMATS if file in other.told_by]
+        assert told == [row]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_file_that_contradicts_itself_is_refused(tmp_path: Path, case: str):
     format, (site, target, skip), config, tensors, text = CASES[case]
@@ -347,6 +378,22 @@ def test_sae_lens_refuses_the_same_transcoder_config(tmp_path: Path, sae_lens: A
 def test_hugging_face_hook_names_are_sites(tmp_path: Path):
     folder = written(tmp_path, "sae-lens", random_sae())
     edit(folder, "sae-lens", {"metadata.hook_name": "model.layers.5", "metadata.hf_hook_name": ...})
+    assert SAE.load(folder).config.site == "resid_post.5"
+
+
+@pytest.mark.parametrize(
+    ("name", "hook"),
+    [
+        ("hook_name", "blocks.6.hook_resid_pre"),  # the same tensor: the next layer's input
+        ("hf_hook_name", "transformer.h.5"),  # a path of another family
+        ("hf_hook_name", "transformer.output"),
+    ],
+)
+def test_hook_name_that_is_not_known_here_may_stand_beside_one_that_is(
+    tmp_path: Path, name: str, hook: str
+):
+    folder = written(tmp_path, "sae-lens", random_sae())
+    edit(folder, "sae-lens", {f"metadata.{name}": hook})
     assert SAE.load(folder).config.site == "resid_post.5"
 
 

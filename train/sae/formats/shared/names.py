@@ -2,7 +2,7 @@
 
 import re
 
-from ....harvest.model.families import FAMILIES
+from .....harvest.model.families import FAMILIES
 
 # An SAE's files do not tell its model's family: where two have a kind, the first one names it.
 HOOKS = {
@@ -34,6 +34,20 @@ def site_of_hook(hook: str | None) -> str | None:
                 if match := re.fullmatch(wanted, hook):
                     return f"{kind}.{match[1]}"
     return None
+
+
+def may_mean(hook: str, site: str) -> bool:
+    """Whether a hook's name, which need not be known here, leaves open that it means this site.
+
+    TransformerLens's names are the same for all models, so another one is another tensor; Hugging
+    Face's paths differ between families, so that only the layer tells.
+    """
+    if (known := site_of_hook(hook)) is not None:
+        return known == site
+    kind, _, layer = site.partition(".")
+    if hook.startswith("blocks."):  # a layer's output is the next one's input
+        return kind == "resid_post" and hook == f"blocks.{int(layer) + 1}.hook_resid_pre"
+    return layer_of_hook(hook) in (None, int(layer))
 
 
 def layer_of_hook(hook: str | None) -> int | None:

@@ -13,8 +13,8 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
-from ....foreign import one_line
-from .parts import TensorsFile
+from .....foreign import one_line
+from .reading import TensorsFile
 
 _MAX_ARRAYS = 16
 _MAX_INFLATION = 20  # times the bytes in the file; trained weights hardly compress

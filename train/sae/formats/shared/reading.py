@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ....foreign import Document, validated
-from ....foreign import read_document as parse_document
-from ....store.place.local import LocalFiles
-from ..config import SAEConfig
-from ..files import NAMES, check_tensors, check_values
-from ..tensor_file import read_tensors, stand_ins
+from .....foreign import Document, validated
+from .....foreign import read_document as parse_document
+from .....store.place.local import LocalFiles
+from ...config import SAEConfig
+from ...files import NAMES, check_tensors, check_values
+from ...tensor_file import read_tensors, stand_ins
 
 Tensors = dict[str, Tensor]
 

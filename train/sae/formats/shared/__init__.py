@@ -1,0 +1,1 @@
+"""What formats share: `reading` within bounds, `npz` files, `names` of sites and folders."""
