@@ -38,6 +38,13 @@ def verify(
             help="Take damaged buckets out of the store; the harvest, run again, writes them anew.",
         ),
     ] = False,
+    clean: Annotated[
+        bool,
+        typer.Option(
+            "--clean",
+            help="First remove shards without a commit; refused within an hour of any writing.",
+        ),
+    ] = False,
     storage_option: Options = None,
 ) -> None:
     """Checks every commit and every checksum; exit code 1 and a list if something is damaged."""
@@ -47,7 +54,9 @@ def verify(
 
     options = parse_storage_options(storage_option)
     with progress("verify", None, "bytes") as bar:
-        report = checking.verify(url, options, advance=bar.advance)
+        report = checking.verify(url, options, clean=clean, advance=bar.advance)
+    for bucket, n in report.removed.items():
+        typer.echo(f"removed: {n} shards of bucket {bucket}, which has no commit")
     for line in [*report.problems, *(f"note: {note}" for note in report.notes)]:
         typer.echo(line)
     typer.echo(

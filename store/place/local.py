@@ -132,6 +132,11 @@ class LocalFiles:
             list(pool.map(_fsync, [self.root / key for key in keys]))
         self._flush_folders(keys)
 
+    def newest(self) -> float:
+        """See `Location.newest`."""
+        files = (path for path in self.root.rglob("*") if not path.is_dir())
+        return max(path.lstat().st_mtime for path in files)
+
     @contextmanager
     def _opened(self, key: str) -> Iterator[int]:
         """A descriptor of an object, read-only.

@@ -71,6 +71,11 @@ class Location(Protocol):
         """Returns when the objects would survive a power cut."""
         ...
 
+    def newest(self) -> float:
+        """When the newest object was written, in seconds since the epoch; on a disk unfinished
+        files count too. OSError where that cannot be known."""
+        ...
+
 
 def read_bounded(location: Location, key: str, bound: int) -> bytes:
     """An object that should have at most `bound` bytes; of a larger one its beginning, one byte
@@ -125,6 +130,10 @@ class Forwarding:
     def flush(self, keys: Iterable[str]) -> None:
         """See `Location.flush`."""
         self._location.flush(keys)
+
+    def newest(self) -> float:
+        """See `Location.newest`."""
+        return self._location.newest()
 
 
 def objects_below(location: Location, prefix: str) -> Iterator[str]:

@@ -146,6 +146,15 @@ class RemoteObjects:
     def flush(self, keys: Iterable[str]) -> None:
         """See `Location.flush`; a put has returned only when the object is stored."""
 
+    def newest(self) -> float:
+        """See `Location.newest`; by the service's clock."""
+
+        def asked() -> float:
+            self._fs.invalidate_cache()
+            return max(self._fs.modified(path).timestamp() for path in self._fs.find(self._root))
+
+        return self._try("", asked)
+
     def _path(self, key: str) -> str:
         return f"{self._root.rstrip('/')}/{key}".rstrip("/")
 

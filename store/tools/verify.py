@@ -20,6 +20,7 @@ from ..place.location import Location, StorageOptions
 from ..place.place import INSIDE, AnyPlace
 from ..write.saturation import warn_of_saturation
 from .documents import document_problems, is_as_written
+from .orphans import orphans, remove_orphans
 from .shard_check import check_array
 
 
@@ -32,19 +33,23 @@ class Report:
     damaged: set[int] = field(default_factory=set)
     """Committed buckets whose record or shards are not what was committed."""
     notes: list[str] = field(default_factory=list)
-    """One line per object that is no part of the store; no damage."""
+    """One line per object that is no part of the store, or bucket with shards but no commit; no
+    damage."""
     buckets: int = 0
     """Committed buckets."""
     n_buckets: int = 0
     """Buckets of the complete store."""
     checked_bytes: int = 0
     """Bytes of shard objects read."""
+    removed: dict[int, int] = field(default_factory=dict)
+    """Bucket without a commit -> its shards that were removed."""
 
 
 def verify(
     url: AnyPlace,
     storage_options: StorageOptions = None,
     *,
+    clean: bool = False,
     threads: int = 2,
     advance: Callable[[int], None] = lambda _bytes: None,
 ) -> Report:
@@ -52,11 +57,13 @@ def verify(
     values that int8 has cut.
 
     Args:
+        clean: first remove shards without a commit.
         threads: arrays of a bucket checked side by side.
         advance: called with the bytes of each object when it is done, by one thread at a time.
 
     Raises:
-        FileNotFoundError, ValueError: there is no store, or its root document is unusable.
+        FileNotFoundError, ValueError: there is no store, its root document is unusable, or it
+            cannot be cleaned because a writer may be at work.
     """
     location = locate(url, storage_options)
     try:
@@ -69,10 +76,14 @@ def verify(
         layout.path: layout
         for layout in [*spec.site_layouts().values(), *spec.label_layouts().values()]
     }
+    if clean:
+        found = orphans(location, spec)
+        remove_orphans(location, found)
+        report.removed = {bucket: len(keys) for bucket, keys in found.items()}
     report.problems += document_problems(location, root)
     report.notes += _unknown(location, spec)
     commits = list(_readable_commits(location, root, report))
-    report.problems += _unexplained(location, spec, layouts)
+    report.notes += _unfinished(location, spec)
     warn_of_saturation(location.url, commits, spec, spec.sites)
     work = [(commit, layouts[path]) for commit in commits for path in commit.shards]
     one_at_a_time = Lock()
@@ -86,12 +97,12 @@ def verify(
         commit, layout = item
         return commit.bucket, check_array(location, spec, layout, commit, count)
 
-    found: defaultdict[int, list[str]] = defaultdict(list)
+    said: defaultdict[int, list[str]] = defaultdict(list)
     with ThreadPoolExecutor(threads) as pool:
         for bucket, problems in pool.map(check, work):
-            found[bucket] += problems
+            said[bucket] += problems
     for commit in commits:
-        _judge(location, commit, found[commit.bucket], report)
+        _judge(location, commit, said[commit.bucket], report)
     return report
 
 
@@ -151,20 +162,10 @@ def _unknown(location: Location, spec: StoreSpec) -> Iterator[str]:
             yield f"commits/{name} is no part of the store of {spec.n_buckets} buckets"
 
 
-def _unexplained(
-    location: Location, spec: StoreSpec, layouts: dict[str, ArrayLayout]
-) -> Iterator[str]:
-    """Buckets with shards but without a commit: unfinished, or their record is lost."""
-    committed = set(committed_buckets(location, spec))
-    if len(committed) == spec.n_buckets:
-        return
-    for path, layout in layouts.items():
-        names = location.children(f"{path}/c")
-        shards = (int(name) for name in names if len(name) < 20 and name.isdecimal())
-        buckets = {shard * layout.shard_rows // spec.bucket_rows for shard in shards}
-        for bucket in sorted(buckets - committed):
-            committed.add(bucket)
-            yield (
-                f"bucket {bucket} has data but no commit record: it is unfinished, or the record is"
-                " lost; run the harvest again"
-            )
+def _unfinished(location: Location, spec: StoreSpec) -> Iterator[str]:
+    """Buckets with shards but without a commit; they harm nobody."""
+    for bucket, keys in orphans(location, spec).items():
+        yield (
+            f"bucket {bucket} has data ({len(keys)} shards) but no commit record: it is unfinished,"
+            " or the record is lost; run the harvest again, or remove them with --clean"
+        )

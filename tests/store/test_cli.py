@@ -1,5 +1,6 @@
 """`scopeworks store`: what it prints and how it ends."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,20 @@ def test_verify_withdraws_damaged_buckets_when_asked(fresh):
     text = run("verify", fresh.url, "--withdraw", code=1)
     assert "withdrawn: bucket 0; run the harvest again" in text
     assert ActivationStore.open(fresh.url).rows == 700 - 192
+
+
+def test_verify_removes_shards_without_a_commit_when_asked(fresh):
+    Path(fresh.url, "commits/00000001/zarr.json").unlink()
+    text = run("verify", fresh.url)
+    assert "note: bucket 1 has data (15 shards) but no commit record" in text
+    assert "3 of 4 buckets committed" in text
+    with pytest.raises(ValueError, match="no object younger than an hour"):
+        run("verify", fresh.url, "--clean")
+    for path in Path(fresh.url).rglob("*"):
+        os.utime(path, (0, 0))
+    text = run("verify", fresh.url, "--clean")
+    assert "removed: 15 shards of bucket 1, which has no commit" in text
+    assert "note" not in text
 
 
 def test_stats_prints_every_site_and_the_mixing(made):

@@ -51,8 +51,10 @@ def test_a_missing_shard_is_named(fresh):
 def test_a_lost_commit_is_reported_and_its_rows_are_gone(fresh):
     Path(fresh.url, "commits/00000001/zarr.json").unlink()
     assert ActivationStore.open(fresh.url).rows == 700 - 192
-    (problem,) = verify(fresh.url).problems
-    assert problem.startswith("bucket 1 has data but no commit record")
+    report = verify(fresh.url)
+    assert (report.problems, report.buckets, report.n_buckets) == ([], 3, 4)
+    (note,) = report.notes
+    assert note.startswith("bucket 1 has data (15 shards) but no commit record")
 
 
 def test_a_damaged_commit_is_refused_and_reported(fresh):
