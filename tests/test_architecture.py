@@ -169,6 +169,12 @@ def test_a_folder_reads_like_a_table_of_contents(modules: Modules):
     assert {name: n for name, n in long.items() if n > MOST_ENTRIES} == {}
 
 
+def test_tests_mirror_the_folders(modules: Modules):
+    code = set(_folders(modules)) | {"reference", "benchmarks"}
+    tests = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("*.py")}
+    assert {path.as_posix() for path in tests} - {"."} - code == set()
+
+
 def test_climbing_import_is_found(tmp_path: Path):
     folder = tmp_path / "store" / "read"
     folder.mkdir(parents=True)
