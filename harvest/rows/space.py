@@ -9,17 +9,14 @@ from pathlib import Path
 
 from ...machine import free_disk
 from ...store import ActivationStore, StoreSpec
+from ...store.format.chunks.codecs import PRESETS
 from ...store.place.place import Place
-
-_BITS = {"exact": 10.0, "fast": 16.0, "float32": 10.0, "int8": 5.0}
-"""Bits a value takes at least: docs/store.md measures 11.0, 16.0, 11.0 (rows of a bfloat16 model)
-and 7.5."""
 
 
 def bytes_left(spec: StoreSpec, committed_rows: int) -> int:
     """Bytes that a store's rows take beside those that are committed, at the least."""
     rows = max(0, spec.rows - committed_rows)
-    return int(rows * sum(spec.sites.values()) * _BITS[spec.codec] / 8)
+    return int(rows * sum(spec.sites.values()) * PRESETS[spec.codec].least_bits / 8)
 
 
 def check_space(url: str, spec: StoreSpec, begun: StoreSpec | None) -> None:

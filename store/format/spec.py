@@ -68,7 +68,7 @@ class StoreSpec(Settings):
     widest site."""
 
     codec: str = "exact"
-    """Preset of store/format/chunks/codecs.py: exact, fast, float32 or int8."""
+    """One of `PRESETS` in store/format/chunks/codecs.py."""
 
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the rows' permutation inside each bucket."""

@@ -32,6 +32,8 @@ class Codec:
     """Bytes per blosc block; 0 lets blosc choose."""
     entropy_only: bool = False
     """Whether frames come from `frames.compress` where that can make them."""
+    least_bits: float = 0.0
+    """Bits a value of activations takes at least, for the question whether a disk has room."""
 
     @property
     def collected(self) -> str:
@@ -131,12 +133,13 @@ STORAGE = {
 # lz4 finds matches in bit planes only, and turning those back costs as much as entropy coding does,
 # so what is to be fast is stored as it is. docs/store.md has the figures.
 PRESETS = {
-    "exact": Codec("bfloat16", "zstd", 1, blocksize=2**19, entropy_only=True),
-    "fast": Codec("bfloat16", "lz4", 0, shuffle=blosc.NOSHUFFLE),
-    "float32": Codec("float32", "zstd", 1, blocksize=2**20, entropy_only=True),
-    "int8": Codec("int8", "zstd", 1, shuffle=blosc.NOSHUFFLE, blocksize=2**18, entropy_only=True),
+    "exact": Codec("bfloat16", "zstd", 1, blocksize=2**19, entropy_only=True, least_bits=10.0),
+    "fast": Codec("bfloat16", "lz4", 0, shuffle=blosc.NOSHUFFLE, least_bits=16.0),
+    "float32": Codec("float32", "zstd", 1, blocksize=2**20, entropy_only=True, least_bits=10.0),
+    "int8": Codec("int8", "zstd", 1, blosc.NOSHUFFLE, 2**18, entropy_only=True, least_bits=5.0),
 }
-"""Codecs a store can be written with."""
+"""Codecs a store can be written with. docs/store.md measures 11.0, 16.0, 11.0 (rows of a bfloat16
+model) and 7.5 bits a value."""
 
 LABELS = Codec("uint32", "zstd", 1)
 """The codec of token ids, sequences and positions."""
