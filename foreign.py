@@ -1,7 +1,8 @@
 """Documents that this program may not have written: parsed within bounds, validated, then used.
 
 Owns the way from bytes to a checked value, and the error that names the file and what is wrong with
-it. What a document must hold is said by its reader, as a `Document` with types and bounds.
+it; `settings` says it in the same words. What a document must hold is said by its reader, as a
+`Document` with types and bounds.
 """
 
 import json
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 _SHOWN_CHARACTERS = 60
 _SHOWN_PROBLEMS = 3
+_MOST_DIGITS = 4300  # Python's own bound
 
 
 class Document(BaseModel):
@@ -50,6 +52,7 @@ def parse_json(data: bytes | str, where: str) -> Any:
             data,
             parse_constant=_refuse_constant,
             parse_float=_finite,
+            parse_int=whole_number,
             object_pairs_hook=_without_doubles,
         )
     except RecursionError as error:
@@ -70,7 +73,7 @@ def validated(kind: type[DocumentT], value: Any, where: str) -> DocumentT:
     except RecursionError as error:
         raise ValueError(f"{where} is not valid JSON: it is nested too deeply") from error
     except ValidationError as error:
-        problems = [_problem(item) for item in error.errors()]
+        problems = [explained(item) for item in error.errors()]
         more = f" and {len(problems) - _SHOWN_PROBLEMS} more" * (len(problems) > _SHOWN_PROBLEMS)
         text = "; ".join(problems[:_SHOWN_PROBLEMS])
         raise ValueError(f"{where} does not hold what it must: {text}{more}") from error
@@ -80,6 +83,17 @@ def one_line(error: BaseException) -> str:
     """An error of another library in one short line."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
+
+
+def whole_number(text: str) -> int:
+    """A JSON number without a fraction.
+
+    Raises:
+        ValueError: it has thousands of digits, which take Python long and hold nothing of ours.
+    """
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(text):,} digits")
+    return int(text)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -103,16 +117,16 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _problem(item: Any) -> str:
-    """One of pydantic's errors: entry, rule, value."""
-    name = ".".join(_short(str(part)) for part in item["loc"]) or "the document"
+def explained(item: Any) -> str:
+    """One of pydantic's errors in one line: entry, rule, value."""
+    name = ".".join(short(str(part)) for part in item["loc"]) or "the document"
     if item["type"] == "missing":
         return f"{name} is missing"
     message = item["msg"].removeprefix("Value error, ")
-    return f"{name}: {message[:1].lower()}{message[1:]}, got {_short(repr(item['input']))}"
+    return f"{name}: {message[:1].lower()}{message[1:]}, got {short(repr(item['input']))}"
 
 
-def _short(text: str) -> str:
-    """As much as belongs into one line, without what would break it."""
+def short(text: str, most: int = _SHOWN_CHARACTERS) -> str:
+    """As much of a text as belongs into one line, without what would break it."""
     text = text if text.isprintable() else repr(text)[1:-1]
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from .foreign import explained, short
+
 _SHOWN_CHARACTERS = 80
 """A value longer than this is cut short in an error's one line."""
 
@@ -92,8 +94,7 @@ def _difference(before: Any, after: Any) -> str:
 
 
 def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
+    return short(repr(value), _SHOWN_CHARACTERS)
 
 
 def _explain(error: ValidationError, kind: type[Settings], config: Path | None) -> str:
@@ -111,8 +112,7 @@ def _explain(error: ValidationError, kind: type[Settings], config: Path | None) 
         elif not item["loc"]:
             lines.append(item["msg"].removeprefix("Value error, "))  # a rule between settings
         else:
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{name}: {message[:1].lower()}{message[1:]}, got {item['input']!r}")
+            lines.append(explained(item))
     return "; ".join(lines) + (f" (config file {config})" if config else "")
 
 

@@ -4,20 +4,20 @@ Owns the demo's settings and the order of the stages; each stage is the one its 
 Every stage continues what it finds, so a stopped demo goes on with the same command.
 """
 
-import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from ..evaluate.page.report import write_report
 from ..evaluate.run import evaluate
 from ..evaluate.settings import EvaluateSettings
+from ..foreign import read_document
 from ..harvest.rows.run import harvest
 from ..harvest.settings import HarvestSettings
 from ..harvest.tokens.run import TokenizeSettings, tokenize
-from ..settings import Settings, differences, dump, resolve
+from ..settings import Settings, differences, dump
+from ..store.place.files import write_file
 from ..train.sae.export import export
 from ..train.settings import TrainSettings
 from ..train.sweep import expand, sweep
@@ -155,8 +155,10 @@ def _claim(settings: DemoSettings) -> None:
     if settings.out.exists() and not settings.out.is_dir():
         raise ValueError(f"out must be a folder, got the file {settings.out}; choose another")
     if record.is_file():
-        old = resolve(DemoSettings, **_read(record)).model_dump(mode="json", exclude={"out"})
-        changed = differences(old, settings.model_dump(mode="json", exclude={"out"}))
+        old = read_document(DemoSettings, record.read_bytes(), str(record))
+        changed = differences(
+            *(demo.model_dump(mode="json", exclude={"out"}) for demo in (old, settings))
+        )
         if changed:
             raise ValueError(
                 f"out must be an empty folder or a demo of the same settings, got {settings.out} "
@@ -169,9 +171,4 @@ def _claim(settings: DemoSettings) -> None:
             "choose another folder"
         )
     settings.out.mkdir(parents=True, exist_ok=True)
-    record.write_text(dump(settings), encoding="utf-8")
-
-
-def _read(record: Path) -> dict[str, Any]:
-    """The settings written by an earlier demo."""
-    return json.loads(record.read_text(encoding="utf-8"))
+    write_file(record, dump(settings).encode())

@@ -24,6 +24,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFas
 
 from ..harvest.text.documents import is_held_out, read_files
 from ..machine import has_bfloat16_units
+from ..store.place.files import write_file
 from .corpus import stdlib_sources
 
 HELD_OUT_SHARE = 0.05
@@ -280,7 +281,7 @@ def main(
         "minutes": (time.monotonic() - started) / 60,
         "threads": torch.get_num_threads(),
     }
-    (out / "README.md").write_text(model_card(recipe, facts), encoding="utf-8")
+    write_file(out / "README.md", model_card(recipe, facts).encode())
     print(json.dumps(facts, indent=1))
 
 

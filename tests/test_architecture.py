@@ -246,6 +246,18 @@ def test_modules_import_only_what_make_demo_installs():
     assert "--editable .\n" in rule.split("$(READY_DEV): ")[0]
 
 
+WRITERS = {"store/place/local.py", "store/read/cache.py", "train/saved/metrics.py"}
+"""What writes files: all of them; a cache's, that may be lost; and lines at a file's end."""
+
+
+def test_files_are_written_in_one_way():
+    """By `store/place/files.py`, whose readers see an old file or all of a new one."""
+    direct = re.compile(r"""\.write_(text|bytes)\(|open\(["'][wax]|\bsavez?\(path|savefig\(path""")
+    paths = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    found = {path for path in paths if direct.search(path.read_text(encoding="utf-8"))}
+    assert {path.relative_to(ROOT).as_posix() for path in found} == WRITERS
+
+
 def test_help_imports_nothing_heavy():
     code = (
         "import sys, scopeworks.pipelines.cli, scopeworks.harvest.model.families; "

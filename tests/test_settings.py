@@ -40,6 +40,7 @@ def test_dump_reads_back():
         ("width = -1", "width: input should be greater than 0, got -1"),
         ("width = 1\nsparsity = nan", "sparsity: input should be a finite number"),
         ("width = ", "not valid TOML"),
+        (f"width = '{'x' * 999}'", "got 'x{58}…"),
     ],
 )
 def test_bad_files_are_explained_with_their_name(tmp_path: Path, text: str, message: str):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...foreign import one_line
+from ...foreign import one_line, whole_number
 from ...store.place.location import StorageOptions
 from .hub import hub_rows
 from .text_file import HUB, STDIN, open_bytes, suffix_of
@@ -99,11 +99,10 @@ def _json_lines(path: str, options: RowOptions) -> Iterator[Document | Bad]:
                 continue
             where = f"{path}:{number}"
             try:
-                row = json.loads(line.decode("utf-8").removeprefix(_MARK))
+                row = json.loads(line.decode("utf-8").removeprefix(_MARK), parse_int=whole_number)
             except UnicodeDecodeError as error:
                 yield Bad("not UTF-8", f"text {where} must be UTF-8, got {_bytes_at(line, error)}")
             except (ValueError, RecursionError) as error:
-                # A number of 5,000 digits is a plain ValueError.
                 yield Bad(
                     "broken JSON",
                     f"text {where} must be one line of JSON, got {_broken(line, error)}",

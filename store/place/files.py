@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...machine import nearest
 from .local import LocalFiles
 
 Parts = Iterable[bytes | memoryview]
@@ -43,7 +44,7 @@ def check_can_be_written(path: Path, name: str) -> None:
         raise IsADirectoryError(f"{name} must be a file, got the folder {path}")
     if path.exists() and not path.is_file():  # which a rename would replace
         raise OSError(f"{name} must be a file, got {path}, a pipe or device; pass another path")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    folder = nearest(path.parent)
     if not folder.is_dir():
         raise NotADirectoryError(f"{name} must be in a folder, got {path}: {folder} is a file")
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ...machine import nearest
 from .local import LocalFiles
 from .location import Location, StorageOptions
 from .place import AnyPlace, Place
@@ -12,6 +13,7 @@ def locate(place: AnyPlace, storage_options: StorageOptions = None) -> Location:
 
     Raises:
         ValueError: the protocol is unknown, or its driver is not installed.
+        NotADirectoryError: a file or the like is where a local folder must be.
     """
     place = Place.of(place, storage_options)
     if place.url.startswith("local://"):  # fsspec would open FIFOs and follow links
@@ -19,7 +21,14 @@ def locate(place: AnyPlace, storage_options: StorageOptions = None) -> Location:
             f"URL {place.url} must be a path, or begin with file://; leave out local://"
         )
     if not place.is_remote:
-        return LocalFiles(Path(place.url.removeprefix("file://")))
+        files = LocalFiles(Path(place.url.removeprefix("file://")))
+        there = nearest(files.root)
+        if not there.is_dir():
+            kind = "a file" if there.is_file() else "a pipe or device"
+            raise NotADirectoryError(
+                f"{files.url} must be a folder, got {there}, {kind}; choose another place"
+            )
+        return files
     from .remote import RemoteObjects  # fsspec and its drivers, only where they are needed
 
     return RemoteObjects(place.url, place.options)

@@ -1,11 +1,13 @@
 """The picture of `store stats --plot`: a line of three plots for every site."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..place.files import write_file
 from .statistics import OUTLIER, SiteStatistics
 
 if TYPE_CHECKING:
@@ -38,7 +40,9 @@ def check_path(path: Path) -> None:
 def plot(sites: Sequence[SiteStatistics], path: Path) -> None:
     """Draws every site's norms, root mean square by channel with the outliers marked, and kurtosis
     by channel."""
-    drawn(sites).savefig(path, dpi=120)
+    picture = io.BytesIO()
+    drawn(sites).savefig(picture, format=path.suffix[1:], dpi=120)
+    write_file(path, picture.getvalue())
 
 
 def drawn(sites: Sequence[SiteStatistics]) -> "Figure":

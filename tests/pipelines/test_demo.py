@@ -95,6 +95,13 @@ def test_foreign_out_is_refused_and_kept(tmp_path: Path, kind: str):
     assert thesis.read_text(encoding="utf-8") == "years of work"
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"width": "many"}'])
+def test_a_damaged_record_of_a_demo_is_named(tmp_path: Path, text: str):
+    (tmp_path / demo.SETTINGS_FILE).write_text(text)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/demo.json (is not valid|does not hold)"):
+        demo.run_demo(_settings(tmp_path))
+
+
 def test_settings_that_training_refuses_are_refused_before_the_harvest(tmp_path: Path):
     with pytest.raises(ValueError, match=r"sparsity_warmup_steps must be below steps \(15\)"):
         demo.run_demo(_settings(tmp_path / "out", steps=15))

@@ -5,7 +5,14 @@ Owns the record written as `config.json` and its names. Does not hold tensors: s
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+)
 
 from ...settings import Settings
 
@@ -60,6 +67,14 @@ class SAEConfig(Settings):
     """Rows behind l0, fvu and dead_share."""
     trained_rows: PositiveInt | None = None
     """Rows seen in training."""
+
+    @field_validator("l0")
+    @classmethod
+    def _is_a_share_of_the_latents(cls, value: float | None, info: ValidationInfo) -> float | None:
+        d_sae = info.data.get("d_sae")
+        if value is not None and d_sae is not None and value > d_sae:
+            raise ValueError(f"must be at most d_sae ({d_sae})")
+        return value
 
     @property
     def missed(self) -> str:

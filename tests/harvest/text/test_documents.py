@@ -189,7 +189,7 @@ BROKEN = {
     ),
     "digits.jsonl": (
         b'{"text": "a", "n": ' + b"9" * 5000 + b"}",
-        r"digits\.jsonl:1 must be one line of JSON, got Exceeds the limit",
+        r"digits\.jsonl:1 must be one line of JSON, got a number of 5,000 digits;",
         "broken",
     ),
     "array.json": (

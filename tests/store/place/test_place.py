@@ -1,5 +1,6 @@
 """A place: which options it has, that nobody sees them, and what lies beside it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,24 @@ def test_whatever_takes_a_url_takes_a_place(tmp_path: Path):
     assert TokenStore.open(tokens).splits == {}
     assert Checkpoints(Place(str(tmp_path / "checkpoints")), keep=1).steps() == []
     assert locate(place).url == str(tmp_path / "store")
+
+
+@pytest.mark.parametrize("below", ["", "/a/b"])
+@pytest.mark.parametrize("kind", ["a file", "a pipe or device"])
+def test_what_is_no_folder_is_no_place_for_a_store(tmp_path: Path, kind: str, below: str):
+    taken = tmp_path / "taken"
+    if kind == "a file":
+        taken.write_text("mine")
+    else:
+        os.mkfifo(taken)
+    place, ids = Place(f"{taken}{below}"), {"context": 2, "bos": None, "eos": None, "pad": None}
+    message = f"^{taken}{below} must be a folder, got {taken}, {kind}; choose another place$"
+    for use in (
+        lambda: StoreWriter.begun(place),
+        lambda: StoreWriter.open(place, spec_of()),
+        lambda: ActivationStore.open(place),
+        lambda: TokenStore.create(place, **ids),
+    ):
+        with pytest.raises(NotADirectoryError, match=message):
+            use()
+    assert kind != "a file" or taken.read_text() == "mine"

@@ -392,6 +392,7 @@ def test_evaluation_that_is_not_of_the_sae_is_refused(tmp_path: Path, facts: Any
     [
         ({"site": "resid_post.4"}, r"site must be resid_post\.5, as the SAE's files say"),
         ({"l0": -1.0}, r"the options of export does not hold what it must: l0: "),
+        ({"l0": 1e300}, r"l0: must be at most d_sae \(\d+\), got 1e\+300"),
         ({"l0": float("nan")}, r"the options of export does not hold what it must: l0: "),
         ({"model": "anything"}, r"model has no effect on an SAE of resid_post\.5 as sae-"),
         ({"target_site": "head.5"}, r"target_site must be known as <kind>\.<layer>.*got 'head\.5'"),

@@ -2,6 +2,7 @@
 ways."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -524,3 +525,13 @@ def test_links_of_the_hubs_cache_are_followed(tmp_path: Path, format: str):
     for i, path in enumerate(folder.iterdir()):
         (snapshot / path.name).symlink_to(path.rename(tmp_path / f"blob{i}"))
     assert torch.equal(SAE.load(snapshot)(rows()), random_sae()(rows()))
+
+
+@pytest.mark.parametrize("format", WEIGHTS)
+def test_a_config_that_is_a_pipe_is_not_waited_for(tmp_path: Path, format: str):
+    folder = written(tmp_path, format, random_sae())
+    config = folder / WEIGHTS[format][0]
+    config.unlink()
+    os.mkfifo(config)
+    with pytest.raises(ValueError, match=r"must (be a regular file, got .* pipe|hold one of)"):
+        SAE.load(folder)

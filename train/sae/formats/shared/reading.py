@@ -41,20 +41,27 @@ def read_document(kind: type[DocumentT], path: Path) -> DocumentT:
 
     Raises:
         FileNotFoundError: it is not there.
-        ValueError: it is no JSON, or does not hold what it must; one line naming it.
+        ValueError: it is no file, no JSON, or does not hold what it must; one line naming it.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; the SAE's folder is not complete")
+    _check_there(path)
     size = path.stat().st_size
     if size > _MAX_DOCUMENT_BYTES:
         raise ValueError(f"{path} must be a config of a few kilobytes, got {size:,} bytes")
     return parse_document(kind, path.read_bytes(), str(path))
 
 
+def _check_there(path: Path) -> None:
+    """Raises an error in one line unless a file is there; a pipe would be waited for."""
+    if path.is_file():
+        return
+    if path.exists():
+        raise ValueError(f"{path} must be a regular file, got a folder, pipe or device; remove it")
+    raise FileNotFoundError(f"{path} does not exist; the SAE's folder is not complete")
+
+
 def open_safetensors(path: Path) -> TensorsFile:
     """The tensors of a safetensors file; ValueError or FileNotFoundError in one line."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; the SAE's folder is not complete")
+    _check_there(path)
     real = path.resolve()  # the hub's cache is made of links, which a store may not have
     place = LocalFiles(real.parent)
 
