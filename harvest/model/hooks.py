@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .families import Place, family_of
+from .families import SiteModule, family_of
 from .sites import Site, check_site
 
 Visit = Callable[[Tensor], Tensor | None]
@@ -145,7 +145,7 @@ def _attached(model: Any, site: Site, visit: Visit) -> Iterator[None]:
         handle.remove()
 
 
-def _attach(layer: nn.Module, place: Place, gain: Gain, visit: Visit) -> RemovableHandle:
+def _attach(layer: nn.Module, place: SiteModule, gain: Gain, visit: Visit) -> RemovableHandle:
     """Hooks `visit` in where the family says the site is."""
     module: Any = layer.get_submodule(place.module)
     if place.side == "input":

@@ -6,10 +6,10 @@ All that is particular to a family is in its file; the table below finds it by a
 
 from typing import Any
 
-from .family import Family, Place
+from .family import Family, SiteModule
 from .gemma2 import GEMMA2
 
-__all__ = ["FAMILIES", "GEMMA2", "Family", "Place", "family_of", "titles"]
+__all__ = ["FAMILIES", "GEMMA2", "Family", "SiteModule", "family_of", "titles"]
 
 FAMILIES: tuple[Family, ...] = (GEMMA2,)
 """Every family there is."""

@@ -21,7 +21,7 @@ MOST_LAYERS = 512
 
 
 @dataclass(frozen=True)
-class Place:
+class SiteModule:
     """Where a kind of site is in a decoder layer, how wide it is, and what others call it."""
 
     module: str
@@ -65,7 +65,7 @@ class Family:
     `auto` is the first."""
     why_attention: str
     """What is wrong with the others."""
-    sites: Mapping[str, Place]
+    sites: Mapping[str, SiteModule]
     """Kind of site -> where it is, in the order in which a layer computes them."""
     compiled: tuple[str, ...]
     """Modules of a layer whose own computation holds no site; these are worth compiling."""
@@ -95,7 +95,7 @@ class Family:
     """Further `model_type`s whose norms have the same name and gain, though none of their models is
     run here."""
 
-    def place(self, kind: str) -> Place:
+    def place(self, kind: str) -> SiteModule:
         """Where a kind of site is.
 
         Raises:

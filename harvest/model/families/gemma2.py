@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from ....foreign import Document
-from .family import MOST_LAYERS, Family, Id, Place, Scale, Size
+from .family import MOST_LAYERS, Family, Id, Scale, SiteModule, Size
 
 Layers = Annotated[
     list[Literal["sliding_attention", "full_attention"]], Field(max_length=MOST_LAYERS)
@@ -133,7 +133,7 @@ GEMMA2 = Family(
     attention=("eager", "flex_attention", "flash_attention_2"),
     why_attention="others leave out the soft-cap",
     sites={
-        "attn_out": Place(
+        "attn_out": SiteModule(
             "self_attn.o_proj",
             "input",
             _d_heads,
@@ -141,13 +141,13 @@ GEMMA2 = Family(
             "model.layers.{}.self_attn.o_proj.input",
         ),
         # The gainless vector is no module's input or output in transformers.
-        "transcoder_in": Place(
+        "transcoder_in": SiteModule(
             "pre_feedforward_layernorm", "gainless", _d_model, "blocks.{}.ln2.hook_normalized"
         ),
         # The norm's output, taken where it is read: what is spliced in at transcoder_in is in it
         # whichever of the two was hooked first. TransformerLens's hook_mlp_in is the residual
         # stream *before* the norm: another tensor. It is transcoder_in times constants.
-        "mlp_in": Place(
+        "mlp_in": SiteModule(
             "mlp",
             "input",
             _d_model,
@@ -155,14 +155,14 @@ GEMMA2 = Family(
             "model.layers.{}.pre_feedforward_layernorm.output",
             in_report=False,
         ),
-        "mlp_out": Place(
+        "mlp_out": SiteModule(
             "post_feedforward_layernorm",
             "output",
             _d_model,
             "blocks.{}.hook_mlp_out",
             "model.layers.{}.post_feedforward_layernorm.output",
         ),
-        "resid_post": Place(
+        "resid_post": SiteModule(
             "", "output", _d_model, "blocks.{}.hook_resid_post", "model.layers.{}.output"
         ),
     },
