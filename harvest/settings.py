@@ -75,13 +75,15 @@ class HarvestSettings(StageSettings):
     site: list[str] = Field(min_length=1)
     """Sites, as resid_post.12, mlp_out.0-12 or attn_out.*."""
     rows: int | None = Field(default=None, gt=0)
-    """Rows to harvest; by default all that the split gives."""
+    """Rows to harvest, rounded up to whole buckets while there is text; by default all that the
+    split gives."""
     split: str = "train"
     """Split of the token store."""
     codec: str = "exact"
     """How rows are stored: exact (bfloat16), fast, or float32."""
     bucket_rows: int | None = Field(default=None, gt=0)
-    """Rows that are shuffled and committed together; by default the store's choice, about 10^6."""
+    """Rows that are shuffled and committed together; by default about 10^6, or less so that a small
+    store has at least eight, and so that they cut the rows evenly."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the rows' order inside a bucket."""
     dtype: str = "auto"

@@ -17,7 +17,7 @@ from ..model.families import family_of
 from ..settings import HarvestSettings
 from .bucket_job import Job
 from .plan import Block, Plan
-from .prepare import begun_spec, prepare
+from .prepare import begun_spec, planned, prepare
 
 _WARM_UP_BATCHES = 3
 _FIRST_TOKENS = 16
@@ -69,8 +69,9 @@ def estimate(settings: HarvestSettings) -> Estimate:
         OSError, ValueError: as `harvest` does before it writes.
     """
     started = time.perf_counter()
-    job, _ = prepare(settings, begun_spec(settings))
-    plan = Plan(job.sequences, job.mask, settings.rows)
+    begun = begun_spec(settings)
+    job, _ = prepare(settings, begun)
+    plan = planned(settings, job, begun)
     rows, seconds_per_token = _warm_up(job, plan, started)
     context = job.sequences.shape[1]
     n_tokens = plan.n_sequences * context

@@ -82,31 +82,32 @@ class Part:
 class Plan:
     """The rows of a token store's split under a mask, up to a number of rows."""
 
-    def __init__(self, sequences: Any, mask: Mask, rows: int | None = None):
-        """Counts every sequence's rows, reading only as many sequences as `rows` need.
+    def __init__(self, sequences: Any, mask: Mask, rows: int | None = None, bucket_rows: int = 1):
+        """Counts every sequence's rows, reading only as many sequences as the rows need.
 
         Args:
             sequences: [n, context] unsigned ids, sliceable.
             mask: what is dropped.
             rows: rows to harvest; all there are by default.
+            bucket_rows: they are rounded up to a multiple of this while there is text.
 
         Raises:
             ValueError: there are fewer rows than asked for, or none.
         """
         counts: list[np.ndarray] = []
-        total = 0
+        total, whole = 0, None if rows is None else -(-rows // bucket_rows) * bucket_rows
         step = max(1, _SCAN_TOKENS // sequences.shape[1])
         for start in range(0, len(sequences), step):
             counts.append(mask.kept(sequences[start : start + step]).sum(axis=1))
             total += int(counts[-1].sum())
-            if rows is not None and total >= rows:
+            if whole is not None and total >= whole:
                 break
         if total == 0 or (rows is not None and rows > total):
             raise ValueError(
                 f"rows must be at most {total:,}, which is what {len(sequences):,} sequences give, "
                 f"got {rows}; tokenize more text"
             )
-        self.rows = rows if rows is not None else total
+        self.rows = total if whole is None else min(whole, total)
         self._first_row = np.concatenate([[0], np.cumsum(np.concatenate(counts), dtype=np.int64)])
 
     @property

@@ -17,13 +17,14 @@ from ...machine import free_memory
 from ...settings import differences, resolve
 from ...store import StoreSpec, StoreWriter, TokenStore
 from ...store.format.chunks.codecs import PRESETS
+from ...store.format.spec import even_bucket_rows
 from ..model.loading import check_context, load_model, tokenizer_fingerprint
 from ..model.sites import expand_sites, site_width
 from ..settings import HarvestSettings
 from ..workers.cluster import n_local_workers
 from .batch_size import sequences_that_fit, sequences_that_run, share_of_memory
 from .bucket_job import Job
-from .plan import Mask
+from .plan import Mask, Plan
 
 _BATCH_SHARE = 0.25
 
@@ -103,8 +104,8 @@ def store_spec(
 ) -> StoreSpec:
     """What the activation store will hold; sizes that nobody asked for stay as they were begun,
     because they are chosen from the rows, which may have grown."""
-    sizes: dict[str, Any] = {"bucket_rows": settings.bucket_rows}
-    if begun is not None and settings.bucket_rows in (None, begun.bucket_rows):
+    sizes: dict[str, Any] = {"bucket_rows": _bucket_rows(settings, begun)}
+    if begun is not None and sizes["bucket_rows"] == begun.bucket_rows:
         sizes = begun.model_dump(include={"bucket_rows", "chunk_rows", "shard_rows"})
     return resolve(
         StoreSpec,
@@ -116,6 +117,37 @@ def store_spec(
         versions=versions(),
         **sizes,
     )
+
+
+def planned(settings: HarvestSettings, job: Job, begun: StoreSpec | None) -> Plan:
+    """The rows to harvest: those asked for, rounded up to whole buckets while there is text.
+
+    A store that an earlier version has begun with just so many stays as it is.
+    """
+    given = begun is not None and begun.rows == settings.rows
+    size = None if given else _bucket_rows(settings, begun)
+    return Plan(job.sequences, job.mask, settings.rows, size or 1)
+
+
+def _bucket_rows(settings: HarvestSettings, begun: StoreSpec | None) -> int | None:
+    """The bucket size that was asked for, or begun with, or that cuts the rows evenly; None leaves
+    it to the store."""
+    if settings.bucket_rows is not None:
+        return settings.bucket_rows
+    if begun is not None:
+        return begun.bucket_rows
+    return None if settings.rows is None else even_bucket_rows(settings.rows)
+
+
+def say_rounded(settings: HarvestSettings, spec: StoreSpec) -> None:
+    """Says on stderr that other rows are harvested than were asked for."""
+    if settings.rows not in (None, spec.rows):
+        end = ", where the text ends" if spec.rows % spec.bucket_rows else ""
+        print(
+            f"rows come in whole buckets of {spec.bucket_rows:,}: {spec.rows:,} instead of"
+            f" {settings.rows:,}{end}",
+            file=sys.stderr,
+        )
 
 
 def versions() -> dict[str, str]:

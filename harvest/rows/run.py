@@ -16,7 +16,16 @@ from ..workers.cluster import check_cluster
 from .bucket_job import Job
 from .on_dask import harvest_on_dask
 from .plan import Part, Plan
-from .prepare import begun_spec, open_writer, prepare, resolved, store_spec, warn_of_versions
+from .prepare import (
+    begun_spec,
+    open_writer,
+    planned,
+    prepare,
+    resolved,
+    say_rounded,
+    store_spec,
+    warn_of_versions,
+)
 from .space import check_space
 
 _SHOWN_POSITIONS = 5
@@ -55,8 +64,8 @@ def harvest(settings: HarvestSettings) -> HarvestReport:
     committed on its own: however often the command is stopped and run again, the store ends the
     same, bit for bit, on one type of device.
 
-    More `rows` than the store was begun with let it grow: full buckets stay, the last is done anew
-    if it was short. Nothing else may change.
+    `rows` are rounded up to whole buckets while there is text, and stderr says so. More than the
+    store was begun with let it grow by whole buckets. Nothing else may change.
 
     Raises:
         OSError: model, tokens or store cannot be read or written.
@@ -69,6 +78,7 @@ def harvest(settings: HarvestSettings) -> HarvestReport:
     with writer:
         spec, settings = writer.spec, resolved(settings, writer.spec)
         warn_of_versions(spec)
+        say_rounded(settings, spec)
         write_settings(settings.place(settings.store), "harvest", settings)
         parts = missing_parts(writer, plan)
         with progress("harvest", sum(p.stop - p.start for p in parts.values()), "rows") as bar:
@@ -84,7 +94,7 @@ def _opened(settings: HarvestSettings, begun: StoreSpec | None) -> tuple[Job, Pl
     """Job, plan and the store, begun or continued. Who finds that another has begun the store in
     the meantime takes what that one has decided."""
     job, origin = prepare(settings, begun)
-    plan = Plan(job.sequences, job.mask, settings.rows)
+    plan = planned(settings, job, begun)
     spec = store_spec(settings, plan.rows, job, origin, begun)
     check_space(settings.store, spec, begun)
     try:

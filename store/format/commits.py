@@ -9,7 +9,7 @@ import base64
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
@@ -33,7 +33,6 @@ from .values import SiteSums
 KIND = "bucket-commit"
 _READERS = 16
 _NUMBER = re.compile("[0-9]{8}")
-_TAIL_BYTES = 128
 
 
 _Count = Annotated[int, Field(ge=0, le=MAX_ROWS)]
@@ -73,17 +72,6 @@ class Commit:
     """Rows left out because they were not finite (`drop_nonfinite`)."""
     dropped_at: dict[int, int] = field(default_factory=dict)
     """Position in the sequence -> rows left out there."""
-    document_bytes: int = field(default=0, compare=False)
-    """Size of the document it was read from."""
-    tail: bytes = field(default=b"", compare=False, repr=False)
-    """The end of that document, with its crc32c: another record ends differently."""
-
-
-def is_whole(commit: Commit, spec: StoreSpec) -> bool:
-    """Whether the bucket has got all its rows; False for the last one of a store that has grown
-    since."""
-    start, stop = spec.bucket_range(commit.bucket)
-    return commit.rows + commit.dropped == stop - start
 
 
 def commit_key(bucket: int) -> str:
@@ -127,7 +115,7 @@ def read_commit(location: Location, bucket: int, spec: StoreSpec) -> Commit:
     except ValueError as error:
         place = "" if where in str(error) else f" (in {where})"
         raise DamagedStoreError(f"commit of bucket {bucket}: {error}{place}") from error
-    return replace(commit, document_bytes=len(data), tail=data[-_TAIL_BYTES:])
+    return commit
 
 
 def _check(commit: Commit, bucket: int, spec: StoreSpec) -> None:
@@ -135,10 +123,11 @@ def _check(commit: Commit, bucket: int, spec: StoreSpec) -> None:
     start, stop = spec.bucket_range(bucket)
     if commit.bucket != bucket:
         raise ValueError(f"bucket must be {bucket} as its place says, got {commit.bucket}")
-    if commit.rows + commit.dropped > stop - start:
+    if commit.rows + commit.dropped != stop - start:
         raise ValueError(
-            f"rows and dropped must be {stop - start} together at most, got {commit.rows} and"
-            f" {commit.dropped}"
+            f"rows and dropped must be {stop - start} together, got"
+            f" {commit.rows + commit.dropped}; take the bucket out with `scopeworks store verify"
+            " --withdraw` and run the harvest again"
         )
     if commit.dropped_at and sum(commit.dropped_at.values()) != commit.dropped:
         raise ValueError(
@@ -152,16 +141,6 @@ def _check(commit: Commit, bucket: int, spec: StoreSpec) -> None:
         check_sums(name, commit.sums[name], layout, commit.rows)
     for layout in arrays.values():
         check_shards(commit.shards[layout.path], layout, start, commit.rows)
-
-
-def is_unchanged(location: Location, commit: Commit) -> bool:
-    """Whether the record that was read is still the bucket's; looks at its end only."""
-    start = commit.document_bytes - len(commit.tail)
-    try:
-        tail = location.read(commit_key(commit.bucket), start, commit.document_bytes + 1)
-    except FileNotFoundError:
-        return False
-    return tail == commit.tail
 
 
 def committed_buckets(location: Location, spec: StoreSpec) -> list[int]:

@@ -14,7 +14,6 @@ from pydantic import ConfigDict, Field
 
 from ...foreign import Document, validated
 from ..place.location import Location, read_bounded
-from .arrays import DamagedStoreError
 from .spec import (
     DOCUMENT_BYTES,
     FORMAT,
@@ -72,28 +71,6 @@ class Root:
     def _earlier(self) -> list[dict[str, str]]:
         """Checksums of the documents of every earlier size."""
         return [_checksums(_resized(self.spec, rows)) for rows in self.grown_from]
-
-    def outgrown(self) -> set[int]:
-        """Buckets that were the short last one of an earlier size; their commits may hold fewer
-        rows than the bucket takes now."""
-        size = self.spec.bucket_rows
-        return {rows // size for rows in self.grown_from if rows % size}
-
-    def check_length(self, bucket: int, rows: int, where: str) -> None:
-        """Refuses a commit of a bucket that accounts for `rows` rows, dropped ones among them: all
-        of its range, or of what that was at an earlier size. `where` is the store, for the error.
-
-        Raises:
-            DamagedStoreError: naming the bucket and the rows.
-        """
-        start, stop = self.spec.bucket_range(bucket)
-        if rows == stop - start:
-            return
-        if rows not in {min(size, stop) - start for size in self.grown_from}:
-            raise DamagedStoreError(
-                f"commit of bucket {bucket}: rows and dropped must be {stop - start} together, got"
-                f" {rows} (in {where})"
-            )
 
 
 def read_root(location: Location) -> Root:

@@ -177,10 +177,24 @@ def choose_sizes(width: int, rows: int, bucket_rows: int | None = None) -> dict[
     With a bucket size given, chunk and shard are its largest divisors within their bounds.
     """
     if not isinstance(bucket_rows, int) or bucket_rows < 1:
-        bucket_rows = _BUCKET_ROWS
-        while bucket_rows > 1024 and bucket_rows * _MIN_BUCKETS > rows:
-            bucket_rows //= 2
+        bucket_rows = _default_bucket_rows(rows)
     return {"bucket_rows": bucket_rows, **_divisors(bucket_rows, *_targets(width))}
+
+
+def even_bucket_rows(rows: int) -> int:
+    """A bucket size, at most the default one, of which a multiple is little more than `rows`: less
+    than 1/64 of them and 1/64 of a bucket."""
+    size = _default_bucket_rows(rows)
+    step = size // 64
+    return -(-rows // (-(-rows // size) * step)) * step
+
+
+def _default_bucket_rows(rows: int) -> int:
+    """2^20, or less so that there are at least eight buckets or a bucket has 1,024 rows."""
+    size = _BUCKET_ROWS
+    while size > 1024 and size * _MIN_BUCKETS > rows:
+        size //= 2
+    return size
 
 
 def _targets(width: int) -> tuple[int, int]:

@@ -51,8 +51,7 @@ def as_begun(store: ActivationStore, record: dict[str, Any], where: str) -> Acti
         where: names the record in errors.
 
     Raises:
-        ValueError: these rows are not there any more: another store, a bucket that was withdrawn,
-            or the short last one of then, which growing has written again.
+        ValueError: these rows are not there any more: another store, or a bucket was taken out.
     """
     known = validated(Identity, record, where)
     begun = store.only(_buckets(store, known))
@@ -63,8 +62,8 @@ def as_begun(store: ActivationStore, record: dict[str, Any], where: str) -> Acti
     if known.sites == store.sites and known.provenance == store.provenance:
         raise ValueError(
             f"{where} is of {known.rows:,} rows of which store {store.url} does not hold all any"
-            f" more ({'; '.join(different)}): a bucket was taken out, or the short last one of then"
-            " was written again when the store grew; begin again in another folder"
+            f" more ({'; '.join(different)}): a bucket was taken out or written again; begin again"
+            " in another folder"
         )
     raise ValueError(
         f"{where} is of another store ({'; '.join(different)}); pass the store it was begun with"

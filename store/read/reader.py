@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float, Float64, Int64
 
 from ..format.arrays import DamagedStoreError
-from ..format.commits import Commit, is_whole, read_commits, shard_sizes, shard_versions
-from ..format.root import Root, read_root
+from ..format.commits import Commit, read_commits, shard_sizes, shard_versions
+from ..format.root import read_root
 from ..format.spec import LABEL_NAMES, StoreSpec
 from ..format.values import put_values
 from ..place.locate import locate
@@ -25,7 +25,6 @@ from ..place.location import Location, StorageOptions
 from ..place.place import AnyPlace
 from .array_reader import ArrayReader
 from .cache import CACHE_BYTES, CachedReads
-from .guard import Guarded
 from .stream import Stream
 from .stream_order import Order
 
@@ -54,8 +53,7 @@ class ActivationStore:
         """Rows that were left out: not finite, or outliers."""
         self.dropped_at = sum((Counter(c.dropped_at) for c in commits.values()), Counter[int]())
         """Position in the sequence -> rows left out there."""
-        whole = [bucket for bucket, commit in commits.items() if is_whole(commit, spec)]
-        self.complete = len(whole) == spec.n_buckets
+        self.complete = len(commits) == spec.n_buckets
         layouts = spec.site_layouts() | spec.label_layouts()
         self._readers = {
             name: ArrayReader(location, layout, shard_sizes(layout.path, self._commits))
@@ -86,14 +84,13 @@ class ActivationStore:
             DamagedStoreError: its metadata or a commit record is damaged.
         """
         location = locate(url, storage_options)
-        root, commits = _opened(location)
-        location = Guarded(location, root.spec, commits.values())
+        spec, commits = _opened(location)
         # The cache lies outside: what it holds was committed when it was read, and stays true.
         if cache_dir is not None:
             location = CachedReads(
                 location, Path(cache_dir), shard_versions(commits.values()), cache_bytes
             )
-        return cls(location, root.spec, commits)
+        return cls(location, spec, commits)
 
     def only(self, buckets: Collection[int]) -> "ActivationStore":
         """A view of some committed buckets, as if no other were committed."""
@@ -283,23 +280,12 @@ class ActivationStore:
         return np.concatenate(parts) if parts else reader.layout.empty(0)
 
 
-def _opened(location: Location) -> tuple[Root, dict[int, Commit]]:
-    """The root document and the commits under it, also while the store grows: commits that are
-    beyond the root that was read call for the one that is there by now."""
+def _opened(location: Location) -> tuple[StoreSpec, dict[int, Commit]]:
+    """The spec and the commits under it."""
     try:
-        root = read_root(location)
+        spec = read_root(location).spec
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"no activation store at {location.url}; `scopeworks harvest` makes one"
         ) from error
-    while True:
-        try:
-            commits = read_commits(location, root.spec)
-            for commit in commits.values():
-                root.check_length(commit.bucket, commit.rows + commit.dropped, location.url)
-            return root, commits
-        except DamagedStoreError:
-            newer = read_root(location)
-            if newer.data == root.data:
-                raise
-            root = newer
+    return spec, read_commits(location, spec)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..format.commits import Commit, is_whole
+from ..format.commits import Commit
 from ..format.spec import StoreSpec
 from ..place.location import StorageOptions
 from ..place.place import AnyPlace, Place
@@ -33,11 +33,6 @@ class Copy:
     def bucket(self, bucket: int) -> int:
         """Copies one bucket; returns its rows."""
         source = ActivationStore.open(self.source)
-        if source.spec.rows != self.spec.rows:
-            raise ValueError(
-                f"store {self.source.url} must keep its {self.spec.rows} rows while it is copied, "
-                f"got {source.spec.rows}: it has grown; run the copy again"
-            )
         start = 0
         for commit in source.commits:
             if commit.bucket == bucket:
@@ -62,7 +57,7 @@ def copy(
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> int:
     """Copies every committed bucket that the target lacks; run it again to continue, also after
-    the source has grown. A bucket that the source has outgrown is copied once it is written anew.
+    the source has grown.
 
     Args:
         codec, chunk_rows, shard_rows: of the target; the source's by default.
@@ -86,11 +81,7 @@ def copy(
     job = Copy(source, target, spec)
     with StoreWriter.open(target, spec) as writer:
         done = writer.committed
-    missing = [
-        commit.bucket
-        for commit in store.commits
-        if commit.bucket not in done and is_whole(commit, store.spec)
-    ]
+    missing = [commit.bucket for commit in store.commits if commit.bucket not in done]
     copied = 0
     for rows in _each(job, missing, workers, scheduler):
         copied += rows

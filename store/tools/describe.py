@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 
-from ..format.commits import is_whole
 from ..read.reader import ActivationStore
 from ..read.scale import total_variance
 
@@ -11,8 +10,7 @@ from ..read.scale import total_variance
 def describe(store: ActivationStore) -> Iterator[str]:
     """Lines of text: what, how much, which sites."""
     spec = store.spec
-    whole = sum(is_whole(commit, spec) for commit in store.commits)
-    state = "complete" if store.complete else f"{whole} of {spec.n_buckets} buckets"
+    state = "complete" if store.complete else f"{len(store.commits)} of {spec.n_buckets} buckets"
     yield f"{store.url}: {store.rows:,} of {spec.rows:,} rows ({state}), codec {spec.codec}"
     yield (
         f"buckets of {spec.bucket_rows:,} rows, shards of {spec.shard_rows:,},"
@@ -20,13 +18,6 @@ def describe(store: ActivationStore) -> Iterator[str]:
     )
     if store.dropped:
         yield f"{store.dropped:,} rows were dropped: not finite, or outliers"
-    for commit in store.commits:
-        if not is_whole(commit, spec):
-            start, stop = spec.bucket_range(commit.bucket)
-            yield (
-                f"bucket {commit.bucket} holds {commit.rows:,} of its {stop - start:,} rows since"
-                " the store has grown; run the harvest again"
-            )
     stored = store.stored_bytes
     for name, width in store.sites.items():
         n_bytes = stored.get(f"sites/{name}", 0)

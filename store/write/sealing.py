@@ -13,8 +13,7 @@ from concurrent.futures import Executor
 import numpy as np
 
 from ..format.arrays import DamagedStoreError
-from ..format.commits import Commit, commit_key, is_whole, read_commit, write_commit
-from ..format.root import read_root
+from ..format.commits import Commit, commit_key, read_commit, write_commit
 from ..format.spec import StoreSpec
 from ..place.location import Location
 from ..place.uploads import sending
@@ -38,19 +37,16 @@ def seal(
     Raises:
         OSError: it could not be written (disk full, upload failed), or another process has written
             it with other rows.
-        ValueError: the store has grown, and the bucket is not the short last one any more; or int8
-            has cut too many of its values.
+        ValueError: int8 has cut too many of its values.
     """
     bucket, key = filling.bucket, commit_key(filling.bucket)
-    _check_size(location, spec, bucket)
-    if whole_commit(location, spec, bucket) is not None:
+    if sound_commit(location, spec, bucket) is not None:
         return
-    location.remove(key)  # of a bucket that the store has outgrown
     location.sweep([*filling.shard_keys(), key])
     with sending(location, sending_bytes) as sink:
         commit = filling.seal(sink, pool, scales)
     check_saturation(commit, spec)
-    twin = whole_commit(location, spec, bucket)
+    twin = sound_commit(location, spec, bucket)
     if twin is None:
         write_commit(location, commit)
     elif twin.shards != commit.shards:
@@ -61,23 +57,9 @@ def seal(
         )
 
 
-def whole_commit(location: Location, spec: StoreSpec, bucket: int) -> Commit | None:
-    """The record of a bucket that is committed with all its rows."""
+def sound_commit(location: Location, spec: StoreSpec, bucket: int) -> Commit | None:
+    """The record of a bucket, None where there is none or a damaged one."""
     try:
-        commit = read_commit(location, bucket, spec)
+        return read_commit(location, bucket, spec)
     except (FileNotFoundError, DamagedStoreError):
         return None
-    return commit if is_whole(commit, spec) else None
-
-
-def _check_size(location: Location, spec: StoreSpec, bucket: int) -> None:
-    """Refuses the short last bucket of a store that another process has made longer meanwhile."""
-    start, stop = spec.bucket_range(bucket)
-    if stop - start == spec.bucket_rows:
-        return
-    rows = read_root(location).spec.rows
-    if rows != spec.rows:
-        raise ValueError(
-            f"rows must be {rows} as store {location.url} has now, got {spec.rows}: it has grown"
-            " meanwhile; run again with that number"
-        )

@@ -7,7 +7,7 @@ Owns who may write, and the room for the buckets. Filling and encoding a bucket 
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from ..place.location import Location, StorageOptions
 from ..place.place import INSIDE, AnyPlace
 from .bucket import BucketWriter
 from .scratch import Scratch
-from .sealing import seal, whole_commit
+from .sealing import seal, sound_commit
 
 MEMORY_BYTES = 2**30
 
@@ -45,7 +45,6 @@ class StoreWriter:
         background: bool = False,
     ):
         self.spec, self._location = root.spec, location
-        self._outgrown = root.outgrown()
         self._memory_bytes, self._scratch_dir = memory_bytes, scratch_dir
         self._drop_nonfinite = drop_nonfinite
         self._idle: list[Scratch] = []
@@ -65,8 +64,8 @@ class StoreWriter:
         drop_nonfinite: bool = False,
         background: bool = False,
     ) -> "StoreWriter":
-        """Creates the store, or continues one of the same spec. More `rows` let it grow: full
-        buckets stay; a last one that was short is written anew.
+        """Creates the store, or continues one of the same spec. More `rows` let it grow by whole
+        buckets; one whose last bucket is short has ended and does not grow.
 
         Args:
             memory_bytes: a bucket beyond this size is collected in a file in `scratch_dir`
@@ -106,12 +105,8 @@ class StoreWriter:
 
     @property
     def committed(self) -> set[int]:
-        """Buckets committed so far with all their rows, by any writer."""
-        found = set(committed_buckets(self._location, self.spec))
-        for bucket in found & self._outgrown:
-            if whole_commit(self._location, self.spec, bucket) is None:
-                found.remove(bucket)
-        return found
+        """Buckets committed so far, by any writer."""
+        return set(committed_buckets(self._location, self.spec))
 
     def bucket_range(self, bucket: int) -> tuple[int, int]:
         """Rows [start, stop) of a bucket."""
@@ -126,8 +121,7 @@ class StoreWriter:
         """Fills one bucket; leaving the block seals and commits it (in the background, if so
         opened), an exception leaves it uncommitted.
 
-        A bucket that a killed process left half written is written anew, and so is one that the
-        store has outgrown, first losing its commit; one that is committed with all its rows by
+        A bucket that a killed process left half written is written anew; one that is committed by
         then is left as it is. `in_stored_order` takes rows that were permuted already, for copies.
         """
         scratch = self._take_scratch()
@@ -185,7 +179,7 @@ class StoreWriter:
         """int8: the scales that bucket 0 has set."""
         if PRESETS[self.spec.codec].dtype != "int8" or bucket == 0:
             return None
-        first = whole_commit(self._location, self.spec, 0)
+        first = sound_commit(self._location, self.spec, 0)
         if first is None:
             raise ValueError(
                 f"bucket 0 must be committed before bucket {bucket}: it sets the scales of the int8"
@@ -231,7 +225,23 @@ def _continued(location: Location, root: Root, spec: StoreSpec) -> Root:
             f" only rows may grow; different are {'; '.join(changed)}; choose another place or the"
             " old settings"
         )
+    _check_growth(location, root, spec.rows)
     if growing:
         return grow(location, root, spec.rows)
     mend(location, root)
     return root
+
+
+def _check_growth(location: Location, root: Root, rows: int) -> None:
+    """Refuses to write a bucket again: a short last one that should grow, and one that an earlier
+    version, which did that, was stopped at."""
+    size = root.spec.bucket_rows
+    if rows > root.spec.rows and root.spec.rows % size:
+        raise ValueError(
+            f"rows of store {location.url} must stay {root.spec.rows}, got {rows}: its last bucket"
+            f" holds {root.spec.rows % size} of {size} rows, because the text had ended or an"
+            " earlier version cut it there, and no bucket is written again; choose another place"
+        )
+    for bucket in {earlier // size for earlier in root.grown_from if earlier % size}:
+        with suppress(FileNotFoundError):
+            read_commit(location, bucket, root.spec)

@@ -48,8 +48,8 @@ def test_tokenize_harvest_and_train_on_gcs(gcs_flags, tmp_path):
     harvest = ["harvest", *model, "--tokens", tokens, "--store", store, "--device", "cpu"]
     harvest += ["--site", "resid_post.1", "--batch-sequences", 4, *flags]
     invoke(*harvest, "--rows", 600)
-    assert "900 rows of resid_post.1" in invoke(*harvest, "--rows", 900)
-    assert ActivationStore.open(store, options).rows == 900
+    assert "1,216 rows of resid_post.1" in invoke(*harvest, "--rows", 900)
+    assert ActivationStore.open(store, options).rows == 1216
     sae = tmp_path / "sae"
     invoke(
         *["train", "--store", store, "--site", "resid_post.1", "--out", sae, "--width", 32],

@@ -2,6 +2,7 @@
 line. What each is stands in fixtures/README.md."""
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -10,8 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from scopeworks.store import ActivationStore, StoreSpec, StoreWriter, TokenStore
-from scopeworks.store.tools.verify import verify
+from scopeworks.store import (
+    ActivationStore,
+    DamagedStoreError,
+    StoreSpec,
+    StoreWriter,
+    TokenStore,
+)
+from scopeworks.store.tools.verify import verify, withdraw
 from scopeworks.tests.store.making import fill, numbers
 from scopeworks.train.run.trainer import run
 from scopeworks.train.sae.sae import SAE
@@ -108,10 +115,29 @@ def test_a_growth_that_was_stopped_behind_its_short_bucket_is_finished(old, name
 
 
 @pytest.mark.parametrize("name", ["growing_root", "growing_documents", "growing_opened"])
-def test_a_growth_that_was_stopped_before_its_short_bucket_is_finished(old, name):
-    check_rows(old / name, 56)
+def test_a_growth_that_was_stopped_before_its_short_bucket_is_finished_without_it(old, name):
+    said = r"commit of bucket 3: rows and dropped must be 16 together, got 8; .* --withdraw"
+    with pytest.raises(DamagedStoreError, match=said):
+        ActivationStore.open(old / name)
+    with pytest.raises(DamagedStoreError, match=said):
+        finish(old / name, 96)
+    report = verify(old / name)
+    assert report.damaged == {3}
+    assert re.search(said, report.problems[0])
+    withdraw(old / name, report.damaged)
+    check_rows(old / name, 48)
     finish(old / name, 96)
     assert data(old / name) == data(old / "grown")
+    assert verify(old / name).problems == []
+
+
+@pytest.mark.parametrize("name", ["short", "int8_short"])
+def test_a_store_whose_last_bucket_is_short_does_not_grow(old, name):
+    before = data(old / name)
+    longer = spec_of(96).model_copy(update={"codec": {"short": "exact"}.get(name, "int8")})
+    with pytest.raises(ValueError, match=r"rows of store .* must stay 56, got 96: its last bucket"):
+        StoreWriter.open(old / name, longer)
+    assert data(old / name) == before
 
 
 def test_a_token_store_is_read(old):

@@ -44,8 +44,10 @@ def test_buckets_cut_the_rows_of_a_plain_loop(array, prefix, bucket_rows, batch,
             Plan(array, mask)
         return
     rows = data.draw(st.one_of(st.none(), st.integers(1, len(expected))))
-    plan = Plan(array, mask, rows)
-    assert plan.rows == (rows or len(expected))
+    whole = data.draw(st.sampled_from([1, bucket_rows]))
+    plan = Plan(array, mask, rows, whole)
+    full = len(expected) if rows is None else -(-rows // whole) * whole
+    assert plan.rows == min(full, len(expected))
     for start in range(0, plan.rows, bucket_rows):
         stop = min(start + bucket_rows, plan.rows)
         part = plan.part(start, stop)

@@ -163,12 +163,45 @@ def test_a_harvest_of_more_rows_continues_and_ends_as_one_of_so_many(
     harvest(settings(model_dir, tokens_dir, grown, **changes))
     assert data(grown) == data(whole)
     assert ActivationStore.open(grown).complete
-    if bucket_rows == 100:  # the two full buckets were not done again
-        assert min(block.sequence.min() for block in calls) > 5
+    assert bucket_rows == 100  # the three buckets of before were not done again
+    assert min(block.sequence.min() for block in calls) > 5
     with pytest.raises(
-        ValueError, match=r"of which only rows may grow; different are rows: \d+ → 90"
+        ValueError, match=r"of which only rows may grow; different are rows: 735 → 100"
     ):
         harvest(settings(model_dir, tokens_dir, grown, rows=90, **changes))
+
+
+def test_rows_are_rounded_up_to_whole_buckets_and_stderr_says_so(
+    model_dir, tokens_dir, tmp_path, capsys
+):
+    report = harvest(settings(model_dir, tokens_dir, tmp_path / "a", rows=150))
+    assert report.spec.rows == ActivationStore.open(tmp_path / "a").rows == 200
+    said = "rows come in whole buckets of 100: 200 instead of 150"
+    assert said in capsys.readouterr().err
+    harvest(settings(model_dir, tokens_dir, tmp_path / "a", rows=200))
+    assert "whole buckets" not in capsys.readouterr().err
+    report = harvest(settings(model_dir, tokens_dir, tmp_path / "a", rows=720))
+    assert report.spec.rows == 735
+    said = "rows come in whole buckets of 100: 735 instead of 720, where the text ends"
+    assert said in capsys.readouterr().err
+
+
+def test_a_bucket_size_that_nobody_asked_for_cuts_the_rows_evenly(model_dir, tokens_dir, tmp_path):
+    wanted = settings(model_dir, tokens_dir, tmp_path / "a", rows=150, bucket_rows=None)
+    assert harvest(wanted).spec.rows == 160
+    assert ActivationStore.open(tmp_path / "a").spec.bucket_rows == 160
+
+
+def test_a_store_that_an_earlier_version_ended_short_is_finished_but_does_not_grow(
+    model_dir, tokens_dir, tmp_path
+):
+    begun = settings(model_dir, tokens_dir, tmp_path / "a")
+    job, origin = prepare(begun)
+    StoreWriter.open(tmp_path / "a", store_spec(begun, 150, job, origin)).close()
+    report = harvest(settings(model_dir, tokens_dir, tmp_path / "a", rows=150))
+    assert report.spec.rows == ActivationStore.open(tmp_path / "a").rows == 150
+    with pytest.raises(ValueError, match=r"must stay 150, got 200: its last bucket holds 50 of"):
+        harvest(settings(model_dir, tokens_dir, tmp_path / "a", rows=200))
 
 
 def test_sizes_chosen_for_few_rows_are_kept_when_the_store_grows(model_dir, tokens_dir, tmp_path):

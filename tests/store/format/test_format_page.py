@@ -60,8 +60,8 @@ def test_permutation_vectors_are_the_codes():
     [("Root attributes", "zarr.json"), ("Commit records", "commits/00000000/zarr.json")],
 )
 def test_attribute_tables_list_every_key(tmp_path, heading, key):
-    make_store(tmp_path)
-    StoreWriter.open(tmp_path, spec_of(rows=900)).close()
+    make_store(tmp_path, rows=576)
+    StoreWriter.open(tmp_path, spec_of(rows=960)).close()
     attributes = json.loads((tmp_path / key).read_text())["attributes"]["scopeworks"]
     assert keys_of(heading) == set(attributes)
 

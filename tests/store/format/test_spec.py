@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from scopeworks.settings import resolve
 from scopeworks.store import StoreSpec
+from scopeworks.store.format.spec import choose_sizes, even_bucket_rows
 
 
 def spec(
@@ -52,3 +53,15 @@ def test_any_sizes_may_be_given_outright():
 
 def test_small_buckets_are_one_chunk():
     assert spec(16, 97).chunk_rows == 97
+
+
+@given(st.integers(1, 2**33), st.integers(1, 2**14))
+def test_even_buckets_leave_little_to_fill_up_and_suit_chunks_and_shards(rows, width):
+    size, default = even_bucket_rows(rows), choose_sizes(width, rows)["bucket_rows"]
+    assert size <= default
+    assert -rows % size < rows / 64 + default / 64
+    StoreSpec(sites={"resid_post.1": width}, rows=rows, bucket_rows=size)
+
+
+def test_even_buckets_are_the_default_ones_where_these_fit():
+    assert even_bucket_rows(9 * 2**16) == 2**16

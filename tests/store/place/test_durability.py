@@ -166,17 +166,3 @@ def test_a_write_that_the_system_refuses_names_the_file_and_leaves_what_is_commi
         for bucket in range(1, writer.n_buckets):
             fill(writer, rows, bucket)
     assert verify(root).problems == []
-
-
-def test_an_outgrown_commit_is_gone_from_the_disk_before_a_shard_is_replaced(tmp_path, events):
-    root = tmp_path / "acts"
-    rows = rows_of(spec_of(rows=1100))
-    with StoreWriter.open(root, spec_of()) as writer:
-        for bucket in range(writer.n_buckets):
-            fill(writer, rows, bucket)
-    with StoreWriter.open(root, spec_of(rows=1100)) as writer:
-        events.clear()
-        fill(writer, rows, 3)
-    gone = events.index(("fsync", str(root / "commits/00000003")))
-    renamed = next(i for i, (kind, path) in enumerate(events) if kind == "rename" and "/c/" in path)
-    assert gone < renamed

@@ -8,6 +8,7 @@ import torch
 
 from scopeworks.store import ActivationStore, StoreWriter
 from scopeworks.store.format.commits import commit_key
+from scopeworks.store.place.local import LocalFiles
 from scopeworks.store.read.growth import as_begun, identity
 from scopeworks.tests.store.making import fill, rows_of, spec_of
 
@@ -56,10 +57,16 @@ def test_a_bucket_in_between_does_not_change_the_rows(tmp_path):
     assert identity(as_begun(write(tmp_path / "a", 700), record, "checkpoint 4")) == record
 
 
-def test_a_short_last_bucket_that_was_written_again_is_named(tmp_path):
+def test_a_store_that_ends_short_goes_on_too(tmp_path):
     record = identity(write(tmp_path / "a", 700))
-    with pytest.raises(ValueError, match=r"checkpoint 4 is of 700 rows .* written again when the"):
-        as_begun(write(tmp_path / "a", 1100), record, "checkpoint 4")
+    assert record["buckets"] == [[0, 3]]
+    assert identity(as_begun(ActivationStore.open(tmp_path / "a"), record, "x")) == record
+
+
+def test_a_complete_store_costs_no_further_reads_of_its_commits(tmp_path, monkeypatch):
+    store = write(tmp_path / "a", 700)
+    monkeypatch.setattr(LocalFiles, "read", None)
+    assert store.read(SITE, 0, store.rows).shape == (700, 24)
 
 
 def test_a_bucket_that_was_taken_out_is_named(tmp_path):

@@ -80,8 +80,8 @@ def test_twenty_killed_harvests_end_bit_identical(whole, tmp_path, background):
 
 @pytest.mark.parametrize("n", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_growing_store_that_is_killed_ends_bit_identical(whole, tmp_path, n):
-    """From 1,500 rows, whose second bucket is short, to 3,000."""
-    small, rows = big_spec(1500), rows_of(big_spec())
+    """From two buckets to three, the last of which is short."""
+    small, rows = big_spec(2048), rows_of(big_spec())
     with StoreWriter.open(tmp_path / "small", small) as writer:
         for bucket in (0, 1):
             fill(writer, rows, bucket)
@@ -96,7 +96,7 @@ def test_a_growing_store_that_is_killed_ends_bit_identical(whole, tmp_path, n):
 @pytest.mark.parametrize("key", ["zarr.json", "sites/mlp_out.0/zarr.json"])
 def test_what_a_killed_growth_left_unfinished_is_removed(tmp_path, key):
     rows = rows_of(big_spec())
-    with StoreWriter.open(tmp_path, big_spec(1500)) as writer:
+    with StoreWriter.open(tmp_path, big_spec(2048)) as writer:
         fill(writer, rows, 0)
     left = (tmp_path / key).with_name(".zarr.json.0123456789ab.partial")
     left.touch()
