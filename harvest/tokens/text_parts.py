@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from ...store.place.files import leftovers
-from ...store.place.local import LocalFiles, target_of
+from ...store.place.local import LocalFiles
 from ...store.place.locate import locate
 from ...store.place.location import Location
 from ...store.place.ownership import owned
+from ...store.place.partials import target_of
 from ..settings import TokenizeSettings
 from ..text.documents import Document, ReadReport, RowOptions, documents_in
 from ..text.file_formats import Bad

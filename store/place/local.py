@@ -7,31 +7,29 @@ out of it, and nothing else is opened.
 """
 
 import errno
-import fcntl
 import os
-import secrets
 import stat
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from ...machine import available_cores
-from .writeback import Writeback
-
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-"""What file systems without locks answer."""
+from .partials import (
+    Writeback,
+    fsync,
+    fsync_folder,
+    link,
+    locked_partial,
+    naming,
+    remove_abandoned,
+    target_of,
+)
 
 _FLUSHING = 8
 """Files flushed side by side."""
-
-_ABANDONED_S = 3600
-"""There, an unfinished file of this age is of a killed process."""
-
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -88,12 +86,12 @@ class LocalFiles:
         """See `Location.create`; where a file system has no links, looking must do."""
         path = self._writable(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked_partial(path) as file:
-            with _naming(path):
+        with locked_partial(path) as file:
+            with naming(path):
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            created = _link(Path(file.name), path)
+            created = link(Path(file.name), path)
         self._flush_folders([key])
         return created
 
@@ -114,7 +112,7 @@ class LocalFiles:
             path.unlink()
         except FileNotFoundError:
             return
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
 
     def sweep(self, keys: Iterable[str]) -> None:
         """See `Location.sweep`; lists every folder once."""
@@ -122,14 +120,14 @@ class LocalFiles:
         for folder in {path.parent for path in wanted}:
             for partial in folder.glob(".*.partial"):
                 if folder / target_of(partial) in wanted:
-                    _remove_abandoned(partial)
+                    remove_abandoned(partial)
 
     def flush(self, keys: Iterable[str]) -> None:
         """See `Location.flush`; once after the last write costs a fifth of once after each, side by
         side half of one after the other."""
         keys = list(keys)
         with ThreadPoolExecutor(_FLUSHING) as pool:
-            list(pool.map(_fsync, [self.root / key for key in keys]))
+            list(pool.map(fsync, [self.root / key for key in keys]))
         self._flush_folders(keys)
 
     def newest(self) -> float:
@@ -184,7 +182,7 @@ class LocalFiles:
             path = self.root / key
             folders.update(path.parents[: len(path.parents) - len(self.root.parents)])
         with ThreadPoolExecutor(_FLUSHING) as pool:
-            list(pool.map(_fsync_folder, folders))
+            list(pool.map(fsync_folder, folders))
 
     def _write(self, key: str, parts: Iterable[bytes | memoryview], durably: bool) -> None:
         """Writes beside the object under a name of its own, and renames.
@@ -193,112 +191,16 @@ class LocalFiles:
         """
         path = self._writable(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked_partial(path) as file:
+        with locked_partial(path) as file:
             writeback = Writeback(file)
             for part in parts:
-                with _naming(path):
+                with naming(path):
                     writeback.wrote(file.write(part))
-            with _naming(path):
+            with naming(path):
                 file.flush()
                 if durably:
                     os.fsync(file.fileno())
             Path(file.name).replace(path)
-
-
-def target_of(partial: Path) -> str:
-    """Name of the file that an unfinished one was to become."""
-    return partial.name[1:].rsplit(".", 2)[0]
-
-
-@contextmanager
-def _locked_partial(path: Path) -> Iterator[BinaryIO]:
-    """A new locked file to be renamed to `path`; removed again if the block fails."""
-    while True:
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
-        with partial.open("xb") as file:
-            if not _lock(file.fileno()) or not partial.exists():
-                continue  # a sweep came between the two lines above; it removes the file
-            try:
-                yield file
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
-            return
-
-
-def _link(partial: Path, path: Path) -> bool:
-    """Gives a written file its name, unless another has it; whether it did. `partial` is gone."""
-    try:
-        path.hardlink_to(partial)
-    except FileExistsError:
-        partial.unlink()
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EMLINK, *_NO_LOCKS):
-            raise
-        if path.exists():
-            partial.unlink()
-            return False
-        partial.replace(path)
-        return True
-    partial.unlink()
-    return True
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Says which file could not be written: a full disk's own error does not."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def _lock(descriptor: int) -> bool:
-    """Takes the lock that the kernel drops when a process ends; False if somebody else has it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:  # a file system without locks: then age decides
-        if error.errno not in _NO_LOCKS:
-            raise
-    return True
-
-
-def _remove_abandoned(partial: Path) -> None:
-    """Removes a file whose writer has ended; under the lock, so that nobody begins to use it in
-    between."""
-    with suppress(FileNotFoundError), partial.open("rb") as file:
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            if time.time() - partial.stat().st_mtime < _ABANDONED_S:
-                return
-        partial.unlink()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        with _naming(path):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _fsync_folder(folder: Path) -> None:
-    """Flushes a folder where that is possible: not everybody may open a parent folder, not every
-    file system flushes one."""
-    try:
-        _fsync(folder)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL, *_NO_LOCKS):
-            raise
 
 
 def _real_path(descriptor: int, path: Path) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scopeworks.store import StoreWriter, TokenStore
-from scopeworks.store.place import writeback
+from scopeworks.store.place import partials
 from scopeworks.store.place.local import LocalFiles
 from scopeworks.store.tools.verify import verify
 from scopeworks.tests.store.making import fill, rows_of, spec_of
@@ -118,14 +118,14 @@ def test_a_folder_that_cannot_be_flushed_is_no_error(tmp_path, monkeypatch):
 def test_writing_back_begins_while_a_large_object_is_written(tmp_path, monkeypatch):
     """Each stretch once, after it was handed to the kernel, and nothing beyond."""
     asked: list[tuple[int, int, int]] = []
-    span = writeback._SPAN
+    span = partials._SPAN
 
     def begin(descriptor: int, start: int, n_bytes: int, flags: int) -> int:
         assert os.fstat(descriptor).st_size >= start + n_bytes
         asked.append((start, n_bytes, flags))
         return 0
 
-    monkeypatch.setattr(writeback, "_SYNC_FILE_RANGE", begin)
+    monkeypatch.setattr(partials, "_SYNC_FILE_RANGE", begin)
     part = bytes(span // 2 + 1)
     LocalFiles(tmp_path).write("object", [part] * 5)
     assert asked == [(0, 2 * len(part), 2), (2 * len(part), 2 * len(part), 2)]
@@ -133,11 +133,11 @@ def test_writing_back_begins_while_a_large_object_is_written(tmp_path, monkeypat
 
 
 def test_writing_back_is_left_to_the_kernel_elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setattr(writeback.ctypes, "CDLL", lambda _name: object())
-    assert writeback._sync_file_range() is None
-    monkeypatch.setattr(writeback, "_SYNC_FILE_RANGE", None)
-    LocalFiles(tmp_path).write("object", [bytes(2 * writeback._SPAN)])
-    assert (tmp_path / "object").stat().st_size == 2 * writeback._SPAN
+    monkeypatch.setattr(partials.ctypes, "CDLL", lambda _name: object())
+    assert partials._sync_file_range() is None
+    monkeypatch.setattr(partials, "_SYNC_FILE_RANGE", None)
+    LocalFiles(tmp_path).write("object", [bytes(2 * partials._SPAN)])
+    assert (tmp_path / "object").stat().st_size == 2 * partials._SPAN
 
 
 @pytest.mark.parametrize("background", [False, True])
