@@ -246,7 +246,7 @@ def test_modules_import_only_what_make_demo_installs():
     assert "--editable .\n" in rule.split("$(READY_DEV): ")[0]
 
 
-WRITERS = {"store/place/local.py", "store/read/cache.py", "train/saved/metrics.py"}
+WRITERS = {"store/place/partials.py", "store/read/cache.py", "train/saved/metrics.py"}
 """What writes files: all of them; a cache's, that may be lost; and lines at a file's end."""
 
 

@@ -161,12 +161,11 @@ def test_a_store_is_the_same_everywhere(place, local):
 
 
 def test_a_store_grows_everywhere(place, tmp_path):
-    """By a bucket and a half; the last one was short."""
-    write_store(place)
-    spec = spec_of(rows=600, shard_rows=192)
-    rows = rows_of(spec)
+    """From two buckets to three and a short one, which is the end."""
+    begun, whole = (spec_of(rows=n, shard_rows=192) for n in (384, 600))
+    rows = rows_of(whole)
     local = Place(str(tmp_path / "begun at that size"))
-    for where in (place, local):
+    for where, spec in ((place, begun), (place, whole), (local, whole)):
         with StoreWriter.open(where.url, spec, where.options) as writer:
             for bucket in sorted(set(range(writer.n_buckets)) - writer.committed):
                 fill(writer, rows, bucket)
