@@ -6,13 +6,18 @@ it needs the others' parts, then the next one does.
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from typing import TypeVar
+from unittest import mock
 
 from torch import Tensor
 
+from scopeworks.train import kernels
 from scopeworks.train.kernels import Node, Parameters, Reduce, Share, TrainState, TreeSum
+from scopeworks.train.kernels.cpu import backend
+from scopeworks.train.kernels.cpu.workspace import Workspace
 
 ResultT = TypeVar("ResultT")
 
@@ -24,27 +29,42 @@ class Ranks:
         self._n, self._turn, self._moved = n, 0, threading.Condition()
         self._rounds: list[list[Node]] = []
         self._calls = [0] * n
+        self._workspaces = [Workspace() for _ in range(n)]
 
     def run(self, work: Callable[[int, Reduce], ResultT]) -> list[ResultT]:
-        """Every rank's result of work(rank, reduce)."""
+        """Every rank's result of work(rank, reduce); the first error of one, if there is any."""
         results: dict[int, ResultT] = {}
+        errors: list[BaseException] = []
 
         def one(rank: int) -> None:
             with self._moved:
-                self._moved.wait_for(lambda: self._turn == rank)
+                self._wait(rank)
                 try:
                     results[rank] = work(rank, lambda nodes: self._reduce(rank, nodes))
+                except BaseException as error:
+                    errors.append(error)
                 finally:
                     self._pass_on(rank)
 
-        threads = [threading.Thread(target=one, args=(rank,)) for rank in range(self._n)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(timeout=60)
-        assert sorted(results) == list(range(self._n)), "a rank has failed or waits for ever"
+        threads = [threading.Thread(target=one, args=(r,), daemon=True) for r in range(self._n)]
+        # A process of its own would have a lock and a workspace of its own.
+        with (
+            mock.patch.object(kernels, "_one_at_a_time", nullcontext()),
+            mock.patch.object(backend, "_workspace"),
+        ):
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(timeout=0 if errors else 60)
+        if errors:
+            raise errors[0]
+        assert sorted(results) == list(range(self._n)), "a rank waits for ever"
         assert len(set(self._calls)) == 1
         return [results[rank] for rank in range(self._n)]
+
+    def _wait(self, rank: int) -> None:
+        self._moved.wait_for(lambda: self._turn == rank)
+        backend._workspace = self._workspaces[rank]
 
     def _pass_on(self, rank: int) -> None:
         self._turn = (rank + 1) % self._n
@@ -57,8 +77,8 @@ class Ranks:
             self._rounds.append([])
         self._rounds[call] += [Node(node.shard, node.total.clone()) for node in nodes]
         self._pass_on(rank)
-        self._moved.wait_for(lambda: self._turn == rank)
-        tree: TreeSum[Tensor] = TreeSum()
+        self._wait(rank)
+        tree = TreeSum()
         for node in self._rounds[call]:
             tree.push(node.shard, node.total.clone())
         return tree.total()

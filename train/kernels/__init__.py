@@ -11,6 +11,7 @@ or trainer.
 import importlib
 import importlib.util
 import os
+import threading
 from typing import Any
 
 import torch
@@ -46,6 +47,8 @@ _BACKENDS = {
     "reference": ("reference", "torch"),
 }
 """Name -> its module, and the package that it needs."""
+
+_one_at_a_time = threading.Lock()
 
 
 def step(
@@ -91,8 +94,10 @@ def step(
     module = backend_module(name)
     if path and path not in module.PATHS:
         raise ValueError(f"path of {name} must be one of {', '.join(module.PATHS)}, got {path}")
-    with torch.no_grad(), exact_products(x.device.type):
-        if int(share.count(int(not _all_finite(state, x, target)))):
+    # The switches for exact products are the process's, and so is a backend's workspace.
+    with _one_at_a_time, torch.no_grad(), exact_products(x.device.type):
+        bad = ~_all_finite(state, x, target)
+        if int(share.count(bad.long())):
             return not_finite(state.last_update, f"{name}/{path}".rstrip("/"))
         # The kernels read rows as one block of memory.
         return module.step(state, x.contiguous(), target.contiguous(), settings, share, path)
@@ -122,12 +127,12 @@ def backend_module(name: str) -> Any:
     return importlib.import_module(f".{_BACKENDS[name][0]}", __name__)
 
 
-def _all_finite(state: TrainState, x: Tensor, target: Tensor) -> bool:
+def _all_finite(state: TrainState, x: Tensor, target: Tensor) -> Tensor:
     """Whether the rows, and what is added to them or to every z, hold no NaN or infinity."""
     p = state.parameters
     rows = (x,) if target is x else (x, target)
     bounds = [torch.stack(torch.aminmax(t)) for t in (*rows, p.b_dec, p.b_enc, p.theta)]
-    return bool(torch.cat(bounds).isfinite().all())
+    return torch.cat(bounds).isfinite().all()
 
 
 def _check(

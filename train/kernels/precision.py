@@ -20,7 +20,7 @@ _CUDA, _CPU = _ALL.cuda.matmul, _ALL.mkldnn.matmul
 def products(cuda: str | None = None, cpu: str | None = None) -> Iterator[None]:
     """Within it, float32 products are made as "ieee", "tf32" or "bf16"; None leaves them alone.
 
-    "bf16" lets oneDNN choose its own loops, see `cpu_encode.fast_float32`.
+    "bf16" lets oneDNN choose its own loops, see `cpu.encode.fast_float32`.
     """
     wanted = [(_CUDA, _ALL.cudnn, cuda), (_CPU, _ALL.mkldnn, cpu)]
     moved = [

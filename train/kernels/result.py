@@ -34,7 +34,7 @@ class StepResult:
 
 
 def not_finite(last_update: Tensor, path: str) -> StepResult:
-    """The report of a step that began with NaN or infinity; shaped by [d_sae] `last_update`."""
+    """The report of a step that began with NaN or infinity; shaped by `last_update`."""
     nan = float("nan")
     return StepResult(nan, nan, nan, nan, torch.zeros_like(last_update), False, path)
 

@@ -27,8 +27,8 @@ class StepSettings:
         target_l0: L0* of the quadratic penalty.
         quadratic_coefficient: c; None means 1/(2·L0*), which gives the linear penalty's slope at
             2·L0* (Gemma Scope 2's stated aim; its printed value is 2/L0*).
-        latent_weight: float32 [d_sae], extra L0 weight of single latents as a multiple of λ, or
-            None.
+        latent_weight: float32 [latents owned], extra L0 weight of single latents as a multiple of
+            λ, or None.
         theta_floor: smallest raw θ.
         encoder: how the encoder's product is made where a backend has a choice: "float32";
             "screened" (the same numbers: a bfloat16 product proposes entries, float32 decides);

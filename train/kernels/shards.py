@@ -7,12 +7,14 @@ first:
     ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + s6)
 
 So no number of a step depends on how many processes share the latents, as long as each owns whole
-shards. A shard that adds nothing may be left out: x + 0 is x.
+shards and all have the same libraries, processor and number of torch threads: a library may add in
+another order with another number. A shard that adds nothing may be left out: x + 0 is x, but for
+the sign of a zero, which no number depends on.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,8 +27,6 @@ FULL = 1024
 
 _LINE_BYTES = 64
 
-T = TypeVar("T", Tensor, float)
-
 
 class Node(NamedTuple):
     """A subtree's sum: the first of its shards, and what they add up to."""
@@ -37,7 +37,8 @@ class Node(NamedTuple):
 
 Reduce = Callable[[Sequence[Node]], Tensor]
 """From this rank's nodes, in order, to the sum of all ranks' nodes, the same on every rank.
-`TreeSum` adds them: the nodes of all ranks, pushed in order, give the sum of the whole tree."""
+`TreeSum` adds them: the nodes of all ranks, pushed in order, give the sum of the whole tree. The
+nodes' tensors are on the step's device and the reducer's to use up, the sum is the caller's."""
 
 
 def shard_size(d_sae: int) -> int:
@@ -45,7 +46,7 @@ def shard_size(d_sae: int) -> int:
     return max(-(-d_sae // MOST), min(FULL, -(-d_sae // LEAST)))
 
 
-class TreeSum(Generic[T]):
+class TreeSum:
     """Adds up what shards give, in the tree's order, holding few of their results at once.
 
     Shards come in ascending order, some may be missing; a whole subtree may come as its first
@@ -53,7 +54,7 @@ class TreeSum(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._held: list[tuple[int, T]] = []
+        self._held: list[tuple[int, Tensor]] = []
 
     def make_way(self, shard: int) -> int:
         """Adds up the subtrees that end before a shard; returns how many results are held then."""
@@ -64,12 +65,12 @@ class TreeSum(Generic[T]):
             held[-1] = (held[-1][0], total)
         return len(held)
 
-    def push(self, shard: int, value: T) -> None:
+    def push(self, shard: int, value: Tensor) -> None:
         """Takes the result of the next shard."""
         self.make_way(shard)
         self._held.append((shard, value))
 
-    def total(self) -> T:
+    def total(self) -> Tensor:
         """The sum of all; there must be one."""
         self.make_way(1 << 62)
         return self._held[0][1]
@@ -92,22 +93,34 @@ class Share:
 
     Attributes:
         d_sae: latents of the whole SAE.
-        size: latents of a shard.
         first, last: the shards owned, [first, last).
         reduce: adds this rank's parts to the others'; all ranks call it equally often.
+
+    Raises:
+        ValueError: there are no such shards, or none.
     """
 
     d_sae: int
-    size: int
     first: int
     last: int
     reduce: Reduce = _alone
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.first < self.last <= self.n_shards:
+            raise ValueError(
+                f"shards must be some of the {self.n_shards} of {self.d_sae} latents, got "
+                f"[{self.first}, {self.last})"
+            )
+
     @classmethod
     def whole(cls, d_sae: int) -> "Share":
         """All shards: the share of a process that trains alone."""
-        size = shard_size(d_sae)
-        return cls(d_sae, size, 0, -(-d_sae // size))
+        return cls(d_sae, 0, -(-d_sae // shard_size(d_sae)))
+
+    @property
+    def size(self) -> int:
+        """Latents of a shard."""
+        return shard_size(self.d_sae)
 
     @property
     def n_shards(self) -> int:
@@ -147,26 +160,30 @@ class Share:
         """Sum over the whole SAE of what each shard gives, same shape and dtype."""
         nodes = []
         for shards in self.nodes():
-            tree: TreeSum[Tensor] = TreeSum()
+            tree = TreeSum()
             for shard in shards:
                 tree.push(shard, part(shard))
             nodes.append(Node(shards[0], tree.total()))
         return self.reduce(nodes)
 
-    def count(self, n: Tensor | float) -> Tensor:
+    def count(self, n: Tensor) -> Tensor:
         """Sum over ranks of whole numbers, whose order does not matter."""
-        return self.reduce([Node(self.first, torch.as_tensor(n))])
+        return self.reduce([Node(self.first, n)])
 
 
 def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     """a @ b of a shard's matrices, computed from memory that is aligned alike whoever owns it:
     BLAS adds in another order where a matrix of odd width begins elsewhere."""
     a, b = _aligned(a), _aligned(b)
-    if out is None or _aligned(out) is out:
+    if out is None or _is_aligned(out):
         return torch.mm(a, b, out=out)
-    return out.copy_(a @ b)
+    return out.copy_(torch.mm(a, b))
 
 
 def _aligned(matrix: Tensor) -> Tensor:
     """The matrix, or a copy that begins where a cache line does, as torch's own memory does."""
-    return matrix if matrix.data_ptr() % _LINE_BYTES == 0 else matrix.clone()
+    return matrix if _is_aligned(matrix) else matrix.clone()
+
+
+def _is_aligned(matrix: Tensor) -> bool:
+    return matrix.data_ptr() % _LINE_BYTES == 0

@@ -119,10 +119,13 @@ def test_damage_at_the_source_is_an_error_and_not_kept(url, reads, tmp_path):
     assert torch.equal(store.read("mlp_out.0", 128, 140), expected)
 
 
-def test_growing_keeps_what_stays_and_forgets_what_is_replaced(reads, tmp_path):
+def test_growing_keeps_what_stays(reads, tmp_path):
     url = f"memory://{tmp_path.name}-grown"
-    make_store(url)
-    ActivationStore.open(url, cache_dir=tmp_path).read("mlp_out.0", 0, 700)
+    spec = spec_of(rows=576)
+    with StoreWriter.open(url, spec) as writer:
+        for bucket in range(3):
+            fill(writer, rows_of(spec), bucket)
+    ActivationStore.open(url, cache_dir=tmp_path).read("mlp_out.0", 0, 576)
     spec = spec_of(rows=1000)
     with StoreWriter.open(url, spec) as writer:
         for bucket in (3, 4, 5):

@@ -1,6 +1,8 @@
 """Virtual shards: the tree's order, and steps whose bits do not depend on who owns which shards."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -23,10 +25,10 @@ def pairwise(values: list[float]) -> float:
 
 
 def tree_sum(pairs) -> float:
-    tree: TreeSum[float] = TreeSum()
+    tree = TreeSum()
     for shard, value in pairs:
-        tree.push(shard, value)
-    return tree.total()
+        tree.push(shard, torch.tensor(value, dtype=torch.float64))
+    return float(tree.total())
 
 
 @pytest.mark.parametrize(
@@ -110,6 +112,7 @@ def check_ranks(state: TrainState, x, target, given: StepSettings, backend: str,
             assert torch.equal(got, tensor), name
 
 
+MATMUL: Any = getattr(torch.backends.mkldnn, "matmul")  # noqa: B009 (not in its stubs)
 BORDERS = {"halves": [4], "thirds": [3, 6], "uneven": [1, 2, 7], "each": list(range(1, 8))}
 
 
@@ -174,6 +177,62 @@ def test_a_number_that_is_none_ends_the_step_on_every_rank(backend):
     found = stepped_by_ranks(state, x, x, StepSettings(lr=1e-3, sparsity=0.1), backend, [2, 4])
     assert [[r.finite for r in results] for results, _ in found] == [[False, False]] * 3
     assert all(part.n_updates == 0 for _, part in found)
+
+
+def test_ranks_take_the_dense_path_where_one_process_would(monkeypatch):
+    """Entries are counted over all ranks, however they are spread."""
+    pytest.importorskip("triton", reason="triton is not installed (extra: triton)")
+    from scopeworks.train.kernels.triton import encode
+
+    monkeypatch.setattr(encode, "ALWAYS_LISTED", 0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for n_firing in (4, 12):
+        state, x = gaussian_case(6, 5, 16, theta=10.0, seed=3, device=device)
+        state.parameters.theta[:n_firing] = 1e-3
+        state.parameters.b_enc[:n_firing] = 5.0
+        given = StepSettings(lr=1e-3, sparsity=0.05, bandwidth=0.1)
+        check_ranks(state, x, x, given, "triton/sparse", [2])
+
+
+def test_rows_may_begin_anywhere_in_memory():
+    """A skip path to one column is where BLAS would add in another order."""
+    state, x = grid_case(33, 24, 70, seed=5, d_out=1)
+    x = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    state.parameters.W_skip = torch.randn(24, 1, generator=torch.Generator().manual_seed(2))
+    moved = torch.empty(x.numel() + 1)[1:].view(x.shape).copy_(x)
+    given = StepSettings(lr=1e-3, sparsity=0.1, bandwidth=0.5, pre_bias=False)
+    for path in ("cpu/sparse", "cpu/dense"):
+        results = []
+        for rows in (x, moved):
+            copy = copy_of(state)
+            results.append((step(copy, rows, x[:, :1], given, path).loss, copy.tensors()))
+        assert results[0][0] == results[1][0]
+        for name, tensor in results[0][1].items():
+            assert torch.equal(tensor, results[1][1][name]), (path, name)
+
+
+@pytest.mark.parametrize("path", ["cpu/sparse", "cpu/dense"])
+def test_steps_in_several_threads_are_those_of_one(path):
+    given = StepSettings(lr=1e-3, sparsity=0.05, bandwidth=0.1)
+
+    def trained(seed: int) -> torch.Tensor:
+        state, x = gaussian_case(64, 33, 200, theta=0.2, seed=seed)
+        for _ in range(15):
+            step(state, x, x, given, path)
+        return state.parameters.W_enc
+
+    wanted = [trained(seed) for seed in range(3)]
+    before = MATMUL.fp32_precision
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(trained, range(3)))
+    assert MATMUL.fp32_precision == before
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("stretch", [(-1, 2), (3, 3), (0, 9)])
+def test_shards_that_are_not_there_are_refused(stretch):
+    with pytest.raises(ValueError, match=r"some of the 8 of 64 latents, got \["):
+        Share(64, *stretch)
 
 
 def test_reference_backend_refuses_a_part_of_the_latents():

@@ -12,8 +12,6 @@ only decays, which `last_update` remembers. While many latents fire the dense pa
 one: see `dense`.
 """
 
-import threading
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,8 +21,7 @@ from ..result import StepResult, report
 from ..settings import StepSettings
 from ..shards import Node, Share
 from ..state import TrainState
-from . import dense as cpu_dense
-from . import encode as cpu_encode
+from . import dense, encode
 from .entries import ByRow, Entries, list_by_row
 from .finish import latents_of, owned, rates, skip_output, update_shared
 from .rows import Decoder, Rows, Targets, pass_rows
@@ -42,14 +39,7 @@ SCREEN_BELOW = 0.05
 CALIBRATION_ROWS = 64
 
 
-class _Local(threading.local):
-    """A thread's own memory, so that several may make steps at once."""
-
-    def __init__(self) -> None:
-        self.workspace = Workspace()
-
-
-_local = _Local()
+_workspace = Workspace()
 
 
 def step(
@@ -63,7 +53,7 @@ def step(
     """One step by the given path, or by the one that the density calls for; see `kernels.step`."""
     path = path or choose_path(state, x, settings, share)
     if path == "dense":
-        return cpu_dense.step(state, x, target, settings, share, _local.workspace)
+        return dense.step(state, x, target, settings, share, _workspace)
     return _sparse_step(state, x, target, settings, share, path)
 
 
@@ -78,7 +68,7 @@ def choose_path(state: TrainState, x: Tensor, settings: StepSettings, share: Sha
     density = state.density
     if density < 0:
         rows = x[:CALIBRATION_ROWS]
-        found = cpu_encode.find_entries(state, rows, settings, share, _local.workspace)
+        found = encode.find_entries(state, rows, settings, share, _workspace)
         density = _density(found.entries, rows, share)
     if density / share.d_sae > DENSE_ABOVE:
         return "dense"
@@ -98,9 +88,7 @@ def _sparse_step(
 ) -> StepResult:
     """The step over the entries; path says how they are found."""
     batch, p = x.shape[0], state.parameters
-    x_in, entries, fired = cpu_encode.find_entries(
-        state, x, settings, share, _local.workspace, path
-    )
+    x_in, entries, fired = encode.find_entries(state, x, settings, share, _workspace, path)
     skip = skip_output(state, x).numpy()
     targets = Targets(target.numpy(), p.b_dec.numpy(), skip, np.float32(2 / batch))
     rows = _pass_rows(state, entries, targets, share)
@@ -138,7 +126,7 @@ def _pass_rows(state: TrainState, entries: Entries, targets: Targets, share: Sha
     by_row, latents = _by_row(entries, batch), latents_of(p)
     blocks = blocks_for(2 * batch * d_out)
     found = Rows(
-        _local.workspace.tensor("residual", batch, d_out).numpy(),
+        _workspace.tensor("residual", batch, d_out).numpy(),
         np.empty(batch, np.float32),
         np.empty(batch, np.int64),
         np.empty((blocks, d_out), np.float32),
@@ -166,15 +154,16 @@ def _pass_rows(state: TrainState, entries: Entries, targets: Targets, share: Sha
 
 def _density(entries: Entries, x: Tensor, share: Share) -> float:
     """Entries per row, over all latents."""
-    return float(share.count(int(entries.length.sum()))) / x.shape[0]
+    n = torch.tensor(int(entries.length.sum()))
+    return float(share.count(n)) / x.shape[0]
 
 
 def _by_row(entries: Entries, batch: int) -> ByRow:
     """The entries listed by row."""
     n = entries.rows.size
     start = np.empty(batch + 1, np.int64)
-    entry = _local.workspace.grown("entry", n, torch.int32)
-    latent = _local.workspace.grown("latent", n, torch.int32)
+    entry = _workspace.grown("entry", n, torch.int32)
+    latent = _workspace.grown("latent", n, torch.int32)
     by_row = ByRow(start, entry, latent)
     list_by_row(entries, by_row)
     return by_row
@@ -183,6 +172,6 @@ def _by_row(entries: Entries, batch: int) -> ByRow:
 def _maintained_copy(state: TrainState, path: str) -> Rounded:
     """The bfloat16 copy for the update to keep up, or an empty one if this path has none."""
     if path in ("screened", "bfloat16"):
-        return cpu_encode.rounded_copy(state)
+        return encode.rounded_copy(state)
     state.scratch.clear()
-    return cpu_encode.no_copy()
+    return encode.no_copy()

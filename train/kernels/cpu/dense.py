@@ -95,7 +95,7 @@ def _decode(
     p, nodes = state.parameters, []
     f = workspace.tensor("dense_shard", share.size, x_in.shape[0])
     for shards in share.nodes():
-        tree: TreeSum[Tensor] = TreeSum()
+        tree = TreeSum()
         for shard in shards:
             mine = share.latents(shard)
             mine_f = f[: mine.stop - mine.start]

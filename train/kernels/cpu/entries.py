@@ -20,7 +20,7 @@ class Entries(NamedTuple):
     """Entries latent by latent, rows ascending; latent i owns [start[i], start[i] + length[i]).
 
     Attributes:
-        start, length: int64 [d_sae]; there may be gaps between latents.
+        start, length: int64 [owned latents]; there may be gaps between latents.
         rows: int32 [capacity], the row of each entry.
         z: float32 [capacity], its pre-activation.
         df: float32 [capacity], the gradient of the loss by its f, once known.

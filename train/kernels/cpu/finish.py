@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..settings import StepSettings
+from ..shards import product
 from ..state import Parameters, TrainState
 from .encode import fast_float32
 from .update import Latents, Owned, Rates, Rounded
@@ -19,7 +20,7 @@ def skip_output(state: TrainState, x: Tensor) -> Tensor:
     if W_skip is None:
         return torch.empty(0, 0)
     with fast_float32():
-        return x @ W_skip
+        return product(x, W_skip)
 
 
 def rates(state: TrainState, settings: StepSettings) -> Rates:
@@ -61,7 +62,7 @@ def update_shared(
     adam(p.b_dec.numpy(), v.b_dec.numpy(), b_dec, decay, rates.adam)
     if p.W_skip is not None and v.W_skip is not None:
         with fast_float32():
-            gradient = (x.t() @ residual).mul_(2 / x.shape[0])
+            gradient = product(x.t(), residual).mul_(2 / x.shape[0])
         row, moment, slope = (t.reshape(-1).numpy() for t in (p.W_skip, v.W_skip, gradient))
         adam(row, moment, slope, decay, rates.adam)
     state.n_updates = rates.now

@@ -24,10 +24,10 @@ from ..settings import StepSettings
 from ..shards import Node, Share, product
 from ..state import Parameters, TrainState
 from . import dense
-from . import entries as triton_entries
-from . import update as triton_update
-from .encode import BLOCK, FIND, FUSED, at_once, whole_row
+from .encode import BLOCK, FIND, FUSED, at_once, most_entries, whole_row
+from .entries import count_fired
 from .lists import Copy, Entries, list_by_row, make_copy
+from .update import add_groups, pass_rows, update_touched
 
 PATHS = ("dense", "sparse", "screened", "bfloat16", "tf32")
 # Share of the latents with an entry, per row, above which the dense products are the faster step.
@@ -66,12 +66,12 @@ def choose_path(state: TrainState, x: Tensor, settings: StepSettings, share: Sha
         raise ValueError("encoder tf32 needs a CUDA device; choose bfloat16, screened or float32")
     p, density = state.parameters, state.density
     if density < 0:
-        rows, near = x[:CALIBRATION_ROWS], 0
+        rows, near = x[:CALIBRATION_ROWS], x.new_zeros((), dtype=torch.int64)
         edge = p.theta - settings.bandwidth / 2
         x_in = rows - p.b_dec if settings.pre_bias else rows
         for mine in map(share.latents, share.shards()):
             z = product(p.W_enc.t()[mine], x_in.t()) + p.b_enc[mine, None]
-            near += int((z > edge[mine, None]).sum())
+            near += (z > edge[mine, None]).sum()
         density = float(share.count(near)) / rows.shape[0]
     if density / share.d_sae > DENSE_ABOVE:
         return "dense"
@@ -102,26 +102,29 @@ def _sparse_step(
     p, batch = state.parameters, x.shape[0]
     x_in = x - p.b_dec if settings.pre_bias else x
     entries = FIND[path](state, x_in, settings.bandwidth / 2, share)
-    if int(share.count(int(entries is None))):  # on any rank: all take the same path
-        return None
-    assert entries is not None
+    room = most_entries(share, batch)
+    n = room + 1 if entries is None else entries.rows.shape[0]
+    if int(share.count(x.new_tensor(n, dtype=torch.int64))) > room or entries is None:
+        return None  # on all ranks
     base = p.b_dec - target
     if p.W_skip is not None:
-        base.addmm_(x, p.W_skip)
+        base += product(x, p.W_skip)
     rows = _pass_rows(state, entries, base, share)
     fired = torch.empty_like(entries.length)
     places = (entries.start, entries.length, entries.z)
-    triton_entries.count_fired[(p.d_sae,)](*places, p.theta, fired, BLOCK=64, **FUSED)
+    count_fired[(p.d_sae,)](*places, p.theta, fired, BLOCK=64, **FUSED)
     result, slopes = report(rows.loss, rows.l0, fired, settings, share, f"triton/{path}")
     if result.finite:
-        density = float(share.count(int(entries.length.sum()))) / batch
+        density = float(share.count(entries.length.sum())) / batch
         copy = make_copy(state) if path in ("screened", "bfloat16") else None
         if copy is None:
             state.scratch.clear()
         by_shard = _update_touched(
             state, entries, x_in, rows.residual, slopes, settings, share, copy
         )
-        encoder_bias = share.add(lambda shard: by_shard[shard - share.first])
+        encoder_bias = base.new_zeros(p.d_in)
+        if settings.pre_bias:
+            encoder_bias = share.add(lambda shard: by_shard[shard - share.first])
         state.n_updates += 1
         dense.update_shared(state, x, rows.residual, encoder_bias, settings)
         state.density = density
@@ -154,7 +157,7 @@ def _pass_rows(state: TrainState, entries: Entries, base: Tensor, share: Share) 
         if not fits:
             passes = [(True, False, WIDEST)] * decodes + [(False, True, width)] * differentiates
         for decode, differentiate, columns in passes:
-            triton_update.pass_rows[(batch, triton.cdiv(p.d_out, columns))](
+            pass_rows[(batch, triton.cdiv(p.d_out, columns))](
                 int(decode), int(differentiate), *ends, by_row.entry, by_row.latent,
                 entries.z, entries.df, p.theta, p.W_dec, base, *rows,
                 2 / batch, share.size, share.first, p.d_out, num_warps=WARPS,
@@ -196,7 +199,7 @@ def _update_touched(
     # Without a copy its pointers are never read; theta stands in for them.
     kept = tuple(copy) if copy is not None else (p.theta, p.theta, p.theta)
     listed = (entries.start, entries.length, entries.rows, entries.z, entries.df)
-    triton_update.update_touched[(n_shards * n_groups,)](
+    update_touched[(n_shards * n_groups,)](
         listed, x, residual, tuple(slopes), _owned(p), _owned(v), state.last_update, kept,
         encoder_bias, (p.d_sae, p.d_in, p.d_out, share.size, n_groups), state.n_updates + 1,
         (2 / x.shape[0], settings.bandwidth / 2, math.log2(settings.beta2)),
@@ -207,7 +210,7 @@ def _update_touched(
     )  # fmt: skip
     by_shard = x.new_empty(n_shards, p.d_in)
     grid = (n_shards, triton.cdiv(p.d_in, BLOCK))
-    triton_update.add_groups[grid](encoder_bias, by_shard, n_groups, p.d_in, BLOCK=BLOCK, **FUSED)
+    add_groups[grid](encoder_bias, by_shard, n_groups, p.d_in, BLOCK=BLOCK, **FUSED)
     return by_shard
 
 

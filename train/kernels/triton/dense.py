@@ -27,7 +27,7 @@ def step(
     counts = fired.new_zeros(2, x.shape[0])
     residual = _decode(state, x_in, half, share, z, fired, counts).add_(p.b_dec - target)
     if p.W_skip is not None:
-        residual.addmm_(x, p.W_skip)
+        residual += product(x, p.W_skip)
     row_l0, row_near = share.count(counts)
     row_loss = residual.square().sum(1)
     result, slopes = report(row_loss, row_l0, fired, settings, share, "triton/dense")
@@ -54,7 +54,7 @@ def update_shared(
     b_dec = residual.sum(0) * scale
     gradients = {"b_dec": b_dec + encoder_bias if settings.pre_bias else b_dec}
     if state.parameters.W_skip is not None:
-        gradients["W_skip"] = (x.t() @ residual) * scale
+        gradients["W_skip"] = product(x.t(), residual) * scale
     groups = (dict(p.items()) for p in (state.parameters, state.second_moments))
     parameters, moments = ({name: group[name] for name in gradients} for group in groups)
     reference.move(parameters, moments, gradients, settings, state.n_updates)
@@ -73,7 +73,7 @@ def _decode(
     active and reaches the loss."""
     p, nodes = state.parameters, []
     for shards in share.nodes():
-        tree: TreeSum[Tensor] = TreeSum()
+        tree = TreeSum()
         for shard in shards:
             mine = share.latents(shard)
             product(p.W_enc.t()[mine], x_in.t(), out=z[mine]).add_(p.b_enc[mine, None])

@@ -61,7 +61,7 @@ def _list_entries(
 ) -> Entries | None:
     """The entries of the product of W [d_sae, d_in] with rows of its dtype."""
     p, edge = state.parameters, entry_edge(state.parameters.theta, half)
-    entries = _no_entries(state, x)
+    entries = Entries.empty(p.d_sae, most_entries(share, x.shape[0]), x.device)
     for mine in _pieces(share, x.shape[0]):
         found = product(W[mine], x.t())
         grid, own = (found.shape[0],), (p.b_enc[mine], edge[mine])
@@ -80,7 +80,7 @@ def _screen_entries(state: TrainState, x: Tensor, half: float, share: Share) -> 
     edge, copy, x16 = entry_edge(p.theta, half), make_copy(state), x.bfloat16()
     terms = row_terms(x, x16)
     low = proposal_edge(edge, p.b_enc, terms, copy.rounded_norm, copy.error_norm)
-    entries = _no_entries(state, x)
+    entries = Entries.empty(p.d_sae, most_entries(share, x.shape[0]), x.device)
     with float32_sums():  # the bound holds for them only
         for mine in _pieces(share, x.shape[0]):
             found = product(copy.weights[mine], x16.t())
@@ -106,10 +106,9 @@ def _pieces(share: Share, batch: int) -> Iterator[slice]:
             yield slice(shard.start + part.start, shard.start + part.stop)
 
 
-def _no_entries(state: TrainState, x: Tensor) -> Entries:
-    """None yet, with room for what may be listed."""
-    d_sae, batch = state.parameters.d_sae, x.shape[0]
-    return Entries.empty(d_sae, max(ALWAYS_LISTED, int(LISTED_BELOW * d_sae * batch)), x.device)
+def most_entries(share: Share, batch: int) -> int:
+    """Entries of all ranks above which the dense step is taken."""
+    return max(ALWAYS_LISTED, int(LISTED_BELOW * share.d_sae * batch))
 
 
 FIND = {

@@ -91,7 +91,7 @@ def keep_entries(
     """Recomputes each proposal's z in float32 and keeps the entries; places left get row = batch.
 
     WIDTH is a power of two of at least d. Survivors move to the front of their latent's range; a
-    place is always read before it is written, by all threads (see `triton_update`).
+    place is always read before it is written, by all threads (see `update`).
     """
     i = tl.program_id(0)
     first, last = tl.load(start + i), tl.load(start + i) + tl.load(length + i)

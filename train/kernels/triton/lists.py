@@ -18,7 +18,7 @@ class Entries:
     """Entries latent by latent, rows ascending; latent i owns [start[i], start[i] + length[i]).
 
     Attributes:
-        start, length: int64 [d_sae]; there may be gaps between latents.
+        start, length: int64 [owned latents]; there may be gaps between latents.
         rows: int32, the row of each entry; the batch's size in a gap.
         z: float32, its pre-activation.
         df: float32, the gradient of the loss by its f, once known.

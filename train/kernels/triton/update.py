@@ -97,7 +97,7 @@ def pass_rows(
                     leaf, p = tl.zeros([WIDTH], tl.float32), mine
                 leaf += tl.sum(tl.where((lanes == j)[:, None], rows, 0.0), 0)
         out, h0, h1, h2, h3, h4, h5 = climb_all(leaf, h0, h1, h2, h3, h4, h5, p, p * 0 + 4096)
-        tl.store(row_l0 + b, active)
+        tl.store(row_l0 + b, active, mask=tl.program_id(1) == 0)
     else:
         out = tl.load(residual + place, mask=k < d, other=0.0)
     if MAY_DIFFERENTIATE and differentiates != 0:
