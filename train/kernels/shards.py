@@ -23,7 +23,7 @@ MOST, LEAST = 64, 8
 """Shards of a wide SAE, and of a narrow one (where there are so many latents)."""
 FULL = 1024
 """Latents of a shard between the two. Smaller ones cost more than they give: at 1,024 × 2,304 ×
-16,384 and L0 60 (Zen 5) shards of 1,024 cost a step 1.4%, of 512 over 3%."""
+16,384 and L0 60 (Zen 5) shards of 1,024 cost a step 1%, of 512 over 3%."""
 
 _LINE_BYTES = 64
 
