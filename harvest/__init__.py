@@ -1,1 +1,4 @@
-"""Harvest: from text to tokens, and from tokens through Gemma 2 to rows of activations."""
+"""From text to activations: `text`, `tokens`, `model`, `rows`; `workers` shares the work out.
+
+`settings` says what the two commands do; `tokens.run` and `rows.run` do it.
+"""

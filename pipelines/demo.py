@@ -45,7 +45,7 @@ class DemoSettings(Settings):
     """Tokens per sequence: BOS and two more, so that there is one to predict."""
     site: str = "resid_post.3"
     """Site to train on."""
-    rows: PositiveInt = 600_000
+    rows: PositiveInt = 589_824
     """Activation rows to harvest; 1,200 updates of 1,024 rows read them twice."""
     width: PositiveInt = 2048
     """Latents, 16 times the tiny model's width."""

@@ -1,7 +1,7 @@
 """What a training run is asked to do.
 
-Every row of the report's recipe (SPEC.md §3) is a field here with its source. `schedules` turns the
-fields into the numbers of a step; `trainer` runs them.
+Every row of the report's recipe (§3.2) is a field here with its source. `run.schedules` turns the
+fields into the numbers of a step; `run.trainer` runs them.
 """
 
 from pathlib import Path

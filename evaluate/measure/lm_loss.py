@@ -1,7 +1,7 @@
 """The language model's loss, with and without something spliced in.
 
 Owns next-token losses, the splice that leaves special positions alone, and what a splice costs and
-recovers. Hooks are `harvest.hooks`; what is spliced in is the caller's.
+recovers. Hooks are `harvest.model.hooks`; what is spliced in is the caller's.
 """
 
 from collections.abc import Callable, Iterable

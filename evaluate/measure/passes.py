@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...harvest.model.hooks import capture
 from ...harvest.model.sites import Site
-from ...store.read.scale import is_constant
+from ...store.read.variance import is_constant
 from .inputs import Candidate
 from .lm_loss import (
     CleanRun,

@@ -1,7 +1,7 @@
 """Where latents fire most: the snippets that a person reads to guess what a latent means.
 
 Owns the choice of latents, the search for their strongest activations, and the tokens' texts.
-Shading is `report`'s.
+Shading is `markup`'s.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -2,7 +2,7 @@
 
 Owns the way from a name to a local folder (the hub is asked here and nowhere else), the refusal of
 files that are none (git-lfs pointers, pipes) or that bring code of their own, and the one line that
-another library's error becomes. What a configuration must hold is `model_config`'s business, what
+another library's error becomes. What a configuration must hold is `config`'s business, what
 the weights must hold `weights`'.
 """
 

@@ -1,4 +1,4 @@
-"""Batch: how many sequences go through the model at once, where nobody has said.
+"""Batch size: how many sequences go through the model at once, where nobody has said.
 
 Owns the choice by a forward pass's memory, which the model's family estimates, and the trial on
 devices where an estimate is not to be trusted alone.

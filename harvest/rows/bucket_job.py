@@ -2,7 +2,7 @@
 
 Owns the way from a batch of sequences to rows in a bucket. What is computed depends on the model,
 the tokens and the bucket alone, so any process may do any bucket, again if need be. Which buckets
-are done by whom is `harvest`'s and `cluster`'s business.
+are done by whom, `run` and `on_dask` know.
 """
 
 from collections.abc import Callable, Mapping

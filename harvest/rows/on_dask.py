@@ -1,4 +1,4 @@
-"""Bucket tasks: the buckets of a harvest spread over Dask workers.
+"""On Dask: the buckets of a harvest spread over Dask workers.
 
 Owns the task that a worker runs and the waiting for all of them. A bucket is a task; a worker keeps
 the model between tasks. Because a bucket's content depends on the job alone, a bucket that was

@@ -2,7 +2,7 @@
 
 Owns the account of what was read and skipped, and the fixed hash that splits documents into a
 training and a held-out part. Which files there are is `sources`' business, what is inside one
-`formats`'. Nothing is tokenized here.
+`file_formats`'. Nothing is tokenized here.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Formats: the documents inside one file.
+"""File formats: the documents inside one file.
 
 Owns the reading of plain text, JSON lines and Parquet, row by row, and the naming of what is wrong
 with a row. A bad row is yielded, not raised, so that whoever reads can count it and go on.

@@ -1,7 +1,7 @@
 """The hub: data sets of the Hugging Face hub, row by row, without downloading them first.
 
 Owns the names `hf:NAME`, `hf:NAME:CONFIG`, `hf:NAME@SPLIT`, and starting again where a connection
-broke. What a row holds is `formats`' business. Needs the extra `datasets`.
+broke. What a row holds is `file_formats`' business. Needs the extra `datasets`.
 """
 
 import time

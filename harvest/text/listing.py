@@ -3,7 +3,7 @@
 Names that begin with a dot are left out unless a pattern spells the dot out. A link is followed, a
 folder that several lead to is read once, and a loop ends. In a pattern `*`, `?` and `[…]` match
 inside a name and `**` any number of folders; a name that exists as it is spelt wins over what it
-matches as a pattern. What is in a file is `formats`', and `sources` decides which are wanted.
+matches as a pattern. What is in a file is `file_formats`', and `sources` decides which are wanted.
 """
 
 import os

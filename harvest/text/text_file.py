@@ -1,7 +1,7 @@
 """A text file as it is: what is known of it, its bytes, and that it is the same after reading.
 
 Owns local files, URLs and standard input, and compression. Which files are read is `sources`', what
-is inside one `formats`'.
+is inside one `file_formats`'.
 """
 
 import bz2

@@ -1,4 +1,4 @@
-"""Part tasks: the parts of a text tokenized by Dask workers.
+"""On Dask: the parts of a text tokenized by Dask workers.
 
 Owns the task that a worker runs, and the order in which parts are waited for. A part is a task; its
 file is its result, so a part whose worker died is simply made again by another.

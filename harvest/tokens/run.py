@@ -1,7 +1,7 @@
 """Tokenize: from text to a token store.
 
 Owns the run of the stage: text in parts, made here or on workers, packed in reading order, written.
-Reading is `documents`' business, parts are `parts`', packing and permuting `packing`'s.
+Reading is `documents`' business, parts are `text_parts`', packing and permuting `packing`'s.
 """
 
 import hashlib

@@ -2,8 +2,8 @@
 
 Owns the cutting, the identity of a part, where its file waits for packing, and its making. A part's
 content depends on its files and the settings alone, so any process may make it, in any order, again
-if need be; one that is there need not be made again. Who makes which is `tokenize`'s and
-`part_tasks`' business, what its file looks like `part_files`'.
+if need be; one that is there need not be made again. Who makes which, `run`
+and `on_dask` know; what its file looks like, `part_files`.
 """
 
 import hashlib

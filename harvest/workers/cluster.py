@@ -1,7 +1,7 @@
 """The cluster: the way to Dask workers, and what a task that failed says.
 
-Owns local clusters, schedulers' addresses and scheduler files. What a task does is `bucket_tasks`'
-and `part_tasks`' business.
+Owns local clusters, schedulers' addresses and scheduler files. What a task does,
+`rows.on_dask` and `tokens.on_dask` know.
 """
 
 import re

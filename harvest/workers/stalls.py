@@ -1,6 +1,6 @@
 """Stalls: which tasks of a cluster have been with one worker for too long.
 
-Owns the clock. Asking the scheduler and beginning a task again elsewhere is `bucket_tasks`'
+Owns the clock. Asking the scheduler and beginning a task again elsewhere is `rows.on_dask`'s
 business.
 """
 

@@ -1,6 +1,6 @@
 """Values between tensors and arrays: rounding, quantising, finding what is not finite.
 
-Owns the numerics of storage; adding up is `summation`'s. `bits` are rows as collected (bfloat16 as
+Owns the numerics of storage; adding up is `sums`'. `bits` are rows as collected (bfloat16 as
 uint16, or float32); `stored` are rows as they stand in the array, which for `int8` are integers to
 be multiplied by a scale per channel.
 """

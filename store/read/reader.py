@@ -262,7 +262,8 @@ class ActivationStore:
             ):
                 raise DamagedStoreError(
                     f"commit of bucket {commit.bucket}: the scale of {site} differs from that of"
-                    f" bucket {self._commits[0].bucket}; write the bucket again"
+                    f" bucket {self._commits[0].bucket}; take it out with scopeworks store"
+                    " verify --withdraw, and run the harvest again"
                 )
         return first
 

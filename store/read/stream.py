@@ -1,7 +1,7 @@
 """Streams: endless, shuffled, resumable batches of rows, prepared ahead in threads.
 
 Owns prefetching, the position of a stream, and the assembly of batches. Which rows a batch holds is
-`order.Order`'s pure arithmetic, so batches do not depend on threads, prefetch depth or
+`stream_order.Order`'s pure arithmetic, so batches do not depend on threads, prefetch depth or
 interruptions.
 """
 

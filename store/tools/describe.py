@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 from ..read.reader import ActivationStore
-from ..read.scale import total_variance
+from ..read.variance import total_variance
 
 
 def describe(store: ActivationStore) -> Iterator[str]:

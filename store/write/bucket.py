@@ -2,7 +2,7 @@
 shards.
 
 Owns the scratch space, the checks of what is appended, the bucket's sums and its shard objects. The
-commit itself is written by `writer.StoreWriter`.
+commit itself is written by `sealing`.
 """
 
 from collections import Counter

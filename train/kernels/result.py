@@ -1,4 +1,4 @@
-"""A step's report and the slopes of its penalty, from what the rows add up to. Any device."""
+"""A step's report and its penalty with λ, from what the rows add up to. Any device."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -40,7 +40,10 @@ def not_finite(last_update: Tensor, path: str) -> StepResult:
 
 
 class Slopes(NamedTuple):
-    """How the mean penalty grows with one more active latent, float32: row part + latent part."""
+    """How the mean penalty grows with one more active latent, float32: row part + latent part.
+
+    λ/batch times 1 (linear) or 2c(‖f‖₀ − L0*) (quadratic), and λ/batch · latent_weight.
+    """
 
     row: Tensor
     latent: Tensor

@@ -2,7 +2,7 @@
 bias.
 
 Training computes z = (x/C − b_dec) @ W_enc + b_enc and x̂/C = f @ W_dec + b_dec. On raw inputs,
-without scaling or subtraction, the same SAE is (Gemma Scope report §3; SPEC.md §2)
+without scaling or subtraction, the same SAE is (Gemma Scope report §3)
 
     b_enc' = C·b_enc − C·(b_dec @ W_enc),  b_dec' = C·b_dec,  θ' = C·θ,  W_enc and W_dec unchanged,
     f' = C·f.

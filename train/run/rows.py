@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ...store import ActivationStore
 from ...store.format.chunks.codecs import PRESETS
-from ...store.read import growth
-from ...store.read.scale import is_constant
+from ...store.read import store_identity as growth
+from ...store.read.variance import is_constant
 from ...store.write.saturation import warn_of_saturation
 from ..settings import TrainSettings
 

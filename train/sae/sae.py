@@ -27,7 +27,7 @@ class SAE:
         f = relu(z) · 1[z > θ]          (= z · 1[z > θ] wherever θ ≥ 0, as JumpReLU demands)
         x̂ = f @ W_dec + b_dec (+ x @ W_skip)
 
-    The training normaliser and the pre-encoder bias are folded in (SPEC of Gemma Scope's release),
+    The training normaliser and the pre-encoder bias are folded in (as in Gemma Scope's release),
     so the input is neither scaled nor shifted here.
     """
 

@@ -3,7 +3,7 @@
 Owns the layout of the file (https://github.com/huggingface/safetensors, "Format"): 8 bytes with the
 header's length, a JSON header, the tensors' bytes. The library's own readers of remote bytes hold
 the whole file beside the tensors, which doubles the memory of a resumed run. Where the bytes lie is
-`store.location`'s.
+`store.place.location`'s.
 """
 
 import json

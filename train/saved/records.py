@@ -1,7 +1,7 @@
 """What a run writes down for its continuation, as it is checked when it is read again.
 
 Owns the JSON parts of a checkpoint and of a run's config.json. What is known of the SAE itself is
-`sae_config`'s.
+`sae.config`'s.
 """
 
 from typing import Any

@@ -31,7 +31,7 @@ class Codec:
     blocksize: int = 0
     """Bytes per blosc block; 0 lets blosc choose."""
     entropy_only: bool = False
-    """Whether frames come from `frames.compress` where that can make them."""
+    """Whether frames come from `blosc_frames.compress` where that can make them."""
     least_bits: float = 0.0
     """Bits a value of activations takes at least, for the question whether a disk has room."""
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scopeworks.store import ActivationStore, StoreWriter
-from scopeworks.store.read.scale import total_variance
+from scopeworks.store.read.variance import total_variance
 from scopeworks.store.tools.describe import describe
 from scopeworks.store.tools.mixing import Mixing, mixing
 from scopeworks.store.tools.plot import check_path, drawn, plot

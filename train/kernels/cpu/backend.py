@@ -4,8 +4,9 @@
     decode          x̂ of every row, over the latents that are here                          rows
     reduce          x̂ over all latents: `Share.reduce`, nothing to do for a process alone
     differentiate   the residual e = 2(x̂ − target)/batch, df = e·W_dec of the entries       rows
-    latents         sums over a latent's entries: dW_enc = Σ dz·x, dW_dec = Σ f·e, db_enc = Σ dz, dθ
-                    by the window; then projection, Adam and renormalisation in the same pass
+    latents         sums over a latent's entries: dW_enc = Σ dz·x, dW_dec = Σ f·e,         update
+                    db_enc = Σ dz, dθ by the window and λ; then projection, Adam and
+                    renormalisation in the same pass
 
 A latent without entries has zero gradient; with β1 = 0 its update is zero and its second moment
 only decays, which `last_update` remembers. While many latents fire the dense path is the faster

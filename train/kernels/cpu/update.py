@@ -109,7 +109,8 @@ def update_latent(i, g_enc, g_bias, g_dec, g_theta, owned):
 
 
 class Penalties(NamedTuple):
-    """What moves θ: half the window's width, and the penalty's slopes by row and by latent."""
+    """What moves θ: half the window's width, and the penalty's slopes by row and by latent, which
+    have λ in them (`result.Slopes`)."""
 
     half_bandwidth: np.float32
     row: np.ndarray

@@ -1,7 +1,7 @@
 """The step on CUDA by Triton kernels; the same step as `cpu`, under the interpreter also on a CPU.
 
     entries   `encode`: a product per shard of latents, then what is above the window is listed
-    rows      `update.pass_rows`: decode (x̂), differentiate (the residual, df of each row's
+    rows      `rows.pass_rows`: decode (x̂), differentiate (the residual, df of each row's
               entries); `Share.reduce` in between where ranks share the latents
     latents   `update.update_touched`: gradients, Adam, renormalisation of touched latents
 
@@ -27,7 +27,8 @@ from . import dense
 from .encode import BLOCK, FIND, FUSED, at_once, most_entries, whole_row
 from .entries import count_fired
 from .lists import Copy, Entries, list_by_row, make_copy
-from .update import add_groups, pass_rows, update_touched
+from .rows import pass_rows
+from .update import add_groups, update_touched
 
 PATHS = ("dense", "sparse", "screened", "bfloat16", "tf32")
 # Share of the latents with an entry, per row, above which the dense products are the faster step.
@@ -61,7 +62,7 @@ def step(
 
 
 def choose_path(state: TrainState, x: Tensor, settings: StepSettings, share: Share) -> str:
-    """dense, sparse or screened, from the last step's density (or a few of these rows')."""
+    """The path for the last step's density (or that of a few of these rows)."""
     if settings.encoder == "tf32" and x.device.type != "cuda":
         raise ValueError("encoder tf32 needs a CUDA device; choose bfloat16, screened or float32")
     p, density = state.parameters, state.density

@@ -9,7 +9,7 @@ import torch
 from scopeworks.store import ActivationStore, StoreWriter
 from scopeworks.store.format.commits import commit_key
 from scopeworks.store.place.local import LocalFiles
-from scopeworks.store.read.growth import as_begun, identity
+from scopeworks.store.read.store_identity import as_begun, identity
 from scopeworks.tests.store.making import fill, rows_of, spec_of
 
 ROWS = rows_of(spec_of(rows=1100))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scopeworks.store.read.scale import is_constant, total_variance
+from scopeworks.store.read.variance import is_constant, total_variance
 
 SCALES = [1e-30, 1e-24, 1e-12, 1.0, 1e12, 1e19, 1e30]
 
