@@ -306,6 +306,3 @@ def _token_ids(block: Any) -> np.ndarray:
     if array.size and (int(array.min()) < 0 or int(array.max()) >= 2**32):
         raise ValueError(f"token ids must be in 0 … 2^32 - 1, got {array.min()} … {array.max()}")
     return np.ascontiguousarray(array, dtype=np.uint32)
-
-
-__all__ = ["DamagedStoreError", "Sequences", "TokenStore"]

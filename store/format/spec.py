@@ -147,15 +147,9 @@ class StoreSpec(Settings):
 
     def site_layouts(self) -> dict[str, ArrayLayout]:
         """The array of every site, by site name."""
+        sizes, codec = (self.chunk_rows, self.shard_rows), PRESETS[self.codec]
         return {
-            name: ArrayLayout(
-                f"sites/{name}",
-                self.rows,
-                width,
-                self.chunk_rows,
-                self.shard_rows,
-                PRESETS[self.codec],
-            )
+            name: ArrayLayout(f"sites/{name}", self.rows, width, *sizes, codec)
             for name, width in self.sites.items()
         }
 
