@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from .machine import prepare
+from .moved import keep_old_paths
 
 if TYPE_CHECKING:
     from .store import ActivationStore
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["SAE", "ActivationStore"]
 
 prepare()  # before anything imports torch
+keep_old_paths()
 
 
 def __getattr__(name: str) -> Any:

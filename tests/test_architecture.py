@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = "settings console foreign machine caches control_groups"
+GROUND = "settings console foreign machine caches control_groups moved"
 FLOORS = {
     "": [GROUND, "store", "harvest train", "evaluate", "pipelines", "__main__"],
     "store": ["place", "format", "read write", "tokens", "tools", "bfloat16", "cli"],
