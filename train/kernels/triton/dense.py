@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import reference
 from ..result import Slopes, StepResult, report
 from ..settings import StepSettings
-from ..shards import Node, Share, TreeSum, product
+from ..shards import Share, product
 from ..state import Parameters, TrainState
 
 
@@ -71,21 +71,19 @@ def _decode(
 ) -> Tensor:
     """x̂ over all latents, [batch, d_out]; fills z and fired, adds to counts. A NaN counts as
     active and reaches the loss."""
-    p, nodes = state.parameters, []
-    for shards in share.nodes():
-        tree = TreeSum()
-        for shard in shards:
-            mine = share.latents(shard)
-            product(p.W_enc.t()[mine], x_in.t(), out=z[mine]).add_(p.b_enc[mine, None])
-            limit = p.theta[mine, None]
-            active = ~(z[mine] <= limit)
-            fired[mine] = active.sum(1)
-            counts[0] += active.sum(0)
-            counts[1] += (~(z[mine] <= limit - half)).sum(0)
-            f = torch.where(active, z[mine], 0)
-            tree.push(shard, product(f.t(), p.W_dec[mine]))
-        nodes.append(Node(shards[0], tree.total()))
-    return share.reduce(nodes)
+    p = state.parameters
+
+    def part(shard: int) -> Tensor:
+        mine = share.latents(shard)
+        product(p.W_enc.t()[mine], x_in.t(), out=z[mine]).add_(p.b_enc[mine, None])
+        limit = p.theta[mine, None]
+        active = ~(z[mine] <= limit)
+        fired[mine] = active.sum(1)
+        counts[0] += active.sum(0)
+        counts[1] += (~(z[mine] <= limit - half)).sum(0)
+        return product(torch.where(active, z[mine], 0).t(), p.W_dec[mine])
+
+    return share.add(part)
 
 
 def _update(
