@@ -14,8 +14,7 @@ from unittest import mock
 
 from torch import Tensor
 
-from scopeworks.train import kernels
-from scopeworks.train.kernels import Node, Parameters, Reduce, Share, TrainState, TreeSum
+from scopeworks.train.kernels import Node, Parameters, Reduce, Share, TrainState, TreeSum, precision
 from scopeworks.train.kernels.cpu import backend
 from scopeworks.train.kernels.cpu.workspace import Workspace
 
@@ -49,7 +48,7 @@ class Ranks:
         threads = [threading.Thread(target=one, args=(r,), daemon=True) for r in range(self._n)]
         # A process of its own would have a lock and a workspace of its own.
         with (
-            mock.patch.object(kernels, "_one_at_a_time", nullcontext()),
+            mock.patch.object(precision, "_one_at_a_time", nullcontext()),
             mock.patch.object(backend, "_workspace"),
         ):
             for thread in threads:

@@ -11,7 +11,6 @@ or trainer.
 import importlib
 import importlib.util
 import os
-import threading
 from typing import Any
 
 import torch
@@ -47,8 +46,6 @@ _BACKENDS = {
     "reference": ("reference", "torch"),
 }
 """Name -> its module, and the package that it needs."""
-
-_one_at_a_time = threading.Lock()
 
 
 def step(
@@ -94,8 +91,8 @@ def step(
     module = backend_module(name)
     if path and path not in module.PATHS:
         raise ValueError(f"path of {name} must be one of {', '.join(module.PATHS)}, got {path}")
-    # The switches for exact products are the process's, and so is a backend's workspace.
-    with _one_at_a_time, torch.no_grad(), exact_products(x.device.type):
+    # One step at a time in a process, which its backend's workspace counts on.
+    with torch.no_grad(), exact_products(x.device.type):
         bad = ~_all_finite(state, x, target)
         if int(share.count(bad.long())):
             return not_finite(state.last_update, f"{name}/{path}".rstrip("/"))

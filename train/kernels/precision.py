@@ -5,6 +5,7 @@ the model beside us. A step's products are exact unless `StepSettings.encoder` s
 the switches that a step moves; every one is back where it was afterwards.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,8 @@ import torch
 # torch's own types do not know these switches.
 _ALL: Any = torch.backends
 _CUDA, _CPU = _ALL.cuda.matmul, _ALL.mkldnn.matmul
+
+_one_at_a_time = threading.RLock()
 
 
 @contextmanager
@@ -39,8 +42,15 @@ def products(cuda: str | None = None, cpu: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def exact_products(device_type: str) -> Iterator[None]:
-    """Within it, float32 products are exact on every device, and nothing is cast to half."""
-    with torch.autocast(device_type, enabled=False), products(cuda="ieee", cpu="ieee"):
+    """Within it, float32 products are exact on every device, and nothing is cast to half.
+
+    One thread at a time: the switches are the process's, and another's would be put back too early.
+    """
+    with (
+        _one_at_a_time,
+        torch.autocast(device_type, enabled=False),
+        products(cuda="ieee", cpu="ieee"),
+    ):
         yield
 
 

@@ -1,6 +1,7 @@
 """A step's products are exact whatever the process has set, and the process finds its own again."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -139,3 +140,22 @@ def _second_loss(path: str) -> float:
     settings = StepSettings(lr=1e-2, sparsity=1e-3)
     step(state, x, x, settings, path)
     return step(state, x, x, settings, path).loss
+
+
+def test_switches_are_moved_by_one_thread_at_a_time():
+    """Steps and measuring both move them; who came first would put them back too early."""
+    before, inside = CPU.fp32_precision, threading.Event()
+
+    def enter() -> None:
+        with exact_products("cpu"):
+            inside.set()
+
+    other = threading.Thread(target=enter, daemon=True)
+    with exact_products("cpu"):
+        other.start()
+        assert not inside.wait(0.2)
+        with exact_products("cpu"):  # the same thread may, as often as it likes
+            pass
+    other.join()
+    assert inside.is_set()
+    assert CPU.fp32_precision == before
