@@ -7,6 +7,7 @@ text for settings that do not fit. Knows no stage.
 import difflib
 import json
 import tomllib
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,7 +43,23 @@ def resolve(kind: type[SettingsT], config: Path | None = None, **flags: Any) -> 
     try:
         return kind.model_validate(values | given)
     except ValidationError as error:
-        raise ValueError(_explain(error, kind, config)) from error
+        tail = f" (config file {config})" if config else ""
+        raise ValueError(_explain(error, kind, " (as {} or in the config file)") + tail) from error
+
+
+def from_table(kind: type[SettingsT], values: Mapping[str, Any], where: str) -> SettingsT:
+    """Builds `kind` from a table of a larger file.
+
+    Args:
+        where: names file and table in errors.
+
+    Raises:
+        ValueError: a key is unknown, missing or out of range; the text names every such key.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_explain(error, kind)}") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -97,23 +114,38 @@ def _shortened(value: Any) -> str:
     return short(repr(value), _SHOWN_CHARACTERS)
 
 
-def _explain(error: ValidationError, kind: type[Settings], config: Path | None) -> str:
-    """pydantic's report as one line a setting, with the nearest known name for a misspelt one."""
+def _explain(error: ValidationError, kind: type[BaseModel], flag: str = "") -> str:
+    """pydantic's report as one line a setting, with the nearest known name for a misspelt one.
+
+    Args:
+        flag: how a missing setting is given on a command line, {} standing for its flag.
+    """
     lines = []
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            known = sorted(kind.model_fields)
+            known = sorted(_model_at(kind, item["loc"]).model_fields)
             close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known settings: {', '.join(known)}"
             lines.append(f"unknown setting {name!r}; {hint}")
         elif item["type"] == "missing":
-            lines.append(f"{name} must be given (as {_flag(name)} or in the config file)")
+            lines.append(f"{name} must be given{flag.format(_flag(name))}")
         elif not item["loc"]:
             lines.append(item["msg"].removeprefix("Value error, "))  # a rule between settings
         else:
             lines.append(explained(item))
-    return "; ".join(lines) + (f" (config file {config})" if config else "")
+    return "; ".join(lines)
+
+
+def _model_at(kind: type[BaseModel], loc: Sequence[int | str]) -> type[BaseModel]:
+    """The model that holds the entry of this path."""
+    for part in loc[:-1]:
+        field = kind.model_fields.get(str(part))
+        inner = None if field is None else field.annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return kind
+        kind = inner
+    return kind
 
 
 def _flag(name: str) -> str:

@@ -1,0 +1,198 @@
+"""A suite's SAEs, one by one: every `[[sae]]` table is a grid, every point of it a member.
+
+Owns the grid, the members' names, which harvest a member's sites come from, and which members are
+trained on one stream.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...harvest.model.sites import Site, expand_sites, parse_site
+from ...train.settings import TrainSettings
+from .model_shape import model_config
+from .settings import SuiteFile, Table
+
+GRID = ("width", "sparsity", "target_l0", "seed")
+"""Keys of a `[[sae]]` table, beside its sites, that may be lists."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One SAE of a suite.
+
+    Attributes:
+        name: unique in the suite; says what is trained, not where.
+        site: that it reads.
+        target_site: that a transcoder predicts, else None.
+        harvest: number of the `[[harvest]]` table that its sites come from.
+        values: settings of train, without places.
+    """
+
+    name: str
+    site: Site
+    target_site: Site | None
+    harvest: int
+    values: Table
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """All sites whose rows it is trained on."""
+        return (self.site,) if self.target_site is None else (self.site, self.target_site)
+
+    @property
+    def rows(self) -> int:
+        """Rows that its updates read, with repeats."""
+        fields = TrainSettings.model_fields
+        taken = {name: self.values.get(name, fields[name].default) for name in ("steps", "batch")}
+        return taken["steps"] * taken["batch"]
+
+
+def members_of(file: SuiteFile) -> list[Member]:
+    """The suite's SAEs in the order of its file.
+
+    Raises:
+        ValueError: naming file, table and key: a site that the model has not, a site in no
+            `[[harvest]]` table, settings that do not fit, or two members of one name.
+    """
+    n_layers = model_config(file.suite.model).num_hidden_layers
+    tables = enumerate(file.suite.sae, 1)
+    wanted = [one for i, table in tables for one in _grid(file, i, table, n_layers)]
+    owners = harvest_sites(file, {site for one in wanted for site in one.sites})
+    found: dict[str, Member] = {}
+    for one in wanted:
+        if one.name in found:
+            raise ValueError(
+                f"suite {file.path}, [[sae]]: names must differ, got {one.name} twice; give one of "
+                "the tables a name, which comes first in its SAEs' names"
+            )
+        found[one.name] = _placed(file, one, owners)
+    return list(found.values())
+
+
+def harvest_sites(file: SuiteFile, wanted: set[Site]) -> list[list[Site]]:
+    """The sites of every `[[harvest]]` table, in the order of the forward pass.
+
+    Raises:
+        ValueError: two tables without `site`, or a wanted site in none.
+    """
+    n_layers = model_config(file.suite.model).num_hidden_layers
+    named = [
+        None if table.get("site") is None else _sites(file, f"[[harvest]] {i}", table, n_layers)
+        for i, table in enumerate(file.suite.harvest, 1)
+    ]
+    taken = {site for sites in named if sites is not None for site in sites}
+    rest = sorted(wanted - taken, key=lambda site: site.depth)
+    if named.count(None) > 1 or (rest and None not in named):
+        what = ", ".join(map(str, rest[:5])) or "nothing"
+        raise ValueError(
+            f"suite {file.path}, [[harvest]]: exactly one table may be without site, for what the "
+            f"others leave ({what}), got {named.count(None)}"
+        )
+    return [rest if sites is None else sites for sites in named]
+
+
+def groups_of(file: SuiteFile, members: Sequence[Member]) -> list[list[Member]]:
+    """Members that are trained at once: those that read one stream, up to `together` of them."""
+    keys = ("batch", "stream_seed", "normaliser", "prefetch", "cache_dir", "cache_bytes")
+    streams: dict[tuple[Any, ...], list[Member]] = {}
+    for member in members:
+        own = tuple(str(member.values.get(key)) for key in keys)
+        streams.setdefault((member.harvest, *member.sites, own), []).append(member)
+    size = file.suite.together
+    return [many[i : i + size] for many in streams.values() for i in range(0, len(many), size)]
+
+
+def _grid(file: SuiteFile, number: int, table: Table, n_layers: int) -> Iterator[Member]:
+    """The members of one `[[sae]]` table."""
+    values: Table = (
+        {"seed": file.suite.seed, "stream_seed": file.suite.seed} | file.suite.train | table
+    )
+    where = f"[[sae]] {number}"
+    prefix = values.pop("name", None)
+    target = values.pop("target_site", None)
+    _counted(file, where, values)
+    for site in _sites(file, where, values, n_layers):
+        reads = {"site": str(site), "target_site": _target(file, where, site, target)}
+        for point in _points(values):
+            own = {name: value for name, value in values.items() if name not in ("site", *GRID)}
+            settings = own | point
+            given = {name: value for name, value in reads.items() if value is not None}
+            file.table(TrainSettings, where, settings | given, store="store", out="out")
+            name = _name(prefix, given, point)
+            other = given.get("target_site")
+            yield Member(name, site, parse_site(other) if other else None, 0, settings)
+
+
+def _points(values: Table) -> Iterator[Table]:
+    """Every combination of the grid's lists; sparsity and target_l0 are alternatives."""
+    axes: list[list[Table]] = []
+    for name in ("width", "seed"):
+        axes.append([{name: value} for value in _listed(values, name)] or [{}])
+    prices = [
+        {name: value} for name in ("sparsity", "target_l0") for value in _listed(values, name)
+    ]
+    for point in itertools.product(*axes, prices or [{}]):
+        yield {name: value for part in point for name, value in part.items()}
+
+
+def _listed(values: Table, name: str) -> list[Any]:
+    """One value or several, as a list."""
+    value = values.get(name, [])
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _counted(file: SuiteFile, where: str, values: Table) -> None:
+    """Turns `tokens`, which an SAE is to read, into updates."""
+    tokens = values.pop("tokens", None)
+    if tokens is None:
+        return
+    if "steps" in values:
+        raise ValueError(f"suite {file.path}, {where}: tokens and steps exclude each other")
+    if not isinstance(tokens, int | float) or tokens < 1:
+        raise ValueError(f"suite {file.path}, {where}: tokens must be at least 1, got {tokens!r}")
+    batch = values.get("batch", TrainSettings.model_fields["batch"].default)
+    values["steps"] = max(1, round(tokens / batch))
+
+
+def _sites(file: SuiteFile, where: str, values: Table, n_layers: int) -> list[Site]:
+    """The sites that a table names."""
+    patterns = [str(pattern) for pattern in _listed(values, "site")]
+    try:
+        return expand_sites(patterns, n_layers)
+    except ValueError as error:
+        text = str(error).replace("; for example --site resid_post.12", "")
+        raise ValueError(f"suite {file.path}, {where}: {text}") from error
+
+
+def _target(file: SuiteFile, where: str, site: Site, target: str | None) -> str | None:
+    """A transcoder's target: a site, or a kind at the layer of the site that is read."""
+    if target is None:
+        return None
+    try:
+        return str(parse_site(target if "." in target else f"{target}.{site.layer}"))
+    except ValueError as error:
+        raise ValueError(f"suite {file.path}, {where}: target_site: {error}") from error
+
+
+def _name(prefix: str | None, sites: Table, point: Table) -> str:
+    """The site, the width, the price, and the seed unless it is 0."""
+    parts = [str(prefix)] if prefix else []
+    parts.append("-to-".join(sites.values()))
+    for name in (name for name in GRID if name in point):
+        value = point[name]
+        if name != "seed" or value:
+            parts.append(f"{name}_{value:g}" if isinstance(value, float) else f"{name}_{value}")
+    return "-".join(parts)
+
+
+def _placed(file: SuiteFile, member: Member, owners: list[list[Site]]) -> Member:
+    """The member with the number of the first harvest that has all of its sites."""
+    for number, sites in enumerate(owners):
+        if set(member.sites) <= set(sites):
+            return Member(member.name, member.site, member.target_site, number, member.values)
+    raise ValueError(
+        f"suite {file.path}, [[sae]]: all sites of {member.name} must be in one [[harvest]] table; "
+        "name them there together"
+    )

@@ -1,0 +1,175 @@
+"""The suite file: a whole run described once, from text to release.
+
+Owns the tables of the file and their errors, which name file, table and key. What a table's keys
+mean is said by the stage that reads them: `[text]` takes tokenize's settings, `[[harvest]]`
+harvest's, `[train]` and `[[sae]]` train's, `[evaluate]` evaluate's, without those that the suite
+fills in itself. Which SAEs a suite asks for is `members`' business, where outputs are `places`'.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PositiveInt, field_validator
+
+from ...settings import Settings, SettingsT, from_table, read_toml
+from ...store.place.files import local_path
+from ...store.place.options import StorageSettings
+
+STDLIB = "python:stdlib"
+"""Stands in `text.sources` for the Python standard library's own sources."""
+
+SHIPPED_MODEL = "tiny_gemma2"
+
+Table = dict[str, Any]
+"""A table whose keys another stage's settings explain."""
+
+
+class ReleaseSettings(Settings):
+    """What the release folder holds."""
+
+    formats: tuple[str, ...] = ("gemma-scope", "sae-lens")
+    """Formats of `scopeworks export`; every SAE is written in each."""
+    license: str = "apache-2.0"
+    """License in the model card's header."""
+    description: str = ""
+    """A paragraph for the model card."""
+
+
+class Suite(StorageSettings):
+    """A whole run: tokenize → harvest → train → evaluate → release → report."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")
+    """Name of the run and of its release."""
+    model: str
+    """Folder or hub id of the language model; tiny_gemma2 is the one that ships."""
+    out: Path
+    """Folder for everything that has no place of its own below; a mounted disk in batch jobs."""
+    tokens: str | None = None
+    """Folder or URL under which token stores are kept; by default `tokens` in `out`."""
+    stores: str | None = None
+    """Folder or URL under which activation stores are kept, for this suite and for others that name
+    it; by default `stores` in `out`."""
+    checkpoints: str | None = None
+    """Folder or URL under which checkpoints are kept; by default in each SAE's folder."""
+    read: tuple[str, ...] = ()
+    """Activation stores that are only read: sites they hold are not harvested."""
+    device: str = "auto"
+    """torch device of every step; auto takes CUDA where there is one."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of every shuffle and start for which a table gives none."""
+    dask: str | None = None
+    """Dask cluster on which tokenize and harvest run, as their own `dask` says it."""
+    together: PositiveInt = 16
+    """SAEs of one site that are trained at once on one stream, as memory allows."""
+    text: Table
+    """`sources`, or `store` (a token store that is there), and the settings of tokenize."""
+    harvest: tuple[Table, ...] = ({},)
+    """Settings of harvest; by default the sites that the SAEs read. Several tables: sites with
+    rows of their own; a table without `site` takes what the others leave."""
+    train: Table = Field(default_factory=dict)
+    """Settings of train that all SAEs share."""
+    sae: tuple[Table, ...] = Field(min_length=1)
+    """Settings of train; those of a grid (site, width, sparsity or target_l0, seed)
+    may be lists."""
+    evaluate: Table = Field(default_factory=dict)
+    """Settings of evaluate."""
+    release: ReleaseSettings = Field(default_factory=ReleaseSettings)
+
+    @field_validator("harvest", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, Mapping) else value
+
+    @field_validator("model")
+    @classmethod
+    def _shipped(cls, value: str) -> str:
+        shipped = value == SHIPPED_MODEL and not Path(value).exists()
+        return str(files("scopeworks.pipelines") / SHIPPED_MODEL) if shipped else value
+
+    @field_validator("out")
+    @classmethod
+    def _is_local(cls, value: Path) -> Path:
+        return local_path(value)
+
+
+class SuiteFile:
+    """A suite and the file it comes from.
+
+    Attributes:
+        path: the file.
+        changes: `table.key=value` that were given beside it.
+        suite: what both say.
+        text: the file's content, to notice that it has changed.
+    """
+
+    def __init__(self, path: Path, changes: Sequence[str] = (), options: Any = None):
+        """Reads and checks the file.
+
+        Raises:
+            FileNotFoundError, ValueError: naming file, table and key.
+        """
+        self.path, self.changes = preset_path(path), tuple(changes)
+        values = read_toml(self.path)
+        self.text = self.path.read_bytes()
+        for change in changes:
+            _apply(values, change)
+        if options:
+            values["storage_options"] = options
+        self.suite = from_table(Suite, values, f"suite {self.path}")
+
+    def check_unchanged(self) -> None:
+        """Raises ValueError if the file has another content than when it was read."""
+        if not self.path.is_file() or self.path.read_bytes() != self.text:
+            raise ValueError(
+                f"suite {self.path} has changed since this run began; what is done is kept: run "
+                "the command again to go on by the new file"
+            )
+
+    def table(self, kind: type[SettingsT], table: str, values: Table, **filled: Any) -> SettingsT:
+        """A stage's settings from a table and from what the suite fills in.
+
+        Raises:
+            ValueError: naming file, table and key: one that the suite fills in itself, that is not
+                known, or whose value is out of range.
+        """
+        where = f"suite {self.path}, {table}"
+        for name in sorted(filled.keys() & values.keys()):
+            raise ValueError(f"{where}: {name} is filled in by the suite; leave it out")
+        given = {name: value for name, value in filled.items() if value is not None}
+        return from_table(kind, values | given, where)
+
+
+def preset_path(path: Path) -> Path:
+    """The file itself, or the preset of that name (`demo`, `one-gpu-weekend`)."""
+    preset = presets().get(str(path))
+    return path if path.is_file() or preset is None else preset
+
+
+def presets() -> dict[str, Path]:
+    """Name -> file of every suite that comes with the project."""
+    folder = Path(str(files("scopeworks.pipelines") / "presets"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def _apply(values: Table, change: str) -> None:
+    """Puts `table.key=value` (a TOML value) into the file's values; `sae.key` goes into every table
+    of that name."""
+    name, separator, text = change.partition("=")
+    keys = [key.strip() for key in name.split(".")]
+    if not separator or not all(keys):
+        raise ValueError(f"--set must be table.key=value, got {change!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    tables: list[Table] = [values]
+    for key in keys[:-1]:
+        found = [table.setdefault(key, {}) for table in tables]
+        tables = [one for many in found for one in (many if isinstance(many, list) else [many])]
+        if not all(isinstance(one, dict) for one in tables):
+            raise ValueError(f"--set {name} must name a key of a table, but {key} is a value")
+    for table in tables:
+        table[keys[-1]] = value
