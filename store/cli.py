@@ -28,6 +28,31 @@ def info(url: Url, storage_option: Options = None) -> None:
         typer.echo(line)
 
 
+@app.command("list")
+def list_stores(
+    url: Annotated[str, typer.Argument(help="Folder or URL that holds stores, or a store.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    storage_option: Options = None,
+) -> None:
+    """Which activation and token stores are at a place or in the folders directly in it."""
+    from json import dumps
+
+    from .place.options import parse_storage_options
+    from .tools.catalogue import catalogue
+    from .tools.describe import as_json, listed
+
+    entries = catalogue(url, parse_storage_options(storage_option))
+    if json:
+        typer.echo(dumps([as_json(entry) for entry in entries], indent=2))
+        return
+    for line in (line for entry in entries for line in listed(entry)):
+        typer.echo(line)
+    if not entries:
+        raise FileNotFoundError(
+            f"no store at {url} or in a folder directly in it; `scopeworks harvest` makes one"
+        )
+
+
 @app.command()
 def verify(
     url: Url,

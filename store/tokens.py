@@ -45,7 +45,6 @@ _OURS = re.compile(rf"{NAME_PATTERN}/(zarr\.json|c/\d+/0)")
 _CHUNK_BYTES = 2**20
 _SHARD_CHUNKS = 64
 
-
 _TokenId = Annotated[int, Field(ge=0, lt=2**32)]
 _Count = Annotated[int, Field(ge=0, le=MAX_ROWS)]
 
@@ -105,8 +104,7 @@ class TokenStore:
         provenance: dict[str, Any] | None = None,
         storage_options: StorageOptions = None,
     ) -> "TokenStore":
-        """Prepares a place for a token store; `write` fills it. What a killed writer left there is
-        written anew.
+        """Prepares a place for a token store; `write` fills it, over what a killed writer left.
 
         Raises:
             FileExistsError: a complete token store is there.
@@ -166,6 +164,11 @@ class TokenStore:
     def splits(self) -> dict[str, int]:
         """Split -> number of sequences."""
         return {name: split["sequences"] for name, split in self._written().items()}
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(n for split in self._written().values() for _, n, _ in split["shards"])
 
     @property
     def fingerprint(self) -> str:
@@ -253,8 +256,7 @@ class TokenStore:
     def _write_split(self, name: str, sequences: Any, pool: Executor) -> dict[str, Any]:
         """One split's array; returns its entry in the root document."""
         layout = self._layout(name, len(sequences))
-        shards = [layout.shard_key(shard) for shard in range(layout.n_shards)]
-        self._location.sweep([f"{name}/zarr.json", *shards])
+        self._location.sweep([f"{name}/zarr.json", *map(layout.shard_key, range(layout.n_shards))])
         self._location.write(f"{name}/zarr.json", [encode_json(layout.metadata())])
         tally, records, one_at_a_time = _Digest(), [], threading.Lock()
         for shard in range(layout.n_shards):

@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[1]
 GROUND = "settings console foreign machine caches control_groups moved"
 FLOORS = {
     "": [GROUND, "store", "harvest train", "evaluate", "pipelines", "__main__"],
-    "store": ["place", "format", "read write", "tokens", "tools", "bfloat16", "cli"],
+    "store": [
+        *["place", "format", "which_rows", "read write", "tokens", "tools", "bfloat16", "cli"]
+    ],
     "store/format": ["chunks", "values bfloat16 permutations", "sums arrays", "*"],
     "harvest": ["flags text model", "settings workers", "settings_beside", "tokens", "rows", "cli"],
     "harvest/model": [

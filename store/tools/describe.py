@@ -1,10 +1,15 @@
-"""A store in a few lines, for `scopeworks store info`."""
+"""Stores in a few lines, for `scopeworks store info` and `store list`."""
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from ..read.reader import ActivationStore
 from ..read.variance import total_variance
+from .catalogue import Entry
+
+_SHOWN = 12
+"""Digits of a fingerprint that are enough to tell stores apart."""
 
 
 def describe(store: ActivationStore) -> Iterator[str]:
@@ -32,6 +37,53 @@ def describe(store: ActivationStore) -> Iterator[str]:
     yield f"token, sequence, position: {_size(labels)}"
     for key, value in store.provenance.items():
         yield f"{key}: {value if isinstance(value, str) else json.dumps(value)}"
+
+
+def listed(entry: Entry) -> Iterator[str]:
+    """A catalogue's entry as lines of text: what it is and how much, then what it is of."""
+    size = "" if entry.stored_bytes is None else f", {_size(entry.stored_bytes)}"
+    if entry.error is not None:
+        yield f"{entry.url}: {entry.kind}, cannot be used: {entry.error}"
+    elif entry.spec is not None:
+        spec, said = entry.spec, entry.spec.provenance
+        state = f"{entry.n_committed} of {spec.n_buckets} buckets"
+        rows = spec.rows if entry.rows is None else entry.rows
+        yield (
+            f"{entry.url}: activations, {'complete' if entry.complete else state},"
+            f" {rows:,} of {spec.rows:,} rows, codec {spec.codec}{size}"
+        )
+        yield f"    sites {', '.join(f'{name} (d {width})' for name, width in spec.sites.items())}"
+        yield (
+            f"    model {said.get('model', 'unknown')}, tokens {_short(said.get('tokens'))}, split"
+            f" {said.get('split', 'unknown')}, context {said.get('context', 'unknown')}, rows key"
+            f" {_short(entry.rows_key)}"
+        )
+    elif entry.tokens is not None:
+        tokens = entry.tokens
+        counts = ", ".join(f"{name} {n:,}" for name, n in tokens.splits.items())
+        yield f"{entry.url}: tokens, complete, sequences of {tokens.context}: {counts}{size}"
+        yield f"    tokens {_short(tokens.fingerprint)}"
+    else:
+        yield f"{entry.url}: tokens, not complete: being written, or its writer was stopped"
+
+
+def as_json(entry: Entry) -> dict[str, Any]:
+    """A catalogue's entry as JSON; what is not known, or is not of its kind, is left out."""
+    found: dict[str, Any] = {"url": entry.url, "kind": entry.kind, "complete": entry.complete}
+    found |= {"rows": entry.rows, "stored_bytes": entry.stored_bytes, "error": entry.error}
+    if entry.spec is not None:
+        spec = entry.spec.model_dump(mode="json")
+        found |= {"n_committed": entry.n_committed, "n_buckets": entry.spec.n_buckets}
+        found |= {"rows_key": entry.rows_key, "spec": spec}
+    if entry.tokens is not None:
+        tokens = entry.tokens
+        found |= {"context": tokens.context, "splits": tokens.splits}
+        found |= {"fingerprint": tokens.fingerprint, "provenance": tokens.provenance}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _short(fingerprint: Any) -> str:
+    return "unknown" if fingerprint is None else str(fingerprint)[:_SHOWN]
 
 
 def _scale(store: ActivationStore, site: str) -> str:

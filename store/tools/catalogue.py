@@ -1,0 +1,148 @@
+"""What stores there are at a place: activation stores and token stores, whole, begun and broken.
+
+Owns the look at a place and at the folders directly in it. Only roots, lists and commit records are
+read, never a row.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ...foreign import one_line, parse_json
+from ..format.commits import committed_buckets, read_commits
+from ..format.root import KEY, read_root
+from ..format.spec import DOCUMENT_BYTES, FORMAT, StoreSpec
+from ..place.locate import locate
+from ..place.location import Location, StorageOptions, read_bounded
+from ..place.place import AnyPlace, Place
+from ..tokens import FORMAT as TOKENS
+from ..tokens import MARKER, TokenStore
+from ..which_rows import rows_key
+
+_LOOKING = 16
+"""Folders looked at side by side."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One store, as far as it can be read."""
+
+    url: str
+    kind: Literal["activations", "tokens", "unreadable"]
+    spec: StoreSpec | None = None
+    """Of an activation store; with its provenance."""
+    tokens: TokenStore | None = None
+    """A complete token store, opened: context, splits, fingerprint, provenance."""
+    n_committed: int = 0
+    """Committed buckets of an activation store."""
+    complete: bool = False
+    """Whether all buckets are committed; a token store is complete or has just been begun."""
+    rows: int | None = None
+    """Rows of the committed buckets; None where the records were not read."""
+    stored_bytes: int | None = None
+    """Bytes of the committed shards, or of a token store's; None where they are not known."""
+    error: str | None = None
+    """Why it cannot be used, in one line: its root or a commit record is damaged, or of a newer
+    version."""
+
+    @property
+    def rows_key(self) -> str | None:
+        """`rows_key` of an activation store; None where its provenance is none of a harvest."""
+        if self.spec is None:
+            return None
+        try:
+            return rows_key(self.spec)
+        except ValueError:
+            return None
+
+
+def catalogue(
+    place: AnyPlace, storage_options: StorageOptions = None, *, records: bool = True
+) -> list[Entry]:
+    """The store at a place, or else those in the folders directly in it, by name.
+
+    Args:
+        records: read every commit record, for rows and bytes and to find damaged ones. Without,
+            roots and lists are read, which is quick for thousands of buckets.
+
+    Returns:
+        One entry for each store, broken ones with their `error`; folders of anything else are left
+        out. [] where there is nothing.
+
+    Raises:
+        OSError: the place cannot be listed.
+        ValueError: the URL cannot be used.
+    """
+    place = Place.of(place, storage_options)
+    location = locate(place)
+    names = location.children()
+    if (KEY in names or MARKER in names) and (found := _entry(place, records)) is not None:
+        return [found]
+    base = place.url.rstrip("/")
+    places = [replace(place, url=f"{base}/{name}") for name in names]
+    with ThreadPoolExecutor(_LOOKING) as pool:
+        entries = pool.map(lambda one: _entry(one, records), places)
+        return [entry for entry in entries if entry is not None]
+
+
+def _entry(place: Place, records: bool) -> Entry | None:
+    """What is at a place; None if it is no store."""
+    try:
+        location = locate(place)
+        form = _format(location)
+    except NotADirectoryError:  # a file beside the stores
+        return None
+    except (ValueError, OSError) as error:
+        return Entry(place.url, "unreadable", error=one_line(error))
+    readers: dict[str, Callable[[], Entry]] = {
+        FORMAT: lambda: _activations(location, records),
+        TOKENS: lambda: _tokens(place, location.url),
+        MARKER: lambda: Entry(location.url, "tokens"),
+    }
+    return readers[form]() if form in readers else None
+
+
+def _format(location: Location) -> str | None:
+    """The "format" that a root names, `MARKER` for a token store in the making, None for what is
+    none of ours.
+
+    Raises:
+        ValueError: the root is no JSON, so it may have been a store's.
+    """
+    try:
+        data = read_bounded(location, KEY, DOCUMENT_BYTES)
+    except FileNotFoundError:
+        return MARKER if MARKER in location.children() else None
+    found: Any = parse_json(data, f"{location.url}/{KEY}")
+    for name in ("attributes", "scopeworks", "format"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _activations(location: Location, records: bool) -> Entry:
+    """An activation store; what is damaged in it is said by `error`."""
+    entry = Entry(location.url, "activations")
+    try:
+        spec = read_root(location).spec
+        n = len(committed_buckets(location, spec))
+        entry = replace(entry, spec=spec, n_committed=n, complete=n == spec.n_buckets)
+        if not records:
+            return entry
+        commits = list(read_commits(location, spec).values())
+    except (ValueError, OSError) as error:
+        return replace(entry, complete=False, error=one_line(error))
+    shards = (shard for commit in commits for part in commit.shards.values() for shard in part)
+    rows = sum(commit.rows for commit in commits)
+    n_bytes, n = sum(shard.n_bytes for shard in shards), len(commits)
+    complete = n == spec.n_buckets
+    return replace(entry, n_committed=n, complete=complete, rows=rows, stored_bytes=n_bytes)
+
+
+def _tokens(place: Place, url: str) -> Entry:
+    """A token store."""
+    try:
+        tokens = TokenStore.open(place)
+    except (ValueError, OSError) as error:
+        return Entry(url, "tokens", error=one_line(error))
+    return Entry(url, "tokens", tokens=tokens, complete=True, stored_bytes=tokens.stored_bytes)
