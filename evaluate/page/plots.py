@@ -5,7 +5,7 @@ logarithmic one says so. The look is `svg`'s.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,8 +69,16 @@ def spread(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def frontier(entries: Sequence[Entry], metric: str, name: str) -> str | None:
-    """A metric against L0, one line per slot; bars are two standard errors where they are known.
-    None if no entry has the metric."""
+    """A metric against L0; None if no entry has the metric."""
+    plot = frontier_plot(entries, metric, name)
+    return None if plot is None else draw(plot, f"{name} against L0")
+
+
+def frontier_plot(
+    entries: Sequence[Entry], metric: str, name: str
+) -> Callable[["Axes"], None] | None:
+    """What draws a metric against L0, one line per slot; bars are two standard errors where they
+    are known. None if no entry has the metric."""
     known = [entry for entry in entries if entry[metric] is not None]
     if not known:
         return None
@@ -95,7 +103,7 @@ def frontier(entries: Sequence[Entry], metric: str, name: str) -> str | None:
         if len(slots) > 1:
             _legend(axes)
 
-    return draw(plot, f"{name} against L0")
+    return plot
 
 
 def width_ladder(entries: Sequence[Entry], metric: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Matplotlib figures as inline SVG that takes its font and colours from the page around it.
+"""Matplotlib figures: files, and inline SVG that takes font and colours from the page around it.
 
 Owns the look of every plot and the cleaning of matplotlib's SVG: no XML header, no metadata, no
 address of another server, ids that differ between the plots of one page. What is plotted is
@@ -10,7 +10,7 @@ import itertools
 import re
 from collections.abc import Callable
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,16 +60,39 @@ def draw(plot: Callable[["Axes"], None], alt: str, height: float = _HEIGHT_INCHE
         alt: what the plot shows, for those who cannot see it; plain text.
         height: inches; the width is always the same, so that all plots have one text size.
     """
+    svg = _drawn(plot, height, _STYLE, "svg", transparent=True)
+    return _clean(svg.decode(), alt, f"p{next(_numbers)}")
+
+
+def picture(plot: Callable[["Axes"], None], format: Literal["svg", "png"]) -> bytes:
+    """Draws on one pair of axes and returns a file that stands alone, dark on white; the same plot
+    gives the same bytes."""
+    colours = {_TEXT: "#222222", _GRID: "#DDDDDD"}
+    style = {
+        name: colours.get(value, value) if isinstance(value, str) else value
+        for name, value in _STYLE.items()
+    }
+    return _drawn(plot, _HEIGHT_INCHES, style, format, dpi=160)
+
+
+def _drawn(
+    plot: Callable[["Axes"], None],
+    height: float,
+    style: dict[Any, Any],
+    format: str,
+    **options: Any,
+) -> bytes:
+    """A figure as a file, without a word on when and by what it was made."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    names = ("Software",) if format == "png" else ("Creator", "Date", "Format", "Type")
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=(_WIDTH_INCHES, height), layout="constrained")
         plot(figure.add_subplot())
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    return _clean(buffer.getvalue(), alt, f"p{next(_numbers)}")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=format, metadata=dict.fromkeys(names), **options)
+    return buffer.getvalue()
 
 
 def _clean(svg: str, alt: str, prefix: str) -> str:

@@ -4,6 +4,7 @@ Owns what comes before and after a format's own writer (`formats`, whose table h
 that the SAE's files do not tell, the norm's gain that a format wants folded in, and the folder.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,7 @@ def export(
         ValueError: an unknown format, or one that cannot hold this SAE, facts that contradict its
             files, or files already there that differ.
     """
-    if format not in EXPORTED:
-        raise ValueError(f"format must be one of {', '.join(EXPORTED)}, got {format!r}")
-    row = EXPORTED[format]
+    row = format_named(format)
     try:
         source, folder = local_path(Path(sae_dir)), local_path(Path(out))
     except ValueError as error:
@@ -79,16 +78,52 @@ def export(
     facts: dict[str, Any] = {"site": site, "target_site": target_site, "l0": l0}
     if evaluation is not None:
         facts = _measured(evaluation, source, sae.config, facts)
-    config, tensors = _with_facts(sae.config, facts), sae.tensors()
-    if model is not None:
-        config, tensors = _with_gain(config, tensors, model, row)
-    tensors = tensors | {"theta": tensors["theta"].clamp(min=0)}
-    check_values(tensors, f"SAE {source}")
-    name, files = row.files(config, tensors)
+    name, files, tensors = converted(sae, row, facts, model, f"SAE {source}")
     folder = folder / name
     _check_folder(folder, list(files), tensors, row)
     write_format(folder, files)
     return folder
+
+
+def format_named(name: str) -> Format:
+    """The format of `export --format`; ValueError for another name."""
+    if name not in EXPORTED:
+        raise ValueError(f"format must be one of {', '.join(EXPORTED)}, got {name!r}")
+    return EXPORTED[name]
+
+
+def converted(
+    sae: SAE, row: Format, facts: dict[str, Any], gain_of: str | None = None, where: str = "SAE"
+) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """An SAE in a format: the folder's name, its files in the order in which they are written, and
+    the tensors that are in them.
+
+    Args:
+        sae: as it was read.
+        row: the format.
+        facts: `site`, `target_site` and `l0`; None where the SAE's own record holds.
+        gain_of: language model whose norm's gain is folded in; see `export`.
+        where: names the SAE in errors.
+
+    Raises:
+        OSError: a file of the language model is missing.
+        ValueError: see `export`.
+    """
+    config, tensors = _with_facts(sae.config, facts), sae.tensors()
+    if gain_of is not None:
+        config, tensors = _with_gain(config, tensors, gain_of, row)
+    tensors = tensors | {"theta": tensors["theta"].clamp(min=0)}
+    check_values(tensors, where)
+    if config.model is not None:
+        config = config.model_copy(update={"model": public_name(config.model)})
+    return *row.files(config, tensors), tensors
+
+
+def public_name(model: str) -> str:
+    """A model's name as others may read it: a hub id as it is, of a path the last part."""
+    parts = re.split(r"[/\\]+", model.rstrip("/\\"))
+    is_path = len(parts) > 2 or parts[0] in ("", "~", ".", "..") or "\\" in model
+    return parts[-1] if is_path else model
 
 
 def _measured(path: Path, source: Path, config: SAEConfig, facts: dict[str, Any]) -> dict[str, Any]:

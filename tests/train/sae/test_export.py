@@ -242,6 +242,29 @@ def test_hooks_map_back_to_sites():
     assert site_of_hook("model.layers.\u0663.output") is None
 
 
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("google/gemma-2-2b", "google/gemma-2-2b"),
+        ("gemma-2-2b", "gemma-2-2b"),
+        ("/home/me/models/tiny/", "tiny"),
+        ("./tiny", "tiny"),
+        ("~/tiny", "tiny"),
+        ("../models/tiny", "tiny"),
+        ("C:\\models\\tiny", "tiny"),
+    ],
+)
+def test_a_models_folder_is_no_part_of_an_export(tmp_path: Path, model: str, name: str):
+    sae = random_sae()
+    sae.config = sae.config.model_copy(update={"model": model, "tokens": str(tmp_path)})
+    trained = saved(sae, tmp_path)
+    for format in ("gemma-scope", "sae-lens", "gemma-scope-2"):
+        folder = export(trained, format, tmp_path / format)
+        assert SAE.load(folder).config.model == name
+        texts = [path.read_text() for path in folder.glob("*.json")]
+        assert texts and not any(str(tmp_path) in text for text in texts)
+
+
 def test_unknown_format_and_full_folder_are_refused(tmp_path: Path):
     trained = saved(random_sae(), tmp_path)
     with pytest.raises(

@@ -39,6 +39,13 @@ def trained_config(folder: Path) -> SAEConfig | None:
     return _parsed(folder)[0]
 
 
+def trained_settings(folder: Path) -> dict[str, Any]:
+    """The settings of the training run; none for what is no trained folder."""
+    if not all((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
+        return {}
+    return _parsed(folder)[1]
+
+
 def read(folder: Path) -> tuple[SAEConfig, Tensors]:
     """Config and tensors; see `read_sae`."""
     config, settings = _parsed(folder)

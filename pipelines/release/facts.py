@@ -1,0 +1,62 @@
+"""What a release says about itself beside its SAEs' own records.
+
+Owns the facts that a caller gives, and that no path of a machine is among them.
+"""
+
+import re
+from typing import Any
+
+from pydantic import Field, NonNegativeInt, field_validator
+
+from ...settings import Settings
+from ...train.sae.export import public_name
+
+_LOCAL = re.compile(r"(^|\s)(/|~|file:|[A-Za-z]:[\\/])\S")
+
+
+class ReleaseFacts(Settings):
+    """Facts of a release. Two runs in two folders must give the same ones."""
+
+    name: str = Field(min_length=1, max_length=200)
+    """Title of the model card."""
+    model: str = Field(min_length=1)
+    """Language model: a hub id, or a folder, of which only the last part is kept."""
+    text: str = "not described"
+    """The text in words or hub ids; no paths."""
+    license: str = Field(default="cc-by-4.0", min_length=1)
+    """Identifier that the hub knows; Gemma Scope's own weights are CC BY 4.0."""
+    repo: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    """Hub id that the card's examples name."""
+    tokens: NonNegativeInt | None = None
+    """Tokens of text that were tokenized."""
+    rows: NonNegativeInt | None = None
+    """Rows of activations in the store."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Further lines of the recipe: name -> number, text or list."""
+    limits: tuple[str, ...] = ()
+    """Sentences for the card's section on limits."""
+
+    @field_validator("model")
+    @classmethod
+    def _is_public(cls, value: str) -> str:
+        return public_name(value)
+
+    @field_validator("name", "text", "settings", "limits")
+    @classmethod
+    def _names_no_path(cls, value: Any) -> Any:
+        if (found := _path_in(value)) is not None:
+            raise ValueError(
+                f"must not name a path of this machine, got {found[:60]!r}; describe it in words"
+            )
+        return value
+
+
+def _path_in(value: Any) -> str | None:
+    """The first text in a JSON value that looks like a local path."""
+    if isinstance(value, str):
+        return value if _LOCAL.search(value) else None
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        return next((found for item in value if (found := _path_in(item)) is not None), None)
+    return None

@@ -1,0 +1,181 @@
+"""A release: one folder with everything that people load, read and check.
+
+    README.md                 the model card
+    metrics.json              every figure of every SAE
+    figures/                  the frontier, as SVG and PNG
+    layer_3/width_2k/…        Gemma Scope's format, under its path names
+    sae_lens/layer_3/…        SAELens folders, under the same names
+    gemma_scope_2/…           Gemma Scope 2's format
+    SHA256SUMS                all of them
+
+Owns the order in which they are written, and that equal inputs give equal bytes wherever and
+whenever: no path, host or time is in any of them. SHA256SUMS is written last; a release that was
+killed is completed by the same call.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...console import progress
+from ...foreign import one_line, validated
+from ...store.place.files import json_bytes, local_path, write_file
+from ...store.place.local import LocalFiles
+from ...train.sae.export import converted, format_named
+from ...train.sae.files import write_format
+from ...train.sae.sae import SAE
+from .card import CARD_FILE, card_of
+from .facts import ReleaseFacts
+from .figures import figures_of
+from .members import Member, members_of
+from .metrics import METRICS_FILE, metrics_of
+from .sums import SUMS_FILE, UNFINISHED, files_in, names_begun, sums_of, sums_text
+
+_FOLDERS = {"gemma-scope": "", "sae-lens": "sae_lens", "gemma-scope-2": "gemma_scope_2"}
+"""Format -> its folder in the release."""
+
+
+def write_release(
+    out: str | Path,
+    saes: Sequence[str | Path],
+    facts: ReleaseFacts | Mapping[str, Any],
+    *,
+    evaluations: Sequence[str | Path] = (),
+    formats: Sequence[str] = ("gemma-scope", "sae-lens"),
+    gain_of: str | None = None,
+) -> Path:
+    """Writes a release; returns its folder.
+
+    What is there of the same release is written over with the same bytes. Files of an earlier
+    release of other SAEs go, others are never touched. One process at a time.
+
+    Args:
+        out: the release's folder: new, empty, or an earlier release.
+        saes: trained folders, or any SAE that `SAE.load` reads; in any order.
+        facts: what the SAEs' files do not tell; see `ReleaseFacts`.
+        evaluations: JSON files of `evaluate`: one for all, one for each SAE, or none at all.
+        formats: names of `export --format`. A format that cannot hold an SAE is left out for it.
+        gain_of: language model whose norm's gain makes Gemma Scope 2 transcoders of those at
+            `transcoder_in`.
+
+    Raises:
+        OSError: naming what cannot be read or written.
+        ValueError: inputs that do not belong together, a fact that names a path, a format that
+            holds none of the SAEs, or a folder with other files in it.
+    """
+    folder = local_path(Path(out))
+    facts = _checked(facts)
+    if not saes:
+        raise ValueError("saes must be given at least once, got none; train some first")
+    for name in formats:
+        format_named(name)
+    if not formats or len(set(formats)) < len(formats):
+        raise ValueError(f"formats must be given, and each once, got {list(formats)}")
+    paths = [Path(path) for path in saes]
+    members = members_of(paths, [Path(path) for path in evaluations])
+    _Writer(folder).write(members, facts, formats, gain_of)
+    return folder
+
+
+class _Writer:
+    """Writes into one folder, and knows at any moment what it may have written."""
+
+    def __init__(self, folder: Path):
+        self._folder, self._names = folder, set[str]()
+        self._begun = names_begun(folder)
+        if others := sorted(files_in(folder) - self._begun):
+            raise ValueError(
+                f"out must be empty or hold an earlier release, got {folder} with "
+                f"{', '.join(others[:5])}; pass another folder"
+            )
+
+    def write(
+        self,
+        members: Sequence[Member],
+        facts: ReleaseFacts,
+        formats: Sequence[str],
+        gain_of: str | None,
+    ) -> None:
+        """See `write_release`."""
+        self._begin([])
+        LocalFiles(self._folder).remove(SUMS_FILE)
+        places = self._write_saes(members, formats, facts.model, gain_of)
+        figures = figures_of(members)
+        documents = {
+            METRICS_FILE: json_bytes(metrics_of(facts, members, places)),
+            **figures,
+            CARD_FILE: card_of(facts, members, places, sorted(figures)).encode(),
+        }
+        self._begin(documents)
+        for name, data in documents.items():
+            write_file(self._folder / name, data)
+        self._remove_others()
+        sums = sums_of(self._folder, self._names)
+        write_file(self._folder / SUMS_FILE, sums_text(sums).encode())
+        LocalFiles(self._folder).remove(UNFINISHED)
+
+    def _write_saes(
+        self, members: Sequence[Member], formats: Sequence[str], model: str, gain_of: str | None
+    ) -> dict[str, dict[str, str]]:
+        """All SAEs in all formats that can hold them: id -> format -> folder in the release."""
+        places: dict[str, dict[str, str]] = {member.id: {} for member in members}
+        refusals: dict[str, str] = {}
+        with progress("release", len(members), "SAEs") as bar:
+            for member in members:
+                sae = SAE.load(member.path)
+                sae.config = sae.config.model_copy(update={"model": model})
+                for format in formats:
+                    try:
+                        place = self._write_sae(member, sae, format, gain_of)
+                    except ValueError as error:
+                        refusals[format] = f"{member.id}: {one_line(error)}"
+                        continue
+                    places[member.id][format] = place
+                if not places[member.id]:
+                    raise ValueError(
+                        f"formats must hold every SAE, got {'; '.join(refusals.values())}"
+                    )
+                bar.advance(1)
+        for format, why in refusals.items():
+            if not any(format in found for found in places.values()):
+                raise ValueError(f"format {format} must hold one of the SAEs at least; {why}")
+            print(f"left out of {format}: {why}", file=sys.stderr)
+        return places
+
+    def _write_sae(self, member: Member, sae: SAE, format: str, gain_of: str | None) -> str:
+        """One SAE in one format; returns its folder in the release."""
+        row = format_named(format)
+        gained = gain_of if row.wants_gain and member.config.is_transcoder else None
+        name, files, _ = converted(sae, row, member.facts, gained, f"SAE {member.id}")
+        place = member.id
+        if name and format != "gemma-scope":  # the format's own names
+            number = member.id.rpartition("/")[2].removeprefix("average_l0_").partition("_")[2]
+            place = f"{name}_{number}" if number else name
+        place = f"{_FOLDERS[format]}/{place}".lstrip("/")
+        self._begin(f"{place}/{file}" for file in files)
+        write_format(self._folder / place, files)
+        return place
+
+    def _begin(self, names: Any) -> None:
+        """Notes names before the files are written, so that nothing is ever nobody's."""
+        self._names |= set(names)
+        text = "".join(f"{name}\n" for name in sorted(self._begun | self._names))
+        write_file(self._folder / UNFINISHED, text.encode())
+
+    def _remove_others(self) -> None:
+        """Files of an earlier release, folders that are empty then, and what was killed."""
+        place = LocalFiles(self._folder)
+        place.sweep(self._begun | self._names)
+        for name in sorted(self._begun - self._names - {SUMS_FILE, UNFINISHED}):
+            place.remove(name)
+            for parent in (self._folder / name).parents:
+                if parent == self._folder or not parent.is_dir() or any(parent.iterdir()):
+                    break
+                parent.rmdir()
+
+
+def _checked(facts: ReleaseFacts | Mapping[str, Any]) -> ReleaseFacts:
+    if isinstance(facts, ReleaseFacts):
+        return facts
+    return validated(ReleaseFacts, dict(facts), "facts of the release")

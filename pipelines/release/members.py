@@ -1,0 +1,139 @@
+"""The SAEs of a release: what each is called in it, and what is known about each.
+
+Owns the match between SAEs and evaluations, and the names: `layer_3/width_2k/average_l0_43`, as in
+Gemma Scope. Where SAEs read several kinds of sites, the kind comes first.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...evaluate.evaluation_file import read_evaluation
+from ...train.sae.config import SAEConfig
+from ...train.sae.formats.shared.names import width_name
+from ...train.sae.formats.trained import trained_settings
+from ...train.sae.sae import SAE
+from ...train.settings import FREE_ON_RESUME, TrainSettings
+
+_OF_THE_SAE = {"site", "target_site", "width", "device", "backend"}
+"""Settings that the SAE's record holds, or that no number depends on."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One SAE of a release.
+
+    Attributes:
+        id: its name in the release, a path.
+        path: where it is read from; in no file of the release.
+        own: its record, as its files have it.
+        config: its record, with the L0 and the sites that its evaluation says.
+        figures: its entry in an evaluation; None where there is none.
+        evaluation: the evaluation that the entry is from.
+        training: the training settings that its numbers depend on.
+    """
+
+    id: str
+    path: Path
+    own: SAEConfig
+    config: SAEConfig
+    figures: dict[str, Any] | None
+    evaluation: dict[str, Any] | None
+    training: dict[str, Any]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Sites and L0, as `train.sae.export.converted` takes them."""
+        return {name: getattr(self.config, name) for name in ("site", "target_site", "l0")}
+
+
+def members_of(saes: Sequence[Path], evaluations: Sequence[Path]) -> list[Member]:
+    """The members by site, width and L0.
+
+    Raises:
+        OSError, ValueError: an SAE or an evaluation cannot be read, they do not belong together, or
+            an SAE's site or L0 is known from neither.
+    """
+    documents = {path: read_evaluation(path) for path in evaluations}
+    found = [_member(path, documents) for path in saes]
+    unused = documents.keys() - {where for _, where in found}
+    if unused:
+        raise ValueError(
+            f"evaluations must be of SAEs of the release, got {min(unused)} of others; leave it out"
+        )
+    members = sorted((member for member, _ in found), key=_order)
+    return _named(members)
+
+
+def _order(member: Member) -> tuple[Any, ...]:
+    kind, _, layer = (member.config.site or "").partition(".")
+    config = member.config
+    # The last two settle SAEs of one L0 by what they are, not by the order in which they are given.
+    last = (config.sparsity or 0.0, config.fvu or 0.0, str(member.training.get("seed")))
+    return (kind, int(layer), config.target_site or "", config.d_sae, config.l0, *last)
+
+
+def _member(path: Path, documents: dict[Path, dict[str, Any]]) -> tuple[Member, Path | None]:
+    """An SAE with what is known of it, and the evaluation that says it."""
+    own = config = SAE.load(path).config
+    where, entry = _entry(path, own, documents)
+    if entry is not None:
+        target = None if entry["target_site"] == entry["site"] else entry["target_site"]
+        facts = {"site": entry["site"], "target_site": target, "l0": entry["l0"]}
+        config = config.model_copy(update=facts)
+    _, _, layer = (config.site or "").partition(".")
+    if config.l0 is None or not (layer.isascii() and layer.isdecimal()):
+        raise ValueError(
+            f"site and l0 of SAE {path} must be known for its name in the release, got "
+            f"{config.site} and {config.l0}; pass an evaluation of it"
+        )
+    settings = trained_settings(path)
+    wanted = TrainSettings.model_fields.keys() - FREE_ON_RESUME - _OF_THE_SAE
+    training = {name: settings[name] for name in sorted(wanted & settings.keys())}
+    document = documents[where] if where is not None else None
+    return Member("", path, own, config, entry, document, training), where
+
+
+def _entry(
+    path: Path, config: SAEConfig, documents: dict[Path, dict[str, Any]]
+) -> tuple[Path | None, dict[str, Any] | None]:
+    """The SAE's entry in an evaluation: by its record, which no folder changes; of SAEs with the
+    same record, by its path."""
+    record, here = config.model_dump(mode="json"), path.absolute()
+    same = [
+        (where, entry)
+        for where, document in documents.items()
+        for entry in document["saes"]
+        if record | entry["config"] == record  # an older record lacks newer facts
+    ]
+    if len(same) > 1:
+        by_path = [(w, e) for w, e in same if e.get("path") and Path(e["path"]).absolute() == here]
+        same = by_path or same
+    if len(same) > 1:
+        raise ValueError(
+            f"evaluations must have one entry for SAE {path}, got {len(same)}, in "
+            f"{', '.join(sorted({str(where) for where, _ in same}))}; leave the others out"
+        )
+    if documents and not same:
+        raise ValueError(
+            f"evaluations must have an entry for SAE {path}, got none with its record; evaluate it"
+        )
+    return same[0] if same else (None, None)
+
+
+def _named(members: list[Member]) -> list[Member]:
+    """The members with their names; of several at one name, the later ones get a number."""
+    kinds = {(member.config.site or "").partition(".")[0] for member in members}
+    taken: Counter[str] = Counter()
+    named = []
+    for member in members:
+        config = member.config
+        kind, _, layer = (config.site or "").partition(".")
+        name = f"layer_{layer}/width_{width_name(config.d_sae)}/average_l0_{round(config.l0 or 0)}"
+        name = f"{kind}/{name}" if len(kinds) > 1 else name
+        taken[name] += 1
+        number = f"_{taken[name]}" if taken[name] > 1 else ""
+        named.append(replace(member, id=name + number))
+    return named
