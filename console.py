@@ -23,6 +23,14 @@ _NOBODY_READS = (errno.EPIPE, errno.EIO)
 """What writing to a closed pipe and to a terminal that is gone gives."""
 
 
+RETRY = 75
+"""Exit code of a task whose inputs are not there yet: run it again (EX_TEMPFAIL of sysexits.h)."""
+
+
+class NotReadyError(ValueError):
+    """What a task needs is still being made by others; run again, it goes on."""
+
+
 class Progress:
     """One running piece of work; `advance` it as work gets done."""
 
@@ -104,8 +112,9 @@ def _rich_bar(description: str, total: int | None, unit: str) -> Iterator[Progre
 def run_command(command: Callable[[], Any]) -> None:
     """Runs a command to its exit code.
 
-    0, 1 (the command's own verdict), 2 (an error that a user can mend) or 130 (Ctrl-C). What is
-    printed where nobody reads (a closed pipe, `>&-`) is dropped and changes none of them.
+    0, 1 (the command's own verdict), 2 (an error that a user can mend), 75 (a task whose inputs are
+    not there yet) or 130 (Ctrl-C). What is printed where nobody reads (a closed pipe, `>&-`) is
+    dropped and changes none of them.
     """
     _make_printing_safe()
     try:
@@ -118,6 +127,9 @@ def run_command(command: Callable[[], Any]) -> None:
                 "stopped; what was committed is kept, the same command continues", file=sys.stderr
             )
         raise SystemExit(code) from None
+    except NotReadyError as wait:
+        print(f"not ready: {wait}", file=sys.stderr)
+        raise SystemExit(RETRY) from None
     except (ValueError, OSError) as error:
         if os.environ.get("SCOPEWORKS_TRACEBACK"):
             raise

@@ -8,6 +8,7 @@ firing counts, importances and the snippets of top activations.
 import json
 import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,6 +56,17 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     """
     check_can_be_written(settings.out, "out")
     check_is_evaluation(settings.out)
+    result = evaluation_of(settings)
+    write_evaluation(settings.out, result)
+    return result
+
+
+def evaluation_of(settings: EvaluateSettings) -> dict[str, Any]:
+    """What `evaluate` writes; nothing is written here, and `settings.out` is not looked at.
+
+    Raises:
+        ValueError, OSError: an input is missing or does not fit the others.
+    """
     started = time.monotonic()
     saes = load_saes(settings)
     settings = settings.model_copy(update={"dtype": model_dtype(settings, saes)})
@@ -63,7 +75,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     tokens, held_out = open_held_out(place, lm, settings.n_sequences)
     subsets = subsets_of(tokens, settings.n_sequences, lm) if settings.subsets else {}
     candidates = load_candidates(settings, saes, lm)
-    result = {
+    return {
         "settings": settings.model_dump(mode="json"),
         "model": {"name": lm.name, "fingerprint": lm.fingerprint, "dtype": lm.dtype},
         "tokens": _tokens_record(tokens, held_out, settings.n_sequences),
@@ -71,8 +83,6 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         "subsets": evaluate_subsets(lm, candidates, subsets, settings),
         "seconds": round(time.monotonic() - started, 1),
     }
-    _write(settings, result)
-    return result
 
 
 @torch.no_grad()
@@ -220,9 +230,9 @@ def _tokens_record(tokens: "TokenStore", held_out: HeldOut, asked: int) -> dict[
     }
 
 
-def _write(settings: EvaluateSettings, result: dict[str, Any]) -> None:
+def write_evaluation(path: Path, result: dict[str, Any]) -> None:
     """Writes the JSON, lists of numbers on one line each."""
     text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False)
     # JSON strings hold no line breaks, so only lists match.
     text = re.sub(r"\[\n[\s\d.,eE+\-nul]*\]", lambda m: " ".join(m[0].split()), text)
-    write_file(settings.out, (text + "\n").encode())
+    write_file(path, (text + "\n").encode())

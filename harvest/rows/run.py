@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ...console import Progress, progress
+from ...console import NotReadyError, Progress, progress
 from ...store import ActivationStore, StoreSpec, StoreWriter
 from ..settings import HarvestSettings
 from ..settings_beside import write_settings
 from ..workers.cluster import check_cluster
+from ..workers.share import ALL, Share
 from .bucket_job import Job
 from .on_dask import harvest_on_dask
 from .plan import Part, Plan
@@ -57,7 +58,7 @@ class HarvestReport:
         return f"{text}; {self.dropped:,} rows dropped, most at position {most}"
 
 
-def harvest(settings: HarvestSettings) -> HarvestReport:
+def harvest(settings: HarvestSettings, share: Share = ALL) -> HarvestReport:
     """Harvests a token store's split into an activation store; continues one that was begun.
 
     Every bucket is a pure function of model, tokens, settings and bucket number, computed and
@@ -67,20 +68,29 @@ def harvest(settings: HarvestSettings) -> HarvestReport:
     `rows` are rounded up to whole buckets while there is text, and stderr says so. More than the
     store was begun with let it grow by whole buckets. Nothing else may change.
 
+    Args:
+        settings: see `HarvestSettings`.
+        share: of the buckets; the first one begins the store.
+
     Raises:
+        NotReadyError: another share has not begun the store yet.
         OSError: model, tokens or store cannot be read or written.
         ValueError: model and tokens do not belong together, a site does not exist, there are fewer
             rows than asked for, or the store was begun with other settings (naming them).
     """
     if settings.dask is not None:
         check_cluster(settings.dask)
-    job, plan, writer = _opened(settings, begun_spec(settings))
+    begun = begun_spec(settings)
+    if begun is None and not share.is_first:
+        raise NotReadyError(f"store {settings.store} is not begun; share 0/{share.count} does that")
+    job, plan, writer = _opened(settings, begun)
     with writer:
         spec, settings = writer.spec, resolved(settings, writer.spec)
         warn_of_versions(spec)
         say_rounded(settings, spec)
         write_settings(settings.place(settings.store), "harvest", settings)
-        parts = missing_parts(writer, plan)
+        missing = missing_parts(writer, plan)
+        parts = {bucket: part for bucket, part in missing.items() if share.has(bucket)}
         with progress("harvest", sum(p.stop - p.start for p in parts.values()), "rows") as bar:
             if settings.dask is not None:
                 harvest_on_dask(settings, spec, writer, parts, bar)

@@ -70,7 +70,7 @@ def open_bytes(path: str, storage: StorageOptions = None) -> Iterator[IO[bytes]]
         yield sys.stdin.buffer
         return
     with ExitStack() as stack:
-        raw = stack.enter_context(_open(path, storage))
+        raw = stack.enter_context(open_raw(path, storage))
         unpack = _UNPACK.get(suffix_of(path)[1])
         yield stack.enter_context(unpack(raw)) if unpack is not None else raw
 
@@ -150,8 +150,12 @@ def filesystem_of(url: str, storage: StorageOptions = None) -> tuple[Any, str]:
         raise ValueError(f"text URL {url} cannot be read: {error}") from error
 
 
-def _open(path: str, storage: StorageOptions) -> Any:
-    """A file's bytes as they are stored."""
+def open_raw(path: str, storage: StorageOptions = None) -> Any:
+    """Opens a file's bytes as they are stored, packed if they are.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
     if not Place(path).is_remote:
         return Path(path).open("rb")
     filesystem, name = filesystem_of(path, storage)

@@ -24,7 +24,9 @@ from ..text.documents import ReadReport
 from ..text.sources import expand
 from ..text.text_file import Source, is_stream
 from ..workers.cluster import check_cluster
+from ..workers.share import ALL, Share
 from .chat import ChatTemplate, identity_of, template_fingerprint
+from .in_shares import check_all_made, make_share
 from .on_dask import made_on_dask
 from .packing import Packer, Spool, Turns, Wrapper
 from .part_files import Batch, Part, read_part, write_part
@@ -58,7 +60,9 @@ class TokenizeReport:
         return f"{self.read}\nwrote {written} sequences; {self.left_over_tokens:,} tokens left over"
 
 
-def tokenize(settings: TokenizeSettings, scratch_dir: Path | None = None) -> TokenizeReport:
+def tokenize(
+    settings: TokenizeSettings, scratch_dir: Path | None = None, share: Share = ALL
+) -> TokenizeReport:
     """Tokenizes text into a token store with the splits `train` and `held_out`.
 
     Same text and settings give the same store, bit for bit, whoever tokenizes. The same command
@@ -70,8 +74,10 @@ def tokenize(settings: TokenizeSettings, scratch_dir: Path | None = None) -> Tok
         settings: see `TokenizeSettings`.
         scratch_dir: where the sequences wait, 4 bytes a token; the system's temporary folder by
             default.
+        share: of the text's parts; the first one packs them all.
 
     Raises:
+        NotReadyError: other shares have not made all parts yet.
         OSError: text, model or output cannot be read or written.
         ValueError: text yields no full sequence, the context is longer than the model's, or the
             output holds something else.
@@ -88,6 +94,12 @@ def tokenize(settings: TokenizeSettings, scratch_dir: Path | None = None) -> Tok
     provenance = _provenance(settings, tokenizer, sources) | {"masked_prefix": masked_prefix}
     if (done := _already_done(settings, provenance)) is not None:
         return done
+    if not share.is_all:
+        parts = cut(sources, settings, identity_of(tokenizer, settings.packing))
+        make_share(parts, settings, tokenizer, share)
+        if not share.is_first:
+            return report
+        check_all_made(parts, settings)
     with owned_parts(settings):
         # Another command may have made the very store while this one began.
         if (done := _already_done(settings, provenance)) is not None:

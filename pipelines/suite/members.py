@@ -119,7 +119,8 @@ def _grid(file: SuiteFile, number: int, table: Table, n_layers: int) -> Iterator
             own = {name: value for name, value in values.items() if name not in ("site", *GRID)}
             settings = own | point
             given = {name: value for name, value in reads.items() if value is not None}
-            file.table(TrainSettings, where, settings | given, store="store", out="out")
+            store = f"{file.suite.stores or '.'}/store"
+            file.table(TrainSettings, where, settings | given, store=store, out="out")
             name = _name(prefix, given, point)
             other = given.get("target_site")
             yield Member(name, site, parse_site(other) if other else None, 0, settings)

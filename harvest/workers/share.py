@@ -1,0 +1,58 @@
+"""A share of a stage's work: what one of several processes does that know nothing of one another.
+
+Owns the numbering. Pieces of work (parts of a text, buckets of rows) are dealt out like cards, so
+that neighbours go to different processes.
+"""
+
+import re
+from dataclasses import dataclass
+
+_SHARE = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Share `index` of `count`, counted from 0; the first one also does what only one may do.
+
+    Raises:
+        ValueError: there is no such share.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ValueError(
+                f"share must be I/N with 0 ≤ I < N, got {self}; the first of eight is 0/8"
+            )
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Share":
+        """Reads `I/N`; None is all the work."""
+        if text is None:
+            return ALL
+        match = _SHARE.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(f"share must be I/N, got {text[:40]!r}; the first of eight is 0/8")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one begins and ends what is done once."""
+        return self.index == 0
+
+    @property
+    def is_all(self) -> bool:
+        """Whether there is no other share."""
+        return self.count == 1
+
+    def has(self, number: int) -> bool:
+        """Whether a piece of work is this share's."""
+        return number % self.count == self.index
+
+
+ALL = Share()

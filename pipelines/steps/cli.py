@@ -1,0 +1,82 @@
+"""Commands of whole runs: `scopeworks run` and `scopeworks status`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+SuitePath = Annotated[Path, typer.Argument(help="Suite file (TOML), or the name of a preset.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="table.key=value over the file's; repeatable."),
+]
+StorageOption = Annotated[
+    list[str] | None,
+    typer.Option(help="key=value for the file systems of all URLs; repeatable."),
+]
+
+
+@app.command()
+def run(
+    suite: SuitePath,
+    only: Annotated[str | None, typer.Option(help="The one step to run.")] = None,
+    first: Annotated[str | None, typer.Option("--from", help="Step to begin with.")] = None,
+    last: Annotated[str | None, typer.Option("--until", help="Step to end with.")] = None,
+    share: Annotated[
+        str | None, typer.Option(help="I/N: a share of the step --only, from 0/N on.")
+    ] = None,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Minutes to wait for steps that others do.")
+    ] = 0.0,
+    dask: Annotated[
+        str | None, typer.Option(help="Dask cluster for tokenize and harvest, as theirs.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be run, and run nothing.")
+    ] = False,
+    change: Changes = None,
+    storage_option: StorageOption = None,
+) -> None:
+    """Runs a suite, from text to release; what is done stays, so the same command continues.
+
+    Exit code 75: what the step needs is not there yet; run the same command again.
+    """
+    from ...harvest.workers.share import Share
+    from ...store.place.options import parse_storage_options
+    from ..suite.settings import SuiteFile
+    from .run import run as run_suite
+
+    options = parse_storage_options(storage_option)
+    changes = [*(change or ()), *([f"dask={dask}"] if dask else [])]
+    run_suite(
+        SuiteFile(suite, changes, options),
+        only=only,
+        first=first,
+        last=last,
+        share=Share.parse(share),
+        wait_s=60 * wait,
+        dry_run=dry_run,
+    )
+
+
+@app.command()
+def status(
+    suite: SuitePath,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    change: Changes = None,
+    storage_option: StorageOption = None,
+) -> None:
+    """Shows how far a suite is: each step's state, size, time and last error."""
+    from json import dumps
+
+    from ...store.place.options import parse_storage_options
+    from ..suite.settings import SuiteFile
+    from .status import as_json, as_lines
+    from .status import status as look
+
+    file = SuiteFile(suite, change or (), parse_storage_options(storage_option))
+    rows = look(file)
+    for line in [dumps(as_json(file, rows), indent=2)] if json else as_lines(rows):
+        typer.echo(line)

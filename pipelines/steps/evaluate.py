@@ -1,0 +1,106 @@
+"""Evaluate, as a step: SAEs → numbers, one JSON an SAE, shared out by the groups of train.
+
+SAEs of a group share the clean pass. What is written of one is the same whatever other SAEs were
+evaluated beside it, and holds no path and no time.
+"""
+
+from typing import Any
+
+from ...console import NotReadyError
+from ...evaluate.evaluation_file import read_evaluation
+from ...evaluate.run import evaluation_of, write_evaluation
+from ...harvest.workers.share import Share
+from ..suite.members import Member
+from .outputs import Outputs
+from .step import State, Step
+from .train import is_trained
+
+
+def state(outputs: Outputs) -> State:
+    """SAEs whose evaluation is there."""
+    files = [outputs.evaluation(one) for one in outputs.members]
+    sizes = [file.stat().st_size for file in files if file.is_file()]
+    return State(len(sizes), len(files), "evaluations", sum(sizes))
+
+
+def execute(outputs: Outputs, share: Share) -> None:
+    """Evaluates a share of the groups."""
+    for number, group in enumerate(outputs.groups):
+        missing = [one for one in group if not outputs.evaluation(one).is_file()]
+        if not missing or not share.has(number):
+            continue
+        untrained = [one.name for one in missing if not is_trained(outputs, one)]
+        if untrained:
+            raise NotReadyError(f"{untrained[0]} is not trained")
+        result = evaluation_of(outputs.evaluate_settings(missing))
+        for member, document in zip(missing, _single(outputs, missing, result), strict=True):
+            write_evaluation(outputs.evaluation(member), document)
+
+
+def documents(outputs: Outputs) -> list[dict[str, Any]]:
+    """All SAEs' evaluations, in their order.
+
+    Raises:
+        NotReadyError: one is missing.
+    """
+    for member in outputs.members:
+        if not outputs.evaluation(member).is_file():
+            raise NotReadyError(f"{member.name} is not evaluated")
+    return [read_evaluation(outputs.evaluation(member)) for member in outputs.members]
+
+
+def pieces(outputs: Outputs) -> int:
+    """Groups."""
+    return len(outputs.groups)
+
+
+def _single(
+    outputs: Outputs, members: list[Member], result: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """One document an SAE, by its name in the suite, without what tells this run from another."""
+    shared = {name: value for name, value in result.items() if name not in ("seconds", "saes")}
+    shared["settings"] = {
+        name: value
+        for name, value in result["settings"].items()
+        if name not in ("sae", "tokens", "out", "batch", "device", "model")
+    }
+    shared["tokens"] = {name: v for name, v in result["tokens"].items() if name != "url"}
+    shared["model"] = result["model"] | {"name": outputs.model_name}
+    return [
+        shared
+        | {"saes": [_entry(outputs, member, entry)]}
+        | {"baselines": _baselines(result, entry)}
+        | {"subsets": _subsets(result, entry["name"], member.name)}
+        for member, entry in zip(members, result["saes"], strict=True)
+    ]
+
+
+def _entry(outputs: Outputs, member: Member, entry: dict[str, Any]) -> dict[str, Any]:
+    """An SAE's entry; of its training what does not depend on the place."""
+    config = entry["config"] | {"model": outputs.model_name}
+    training = entry["training"]
+    if training is not None:
+        free = ("out", "store", "checkpoints", "cache_dir", "name")
+        kept = {name: value for name, value in training["settings"].items() if name not in free}
+        training = training | {"settings": kept}
+    new = {"name": member.name, "path": None, "config": config, "training": training}
+    return entry | new
+
+
+def _baselines(result: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """The baselines of the site that the SAE replaces."""
+    return {
+        site: value for site, value in result["baselines"].items() if site == entry["target_site"]
+    }
+
+
+def _subsets(result: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    """The subsets' figures of one SAE."""
+    return {
+        subset: found
+        | {"saes": [figures | {"name": new} for figures in found["saes"] if figures["name"] == old]}
+        for subset, found in result["subsets"].items()
+    }
+
+
+STEP = Step("evaluate", ("tokenize", "train"), state, execute, pieces, on_gpu=True)

@@ -1,0 +1,130 @@
+"""Harvest, as a step: tokens → activation stores, shared out by buckets.
+
+Owns which stores a suite uses. Stores of one `[[harvest]]` table have its rows' key at the front of
+their names, whoever began them: a site that one of them holds is not harvested again, and the sites
+that none holds go into a store of their own, row-aligned with the others.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...console import NotReadyError
+from ...harvest.rows.run import harvest
+from ...harvest.workers.share import Share
+from ...store import TokenStore
+from ...store.place.locate import locate
+from ...store.place.ownership import owned
+from ...store.place.place import Place
+from ...store.tools.catalogue import Entry, catalogue
+from ..suite.members import Member
+from .outputs import Outputs
+from .step import State, Step
+
+
+@dataclass(frozen=True)
+class Cover:
+    """The stores that hold a table's sites.
+
+    Attributes:
+        entries: stores that are there, each with a wanted site that none before it has.
+        missing: sites that no store holds.
+    """
+
+    entries: tuple[Entry, ...]
+    missing: tuple[str, ...]
+
+
+def cover(outputs: Outputs, number: int) -> Cover:
+    """Looks for a table's sites in the stores that are only read, then in those of its rows' key.
+
+    Raises:
+        ValueError: a store is damaged, or one that is only read is of other tokens.
+    """
+    missing = [str(site) for site in outputs.sites[number]]
+    chosen = []
+    for entry in [*outputs.read_only, *_own(outputs, number)]:
+        if entry.error is not None:
+            raise ValueError(f"store {entry.url} cannot be used: {entry.error}")
+        if entry.spec is not None and set(missing) & set(entry.spec.sites):
+            chosen.append(entry)
+            missing = [site for site in missing if site not in entry.spec.sites]
+    return Cover(tuple(chosen), tuple(missing))
+
+
+def stores_of(outputs: Outputs, member: Member) -> list[str]:
+    """URLs of the stores that a member's sites are in.
+
+    Raises:
+        NotReadyError: they are not all there, or not complete.
+    """
+    found = cover(outputs, member.harvest)
+    wanted = {str(site) for site in member.sites}
+    entries = [entry for entry in found.entries if entry.spec and wanted & set(entry.spec.sites)]
+    unfinished = [entry.url for entry in entries if not entry.complete]
+    if wanted & set(found.missing) or unfinished:
+        raise NotReadyError(
+            f"the rows of {', '.join(sorted(wanted))} are not all harvested"
+            + (f" (store {unfinished[0]})" if unfinished else "")
+        )
+    return [entry.url for entry in entries]
+
+
+def state(outputs: Outputs) -> State:
+    """Committed buckets of all stores; a store that is not begun counts as one bucket."""
+    try:
+        covers = [cover(outputs, number) for number in range(len(outputs.sites))]
+    except FileNotFoundError:  # the tokens of `[text] store` are not there
+        covers = [Cover((), ("",))]
+    entries = [entry for one in covers for entry in one.entries]
+    total = sum(entry.spec.n_buckets for entry in entries if entry.spec)
+    total += sum(bool(one.missing) for one in covers)
+    return State(sum(entry.n_committed for entry in entries), total, "buckets")
+
+
+def execute(outputs: Outputs, share: Share) -> None:
+    """Harvests a share of the buckets that are missing, table by table."""
+    TokenStore.open(outputs.tokens)
+    for number in range(len(outputs.sites)):
+        with _alone(outputs, number, share):
+            for place, sites in _begun(outputs, number, share):
+                print(harvest(outputs.harvest_settings(number, place, sites), share))
+
+
+def pieces(outputs: Outputs) -> int:
+    """Buckets of the largest table, as far as its rows are known."""
+    rows = [table.get("rows") or 0 for table in outputs.suite.harvest]
+    return max(8, max(rows) // 2**20)
+
+
+def _begun(outputs: Outputs, number: int, share: Share) -> Iterator[tuple[Place, list[str]]]:
+    """The stores to work on with their sites: those that are not complete, and a new one for what
+    no store holds."""
+    found = cover(outputs, number)
+    if found.missing and not share.is_first:
+        raise NotReadyError(f"no store is begun for {found.missing[0]}; share 0 does that")
+    for entry in found.entries:
+        if not entry.complete and entry.spec is not None:
+            yield outputs.suite.place(entry.url), list(entry.spec.sites)
+    if found.missing:
+        yield outputs.store(number, list(found.missing)), list(found.missing)
+
+
+def _own(outputs: Outputs, number: int) -> list[Entry]:
+    """The stores of a table's rows under the suite's folder of stores."""
+    root, rows = outputs.suite.place(outputs.stores), outputs.rows_key(number)
+    names = [name for name in locate(root).children() if name.startswith(f"{rows}-")]
+    places = [outputs.suite.place(f"{outputs.stores}/{name}") for name in names if "." not in name]
+    return [entry for place in places for entry in catalogue(place, records=False)]
+
+
+def _alone(outputs: Outputs, number: int, share: Share) -> AbstractContextManager[None]:
+    """Waits for another run on this machine that harvests the same rows: what it has made is there
+    then. Shares work side by side, and buckets at a URL are harmless if made twice."""
+    if not share.is_all or outputs.suite.place(outputs.stores).is_remote:
+        return nullcontext()
+    return owned(Path(outputs.stores) / f"{outputs.rows_key(number)}.owner", wait=True)
+
+
+STEP = Step("harvest", ("tokenize",), state, execute, pieces, on_gpu=True)

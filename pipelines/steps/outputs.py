@@ -1,0 +1,283 @@
+"""A suite's outputs: the key of each, and the place that the key names.
+
+An output's name holds its key, and every kind of output says itself whether it is whole: a token
+store by its root, a bucket by its commit, an SAE by its config.json, a JSON by being renamed into
+its place. So what is there under its name is done, whoever made it, and nothing else has to be
+remembered.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ...evaluate.settings import EvaluateSettings
+from ...harvest.model.files import model_folder
+from ...harvest.model.sites import Site
+from ...harvest.settings import HarvestSettings, TokenizeSettings
+from ...harvest.text.sources import expand
+from ...harvest.text.text_file import is_stream, look_at
+from ...store import TokenStore
+from ...store.place.place import Place
+from ...store.tools.catalogue import Entry, catalogue
+from ...train.settings import FREE_ON_RESUME, TrainSettings
+from ..corpus import stdlib_sources
+from ..suite.keys import Digests, key
+from ..suite.members import Member, groups_of, harvest_sites, members_of
+from ..suite.settings import STDLIB, SuiteFile, Table
+
+TOKENS_VERSION, ROWS_VERSION, SAE_VERSION, EVALUATION_VERSION = 1, 1, 1, 1
+"""Raised when what a step makes of the same inputs changes."""
+
+_TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*")
+_MODEL_FILES = ("config.json", "model*.safetensors", "pytorch_model*.bin")
+_NOT_ROWS = {"model", "tokens", "store", "site", "device", "device_map", "memory_gib", "dask"}
+_NOT_TOKENS = {"model", "text", "out", "dask"}
+_NOT_SAE = FREE_ON_RESUME | {"device"}
+_NOT_EVALUATION = {"sae", "model", "tokens", "out", "batch", "device"}
+
+
+class Outputs:
+    """Keys and places of a suite's outputs; reads no output."""
+
+    def __init__(self, file: SuiteFile):
+        """Checks all tables of the suite.
+
+        Raises:
+            ValueError: naming file, table and key.
+        """
+        self.file, self.suite = file, file.suite
+        self.out = self.suite.out.expanduser().absolute()
+        self.members = members_of(file)
+        self.groups = groups_of(file, self.members)
+        self._digests = Digests(self.out / "digests.json")
+        self._check_tables()
+
+    def _check_tables(self) -> None:
+        """Builds the settings of every step once, so that an error costs nothing."""
+        if "store" not in self.suite.text:
+            self._tokenize_settings("tokens", ["text"])
+        for number in range(len(self.suite.harvest)):
+            self._harvest_settings(number, "tokens", "store", ["resid_post.0"])
+        self.evaluate_settings([self.members[0]], place="tokens")
+
+    @cached_property
+    def sources(self) -> list[str]:
+        """Texts as `tokenize` takes them."""
+        found = self.suite.text.get("sources", [])
+        texts = [found] if isinstance(found, str) else list(found)
+        if not texts:
+            raise ValueError(
+                f"suite {self.file.path}, [text]: sources must be given, or store for tokens that "
+                "are there"
+            )
+        if "-" in texts:
+            raise ValueError(
+                f"suite {self.file.path}, [text]: sources must be files, folders or URLs, got - : "
+                "a run that is continued could not read it again"
+            )
+        stdlib = [str(path) for path in stdlib_sources()] if STDLIB in texts else []
+        return [path for text in texts for path in (stdlib if text == STDLIB else [text])]
+
+    @cached_property
+    def tokenizer_key(self) -> str:
+        """Of the tokenizer's files; a hub model's is its revision."""
+        return self._model_key(_TOKENIZER_FILES)
+
+    @cached_property
+    def model_key(self) -> str:
+        """Of the model's files; a hub model's is its revision."""
+        return self._model_key(_MODEL_FILES)
+
+    def _model_key(self, patterns: tuple[str, ...]) -> str:
+        """The revision of a hub model, else the digests of a folder's files."""
+        folder = model_folder(self.suite.model)
+        if folder.parent.name == "snapshots":
+            return folder.name
+        files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+        digests = self._digests.of(look_at(str(path)) for path in files)
+        return key("model", 1, list(zip([path.name for path in files], digests, strict=True)))
+
+    @cached_property
+    def tokens_key(self) -> str:
+        """Of the token store: its settings, the tokenizer and every text's content."""
+        if "store" in self.suite.text:
+            return TokenStore.open(self.tokens).fingerprint
+        settings = self._tokenize_settings("tokens", self.sources)
+        sources = expand(self.sources, self.suite.storage_options)
+        digests = self._digests.of(sources, self.suite.storage_options)
+        own = settings.model_dump(mode="json", exclude=_NOT_TOKENS, exclude_defaults=True)
+        return key("tokens", TOKENS_VERSION, own, self.tokenizer_key, *digests)
+
+    @cached_property
+    def tokens(self) -> Place:
+        """Where the token store is."""
+        if "store" in self.suite.text:
+            return self.suite.place(str(self.suite.text["store"]))
+        root = self.suite.tokens or str(self.out / "tokens")
+        return self.suite.place(f"{root.rstrip('/')}/{self.tokens_key}")
+
+    def tokenize_settings(self) -> TokenizeSettings:
+        """What `tokenize` is asked to do."""
+        return self._tokenize_settings(self.tokens.url, self.sources)
+
+    def _tokenize_settings(self, out: str, text: list[str]) -> TokenizeSettings:
+        values = {"seed": self.suite.seed} | self.suite.text
+        values.pop("sources", None)
+        filled: Table = {"model": self.suite.model, "text": text, "out": out}
+        options = self._options([*text, out])
+        dask = None if all(map(is_stream, text)) else self.suite.dask
+        return self.file.table(
+            TokenizeSettings, "[text]", values, **filled, dask=dask, storage_options=options
+        )
+
+    def rows_key(self, harvest: int) -> str:
+        """Of the rows of one `[[harvest]]` table, whatever their sites: stores of one key have the
+        same tokens in the same order."""
+        settings = self._harvest_settings(harvest, "tokens", "store", ["resid_post.0"])
+        own = settings.model_dump(mode="json", exclude=_NOT_ROWS, exclude_defaults=True)
+        if settings.outlier is not None or settings.drop_nonfinite:
+            # Rows are dropped for what they are at any of the sites.
+            own["sites"] = sorted(map(str, self.sites[harvest]))
+        return key("rows", ROWS_VERSION, own, self.model_key, self.tokens_key)
+
+    @cached_property
+    def sites(self) -> list[list[Site]]:
+        """The sites of every `[[harvest]]` table."""
+        return harvest_sites(self.file, {site for one in self.members for site in one.sites})
+
+    def text_bytes(self) -> int:
+        """Bytes of the texts, as far as their sizes are known."""
+        found = expand(self.sources, self.suite.storage_options)
+        return sum(source.size or 0 for source in found)
+
+    @property
+    def model_name(self) -> str:
+        """The model's hub id, or its folder's name: what a release may say."""
+        local = Path(self.suite.model).exists()
+        return Path(self.suite.model).name if local else self.suite.model
+
+    @property
+    def stores(self) -> str:
+        """Folder or URL of all activation stores."""
+        return (self.suite.stores or str(self.out / "stores")).rstrip("/")
+
+    @cached_property
+    def read_only(self) -> list[Entry]:
+        """The stores that the suite only reads.
+
+        Raises:
+            ValueError: one is damaged, not complete, or of other tokens than the suite's.
+        """
+        places = [self.suite.place(url) for url in self.suite.read]
+        entries = [entry for place in places for entry in catalogue(place, records=False)]
+        tokens = TokenStore.open(self.tokens).fingerprint if entries else None
+        for entry in (entry for entry in entries if entry.kind != "tokens"):
+            if entry.spec is None or not entry.complete:
+                why = entry.error or "got one of which buckets are missing"
+                raise ValueError(
+                    f"store {entry.url}, which the suite only reads, must be complete: {why}"
+                )
+            if entry.spec.provenance.get("tokens") != tokens:
+                raise ValueError(
+                    f"store {entry.url} must be of the tokens {self.tokens.url}, on whose held-out "
+                    "part the SAEs are evaluated, got one of others; name its tokens as store in "
+                    "[text]"
+                )
+        return [entry for entry in entries if entry.spec is not None]
+
+    def _rows_keys(self, member: Member) -> list[str]:
+        """Of the rows that a member is trained on, store by store."""
+        wanted = {str(site) for site in member.sites}
+        keys = []
+        for entry in self.read_only:
+            if entry.spec is not None and wanted & set(entry.spec.sites):
+                wanted -= set(entry.spec.sites)
+                keys.append(key("read", 1, [entry.rows_key, entry.spec.rows, entry.spec.codec]))
+        return [*keys, *([self.rows_key(member.harvest)] if wanted else [])]
+
+    def store(self, harvest: int, sites: list[str]) -> Place:
+        """Where a store of some sites of one table is."""
+        rows = self.rows_key(harvest)
+        return self.suite.place(f"{self.stores}/{rows}-{key('sites', 1, sorted(sites))[:8]}")
+
+    def harvest_settings(self, harvest: int, store: Place, sites: list[str]) -> HarvestSettings:
+        """What `harvest` is asked to do for one table and some of its sites."""
+        return self._harvest_settings(harvest, self.tokens.url, store.url, sites)
+
+    def _harvest_settings(
+        self, harvest: int, tokens: str, store: str, sites: list[str]
+    ) -> HarvestSettings:
+        own = self.suite.harvest[harvest]
+        values = {"seed": self.suite.seed, "device": self.suite.device} | own
+        values.pop("site", None)
+        filled: Table = {"model": self.suite.model, "tokens": tokens, "store": store, "site": sites}
+        return self.file.table(
+            HarvestSettings,
+            f"[[harvest]] {harvest + 1}",
+            values,
+            **filled,
+            dask=self.suite.dask,
+            storage_options=self._options([tokens, store]),
+        )
+
+    def sae_key(self, member: Member) -> str:
+        """Of a trained SAE: its settings, its rows and its sites."""
+        settings = self._train_settings(member, [f"{self.stores}/store"], "out")
+        own = settings.model_dump(mode="json", exclude=set(_NOT_SAE), exclude_defaults=True)
+        return key("sae", SAE_VERSION, own, *self._rows_keys(member))
+
+    def sae(self, member: Member) -> Path:
+        """The trained SAE's folder."""
+        return self.out / "saes" / f"{member.name}-{self.sae_key(member)[:8]}"
+
+    def train_settings(self, member: Member, stores: list[str]) -> TrainSettings:
+        """What `train` is asked to do for one SAE."""
+        return self._train_settings(member, stores, str(self.sae(member)))
+
+    def _train_settings(self, member: Member, stores: list[str], out: str) -> TrainSettings:
+        checkpoints = self.suite.checkpoints
+        root = None if checkpoints is None else f"{checkpoints.rstrip('/')}/{Path(out).name}"
+        target = member.target_site
+        filled: Table = {
+            "store": stores[0] if len(stores) == 1 else tuple(stores),
+            "out": out,
+            "site": str(member.site),
+            "target_site": None if target is None else str(target),
+            "checkpoints": root,
+            "storage_options": self._options([*stores, *([root] if root else [])]),
+        }
+        values = {"device": self.suite.device} | member.values
+        return self.file.table(TrainSettings, "[[sae]]", values, **filled)
+
+    def evaluation_key(self, member: Member) -> str:
+        """Of one SAE's evaluation."""
+        settings = self.evaluate_settings([member], place="tokens")
+        own = settings.model_dump(mode="json", exclude=_NOT_EVALUATION, exclude_defaults=True)
+        inputs = (self.sae_key(member), self.tokens_key, self.model_key)
+        return key("evaluation", EVALUATION_VERSION, own, *inputs)
+
+    def evaluation(self, member: Member) -> Path:
+        """The JSON of one SAE's evaluation."""
+        name = f"{member.name}-{self.evaluation_key(member)[:8]}.json"
+        return self.out / "evaluations" / name
+
+    def evaluate_settings(self, members: list[Member], place: str | None = None) -> Any:
+        """What `evaluate` is asked to do for some SAEs; with a `place`, to be looked at only."""
+        tokens = place or self.tokens.url
+        saes = [self.out / one.name if place else self.sae(one) for one in members]
+        values = {"device": self.suite.device} | self.suite.evaluate
+        return self.file.table(
+            EvaluateSettings,
+            "[evaluate]",
+            values,
+            sae=tuple(saes),
+            model=self.suite.model,
+            tokens=tokens,
+            out=self.out / "evaluation.json",
+            storage_options=self._options([tokens]),
+        )
+
+    def _options(self, urls: list[str]) -> dict[str, Any] | None:
+        """The storage options, where one of the URLs takes them."""
+        remote = any(Place(url).is_remote for url in urls)
+        return self.suite.storage_options if remote else None

@@ -1,0 +1,111 @@
+"""Records: who works at a step, since when, and how it ended.
+
+Owns one small JSON a step and share in the suite's folder. Nothing that is made depends on them:
+they are for `status`, for `plan --compare`, and for whoever looks for the reason of a failure.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from ...console import NotReadyError
+from ...foreign import Document, one_line, read_document
+from ...harvest.workers.share import Share
+from ...store.place.files import write_json
+
+BEAT_S = 20.0
+"""Seconds between two signs of life of a step that runs."""
+
+
+class Record(Document):
+    """One share of one step, as it was last run."""
+
+    step: str
+    share: str
+    state: Literal["running", "done", "failed", "waiting", "stopped"]
+    host: str
+    pid: int
+    started: str
+    """UTC, ISO 8601."""
+    seconds: float
+    error: str | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs, as far as this machine can tell."""
+        return self.host != socket.gethostname() or psutil.pid_exists(self.pid)
+
+
+@contextmanager
+def recorded(folder: Path, step: str, share: Share) -> Iterator[None]:
+    """Keeps a record of what happens in the block."""
+    path = folder / "steps" / (f"{step}.json" if share.is_all else f"{step}.{share.index}.json")
+    begun, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+
+    def write(state: str, error: BaseException | None = None) -> None:
+        record = {
+            "step": step,
+            "share": str(share),
+            "state": state,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": started,
+            "seconds": round(time.monotonic() - begun, 3),
+            "error": None if error is None else one_line(error) or type(error).__name__,
+        }
+        write_json(path, record)
+
+    write("running")
+    with _beating(path):
+        try:
+            yield
+        except NotReadyError as error:
+            write("waiting", error)
+            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            write("stopped", error)
+            raise
+        except BaseException as error:
+            write("failed", error)
+            raise
+    write("done")
+
+
+def records_of(folder: Path, step: str) -> list[Record]:
+    """The records of a step's shares; one that nobody has touched for long counts as stopped."""
+    found = []
+    for path in sorted((folder / "steps").glob(f"{step}*.json")):
+        with suppress(OSError, ValueError):
+            record = read_document(Record, path.read_bytes(), str(path))
+            silent_s = time.time() - path.stat().st_mtime
+            gone = not record.alive or silent_s > 10 * BEAT_S
+            lost = record.state == "running" and gone
+            found.append(record.model_copy(update={"state": "stopped"}) if lost else record)
+    return [record for record in found if record.step == step]
+
+
+@contextmanager
+def _beating(path: Path) -> Iterator[None]:
+    """Touches the file every `BEAT_S`, so that other machines see that its writer lives."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT_S):
+            with suppress(OSError):
+                path.touch()
+
+    thread = threading.Thread(target=beat, name="scopeworks-beat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -1,0 +1,82 @@
+"""Status: how far a suite is, step by step.
+
+Owns the table and its JSON. What is done is seen from the outputs; who works at it, how long it
+took and what went wrong is read from the records.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..suite.settings import SuiteFile
+from .outputs import Outputs
+from .records import records_of
+from .table import STEPS
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step.
+
+    Attributes:
+        state: done, running, failed, stopped or waiting.
+        done, total, unit: pieces that are there.
+        n_bytes: of the pieces, where that is known.
+        seconds: of the last run of each share, added up.
+        error: of a share that failed last.
+    """
+
+    step: str
+    state: str
+    done: int
+    total: int
+    unit: str
+    n_bytes: int | None
+    seconds: float | None
+    error: str | None
+
+
+def status(file: SuiteFile) -> list[Row]:
+    """Looks at every step of a suite; writes nothing.
+
+    Raises:
+        ValueError, OSError: suite, model or texts cannot be read.
+    """
+    outputs = Outputs(file)
+    rows = []
+    for step in STEPS:
+        there, records = step.state(outputs), records_of(outputs.out, step.name)
+        states = {record.state for record in records}
+        shown = next((s for s in ("running", "failed", "stopped") if s in states), "waiting")
+        errors = [record.error for record in records if record.state == "failed"]
+        seconds = sum(record.seconds for record in records) if records else None
+        rows.append(
+            Row(
+                step.name,
+                "done" if there.complete else shown,
+                there.done,
+                there.total,
+                there.unit,
+                there.n_bytes,
+                seconds,
+                errors[0] if errors and not there.complete else None,
+            )
+        )
+    return rows
+
+
+def as_json(file: SuiteFile, rows: list[Row]) -> dict[str, Any]:
+    """The same for other programs."""
+    return {"suite": file.suite.name, "steps": [asdict(row) for row in rows]}
+
+
+def as_lines(rows: list[Row]) -> list[str]:
+    """The table, a line a step."""
+    lines = []
+    for row in rows:
+        size = "" if row.n_bytes is None else f"{row.n_bytes / 1e6:,.1f} MB"
+        took = "" if row.seconds is None else f"{row.seconds:,.1f} s"
+        pieces = f"{row.done:,}/{row.total:,} {row.unit}"
+        lines.append(f"{row.step:<10} {row.state:<8} {pieces:<18} {size:>14} {took:>12}".rstrip())
+        if row.error:
+            lines.append(f"           {row.error}")
+    return lines

@@ -1,0 +1,34 @@
+"""Tokenize, as a step: text → token store, shared out by the text's parts."""
+
+from ...harvest.tokens.run import tokenize
+from ...harvest.workers.share import Share
+from ...store import TokenStore
+from .outputs import Outputs
+from .step import State, Step
+
+_PART_BYTES = 2**25  # of harvest/tokens/text_parts: neighbouring files share a part
+
+
+def state(outputs: Outputs) -> State:
+    """Whether the token store is there."""
+    try:
+        TokenStore.open(outputs.tokens)
+    except FileNotFoundError:
+        return State(0, 1, "token stores")
+    return State(1, 1, "token stores")
+
+
+def execute(outputs: Outputs, share: Share) -> None:
+    """Tokenizes a share of the text; the first one packs it all."""
+    if "store" in outputs.suite.text:
+        TokenStore.open(outputs.tokens)  # says how one is made
+        return
+    print(tokenize(outputs.tokenize_settings(), share=share))
+
+
+def pieces(outputs: Outputs) -> int:
+    """Parts of the text, at the most."""
+    return 1 if "store" in outputs.suite.text else max(1, outputs.text_bytes() // _PART_BYTES)
+
+
+STEP = Step("tokenize", (), state, execute, pieces, on_gpu=False)

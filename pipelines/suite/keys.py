@@ -1,0 +1,74 @@
+"""Content keys: what an output depends on, as sixteen hexadecimal digits.
+
+Owns the digest and the memory of file digests. A key is a step's name and version, its settings
+and its inputs' keys. No path, host or time enters one: the same work has the same key anywhere.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import RootModel, ValidationError
+
+from ...harvest.text.text_file import Source, is_stream, open_raw
+from ...store.place.files import write_json
+from ...store.place.location import StorageOptions
+
+_BLOCK = 2**20
+
+
+def key(step: str, version: int, settings: Any, *inputs: str) -> str:
+    """The key of a step's output.
+
+    Args:
+        version: of what the step does; raised when its output changes.
+        settings: JSON values, without places.
+        inputs: keys of what it reads.
+    """
+    text = json.dumps([step, version, settings, inputs], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+class _Memory(RootModel[dict[str, str]]):
+    """Path, size and state -> digest."""
+
+
+class Digests:
+    """Digests of files' contents: each file is read once and known again by its size and by its
+    time, tag or generation. The memory is a file that may be lost."""
+
+    def __init__(self, memory: Path):
+        """Reads what is remembered at `memory`; a damaged memory is an empty one."""
+        self._memory = memory
+        try:
+            self._known = _Memory.model_validate_json(memory.read_bytes()).root
+        except (OSError, ValidationError):
+            self._known = {}
+        self._asked: dict[str, str] = {}
+
+    def of(self, sources: Iterable[Source], storage: StorageOptions = None) -> list[str]:
+        """The digests of files, in their order; a stream's is its name.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        found = [self._digest(source, storage) for source in sources]
+        if self._asked.items() - self._known.items():
+            self._known |= self._asked
+            write_json(self._memory, self._known)
+        return found
+
+    def _digest(self, source: Source, storage: StorageOptions) -> str:
+        if is_stream(source.path):
+            return source.path
+        name = f"{source.path} {source.size} {source.state}"
+        if source.state and name in self._known:
+            return self._known[name]
+        digest = hashlib.blake2b(digest_size=16)
+        with open_raw(source.path, storage) as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        self._asked[name] = digest.hexdigest()
+        return self._asked[name]
