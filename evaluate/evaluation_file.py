@@ -157,7 +157,7 @@ class Evaluation(Document):
     baselines: dict[str, _Baseline]
     saes: list[_SAE] = Field(min_length=1)
     subsets: dict[str, _Subset] = Field(default_factory=dict)
-    seconds: Size
+    seconds: Size | None = None
 
     @model_validator(mode="after")
     def _curves_cover_the_context(self) -> "Evaluation":

@@ -10,7 +10,7 @@ from ..evaluate.cli import app as evaluate_app
 from ..harvest.cli import app as harvest_app
 from ..store.cli import app as store_app
 from ..train.cli import app as train_app
-from .steps.cli import app as steps_app
+from .run.cli import app as run_app
 
 app = typer.Typer(
     name="scopeworks",
@@ -24,7 +24,7 @@ app.add_typer(harvest_app)
 app.add_typer(store_app, name="store")
 app.add_typer(train_app)
 app.add_typer(evaluate_app)
-app.add_typer(steps_app)
+app.add_typer(run_app)
 
 
 @app.command()

@@ -37,6 +37,15 @@ FLOORS = {
         "cpu triton",
     ],
     "evaluate": ["flags settings evaluation_file", "measure", "run page", "cli"],
+    "pipelines": [
+        "corpus",
+        "suite tiny_model",
+        "plan release",
+        "steps",
+        "run",
+        "batch demo",
+        "cli",
+    ],
 }
 """Folder -> its entries from the ground up; those on one floor do not know each other. `*` are all
 that are not named."""

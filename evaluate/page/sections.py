@@ -225,12 +225,13 @@ def provenance(evaluations: list[dict[str, Any]]) -> str:
     """Where the numbers come from."""
     parts = ["<h2>Provenance</h2>"]
     for e in evaluations:
-        tokens, model = e["tokens"], e["model"]
+        tokens, model, seconds = e["tokens"], e["model"], e.get("seconds")
+        took = "" if seconds is None else f" in {seconds:,.0f} s"
         parts.append(
             f"<p class=quiet>Model {escape(_model_name(e))} "
             f"(weights {escape(model['fingerprint'])}, computed in {escape(model['dtype'])}); "
             f"tokens {escape(tokens['fingerprint'][:16])}, split {escape(tokens['split'])}; "
-            f"{e['clean']['n_predictions']:,} predictions in {e['seconds']:,.0f} s.</p>"
+            f"{e['clean']['n_predictions']:,} predictions{took}.</p>"
         )
         parts.append(markup.settings("Evaluation settings", e["settings"]))
         parts += [

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, NonNegativeInt, field_validator
 
 from ...settings import Settings
-from ...train.sae.export import public_name
+from ...train.sae.config import public_name
 
 _LOCAL = re.compile(r"(^|\s)(/|~|file:|[A-Za-z]:[\\/])\S")
 

@@ -1,1 +1,1 @@
-"""The steps of a suite: what each makes, when it is done, and the run over all of them."""
+"""The steps of a suite: what each makes, and when it is done; the table has their order."""

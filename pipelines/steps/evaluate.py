@@ -10,8 +10,9 @@ from ...console import NotReadyError
 from ...evaluate.evaluation_file import read_evaluation
 from ...evaluate.run import evaluation_of, write_evaluation
 from ...harvest.workers.share import Share
+from ...train.sae.config import public_name
 from ..suite.members import Member
-from .outputs import Outputs
+from ..suite.outputs import Outputs
 from .step import State, Step
 from .train import is_trained
 
@@ -65,25 +66,24 @@ def _single(
         if name not in ("sae", "tokens", "out", "batch", "device", "model")
     }
     shared["tokens"] = {name: v for name, v in result["tokens"].items() if name != "url"}
-    shared["model"] = result["model"] | {"name": outputs.model_name}
+    shared["model"] = result["model"] | {"name": public_name(outputs.suite.model)}
     return [
         shared
-        | {"saes": [_entry(outputs, member, entry)]}
+        | {"saes": [_entry(member, entry)]}
         | {"baselines": _baselines(result, entry)}
         | {"subsets": _subsets(result, entry["name"], member.name)}
         for member, entry in zip(members, result["saes"], strict=True)
     ]
 
 
-def _entry(outputs: Outputs, member: Member, entry: dict[str, Any]) -> dict[str, Any]:
+def _entry(member: Member, entry: dict[str, Any]) -> dict[str, Any]:
     """An SAE's entry; of its training what does not depend on the place."""
-    config = entry["config"] | {"model": outputs.model_name}
     training = entry["training"]
     if training is not None:
         free = ("out", "store", "checkpoints", "cache_dir", "name")
         kept = {name: value for name, value in training["settings"].items() if name not in free}
         training = training | {"settings": kept}
-    new = {"name": member.name, "path": None, "config": config, "training": training}
+    new = {"name": member.name, "path": None, "training": training}
     return entry | new
 
 

@@ -19,7 +19,7 @@ from ...store.place.ownership import owned
 from ...store.place.place import Place
 from ...store.tools.catalogue import Entry, catalogue
 from ..suite.members import Member
-from .outputs import Outputs
+from ..suite.outputs import Outputs
 from .step import State, Step
 
 
@@ -69,6 +69,15 @@ def stores_of(outputs: Outputs, member: Member) -> list[str]:
             + (f" (store {unfinished[0]})" if unfinished else "")
         )
     return [entry.url for entry in entries]
+
+
+def rows_of(outputs: Outputs) -> int:
+    """Rows of all stores, those of joined stores once."""
+    most: dict[int, int] = {}
+    for number in range(len(outputs.sites)):
+        specs = [entry.spec for entry in cover(outputs, number).entries]
+        most[number] = max((spec.rows for spec in specs if spec is not None), default=0)
+    return sum(most.values())
 
 
 def state(outputs: Outputs) -> State:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...harvest.workers.share import Share
-from .outputs import Outputs
+from ..suite.outputs import Outputs
 
 
 @dataclass(frozen=True)

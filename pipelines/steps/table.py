@@ -2,10 +2,17 @@
 
 import difflib
 
-from . import evaluate, harvest, tokenize, train
+from . import evaluate, harvest, release, report, tokenize, train
 from .step import Step
 
-STEPS: tuple[Step, ...] = (tokenize.STEP, harvest.STEP, train.STEP, evaluate.STEP)
+STEPS: tuple[Step, ...] = (
+    tokenize.STEP,
+    harvest.STEP,
+    train.STEP,
+    evaluate.STEP,
+    release.STEP,
+    report.STEP,
+)
 
 
 def step_named(name: str) -> Step:

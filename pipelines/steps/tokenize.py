@@ -3,7 +3,7 @@
 from ...harvest.tokens.run import tokenize
 from ...harvest.workers.share import Share
 from ...store import TokenStore
-from .outputs import Outputs
+from ..suite.outputs import Outputs
 from .step import State, Step
 
 _PART_BYTES = 2**25  # of harvest/tokens/text_parts: neighbouring files share a part

@@ -4,8 +4,8 @@ from ...harvest.workers.share import Share
 from ...train.run.trainer import run
 from ...train.sae.formats.trained import WEIGHTS_FILE, trained_config
 from ..suite.members import Member
+from ..suite.outputs import Outputs
 from .harvest import stores_of
-from .outputs import Outputs
 from .step import State, Step
 
 

@@ -32,10 +32,14 @@ class ReleaseSettings(Settings):
 
     formats: tuple[str, ...] = ("gemma-scope", "sae-lens")
     """Formats of `scopeworks export`; every SAE is written in each."""
-    license: str = "apache-2.0"
-    """License in the model card's header."""
-    description: str = ""
-    """A paragraph for the model card."""
+    license: str = "cc-by-4.0"
+    """Identifier of the SAEs' license; Gemma Scope's own are CC BY 4.0."""
+    text: str | None = None
+    """What the text is, in words for the model card; by default the names of hub data sets."""
+    repo: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    """Hub id that the model card's examples name."""
+    limits: tuple[str, ...] = ()
+    """Sentences for the model card's section on limits."""
 
 
 class Suite(StorageSettings):

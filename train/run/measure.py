@@ -14,7 +14,7 @@ from torch import Tensor
 from ...machine import DTYPES
 from ..kernels import Parameters
 from ..kernels.precision import exact_products
-from ..sae.config import SAEConfig
+from ..sae.config import SAEConfig, public_name
 from ..sae.sae import SAE
 from ..settings import TrainSettings
 from .fold import fold
@@ -99,7 +99,7 @@ def _config(settings: TrainSettings, source: Source) -> SAEConfig:
         d_out=source.d_out,
         site=settings.site,
         target_site=settings.target_site,
-        model=_text(provenance.get("model")),
+        model=None if (model := provenance.get("model")) is None else public_name(str(model)),
         model_fingerprint=_text(provenance.get("model_fingerprint")),
         model_dtype=dtype if (dtype := provenance.get("dtype")) in DTYPES else None,
         context=provenance.get("context"),

@@ -3,6 +3,7 @@
 Owns the record written as `config.json` and its names. Does not hold tensors: see `sae`.
 """
 
+import re
 from typing import Literal
 
 from pydantic import (
@@ -37,7 +38,7 @@ class SAEConfig(Settings):
     """True where the file says that another site is predicted than is read, whether it names that
     site or not; None where only target_site can tell."""
     model: str | None = None
-    """Language model the activations come from."""
+    """Language model the activations come from: a hub id or a folder's name, no path."""
     model_fingerprint: str | None = None
     """Of that model's weights, as the harvest took it."""
     model_dtype: Literal["bfloat16", "float32"] | None = None
@@ -88,3 +89,10 @@ class SAEConfig(Settings):
     def is_transcoder(self) -> bool:
         """Whether the SAE predicts another site than it reads."""
         return self.target_site is not None or bool(self.transcoder)
+
+
+def public_name(model: str) -> str:
+    """A model's name as others may read it: a hub id as it is, of a path the last part."""
+    parts = re.split(r"[/\\]+", model.rstrip("/\\"))
+    is_path = len(parts) > 2 or parts[0] in ("", "~", ".", "..") or "\\" in model
+    return parts[-1] if is_path else model

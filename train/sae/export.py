@@ -4,7 +4,6 @@ Owns what comes before and after a format's own writer (`formats`, whose table h
 that the SAE's files do not tell, the norm's gain that a format wants folded in, and the folder.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from ...foreign import Document, validated
 from ...store.place.files import leftovers, local_path
-from .config import SAEConfig
+from .config import SAEConfig, public_name
 from .files import check_values, write_format
 from .formats.shared.names import HOOKS
 from .formats.shared.reading import agreed, read_document, shown
@@ -117,13 +116,6 @@ def converted(
     if config.model is not None:
         config = config.model_copy(update={"model": public_name(config.model)})
     return *row.files(config, tensors), tensors
-
-
-def public_name(model: str) -> str:
-    """A model's name as others may read it: a hub id as it is, of a path the last part."""
-    parts = re.split(r"[/\\]+", model.rstrip("/\\"))
-    is_path = len(parts) > 2 or parts[0] in ("", "~", ".", "..") or "\\" in model
-    return parts[-1] if is_path else model
 
 
 def _measured(path: Path, source: Path, config: SAEConfig, facts: dict[str, Any]) -> dict[str, Any]:

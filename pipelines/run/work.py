@@ -6,9 +6,9 @@ Owns how many shares a step is cut into. How a job runs a share is `batch`'s bus
 from dataclasses import dataclass
 
 from ...harvest.workers.share import Share
-from .outputs import Outputs
+from ..steps.table import STEPS
+from ..suite.outputs import Outputs
 from .records import records_of
-from .table import STEPS
 
 MAX_SHARES = 1000
 """No step is cut into more tasks than queues like to take."""

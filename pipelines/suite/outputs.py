@@ -21,11 +21,11 @@ from ...store.place.place import Place
 from ...store.tools.catalogue import Entry, catalogue
 from ...train.settings import FREE_ON_RESUME, TrainSettings
 from ..corpus import stdlib_sources
-from ..suite.keys import Digests, key
-from ..suite.members import Member, groups_of, harvest_sites, members_of
-from ..suite.settings import STDLIB, SuiteFile, Table
+from .keys import Digests, key
+from .members import Member, groups_of, harvest_sites, members_of
+from .settings import STDLIB, SuiteFile, Table
 
-TOKENS_VERSION, ROWS_VERSION, SAE_VERSION, EVALUATION_VERSION = 1, 1, 1, 1
+TOKENS_VERSION, ROWS_VERSION, SAE_VERSION, EVALUATION_VERSION, PAGES_VERSION = 1, 1, 1, 1, 1
 """Raised when what a step makes of the same inputs changes."""
 
 _TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*")
@@ -151,12 +151,6 @@ class Outputs:
         return sum(source.size or 0 for source in found)
 
     @property
-    def model_name(self) -> str:
-        """The model's hub id, or its folder's name: what a release may say."""
-        local = Path(self.suite.model).exists()
-        return Path(self.suite.model).name if local else self.suite.model
-
-    @property
     def stores(self) -> str:
         """Folder or URL of all activation stores."""
         return (self.suite.stores or str(self.out / "stores")).rstrip("/")
@@ -276,6 +270,22 @@ class Outputs:
             out=self.out / "evaluation.json",
             storage_options=self._options([tokens]),
         )
+
+    @property
+    def release(self) -> Path:
+        """The release's folder."""
+        return self.out / "release"
+
+    @property
+    def report(self) -> Path:
+        """The report's page."""
+        return self.out / "report.html"
+
+    def pages_key(self) -> str:
+        """Of release and report: all evaluations, and what the suite says about itself."""
+        said = [self.suite.name, self.suite.release.model_dump(mode="json")]
+        keys = [self.evaluation_key(member) for member in self.members]
+        return key("pages", PAGES_VERSION, said, *keys)
 
     def _options(self, urls: list[str]) -> dict[str, Any] | None:
         """The storage options, where one of the URLs takes them."""

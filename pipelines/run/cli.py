@@ -46,7 +46,7 @@ def run(
     from ...harvest.workers.share import Share
     from ...store.place.options import parse_storage_options
     from ..suite.settings import SuiteFile
-    from .run import run as run_suite
+    from .runner import run as run_suite
 
     options = parse_storage_options(storage_option)
     changes = [*(change or ()), *([f"dask={dask}"] if dask else [])]

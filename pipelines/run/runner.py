@@ -15,11 +15,11 @@ from ...foreign import Document, read_document
 from ...harvest.workers.share import ALL, Share
 from ...machine import nearest
 from ...store.place.files import write_json
+from ..steps.step import State, Step
+from ..steps.table import STEPS, step_named
+from ..suite.outputs import Outputs
 from ..suite.settings import SuiteFile
-from .outputs import Outputs
 from .records import recorded
-from .step import State, Step
-from .table import STEPS, step_named
 
 _POLL_S = 5.0
 

@@ -7,10 +7,10 @@ took and what went wrong is read from the records.
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..steps.table import STEPS
+from ..suite.outputs import Outputs
 from ..suite.settings import SuiteFile
-from .outputs import Outputs
 from .records import records_of
-from .table import STEPS
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,71 @@
+"""Release, as a step: SAEs and evaluations → one folder that people load."""
+
+from typing import Any
+
+from ...harvest.workers.share import Share
+from ...store import TokenStore
+from ..release.folder import write_release
+from ..suite.outputs import Outputs
+from ..suite.settings import STDLIB
+from .evaluate import documents
+from .harvest import rows_of
+from .marks import is_marked, mark
+from .step import State, Step
+
+
+def state(outputs: Outputs) -> State:
+    """Whether the release is there, of these very SAEs."""
+    done = is_marked(outputs.release, outputs.pages_key())
+    done = done and (outputs.release / "SHA256SUMS").is_file()
+    return State(int(done), 1, "releases")
+
+
+def execute(outputs: Outputs, share: Share) -> None:
+    """Writes the release; files of an earlier one that are not in it go."""
+    if not share.is_first:
+        return
+    documents(outputs)
+    settings = outputs.suite.release
+    write_release(
+        outputs.release,
+        [outputs.sae(member) for member in outputs.members],
+        _facts(outputs),
+        evaluations=[outputs.evaluation(member) for member in outputs.members],
+        formats=settings.formats,
+        gain_of=outputs.suite.model,
+    )
+    mark(outputs.release, outputs.pages_key())
+
+
+def pieces(_outputs: Outputs) -> int:
+    """One process writes it."""
+    return 1
+
+
+def _facts(outputs: Outputs) -> dict[str, Any]:
+    """What the SAEs' files do not tell."""
+    suite, tokens = outputs.suite, TokenStore.open(outputs.tokens)
+    facts = {
+        "name": suite.name,
+        "model": suite.model,
+        "text": suite.release.text or _text(outputs),
+        "license": suite.release.license,
+        "repo": suite.release.repo,
+        "tokens": sum(tokens.splits.values()) * tokens.context,
+        "rows": rows_of(outputs),
+        "settings": {"context": tokens.context, "seed": suite.seed},
+        "limits": suite.release.limits,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _text(outputs: Outputs) -> str:
+    """The text in words, without paths."""
+    sources = outputs.suite.text.get("sources", [])
+    names = [sources] if isinstance(sources, str) else list(sources)
+    known = [name.removeprefix("hf:") for name in names if name.startswith("hf:")]
+    known += ["the Python standard library's sources"] * (STDLIB in names)
+    return ", ".join(known) or "not described"
+
+
+STEP = Step("release", ("evaluate",), state, execute, pieces, on_gpu=False)
