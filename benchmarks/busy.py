@@ -30,25 +30,27 @@ PACKAGES = ("torch", "transformers", "numba")
 
 def prepare(folder: Path) -> None:
     """Tokens, and a store to train from."""
+    from demo_case import demo_case
+
     from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize
     from scopeworks.pipelines.corpus import stdlib_sources
-    from scopeworks.pipelines.demo import DemoSettings
 
     text = [str(path) for path in stdlib_sources()][:300]
-    model = DemoSettings(out=folder).model
+    model = demo_case(folder).model
     tokenize(TokenizeSettings(model=model, text=text, out=str(folder / "tokens"), context=256))
     harvest_rows(folder, "store", ROWS)
 
 
 def harvest_rows(folder: Path, name: str, rows: int) -> None:
     """A harvest as the demo makes it."""
+    from demo_case import demo_case
+
     from scopeworks.harvest.rows.run import harvest
     from scopeworks.harvest.settings import HarvestSettings
-    from scopeworks.pipelines.demo import DemoSettings
 
     harvest(
         HarvestSettings(
-            model=DemoSettings(out=folder).model,
+            model=demo_case(folder).model,
             tokens=str(folder / "tokens"),
             store=str(folder / name),
             site=[SITE],
@@ -59,10 +61,11 @@ def harvest_rows(folder: Path, name: str, rows: int) -> None:
 
 def train_steps(folder: Path, name: str, steps: int) -> None:
     """A sweep as the demo makes it, as far as `steps`."""
-    from scopeworks.pipelines.demo import DemoSettings
+    from demo_case import demo_case
+
     from scopeworks.train.sweep import expand, sweep
 
-    demo = DemoSettings(out=folder)
+    demo = demo_case(folder)
     sweep(
         expand(
             folder / name,

@@ -19,12 +19,13 @@ one: trainer and stream run as they are.
 import argparse
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
+from demo_case import demo_case
 from recording import record, surroundings
 
-from scopeworks.pipelines.demo import DemoSettings
 from scopeworks.store import ActivationStore, StoreSpec, StoreWriter
 from scopeworks.store.read.stream_order import Order
 from scopeworks.train.sae.sae import SAE
@@ -35,7 +36,7 @@ BUCKET = 65_536
 TEST_SHARE = 0.05
 
 
-def harvested(out: Path, demo: DemoSettings) -> ActivationStore:
+def harvested(out: Path, demo: SimpleNamespace) -> ActivationStore:
     """The demo's store of the tiny model."""
     from scopeworks.harvest.rows.run import harvest
     from scopeworks.harvest.settings import HarvestSettings
@@ -101,7 +102,7 @@ def pair_share(sequence: np.ndarray, batch: int) -> float:
     return statistics.fmean(shares)
 
 
-def train(out: Path, store: Path, demo: DemoSettings, steps: int, sparsity: float, seeds: int):
+def train(out: Path, store: Path, demo: SimpleNamespace, steps: int, sparsity: float, seeds: int):
     """The SAEs of one order, one per seed."""
     members = expand(
         out,
@@ -169,7 +170,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--order", nargs="*", choices=ORDERS, default=ORDERS)
     args = parser.parse_args()
-    demo = DemoSettings(out=args.out)
+    demo = demo_case(args.out)
     store = harvested(args.out, demo)
     labels = store.labels(0, store.rows)
     bound = np.quantile(labels.sequence, 1 - TEST_SHARE)

@@ -10,6 +10,7 @@ from ..evaluate.cli import app as evaluate_app
 from ..harvest.cli import app as harvest_app
 from ..store.cli import app as store_app
 from ..train.cli import app as train_app
+from .run.cli import Changes
 from .run.cli import app as run_app
 
 app = typer.Typer(
@@ -29,8 +30,7 @@ app.add_typer(run_app)
 
 @app.command()
 def demo(
-    out: Annotated[Path | None, typer.Option(help="Folder for everything the demo makes.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings; flags win.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
     rows: Annotated[int | None, typer.Option(help="Activation rows to harvest.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps for each SAE.")] = None,
     width: Annotated[int | None, typer.Option(help="Latents of each SAE.")] = None,
@@ -38,20 +38,25 @@ def demo(
         list[float] | None, typer.Option(help="λ of one SAE; repeat for more SAEs.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every shuffle and start.")] = None,
+    change: Changes = None,
 ) -> None:
-    """Runs the whole system on the shipped tiny Gemma 2: a few minutes, ends in report.html."""
-    from ..settings import resolve
-    from .demo import DemoSettings, run_demo
+    """Runs the whole system on the shipped tiny Gemma 2: a few minutes, ends in report.html.
+
+    It is `scopeworks run demo`: the suite file of that name, which comes with the project.
+    """
+    from .run.runner import run
+    from .suite.settings import SuiteFile
 
     flags = {
-        "rows": rows,
-        "steps": steps,
-        "width": width,
-        "sparsity": sparsity or None,
+        "harvest.rows": rows,
+        "train.steps": steps,
+        "sae.width": width,
+        "sae.sparsity": sparsity or None,
         "seed": seed,
     }
-    report = run_demo(resolve(DemoSettings, config, out=out, **flags))
-    typer.echo(f"report: {report}")
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    run(SuiteFile(Path("demo"), [f"out={out}", *given, *(change or ())]))
+    typer.echo(f"report: {out / 'report.html'}")
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ FLOORS = {
         "plan release",
         "steps",
         "run",
-        "batch demo",
+        "batch",
         "cli",
     ],
 }

@@ -6,27 +6,35 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import scopeworks
-from scopeworks.pipelines import demo
+from scopeworks.pipelines.cli import app
 from scopeworks.pipelines.corpus import stdlib_sources
-from scopeworks.settings import resolve
 
 SPARSITY = (3e-3, 3e-2)
 
 
-def _settings(out: Path, **other: object) -> demo.DemoSettings:
+def run_demo(out: Path, *more: str) -> str:
+    """The command, with little to do; what it prints."""
     text = [str(path) for path in stdlib_sources() if path.parent.name in ("json", "email")]
-    small = {"rows": 30_000, "width": 256, "steps": 60, "batch": 256, "sparsity_warmup_steps": 20}
-    few = {"sparsity": SPARSITY, "evaluation_sequences": 8, "lr_warmup_steps": 10}
-    return resolve(demo.DemoSettings, None, out=out, text=text, **(small | few | other))
+    changes = [f"text.sources={json.dumps(text)}", "train.batch=256", "evaluate.n_sequences=8"]
+    changes += ["train.lr_warmup_steps=10", "train.sparsity_warmup_steps=20"]
+    flags = ["--rows", "30000", "--width", "256", "--steps", "60"]
+    flags += [f"--sparsity={value}" for value in SPARSITY]
+    flags += [f"--set={change}" for change in changes]
+    result = CliRunner().invoke(
+        app, ["demo", "--out", str(out), *flags, *more], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished small demo."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    demo.run_demo(_settings(out))
+    run_demo(out)
     return out
 
 
@@ -38,18 +46,21 @@ def test_demo_leaves_everything_it_promises(made: Path):
     assert (made / "report.html").stat().st_size > 10_000
     assert len(_saes(made)) == len(SPARSITY)
     assert len(list((made / "release").glob("layer_3/width_*/average_l0_*/params.npz"))) == 2
-    assert len(list((made / "release" / "sae_lens").glob("*/cfg.json"))) == 2
-    assert json.loads((made / "demo.json").read_text())["width"] == 256
+    assert len(list((made / "release" / "sae_lens").rglob("cfg.json"))) == 2
+    assert (made / "release" / "SHA256SUMS").is_file()
 
 
 def test_more_sparsity_gives_fewer_active_latents(made: Path):
-    saes = json.loads((made / "evaluation.json").read_text())["saes"]
+    files = [json.loads(path.read_text()) for path in (made / "evaluations").glob("*.json")]
+    saes = sorted((file["saes"][0] for file in files), key=lambda entry: -entry["l0"])
+    assert [sae["config"]["sparsity"] for sae in saes] == list(SPARSITY)
     assert saes[0]["l0"] > saes[1]["l0"] > 0
     assert saes[0]["fvu"] < saes[1]["fvu"] < 1
 
 
 def test_release_gives_the_numbers_of_the_trained_sae(made: Path):
-    x = scopeworks.ActivationStore.open(made / "store").read("resid_post.3", 0, 64)
+    (store,) = (path for path in (made / "stores").iterdir() if path.is_dir())
+    x = scopeworks.ActivationStore.open(store).read("resid_post.3", 0, 64)
     saes = sorted(
         (scopeworks.SAE.load(path.parent) for path in _saes(made)),
         key=lambda sae: sae.config.l0 or 0,
@@ -65,44 +76,22 @@ def test_release_gives_the_numbers_of_the_trained_sae(made: Path):
             assert arrays["W_enc"].shape == (128, 256)
 
 
-def test_same_seed_gives_the_same_saes_bit_for_bit(made: Path, tmp_path: Path):
-    demo.run_demo(_settings(tmp_path / "again"))
-    pairs = list(zip(_saes(made), _saes(tmp_path / "again"), strict=True))
+def test_same_seed_gives_the_same_saes_and_release_bit_for_bit(made: Path, tmp_path: Path):
+    again = tmp_path / "again"
+    run_demo(again)
+    pairs = list(zip(_saes(made), _saes(again), strict=True))
     assert len(pairs) == len(SPARSITY)
     for first, second in pairs:
         assert first.read_bytes() == second.read_bytes()
+    files = sorted(path for path in (made / "release").rglob("*") if path.is_file())
+    assert len(files) > 8
+    for path in files:
+        other = again / path.relative_to(made)
+        assert path.read_bytes() == other.read_bytes(), path.name
 
 
-def test_same_command_again_keeps_what_is_there(made: Path):
-    before = {path: path.stat().st_mtime_ns for path in _saes(made)}
-    demo.run_demo(_settings(made))
-    assert {path: path.stat().st_mtime_ns for path in _saes(made)} == before
-
-
-def test_other_settings_are_refused_with_their_names(made: Path):
-    with pytest.raises(ValueError, match="with width: 256 → 128; choose another folder"):
-        demo.run_demo(_settings(made, width=128))
-
-
-@pytest.mark.parametrize("kind", ["file", "full"])
-def test_foreign_out_is_refused_and_kept(tmp_path: Path, kind: str):
-    out = tmp_path / "out"
-    thesis = out if kind == "file" else out / "thesis.txt"
-    thesis.parent.mkdir(exist_ok=True)
-    thesis.write_text("years of work", encoding="utf-8")
-    with pytest.raises(ValueError, match="out must be"):
-        demo.run_demo(_settings(out))
-    assert thesis.read_text(encoding="utf-8") == "years of work"
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"width": "many"}'])
-def test_a_damaged_record_of_a_demo_is_named(tmp_path: Path, text: str):
-    (tmp_path / demo.SETTINGS_FILE).write_text(text)
-    with pytest.raises(ValueError, match=f"^{tmp_path}/demo.json (is not valid|does not hold)"):
-        demo.run_demo(_settings(tmp_path))
-
-
-def test_settings_that_training_refuses_are_refused_before_the_harvest(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"sparsity_warmup_steps must be below steps \(15\)"):
-        demo.run_demo(_settings(tmp_path / "out", steps=15))
-    assert not (tmp_path / "out").exists()
+def test_same_command_again_does_nothing(made: Path):
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()}
+    output = run_demo(made)
+    assert output.count(": before (") == 6 and ": now" not in output
+    assert {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()} == before

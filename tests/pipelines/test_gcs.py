@@ -1,15 +1,17 @@
 """The whole road on Google Cloud Storage, through the commands, against an emulator."""
 
 import json
+from importlib.resources import files
 
 import pytest
 from typer.testing import CliRunner
 
 from scopeworks.pipelines.cli import app
-from scopeworks.pipelines.demo import DemoSettings
 from scopeworks.store import ActivationStore, TokenStore
 from scopeworks.store.place.locate import locate
 from scopeworks.tests.store.clouds import BUCKET, gcs_emulator, gcs_options
+
+MODEL = str(files("scopeworks.pipelines") / "tiny_gemma2")
 
 
 @pytest.fixture
@@ -37,14 +39,14 @@ def test_tokenize_harvest_and_train_on_gcs(gcs_flags, tmp_path):
     text, tokens, store = f"{url}/text/a.jsonl", f"{url}/tokens", f"{url}/acts"
     import fsspec
 
-    files = fsspec.url_to_fs(url, **options)[0]
-    files.pipe(text, "".join(json.dumps(line) + "\n" for line in lines).encode())
-    model = ["--model", DemoSettings.model_fields["model"].default]
+    filesystem = fsspec.url_to_fs(url, **options)[0]
+    filesystem.pipe(text, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    model = ["--model", MODEL]
     output = invoke(
         "tokenize", *model, "--text", f"{url}/text", "--out", tokens, "--context", 64, *flags
     )
     assert "read 1 files, 40 documents" in output
-    assert not files.exists(f"{tokens}.parts")
+    assert not filesystem.exists(f"{tokens}.parts")
     harvest = ["harvest", *model, "--tokens", tokens, "--store", store, "--device", "cpu"]
     harvest += ["--site", "resid_post.1", "--batch-sequences", 4, *flags]
     invoke(*harvest, "--rows", 600)
@@ -66,7 +68,7 @@ def test_tokens_at_a_buckets_root_are_written_and_continued(gcs_flags, tmp_path)
     text = tmp_path / "a.txt"
     text.write_text("some text of a row. " * 99)
     url = f"gs://{BUCKET}"
-    command = ["tokenize", "--model", DemoSettings.model_fields["model"].default, "--text", text]
+    command = ["tokenize", "--model", MODEL, "--text", text]
     command += ["--out", url, "--context", 64, "--held-out", 0, *flags]
     assert "train sequences" in invoke(*command)
     assert "already complete by the same settings" in invoke(*command)

@@ -249,7 +249,7 @@ def test_other_files_are_refused(tmp_path, content, message):
         (("baselines",), {"resid_post.1": 3}, "baselines"),
         (("model", "name"), 5, r"model\.name"),
         (("tokens", "context"), True, r"tokens\.context"),
-        (("seconds",), None, "seconds"),
+        (("seconds",), "long", "seconds"),
     ],
 )
 def test_a_value_of_another_type_is_one_line_and_no_page(
