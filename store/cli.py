@@ -15,17 +15,29 @@ Options = Annotated[
 
 
 @app.command()
-def info(url: Url, storage_option: Options = None) -> None:
-    """What the store holds: sites, rows, bytes, bits per value, C and mean norm."""
+def info(
+    url: Annotated[
+        list[str], typer.Argument(help="Path or URL of an activation store, or of several to join.")
+    ],
+    storage_option: Options = None,
+) -> None:
+    """What the store holds: sites, rows, bytes, bits per value, C and mean norm. Of several, what
+    each holds, and what they are joined."""
     from .place.options import parse_storage_options
+    from .read.joining import places_of
     from .read.reader import ActivationStore
-    from .tools.describe import describe
+    from .tools.describe import describe, described_as_one
     from .write.saturation import warn_of_saturation
 
-    store = ActivationStore.open(url, parse_storage_options(storage_option))
-    warn_of_saturation(store.url, store.commits, store.spec, store.sites)
-    for line in describe(store):
-        typer.echo(line)
+    places = places_of(url, parse_storage_options(storage_option))
+    for place in places:
+        store = ActivationStore.open(place)
+        warn_of_saturation(store.url, store.commits, store.spec, store.sites)
+        for line in describe(store):
+            typer.echo(line)
+    if len(places) > 1:
+        for line in described_as_one(ActivationStore.open(places)):
+            typer.echo(line)
 
 
 @app.command("list")

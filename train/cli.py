@@ -9,7 +9,10 @@ from .sae.formats.table import EXPORTED
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
-Store = Annotated[str | None, typer.Option(help="URL of the activation store.")]
+Store = Annotated[
+    list[str] | None,
+    typer.Option(help="URL of the activation store; repeat to join stores of the same rows."),
+]
 Site = Annotated[str | None, typer.Option(help="Site to train on, such as resid_post.12.")]
 TargetSite = Annotated[
     str | None, typer.Option(help="Site to predict instead: trains a transcoder.")
@@ -73,7 +76,7 @@ def train(
     from .settings import TrainSettings
 
     flags = {
-        "store": store,
+        "store": store or None,
         "site": site,
         "target_site": target_site,
         "width": width,
@@ -123,7 +126,7 @@ def sweep(
     from .sweep import sweep as run_sweep
 
     flags = {
-        "store": store,
+        "store": store or None,
         "site": site,
         "target_site": target_site,
         "steps": steps,

@@ -40,8 +40,9 @@ Length = Annotated[float, Field(ge=1e-9, le=1e3)]
 class TrainSettings(StorageSettings):
     """One SAE's training. Lengths and losses are in scaled units: x = x_raw / C, so E‖x‖² = 1."""
 
-    store: str
-    """URL of the activation store."""
+    store: str | tuple[str, ...]
+    """URL of the activation store, or a list of several that hold other sites of the same rows and
+    are read as one."""
     site: str
     """Site the encoder reads, `<kind>.<layer>`."""
     out: Path
@@ -148,6 +149,15 @@ class TrainSettings(StorageSettings):
     measure_rows: PositiveInt = 65_536
     """Rows after training on which L0, FVU and dead share are measured for config.json."""
 
+    @field_validator("store", mode="before")
+    @classmethod
+    def _is_store(cls, value: object) -> object:
+        """One URL, or several; a list of one is that one."""
+        several = list(value) if isinstance(value, list | tuple) else [value]
+        if not several or not all(isinstance(url, str) and url for url in several):
+            raise ValueError("must be a URL or a list of URLs")
+        return several[0] if len(several) == 1 else tuple(several)
+
     @field_validator("site", "target_site")
     @classmethod
     def _is_site(cls, value: str | None) -> str | None:
@@ -196,6 +206,7 @@ class TrainSettings(StorageSettings):
     @model_validator(mode="after")
     def _options_have_an_effect(self) -> "TrainSettings":
         """An option that would do nothing is an error."""
+        reads_remote = any(place.is_remote for place in self.store_places)
         idle = {
             "steering_gain": ("without target_l0", self.target_l0 is None),
             "quadratic_coefficient": ("with penalty linear", self.penalty == "linear"),
@@ -207,11 +218,11 @@ class TrainSettings(StorageSettings):
                 not self.decay_steps,
             ),
             "encoder": ("with backend reference, which has one", self.backend == "reference"),
-            "cache_dir": ("on a local store", not Place(self.store).is_remote),
+            "cache_dir": ("on a local store", not reads_remote),
             "cache_bytes": ("without cache_dir", self.cache_dir is None),
             "storage_options": (
                 "on a local store with local checkpoints",
-                not (Place(self.store).is_remote or self.checkpoint_place.is_remote),
+                not (reads_remote or self.checkpoint_place.is_remote),
             ),
         }
         for name, (why, without_effect) in idle.items():
@@ -247,6 +258,12 @@ class TrainSettings(StorageSettings):
     def decay_steps(self) -> int:
         """Updates over which lr falls to 0 at the end."""
         return round(self.lr_decay_share * self.steps)
+
+    @property
+    def store_places(self) -> list[Place]:
+        """Where the rows are: one store, or several that are read as one."""
+        urls = [self.store] if isinstance(self.store, str) else self.store
+        return [self.place(url) for url in urls]
 
     @property
     def checkpoint_place(self) -> Place:

@@ -1,30 +1,26 @@
 """Reading an activation store: what is committed, its statistics, rows by number, and streams.
 
-Owns `ActivationStore`. Rows are numbered over the committed buckets in order, so a store that is
-still being written reads like a smaller one; in a complete store row numbers are those of the
-arrays.
+Owns `ActivationStore`, which may be several stores joined (`joining`). Rows are numbered over the
+committed buckets in order, so a store that is still being written reads like a smaller one; in a
+complete store row numbers are those of the arrays.
 """
 
 import os
 from collections import Counter
-from collections.abc import Collection
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 
-from ..format.arrays import DamagedStoreError
-from ..format.commits import Commit, read_commits, shard_sizes, shard_versions
-from ..format.root import read_root
-from ..format.spec import LABEL_NAMES, StoreSpec
+from ..format.arrays import ArrayLayout, DamagedStoreError
+from ..format.commits import Commit
+from ..format.spec import LABEL_NAMES
 from ..format.values import put_values
-from ..place.locate import locate
-from ..place.location import Location, StorageOptions
-from ..place.place import AnyPlace
-from .array_reader import ArrayReader
-from .cache import CACHE_BYTES, CachedReads
+from ..place.location import StorageOptions
+from .cache import CACHE_BYTES
+from .joining import AnyPlaces, Opened, computed_differently, open_aligned, together
 from .stream import Stream
 from .stream_order import Order
 
@@ -41,61 +37,65 @@ class Labels(NamedTuple):
 
 
 class ActivationStore:
-    """A store opened for reading; see `open`. It shows the buckets that were committed when it was
-    opened."""
+    """A store opened for reading, or several joined; see `open`. It shows the buckets that were
+    committed when it was opened.
 
-    def __init__(self, location: Location, spec: StoreSpec, commits: dict[int, Commit]):
-        self.url, self.spec = location.url, spec
-        self._location, self._all = location, commits
+    Attributes:
+        url: where it is; of joined stores their URLs with " + " between them.
+        spec: of joined stores what they are to hold together, cut into the smallest of their
+            chunks; codec and provenance are those of one of them (see `layout`).
+    """
+
+    def __init__(self, parts: Sequence[Opened]):
+        self._parts = parts
+        self.url = " + ".join(part.url for part in parts)
+        self.spec, commits = together(parts)
         self._commits = [commits[bucket] for bucket in sorted(commits) if commits[bucket].rows]
         self._stops = np.cumsum([commit.rows for commit in self._commits], dtype=np.int64)
         self.dropped = sum(commit.dropped for commit in commits.values())
         """Rows that were left out: not finite, or outliers."""
         self.dropped_at = sum((Counter(c.dropped_at) for c in commits.values()), Counter[int]())
         """Position in the sequence -> rows left out there."""
-        self.complete = len(commits) == spec.n_buckets
-        layouts = spec.site_layouts() | spec.label_layouts()
+        self.complete = len(commits) == self.spec.n_buckets
         self._readers = {
-            name: ArrayReader(location, layout, shard_sizes(layout.path, self._commits))
-            for name, layout in layouts.items()
+            name: reader for part in reversed(parts) for name, reader in part.readers().items()
         }
-        self._scales = {name: self._scale(name) for name in spec.sites}
+        self._scales = {name: self._scale(name) for name in self.spec.sites}
 
     @classmethod
     def open(
         cls,
-        url: AnyPlace,
+        url: AnyPlaces,
         storage_options: StorageOptions = None,
         *,
         cache_dir: str | os.PathLike[str] | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> "ActivationStore":
-        """Opens a store at a local path, fsspec URL or place.
+        """Opens a store at a local path, fsspec URL or place; a list or tuple of several joins
+        stores of the same rows, which then read as one store of all their sites.
+
+        A joined store shows the buckets that are committed in all; what is not alike in them is
+        found here: their labels are compared bucket by bucket, by checksum where their shards are
+        cut alike, else by reading them (12 bytes a row before compression). A site that is in
+        two of them must be the same bytes in both.
 
         Args:
-            storage_options: for the fsspec driver.
-            cache_dir: folder that keeps what is read, for remote stores that are read again and
+            storage_options: for the fsspec driver of what is remote.
+            cache_dir: folder that keeps what is read of remote stores, which are read again and
                 again.
-            cache_bytes: bound on that folder's use by this store.
+            cache_bytes: bound on that folder's use by this store; joined stores share it evenly.
 
         Raises:
             FileNotFoundError: nothing is there.
-            ValueError: something else is there, or a store of another major format version.
+            ValueError: something else is there, or a store of another major format version; or
+                several that do not hold the same rows in the same order, naming what differs.
             DamagedStoreError: its metadata or a commit record is damaged.
         """
-        location = locate(url, storage_options)
-        spec, commits = _opened(location)
-        # The cache lies outside: what it holds was committed when it was read, and stays true.
-        if cache_dir is not None:
-            location = CachedReads(
-                location, Path(cache_dir), shard_versions(commits.values()), cache_bytes
-            )
-        return cls(location, spec, commits)
+        return cls(open_aligned(url, storage_options, cache_dir, cache_bytes))
 
     def only(self, buckets: Collection[int]) -> "ActivationStore":
         """A view of some committed buckets, as if no other were committed."""
-        commits = {bucket: self._all[bucket] for bucket in buckets}
-        return ActivationStore(self._location, self.spec, commits)
+        return ActivationStore([part.only(buckets) for part in self._parts])
 
     @property
     def sites(self) -> dict[str, int]:
@@ -111,6 +111,12 @@ class ActivationStore:
     def provenance(self) -> dict:
         """Where the rows come from, as the harvest wrote it."""
         return dict(self.spec.provenance)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader of joined stores should know of them, a line each: harvests that computed
+        differently."""
+        return computed_differently(self._parts)
 
     @property
     def saturated(self) -> dict[str, int]:
@@ -134,6 +140,10 @@ class ActivationStore:
             for path, shards in commit.shards.items():
                 total[path] = total.get(path, 0) + sum(shard.n_bytes for shard in shards)
         return total
+
+    def layout(self, site: str) -> ArrayLayout:
+        """How a site's array is cut and coded; those of joined stores may differ."""
+        return self._readers[site].layout
 
     def normaliser(self, site: str) -> float:
         """C = sqrt(E‖x‖²) over all committed rows (Gemma Scope report, Section 3.2), so that
@@ -231,6 +241,7 @@ class ActivationStore:
         names = [site] if isinstance(site, str) else list(site)
         for name in names:
             self._check_site(name)
+        in_flight = max(part.location.in_flight for part in self._parts)
         return Stream(
             {name: (self._readers[name], self._scales[name]) for name in names},
             {commit.bucket: commit.rows for commit in self._commits},
@@ -242,7 +253,7 @@ class ActivationStore:
             rank=rank,
             world=world,
             prefetch=prefetch,
-            threads=self._location.in_flight if threads is None else threads,
+            threads=in_flight if threads is None else threads,
             **options,
         )
 
@@ -279,14 +290,3 @@ class ActivationStore:
             parts.append(reader.read_rows(base + start, base + min(stop, end)))
             start, first = min(stop, end), first + 1
         return np.concatenate(parts) if parts else reader.layout.empty(0)
-
-
-def _opened(location: Location) -> tuple[StoreSpec, dict[int, Commit]]:
-    """The spec and the commits under it."""
-    try:
-        spec = read_root(location).spec
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"no activation store at {location.url}; `scopeworks harvest` makes one"
-        ) from error
-    return spec, read_commits(location, spec)

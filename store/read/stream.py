@@ -21,7 +21,7 @@ from ..format.spec import StoreSpec
 from ..format.values import put_values
 from .array_reader import ArrayReader
 from .batch_buffers import Buffers
-from .stream_order import INTERLEAVE, Order, Piece
+from .stream_order import INTERLEAVE, Order, Stripe, by_chunk
 
 Rows = Float[torch.Tensor, "batch d"]
 BatchT = TypeVar("BatchT", Rows, dict[str, Rows])
@@ -168,8 +168,8 @@ class _Job:
     chunk: int
     out: np.ndarray
     """The site's batch."""
-    pieces: list[tuple[int, Piece]]
-    """Places in the batch, and the rows of the chunk that belong there."""
+    stripes: list[Stripe]
+    """What of it goes where."""
 
 
 class _Assembler:
@@ -187,9 +187,8 @@ class _Assembler:
         dtype: str,
         pin: bool,
     ):
-        self._readers, self._buckets, self._order = readers, buckets, order
-        self._batch_rows = batch_rows
-        self._bucket_chunks = spec.bucket_rows // spec.chunk_rows
+        self._readers, self._order, self._batch_rows = readers, order, batch_rows
+        self._starts = [bucket * spec.bucket_rows for bucket in buckets]
         self._local = threading.local()
         self._shared = _SharedChunks(len(readers) * shared_chunks)
         self._buffers = {
@@ -199,27 +198,29 @@ class _Assembler:
     def planned(self, start: int) -> tuple[dict[str, torch.Tensor], list[_Job]]:
         """Room for the rows [start, start + batch_rows) of the order, by site, and what is to be
         done to fill it: every chunk is fetched once and its stripes put in their places."""
-        parts: dict[int, list[tuple[int, Piece]]] = {}
-        at = 0
-        for piece in self._order.pieces(start, self._batch_rows):
-            number = self._buckets[piece.bucket] * self._bucket_chunks + piece.chunk
-            parts.setdefault(number, []).append((at, piece))
-            at += piece.rows
+        order, starts = self._order, self._starts
+        runs = [
+            (starts[piece.bucket] + piece.chunk * order.chunk_rows + piece.first, piece.rows)
+            for piece in order.pieces(start, self._batch_rows)
+        ]
+        sizes = {reader.layout.chunk_rows for reader, _ in self._readers.values()}
+        chunks = {size: by_chunk(runs, size) for size in sizes}
         batch: dict[str, torch.Tensor] = {}
         jobs: list[_Job] = []
         for name, buffers in self._buffers.items():
             batch[name], out = buffers.take()
-            jobs += [_Job(name, number, out, pieces) for number, pieces in parts.items()]
+            of_site = chunks[self._readers[name][0].layout.chunk_rows]
+            jobs += [_Job(name, number, out, stripes) for number, stripes in of_site.items()]
         return batch, jobs
 
     def fill(self, jobs: list[_Job]) -> None:
         """Does some of a batch's work; called from several threads at once."""
         for job in jobs:
             reader, scale = self._readers[job.site]
-            chunk = self._chunk(job.site, reader, job.chunk, sum(p.rows for _, p in job.pieces))
-            for at, piece in job.pieces:
-                stored = chunk[piece.first : piece.first + piece.rows]
-                out = job.out[at : at + piece.rows]
+            chunk = self._chunk(job.site, reader, job.chunk, sum(s.rows for s in job.stripes))
+            for at, first, rows in job.stripes:
+                stored = chunk[first : first + rows]
+                out = job.out[at : at + rows]
                 put_values(out, stored, reader.layout.codec.dtype, scale)
 
     def _chunk(self, name: str, reader: ArrayReader, number: int, rows: int) -> np.ndarray:

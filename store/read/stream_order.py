@@ -7,8 +7,10 @@ rows were already permuted over their bucket when written. Only the order of one
 store of billions of rows costs no more than a small one. docs/format.md states the rule.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,6 +32,16 @@ class Piece:
     """Index into the list of buckets given to `Order`."""
     chunk: int
     """Chunk within the bucket."""
+    first: int
+    """First row within the chunk."""
+    rows: int
+
+
+class Stripe(NamedTuple):
+    """Consecutive rows of one chunk that are wanted at a place."""
+
+    at: int
+    """Where its first row goes."""
     first: int
     """First row within the chunk."""
     rows: int
@@ -133,6 +145,30 @@ class Order:
     def _rows_of(self, bucket: np.ndarray, chunk: np.ndarray) -> np.ndarray:
         """Rows of chunks."""
         return np.minimum(self._bucket_rows[bucket] - chunk * self.chunk_rows, self.chunk_rows)
+
+
+def by_chunk(runs: Iterable[tuple[int, int]], chunk_rows: int) -> dict[int, list[Stripe]]:
+    """Runs of an array's rows, cut at the borders of its chunks.
+
+    The chunks of joined stores may be others than those that the order takes turns by.
+
+    Args:
+        runs: first row and number of rows of each; wanted one after the other.
+        chunk_rows: of the array.
+
+    Returns:
+        Chunk -> what is wanted of it.
+    """
+    found: dict[int, list[Stripe]] = {}
+    at = 0
+    for start, n in runs:
+        row, stop = start, start + n
+        while row < stop:
+            chunk, first = divmod(row, chunk_rows)
+            rows = min(stop - row, chunk_rows - first)
+            found.setdefault(chunk, []).append(Stripe(at, first, rows))
+            at, row = at + rows, row + rows
+    return found
 
 
 def _find(stops: np.ndarray, offset: int) -> tuple[int, int]:

@@ -15,8 +15,7 @@ _SHOWN = 12
 def describe(store: ActivationStore) -> Iterator[str]:
     """Lines of text: what, how much, which sites."""
     spec = store.spec
-    state = "complete" if store.complete else f"{len(store.commits)} of {spec.n_buckets} buckets"
-    yield f"{store.url}: {store.rows:,} of {spec.rows:,} rows ({state}), codec {spec.codec}"
+    yield f"{store.url}: {_rows(store)}, codec {spec.codec}"
     yield (
         f"buckets of {spec.bucket_rows:,} rows, shards of {spec.shard_rows:,},"
         f" chunks of {spec.chunk_rows:,}; shuffle seed {spec.seed}"
@@ -37,6 +36,12 @@ def describe(store: ActivationStore) -> Iterator[str]:
     yield f"token, sequence, position: {_size(labels)}"
     for key, value in store.provenance.items():
         yield f"{key}: {value if isinstance(value, str) else json.dumps(value)}"
+
+
+def described_as_one(store: ActivationStore) -> Iterator[str]:
+    """Lines of text about joined stores: what they hold together."""
+    yield f"joined: {_rows(store)} of {', '.join(store.sites)}"
+    yield from store.notes
 
 
 def listed(entry: Entry) -> Iterator[str]:
@@ -80,6 +85,13 @@ def as_json(entry: Entry) -> dict[str, Any]:
         found |= {"context": tokens.context, "splits": tokens.splits}
         found |= {"fingerprint": tokens.fingerprint, "provenance": tokens.provenance}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _rows(store: ActivationStore) -> str:
+    """How many of how many rows are there."""
+    n_buckets = store.spec.n_buckets
+    state = "complete" if store.complete else f"{len(store.commits)} of {n_buckets} buckets"
+    return f"{store.rows:,} of {store.spec.rows:,} rows ({state})"
 
 
 def _short(fingerprint: Any) -> str:

@@ -63,6 +63,35 @@ def test_tokenize_harvest_and_train_on_gcs(gcs_flags, tmp_path):
 
 
 @pytest.mark.emulator
+def test_stores_on_gcs_are_listed_and_joined(gcs_flags, tmp_path):
+    _, flags = gcs_flags
+    text, url = tmp_path / "a.txt", f"gs://{BUCKET}/shared"
+    text.write_text("some text of a row. " * 99)
+    model = ["--model", MODEL]
+    tokens, sites = f"{url}/tokens", ("transcoder_in.1", "mlp_out.1")
+    invoke("tokenize", *model, "--text", text, "--out", tokens, "--context", 64, *flags)
+    harvest = ["harvest", *model, "--tokens", tokens, "--device", "cpu", *flags]
+    harvest += ["--rows", 256, "--bucket-rows", 64, "--batch-sequences", 4]
+    for site in sites:
+        invoke(*harvest, "--site", site, "--store", f"{url}/{site}")
+    stores = [f"{url}/{site}" for site in sites]
+    listed = json.loads(invoke("store", "list", url, "--json", *flags))
+    assert [entry["url"] for entry in listed] == [stores[1], tokens, stores[0]]
+    assert [entry["complete"] for entry in listed] == [True] * 3
+    assert listed[0]["rows_key"] == listed[2]["rows_key"]
+    assert "joined: 256 of 256 rows (complete)" in invoke("store", "info", *stores, *flags)
+    train = ["train", "--site", sites[0], "--target-site", sites[1], "--width", 32]
+    train += ["--sparsity", 1e-3, "--steps", 2, "--batch", 64, "--device", "cpu"]
+    train += ["--set", "lr_warmup_steps=0", "--set", "sparsity_warmup_steps=0"]
+    both = ["--store", stores[0], "--store", stores[1], "--cache-dir", tmp_path / "cache", *flags]
+    invoke(*train, *both, "--out", tmp_path / "joined")
+    invoke(*harvest, *(f"--site={site}" for site in sites), "--store", tmp_path / "one")
+    invoke(*train, "--store", tmp_path / "one", "--out", tmp_path / "one_sae")
+    joined, one = (tmp_path / name / "sae.safetensors" for name in ("joined", "one_sae"))
+    assert joined.read_bytes() == one.read_bytes()
+
+
+@pytest.mark.emulator
 def test_tokens_at_a_buckets_root_are_written_and_continued(gcs_flags, tmp_path):
     options, flags = gcs_flags
     text = tmp_path / "a.txt"

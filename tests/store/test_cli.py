@@ -25,6 +25,16 @@ def test_info_names_sites_rows_and_normaliser(made):
     assert f"C {store.normaliser('mlp_out.0'):.6g}" in text
 
 
+def test_info_of_several_says_what_they_are_joined(made, tmp_path):
+    copied = tmp_path / "b"
+    run("copy", made.url, str(copied))
+    text = run("info", made.url, str(copied))
+    assert text.count("700 of 700 rows (complete), codec exact") == 2
+    assert "\njoined: 700 of 700 rows (complete) of " in text
+    with pytest.raises(FileNotFoundError, match="no activation store at"):
+        run("info", made.url, str(tmp_path))
+
+
 def test_verify_ends_with_0_or_lists_what_is_damaged(fresh):
     assert "4 of 4 buckets committed" in run("verify", fresh.url)
     path = Path(fresh.url, "labels/token/c/0")

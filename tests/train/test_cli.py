@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from scopeworks.train.cli import app, merged
 from scopeworks.train.sae.sae import SAE
 
+from .conftest import write_store
+
 QUICK = {"steps": 12, "batch": 64, "lr": 2e-3, "device": "cpu"}
 MORE = ["--set", "measure_rows=64", "--set", "bandwidth=0.05", "--set", "theta_start=0.05"]
 MORE += ["--set", "lr_warmup_steps=2", "--set", "sparsity_warmup_steps=4"]
@@ -56,6 +58,27 @@ def test_sweep_trains_every_value(store_url: str, tmp_path: Path):
     call(command("sweep", out=tmp_path / "s", **flags, **QUICK) + MORE)
     names = sorted(p.parent.name for p in tmp_path.glob("s/*/sae.safetensors"))
     assert names == ["sparsity_0.001", "sparsity_0.01"]
+
+
+def test_store_is_repeated_for_stores_of_the_same_rows(tmp_path: Path):
+    widths = {"transcoder_in.3": 16, "mlp_out.3": 8}
+    urls = [write_store(tmp_path / site, {site: width}) for site, width in widths.items()]
+    flags = {"store": urls, "site": "transcoder_in.3", "target_site": "mlp_out.3", "width": 32}
+    call(command("train", out=tmp_path / "a", **flags, **QUICK) + MORE)
+    call(command("sweep", out=tmp_path / "s", sparsity=[1e-3], **flags, **QUICK) + MORE)
+    config = tmp_path / "train.toml"
+    config.write_text(f"store = {urls}\n")
+    del flags["store"]
+    call(command("train", out=tmp_path / "b", config=config, **flags, **QUICK) + MORE)
+    for folder in (tmp_path / "b", *(tmp_path / "s").glob("*/")):
+        assert SAE.load(folder).config.d_out == 8
+    files = [tmp_path / name / "sae.safetensors" for name in ("a", "b")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    del flags["target_site"]
+    with pytest.raises(ValueError, match=r"got resid_post.0; .*join the store that has it"):
+        call(
+            command("train", out=tmp_path / "c", config=config, **flags | {"site": "resid_post.0"})
+        )
 
 
 def test_missing_setting_is_named(tmp_path: Path):

@@ -27,6 +27,9 @@ GOOD = {"store": "s", "site": "resid_post.1", "width": 64, "out": "o"}
         ({"target_site": "resid_post.1"}, "target_site must be another site"),
         ({"backend": "refrence"}, "backend: must be one of auto, reference, cpu, triton, got"),
         ({"seed": 2**65}, "seed: input should be less than 9223372036854775808"),
+        ({"store": []}, "store: must be a URL or a list of URLs, got "),
+        ({"store": ["a", 3]}, "store: must be a URL or a list of URLs, got "),
+        ({"store": ["a", "b"], "cache_dir": "c"}, "cache_dir has no effect on a local store"),
         ({"device": "tpu"}, "device: must be auto, cpu, cuda or cuda:N"),
         ({"theta_form": "exp"}, "theta_form: input should be 'raw' or 'log'"),
         ({"bandwith": 0.1}, "unknown setting 'bandwith'; did you mean 'bandwidth'"),
@@ -92,9 +95,22 @@ def test_identity_is_what_the_numbers_depend_on(settings: Callable[..., TrainSet
 def test_storage_options_hold_for_remote_places_only():
     one = resolve(TrainSettings, storage_options={"a": 1}, checkpoints="s3://b/c", **GOOD)
     assert one.checkpoint_place == Place("s3://b/c", {"a": 1})
-    assert one.place(one.store) == Place(one.store)
+    assert one.store_places == [Place("s")]
     assert "storage_options" not in one.model_dump()
     assert "storage_options" not in repr(one)
+
+
+def test_a_store_may_be_several():
+    several = {"store": ["a", "gs://b/c"], "storage_options": {"x": 1}}
+    one = TrainSettings.model_validate(GOOD | several)
+    assert one.store == ("a", "gs://b/c")
+    assert one.store_places == [Place("a"), Place("gs://b/c", {"x": 1})]
+    assert one.model_dump(mode="json")["store"] == ["a", "gs://b/c"]
+    again = TrainSettings.model_validate_json(one.model_dump_json())
+    assert (again.store, again.identity()) == (one.store, one.identity())
+    assert TrainSettings.model_validate(GOOD | {"store": ["s"]}).store == "s"
+    cached = TrainSettings.model_validate(GOOD | {"store": ("a", "gs://b/c"), "cache_dir": "x"})
+    assert cached.cache_dir is not None
 
 
 def test_encoders_are_the_kernels():

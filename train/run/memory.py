@@ -98,10 +98,10 @@ def _backend(member: TrainSettings, device: torch.device) -> str:
 
 def _stream_bytes(settings: TrainSettings, source: Source) -> int:
     """Batches read ahead and decoded chunks of all sites."""
-    widths = {name: source.store.sites[name] for name in source.site_names}
     batches = (settings.prefetch + _STREAM_BATCHES) * settings.batch
-    chunks = 2 * INTERLEAVE * source.store.spec.chunk_rows
-    return 4 * sum(widths.values()) * (batches + chunks)
+    layouts = [source.store.layout(name) for name in source.site_names]
+    rows = [batches + 2 * INTERLEAVE * layout.chunk_rows for layout in layouts]
+    return 4 * sum(n * (layout.width or 1) for n, layout in zip(rows, layouts, strict=True))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

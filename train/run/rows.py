@@ -1,4 +1,5 @@
-"""Where training's rows come from: one store, one site (or an input and a target site), one order.
+"""Where training's rows come from: one store (or several joined), one site (or an input and a
+target site), one order.
 
 Owns what the trainer needs to know about the store: widths, normalisers, the variance behind FVU,
 and batches in scaled units. The store itself is `scopeworks.store`.
@@ -15,7 +16,6 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from ...store import ActivationStore
-from ...store.format.chunks.codecs import PRESETS
 from ...store.read import store_identity as growth
 from ...store.read.variance import is_constant
 from ...store.write.saturation import warn_of_saturation
@@ -49,7 +49,7 @@ class Source:
             ValueError: it lacks a site or holds less than one batch.
         """
         store = ActivationStore.open(
-            settings.place(settings.store),
+            settings.store_places,
             cache_dir=settings.cache_dir,
             cache_bytes=settings.cache_bytes,
         )
@@ -57,13 +57,16 @@ class Source:
             if name not in store.sites:
                 raise ValueError(
                     f"site must be one of the store's ({', '.join(sorted(store.sites))}), "
-                    f"got {name}; harvest it first"
+                    f"got {name}; harvest it first, or join the store that has it (--store A "
+                    "--store B)"
                 )
         sites = filter(None, (settings.site, settings.target_site))
         warn_of_saturation(store.url, store.commits, store.spec, sites)
+        for note in store.notes:
+            print(f"note: {note}", file=sys.stderr)
         if not store.complete:
             print(
-                f"store {settings.store} is not complete: training sees the {store.rows:,} of "
+                f"store {store.url} is not complete: training sees the {store.rows:,} of "
                 f"{store.spec.rows:,} rows that are committed now, and goes on with these when "
                 "there are more",
                 file=sys.stderr,
@@ -81,7 +84,7 @@ class Source:
         if store.rows == self.store.rows:
             return self
         print(
-            f"store {self.settings.store} has grown: the run goes on, as if it had not, with the "
+            f"store {store.url} has grown: the run goes on, as if it had not, with the "
             f"{store.rows:,} of {self.store.rows:,} rows that it was begun with; the others are "
             "for new runs",
             file=sys.stderr,
@@ -93,7 +96,7 @@ class Source:
         """The source on just these rows."""
         if store.rows < settings.batch:
             raise ValueError(
-                f"batch must be at most the {store.rows} rows of store {settings.store}, "
+                f"batch must be at most the {store.rows} rows of store {store.url}, "
                 f"got {settings.batch}; harvest more rows or lower the batch"
             )
         target = settings.target_site or settings.site
@@ -143,17 +146,17 @@ class Source:
                 row = int(self.store.rows_of(before, settings.batch)[int(bad[0])])
                 labels = self.store.labels(row, row + 1)
                 return (
-                    f"site {site} of store {settings.store} must be finite, got NaN or infinity in "
+                    f"site {site} of store {self.store.url} must be finite, got NaN or infinity in "
                     f"row {row} (sequence {labels.sequence[0]}, position {labels.position[0]}; row "
                     f"{int(bad[0])} of batch {state['row'] // settings.batch - 1})"
                 )
         return None
 
     def stream_dtype(self, device: torch.device) -> str:
-        """How rows travel: as bfloat16 to a GPU where the store holds bfloat16, for the same
-        numbers in half the bytes."""
-        stored = PRESETS[self.store.spec.codec].dtype
-        return "bfloat16" if device.type == "cuda" and stored == "bfloat16" else "float32"
+        """How rows travel: as bfloat16 to a GPU where all that is read is stored as bfloat16, for
+        the same numbers in half the bytes."""
+        stored = {self.store.layout(site).codec.dtype for site in self.site_names}
+        return "bfloat16" if device.type == "cuda" and stored == {"bfloat16"} else "float32"
 
     @contextmanager
     def batches(self, state: dict[str, int] | None, device: torch.device) -> Iterator["Batches"]:
@@ -242,6 +245,6 @@ def _normaliser(store: ActivationStore, site: str, settings: TrainSettings) -> f
     if not low <= (measured / C) ** 2 <= high:
         raise ValueError(
             f"normaliser must bring E‖x/C‖² near 1, got {(measured / C) ** 2:.3g} with C = √n at "
-            f"site {site} of store {settings.store}; pass --set normaliser=measured"
+            f"site {site} of store {store.url}; pass --set normaliser=measured"
         )
     return C

@@ -22,6 +22,8 @@ from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize
 from scopeworks.settings import resolve
 from scopeworks.store import ActivationStore, StoreWriter, TokenStore
 from scopeworks.store.format.spec import checksum, group_document
+from scopeworks.store.read.store_identity import identity
+from scopeworks.store.which_rows import rows_key
 from scopeworks.store.write import writer as writer_module
 from scopeworks.tests.reference.gemma_forward import all_sites
 
@@ -489,3 +491,26 @@ def test_settings_that_no_store_can_have_are_one_line(wrong, message):
     with pytest.raises(ValueError, match=message) as raised:
         resolve(HarvestSettings, **(given | wrong))
     assert "\n" not in str(raised.value)
+
+
+def test_sites_harvested_apart_read_as_if_harvested_together(model_dir, tokens_dir, tmp_path):
+    """Bit for bit, in the order of the one store; and nothing but the key has to agree for it."""
+    urls = [tmp_path / "a", tmp_path / "b"]
+    for url, sites in zip(urls, (SITES[:1], SITES[1:]), strict=True):
+        harvest(settings(model_dir, tokens_dir, url, site=sites))
+    harvest(settings(model_dir, tokens_dir, tmp_path / "all"))
+    one, joined = ActivationStore.open(tmp_path / "all"), ActivationStore.open(urls)
+    assert {rows_key(ActivationStore.open(url).spec) for url in urls} == {rows_key(one.spec)}
+    assert joined.notes == [] and joined.complete
+    assert identity(joined) == identity(one)
+    with one.stream(SITES, 50, seed=1) as expected, joined.stream(SITES, 50, seed=1) as found:
+        for _ in range(2 * one.rows // 50):
+            batch, other = next(expected), next(found)
+            assert all(torch.equal(batch[site], other[site]) for site in SITES)
+
+
+def test_sites_of_another_mask_are_not_joined(model_dir, tokens_dir, tmp_path):
+    harvest(settings(model_dir, tokens_dir, tmp_path / "a", site=SITES[:1]))
+    harvest(settings(model_dir, tokens_dir, tmp_path / "b", site=SITES[1:], mask_token=[7]))
+    with pytest.raises(ValueError, match=r"different are masked_token_ids: .*; leave it out"):
+        ActivationStore.open([tmp_path / "a", tmp_path / "b"])

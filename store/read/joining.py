@@ -1,0 +1,264 @@
+"""Stores whose rows are aligned, opened to be read as one.
+
+Owns what is known of a store once it is opened, the checks that several hold the same rows in the
+same order, and what they are together. A joined store shows the sites of all and the buckets that
+are committed in all. docs/format.md says what aligned means.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...settings import differences
+from ..format.arrays import ArrayLayout
+from ..format.commits import Commit, read_commits, shard_sizes, shard_versions
+from ..format.root import read_root
+from ..format.spec import LABEL_NAMES, StoreSpec
+from ..place.locate import locate
+from ..place.location import Location, StorageOptions
+from ..place.place import AnyPlace, Place
+from ..which_rows import CHOSEN, COMPUTED
+from .array_reader import ArrayReader
+from .cache import CachedReads
+
+AnyPlaces = AnyPlace | Sequence[AnyPlace]
+"""Where one store is, or several (a list or tuple) that are to be read as one."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One store's root and commit records."""
+
+    location: Location
+    spec: StoreSpec
+    commits: dict[int, Commit]
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self.location.url
+
+    @classmethod
+    def at(cls, place: Place, cache_dir: Path | None, cache_bytes: int) -> "Opened":
+        """Opens the store at a place; see `ActivationStore.open`."""
+        location = locate(place)
+        try:
+            spec = read_root(location).spec
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"no activation store at {location.url}; `scopeworks harvest` makes one"
+            ) from error
+        commits = read_commits(location, spec)
+        # The cache lies outside: what it holds was committed when it was read, and stays true.
+        if cache_dir is not None:
+            versions = shard_versions(commits.values())
+            location = CachedReads(location, cache_dir, versions, cache_bytes)
+        return cls(location, spec, commits)
+
+    def only(self, buckets: Collection[int]) -> "Opened":
+        """The store as if no other buckets were committed."""
+        return replace(self, commits={bucket: self.commits[bucket] for bucket in buckets})
+
+    def layouts(self) -> dict[str, ArrayLayout]:
+        """The arrays of its sites and labels, by name."""
+        return self.spec.site_layouts() | self.spec.label_layouts()
+
+    def readers(self) -> dict[str, ArrayReader]:
+        """Readers of these arrays."""
+        commits = self.commits.values()
+        return {
+            name: ArrayReader(self.location, layout, shard_sizes(layout.path, commits))
+            for name, layout in self.layouts().items()
+        }
+
+
+def open_aligned(
+    urls: AnyPlaces,
+    storage_options: StorageOptions,
+    cache_dir: str | os.PathLike[str] | None,
+    cache_bytes: int,
+) -> list[Opened]:
+    """Opens one store, or several whose rows are aligned, each cut to the buckets that are
+    committed in all; in the order of their sites, however they were given.
+
+    Raises:
+        ValueError: they are not aligned, or a site is not the same in two of them.
+        FileNotFoundError, DamagedStoreError: see `ActivationStore.open`.
+    """
+    places = places_of(urls, storage_options)
+    n_remote = sum(place.is_remote for place in places)
+    folder = None if cache_dir is None else Path(cache_dir)
+    opened = [
+        Opened.at(place, folder if place.is_remote else None, cache_bytes // max(1, n_remote))
+        for place in places
+    ]
+    if len(opened) == 1:
+        return opened
+    opened.sort(key=lambda one: sorted(one.spec.sites))
+    for other in opened[1:]:
+        _check_facts(opened[0], other)
+    n_buckets = -(-_common_rows(opened) // opened[0].spec.bucket_rows)
+    everywhere = set(range(n_buckets)).intersection(*(one.commits for one in opened))
+    parts = [one.only(sorted(everywhere)) for one in opened]
+    _check_sites(parts)
+    for other in parts[1:]:
+        _check_labels(parts[0], other)
+    return parts
+
+
+def places_of(urls: AnyPlaces, options: StorageOptions) -> list[Place]:
+    """One place or several, as a list; options are those of the remote ones."""
+    several = [urls] if isinstance(urls, str | os.PathLike | Place) else list(urls)
+    if not several:
+        raise ValueError("url must be one or several of activation stores, got an empty list")
+    remote = [Place.of(one).is_remote for one in several]
+    return [
+        Place.of(one, options if far or not any(remote) else None)
+        for one, far in zip(several, remote, strict=True)
+    ]
+
+
+def together(parts: Sequence[Opened]) -> tuple[StoreSpec, dict[int, Commit]]:
+    """What aligned stores are as one: a spec of all sites and the rows that all are to hold, and
+    commits of all sites and one set of labels.
+
+    Chunks are those of the store with the smallest, by which a stream takes turns: what one harvest
+    of all sites would have by default. Codec, provenance and all else are the first store's.
+    """
+    first, *others = parts
+    if not others:
+        return first.spec, first.commits
+    smallest = min(parts, key=lambda part: part.spec.chunk_rows).spec
+    changes = {
+        "sites": {site: width for part in parts for site, width in part.spec.sites.items()},
+        "rows": _common_rows(parts),
+        "chunk_rows": smallest.chunk_rows,
+        "shard_rows": smallest.shard_rows,
+    }
+    commits = {
+        bucket: _merged([part.commits[bucket] for part in parts]) for bucket in first.commits
+    }
+    return first.spec.model_copy(update=changes), commits
+
+
+def computed_differently(parts: Sequence[Opened]) -> list[str]:
+    """One line for each store whose harvest computed otherwise than the first one's: their rows
+    are aligned, but their last bits are not those of one harvest."""
+    first, *others = parts
+    lines = []
+    for other in others:
+        if changed := differences(_said(first, COMPUTED), _said(other, COMPUTED)):
+            lines.append(
+                f"stores {first.url} and {other.url} were computed differently"
+                f" ({'; '.join(changed)}): their rows may differ in the last bits from those of one"
+                " harvest"
+            )
+    return lines
+
+
+def _said(store: Opened, names: Iterable[str]) -> dict[str, Any]:
+    """Entries of the provenance, None for what is not there."""
+    return {name: store.spec.provenance.get(name) for name in names}
+
+
+def _check_facts(first: Opened, other: Opened) -> None:
+    """Refuses stores that say they hold other rows, or in another order."""
+    facts = [
+        store.spec.model_dump(include={"seed", "bucket_rows"}) | _said(store, CHOSEN)
+        for store in (first, other)
+    ]
+    if changed := differences(*facts):
+        raise ValueError(
+            f"store {other.url} must hold the rows of store {first.url} to be read as one with it,"
+            f" different are {'; '.join(changed)}; leave it out, or harvest its sites from the same"
+            " tokens with the same model, mask, seed and --bucket-rows"
+        )
+
+
+def _common_rows(parts: Sequence[Opened]) -> int:
+    """Rows of the buckets that are of the same rows in all: a short last one, only where all end
+    with it."""
+    sizes, bucket_rows = {part.spec.rows for part in parts}, parts[0].spec.bucket_rows
+    least = min(sizes)
+    rows = least if len(sizes) == 1 else least - least % bucket_rows
+    if not rows:
+        short = min(parts, key=lambda part: part.spec.rows)
+        raise ValueError(
+            f"store {short.url} must hold at least one whole bucket of {bucket_rows} rows to be"
+            f" read as one with longer stores, got {least} rows; leave it out"
+        )
+    return rows
+
+
+def _check_sites(parts: Sequence[Opened]) -> None:
+    """Refuses a site that is in two stores with different bytes."""
+    seen: dict[str, Opened] = {}
+    for part in parts:
+        for site in part.spec.sites:
+            other = seen.setdefault(site, part)
+            if other is part or _are_the_same(site, other, part):
+                continue
+            one, two = set(part.spec.sites), set(other.spec.sites)
+            needless = part if one <= two else other if two <= one else None
+            advice = "one of them" if needless is None else f"store {needless.url}"
+            raise ValueError(
+                f"site {site} must be in one of the stores that are read as one, or the same bytes"
+                f" in all, got other bytes in {other.url} and {part.url}; leave out {advice}"
+            )
+
+
+def _are_the_same(site: str, one: Opened, two: Opened) -> bool:
+    """Whether a site's shards are cut, coded and committed alike."""
+    path = f"sites/{site}"
+    return _cut(one, site) == _cut(two, site) and all(
+        commit.shards[path] == two.commits[bucket].shards[path]
+        for bucket, commit in one.commits.items()
+    )
+
+
+def _cut(store: Opened, name: str) -> ArrayLayout:
+    """An array's layout, whatever its length."""
+    return replace(store.layouts()[name], rows=0)
+
+
+def _check_labels(first: Opened, other: Opened) -> None:
+    """Refuses stores of which a bucket is of other rows: by the checksums of their label shards,
+    and where these are cut or coded differently by the labels themselves."""
+    alike = all(_cut(first, name) == _cut(other, name) for name in LABEL_NAMES)
+    readers = [store.readers() for store in (first, other)]
+
+    def difference(bucket: int) -> str | None:
+        one, two = first.commits[bucket], other.commits[bucket]
+        if one.rows != two.rows:
+            return f"{one.rows} and {two.rows} rows"
+        paths = [f"labels/{name}" for name in LABEL_NAMES]
+        if alike and all(one.shards[path] == two.shards[path] for path in paths):
+            return None
+        start = bucket * first.spec.bucket_rows
+        for name in LABEL_NAMES:
+            x, y = (found[name].read_rows(start, start + one.rows) for found in readers)
+            if len(odd := np.flatnonzero(x != y)):
+                row = int(odd[0])
+                return f"{name} {x[row]} and {y[row]} in row {row} of the bucket"
+        return None
+
+    threads = max(first.location.in_flight, other.location.in_flight)
+    with ThreadPoolExecutor(threads) as pool:
+        for bucket, problem in zip(first.commits, pool.map(difference, first.commits), strict=True):
+            if problem is not None:
+                raise ValueError(
+                    f"bucket {bucket} of stores {first.url} and {other.url} must be of the same"
+                    f" rows for them to be read as one, got {problem}; leave one of them out"
+                )
+
+
+def _merged(commits: Sequence[Commit]) -> Commit:
+    """One bucket's records as one; of what several have, the first's."""
+    sums = {name: one for commit in reversed(commits) for name, one in commit.sums.items()}
+    shards = {path: one for commit in reversed(commits) for path, one in commit.shards.items()}
+    return replace(commits[0], sums=sums, shards=shards)
