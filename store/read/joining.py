@@ -99,7 +99,6 @@ def open_aligned(
     ]
     if len(opened) == 1:
         return opened
-    opened.sort(key=lambda one: sorted(one.spec.sites))
     for other in opened[1:]:
         _check_facts(opened[0], other)
     n_buckets = -(-_common_rows(opened) // opened[0].spec.bucket_rows)
@@ -108,7 +107,7 @@ def open_aligned(
     _check_sites(parts)
     for other in parts[1:]:
         _check_labels(parts[0], other)
-    return parts
+    return sorted(parts, key=lambda part: sorted(part.spec.sites))
 
 
 def places_of(urls: AnyPlaces, options: StorageOptions) -> list[Place]:
@@ -152,7 +151,10 @@ def computed_differently(parts: Sequence[Opened]) -> list[str]:
     first, *others = parts
     lines = []
     for other in others:
-        if changed := differences(_said(first, COMPUTED), _said(other, COMPUTED)):
+        one, two = (_said(store, COMPUTED) for store in (first, other))
+        if first.spec.versions and other.spec.versions:  # older stores do not have them
+            one, two = one | first.spec.versions, two | other.spec.versions
+        if changed := differences(one, two):
             lines.append(
                 f"stores {first.url} and {other.url} were computed differently"
                 f" ({'; '.join(changed)}): their rows may differ in the last bits from those of one"

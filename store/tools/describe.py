@@ -41,7 +41,7 @@ def describe(store: ActivationStore) -> Iterator[str]:
 def described_as_one(store: ActivationStore) -> Iterator[str]:
     """Lines of text about joined stores: what they hold together."""
     yield f"joined: {_rows(store)} of {', '.join(store.sites)}"
-    yield from store.notes
+    yield from (f"note: {note}" for note in store.notes)
 
 
 def listed(entry: Entry) -> Iterator[str]:

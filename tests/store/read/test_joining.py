@@ -225,12 +225,15 @@ def test_stores_of_other_rows_are_refused_by_name(urls, tmp_path, changes, said)
 
 
 def test_other_computing_is_joined_and_noted(urls, tmp_path):
-    other = write(tmp_path / "a", [A], provenance=SAID | {"dtype": "bfloat16", "model": "/m"})
-    joined = ActivationStore.open([urls["b"], other])
+    said = SAID | {"dtype": "bfloat16", "model": "/m"}
+    other = write(tmp_path / "a", [A], provenance=said, versions={"torch": "1"})
+    b = write(tmp_path / "b", [B], versions={"torch": "2"})
+    assert "torch" not in ActivationStore.open([urls["b"], other]).notes[0]
+    joined = ActivationStore.open([other, b])
     assert joined.rows == 700
     (note,) = joined.notes
-    assert f"stores {urls['b']} and {other} were computed differently" in note
-    assert "dtype: 'float32' → 'bfloat16'" in note
+    assert f"stores {b} and {other} were computed differently" in note
+    assert "(dtype: 'float32' → 'bfloat16'; torch: '2' → '1')" in note
 
 
 def relabelled(url: Path, spec: StoreSpec, change: dict[str, int], drop: int = 0) -> str:
@@ -255,14 +258,14 @@ def relabelled(url: Path, spec: StoreSpec, change: dict[str, int], drop: int = 0
 def test_one_label_that_differs_is_found(urls, tmp_path, name, sizes):
     spec = spec_of(sites={B: 7}, provenance=SAID, **sizes)
     other = relabelled(tmp_path / "x", spec, {name: 77})
-    pattern = rf"bucket 2 of stores {other} and .*/a must be of the same rows .*got {name} \d+ and"
+    pattern = rf"bucket 2 of stores .*/a and {other} must be of the same rows .*got {name} \d+ and"
     with pytest.raises(ValueError, match=pattern):
         ActivationStore.open([urls["a"], other])
 
 
 def test_a_row_that_is_dropped_in_one_is_found(urls, tmp_path):
     other = relabelled(tmp_path / "x", spec_of(sites={B: 7}, provenance=SAID), {}, drop=1)
-    with pytest.raises(ValueError, match=r"bucket 2 of stores .*, got 191 and 192 rows; leave one"):
+    with pytest.raises(ValueError, match=r"bucket 2 of stores .*, got 192 and 191 rows; leave one"):
         ActivationStore.open([urls["a"], other])
 
 
