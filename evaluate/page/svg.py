@@ -5,8 +5,8 @@ address of another server, ids that differ between the plots of one page. What i
 `plots`' business.
 """
 
+import hashlib
 import io
-import itertools
 import re
 from collections.abc import Callable
 from html import escape
@@ -49,7 +49,6 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.6,
     "lines.markersize": 5,
 }
-_numbers = itertools.count()
 
 
 def draw(plot: Callable[["Axes"], None], alt: str, height: float = _HEIGHT_INCHES) -> str:
@@ -61,7 +60,8 @@ def draw(plot: Callable[["Axes"], None], alt: str, height: float = _HEIGHT_INCHE
         height: inches; the width is always the same, so that all plots have one text size.
     """
     svg = _drawn(plot, height, _STYLE, "svg", transparent=True)
-    return _clean(svg.decode(), alt, f"p{next(_numbers)}")
+    digest = hashlib.blake2b(svg + alt.encode(), digest_size=4).hexdigest()
+    return _clean(svg.decode(), alt, f"p{digest}")
 
 
 def picture(plot: Callable[["Axes"], None], format: Literal["svg", "png"]) -> bytes:

@@ -5,6 +5,7 @@ from typing import Any
 from ...harvest.workers.share import Share
 from ...store import TokenStore
 from ..release.folder import write_release
+from ..release.sums import read_sums
 from ..suite.outputs import Outputs
 from ..suite.settings import STDLIB
 from .evaluate import documents
@@ -15,9 +16,7 @@ from .step import State, Step
 
 def state(outputs: Outputs) -> State:
     """Whether the release is there, of these very SAEs."""
-    done = is_marked(outputs.release, outputs.pages_key())
-    done = done and (outputs.release / "SHA256SUMS").is_file()
-    return State(int(done), 1, "releases")
+    return State(int(_is_whole(outputs)), 1, "releases")
 
 
 def execute(outputs: Outputs, share: Share) -> None:
@@ -35,6 +34,16 @@ def execute(outputs: Outputs, share: Share) -> None:
         gain_of=outputs.suite.model,
     )
     mark(outputs.release, outputs.pages_key())
+
+
+def _is_whole(outputs: Outputs) -> bool:
+    """Whether the release's files are there, as far as names tell."""
+    if not is_marked(outputs.release, outputs.pages_key()):
+        return False
+    try:
+        return all((outputs.release / name).is_file() for name in read_sums(outputs.release))
+    except FileNotFoundError:
+        return False
 
 
 def pieces(_outputs: Outputs) -> int:

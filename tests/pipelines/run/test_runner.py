@@ -1,0 +1,197 @@
+"""Runs of a small suite: what is done is left alone; what changed is done again, and no more."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from scopeworks.console import NotReadyError
+from scopeworks.harvest.workers.share import Share
+from scopeworks.pipelines.run.records import records_of
+from scopeworks.pipelines.run.runner import Outcome, run
+from scopeworks.pipelines.steps.table import STEPS
+from scopeworks.pipelines.suite.settings import SuiteFile
+from scopeworks.store.place.files import leftovers
+from scopeworks.tests.pipelines.small_suite import files_below, suite, write_suite, write_text
+
+ALL = [step.name for step in STEPS]
+
+
+def now(outcomes: list[Outcome]) -> list[str]:
+    """Steps that were run."""
+    return [outcome.step for outcome in outcomes if outcome.done == "now"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The folder of a suite that has been run."""
+    folder = tmp_path_factory.mktemp("suite")
+    assert now(run(suite(folder))) == ALL
+    return folder
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    """The same in a folder of its own, its suite file and text too."""
+    shutil.copytree(finished / "out", tmp_path / "out")
+    shutil.copytree(finished / "text", tmp_path / "text")
+    write_suite(tmp_path)
+    return tmp_path
+
+
+def test_a_second_run_does_nothing(finished):
+    before = {path: path.stat().st_mtime_ns for path in (finished / "out").rglob("*")}
+    outcomes = run(SuiteFile(finished / "suite.toml"))
+    assert [outcome.done for outcome in outcomes] == ["before"] * len(ALL)
+    assert {path: path.stat().st_mtime_ns for path in (finished / "out").rglob("*")} == before
+
+
+def test_keys_hold_no_place_a_copy_elsewhere_is_done(copied):
+    assert now(run(SuiteFile(copied / "suite.toml"))) == []
+
+
+def test_an_added_price_trains_and_evaluates_those_saes_only(copied, capsys):
+    before = files_below(copied / "out" / "saes")
+    path = write_suite(copied, sparsity=[3e-3, 6e-3, 2e-2])
+    assert now(run(SuiteFile(path))) == ["train", "evaluate", "release", "report"]
+    after = files_below(copied / "out" / "saes")
+    assert {name: data for name, data in after.items() if name in before} == before
+    assert len({name.split("/")[0] for name in after.keys() - before.keys()}) == 2
+    assert len(list((copied / "out" / "evaluations").glob("*.json"))) == 6
+    # What stood there before gives the same release again once the price is gone.
+    release = write_suite(copied)
+    run(SuiteFile(release))
+    assert len(list((copied / "out" / "release").rglob("params.npz"))) == 4
+
+
+def test_a_changed_text_is_tokenized_again_with_all_that_follows(copied):
+    tokens = {path.name for path in (copied / "out" / "tokens").iterdir() if path.is_dir()}
+    changed = sorted((copied / "text").iterdir())[2]
+    changed.write_text(changed.read_text(encoding="utf-8") + "\nmore = 1\n", encoding="utf-8")
+    assert now(run(SuiteFile(copied / "suite.toml"))) == ALL
+    after = {path.name for path in (copied / "out" / "tokens").iterdir() if path.is_dir()}
+    assert tokens < after and len(after) == 2
+
+
+def test_a_text_that_was_only_touched_is_the_same(copied):
+    for path in (copied / "text").iterdir():
+        path.touch()
+    assert now(run(SuiteFile(copied / "suite.toml"))) == []
+
+
+@pytest.mark.parametrize("step", ["evaluate", "release", "report"])
+def test_what_is_lost_is_made_again_to_the_same_bytes(copied, step):
+    out = copied / "out"
+    lost = {"evaluate": out / "evaluations", "release": out / "release", "report": out}[step]
+    before = files_below(lost)
+    pattern = {"evaluate": "*.json", "release": "params.npz", "report": "report.html"}[step]
+    next(lost.rglob(pattern)).unlink()
+    assert step in now(run(SuiteFile(copied / "suite.toml")))
+    names = {name for name in before if not name.startswith(("steps/", "digests"))}
+    assert {n: files_below(lost)[n] for n in names} == {n: before[n] for n in names}
+
+
+def test_from_until_and_only_choose_steps(copied):
+    file = SuiteFile(copied / "suite.toml")
+    chosen = [outcome.step for outcome in run(file, first="train", last="evaluate")]
+    assert chosen == ["train", "evaluate"]
+    assert [outcome.step for outcome in run(file, only="report")] == ["report"]
+    with pytest.raises(ValueError, match=r"step must be one of tokenize.*did you mean 'harvest'"):
+        run(file, only="harvst")
+    with pytest.raises(ValueError, match="from must not come after until, got train and harvest"):
+        run(file, first="train", last="harvest")
+    with pytest.raises(ValueError, match="only must stand alone"):
+        run(file, only="train", first="train")
+    with pytest.raises(ValueError, match="share must be of one step, got 0/2 for all"):
+        run(file, share=Share(0, 2))
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    outcomes = run(suite(tmp_path), dry_run=True)
+    assert [outcome.done for outcome in outcomes] == ["would run"] * len(ALL)
+    assert not (tmp_path / "out" / "suite.json").exists()
+
+
+def test_a_step_whose_inputs_are_not_there_is_not_ready(tmp_path):
+    file = suite(tmp_path)
+    for step in ALL[1:]:
+        with pytest.raises(NotReadyError):
+            run(file, only=step)
+    assert [record.state for record in records_of(tmp_path / "out", "train")] == ["waiting"]
+
+
+def test_shares_in_any_order_make_what_one_process_makes(finished, tmp_path):
+    path = write_suite(tmp_path)
+    shares = {"tokenize": 2, "harvest": 3, "train": 2, "evaluate": 2, "release": 1, "report": 1}
+    for step, count in shares.items():
+        for index in [*range(1, count), 0, *range(1, count)]:
+            try:
+                run(SuiteFile(path), only=step, share=Share(index, count))
+            except NotReadyError:  # the first one begins the store
+                assert step == "harvest" and index > 0
+    release = files_below(tmp_path / "out" / "release")
+    assert release == files_below(finished / "out" / "release")
+
+
+def test_two_suites_with_one_folder_of_stores_harvest_a_site_once(tmp_path, capsys):
+    text, stores = write_text(tmp_path / "text"), tmp_path / "stores"
+    head = f'stores = "{stores}"\ntokens = "{tmp_path / "tokens"}"'
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    first = SuiteFile(write_suite(tmp_path / "a", text=text, head=head), ["sae.site=mlp_out.1"])
+    assert now(run(first, last="harvest")) == ["tokenize", "harvest"]
+    second = SuiteFile(write_suite(tmp_path / "b", text=text, head=head))
+    assert now(run(second)) == ["harvest", "train", "evaluate", "release", "report"]
+    found = sorted(path for path in stores.iterdir() if (path / "zarr.json").is_file())
+    assert sorted(p.name for s in found for p in (s / "sites").iterdir() if p.is_dir()) == [
+        "mlp_out.1",
+        "resid_post.1",
+    ]
+    alone = SuiteFile(write_suite(tmp_path / "b", out=tmp_path / "c" / "out", text=text))
+    run(alone)
+    assert files_below(tmp_path / "c" / "out" / "release") == files_below(
+        tmp_path / "b" / "out" / "release"
+    )
+
+
+def test_a_store_is_only_read_where_the_suite_says_so(finished, tmp_path):
+    (store,) = (p for p in (finished / "out" / "stores").iterdir() if (p / "zarr.json").is_file())
+    (tokens,) = (p for p in (finished / "out" / "tokens").iterdir() if p.is_dir())
+    before = files_below(store)
+    path = write_suite(tmp_path, head=f'read = ["{store}"]')
+    path.write_text(path.read_text().replace("sources", f'store = "{tokens}"\n#'))
+    outcomes = run(SuiteFile(path))
+    assert now(outcomes) == ["train", "evaluate", "release", "report"]
+    assert files_below(store) == before and not (tmp_path / "out" / "stores").exists()
+
+
+def test_a_folder_of_another_suite_or_of_anything_else_is_refused(copied, tmp_path_factory):
+    with pytest.raises(ValueError, match=r"got .*/out of suite small; choose another folder"):
+        run(SuiteFile(copied / "suite.toml", ["name=other"]))
+    folder = tmp_path_factory.mktemp("other")
+    (folder / "out").mkdir()
+    (folder / "out" / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"without suite.json; choose another folder"):
+        run(suite(folder))
+    assert (folder / "out" / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+
+
+def test_a_step_that_fails_says_how_to_try_again_and_is_recorded(copied):
+    path = copied / "suite.toml"
+    path.write_text(path.read_text().replace("width = 32", "width = 32\ntarget_l0 = 5"))
+    text = path.read_text().replace("sparsity = [", "cache_dir = '/x'\nsparsity = [")
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"suite .*\[\[sae\]\] 1: cache_dir has no effect"):
+        run(SuiteFile(path))
+    (text_file, *_) = sorted((copied / "text").iterdir())
+    write_suite(copied)
+    text_file.write_bytes(b"\xff\xfe\x00 no text")
+    with pytest.raises(ValueError, match=r"step tokenize failed: .*; to try again: scopeworks run"):
+        run(SuiteFile(path))
+    (record,) = records_of(copied / "out", "tokenize")
+    assert record.state == "failed" and "UTF" in str(record.error)
+
+
+def test_nothing_half_written_is_left(finished):
+    folders = [path for path in (finished / "out").rglob("*") if path.is_dir()]
+    assert [left for folder in folders for left in leftovers(folder)] == []
