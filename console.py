@@ -27,6 +27,10 @@ RETRY = 75
 """Exit code of a task whose inputs are not there yet: run it again (EX_TEMPFAIL of sysexits.h)."""
 
 
+PLACE_FAILED = 74
+"""Exit code of a task whose files or network failed it: run it again, a few times (EX_IOERR)."""
+
+
 class NotReadyError(ValueError):
     """What a task needs is still being made by others; run again, it goes on."""
 
@@ -113,8 +117,8 @@ def run_command(command: Callable[[], Any]) -> None:
     """Runs a command to its exit code.
 
     0, 1 (the command's own verdict), 2 (an error that a user can mend), 75 (a task whose inputs are
-    not there yet) or 130 (Ctrl-C). What is printed where nobody reads (a closed pipe, `>&-`) is
-    dropped and changes none of them.
+    not there yet), 74 (a task whose files or network failed it) or 130 (Ctrl-C). What is printed
+    where nobody reads (a closed pipe, `>&-`) is dropped and changes none of them.
     """
     _make_printing_safe()
     try:
@@ -133,9 +137,29 @@ def run_command(command: Callable[[], Any]) -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("SCOPEWORKS_TRACEBACK"):
             raise
-        hint = _FULL_DISK if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else ""
-        print(f"error: {_text(error)}{hint}", file=sys.stderr)
+        _say(error)
         raise SystemExit(2) from None
+
+
+@contextmanager
+def place_failures_apart() -> Iterator[None]:
+    """In a batch job's task: what reading and writing fails at ends with `PLACE_FAILED`, for it may
+    work the next time."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if os.environ.get("SCOPEWORKS_TRACEBACK"):
+            raise
+        _say(error)
+        raise SystemExit(PLACE_FAILED) from None
+
+
+def _say(error: ValueError | OSError) -> None:
+    """An error in its one line."""
+    hint = _FULL_DISK if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else ""
+    print(f"error: {_text(error)}{hint}", file=sys.stderr)
 
 
 class _Output(io.FileIO):

@@ -1,5 +1,6 @@
 """Commands of whole runs: `scopeworks run` and `scopeworks status`."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -41,8 +42,10 @@ def run(
 ) -> None:
     """Runs a suite, from text to release; what is done stays, so the same command continues.
 
-    Exit code 75: what the step needs is not there yet; run the same command again.
+    With --only, exit code 75 says that what the step needs is not there yet, 74 that a disk or
+    the network failed: run the same command again. 2 is an error to be repaired first.
     """
+    from ...console import place_failures_apart
     from ...harvest.workers.share import Share
     from ...store.place.options import parse_storage_options
     from ..suite.settings import SuiteFile
@@ -50,15 +53,16 @@ def run(
 
     options = parse_storage_options(storage_option)
     changes = [*(change or ()), *([f"dask={dask}"] if dask else [])]
-    run_suite(
-        SuiteFile(suite, changes, options),
-        only=only,
-        first=first,
-        last=last,
-        share=Share.parse(share),
-        wait_s=60 * wait,
-        dry_run=dry_run,
-    )
+    with place_failures_apart() if only else nullcontext():
+        run_suite(
+            SuiteFile(suite, changes, options),
+            only=only,
+            first=first,
+            last=last,
+            share=Share.parse(share),
+            wait_s=60 * wait,
+            dry_run=dry_run,
+        )
 
 
 @app.command()

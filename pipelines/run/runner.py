@@ -119,13 +119,31 @@ def _executed(step: Step, outputs: Outputs, share: Share, wait_s: float) -> Outc
                 raise
             time.sleep(_POLL_S)
         except (ValueError, OSError) as error:
-            again = shlex.join(["scopeworks", "run", str(outputs.file.path), "--from", step.name])
-            raise ValueError(f"step {step.name} failed: {error}; to try again: {again}") from error
+            again = _command(outputs.file, step, share)
+            raise _again(
+                error, f"step {step.name} failed: {error}; to try again: {again}"
+            ) from error
     state = step.state(outputs)
     if share.is_all and not state.complete:
         raise ValueError(f"step {step.name} must be complete when it has ended, got {state}")
     done = "now" if state.complete else "not yet"
     return Outcome(step.name, done, state, time.monotonic() - began)
+
+
+def _again(error: ValueError | OSError, text: str) -> ValueError | OSError:
+    """An error of the same kind with another text."""
+    if not isinstance(error, OSError):
+        return ValueError(text)
+    new = FileNotFoundError(text) if isinstance(error, FileNotFoundError) else OSError(text)
+    new.errno = error.errno
+    return new
+
+
+def _command(file: SuiteFile, step: Step, share: Share) -> str:
+    """What to type to go on with a step; storage options, which may be secrets, are left out."""
+    which = ["--from", step.name] if share.is_all else ["--only", step.name, "--share", str(share)]
+    changes = [f"--set={change}" for change in file.changes]
+    return shlex.join(["scopeworks", "run", str(file.given), *which, *changes])
 
 
 def _check_needs(step: Step, outputs: Outputs) -> None:

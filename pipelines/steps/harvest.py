@@ -6,20 +6,18 @@ that none holds go into a store of their own, row-aligned with the others.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...console import NotReadyError
 from ...harvest.rows.run import harvest
 from ...harvest.workers.share import Share
 from ...store import TokenStore
 from ...store.place.locate import locate
-from ...store.place.ownership import owned
 from ...store.place.place import Place
 from ...store.tools.catalogue import Entry, catalogue
 from ..suite.members import Member
 from ..suite.outputs import Outputs
+from .marks import alone
 from .step import State, Step
 
 
@@ -96,7 +94,7 @@ def execute(outputs: Outputs, share: Share) -> None:
     """Harvests a share of the buckets that are missing, table by table."""
     TokenStore.open(outputs.tokens)
     for number in range(len(outputs.sites)):
-        with _alone(outputs, number, share):
+        with alone(outputs, f"{outputs.stores}/{outputs.rows_key(number)}", share):
             for place, sites in _begun(outputs, number, share):
                 print(harvest(outputs.harvest_settings(number, place, sites), share))
 
@@ -126,14 +124,6 @@ def _own(outputs: Outputs, number: int) -> list[Entry]:
     names = [name for name in locate(root).children() if name.startswith(f"{rows}-")]
     places = [outputs.suite.place(f"{outputs.stores}/{name}") for name in names if "." not in name]
     return [entry for place in places for entry in catalogue(place, records=False)]
-
-
-def _alone(outputs: Outputs, number: int, share: Share) -> AbstractContextManager[None]:
-    """Waits for another run on this machine that harvests the same rows: what it has made is there
-    then. Shares work side by side, and buckets at a URL are harmless if made twice."""
-    if not share.is_all or outputs.suite.place(outputs.stores).is_remote:
-        return nullcontext()
-    return owned(Path(outputs.stores) / f"{outputs.rows_key(number)}.owner", wait=True)
 
 
 STEP = Step("harvest", ("tokenize",), state, execute, pieces, on_gpu=True)

@@ -4,6 +4,7 @@ from ...harvest.tokens.run import tokenize
 from ...harvest.workers.share import Share
 from ...store import TokenStore
 from ..suite.outputs import Outputs
+from .marks import alone
 from .step import State, Step
 
 _PART_BYTES = 2**25  # of harvest/tokens/text_parts: neighbouring files share a part
@@ -23,7 +24,9 @@ def execute(outputs: Outputs, share: Share) -> None:
     if "store" in outputs.suite.text:
         TokenStore.open(outputs.tokens)  # says how one is made
         return
-    print(tokenize(outputs.tokenize_settings(), share=share))
+    with alone(outputs, outputs.tokens.url, share):
+        if not state(outputs).complete:  # another run may have made it, from texts at other places
+            print(tokenize(outputs.tokenize_settings(), share=share))
 
 
 def pieces(outputs: Outputs) -> int:

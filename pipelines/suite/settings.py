@@ -103,6 +103,7 @@ class SuiteFile:
     """A suite and the file it comes from.
 
     Attributes:
+        given: as it was named: a path, or a preset's name.
         path: the file.
         changes: `table.key=value` that were given beside it.
         suite: what both say.
@@ -115,7 +116,7 @@ class SuiteFile:
         Raises:
             FileNotFoundError, ValueError: naming file, table and key.
         """
-        self.path, self.changes = preset_path(path), tuple(changes)
+        self.given, self.path, self.changes = path, preset_path(path), tuple(changes)
         values = read_toml(self.path)
         self.text = self.path.read_bytes()
         for change in changes:

@@ -154,6 +154,20 @@ def test_two_suites_with_one_folder_of_stores_harvest_a_site_once(tmp_path, caps
     )
 
 
+def test_a_site_wanted_later_is_joined_with_those_that_are_there(tmp_path):
+    path = write_suite(tmp_path, sparsity=[3e-3])
+    early = run(SuiteFile(path, ["sae.site=transcoder_in.1"]), last="harvest")
+    assert now(early) == ["tokenize", "harvest"]
+    both = ["sae.site=transcoder_in.1", "sae.target_site=mlp_out"]
+    run(SuiteFile(path, both))
+    stores = [p for p in (tmp_path / "out" / "stores").iterdir() if (p / "zarr.json").is_file()]
+    assert len(stores) == 2
+    alone = SuiteFile(write_suite(tmp_path, out=tmp_path / "alone", sparsity=[3e-3]), both)
+    run(alone)
+    assert len([p for p in (tmp_path / "alone" / "stores").iterdir() if p.is_dir()]) == 1
+    assert files_below(tmp_path / "alone" / "release") == files_below(tmp_path / "out" / "release")
+
+
 def test_a_store_is_only_read_where_the_suite_says_so(finished, tmp_path):
     (store,) = (p for p in (finished / "out" / "stores").iterdir() if (p / "zarr.json").is_file())
     (tokens,) = (p for p in (finished / "out" / "tokens").iterdir() if p.is_dir())
