@@ -216,33 +216,27 @@ def _check_sites(parts: Sequence[Opened]) -> None:
 
 def _are_the_same(site: str, one: Opened, two: Opened) -> bool:
     """Whether a site's shards are cut, coded and committed alike."""
-    path = f"sites/{site}"
-    return _cut(one, site) == _cut(two, site) and all(
+    layouts = [replace(store.layouts()[site], rows=0) for store in (one, two)]
+    path = layouts[0].path
+    return layouts[0] == layouts[1] and all(
         commit.shards[path] == two.commits[bucket].shards[path]
         for bucket, commit in one.commits.items()
     )
 
 
-def _cut(store: Opened, name: str) -> ArrayLayout:
-    """An array's layout, whatever its length."""
-    return replace(store.layouts()[name], rows=0)
-
-
 def _check_labels(first: Opened, other: Opened) -> None:
-    """Refuses stores of which a bucket is of other rows: by the checksums of their label shards,
-    and where these are cut or coded differently by the labels themselves."""
-    alike = all(_cut(first, name) == _cut(other, name) for name in LABEL_NAMES)
+    """Refuses stores of which a bucket is of other rows: by sizes and checksums of their label
+    shards, and where these differ, as they do if they are cut in other ways, by the labels."""
     readers = [store.readers() for store in (first, other)]
 
     def difference(bucket: int) -> str | None:
         one, two = first.commits[bucket], other.commits[bucket]
         if one.rows != two.rows:
             return f"{one.rows} and {two.rows} rows"
-        paths = [f"labels/{name}" for name in LABEL_NAMES]
-        if alike and all(one.shards[path] == two.shards[path] for path in paths):
-            return None
         start = bucket * first.spec.bucket_rows
         for name in LABEL_NAMES:
+            if one.shards[f"labels/{name}"] == two.shards[f"labels/{name}"]:
+                continue
             x, y = (found[name].read_rows(start, start + one.rows) for found in readers)
             if len(odd := np.flatnonzero(x != y)):
                 row = int(odd[0])
@@ -260,7 +254,7 @@ def _check_labels(first: Opened, other: Opened) -> None:
 
 
 def _merged(commits: Sequence[Commit]) -> Commit:
-    """One bucket's records as one; of what several have, the first's."""
-    sums = {name: one for commit in reversed(commits) for name, one in commit.sums.items()}
-    shards = {path: one for commit in reversed(commits) for path, one in commit.shards.items()}
+    """One bucket's records as one; what several have is the same in all."""
+    sums = {name: one for commit in commits for name, one in commit.sums.items()}
+    shards = {path: one for commit in commits for path, one in commit.shards.items()}
     return replace(commits[0], sums=sums, shards=shards)

@@ -57,9 +57,7 @@ class ActivationStore:
         self.dropped_at = sum((Counter(c.dropped_at) for c in commits.values()), Counter[int]())
         """Position in the sequence -> rows left out there."""
         self.complete = len(commits) == self.spec.n_buckets
-        self._readers = {
-            name: reader for part in reversed(parts) for name, reader in part.readers().items()
-        }
+        self._readers = {name: reader for part in parts for name, reader in part.readers().items()}
         self._scales = {name: self._scale(name) for name in self.spec.sites}
 
     @classmethod

@@ -35,9 +35,14 @@ def sparse_rows(n_rows: int, d: int, seed: int, n_directions: int = 48, active: 
 
 
 def write_store(
-    folder: Path, widths: dict[str, int], rows: int = 2048, values: dict[str, Tensor] | None = None
+    folder: Path,
+    widths: dict[str, int],
+    rows: int = 2048,
+    values: dict[str, Tensor] | None = None,
+    dtype: str = "float32",
 ) -> str:
-    """Writes a float32 store and returns its path; `values` replace a site's generated rows."""
+    """Writes a float32 store and returns its path; `values` replace a site's generated rows,
+    `dtype` is what a model is said to have computed in."""
     spec = StoreSpec(
         sites=widths,
         rows=rows,
@@ -49,7 +54,7 @@ def write_store(
         provenance={
             "model": "tiny",
             "model_fingerprint": "f00d",
-            "dtype": "float32",
+            "dtype": dtype,
             "context": 64,
             "tokens": "somewhere",
         },

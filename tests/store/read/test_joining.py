@@ -204,6 +204,11 @@ def test_a_site_of_other_bytes_is_refused_with_the_store_to_leave_out(urls, tmp_
             fill(writer, rows, bucket)
     with pytest.raises(ValueError, match=rf"site {A} must .*; leave out one of them$"):
         ActivationStore.open([urls["both"], tmp_path / "x"])
+    begun = [tmp_path / name for name in ("narrow", "wide")]
+    for url, width in zip(begun, (7, 8), strict=True):
+        StoreWriter.open(url, spec_of(sites={B: width}, provenance=SAID)).close()
+    with pytest.raises(ValueError, match=rf"site {B} must be in one of the stores"):
+        ActivationStore.open(begun)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from scopeworks.store import ActivationStore
 from scopeworks.store.tools.copy import copy
+from scopeworks.train.run.memory import bytes_for
 from scopeworks.train.run.rows import Source
 from scopeworks.train.run.trainer import run
 from scopeworks.train.settings import TrainSettings
@@ -60,6 +62,19 @@ def test_other_codecs_are_read_each_in_its_own(
     assert source.store.layout("mlp_out.3").chunk_rows == 128
     assert source.store.spec.chunk_rows == 64
     assert source.store.normaliser("mlp_out.3") == alone.normaliser("mlp_out.3")
+    one = settings(store=urls["both"], **TRANSCODER)
+    smaller = bytes_for([one], Source.open(one), torch.device("cpu"))
+    assert bytes_for([one], source, torch.device("cpu")) > smaller
+
+
+def test_other_computing_is_said(
+    settings: Make, urls: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    other = write_store(tmp_path, {"mlp_out.3": 8}, dtype="bfloat16")
+    Source.open(settings(store=[urls["transcoder_in.3"], other], **TRANSCODER))
+    said = capsys.readouterr().err
+    assert said.startswith(f"note: stores {other} and {urls['transcoder_in.3']} were computed diff")
+    assert "(dtype: 'bfloat16' → 'float32')" in said
 
 
 def test_a_site_in_two_stores_is_refused(settings: Make, urls: dict[str, str], tmp_path: Path):
