@@ -90,11 +90,12 @@ def _entry(place: Place, records: bool) -> Entry | None:
     """What is at a place; None if it is no store."""
     try:
         location = locate(place)
-        form = _format(location)
     except NotADirectoryError:  # a file beside the stores
         return None
+    try:
+        form = _format(location)
     except (ValueError, OSError) as error:
-        return Entry(place.url, "unreadable", error=one_line(error))
+        return Entry(location.url, "unreadable", error=one_line(error))
     readers: dict[str, Callable[[], Entry]] = {
         FORMAT: lambda: _activations(location, records),
         TOKENS: lambda: _tokens(place, location.url),

@@ -92,9 +92,10 @@ def test_a_damaged_record_is_said_and_the_store_is_not_complete(place):
 )  # fmt: skip
 def test_a_broken_root_is_one_line(place, name, text, kind, error):
     (place / name / "zarr.json").write_text(text)
-    found = by_name(place)
+    found = by_name(f"file://{place}")
     assert len(found) == 3
     assert found[name].kind == kind and error in str(found[name].error)
+    assert found[name].url == str(place / name)
     assert not found[name].complete and "\n" not in str(found[name].error)
 
 
