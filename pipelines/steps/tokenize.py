@@ -1,6 +1,7 @@
 """Tokenize, as a step: text → token store, shared out by the text's parts."""
 
 from ...harvest.tokens.run import tokenize
+from ...harvest.tokens.splits import HELD_OUT
 from ...harvest.workers.share import Share
 from ...store import TokenStore
 from ..suite.outputs import Outputs
@@ -22,11 +23,22 @@ def state(outputs: Outputs) -> State:
 def execute(outputs: Outputs, share: Share) -> None:
     """Tokenizes a share of the text; the first one packs it all."""
     if "store" in outputs.suite.text:
-        TokenStore.open(outputs.tokens)  # says how one is made
+        _check_held_out(TokenStore.open(outputs.tokens))
         return
     with alone(outputs, outputs.tokens.url, share):
         if not state(outputs).complete:  # another run may have made it, from texts at other places
             print(tokenize(outputs.tokenize_settings(), share=share))
+    if state(outputs).complete:
+        _check_held_out(TokenStore.open(outputs.tokens))
+
+
+def _check_held_out(tokens: TokenStore) -> None:
+    """Says at once, and not after training, that there is nothing to evaluate on."""
+    if not tokens.splits.get(HELD_OUT):
+        raise ValueError(
+            f"token store {tokens.url} must have held-out sequences to evaluate on, got the splits "
+            f"{', '.join(tokens.splits)}; give more text, or a larger held_out in [text]"
+        )
 
 
 def pieces(outputs: Outputs) -> int:

@@ -81,7 +81,7 @@ def model(tmp_path_factory) -> Path:
 
 
 def test_a_suite_of_the_real_shape_ends_in_a_release(model, tmp_path, record_property):
-    text = write_text(tmp_path / "text", 5)
+    text = write_text(tmp_path / "text", 12)
     path = tmp_path / "suite.toml"
     path.write_text(SUITE.format(model=model, out=tmp_path / "out", text=text))
     began, peak = time.monotonic(), 0

@@ -190,6 +190,12 @@ def test_a_folder_of_another_suite_or_of_anything_else_is_refused(copied, tmp_pa
     assert (folder / "out" / "thesis.txt").read_text(encoding="utf-8") == "years of work"
 
 
+def test_text_without_held_out_documents_is_refused_before_the_harvest(tmp_path):
+    with pytest.raises(ValueError, match=r"step tokenize failed: .*must have held-out sequences"):
+        run(SuiteFile(write_suite(tmp_path), ["text.held_out=0"]))
+    assert not (tmp_path / "out" / "stores").exists()
+
+
 def test_a_step_that_fails_says_how_to_try_again_and_is_recorded(copied):
     path = copied / "suite.toml"
     path.write_text(path.read_text().replace("width = 32", "width = 32\ntarget_l0 = 5"))
