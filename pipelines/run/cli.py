@@ -1,10 +1,14 @@
 """Commands of whole runs: `scopeworks run` and `scopeworks status`."""
 
 from contextlib import nullcontext
+from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from ..suite.settings import SuiteFile
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -67,20 +71,54 @@ def run(
 
 @app.command()
 def status(
-    suite: SuitePath,
+    suite: Annotated[
+        list[str],
+        typer.Argument(help="Suite file, or a preset's name; with --unused several, then a URL."),
+    ],
+    unused: Annotated[
+        bool,
+        typer.Option("--unused", help="List the stores at the URL that no suite refers to."),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     change: Changes = None,
     storage_option: StorageOption = None,
 ) -> None:
     """Shows how far a suite is: each step's state, size, time and last error."""
-    from json import dumps
-
     from ...store.place.options import parse_storage_options
     from ..suite.settings import SuiteFile
+
+    options = parse_storage_options(storage_option)
+    *names, last = suite
+    if not unused and names:
+        raise ValueError(f"suite must be one file, got {len(suite)}; several are for --unused")
+    if unused and not names:
+        raise ValueError(f"--unused must be given suites and then a URL, got {last} alone")
+    files = [SuiteFile(Path(name), change or (), options) for name in names or [last]]
+    for line in _unused(files, last, options, json) if unused else _status(files[0], json):
+        typer.echo(line)
+
+
+def _status(file: "SuiteFile", json: bool) -> list[str]:
+    """How far a suite is."""
     from .status import as_json, as_lines
     from .status import status as look
 
-    file = SuiteFile(suite, change or (), parse_storage_options(storage_option))
     rows = look(file)
-    for line in [dumps(as_json(file, rows), indent=2)] if json else as_lines(rows):
-        typer.echo(line)
+    return [dumps(as_json(file, rows), indent=2)] if json else as_lines(rows)
+
+
+def _unused(files: "list[SuiteFile]", url: str, options: Any, json: bool) -> list[str]:
+    """The stores at a URL that no suite refers to."""
+    from ...store.place.place import Place
+    from .unused import line
+    from .unused import unused as look
+
+    found = look(files, Place(url, options if Place(url).is_remote else None))
+    total = sum(entry.stored_bytes or 0 for entry in found)
+    if json:
+        stores = [{"url": entry.url, "bytes": entry.stored_bytes} for entry in found]
+        return [dumps({"unused": stores, "bytes": total}, indent=2)]
+    return [
+        *map(line, found),
+        f"{len(found)} stores, {total / 1e9:,.3f} GB, in no suite named here",
+    ]

@@ -1,17 +1,23 @@
 """Runs of a small suite: what is done is left alone; what changed is done again, and no more."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from scopeworks.console import NotReadyError
 from scopeworks.harvest.workers.share import Share
+from scopeworks.pipelines.cli import app
 from scopeworks.pipelines.run.records import records_of
 from scopeworks.pipelines.run.runner import Outcome, run
+from scopeworks.pipelines.run.status import status
+from scopeworks.pipelines.run.unused import line, unused
 from scopeworks.pipelines.steps.table import STEPS
 from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.store.place.files import leftovers
+from scopeworks.store.place.place import Place
 from scopeworks.tests.pipelines.small_suite import files_below, suite, write_suite, write_text
 
 ALL = [step.name for step in STEPS]
@@ -188,6 +194,29 @@ def test_a_folder_of_another_suite_or_of_anything_else_is_refused(copied, tmp_pa
     with pytest.raises(ValueError, match=r"without suite.json; choose another folder"):
         run(suite(folder))
     assert (folder / "out" / "thesis.txt").read_text(encoding="utf-8") == "years of work"
+
+
+def test_stores_that_no_suite_refers_to_are_told(finished, copied):
+    file, stores = SuiteFile(finished / "suite.toml"), finished / "out" / "stores"
+    assert unused([file], Place(str(stores))) == []
+    other = SuiteFile(finished / "suite.toml", ["harvest.seed=5"])
+    (entry,) = unused([other], Place(str(stores)))
+    assert entry.stored_bytes and "mlp_out.1, resid_post.1; 0.00" in line(entry)
+    assert unused([file, other], Place(str(stores))) == []
+    command = ["status", "--unused", str(finished / "suite.toml"), str(stores)]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.output == "0 stores, 0.000 GB, in no suite named here\n"
+
+
+def test_status_shows_every_step(finished, tmp_path):
+    rows = status(SuiteFile(finished / "suite.toml"))
+    assert [row.step for row in rows] == ALL and {row.state for row in rows} == {"done"}
+    assert rows[2].done == rows[2].total == 4 and rows[2].unit == "SAEs"
+    done = CliRunner().invoke(app, ["status", str(finished / "suite.toml"), "--json"])
+    assert json.loads(done.output)["steps"][1]["unit"] == "buckets"
+    waiting = status(suite(tmp_path))
+    assert {row.state for row in waiting} == {"waiting"}
+    assert not (tmp_path / "out" / "suite.json").exists()
 
 
 def test_text_without_held_out_documents_is_refused_before_the_harvest(tmp_path):

@@ -1,0 +1,41 @@
+"""Unused stores: which stores at a place no suite refers to, and their bytes.
+
+Owns the comparison. Nothing is removed: whoever asks knows of suites that are not named here.
+"""
+
+from collections.abc import Sequence
+
+from ...store.place.locate import locate
+from ...store.place.place import Place
+from ...store.tools.catalogue import Entry, catalogue
+from ..steps.harvest import cover
+from ..suite.outputs import Outputs
+from ..suite.settings import SuiteFile
+
+
+def unused(files: Sequence[SuiteFile], place: Place) -> list[Entry]:
+    """Token stores and activation stores at a place that none of the suites reads or makes.
+
+    Raises:
+        ValueError, OSError: a suite, its texts or the place cannot be read.
+    """
+    used = {url for file in files for url in _referred(Outputs(file))}
+    return [entry for entry in catalogue(place) if entry.url not in used]
+
+
+def line(entry: Entry) -> str:
+    """One store."""
+    size = "size not known" if entry.stored_bytes is None else f"{entry.stored_bytes / 1e9:,.3f} GB"
+    what = ", ".join(entry.spec.sites) if entry.spec is not None else entry.kind
+    return f"{entry.url}: {what}; {size}" + (f"; {entry.error}" if entry.error else "")
+
+
+def _referred(outputs: Outputs) -> set[str]:
+    """URLs of a suite's tokens and of all stores that it takes rows from."""
+    found = {locate(outputs.tokens).url}
+    for number in range(len(outputs.sites)):
+        there = cover(outputs, number)
+        found |= {entry.url for entry in there.entries}
+        if there.missing:
+            found.add(locate(outputs.store(number, list(there.missing))).url)
+    return found
