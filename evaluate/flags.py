@@ -13,8 +13,11 @@ from ..harvest.flags import given
 __all__ = ["given"]
 
 SAEs = Annotated[
-    list[Path] | None,
-    typer.Option(help="Trained folder, params.npz, SAELens folder; repeat for more SAEs."),
+    list[str] | None,
+    typer.Option(
+        help="Trained folder, params.npz, SAELens folder, URL or hf://USER/REPOSITORY/FOLDER; "
+        "repeat for more SAEs."
+    ),
 ]
 Model = Annotated[str | None, typer.Option(help="Language model: folder or hub id.")]
 OtherModel = Annotated[

@@ -8,13 +8,15 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 from ..store.place.files import local_path
 from ..store.place.options import StorageSettings
 from ..store.place.place import Place
+from ..train.sae.hub import is_remote, is_url
 
 
 class EvaluateSettings(StorageSettings):
     """One pass over held-out sequences for any number of SAEs of one language model."""
 
-    sae: tuple[Path, ...] = Field(min_length=1)
-    """Trained folders, params.npz files, SAELens or Gemma Scope 2 folders; one path or several."""
+    sae: tuple[str | Path, ...] = Field(min_length=1)
+    """Trained folders, params.npz files, SAELens or Gemma Scope 2 folders: paths, URLs, or
+    `hf://USER/REPOSITORY[@REVISION]/FOLDER`; one or several."""
     model: str
     """Language model the SAEs belong to: a folder or a hub id."""
     tokens: str
@@ -77,10 +79,13 @@ class EvaluateSettings(StorageSettings):
 
     @field_validator("sae")
     @classmethod
-    def _each_once(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
-        if len(set(value)) != len(value):
+    def _each_once(cls, value: tuple[str | Path, ...]) -> tuple[str | Path, ...]:
+        names = tuple(
+            name if is_remote(name) else str(local_path(Path(name))) for name in map(str, value)
+        )
+        if len(set(names)) != len(names):
             raise ValueError("must name each SAE once")
-        return tuple(map(local_path, value))
+        return names
 
     @field_validator("out")
     @classmethod
@@ -93,8 +98,9 @@ class EvaluateSettings(StorageSettings):
         snippets = type(self).model_fields["top_snippets"].default
         if self.top_latents == 0 and self.top_snippets != snippets:
             raise ValueError("top_snippets has no effect with top_latents 0; leave it out")
-        if self.storage_options is not None and not Place(self.tokens).is_remote:
-            raise ValueError("storage_options has no effect on local tokens; leave it out")
+        remote = Place(self.tokens).is_remote or any(is_url(str(name)) for name in self.sae)
+        if self.storage_options is not None and not remote:
+            raise ValueError("storage_options has no effect on local tokens and SAEs; leave it out")
         return self
 
     @model_validator(mode="after")

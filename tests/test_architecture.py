@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = "settings console foreign machine caches control_groups moved"
+GROUND = "settings console foreign hub_errors machine caches control_groups moved"
 FLOORS = {
     "": [GROUND, "store", "harvest train", "evaluate", "pipelines", "__main__"],
     "store": [
@@ -28,7 +28,15 @@ FLOORS = {
     ],
     "harvest/model/families": ["family", "*"],
     "train": ["kernels sae", "settings", "saved frontier", "run", "sweep", "cli"],
-    "train/sae": ["config tensor_file", "files", "formats", "norm_gain", "sae", "export"],
+    "train/sae": [
+        "config tensor_file",
+        "files",
+        "formats",
+        "norm_gain choice",
+        "hub",
+        "sae",
+        "export",
+    ],
     "train/sae/formats": ["shared", "*", "table"],
     "train/kernels": [
         "settings state precision screen shards",

@@ -145,7 +145,12 @@ def sweep(
 
 @app.command()
 def export(
-    sae: Annotated[Path, typer.Option(help="Folder of a trained SAE, or another SAE file.")],
+    sae: Annotated[
+        str,
+        typer.Option(
+            help="Folder of a trained SAE, another SAE file, URL or hf://USER/REPOSITORY/FOLDER."
+        ),
+    ],
     format: Annotated[str, typer.Option(help=f"One of {', '.join(EXPORTED)}.")],
     out: Annotated[Path, typer.Option(help="Folder for the result.")],
     model: Annotated[

@@ -22,6 +22,7 @@ from ...harvest.tokens.splits import HELD_OUT
 from ...machine import find_device, good_dtype
 from ...store import TokenStore
 from ...store.place.place import AnyPlace, Place
+from ...train.sae.hub import is_remote, is_url
 from ...train.sae.sae import SAE
 from ..settings import EvaluateSettings
 
@@ -39,7 +40,8 @@ class Candidate:
     sae: SAE
     site: Site
     target: Site
-    path: Path | None = None
+    path: str | None = None
+    """Where it was read from; of a hub's with the commit."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,13 @@ def load_saes(settings: EvaluateSettings) -> list[SAE]:
     Raises:
         FileNotFoundError, ValueError: naming the SAE that cannot be read.
     """
-    return [SAE.load(path) for path in settings.sae]
+    options = settings.storage_options
+    return [
+        SAE.from_pretrained(name, storage_options=options if is_url(name) else None)
+        if is_remote(name)
+        else SAE.load(name)
+        for name in map(str, settings.sae)
+    ]
 
 
 def model_dtype(settings: EvaluateSettings, saes: list[SAE]) -> str:
@@ -106,7 +114,7 @@ def load_candidates(
     for name, path, sae in zip(short_names(settings.sae), settings.sae, saes, strict=True):
         if not settings.other_model:
             _check_model(name, sae, lm)
-        found.append(candidate(name, sae, lm, *sites, path, dtype))
+        found.append(candidate(name, sae, lm, *sites, sae.source or path, dtype))
     return found
 
 
@@ -116,7 +124,7 @@ def candidate(
     lm: "LanguageModel",
     site: str | None = None,
     target_site: str | None = None,
-    path: Path | None = None,
+    path: str | Path | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Candidate:
     """Checks one SAE against the model's sites and widths and moves it to the model's device."""
@@ -149,7 +157,8 @@ def candidate(
         raise ValueError(
             f"target_site of SAE {name} must not come before its site {reads}, got {writes}"
         )
-    return Candidate(name, sae.to(lm.device, dtype), reads, writes, path)
+    where = None if path is None else str(path)
+    return Candidate(name, sae.to(lm.device, dtype), reads, writes, where)
 
 
 def open_held_out(
@@ -189,9 +198,12 @@ def subsets_of(tokens: TokenStore, n_sequences: int, lm: "LanguageModel") -> dic
     return {name.removeprefix(prefix): _split(tokens, name, n_sequences, lm) for name in names}
 
 
-def short_names(paths: Sequence[Path]) -> list[str]:
-    """As many last parts of each path as make the names differ."""
-    parts = [Path(path).absolute().parts for path in paths]
+def short_names(paths: Sequence[str | Path]) -> list[str]:
+    """As many last parts of each path or URL as make the names differ."""
+    parts = [
+        str(path).split("/") if is_remote(str(path)) else Path(path).absolute().parts
+        for path in paths
+    ]
     for n in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-n:]) for part in parts]
         if len(set(names)) == len(names):

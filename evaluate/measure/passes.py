@@ -129,11 +129,11 @@ class SAEMeter:
         firing = firing_summary(self.features.fired, self.n_firing_tokens)
         return {
             "name": self.candidate.name,
-            "path": str(self.candidate.path) if self.candidate.path else None,
+            "path": self.candidate.path,
             "site": str(self.candidate.site),
             "target_site": str(self.candidate.target),
             "config": sae.config.model_dump(mode="json"),
-            "training": read_training(self.candidate.path) if self.candidate.path else None,
+            "training": read_training(self.candidate.path),
             "d_sae": sae.config.d_sae,
             "n_tokens": self.reconstruction.n_tokens,
             "l0": self.reconstruction.mean("l0"),

@@ -9,18 +9,22 @@ from typing import Any
 
 from ...foreign import parse_json
 from ...train.sae.formats.trained import CONFIG_FILE
+from ...train.sae.hub import is_remote
 from ...train.saved.metrics import read_metrics
 
 CURVES = ("loss", "fvu", "l0", "dead_share")
 MAX_POINTS = 200
 
 
-def read_training(path: Path) -> dict[str, Any] | None:
-    """Settings and curves of a trained folder; None for files of another origin.
+def read_training(name: str | None) -> dict[str, Any] | None:
+    """Settings and curves of a trained folder here; None for what is of another origin.
 
     A thinned curve keeps every k-th line and the last one: values as they were written, not
     smoothed further.
     """
+    if name is None or is_remote(name):
+        return None
+    path = Path(name)
     config = path / CONFIG_FILE
     if not config.is_file():
         return None

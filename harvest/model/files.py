@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...foreign import one_line, parse_json
+from ...hub_errors import hub_hint
 from .families import titles
 
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -141,30 +142,8 @@ def _downloaded(name: str, weights: bool) -> Path:
             if not any(Path(folder).glob(_SAFETENSORS[0])):
                 folder = snapshot_download(name, allow_patterns=[*wanted, *_PICKLED])
     except Exception as error:  # httpx', the hub's and the disk's errors have no common base
-        raise OSError(f"model {name} cannot be loaded: {_hub_hint(error)}") from error
+        raise OSError(f"model {name} cannot be loaded: {hub_hint(error)}") from error
     return Path(folder)
-
-
-def _hub_hint(error: BaseException) -> str:
-    """What to do about a download that failed."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        RepositoryNotFoundError,
-    )
-
-    causes = (error, error.__cause__, error.__context__)
-    if any(isinstance(cause, GatedRepoError) for cause in causes):
-        return "it is gated: accept its licence on its hub page, then run `hf auth login`"
-    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
-        return "the hub has no such model, or it is private: check it, or run `hf auth login`"
-    if isinstance(error, HFValidationError):
-        return f"it is no folder here, and no hub id: {one_line(error)}"
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"its files cannot be kept here ({one_line(error)}); make room, or set HF_HOME"
-    return (
-        f"the hub cannot be reached: check the network, or pass a local folder ({one_line(error)})"
-    )
 
 
 def _refuse_code(document: Any, path: Path) -> None:

@@ -132,8 +132,7 @@ def test_name_without_effect_is_refused(tmp_path: Path):
         call(command("train", out=tmp_path, store="s", site="a.1", width=4, set="name=x"))
 
 
-@pytest.mark.parametrize("wrong", [{"sae": "gs://b/sae"}, {"out": "gs://b/out"}])
-def test_url_where_a_folder_must_be_is_refused(tmp_path: Path, wrong: dict[str, str]):
-    flags = {"sae": tmp_path, "out": tmp_path, "format": "sae-lens"} | wrong
-    with pytest.raises(ValueError, match="sae and out must be a local path"):
+def test_url_where_a_folder_must_be_is_refused(tmp_path: Path):
+    flags = {"sae": tmp_path, "out": "gs://b/out", "format": "sae-lens"}
+    with pytest.raises(ValueError, match="out must be a local path"):
         call(command("export", **flags))

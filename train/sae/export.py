@@ -18,6 +18,7 @@ from .files import check_values, write_format
 from .formats.shared.names import HOOKS
 from .formats.shared.reading import agreed, read_document, shown
 from .formats.table import EXPORTED, Format
+from .hub import is_remote
 from .norm_gain import norm_gain, with_gain
 from .sae import SAE
 
@@ -53,7 +54,8 @@ def export(
     A θ below 0 is written as 0: the same features, and every loader computes them.
 
     Args:
-        sae_dir: any SAE that `SAE.load` reads.
+        sae_dir: any SAE that `SAE.load` reads; or `hf://USER/REPOSITORY[@REVISION]/FOLDER` or
+            another URL, as `SAE.from_pretrained` does.
         format: one of `EXPORTED`.
         out: a folder; what an export that was killed left in it is completed.
         model: language model whose norm's gain is folded into a transcoder at `transcoder_in`,
@@ -70,10 +72,11 @@ def export(
     """
     row = format_named(format)
     try:
-        source, folder = local_path(Path(sae_dir)), local_path(Path(out))
+        folder = local_path(Path(out))
     except ValueError as error:
-        raise ValueError(f"sae and out {error}, got {sae_dir} and {out}") from error
-    sae = SAE.load(source)
+        raise ValueError(f"out {error}, got {out}") from error
+    sae = SAE.from_pretrained(sae_dir) if is_remote(str(sae_dir)) else SAE.load(sae_dir)
+    source = sae.source or str(sae_dir)
     facts: dict[str, Any] = {"site": site, "target_site": target_site, "l0": l0}
     if evaluation is not None:
         facts = _measured(evaluation, source, sae.config, facts)
@@ -118,15 +121,15 @@ def converted(
     return *row.files(config, tensors), tensors
 
 
-def _measured(path: Path, source: Path, config: SAEConfig, facts: dict[str, Any]) -> dict[str, Any]:
+def _measured(path: Path, source: str, config: SAEConfig, facts: dict[str, Any]) -> dict[str, Any]:
     """The facts, completed by the evaluation's entry for this SAE."""
     if not path.is_file():
         raise FileNotFoundError(
             f"evaluation {path} does not exist; pass the --out file of scopeworks evaluate"
         )
     entries = read_document(_Evaluation, path).saes
-    here = source.absolute()
-    found = [entry for entry in entries if entry.path and Path(entry.path).absolute() == here]
+    here = _whole(source)
+    found = [entry for entry in entries if entry.path and _whole(entry.path) == here]
     if not found:
         raise ValueError(
             f"evaluation {path} must be of the SAE {source}, got "
@@ -138,6 +141,11 @@ def _measured(path: Path, source: Path, config: SAEConfig, facts: dict[str, Any]
     target = None if entry.target_site == entry.site else entry.target_site
     measured = {"site": entry.site, "target_site": target, "l0": entry.l0}
     return {name: measured[name] if fact is None else fact for name, fact in facts.items()}
+
+
+def _whole(name: str) -> str:
+    """A path from the root on; a URL as it is."""
+    return name if is_remote(name) else str(Path(name).absolute())
 
 
 def _with_facts(config: SAEConfig, facts: dict[str, Any]) -> SAEConfig:

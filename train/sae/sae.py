@@ -4,7 +4,7 @@ Owns the folded tensors and what is computed from them. Files of other projects 
 `export`'s, training (in scaled units) is `trainer`'s.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...store.place.location import StorageOptions
 from .config import SAEConfig
 from .files import check_tensors, check_values, write_format
 from .formats import trained
 from .formats.table import read_sae
+from .hub import fetched
 
 
 @dataclass(eq=False)
@@ -38,6 +40,8 @@ class SAE:
     b_dec: Float[Tensor, " d_out"]
     theta: Float[Tensor, " d_sae"]
     W_skip: Float[Tensor, "d_in d_out"] | None = None
+    source: str | None = field(default=None, init=False)
+    """Where `from_pretrained` has read it from, with the hub's commit."""
 
     def __post_init__(self) -> None:
         """Refuses tensors that do not fit the config."""
@@ -83,7 +87,9 @@ class SAE:
     ) -> "SAE":
         """A copy of the SAE on another device or in another dtype."""
         moved = {name: t.to(device=device, dtype=dtype) for name, t in self.tensors().items()}
-        return SAE(self.config, **moved)
+        sae = SAE(self.config, **moved)
+        sae.source = self.source
+        return sae
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "SAE":
@@ -97,6 +103,49 @@ class SAE:
         """
         config, tensors = read_sae(Path(path))
         return cls(config, **{name: t.to(device) for name, t in tensors.items()})
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        release: str | Path,
+        sae_id: str | None = None,
+        *,
+        revision: str | None = None,
+        device: torch.device | str = "cpu",
+        storage_options: StorageOptions = None,
+        force_download: bool = False,
+    ) -> "SAE":
+        """Reads an SAE of a release, in any format that `load` reads; only its files are fetched.
+
+            SAE.from_pretrained("google/gemma-scope-2b-pt-res", "layer_12/width_16k/average_l0_82")
+
+        `source` says where it came from; of a hub's it has the commit, which pins `revision`.
+
+        Args:
+            release: an id on the Hugging Face hub, or `hf://USER/REPOSITORY[@REVISION][/FOLDER]`; a
+                URL of any fsspec file system; a folder. A folder goes before an id of its name.
+            sae_id: folder in the release. `slot/canonical` is the SAE of a slot such as
+                `layer_12/width_16k` whose L0 is nearest to 100; a folder that holds a single SAE
+                stands for it. None: the release is, or holds, one SAE.
+            revision: branch, tag or commit on the hub; its main branch by default.
+            device: where the tensors go.
+            storage_options: of a URL's file system.
+            force_download: fetch from the hub again what is in the cache.
+
+        Raises:
+            OSError: nothing is there, the hub refuses it, or it cannot be reached and the cache
+                does not have it.
+            ValueError: the id names no SAE, or several, or what is there is none that this project
+                can represent.
+        """
+        where = {"revision": revision, "storage_options": storage_options}
+        with fetched(release, sae_id, **where, force_download=force_download) as found:
+            try:
+                sae = cls.load(found.path, device)
+            except ValueError as error:
+                raise ValueError(f"{found.source}: {error}{found.remedy}") from error
+        sae.source = found.source
+        return sae
 
     def save(self, out_dir: str | Path, settings: dict[str, Any] | None = None) -> None:
         """Writes sae.safetensors and, once that is on the disk, config.json.

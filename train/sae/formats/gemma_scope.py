@@ -33,6 +33,7 @@ from .shared.reading import (
 PARAMS_FILE = "params.npz"
 ORIGIN_FILE = "origin.json"
 _KINDS = {"res": "resid_post", "mlp": "mlp_out", "att": "attn_out", "transcoders": "transcoder_in"}
+_TUNED = {"pt": "", "it": "-it"}
 
 
 class _Origin(Document):
@@ -118,7 +119,7 @@ def _with_origin(path: Path, named: dict[str, Any], layer: str | None) -> dict[s
 
 
 def _facts_in_path(path: Path) -> dict[str, Any]:
-    """Width, site and L0 as far as the release's folder names tell them."""
+    """Width, site, model and L0 as far as the release's folder names tell them."""
     text = path.absolute().as_posix()
 
     def last(pattern: str) -> str | None:
@@ -128,10 +129,12 @@ def _facts_in_path(path: Path) -> dict[str, Any]:
 
     l0, layer = last(r"/average_l0_(\d{1,9})(?=/)"), last(r"/layer_(\d{1,6})(?=/)")
     release = last(r"gemma-scope-[\w.-]*?-(res|mlp|att|transcoders)\b")
+    model = re.findall(r"gemma-scope-(2b|9b|27b)-(pt|it)-", text)
     facts: dict[str, Any] = {
         "l0": float(l0) if l0 else None,
         "width": last(r"/width_(\d{1,9}[km]?)(?=/)"),
         "layer": layer,
+        "model": f"google/gemma-2-{model[-1][0]}{_TUNED[model[-1][1]]}" if model else None,
     }
     if layer and release:
         kind = _KINDS[release]

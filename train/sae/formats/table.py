@@ -28,7 +28,9 @@ class Format:
     title: str
     """For people, such as "a params.npz"."""
     told_by: tuple[str, ...]
-    """Files by each of which its folder is told from others'."""
+    """Files by each of which its folder is told from others'; the last one has the tensors."""
+    beside: tuple[str, ...] = ()
+    """Further files that belong to it, as far as they are there."""
     alone: str | None = None
     """Suffix of a file that is an SAE by itself."""
     export: str | None = None
@@ -36,6 +38,11 @@ class Format:
     wants_gain: bool = False
     """Whether it names the output of the norm before an MLP, so that `export --model` folds the
     norm's gain into a transcoder that reads the vector without it."""
+
+    @property
+    def weights(self) -> str:
+        """The file with the tensors."""
+        return self.told_by[-1]
 
     def read(self, path: Path) -> tuple["SAEConfig", "Tensors"]:
         """What lies at the path; errors as `read_sae`."""
@@ -57,10 +64,18 @@ FORMATS = (
         "gemma_scope_2",
         "a Gemma Scope 2 folder",
         ("params.safetensors",),
+        beside=("config.json",),
         export="gemma-scope-2",
         wants_gain=True,
     ),
-    Format("gemma_scope", "a params.npz", ("params.npz",), alone=".npz", export="gemma-scope"),
+    Format(
+        "gemma_scope",
+        "a params.npz",
+        ("params.npz",),
+        beside=("origin.json",),
+        alone=".npz",
+        export="gemma-scope",
+    ),
     Format("trained", "a trained folder", ("config.json", "sae.safetensors")),
 )
 """Every format, in the order in which a folder is asked whether it is of it."""
