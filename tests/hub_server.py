@@ -189,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif what == "preupload":
             self._preupload(repository.commits[commit], json.loads(body))
         elif what == "commit":
-            self._commit(repository, "/".join(rest[1:]), body)
+            self._commit(name, "/".join(rest[1:]), body)
 
     def _preupload(self, files: Files, asked: dict[str, Any]) -> None:
         answer = []
@@ -212,7 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
             objects.append(found)
         self._json({"transfer": "basic", "objects": objects})
 
-    def _commit(self, repository: Repository, branch: str, body: bytes) -> None:
+    def _commit(self, name: str, branch: str, body: bytes) -> None:
+        repository = self.hub.repositories[name]
         files = dict(repository.commits[repository.refs[branch]])
         for line in body.splitlines():
             entry = json.loads(line)
@@ -224,13 +225,14 @@ class _Handler(BaseHTTPRequestHandler):
             elif entry["key"] == "deletedFile":
                 del files[value["path"]]
         commit = repository.commit(files, branch)
-        self._json({"commitUrl": f"{self.hub.url}/commit/{commit}", "commitOid": commit})
+        self._json({"commitUrl": f"{self.hub.url}/{name}/commit/{commit}", "commitOid": commit})
 
     def _create(self, asked: dict[str, Any]) -> None:
         self._may_write()
         name = f"{asked['organization']}/{asked['name']}"
         if name in self.hub.repositories:
-            raise _Refused(409, "", "You already created this model repo")
+            self._send(409, json.dumps({"url": f"{self.hub.url}/{name}"}).encode(), {})
+            return
         made = Repository(private=asked.get("visibility") == "private")
         made.commit({".gitattributes": b"*.npz filter=lfs\n"})
         self.hub.repositories[name] = made

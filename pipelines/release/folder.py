@@ -146,7 +146,8 @@ class _Writer:
     def _write_sae(self, member: Member, sae: SAE, format: str, gain_of: str | None) -> str:
         """One SAE in one format; returns its folder in the release."""
         row = format_named(format)
-        gained = gain_of if row.wants_gain and member.config.is_transcoder else None
+        gainless = (member.config.site or "").startswith("transcoder_in.")
+        gained = gain_of if row.wants_gain and gainless else None
         name, files, _ = converted(sae, row, member.facts, gained, f"SAE {member.id}")
         place = member.id
         if name and format != "gemma-scope":  # the format's own names
