@@ -57,16 +57,14 @@ def stores_of(outputs: Outputs, member: Member) -> list[str]:
     Raises:
         NotReadyError: they are not all there, or not complete.
     """
-    found = cover(outputs, member.harvest)
-    wanted = {str(site) for site in member.sites}
-    entries = [entry for entry in found.entries if entry.spec and wanted & set(entry.spec.sites)]
-    unfinished = [entry.url for entry in entries if not entry.complete]
-    if wanted & set(found.missing) or unfinished:
-        raise NotReadyError(
-            f"the rows of {', '.join(sorted(wanted))} are not all harvested"
-            + (f" (store {unfinished[0]})" if unfinished else "")
-        )
-    return [entry.url for entry in entries]
+    urls: dict[str, None] = {}
+    for site, number in zip(map(str, member.sites), member.harvests, strict=True):
+        entries = [e for e in cover(outputs, number).entries if e.spec and site in e.spec.sites]
+        if not entries or not entries[0].complete:
+            where = f" (store {entries[0].url})" if entries else ""
+            raise NotReadyError(f"the rows of {site} are not all harvested{where}")
+        urls[entries[0].url] = None
+    return list(urls)
 
 
 def rows_of(outputs: Outputs) -> int:

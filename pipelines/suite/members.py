@@ -6,7 +6,7 @@ trained on one stream.
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...harvest.model.sites import Site, expand_sites, parse_site
@@ -26,15 +26,18 @@ class Member:
         name: unique in the suite; says what is trained, not where.
         site: that it reads.
         target_site: that a transcoder predicts, else None.
-        harvest: number of the `[[harvest]]` table that its sites come from.
+        harvests: numbers of the `[[harvest]]` tables that its sites come from, in the sites' order;
+            rows of two tables are joined as far as both go.
         values: settings of train, without places.
+        together: how many of its table are trained at once on one stream, as memory allows.
     """
 
     name: str
     site: Site
     target_site: Site | None
-    harvest: int
+    harvests: tuple[int, ...]
     values: Table
+    together: int
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -67,7 +70,7 @@ def members_of(file: SuiteFile) -> list[Member]:
                 f"suite {file.path}, [[sae]]: names must differ, got {one.name} twice; give one of "
                 "the tables a name, which comes first in its SAEs' names"
             )
-        found[one.name] = _placed(file, one, owners)
+        found[one.name] = _placed(one, owners)
     return list(found.values())
 
 
@@ -93,15 +96,21 @@ def harvest_sites(file: SuiteFile, wanted: set[Site]) -> list[list[Site]]:
     return [rest if sites is None else sites for sites in named]
 
 
-def groups_of(file: SuiteFile, members: Sequence[Member]) -> list[list[Member]]:
-    """Members that are trained at once: those that read one stream, up to `together` of them."""
+def groups_of(members: Sequence[Member]) -> list[list[Member]]:
+    """Members that are trained at once: those that read one stream and whose tables say the same
+    of `together`, up to so many."""
     keys = ("batch", "stream_seed", "normaliser", "prefetch", "cache_dir", "cache_bytes")
     streams: dict[tuple[Any, ...], list[Member]] = {}
     for member in members:
         own = tuple(str(member.values.get(key)) for key in keys)
-        streams.setdefault((member.harvest, *member.sites, own), []).append(member)
-    size = file.suite.together
-    return [many[i : i + size] for many in streams.values() for i in range(0, len(many), size)]
+        streams.setdefault((member.harvests, *member.sites, member.together, own), []).append(
+            member
+        )
+    return [
+        many[i : i + many[0].together]
+        for many in streams.values()
+        for i in range(0, len(many), many[0].together)
+    ]
 
 
 def _grid(file: SuiteFile, number: int, table: Table, n_layers: int) -> Iterator[Member]:
@@ -112,18 +121,20 @@ def _grid(file: SuiteFile, number: int, table: Table, n_layers: int) -> Iterator
     where = f"[[sae]] {number}"
     prefix = values.pop("name", None)
     target = values.pop("target_site", None)
+    together = _together(file, where, values)
     _counted(file, where, values)
+    varied = {"site", *(name for name in GRID if name in table)}
+    alike = {name: value for name, value in values.items() if name not in varied}
     for site in _sites(file, where, values, n_layers):
         reads = {"site": str(site), "target_site": _target(file, where, site, target)}
-        for point in _points(values):
-            own = {name: value for name, value in values.items() if name not in ("site", *GRID)}
-            settings = own | point
+        for point in _points(table):
+            settings = alike | point
             given = {name: value for name, value in reads.items() if value is not None}
             store = f"{file.suite.stores or '.'}/store"
             file.table(TrainSettings, where, settings | given, store=store, out="out")
             name = _name(prefix, given, point)
             other = given.get("target_site")
-            yield Member(name, site, parse_site(other) if other else None, 0, settings)
+            yield Member(name, site, parse_site(other) if other else None, (), settings, together)
 
 
 def _points(values: Table) -> Iterator[Table]:
@@ -142,6 +153,14 @@ def _listed(values: Table, name: str) -> list[Any]:
     """One value or several, as a list."""
     value = values.get(name, [])
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _together(file: SuiteFile, where: str, values: Table) -> int:
+    """How many of a table's SAEs are trained at once."""
+    value = values.pop("together", file.suite.together)
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"suite {file.path}, {where}: together must be at least 1, got {value!r}")
+    return value
 
 
 def _counted(file: SuiteFile, where: str, values: Table) -> None:
@@ -188,12 +207,9 @@ def _name(prefix: str | None, sites: Table, point: Table) -> str:
     return "-".join(parts)
 
 
-def _placed(file: SuiteFile, member: Member, owners: list[list[Site]]) -> Member:
-    """The member with the number of the first harvest that has all of its sites."""
-    for number, sites in enumerate(owners):
-        if set(member.sites) <= set(sites):
-            return Member(member.name, member.site, member.target_site, number, member.values)
-    raise ValueError(
-        f"suite {file.path}, [[sae]]: all sites of {member.name} must be in one [[harvest]] table; "
-        "name them there together"
-    )
+def _placed(member: Member, owners: list[list[Site]]) -> Member:
+    """The member with its harvests: the first that has all of its sites, else one for each site."""
+    whole = [i for i, sites in enumerate(owners) if set(member.sites) <= set(sites)]
+    each = (next(i for i, sites in enumerate(owners) if site in sites) for site in member.sites)
+    harvests = (whole[0],) * len(member.sites) if whole else tuple(each)
+    return replace(member, harvests=harvests)

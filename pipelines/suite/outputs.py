@@ -48,7 +48,7 @@ class Outputs:
         self.file, self.suite = file, file.suite
         self.out = self.suite.out.expanduser().absolute()
         self.members = members_of(file)
-        self.groups = groups_of(file, self.members)
+        self.groups = groups_of(self.members)
         self._digests = Digests(self.out / "digests.json")
         self._check_tables()
 
@@ -187,7 +187,12 @@ class Outputs:
             if entry.spec is not None and wanted & set(entry.spec.sites):
                 wanted -= set(entry.spec.sites)
                 keys.append(key("read", 1, [entry.rows_key, entry.spec.rows, entry.spec.codec]))
-        return [*keys, *([self.rows_key(member.harvest)] if wanted else [])]
+        tables = {
+            number: None
+            for site, number in zip(member.sites, member.harvests, strict=True)
+            if str(site) in wanted
+        }
+        return [*keys, *map(self.rows_key, tables)]
 
     def store(self, harvest: int, sites: list[str]) -> Place:
         """Where a store of some sites of one table is."""

@@ -29,7 +29,7 @@ def test_members_are_every_point_of_every_grid(tmp_path):
     assert names[0] == "mlp_out.0-width_64-sparsity_0.001"
     assert "resid_post.3-width_128-target_l0_20-seed_1" in names
     assert {member.values["stream_seed"] for member in members} == {0}
-    groups = groups_of(file, members)
+    groups = groups_of(members)
     assert [len(group) for group in groups] == [8, 8, 8]
     assert {len({m.site for m in group}) for group in groups} == {1}
 
@@ -59,9 +59,9 @@ def test_a_table_without_site_takes_what_the_others_leave(tmp_path):
         '[[harvest]]\nsite = "resid_post.5"\nrows = 100\n[[harvest]]\nrows = 10\n'
         '[[sae]]\nsite = ["resid_post.5", "mlp_out.5"]\nwidth = 64\nsteps = 20000\n',
     )
-    assert {str(m.site): m.harvest for m in members_of(file)} == {
-        "resid_post.5": 0,
-        "mlp_out.5": 1,
+    assert {str(m.site): m.harvests for m in members_of(file)} == {
+        "resid_post.5": (0,),
+        "mlp_out.5": (1,),
     }
 
 
@@ -111,3 +111,32 @@ def test_a_file_that_changes_is_noticed(tmp_path):
     file.path.write_text(HEAD + SAE + "\n# more", encoding="utf-8")
     with pytest.raises(ValueError, match="has changed since this run began"):
         file.check_unchanged()
+
+
+def test_a_start_of_the_price_is_no_point_of_the_grid(tmp_path):
+    file = suite(
+        tmp_path,
+        "[train]\nsparsity = 2e-4\nsteps = 20000\n"
+        '[[sae]]\nsite = "resid_post.3"\nwidth = 64\ntarget_l0 = [10, 20]\n',
+    )
+    members = members_of(file)
+    assert [member.values["target_l0"] for member in members] == [10, 20]
+    assert {member.values["sparsity"] for member in members} == {2e-4}
+
+
+def test_tables_say_how_many_are_trained_together(tmp_path):
+    body = SAE + "sparsity = [1e-3, 2e-3, 3e-3]\n" + "together = 2\n"
+    file = suite(tmp_path, body + SAE.replace("64", "32") + "sparsity = [1e-3, 2e-3, 3e-3]\n")
+    assert [len(group) for group in groups_of(members_of(file))] == [2, 1, 3]
+    with pytest.raises(ValueError, match=r"\[\[sae\]\] 1: together must be at least 1, got 0"):
+        members_of(suite(tmp_path, SAE + "together = 0\n"))
+
+
+def test_sites_of_two_harvests_are_joined(tmp_path):
+    file = suite(
+        tmp_path,
+        '[[harvest]]\nsite = "transcoder_in.*"\nrows = 100\n[[harvest]]\nrows = 200\n'
+        '[[sae]]\nsite = "transcoder_in.4"\ntarget_site = "mlp_out"\nwidth = 64\nsteps = 20000\n',
+    )
+    (member,) = members_of(file)
+    assert member.harvests == (0, 1)
