@@ -6,6 +6,7 @@ never holds half a release, and the same command continues a push that broke off
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,8 +36,10 @@ def push(
     Raises:
         OSError: the release is not complete, the hub refuses it or cannot be reached, or it lists
             other files afterwards than were sent.
-        ValueError: a file of the release was changed.
+        ValueError: a file of the release was changed, or `repo` is no id.
     """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise ValueError(f"push must be USER/REPOSITORY, got {repo}")
     sums = check_release(folder)
     sums |= sums_of(folder, [SUMS_FILE])
     try:
@@ -113,12 +116,8 @@ def _released(
 
 def _hint(error: Exception) -> str:
     """What to do about it; an upload's own error is the cause of the client's."""
-    from huggingface_hub.errors import HFValidationError
-
     if isinstance(error, _DiffersError):
         return str(error)
-    if isinstance(error, HFValidationError):
-        return f"it must be USER/REPOSITORY: {one_line(error)}"
     cause = error if error.__cause__ is None or status(error) is not None else error.__cause__
     code = status(cause)
     if code in (401, 403):

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,22 @@ def test_pushed_release_is_loaded_back_bit_for_bit(hub: Hub, folder: Path, tmp_p
         again = SAE.from_pretrained(REPO, name)
         assert again.source == f"{address}/{name}"
         assert all(torch.equal(again.tensors()[k], t) for k, t in sae.tensors().items())
+
+
+def test_sae_lens_loads_what_the_card_says(hub: Hub, folder: Path, tmp_path: Path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sae_lens = pytest.importorskip("sae_lens", reason="needs the extra `interop`")
+        push(folder, REPO)
+        place = f"sae_lens/{NAME}"
+        theirs = [sae_lens.SAE.load_from_disk(folder / place)]
+        theirs.append(sae_lens.SAE.from_pretrained(REPO, place))
+    assert f'SAE.load_from_disk("{place}")' in (folder / "README.md").read_text()
+    ours = SAE.load(tmp_path / "sae")
+    x = 30 * torch.randn(4, ours.config.d_in, generator=torch.Generator().manual_seed(1))
+    for sae in theirs:
+        with torch.no_grad():
+            torch.testing.assert_close(sae(x), ours(x), rtol=1e-5, atol=1e-3)
 
 
 def test_second_push_sends_nothing(hub: Hub, folder: Path):
@@ -100,6 +117,8 @@ def test_hub_that_holds_other_bytes_is_found(hub: Hub, folder: Path):
 def test_what_cannot_be_pushed_is_refused(
     hub: Hub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    with pytest.raises(ValueError, match="push must be USER/REPOSITORY, got saes"):
+        push(folder, "saes")
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no complete release"):
         push(tmp_path / "empty", REPO)

@@ -242,6 +242,28 @@ def test_every_format_comes_from_hub_url_and_folder(hub: Hub, tmp_path: Path, fo
         assert again.source is not None and "some/folder" in again.source
 
 
+@pytest.mark.parametrize(
+    ("place", "site", "target", "skip"),
+    [
+        ("resid_post/layer_9_width_65k_l0_small", "resid_post.9", None, False),
+        ("attn_out_all/layer_0_width_16k_l0_big", "attn_out.0", None, False),
+        ("transcoder_all/layer_3_width_16k_l0_big_affine", "mlp_in.3", "mlp_out.3", True),
+    ],
+)
+def test_gemma_scope_2_folders_without_a_config_are_told_by_their_names(
+    hub: Hub, tmp_path: Path, place: str, site: str, target: str | None, skip: bool
+):
+    made = random_sae("resid_post.5", "mlp_out.5" if target else None, skip)
+    folder = export(saved(made, tmp_path), "gemma-scope-2", tmp_path / "out")
+    data = (folder / "params.safetensors").read_bytes()
+    hub.add("google/gemma-scope-2-4b-pt", {f"{place}/params.safetensors": data})
+    sae = SAE.from_pretrained("google/gemma-scope-2-4b-pt", place)
+    assert torch.equal(sae.W_enc, made.W_enc)
+    config = sae.config
+    assert (config.site, config.target_site) == (site, target)
+    assert (config.model, config.l0) == ("google/gemma-3-4b-pt", None)
+
+
 def test_url_tells_what_googles_folders_do(tmp_path: Path):
     memory = fsspec.filesystem("memory")
     base = "copies/gemma-scope-2b-pt-mlp/layer_7/width_16k"

@@ -48,7 +48,8 @@ class _Config(Document):
 def read(folder: Path) -> tuple[SAEConfig, Tensors]:
     """Config and tensors; see `read_sae`."""
     path = folder / CONFIG_FILE
-    config, where = read_document(_Config, path), str(path)
+    named = None if path.exists() else _named(folder)
+    config, where = named or read_document(_Config, path), str(path)
     names = {theirs: ours for ours, theirs in NAMES.items()}
     file = renamed(open_safetensors(folder / WEIGHTS_FILE), names)
     agreed(where, "width", config.width, sizes(file)["d_sae"])
@@ -95,6 +96,29 @@ def files(config: SAEConfig, tensors: Tensors) -> tuple[str, dict[str, Any]]:
         WEIGHTS_FILE: file_parts(weights),
         CONFIG_FILE: [json_bytes(record)],
     }
+
+
+def _named(folder: Path) -> _Config | None:
+    """What Google's names of repository and folder say, for folders of it without a config."""
+    text = folder.absolute().as_posix()
+    releases = re.findall(r"gemma-scope-2-(\d+m|\d+b)-(pt|it)(?=/)", text)
+    place = re.search(
+        r"/(resid_post|attn_out|mlp_out|transcoder)(?:_all)?/layer_(\d{1,6})_width_[^/]+$", text
+    )
+    if not releases or place is None:
+        return None
+    size, tuned = releases[-1]
+    model = f"google/gemma-3-{size}-{tuned}"
+    transcoder = place[1] == "transcoder"
+    into = hook_names(f"{'mlp_in' if transcoder else place[1]}.{place[2]}")[1]
+    return _Config(
+        architecture="jump_relu",
+        model_name=model.removesuffix("-pt") if size == "270m" else model,
+        hf_hook_point_in=into,
+        hf_hook_point_out=hook_names(f"mlp_out.{place[2]}")[1] if transcoder else into,
+        affine_connection=text.endswith("_affine"),
+        type="transcoder" if transcoder else "sae",
+    )
 
 
 def _sites(config: _Config, folder: Path, where: str) -> dict[str, Any]:
