@@ -10,7 +10,6 @@ from ..evaluate.cli import app as evaluate_app
 from ..harvest.cli import app as harvest_app
 from ..store.cli import app as store_app
 from ..train.cli import app as train_app
-from .release.cli import app as release_app
 from .run.cli import Changes
 from .run.cli import app as run_app
 
@@ -27,7 +26,6 @@ app.add_typer(store_app, name="store")
 app.add_typer(train_app)
 app.add_typer(evaluate_app)
 app.add_typer(run_app)
-app.add_typer(release_app)
 
 
 @app.command()

@@ -147,7 +147,8 @@ class _Writer:
         """One SAE in one format; returns its folder in the release."""
         row = format_named(format)
         gainless = (member.config.site or "").startswith("transcoder_in.")
-        gained = gain_of if row.wants_gain and gainless else None
+        wanted = row.wants_gain and gainless and member.config.is_transcoder
+        gained = gain_of if wanted else None
         name, files, _ = converted(sae, row, member.facts, gained, f"SAE {member.id}")
         place = member.id
         if name and format != "gemma-scope":  # the format's own names

@@ -1,4 +1,4 @@
-"""Commands of whole runs: `scopeworks run` and `scopeworks status`."""
+"""Commands of whole runs: `scopeworks run`, `scopeworks status` and `scopeworks release`."""
 
 from contextlib import nullcontext
 from json import dumps
@@ -96,6 +96,58 @@ def status(
     files = [SuiteFile(Path(name), change or (), options) for name in names or [last]]
     for line in _unused(files, last, options, json) if unused else _status(files[0], json):
         typer.echo(line)
+
+
+@app.command()
+def release(
+    path: Annotated[
+        Path, typer.Argument(help="Suite file, a preset's name, or a release's folder.")
+    ],
+    push: Annotated[
+        str | None, typer.Option(help="USER/REPOSITORY on the hub; made if it is not there.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch on the hub.")] = None,
+    private: Annotated[
+        bool | None, typer.Option("--private/--public", help="Whether others may see it.")
+    ] = None,
+    change: Changes = None,
+    storage_option: StorageOption = None,
+) -> None:
+    """Checks a release against its SHA256SUMS and, with --push, brings it to the hub."""
+    from ...store.place.options import parse_storage_options
+    from ..release.push import push as push_release
+    from ..release.sums import check_release
+    from ..suite.settings import SuiteFile, presets
+
+    if path.is_dir() and str(path) not in presets():
+        if change or storage_option:
+            raise ValueError(f"--set and --storage-option have no effect on a folder, got {path}")
+        folder = path
+    else:
+        options = parse_storage_options(storage_option)
+        folder = _finished(SuiteFile(path, change or (), options))
+    if push is not None:
+        address = push_release(folder, push, revision=revision, private=private)
+        typer.echo(f"pushed: {address}")
+    elif revision is not None or private is not None:
+        raise ValueError("--revision, --private and --public have no effect without --push")
+    else:
+        typer.echo(f"{folder}: {len(check_release(folder))} files as released")
+
+
+def _finished(file: "SuiteFile") -> Path:
+    """The folder of a suite's release, once it is of these very settings and inputs."""
+    from ..steps.release import STEP
+    from ..suite.outputs import Outputs
+    from .runner import command
+
+    outputs = Outputs(file)
+    if not STEP.state(outputs).complete:
+        raise FileNotFoundError(
+            f"suite {file.given} must have its release in {outputs.release}, of what the file says "
+            f"now; make it: {command(file)}"
+        )
+    return outputs.release
 
 
 def _status(file: "SuiteFile", json: bool) -> list[str]:

@@ -142,6 +142,11 @@ def _again(error: ValueError | OSError, text: str) -> ValueError | OSError:
 def _command(file: SuiteFile, step: Step, share: Share) -> str:
     """What to type to go on with a step; storage options, which may be secrets, are left out."""
     which = ["--from", step.name] if share.is_all else ["--only", step.name, "--share", str(share)]
+    return command(file, *which)
+
+
+def command(file: SuiteFile, *which: str) -> str:
+    """What to type to run a suite, with options that choose steps."""
     changes = [f"--set={change}" for change in file.changes]
     return shlex.join(["scopeworks", "run", str(file.given), *which, *changes])
 

@@ -193,6 +193,20 @@ def test_format_that_cannot_hold_an_sae_is_left_out_for_it(
         write_release(tmp_path / "one", saes, FACTS, formats=["gemma-scope"])
 
 
+def test_gain_is_folded_only_where_a_transcoder_reads_without_it(tmp_path: Path):
+    given: Any = {"facts": FACTS, "formats": ["gemma-scope-2"], "gain_of": str(tmp_path / "none")}
+    with_gain = trained(tmp_path / "with_gain", "mlp_in.2", "mlp_out.2")
+    folder = write_release(tmp_path / "out", [with_gain], **given)
+    (place,) = {path.parent for path in folder.rglob("params.safetensors")}
+    assert torch.equal(SAE.load(place).W_enc, SAE.load(with_gain).W_enc)
+    no_transcoder = trained(tmp_path / "no_transcoder", "transcoder_in.2")
+    with pytest.raises(ValueError, match=r"must hold every SAE, got .* as sae-lens"):
+        write_release(tmp_path / "no", [no_transcoder], **given)
+    without = trained(tmp_path / "without", "transcoder_in.2", "mlp_out.2")
+    with pytest.raises(OSError, match="none"):
+        write_release(tmp_path / "no", [without], **given)
+
+
 def _fails(tmp_path: Path, text: str, **changes: Any) -> None:
     given = inputs(tmp_path / "in")
     with pytest.raises(ValueError, match=text):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from scopeworks.console import NotReadyError
 from scopeworks.harvest.workers.share import Share
 from scopeworks.pipelines.cli import app
+from scopeworks.pipelines.release.sums import read_sums
 from scopeworks.pipelines.run.records import records_of
 from scopeworks.pipelines.run.runner import Outcome, run
 from scopeworks.pipelines.run.status import status
@@ -217,6 +219,37 @@ def test_status_shows_every_step(finished, tmp_path):
     waiting = status(suite(tmp_path))
     assert {row.state for row in waiting} == {"waiting"}
     assert not (tmp_path / "out" / "suite.json").exists()
+
+
+def release(*arguments: object) -> Any:
+    """The command `release`, in this process."""
+    command = ["release", *map(str, arguments)]
+    return CliRunner().invoke(app, command, catch_exceptions=False)
+
+
+def test_a_finished_suite_is_released(finished, copied):
+    done = release(finished / "suite.toml")
+    folder = finished / "out" / "release"
+    assert done.output == f"{folder}: {len(read_sums(folder))} files as released\n"
+    assert release(folder).output == done.output
+    file = copied / "suite.toml"
+    again = rf"must have its release .* make it: scopeworks run {file} --set=evaluate.n_sequences=3"
+    with pytest.raises(FileNotFoundError, match=again):
+        release(file, "--set", "evaluate.n_sequences=3")
+    shutil.rmtree(copied / "out" / "release" / "figures")
+    with pytest.raises(FileNotFoundError, match=rf"make it: scopeworks run {file}$"):
+        release(file)
+    with pytest.raises(FileNotFoundError, match=r"none\.toml does not exist"):
+        release(copied / "none.toml")
+
+
+def test_options_without_effect_on_a_release_are_refused(finished):
+    folder = finished / "out" / "release"
+    for option in (["--revision", "v2"], ["--private"], ["--public"]):
+        with pytest.raises(ValueError, match=r"have no effect without --push"):
+            release(folder, *option)
+    with pytest.raises(ValueError, match=r"--set and .* have no effect on a folder"):
+        release(folder, "--set", "seed=1")
 
 
 def test_text_without_held_out_documents_is_refused_before_the_harvest(tmp_path):
