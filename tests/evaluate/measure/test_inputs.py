@@ -21,6 +21,7 @@ from scopeworks.harvest.model.loading import tokenizer_fingerprint
 from scopeworks.settings import resolve
 from scopeworks.store import TokenStore
 from scopeworks.tests.evaluate.saes import random_sae
+from scopeworks.tests.hub_server import folder_files, serving, use
 
 
 def write_tokens(url, splits, provenance=None, eos=1):
@@ -250,3 +251,17 @@ def test_fewer_firing_sequences_than_sequences_are_refused(tmp_path):
     flags = {"sae": "a", "model": "m", "tokens": "t", "out": tmp_path / "e.json"}
     with pytest.raises(ValueError, match=r"firing_sequences must be at least n_sequences \(9\)"):
         resolve(EvaluateSettings, n_sequences=9, firing_sequences=8, **flags)
+
+
+def test_saes_come_from_the_hub_by_their_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = random_sae("resid_post.1")
+    made.save(tmp_path / "a/sae")
+    with serving() as hub:
+        use(hub, tmp_path / "cache", monkeypatch)
+        commit = hub.add("user/saes", folder_files(tmp_path / "a"))
+        names = ("hf://user/saes/sae", str(tmp_path / "a/sae"))
+        settings = EvaluateSettings(sae=names, model="m", tokens="t", out=tmp_path / "e.json")
+        there, here = load_saes(settings)
+    assert (there.source, here.source) == (f"hf://user/saes@{commit}/sae", None)
+    assert torch.equal(there.W_enc, here.W_enc)
+    assert short_names(settings.sae) == ["saes/sae", "a/sae"]
