@@ -1,0 +1,211 @@
+"""Quantities: rows, tokens, bytes and floating-point operations of a suite's steps.
+
+Owns the arithmetic, which needs no text, no weights and no device. Time, memory and price are made
+of it by `estimate`.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...harvest.model.families import family_of
+from ...harvest.model.sites import Site, site_width
+from ...store.format.chunks.codecs import PRESETS
+from ...train.settings import TrainSettings
+from ..suite.members import Member, harvest_sites, members_of
+from ..suite.model_shape import model_config
+from ..suite.settings import SuiteFile, Table
+
+BITS = {"exact": 11.0, "fast": 12.0, "float32": 32.0}
+"""Bits of a value on the disk: 11 are the entropy of an activation's bfloat16 (docs/store.md)."""
+
+LABEL_BYTES = 4.0
+"""Token, sequence and position of a row, as they compress."""
+
+CHARACTERS_PER_TOKEN = 3.5
+ASSUMED_L0 = 100.0
+"""Active latents of an SAE whose L0 nobody has asked for: the canonical SAEs'."""
+
+SPARSE_FLOPS = 8.0
+"""Operations of an active latent for each of a row's values: decoding, gradients, Adam."""
+
+
+@dataclass
+class Quantities:
+    """What one step does.
+
+    Attributes:
+        tokens: that are read.
+        rows: that are made or read, with repeats.
+        flops: floating-point operations.
+        report_flops: those of the report's way: dense steps.
+        written: place (tokens, stores, checkpoints, out) -> bytes on the disk afterwards.
+        float32_bytes: of the step's rows as the report stores them: raw float32.
+        read_bytes: from the store, with repeats.
+    """
+
+    step: str
+    tokens: float = 0.0
+    rows: float = 0.0
+    flops: float = 0.0
+    report_flops: float = 0.0
+    written: dict[str, float] = field(default_factory=dict)
+    float32_bytes: float = 0.0
+    read_bytes: float = 0.0
+
+
+def quantities(file: SuiteFile, text_bytes: int | None = None) -> list[Quantities]:
+    """The steps of a suite in their order.
+
+    Args:
+        file: the suite.
+        text_bytes: of all text, where it is at hand; else the tokens are those that the rows need.
+
+    Raises:
+        ValueError: nothing says how many rows there will be.
+    """
+    members, config = members_of(file), model_config(file.suite.model)
+    sites = harvest_sites(file, {site for member in members for site in member.sites})
+    rows = [_rows(file, i, text_bytes) for i in range(len(sites))]
+    context = _context(file)
+    harvested = max(rows) / _rows_per_token(context)
+    found = [_tokenize(file, config, text_bytes, harvested)]
+    found.append(_harvest(file, config, sites, rows, context))
+    found.append(_train(file, members, config))
+    found.append(_evaluate(file, members, config, context))
+    release = Quantities("release")
+    release.written["out"] = sum(weight_bytes(m, config) for m in members)
+    release.written["out"] *= len(file.suite.release.formats)
+    return [*found, release, Quantities("report")]
+
+
+def weight_bytes(member: Member, config: Any) -> float:
+    """Bytes of an SAE's float32 tensors."""
+    d_in, d_out = widths(member, config)
+    return 4.0 * (member.values["width"] * (d_in + d_out + 2) + d_out)
+
+
+def widths(member: Member, config: Any) -> tuple[int, int]:
+    """(d_in, d_out) of an SAE."""
+    found = [site_width(site, config) for site in member.sites]
+    return found[0], found[-1]
+
+
+def steps_and_batch(member: Member) -> tuple[int, int]:
+    """Updates, and rows of each."""
+    fields = TrainSettings.model_fields
+    steps, batch = (member.values.get(name, fields[name].default) for name in ("steps", "batch"))
+    return steps, batch
+
+
+def step_flops(member: Member, config: Any) -> tuple[float, float]:
+    """Operations of one update: here, and as dense products.
+
+    Dense: 12·n·M·B (encoder and decoder, forward and backward; Gemma Scope report, Section 3.3).
+    Here: one dense encoder product 2·n·M·B, and what only active latents need.
+    """
+    d_in, d_out = widths(member, config)
+    n, width, batch = (d_in + d_out) / 2, member.values["width"], steps_and_batch(member)[1]
+    l0 = min(width, member.values.get("target_l0") or ASSUMED_L0)
+    return 2.0 * d_in * width * batch + SPARSE_FLOPS * n * l0 * batch, 12.0 * n * width * batch
+
+
+def _context(file: SuiteFile) -> int:
+    return file.suite.text.get("context", 1024)
+
+
+def _rows_per_token(context: int) -> float:
+    """BOS gives no row; the other special tokens are few."""
+    return (context - 1) / context
+
+
+def _rows(file: SuiteFile, number: int, text_bytes: int | None) -> float:
+    """Rows of one `[[harvest]]` table."""
+    rows = file.suite.harvest[number].get("rows")
+    if rows is not None:
+        return float(rows)
+    text = file.suite.text
+    tokens = text.get("tokens")
+    if tokens is None and text_bytes is not None:
+        tokens = text_bytes / CHARACTERS_PER_TOKEN * (1 - text.get("held_out", 0.05))
+    if tokens is None:
+        raise ValueError(
+            f"suite {file.path}, [[harvest]] {number + 1}: rows must be given to plan before the "
+            "text is at hand; or give tokens in [text]"
+        )
+    return float(tokens) * _rows_per_token(_context(file))
+
+
+def _tokenize(file: SuiteFile, config: Any, text_bytes: int | None, harvested: float) -> Quantities:
+    """All text up to the budget, and the held-out part."""
+    if "store" in file.suite.text:
+        return Quantities("tokenize")
+    wanted = file.suite.text.get("tokens")
+    held_out = 1 + file.suite.text.get("held_out", 0.05)
+    tokens = (harvested if wanted is None else float(wanted)) * held_out
+    if wanted is None and text_bytes is not None:
+        tokens = text_bytes / CHARACTERS_PER_TOKEN
+    bits = math.ceil(math.log2(config.vocab_size))
+    return Quantities("tokenize", tokens=tokens, written={"tokens": tokens * bits / 8})
+
+
+def _harvest(
+    file: SuiteFile, config: Any, sites: list[list[Site]], rows: list[float], context: int
+) -> Quantities:
+    """One forward pass a table, as far as its last site."""
+    found = Quantities("harvest")
+    for number, (those, n) in enumerate(zip(sites, rows, strict=True)):
+        if not those:
+            continue
+        values = n * sum(site_width(site, config) for site in those)
+        last = max(those, key=lambda site: site.depth)
+        tokens = n / _rows_per_token(context)
+        per_token = family_of(config).flops_per_token(config, context, last.layer, last.kind)
+        table: Table = file.suite.harvest[number]
+        bits = BITS.get(table.get("codec", "exact"), PRESETS["exact"].least_bits)
+        found.tokens += tokens
+        found.rows += n
+        found.flops += tokens * per_token
+        found.float32_bytes += 4.0 * values
+        stored = values * bits / 8 + n * LABEL_BYTES
+        found.written["stores"] = found.written.get("stores", 0.0) + stored
+    found.report_flops = found.flops
+    return found
+
+
+def _train(file: SuiteFile, members: list[Member], config: Any) -> Quantities:
+    """Every update of every SAE; a stream is read once for those that share it."""
+    found = Quantities("train")
+    streams: dict[tuple[Any, ...], float] = {}
+    for member in members:
+        steps, batch = steps_and_batch(member)
+        own, dense = step_flops(member, config)
+        found.rows += steps * batch
+        found.flops += steps * own
+        found.report_flops += steps * dense
+        values = sum(site_width(site, config) for site in member.sites)
+        stream = (member.harvests, member.sites, batch, member.together)
+        streams[stream] = max(streams.get(stream, 0.0), steps * batch * values)
+        saved = weight_bytes(member, config)
+        kept = member.values.get("keep_checkpoints", 2)
+        found.written["out"] = found.written.get("out", 0.0) + saved
+        where = "out" if file.suite.checkpoints is None else "checkpoints"
+        found.written[where] = found.written.get(where, 0.0) + kept * 2 * saved
+    found.read_bytes = sum(streams.values()) * BITS["exact"] / 8
+    return found
+
+
+def _evaluate(file: SuiteFile, members: list[Member], config: Any, context: int) -> Quantities:
+    """A partial pass for the mean, a clean one, one a site ablated twice, and one an SAE."""
+    asked = file.suite.evaluate.get("n_sequences", 2048)
+    tokens, layers = float(asked * context), config.num_hidden_layers
+    family = family_of(config)
+    whole = family.flops_per_token(config, context, layers - 1, "resid_post")
+    whole += 2.0 * config.hidden_size * config.vocab_size
+    targets = {member.sites[-1] for member in members}
+    passes = 2 + 2 * len(targets) + len(members)
+    flops = tokens * whole * passes
+    for member in members:
+        d_in, d_out = widths(member, config)
+        flops += tokens * 2.0 * (d_in + d_out) * member.values["width"]
+    return Quantities("evaluate", tokens=tokens, flops=flops, report_flops=flops)

@@ -1,0 +1,78 @@
+"""The plan's arithmetic against the report's figures and against sums written out."""
+
+from pathlib import Path
+
+import pytest
+
+from scopeworks.pipelines.plan.quantities import Quantities, quantities
+from scopeworks.pipelines.suite.settings import SuiteFile
+
+TIB, PIB = 2**40, 2**50
+REPORT = ("gemma-scope-2b", "gemma-scope-9b", "gemma-scope-27b", "gemma-scope-9b-it")
+
+
+def plan(name: str | Path, *changes: str, text_bytes: int | None = None) -> dict[str, Quantities]:
+    return {q.step: q for q in quantities(SuiteFile(Path(name), changes), text_bytes)}
+
+
+@pytest.fixture(scope="module")
+def presets() -> dict[str, dict[str, Quantities]]:
+    return {name: plan(name) for name in REPORT}
+
+
+def test_a_slot_of_131k_at_9b_is_the_reports_hundred_tebibytes():
+    one = ['sae.site="resid_post.20"', "harvest.rows=8_000_000_000", 'harvest.site="resid_post.20"']
+    found = plan("gemma-scope-9b-it", *one)["harvest"]
+    assert found.float32_bytes == 8e9 * 3584 * 4
+    assert found.float32_bytes / TIB == pytest.approx(100, rel=0.05)
+    assert found.written["stores"] / found.float32_bytes == pytest.approx(11 / 32, rel=0.002)
+
+
+def test_three_sites_of_2b_and_9b_at_8b_tokens():
+    per_token = 26 * (2048 + 2 * 2304) + 42 * (4096 + 2 * 3584)
+    assert 8e9 * 4 * per_token / PIB == pytest.approx(18.36, abs=0.01)  # the report: "≈17"
+
+
+def test_all_presets_are_the_reports_twenty_pebibytes(presets):
+    extra = {  # layers whose widest SAEs read 16B tokens store as many again
+        "gemma-scope-2b": 4e9 * 26 * 2304 + 8e9 * 3 * 2304,
+        "gemma-scope-9b": 8e9 * 3 * 3584,
+        "gemma-scope-27b": 8e9 * 3 * 4608,
+        "gemma-scope-9b-it": 8e9 * 3 * 3584,
+    }
+    values = 8e9 * (26 * (2048 + 2 * 2304) + 42 * (4096 + 2 * 3584)) + sum(extra.values())
+    total = sum(found["harvest"].float32_bytes for found in presets.values())
+    assert total == pytest.approx(4 * values, rel=1e-9)
+    assert total / PIB == pytest.approx(20, rel=0.05)
+    ours = sum(found["harvest"].written["stores"] for found in presets.values())
+    assert ours / PIB == pytest.approx(7.0, abs=0.1)
+
+
+def test_training_is_counted_update_by_update(presets):
+    steps = round(8e9 / 4096)
+    dense = 15 * steps * 12 * 4608 * 131_072 * 4096
+    assert presets["gemma-scope-27b"]["train"].report_flops == pytest.approx(dense, rel=1e-9)
+    own = 15 * steps * 4096 * (2 * 4608 * 131_072 + 8 * 4608 * 100)
+    assert presets["gemma-scope-27b"]["train"].flops == pytest.approx(own, rel=1e-9)
+    # The report: more than a fifth of GPT-3's 3.1e23.
+    assert sum(f["train"].report_flops for f in presets.values()) == pytest.approx(6e22, rel=0.05)
+
+
+def test_a_stream_is_read_once_for_those_that_share_it():
+    alone = plan("one-gpu-weekend", "sae.target_l0=[40]")["train"]
+    eight = plan("one-gpu-weekend")["train"]
+    assert eight.rows == 8 * alone.rows and eight.read_bytes == alone.read_bytes
+    assert alone.read_bytes == pytest.approx(122_070 * 4096 * 2304 * 11 / 8)
+
+
+def test_rows_follow_from_the_text_where_nobody_says_them(tmp_path):
+    path = tmp_path / "suite.toml"
+    path.write_text(
+        'name = "x"\nmodel = "google/gemma-2-2b"\nout = "x"\n[text]\nsources = ["a"]\n'
+        '[[sae]]\nsite = "resid_post.3"\nwidth = 64\nsteps = 20000\n'
+    )
+    with pytest.raises(ValueError, match=r"\[\[harvest\]\] 1: rows must be given to plan before"):
+        plan(path)
+    found = plan(path, text_bytes=7_000_000)
+    assert found["tokenize"].tokens == 2_000_000
+    assert found["harvest"].rows == pytest.approx(2e6 * 0.95 * 1023 / 1024)
