@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
+READY_CLIENTS := $(VENV)/.ready-clients
+CLIENTS := tests/pipelines/batch
 
 .PHONY: demo test acceptance check format clean
 
@@ -14,7 +16,7 @@ test: $(READY_DEV)
 	$(BIN)/python -m pytest
 
 # What takes minutes: kills, long trajectories, thousands of flips.
-acceptance: $(READY_DEV)
+acceptance: $(READY_DEV) $(READY_CLIENTS)
 	$(BIN)/python -m pytest -m slow
 
 check: $(READY_DEV)
@@ -40,6 +42,15 @@ $(READY_DEV): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,interop]'
 	mkdir -p $(VENV)/links && ln -sfn ../.. $(VENV)/links/scopeworks
 	touch $(READY_DEV)
+
+# Clients of batch systems, whose pins are not ours: environments of their own. A test whose client is missing says so.
+$(READY_CLIENTS): $(READY_DEV) $(CLIENTS)/clients.txt $(CLIENTS)/skypilot.txt
+	for name in clients skypilot; do \
+		$(PYTHON) -m venv $(VENV)/$$name && \
+		$(VENV)/$$name/bin/pip install --quiet --no-compile -r $(CLIENTS)/$$name.txt || \
+		echo "warning: no environment for tests/pipelines/batch/$$name.txt; its tests are skipped"; \
+	done
+	touch $(READY_CLIENTS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from .foreign import explained, short
 
@@ -124,7 +125,7 @@ def _explain(error: ValidationError, kind: type[BaseModel], flag: str = "") -> s
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            known = sorted(_model_at(kind, item["loc"]).model_fields)
+            known = sorted(_fields(_model_at(kind, item["loc"])))
             close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known settings: {', '.join(known)}"
             lines.append(f"unknown setting {name!r}; {hint}")
@@ -140,12 +141,17 @@ def _explain(error: ValidationError, kind: type[BaseModel], flag: str = "") -> s
 def _model_at(kind: type[BaseModel], loc: Sequence[int | str]) -> type[BaseModel]:
     """The model that holds the entry of this path."""
     for part in loc[:-1]:
-        field = kind.model_fields.get(str(part))
+        field = _fields(kind).get(str(part))
         inner = None if field is None else field.annotation
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return kind
         kind = inner
     return kind
+
+
+def _fields(kind: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A model's fields by the names that they have in a file."""
+    return {field.alias or name: field for name, field in kind.model_fields.items()}
 
 
 def _flag(name: str) -> str:

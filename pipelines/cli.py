@@ -10,6 +10,7 @@ from ..evaluate.cli import app as evaluate_app
 from ..harvest.cli import app as harvest_app
 from ..store.cli import app as store_app
 from ..train.cli import app as train_app
+from .batch.cli import app as batch_app
 from .run.cli import Changes
 from .run.cli import app as run_app
 
@@ -26,6 +27,7 @@ app.add_typer(store_app, name="store")
 app.add_typer(train_app)
 app.add_typer(evaluate_app)
 app.add_typer(run_app)
+app.add_typer(batch_app, name="batch")
 
 
 @app.command()

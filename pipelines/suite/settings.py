@@ -81,6 +81,8 @@ class Suite(StorageSettings):
     evaluate: Table = Field(default_factory=dict)
     """Settings of evaluate."""
     release: ReleaseSettings = Field(default_factory=ReleaseSettings)
+    batch: Table = Field(default_factory=dict)
+    """How `scopeworks batch` sends the steps as jobs; a run reads none of it."""
 
     @field_validator("harvest", mode="before")
     @classmethod

@@ -1,0 +1,73 @@
+"""Render and submit: a suite's jobs written into a folder, and sent by the target's own client."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from ...store.place.files import write_folder
+from ..run.work import missing_shares, work_of
+from ..steps.table import STEPS
+from ..suite.outputs import Outputs
+from ..suite.settings import SuiteFile
+from .jobs import Submission, batch_settings, submission
+from .targets import target_named
+
+_OURS = re.compile(r"\d\d-[a-z_]+\.(sbatch|json|yaml)")
+
+
+def render(
+    file: SuiteFile, target: str, out: Path, missing_only: bool = False, ready_only: bool = False
+) -> Submission:
+    """Writes a suite's jobs for a target; the same suite gives the same bytes.
+
+    Args:
+        out: the folder; jobs of an earlier call that are not among these are removed.
+        missing_only: leave out what is done.
+        ready_only: leave out, too, what has to wait for other steps.
+
+    Raises:
+        ValueError: naming the setting that is wrong.
+    """
+    kind = target_named(target)
+    settings = batch_settings(file, [step.name for step in STEPS])
+    outputs = Outputs(file)
+    work = work_of(outputs, settings.shares, settings.gpus)
+    missing = missing_shares(outputs, work) if missing_only else None
+    plan = submission(file, settings, work, missing, ready_only)
+    try:
+        files = kind.render(plan)
+    except ValueError as error:
+        raise ValueError(f"suite {file.path}: {error}") from error
+    if out.is_dir():
+        for path in out.iterdir():
+            if _OURS.fullmatch(path.name) and path.name not in files:
+                path.unlink()
+    last = files.pop("README.md")
+    write_folder(out, {name: [content] for name, content in files.items()}, ("README.md", last))
+    return plan
+
+
+def submit(file: SuiteFile, target: str, out: Path, ready_only: bool = False) -> Submission:
+    """Renders what is missing and sends it.
+
+    Raises:
+        ValueError: the target's client is missing or refuses a job; the files stay for a submission
+            by hand.
+    """
+    plan = render(file, target, out, missing_only=True, ready_only=ready_only)
+    if not plan.jobs:
+        return plan
+    kind, script = target_named(target), out / "submit.sh"
+    if shutil.which(kind.client) is None:
+        raise ValueError(
+            f"target {target} needs the program {kind.client}, which is not here; {kind.install}; "
+            f"or run {script} where it is"
+        )
+    code = subprocess.run(["sh", str(script.absolute())], check=False).returncode
+    if code:
+        raise ValueError(
+            f"{kind.client} must take every job, but {script} ended with {code}; what it has sent "
+            "is printed above, and what it did not can be sent by hand"
+        )
+    return plan
