@@ -31,12 +31,14 @@ def push(
         folder: a complete release.
         repo: id on the hub; made if it is not there.
         revision: branch, made if it is not there; main by default.
-        private: whether a repository that is made is private; the account's default by default.
+        private: whether the repository is private; by default one that is made is what the account
+            makes, and one that is there stays as it is.
 
     Raises:
         OSError: the release is not complete, the hub refuses it or cannot be reached, or it lists
             other files afterwards than were sent.
-        ValueError: a file of the release was changed, or `repo` is no id.
+        ValueError: a file of the release was changed, `repo` is no id, or the repository that is
+            there is not as private as was asked for.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise ValueError(f"push must be USER/REPOSITORY, got {repo}")
@@ -44,6 +46,8 @@ def push(
     sums |= sums_of(folder, [SUMS_FILE])
     try:
         commit = _pushed(folder, repo, revision, private, sums)
+    except _OtherRepositoryError as error:
+        raise ValueError(str(error)) from error
     except Exception as error:  # httpx' and the hub's errors have no common base
         raise OSError(f"release {folder} cannot be pushed to {repo}: {_hint(error)}") from error
     return f"hf://{repo}@{commit}"
@@ -52,34 +56,56 @@ def push(
 def _pushed(
     folder: Path, repo: str, revision: str | None, private: bool | None, sums: Mapping[str, str]
 ) -> str:
-    """Sends what the hub does not have; returns the commit."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    """Sends what the hub does not have; returns the commit that holds the release."""
+    from huggingface_hub import HfApi
 
     api = HfApi()
     api.create_repo(repo, private=private, exist_ok=True)
+    _check_private(api, repo, private)
     if revision is not None:
         api.create_branch(repo, branch=revision, exist_ok=True)
     before = _listing(api, repo, revision)
-    wrong = {name for name in sums if not _same(before.get(name), folder / name, sums[name])}
+    wrong = _differing(before, folder, sums)
     stale = sorted(_released(api, repo, revision, before) - sums.keys())
     if wrong or stale:
-        added = [
-            CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name)
-            for name in sorted(wrong)
-        ]
-        removed = [CommitOperationDelete(path_in_repo=name) for name in stale]
-        api.create_commit(
-            repo, [*added, *removed], commit_message=f"Release {folder.name}", revision=revision
-        )
-    commit = api.model_info(repo, revision=revision).sha
-    after = _listing(api, repo, commit)
-    missing = [name for name in sums if not _same(after.get(name), folder / name, sums[name])]
-    if missing:
+        commit = _sent(api, folder, repo, revision, wrong, stale)
+    else:
+        commit = str(api.model_info(repo, revision=revision).sha)
+    if differing := _differing(_listing(api, repo, commit), folder, sums):
         raise _DiffersError(
-            f"the hub lists {len(missing)} files otherwise than {SUMS_FILE}, {missing[0]} among "
-            "them; push again"
+            f"the hub lists {len(differing)} files otherwise than {SUMS_FILE}, {differing[0]} "
+            "among them; push again"
         )
-    return str(commit)
+    return commit
+
+
+def _sent(
+    api: "HfApi", folder: Path, repo: str, revision: str | None, wrong: list[str], stale: list[str]
+) -> str:
+    """Uploads files, then makes the one commit that has them; returns it."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    added = [CommitOperationAdd(path_in_repo=n, path_or_fileobj=folder / n) for n in wrong]
+    removed = [CommitOperationDelete(path_in_repo=name) for name in stale]
+    message = "Release of sparse autoencoders"
+    return api.create_commit(
+        repo, [*added, *removed], commit_message=message, revision=revision
+    ).oid
+
+
+def _check_private(api: "HfApi", repo: str, private: bool | None) -> None:
+    """Raises if the repository was there already and is another one than was asked for."""
+    if private is None or api.model_info(repo).private is private:
+        return
+    asked, there = ("private", "public") if private else ("public", "private")
+    raise _OtherRepositoryError(
+        f"{repo} must be {asked}, got one that is there and {there}; change it in its settings on "
+        "the hub, or name another"
+    )
+
+
+class _OtherRepositoryError(Exception):
+    """The repository is there, and is another one than was asked for."""
 
 
 class _DiffersError(Exception):
@@ -92,6 +118,17 @@ def _listing(api: "HfApi", repo: str, revision: str | None) -> dict[str, "RepoFi
 
     tree = api.list_repo_tree(repo, recursive=True, revision=revision)
     return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+
+
+def _differing(
+    listing: Mapping[str, "RepoFile"], folder: Path, sums: Mapping[str, str]
+) -> list[str]:
+    """Files of the release that the hub lacks, or has with other bytes."""
+    return [
+        name
+        for name, digest in sorted(sums.items())
+        if not _same(listing.get(name), folder / name, digest)
+    ]
 
 
 def _same(entry: "RepoFile | None", path: Path, digest: str) -> bool:
@@ -127,4 +164,5 @@ def _hint(error: Exception) -> str:
         )
     if code is None:
         return f"{one_line(cause)}; check the network, the same command continues"
-    return f"{one_line(cause)}; the same command continues"
+    said = str(getattr(cause, "server_message", None) or one_line(cause))
+    return f"the hub answers {code} ({' '.join(said.split())[:300]}); the same command continues"

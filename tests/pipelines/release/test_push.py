@@ -114,6 +114,26 @@ def test_hub_that_holds_other_bytes_is_found(hub: Hub, folder: Path):
         push(folder, REPO)
 
 
+def test_public_repository_gets_nothing_that_was_to_be_private(hub: Hub, folder: Path):
+    before = hub.add(REPO, {"notes.md": b"mine"})
+    with pytest.raises(ValueError, match=r"user/saes must be private, got one .* and public; "):
+        push(folder, REPO, private=True)
+    assert hub.repositories[REPO].refs == {"main": before}
+    assert hub.asked("PUT", "/") == hub.asked("POST", "/commit/") == []
+    push(folder, REPO, private=False)
+    assert hub.files(REPO)["notes.md"] == b"mine"
+
+
+def test_hub_that_fails_on_the_way_is_told_with_its_answer(hub: Hub, folder: Path):
+    hub.fails = lambda line: 400 if line.startswith("PUT ") else None
+    with pytest.raises(
+        OSError, match=r"the hub answers 400 \(Broken\); the same command continues"
+    ):
+        push(folder, REPO)
+    hub.fails = lambda line: None
+    push(folder, REPO)
+
+
 def test_what_cannot_be_pushed_is_refused(
     hub: Hub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
