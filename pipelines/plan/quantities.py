@@ -12,7 +12,7 @@ from ...harvest.model.families import family_of
 from ...harvest.model.sites import Site, site_width
 from ...store.format.chunks.codecs import PRESETS
 from ...train.settings import TrainSettings
-from ..suite.members import Member, harvest_sites, members_of
+from ..suite.members import Member, groups_of, harvest_sites, members_of
 from ..suite.model_shape import model_config
 from ..suite.settings import SuiteFile, Table
 
@@ -25,6 +25,9 @@ LABEL_BYTES = 4.0
 CHARACTERS_PER_TOKEN = 3.5
 ASSUMED_L0 = 100.0
 """Active latents of an SAE whose L0 nobody has asked for: the canonical SAEs'."""
+
+FILLED = 0.5
+"""Share of a sequence that is no padding where every document stands alone; assumed."""
 
 SPARSE_FLOPS = 8.0
 """Operations of an active latent for each of a row's values: decoding, gradients, Adam."""
@@ -68,7 +71,7 @@ def quantities(file: SuiteFile, text_bytes: int | None = None) -> list[Quantitie
     sites = harvest_sites(file, {site for member in members for site in member.sites})
     rows = [_rows(file, i, text_bytes) for i in range(len(sites))]
     context = _context(file)
-    harvested = max(rows) / _rows_per_token(context)
+    harvested = max(rows) / _rows_per_token(file)
     found = [_tokenize(file, config, text_bytes, harvested)]
     found.append(_harvest(file, config, sites, rows, context))
     found.append(_train(file, members, config))
@@ -114,9 +117,12 @@ def _context(file: SuiteFile) -> int:
     return file.suite.text.get("context", 1024)
 
 
-def _rows_per_token(context: int) -> float:
-    """BOS gives no row; the other special tokens are few."""
-    return (context - 1) / context
+def _rows_per_token(file: SuiteFile) -> float:
+    """Rows of a sequence's position: BOS gives none, nor does the padding of documents that stand
+    alone; the other special tokens are few."""
+    context = _context(file)
+    filled = 1.0 if file.suite.text.get("packing", "concatenate") == "concatenate" else FILLED
+    return filled * (context - 1) / context
 
 
 def _rows(file: SuiteFile, number: int, text_bytes: int | None) -> float:
@@ -133,7 +139,7 @@ def _rows(file: SuiteFile, number: int, text_bytes: int | None) -> float:
             f"suite {file.path}, [[harvest]] {number + 1}: rows must be given to plan before the "
             "text is at hand; or give tokens in [text]"
         )
-    return float(tokens) * _rows_per_token(_context(file))
+    return float(tokens) * _rows_per_token(file)
 
 
 def _tokenize(file: SuiteFile, config: Any, text_bytes: int | None, harvested: float) -> Quantities:
@@ -159,7 +165,7 @@ def _harvest(
             continue
         values = n * sum(site_width(site, config) for site in those)
         last = max(those, key=lambda site: site.depth)
-        tokens = n / _rows_per_token(context)
+        tokens = n / _rows_per_token(file)
         per_token = family_of(config).flops_per_token(config, context, last.layer, last.kind)
         table: Table = file.suite.harvest[number]
         bits = BITS.get(table.get("codec", "exact"), PRESETS["exact"].least_bits)
@@ -174,25 +180,28 @@ def _harvest(
 
 
 def _train(file: SuiteFile, members: list[Member], config: Any) -> Quantities:
-    """Every update of every SAE; a stream is read once for those that share it."""
+    """Every update of every SAE; a stream is read once for a group that is trained at once."""
     found = Quantities("train")
-    streams: dict[tuple[Any, ...], float] = {}
     for member in members:
         steps, batch = steps_and_batch(member)
         own, dense = step_flops(member, config)
         found.rows += steps * batch
         found.flops += steps * own
         found.report_flops += steps * dense
-        values = sum(site_width(site, config) for site in member.sites)
-        stream = (member.harvests, member.sites, batch, member.together)
-        streams[stream] = max(streams.get(stream, 0.0), steps * batch * values)
         saved = weight_bytes(member, config)
         kept = member.values.get("keep_checkpoints", 2)
         found.written["out"] = found.written.get("out", 0.0) + saved
         where = "out" if file.suite.checkpoints is None else "checkpoints"
         found.written[where] = found.written.get(where, 0.0) + kept * 2 * saved
-    found.read_bytes = sum(streams.values()) * BITS["exact"] / 8
+    values = sum(_stream_values(group, config) for group in groups_of(members))
+    found.read_bytes = values * BITS["exact"] / 8
     return found
+
+
+def _stream_values(group: list[Member], config: Any) -> float:
+    """Values that a group reads: its longest member's rows at the sites that all of them share."""
+    width = sum(site_width(site, config) for site in group[0].sites)
+    return float(max(member.rows for member in group) * width)
 
 
 def _evaluate(file: SuiteFile, members: list[Member], config: Any, context: int) -> Quantities:

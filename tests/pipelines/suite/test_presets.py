@@ -88,7 +88,9 @@ def test_every_site_is_harvested_with_as_many_rows_as_its_saes_read(expanded, na
         assert min(rows[i] for i in member.harvests) >= member.rows * (1 - 1e-6)
     sizes = {table["bucket_rows"] for table in file.suite.harvest}
     assert sizes == {2**20}
-    assert file.suite.text["tokens"] > 1.004 * max(rows)
+    # Documents of turns stand alone: padding counts as tokens and gives no row.
+    margin = 2.0 if "packing" in file.suite.text else 1.004
+    assert file.suite.text["tokens"] > margin * max(rows)
 
 
 def test_the_instruction_tuned_model_reads_turns():
