@@ -10,14 +10,14 @@ from typing import Any
 
 from ...harvest.model.families import family_of
 from ...harvest.model.sites import Site, site_width
-from ...store.format.chunks.codecs import PRESETS
 from ...train.settings import TrainSettings
 from ..suite.members import Member, groups_of, harvest_sites, members_of
 from ..suite.model_shape import model_config
-from ..suite.settings import SuiteFile, Table
+from ..suite.settings import SuiteFile
 
-BITS = {"exact": 11.0, "fast": 12.0, "float32": 32.0}
-"""Bits of a value on the disk: 11 are the entropy of an activation's bfloat16 (docs/store.md)."""
+BITS = {"exact": 11.0, "fast": 16.0, "int8": 7.5, "float32": 32.0}
+"""Bits of a value on the disk by codec (docs/store.md); of float32 at most: a bfloat16 model's rows
+take 11."""
 
 LABEL_BYTES = 4.0
 """Token, sequence and position of a row, as they compress."""
@@ -167,13 +167,11 @@ def _harvest(
         last = max(those, key=lambda site: site.depth)
         tokens = n / _rows_per_token(file)
         per_token = family_of(config).flops_per_token(config, context, last.layer, last.kind)
-        table: Table = file.suite.harvest[number]
-        bits = BITS.get(table.get("codec", "exact"), PRESETS["exact"].least_bits)
         found.tokens += tokens
         found.rows += n
         found.flops += tokens * per_token
         found.float32_bytes += 4.0 * values
-        stored = values * bits / 8 + n * LABEL_BYTES
+        stored = values * _bits(file, number) / 8 + n * LABEL_BYTES
         found.written["stores"] = found.written.get("stores", 0.0) + stored
     found.report_flops = found.flops
     return found
@@ -193,15 +191,30 @@ def _train(file: SuiteFile, members: list[Member], config: Any) -> Quantities:
         found.written["out"] = found.written.get("out", 0.0) + saved
         where = "out" if file.suite.checkpoints is None else "checkpoints"
         found.written[where] = found.written.get(where, 0.0) + kept * 2 * saved
-    values = sum(_stream_values(group, config) for group in groups_of(members))
-    found.read_bytes = values * BITS["exact"] / 8
+    found.read_bytes = sum(_stream_bytes(file, group, config) for group in groups_of(members))
     return found
 
 
-def _stream_values(group: list[Member], config: Any) -> float:
-    """Values that a group reads: its longest member's rows at the sites that all of them share."""
-    width = sum(site_width(site, config) for site in group[0].sites)
-    return float(max(member.rows for member in group) * width)
+def _stream_bytes(file: SuiteFile, group: list[Member], config: Any) -> float:
+    """Bytes that a group reads: its longest member's rows at the sites that all of them share."""
+    pairs = zip(group[0].sites, group[0].harvests, strict=True)
+    bits = sum(site_width(site, config) * _bits(file, number) for site, number in pairs)
+    return max(member.rows for member in group) * bits / 8
+
+
+def _bits(file: SuiteFile, number: int) -> float:
+    """Bits of a value in the stores of one `[[harvest]]` table.
+
+    Raises:
+        ValueError: no codec has the name that the table gives.
+    """
+    codec = file.suite.harvest[number].get("codec", "exact")
+    if codec not in BITS:
+        raise ValueError(
+            f"suite {file.path}, [[harvest]] {number + 1}: codec must be one of {', '.join(BITS)}, "
+            f"got {codec!r}"
+        )
+    return BITS[codec]
 
 
 def _evaluate(file: SuiteFile, members: list[Member], config: Any, context: int) -> Quantities:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from scopeworks.pipelines.plan.quantities import Quantities, quantities
+from scopeworks.pipelines.plan.quantities import BITS, Quantities, quantities
 from scopeworks.pipelines.suite.settings import SuiteFile
+from scopeworks.store.format.chunks.codecs import PRESETS
 
 TIB, PIB = 2**40, 2**50
 REPORT = ("gemma-scope-2b", "gemma-scope-9b", "gemma-scope-27b", "gemma-scope-9b-it")
@@ -72,6 +73,20 @@ def test_a_stream_is_read_again_by_every_group():
     once = plan("gemma-scope-27b", "sae.together=5")["train"]
     thrice = plan("gemma-scope-27b", "sae.together=2")["train"]
     assert once.flops == thrice.flops and thrice.read_bytes == 3 * once.read_bytes
+
+
+def test_bytes_are_those_of_the_tables_codec():
+    assert BITS.keys() == PRESETS.keys()
+    exact = plan("one-gpu-weekend")
+    fast = plan("one-gpu-weekend", 'harvest.codec="fast"')
+    assert fast["train"].read_bytes / exact["train"].read_bytes == pytest.approx(16 / 11)
+    values = 5e8 * 2304
+    more = fast["harvest"].written["stores"] - exact["harvest"].written["stores"]
+    assert more == pytest.approx(values * 5 / 8)
+    with pytest.raises(
+        ValueError, match=r"\[\[harvest\]\] 1: codec must be one of exact, .*'lossy'"
+    ):
+        plan("one-gpu-weekend", 'harvest.codec="lossy"')
 
 
 def test_padding_is_computed_and_gives_no_row():
