@@ -42,6 +42,8 @@ class Quantities:
         rows: that are made or read, with repeats.
         flops: floating-point operations.
         report_flops: those of the report's way: dense steps.
+        updates: of SAEs.
+        sparse_flops: operations, among all, that active latents need.
         written: place (tokens, stores, checkpoints, out) -> bytes on the disk afterwards.
         float32_bytes: of the step's rows as the report stores them: raw float32.
         read_bytes: from the store, with repeats.
@@ -52,6 +54,8 @@ class Quantities:
     rows: float = 0.0
     flops: float = 0.0
     report_flops: float = 0.0
+    updates: float = 0.0
+    sparse_flops: float = 0.0
     written: dict[str, float] = field(default_factory=dict)
     float32_bytes: float = 0.0
     read_bytes: float = 0.0
@@ -109,8 +113,15 @@ def step_flops(member: Member, config: Any) -> tuple[float, float]:
     """
     d_in, d_out = widths(member, config)
     n, width, batch = (d_in + d_out) / 2, member.values["width"], steps_and_batch(member)[1]
-    l0 = min(width, member.values.get("target_l0") or ASSUMED_L0)
-    return 2.0 * d_in * width * batch + SPARSE_FLOPS * n * l0 * batch, 12.0 * n * width * batch
+    own = 2.0 * d_in * width * batch + sparse_step_flops(member, config)
+    return own, 12.0 * n * width * batch
+
+
+def sparse_step_flops(member: Member, config: Any) -> float:
+    """Operations of one update that active latents need: 8·n·L0·B."""
+    l0 = min(member.values["width"], member.values.get("target_l0") or ASSUMED_L0)
+    n = sum(widths(member, config)) / 2
+    return SPARSE_FLOPS * n * l0 * steps_and_batch(member)[1]
 
 
 def _context(file: SuiteFile) -> int:
@@ -186,6 +197,8 @@ def _train(file: SuiteFile, members: list[Member], config: Any) -> Quantities:
         found.rows += steps * batch
         found.flops += steps * own
         found.report_flops += steps * dense
+        found.updates += steps
+        found.sparse_flops += steps * sparse_step_flops(member, config)
         saved = weight_bytes(member, config)
         kept = member.values.get("keep_checkpoints", 2)
         found.written["out"] = found.written.get("out", 0.0) + saved
