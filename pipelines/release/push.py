@@ -40,8 +40,8 @@ def push(
         ValueError: a file of the release was changed, `repo` is no id, or the repository that is
             there is not as private as was asked for.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise ValueError(f"push must be USER/REPOSITORY, got {repo}")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo) or "--" in repo or ".." in repo:
+        raise ValueError(f"push must be USER/REPOSITORY, without -- and .., got {repo}")
     sums = check_release(folder)
     sums |= sums_of(folder, [SUMS_FILE])
     try:

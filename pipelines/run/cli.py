@@ -101,7 +101,8 @@ def status(
 @app.command()
 def release(
     path: Annotated[
-        Path, typer.Argument(help="Suite file, a preset's name, or a release's folder.")
+        Path,
+        typer.Argument(help="Suite file, a preset's name, or a folder: a release's or a run's."),
     ],
     push: Annotated[
         str | None, typer.Option(help="USER/REPOSITORY on the hub; made if it is not there.")
@@ -116,13 +117,14 @@ def release(
     """Checks a release against its SHA256SUMS and, with --push, brings it to the hub."""
     from ...store.place.options import parse_storage_options
     from ..release.push import push as push_release
-    from ..release.sums import check_release
+    from ..release.sums import SUMS_FILE, check_release
     from ..suite.settings import SuiteFile, presets
 
     if path.is_dir() and str(path) not in presets():
         if change or storage_option:
             raise ValueError(f"--set and --storage-option have no effect on a folder, got {path}")
-        folder = path
+        inner = path / "release"
+        folder = inner if (inner / SUMS_FILE).is_file() else path
     else:
         options = parse_storage_options(storage_option)
         folder = _finished(SuiteFile(path, change or (), options))

@@ -137,8 +137,9 @@ def test_hub_that_fails_on_the_way_is_told_with_its_answer(hub: Hub, folder: Pat
 def test_what_cannot_be_pushed_is_refused(
     hub: Hub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    with pytest.raises(ValueError, match="push must be USER/REPOSITORY, got saes"):
-        push(folder, "saes")
+    for repo in ("saes", "user/my--saes"):
+        with pytest.raises(ValueError, match=f"push must be USER/REPOSITORY, .*got {repo}"):
+            push(folder, repo)
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no complete release"):
         push(tmp_path / "empty", REPO)
