@@ -13,6 +13,7 @@ from ..train.cli import app as train_app
 from .batch.cli import app as batch_app
 from .run.cli import Changes
 from .run.cli import app as run_app
+from .run.plan_cli import app as plan_app
 
 app = typer.Typer(
     name="scopeworks",
@@ -28,6 +29,7 @@ app.add_typer(train_app)
 app.add_typer(evaluate_app)
 app.add_typer(run_app)
 app.add_typer(batch_app, name="batch")
+app.add_typer(plan_app)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from ..steps.table import STEPS, step_named
 from ..suite.outputs import Outputs
 from ..suite.settings import SuiteFile
 from .records import recorded
+from .space import check_space
 
 _POLL_S = 5.0
 
@@ -112,6 +113,8 @@ def _executed(step: Step, outputs: Outputs, share: Share, wait_s: float) -> Outc
         try:
             with recorded(outputs.out, step.name, share):
                 _check_needs(step, outputs)
+                there = step.state(outputs)
+                check_space(outputs, step.name, 1 - there.done / max(1, there.total))
                 step.execute(outputs, share)
             break
         except NotReadyError:

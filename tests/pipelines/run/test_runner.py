@@ -12,6 +12,7 @@ from scopeworks.console import NotReadyError
 from scopeworks.harvest.workers.share import Share
 from scopeworks.pipelines.cli import app
 from scopeworks.pipelines.release.sums import read_sums
+from scopeworks.pipelines.run import space
 from scopeworks.pipelines.run.records import records_of
 from scopeworks.pipelines.run.runner import Outcome, run
 from scopeworks.pipelines.run.status import status
@@ -256,6 +257,13 @@ def test_text_without_held_out_documents_is_refused_before_the_harvest(tmp_path)
     with pytest.raises(ValueError, match=r"step tokenize failed: .*must have held-out sequences"):
         run(SuiteFile(write_suite(tmp_path), ["text.held_out=0"]))
     assert not (tmp_path / "out" / "stores").exists()
+
+
+def test_a_step_that_the_disk_has_no_room_for_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(space, "free_disk", lambda path: 10_000)
+    with pytest.raises(ValueError, match=r"step tokenize failed: disk at .* must have room for"):
+        run(suite(tmp_path))
+    assert not (tmp_path / "out" / "tokens").exists()
 
 
 def test_a_step_that_fails_says_how_to_try_again_and_is_recorded(copied):

@@ -1,0 +1,169 @@
+"""Estimates: hours, memory, bandwidth and price of a suite's steps on a device.
+
+Owns the way from quantities to time: by a device's operations a second, or by what short runs on
+this machine have measured (`measure`). Loads no weights.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..suite.members import Member, groups_of
+from ..suite.model_shape import model_config
+from ..suite.settings import SuiteFile
+from .devices import Device
+from .quantities import BITS, Quantities, steps_and_batch, widths
+
+TOKENS_PER_S = 5e5
+"""A tokenizer's, on a few cores; two of an AMD EPYC gave 1.1M with a small vocabulary."""
+
+UNITS = {"tokenize": "tokens", "harvest": "rows", "train": "rows", "evaluate": "flops"}
+"""What a measured speed counts."""
+
+WRITTEN_PER_S = 2e8
+DAYS_PER_MONTH = 30.4
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Prices that the user gives; 0 where nothing is said.
+
+    Attributes:
+        gpu_hour: of one device.
+        tb_month: of a terabyte (10^12 bytes) kept for a month.
+        days: for which the activations are kept.
+    """
+
+    gpu_hour: float = 0.0
+    tb_month: float = 0.0
+    days: float = 30.0
+
+    def storage(self, n_bytes: float) -> float:
+        """Of so many bytes for `days`."""
+        return n_bytes / 1e12 * self.tb_month * self.days / DAYS_PER_MONTH
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast steps are.
+
+    Attributes:
+        flops: operations a second.
+        measured: step -> units (`UNITS`) a second, where short runs have told.
+        fixed_s: step -> seconds that it takes however little it does.
+        name: of device or machine.
+    """
+
+    name: str
+    flops: float
+    measured: Mapping[str, float] = field(default_factory=dict)
+    fixed_s: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, device: Device) -> "Speed":
+        """A device's, by its table."""
+        return cls(name, device.peak_flops * device.share)
+
+    def seconds(self, q: Quantities, flops: float | None = None) -> float:
+        """Of one step on one device; with `flops`, if that were its operations."""
+        operations = q.flops if flops is None else flops
+        fixed = self.fixed_s.get(q.step, 0.0)
+        if q.step in self.measured and flops is None:
+            return fixed + getattr(q, UNITS[q.step]) / self.measured[q.step]
+        if q.step == "tokenize":
+            return fixed + q.tokens / TOKENS_PER_S
+        return fixed + max(operations / self.flops, q.written.get("out", 0.0) / WRITTEN_PER_S)
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """Harvesting once against regenerating activations for every sweep.
+
+    Attributes:
+        saes: from how many SAEs on harvesting once costs less; None where prices say never.
+        together: SAEs that one regeneration serves.
+        regenerate: of one pass of the model over all rows: hours, or price where rates are given.
+        keep: of keeping the activations, in the same unit.
+    """
+
+    saes: int | None
+    together: int
+    regenerate: float
+    keep: float
+
+
+def break_even(
+    found: Sequence[Quantities], speed: Speed, rates: Rates, members: Sequence[Member]
+) -> BreakEven:
+    """From how many SAEs on harvesting once beats regenerating.
+
+    A trainer that regenerates pays one forward pass for every group that it trains at once;
+    harvesting pays one pass and the storage. With S SAEs in groups of g: ⌈S/g⌉·pass against
+    pass + storage.
+    """
+    harvest = next(q for q in found if q.step == "harvest")
+    hours = speed.seconds(harvest) / 3600
+    price = rates.gpu_hour
+    pass_cost = hours * price if price else hours
+    keep = rates.storage(sum(harvest.written.values())) if price else 0.0
+    together = max(len(group) for group in groups_of(members))
+    if pass_cost <= 0:
+        return BreakEven(None, together, pass_cost, keep)
+    groups = 1 + keep / pass_cost
+    return BreakEven(int(groups) * together + 1, together, pass_cost, keep)
+
+
+def train_memory_bytes(file: SuiteFile, members: Sequence[Member]) -> float:
+    """Of the largest group: parameters and second moments in float32, counters, a bfloat16 encoder,
+    one member's step; as `train/run/memory.py` counts them, without the stream."""
+    config = model_config(file.suite.model)
+    most = 0.0
+    for group in groups_of(members):
+        states = sum(_state_bytes(member, config) for member in group)
+        step = max(_step_bytes(member, config) for member in group)
+        most = max(most, states + step)
+    return 1.1 * most
+
+
+def _state_bytes(member: Member, config: Any) -> float:
+    d_in, d_out = widths(member, config)
+    width = member.values["width"]
+    return width * (8.0 * (d_in + d_out) + 20 + 2 * d_in)
+
+
+def _step_bytes(member: Member, config: Any) -> float:
+    d_in, d_out = widths(member, config)
+    width, batch = member.values["width"], steps_and_batch(member)[1]
+    return width * (d_in + d_out) / 2 + 4.0 * batch * (width + 2 * (d_in + d_out))
+
+
+def model_bytes(file: SuiteFile) -> float:
+    """Of the language model's weights in bfloat16, by its shape."""
+    config = model_config(file.suite.model)
+    heads = config.num_attention_heads * config.head_dim
+    keys = config.num_key_value_heads * config.head_dim
+    layer = config.hidden_size * (2 * heads + 2 * keys + 3 * config.intermediate_size)
+    return 2.0 * (config.vocab_size * config.hidden_size + config.num_hidden_layers * layer)
+
+
+def read_bytes_per_s(found: Sequence[Quantities], speed: Speed) -> float:
+    """What training at this speed reads from the store, on one device."""
+    train = next(q for q in found if q.step == "train")
+    return train.read_bytes / max(speed.seconds(train), 1e-9)
+
+
+def by_codec(found: Sequence[Quantities]) -> dict[str, float]:
+    """Codec -> bytes of all activations, without labels."""
+    values = sum(q.float32_bytes for q in found) / 4
+    return {
+        "float32, raw (the report)": 4 * values,
+        "bfloat16, raw": 2 * values,
+        "exact": values * BITS["exact"] / 8,
+    }
+
+
+def bytes_needed(file: SuiteFile, text_bytes: int | None = None) -> dict[str, dict[str, float]]:
+    """Step -> place (tokens, stores, checkpoints, out) -> bytes that it writes in the end."""
+    from .quantities import quantities
+
+    return {q.step: dict(q.written) for q in quantities(file, text_bytes)}

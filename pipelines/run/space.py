@@ -1,0 +1,57 @@
+"""Space: whether the disks have room for a step, by the plan, before it is begun.
+
+Harvest and train ask again, by what they know themselves; a bucket of an object store has no end
+that it would tell.
+"""
+
+from pathlib import Path
+
+from ...machine import free_disk, nearest
+from ...store.place.place import Place
+from ..plan.quantities import quantities
+from ..suite.outputs import Outputs
+
+
+def check_space(outputs: Outputs, step: str, share_left: float = 1.0) -> None:
+    """Refuses a step that the disks have no room for.
+
+    Args:
+        outputs: of the suite.
+        step: by name.
+        share_left: of the step's outputs that are not there yet.
+
+    Raises:
+        ValueError: naming the place, what is needed and what is free.
+    """
+    text_bytes = None if "store" in outputs.suite.text else outputs.text_bytes()
+    try:
+        found = {q.step: q.written for q in quantities(outputs.file, text_bytes)}
+    except ValueError:  # rows that only the token store of [text] knows
+        return
+    needed: dict[int, tuple[Path, float]] = {}
+    for name, n_bytes in found.get(step, {}).items():
+        url = _places(outputs)[name]
+        if Place(url).is_remote:
+            continue
+        disk = nearest(Path(url))
+        device = disk.stat().st_dev
+        needed[device] = (disk, needed.get(device, (disk, 0.0))[1] + n_bytes * share_left)
+    for disk, n_bytes in needed.values():
+        free = free_disk(disk)
+        if n_bytes > free:
+            raise ValueError(
+                f"disk at {disk} must have room for {n_bytes / 1e9:,.2f} GB that {step} writes, "
+                f"got {free / 1e9:,.2f} GB free; make room, or name another place in the suite "
+                "(`scopeworks plan` says what each step takes)"
+            )
+
+
+def _places(outputs: Outputs) -> dict[str, str]:
+    """The plan's places as URLs."""
+    out, suite = str(outputs.out), outputs.suite
+    return {
+        "out": out,
+        "tokens": suite.tokens or out,
+        "stores": outputs.stores,
+        "checkpoints": suite.checkpoints or out,
+    }

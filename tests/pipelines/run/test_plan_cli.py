@@ -1,0 +1,74 @@
+"""`scopeworks plan`: of presets, of options, of short runs, and against a run."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from scopeworks.pipelines.cli import app
+from scopeworks.pipelines.run.runner import run
+from scopeworks.tests.pipelines.small_suite import suite
+
+
+def invoke(*args: str) -> str:
+    done = CliRunner().invoke(app, ["plan", *args], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_a_preset_is_planned_with_prices_and_a_picture(tmp_path):
+    picture = tmp_path / "plan.svg"
+    prices = ["--price", "gpu-hour=2.5", "--price", "tb-month=20", "--bandwidth", "0.1"]
+    shown = invoke("one-gpu-weekend", *prices, "--plot", str(picture))
+    assert "one-gpu-weekend: 8 SAEs, one h100" in shown
+    assert "float32, raw (the report) 4.6 TB; bfloat16, raw 2.3 TB; exact 1.6 TB" in shown
+    assert "training would take" in shown and "harvesting once costs less" in shown
+    assert picture.read_text(encoding="utf-8").count("<svg") == 1
+
+
+def test_options_stand_for_a_suite():
+    site = ["--model", "google/gemma-2-2b", "--site", "resid_post.12"]
+    found = json.loads(invoke(*site, "--tokens", "500M", "--saes", "8", "--json"))
+    assert found["saes"] == 8
+    harvest = found["steps"][1]
+    assert harvest["rows"] == 500_000_000
+    assert found["activation_bytes"]["exact"] == pytest.approx(5e8 * 2304 * 11 / 8)
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["demo", "--tokens", "5M"], "--tokens has no effect on a suite"),
+        (["--model", "google/gemma-2-2b"], "site must be given"),
+        (["demo", "--price", "gpu=3"], "price must be gpu-hour=NUMBER or tb-month=NUMBER"),
+        (["demo", "--device", "h1"], "device must be one of h100"),
+        (["demo", "--plot", "a.pdf"], "plot must end in .svg or .png"),
+        (["demo", "--compare", "--set", "out=/nowhere"], "must have been run to compare"),
+    ],
+)
+def test_bad_input_is_one_line(args, text):
+    done = CliRunner().invoke(app, ["plan", *args])
+    assert isinstance(done.exception, ValueError) and text in str(done.exception)
+
+
+def test_tokens_are_numbers():
+    site = ["--model", "google/gemma-2-2b", "--site", "resid_post.12"]
+    done = CliRunner().invoke(app, ["plan", *site, "--tokens", "many"])
+    assert "tokens must be a number such as 500M or 4B, got 'many'" in str(done.exception)
+
+
+def test_a_run_is_compared_with_its_plan(tmp_path):
+    file = suite(tmp_path)
+    run(file)
+    found = json.loads(invoke(str(file.path), "--compare", "--json"))
+    assert found["actual_seconds"].keys() >= {"tokenize", "harvest", "train", "evaluate"}
+    assert "predicted" in invoke(str(file.path), "--compare")
+
+
+@pytest.mark.slow
+def test_short_runs_give_this_machines_speed(tmp_path):
+    file = suite(tmp_path)
+    found = json.loads(invoke(str(file.path), "--measure", "--json"))
+    assert found["device"] == "machine like this"
+    assert all(step["seconds"] > 0 for step in found["steps"][:4])
+    assert not (tmp_path / "out" / "stores").exists()
