@@ -52,27 +52,30 @@ class Speed:
         measured: step -> units (`UNITS`) a second, where short runs have told.
         fixed_s: step -> seconds that it takes however little it does.
         name: of device or machine.
+        device: whose table says how long an update takes; None for a machine that was measured.
     """
 
     name: str
     flops: float
     measured: Mapping[str, float] = field(default_factory=dict)
     fixed_s: Mapping[str, float] = field(default_factory=dict)
+    device: Device | None = None
 
     @classmethod
     def of(cls, name: str, device: Device) -> "Speed":
         """A device's, by its table."""
-        return cls(name, device.peak_flops * device.share)
+        return cls(name, device.peak_flops * device.share, device=device)
 
-    def seconds(self, q: Quantities, flops: float | None = None) -> float:
-        """Of one step on one device; with `flops`, if that were its operations."""
-        operations = q.flops if flops is None else flops
+    def seconds(self, q: Quantities) -> float:
+        """Of one step on one device."""
         fixed = self.fixed_s.get(q.step, 0.0)
-        if q.step in self.measured and flops is None:
+        if q.step in self.measured:
             return fixed + getattr(q, UNITS[q.step]) / self.measured[q.step]
         if q.step == "tokenize":
             return fixed + q.tokens / TOKENS_PER_S
-        return fixed + max(operations / self.flops, q.written.get("out", 0.0) / WRITTEN_PER_S)
+        if q.step == "train" and self.device is not None:
+            return self.device.train_seconds(q.updates, q.flops, q.sparse_flops)
+        return fixed + max(q.flops / self.flops, q.written.get("out", 0.0) / WRITTEN_PER_S)
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ def _file(
     storage_option: list[str] | None,
 ) -> "SuiteFile":
     """The suite that was named, or one made of the options."""
+    from ...store.place.files import write_file
     from ...store.place.options import parse_storage_options
     from ..suite.settings import SuiteFile
 
@@ -112,7 +113,7 @@ def _file(
         f"[[sae]]\nsite = {dumps(options['site'])}\nwidth = {width}\ntokens = {n}\n"
         f"sparsity = {prices}\n"
     )
-    path.write_bytes(text.encode())
+    write_file(path, text.encode())
     return SuiteFile(path, change or ())
 
 

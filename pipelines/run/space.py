@@ -1,7 +1,7 @@
 """Space: whether the disks have room for a step, by the plan, before it is begun.
 
-Harvest and train ask again, by what they know themselves; a bucket of an object store has no end
-that it would tell.
+What harvest writes into its store it asks itself, by the least that its codec takes. A bucket of an
+object store has no end that it would tell.
 """
 
 from pathlib import Path
@@ -30,8 +30,8 @@ def check_space(outputs: Outputs, step: str, share_left: float = 1.0) -> None:
         return
     needed: dict[int, tuple[Path, float]] = {}
     for name, n_bytes in found.get(step, {}).items():
-        url = _places(outputs)[name]
-        if Place(url).is_remote:
+        url = _places(outputs).get(name)
+        if url is None or Place(url).is_remote:
             continue
         disk = nearest(Path(url))
         device = disk.stat().st_dev
@@ -47,11 +47,10 @@ def check_space(outputs: Outputs, step: str, share_left: float = 1.0) -> None:
 
 
 def _places(outputs: Outputs) -> dict[str, str]:
-    """The plan's places as URLs."""
+    """The plan's places as URLs, but for the activation stores'."""
     out, suite = str(outputs.out), outputs.suite
     return {
         "out": out,
         "tokens": suite.tokens or out,
-        "stores": outputs.stores,
         "checkpoints": suite.checkpoints or out,
     }
