@@ -189,7 +189,7 @@ def test_a_folder_reads_like_a_table_of_contents(modules: Modules):
 
 
 def test_tests_mirror_the_folders(modules: Modules):
-    code = set(_folders(modules)) | {"reference", "benchmarks"}
+    code = set(_folders(modules)) | {"reference", "benchmarks", "docs"}
     tests = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("*.py")}
     assert {path.as_posix() for path in tests} - {"."} - code == set()
 
