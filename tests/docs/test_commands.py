@@ -23,7 +23,7 @@ PAGES = [DOCS / "run.md", *sorted((DOCS / "tutorials").glob("*.md"))]
 NAMES = [page.relative_to(DOCS).as_posix() for page in PAGES]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w.-]+\.toml)\b")
-LINK = re.compile(r"\]\(([^)#:]+)[^)]*\)")
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
 MINUTES = 10
 
 
