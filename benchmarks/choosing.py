@@ -12,6 +12,7 @@ import argparse
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -24,7 +25,7 @@ from scopeworks.train.sae.sae import SAE
 from scopeworks.train.settings import TrainSettings
 
 LENGTHS = {"short": 1_200, "middle": 5_000}
-RECIPES = {
+RECIPES: dict[str, dict[str, Any]] = {
     "report": {"theta_start": 1e-3, "bandwidth": 1e-3, "lr": 7e-5, "beta2": 0.999},
     "report, faster": {"theta_start": 1e-3, "bandwidth": 1e-3, "lr": 1e-3, "beta2": 0.99},
     "between": {"theta_start": 0.03, "bandwidth": 0.02, "lr": 1e-3, "beta2": 0.99},
@@ -39,7 +40,7 @@ def members(length: str, store: str, out: Path) -> list[TrainSettings]:
     """The grid of one length: warm-ups of a fifteenth and a third of the updates, a decay of a
     fifth."""
     steps = LENGTHS[length]
-    common = {
+    common: dict[str, Any] = {
         "store": store,
         "site": "resid_post.3",
         "width": WIDTH,
