@@ -58,7 +58,7 @@ def members(length: str, store: str, out: Path) -> list[TrainSettings]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="where the demo's store is or is made")
     given = parser.parse_args().folder
     with tempfile.TemporaryDirectory() as temporary:
