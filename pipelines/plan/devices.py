@@ -44,7 +44,7 @@ _SHARE = 0.4  # of the peak; the report's own TPUv3 reach 0.51 in dense steps
 
 # Least squares over five shapes on an H100 SXM (torch 2.11, Triton 3.6, `benchmarks/train_step.py`
 # on 2026-11-26), which they meet within 27%; the test has them. The bfloat16 product alone takes
-# 0.5 ms of 13.5: the rest is screening, gathering rows and Adam, which wait for the memory.
+# 0.5 ms of 13.5. That the rest scales with another device's memory is assumed, not measured.
 _UPDATE_S = 4.3e-3
 _DENSE_SHARE = 0.156
 _SPARSE_FLOPS_PER_BYTE = 0.345

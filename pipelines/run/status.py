@@ -36,7 +36,7 @@ class Row:
 
 
 def status(file: SuiteFile) -> list[Row]:
-    """Looks at every step of a suite; writes nothing but the memory of digests.
+    """Looks at every step of a suite; writes nothing but, in its folder, the memory of digests.
 
     Raises:
         ValueError, OSError: suite, model or texts cannot be read.

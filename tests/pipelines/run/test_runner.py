@@ -118,7 +118,7 @@ def test_from_until_and_only_choose_steps(copied):
 def test_a_dry_run_writes_nothing(tmp_path):
     outcomes = run(suite(tmp_path), dry_run=True)
     assert [outcome.done for outcome in outcomes] == ["would run"] * len(ALL)
-    assert not (tmp_path / "out" / "suite.json").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_step_whose_inputs_are_not_there_is_not_ready(tmp_path):
@@ -219,7 +219,7 @@ def test_status_shows_every_step(finished, tmp_path):
     assert json.loads(done.output)["steps"][1]["unit"] == "buckets"
     waiting = status(suite(tmp_path))
     assert {row.state for row in waiting} == {"waiting"}
-    assert not (tmp_path / "out" / "suite.json").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def release(*arguments: object) -> Any:
