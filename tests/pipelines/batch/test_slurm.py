@@ -110,7 +110,7 @@ def test_a_fault_and_an_endless_wait_are_given_up(slurm: SlurmNode, tmp_path: Pa
 
 
 def test_a_suite_through_slurm_ends_in_the_release_of_a_plain_run(slurm, tmp_path: Path):
-    """One task of train is killed on the way."""
+    """One task of train is killed once there is a checkpoint and before it ends."""
     for name in ("plain", "slurm"):
         (tmp_path / name).mkdir()
     subprocess.run(
@@ -123,7 +123,11 @@ def test_a_suite_through_slurm_ends_in_the_release_of_a_plain_run(slurm, tmp_pat
     killer.write_text(
         "#!/bin/sh\n"
         f'if [ "$6" = train ] && mkdir "{folder}/once" 2>/dev/null; then\n'
-        f'  {sys.executable} -m scopeworks "$@" & sleep 6; kill -9 $!; exit 137\n'
+        f'  {sys.executable} -m scopeworks "$@" & task=$!\n'
+        f'  until ls "{folder}"/out/saes/*/checkpoints/* > /dev/null 2>&1; do\n'
+        "    kill -0 $task || break; sleep 0.1\n"
+        "  done\n"
+        f'  kill -9 $task; wait $task; code=$?; echo $code > "{folder}/once/code"; exit $code\n'
         "fi\n"
         f'exec {sys.executable} -m scopeworks "$@"\n'
     )
@@ -136,6 +140,7 @@ def test_a_suite_through_slurm_ends_in_the_release_of_a_plain_run(slurm, tmp_pat
     found = states(slurm, send(slurm, file, folder))
     logs = {path.name: path.read_text()[-300:] for path in (folder / "logs").iterdir()}
     assert {state for state, _ in found.values()} == {"COMPLETED"}, (found, logs)
+    assert (folder / "once" / "code").read_text() == "137\n"
     assert sum(n for name, (_, n) in found.items() if name.startswith("train")) >= 1
     release = files_below(folder / "out" / "release")
     assert release == files_below(tmp_path / "plain" / "out" / "release") and release
