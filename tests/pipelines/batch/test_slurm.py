@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from scopeworks.pipelines.batch.submit import render
 from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.tests.pipelines.slurm_node import SlurmNode
 from scopeworks.tests.pipelines.small_suite import files_below, write_suite
+from scopeworks.tests.store.clouds import BUCKET, gcs_emulator, gcs_options
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
@@ -109,8 +112,30 @@ def test_a_fault_and_an_endless_wait_are_given_up(slurm: SlurmNode, tmp_path: Pa
     assert found["harvest.1"] == ("FAILED", 2)
 
 
-def test_a_suite_through_slurm_ends_in_the_release_of_a_plain_run(slurm, tmp_path: Path):
-    """One task of train is killed once there is a checkpoint and before it ends."""
+@contextmanager
+def stored(where: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """What a suite says first to keep tokens, stores and checkpoints there, and its tasks'
+    environment: on the disk beside the rest, or in an emulated bucket."""
+    if where == "disk":
+        yield "", {}
+        return
+    with gcs_emulator() as port:
+        options = ", ".join(f"{k} = {json.dumps(v)}" for k, v in gcs_options(port).items())
+        places = [
+            f'{name} = "gs://{BUCKET}/{name}"' for name in ("tokens", "stores", "checkpoints")
+        ]
+        environment = {
+            "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
+            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+        }
+        yield "\n".join([*places, f"storage_options = {{{options}}}"]), environment
+
+
+@pytest.mark.parametrize("where", ["disk", "bucket"])
+def test_a_suite_through_slurm_ends_in_the_release_of_a_plain_run(
+    slurm, tmp_path: Path, where: str
+):
+    """One task of train is killed once it has begun to train and before it ends."""
     for name in ("plain", "slurm"):
         (tmp_path / name).mkdir()
     subprocess.run(
@@ -124,7 +149,7 @@ def test_a_suite_through_slurm_ends_in_the_release_of_a_plain_run(slurm, tmp_pat
         "#!/bin/sh\n"
         f'if [ "$6" = train ] && mkdir "{folder}/once" 2>/dev/null; then\n'
         f'  {sys.executable} -m scopeworks "$@" & task=$!\n'
-        f'  until ls "{folder}"/out/saes/*/checkpoints/* > /dev/null 2>&1; do\n'
+        f'  until ls "{folder}"/out/saes/*/metrics.jsonl > /dev/null 2>&1; do\n'
         "    kill -0 $task || break; sleep 0.1\n"
         "  done\n"
         f'  kill -9 $task; wait $task; code=$?; echo $code > "{folder}/once/code"; exit $code\n'
@@ -132,12 +157,15 @@ def test_a_suite_through_slurm_ends_in_the_release_of_a_plain_run(slurm, tmp_pat
         f'exec {sys.executable} -m scopeworks "$@"\n'
     )
     killer.chmod(0o755)
-    changes = (
-        f"batch.command={json.dumps([str(killer)])}",
-        'batch.environment={OMP_NUM_THREADS="1"}',
-    )
-    file = SuiteFile(write_suite(folder), (*SMALL, *changes))
-    found = states(slurm, send(slurm, file, folder))
+    with stored(where) as (head, more):
+        given = {"OMP_NUM_THREADS": "1"} | more
+        environment = ", ".join(f"{k} = {json.dumps(v)}" for k, v in given.items())
+        changes = (
+            f"batch.command={json.dumps([str(killer)])}",
+            f"batch.environment={{{environment}}}",
+        )
+        file = SuiteFile(write_suite(folder, head=head), (*SMALL, *changes))
+        found = states(slurm, send(slurm, file, folder))
     logs = {path.name: path.read_text()[-300:] for path in (folder / "logs").iterdir()}
     assert {state for state, _ in found.values()} == {"COMPLETED"}, (found, logs)
     assert (folder / "once" / "code").read_text() == "137\n"
