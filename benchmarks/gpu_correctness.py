@@ -144,34 +144,44 @@ def switch_checks(part: Part) -> Iterator[Check]:
             yield f"bits under {name}", path, lambda p=path, s=switch: check(p, s)
 
 
+def among_dead(own: Parameters, d_sae: int) -> TrainState:
+    """An SAE of that width whose last latents are those given; the others never fire."""
+    n, d = own.W_dec.shape
+    device = own.W_dec.device
+    wide = Parameters(
+        W_enc=torch.zeros(d_sae, d, device=device).t(),
+        b_enc=torch.zeros(d_sae, device=device),
+        W_dec=torch.zeros(d_sae, d, device=device),
+        b_dec=own.b_dec.clone(),
+        theta=torch.full((d_sae,), 1e6, device=device),
+    )
+    wide.W_dec[:, 0] = 1.0
+    for name in ("b_enc", "W_dec", "theta"):
+        getattr(wide, name)[-n:] = getattr(own, name)
+    wide.W_enc.t()[-n:] = own.W_enc.t()
+    return TrainState.fresh(wide)
+
+
 def large_checks(part: Part) -> Iterator[Check]:
-    """The last latents of arrays of over 2^31 numbers step as they do in arrays of their own."""
-    d, d_sae, own = (3, 64, 32) if part.toy else (2304, 2**20, 1024)
+    """The last latents of arrays of over 2^31 numbers step as in arrays a sixteenth as large.
+
+    Both widths have all of them in the last virtual shard, so that sums run in one order.
+    """
+    d, d_sae, fewer, n = (3, 128, 64, 8) if part.toy else (2304, 2**20, 2**16, 1024)
 
     def check(path: str) -> None:
-        small, x = cases.grid_case(8, d, own, seed=6, theta=2.0, device=part.device)
-        p = small.parameters
-        large = Parameters(
-            W_enc=torch.zeros(d_sae, d, device=part.device).t(),
-            b_enc=torch.zeros(d_sae, device=part.device),
-            W_dec=torch.zeros(d_sae, d, device=part.device),
-            b_dec=p.b_dec.clone(),
-            theta=torch.full((d_sae,), 1e6, device=part.device),
-        )
-        large.W_dec[:, 0] = 1.0
-        for name, tensor in p.items():
-            if name == "W_enc":
-                large.W_enc.t()[-own:] = tensor.t()
-            elif name != "b_dec":
-                getattr(large, name)[-own:] = tensor
-        state = TrainState.fresh(large)
-        for one in (small, state):
+        theta = 0.5 if part.toy else 2.0
+        given, x = cases.grid_case(8, d, n, seed=6, theta=theta, device=part.device)
+        small, large = (among_dead(given.parameters, width) for width in (fewer, d_sae))
+        for one in (small, large):
             assert step(one, x, x, WIDE, path).l0 > 1
+        p, wanted = large.parameters, small.parameters
         for name in ("W_dec", "b_enc", "theta"):
-            wanted = getattr(small.parameters, name)
-            assert torch.equal(getattr(large, name)[-own:], wanted), name
-        assert torch.equal(large.W_enc.t()[-own:], p.W_enc.t())
-        assert bool((large.W_enc.t()[:-own] == 0).all())
+            assert torch.equal(getattr(p, name)[-n:], getattr(wanted, name)[-n:]), name
+        assert torch.equal(p.W_enc.t()[-n:], wanted.W_enc.t()[-n:])
+        assert not torch.equal(p.W_enc.t()[-n:], given.parameters.W_enc.t())
+        assert torch.equal(p.b_dec, wanted.b_dec)
+        assert bool((p.W_enc.t()[:-n] == 0).all())
 
     for path in paths(part)[-2:]:
         yield f"latents beyond 2^31 numbers, {d_sae} × {d}", path, lambda p=path: check(p)
