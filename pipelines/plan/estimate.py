@@ -163,10 +163,3 @@ def by_codec(found: Sequence[Quantities]) -> dict[str, float]:
         "bfloat16, raw": 2 * values,
         "exact": values * BITS["exact"] / 8,
     }
-
-
-def bytes_needed(file: SuiteFile, text_bytes: int | None = None) -> dict[str, dict[str, float]]:
-    """Step -> place (tokens, stores, checkpoints, out) -> bytes that it writes in the end."""
-    from .quantities import quantities
-
-    return {q.step: dict(q.written) for q in quantities(file, text_bytes)}

@@ -155,7 +155,7 @@ def _rows(file: SuiteFile, number: int, text_bytes: int | None) -> float:
 
 def _tokenize(file: SuiteFile, config: Any, text_bytes: int | None, harvested: float) -> Quantities:
     """All text up to the budget, and the held-out part."""
-    if "store" in file.suite.text:
+    if file.text_table.store is not None:
         return Quantities("tokenize")
     wanted = file.suite.text.get("tokens")
     held_out = 1 + file.suite.text.get("held_out", 0.05)

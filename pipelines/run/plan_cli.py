@@ -153,9 +153,8 @@ def _text_bytes(file: "SuiteFile") -> int | None:
     from ...store.place.place import Place
     from ..suite.outputs import Outputs
 
-    sources = file.suite.text.get("sources", [])
-    names = [sources] if isinstance(sources, str) else list(sources)
-    if "store" in file.suite.text or any(is_stream(n) or Place(n).is_remote for n in names):
+    text = file.text_table
+    if text.store is not None or any(is_stream(n) or Place(n).is_remote for n in text.sources):
         return None
     try:
         return Outputs(file).text_bytes()

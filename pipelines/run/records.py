@@ -39,6 +39,11 @@ class Record(Document):
     error: str | None = None
 
     @property
+    def n_shares(self) -> str:
+        """How many shares the step was cut into, as the share says it."""
+        return self.share.partition("/")[2]
+
+    @property
     def alive(self) -> bool:
         """Whether its process runs, as far as this machine can tell."""
         return self.host != socket.gethostname() or psutil.pid_exists(self.pid)
@@ -89,7 +94,10 @@ def records_of(folder: Path, step: str) -> list[Record]:
             gone = not record.alive or silent_s > 10 * BEAT_S
             lost = record.state == "running" and gone
             found.append(record.model_copy(update={"state": "stopped"}) if lost else record)
-    return [record for record in found if record.step == step]
+    found = [record for record in found if record.step == step]
+    # Of a step that was cut into other shares before, the last cut counts.
+    last = max(found, key=lambda record: record.started, default=None)
+    return [record for record in found if last and record.n_shares == last.n_shares]
 
 
 @contextmanager

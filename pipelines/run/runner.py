@@ -143,22 +143,23 @@ def _again(error: ValueError | OSError, text: str) -> ValueError | OSError:
 
 
 def _command(file: SuiteFile, step: Step, share: Share) -> str:
-    """What to type to go on with a step; storage options, which may be secrets, are left out."""
+    """What to type to go on with a step."""
     which = ["--from", step.name] if share.is_all else ["--only", step.name, "--share", str(share)]
     return command(file, *which)
 
 
 def command(file: SuiteFile, *which: str) -> str:
-    """What to type to run a suite, with options that choose steps."""
-    changes = [f"--set={change}" for change in file.changes]
+    """What to type to run a suite, with options that choose steps; storage options, which may be
+    secrets, are left out."""
+    changes = [f"--set={one}" for one in file.changes if not one.startswith("storage_options")]
     return shlex.join(["scopeworks", "run", str(file.given), *which, *changes])
 
 
 def _check_needs(step: Step, outputs: Outputs) -> None:
-    """Raises NotReadyError if a step that this one reads from has not even begun its outputs."""
+    """Raises NotReadyError while a step that this one reads from is not complete."""
     for name in step.needs:
         state = step_named(name).state(outputs)
-        if not state.complete and not step.starts_early:
+        if not state.complete:
             raise NotReadyError(f"{step.name} needs {name}: {state}")
 
 

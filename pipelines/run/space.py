@@ -23,7 +23,7 @@ def check_space(outputs: Outputs, step: str, share_left: float = 1.0) -> None:
     Raises:
         ValueError: naming the place, what is needed and what is free.
     """
-    text_bytes = None if "store" in outputs.suite.text else outputs.text_bytes()
+    text_bytes = None if outputs.file.text_table.store is not None else outputs.text_bytes()
     try:
         found = {q.step: q.written for q in quantities(outputs.file, text_bytes)}
     except ValueError:  # rows that only the token store of [text] knows

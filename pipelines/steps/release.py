@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ...harvest.workers.share import Share
+from ...harvest.workers.share import ALL, Share
 from ...store import TokenStore
 from ..release.folder import write_release
 from ..release.sums import read_sums
@@ -10,7 +10,7 @@ from ..suite.outputs import Outputs
 from ..suite.settings import STDLIB
 from .evaluate import documents
 from .harvest import rows_of
-from .marks import is_marked, mark
+from .marks import alone, is_marked, mark
 from .step import State, Step
 
 
@@ -25,15 +25,16 @@ def execute(outputs: Outputs, share: Share) -> None:
         return
     documents(outputs)
     settings = outputs.suite.release
-    write_release(
-        outputs.release,
-        [outputs.sae(member) for member in outputs.members],
-        _facts(outputs),
-        evaluations=[outputs.evaluation(member) for member in outputs.members],
-        formats=settings.formats,
-        gain_of=outputs.suite.model,
-    )
-    mark(outputs.release, outputs.pages_key())
+    with alone(outputs, str(outputs.release), ALL):
+        write_release(
+            outputs.release,
+            [outputs.sae(member) for member in outputs.members],
+            _facts(outputs),
+            evaluations=[outputs.evaluation(member) for member in outputs.members],
+            formats=settings.formats,
+            gain_of=outputs.suite.model,
+        )
+        mark(outputs.release, outputs.pages_key())
 
 
 def _is_whole(outputs: Outputs) -> bool:
@@ -70,8 +71,7 @@ def _facts(outputs: Outputs) -> dict[str, Any]:
 
 def _text(outputs: Outputs) -> str:
     """The text in words, without paths."""
-    sources = outputs.suite.text.get("sources", [])
-    names = [sources] if isinstance(sources, str) else list(sources)
+    names = outputs.file.text_table.sources
     known = [name.removeprefix("hf:") for name in names if name.startswith("hf:")]
     known += ["the Python standard library's sources"] * (STDLIB in names)
     return ", ".join(known) or "not described"

@@ -44,7 +44,6 @@ class Step:
             while another share has yet to do what it needs.
         pieces: how many shares could have work.
         on_gpu: whether a GPU makes it faster.
-        starts_early: whether parts of it can be done before what it needs is complete.
     """
 
     name: str
@@ -53,4 +52,3 @@ class Step:
     execute: Callable[[Outputs, Share], None]
     pieces: Callable[[Outputs], int]
     on_gpu: bool
-    starts_early: bool = False

@@ -2,13 +2,12 @@
 
 from ...harvest.tokens.run import tokenize
 from ...harvest.tokens.splits import HELD_OUT
+from ...harvest.tokens.text_parts import PART_BYTES
 from ...harvest.workers.share import Share
 from ...store import TokenStore
 from ..suite.outputs import Outputs
 from .marks import alone
 from .step import State, Step
-
-_PART_BYTES = 2**25  # of harvest/tokens/text_parts: neighbouring files share a part
 
 
 def state(outputs: Outputs) -> State:
@@ -22,7 +21,7 @@ def state(outputs: Outputs) -> State:
 
 def execute(outputs: Outputs, share: Share) -> None:
     """Tokenizes a share of the text; the first one packs it all."""
-    if "store" in outputs.suite.text:
+    if outputs.file.text_table.store is not None:
         _check_held_out(TokenStore.open(outputs.tokens))
         return
     with alone(outputs, outputs.tokens.url, share):
@@ -43,7 +42,8 @@ def _check_held_out(tokens: TokenStore) -> None:
 
 def pieces(outputs: Outputs) -> int:
     """Parts of the text, at the most."""
-    return 1 if "store" in outputs.suite.text else max(1, outputs.text_bytes() // _PART_BYTES)
+    has_tokens = outputs.file.text_table.store is not None
+    return 1 if has_tokens else max(1, outputs.text_bytes() // PART_BYTES)
 
 
 STEP = Step("tokenize", (), state, execute, pieces, on_gpu=False)

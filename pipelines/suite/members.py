@@ -9,13 +9,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import Field, PositiveInt
+
 from ...harvest.model.sites import Site, expand_sites, parse_site
+from ...settings import Settings
 from ...train.settings import TrainSettings
 from .model_shape import model_config
-from .settings import SuiteFile, Table
+from .settings import Several, SuiteFile, Table
 
 GRID = ("width", "sparsity", "target_l0", "seed")
 """Keys of a `[[sae]]` table, beside its sites, that may be lists."""
+
+
+class _Sites(Settings):
+    """The sites of a `[[harvest]]` table."""
+
+    site: Several
+
+
+class _Batch(Settings):
+    """What `tokens` is divided by."""
+
+    batch: PositiveInt
 
 
 @dataclass(frozen=True)
@@ -81,17 +96,25 @@ def harvest_sites(file: SuiteFile, wanted: set[Site]) -> list[list[Site]]:
         ValueError: two tables without `site`, or a wanted site in none.
     """
     n_layers = model_config(file.suite.model).num_hidden_layers
-    named = [
-        None if table.get("site") is None else _sites(file, f"[[harvest]] {i}", table, n_layers)
-        for i, table in enumerate(file.suite.harvest, 1)
-    ]
+    named = []
+    for i, table in enumerate(file.suite.harvest, 1):
+        if table.get("site") is None:
+            named.append(None)
+            continue
+        where = f"[[harvest]] {i}"
+        own = file.table(_Sites, where, {"site": table["site"]})
+        named.append(_sites(file, where, own.site, n_layers))
     taken = {site for sites in named if sites is not None for site in sites}
     rest = sorted(wanted - taken, key=lambda site: site.depth)
-    if named.count(None) > 1 or (rest and None not in named):
-        what = ", ".join(map(str, rest[:5])) or "nothing"
+    if named.count(None) > 1:
         raise ValueError(
-            f"suite {file.path}, [[harvest]]: exactly one table may be without site, for what the "
-            f"others leave ({what}), got {named.count(None)}"
+            f"suite {file.path}, [[harvest]]: one table may be without site, for what the others "
+            f"leave, got {named.count(None)}"
+        )
+    if rest and None not in named:
+        raise ValueError(
+            f"suite {file.path}, [[harvest]]: SAEs read {', '.join(map(str, rest[:5]))}, which no "
+            "table names; add them, or a table without site"
         )
     return [rest if sites is None else sites for sites in named]
 
@@ -113,28 +136,39 @@ def groups_of(members: Sequence[Member]) -> list[list[Member]]:
     ]
 
 
+class _Own(Settings):
+    """Keys of a `[[sae]]` table that are no settings of train, or mean more here."""
+
+    site: Several
+    """Patterns of sites, such as resid_post.* or mlp_out.0-12."""
+    target_site: str | None = None
+    """A transcoder's target: a site, or a kind at the layer of the site that is read."""
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,60}$")
+    """Comes first in its SAEs' names."""
+    tokens: float | None = Field(default=None, ge=1)
+    """Rows that an SAE reads, instead of `steps`."""
+    together: PositiveInt
+    """SAEs that are trained at once."""
+
+
 def _grid(file: SuiteFile, number: int, table: Table, n_layers: int) -> Iterator[Member]:
     """The members of one `[[sae]]` table."""
-    values: Table = (
-        {"seed": file.suite.seed, "stream_seed": file.suite.seed} | file.suite.train | table
-    )
-    where = f"[[sae]] {number}"
-    prefix = values.pop("name", None)
-    target = values.pop("target_site", None)
-    together = _together(file, where, values)
-    _counted(file, where, values)
-    varied = {"site", *(name for name in GRID if name in table)}
-    alike = {name: value for name, value in values.items() if name not in varied}
-    for site in _sites(file, where, values, n_layers):
-        reads = {"site": str(site), "target_site": _target(file, where, site, target)}
+    where, suite = f"[[sae]] {number}", file.suite
+    known = {"together": suite.together} | table
+    own = file.table(_Own, where, {k: v for k, v in known.items() if k in _Own.model_fields})
+    base = {"seed": suite.seed, "stream_seed": suite.seed} | suite.train
+    alike = base | {k: v for k, v in table.items() if k not in (*_Own.model_fields, *GRID)}
+    alike |= _counted(file, where, own, alike)
+    store = f"{suite.stores or '.'}/store"
+    for site in _sites(file, where, own.site, n_layers):
+        target = _target(file, where, site, own.target_site)
+        names = [str(one) for one in (site, target) if one is not None]
+        reads = dict(zip(("site", "target_site"), names, strict=False))
         for point in _points(table):
             settings = alike | point
-            given = {name: value for name, value in reads.items() if value is not None}
-            store = f"{file.suite.stores or '.'}/store"
-            file.table(TrainSettings, where, settings | given, store=store, out="out")
-            name = _name(prefix, given, point)
-            other = given.get("target_site")
-            yield Member(name, site, parse_site(other) if other else None, (), settings, together)
+            file.table(TrainSettings, where, settings | reads, store=store, out="out")
+            name = _name(own.name, names, point)
+            yield Member(name, site, target, (), settings, own.together)
 
 
 def _points(values: Table) -> Iterator[Table]:
@@ -155,30 +189,19 @@ def _listed(values: Table, name: str) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _together(file: SuiteFile, where: str, values: Table) -> int:
-    """How many of a table's SAEs are trained at once."""
-    value = values.pop("together", file.suite.together)
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"suite {file.path}, {where}: together must be at least 1, got {value!r}")
-    return value
-
-
-def _counted(file: SuiteFile, where: str, values: Table) -> None:
-    """Turns `tokens`, which an SAE is to read, into updates."""
-    tokens = values.pop("tokens", None)
-    if tokens is None:
-        return
+def _counted(file: SuiteFile, where: str, own: _Own, values: Table) -> Table:
+    """The updates that `tokens` stands for."""
+    if own.tokens is None:
+        return {}
     if "steps" in values:
         raise ValueError(f"suite {file.path}, {where}: tokens and steps exclude each other")
-    if not isinstance(tokens, int | float) or tokens < 1:
-        raise ValueError(f"suite {file.path}, {where}: tokens must be at least 1, got {tokens!r}")
     batch = values.get("batch", TrainSettings.model_fields["batch"].default)
-    values["steps"] = max(1, round(tokens / batch))
+    file.table(_Batch, where, {"batch": batch})
+    return {"steps": max(1, round(own.tokens / batch))}
 
 
-def _sites(file: SuiteFile, where: str, values: Table, n_layers: int) -> list[Site]:
+def _sites(file: SuiteFile, where: str, patterns: Sequence[str], n_layers: int) -> list[Site]:
     """The sites that a table names."""
-    patterns = [str(pattern) for pattern in _listed(values, "site")]
     try:
         return expand_sites(patterns, n_layers)
     except ValueError as error:
@@ -186,20 +209,20 @@ def _sites(file: SuiteFile, where: str, values: Table, n_layers: int) -> list[Si
         raise ValueError(f"suite {file.path}, {where}: {text}") from error
 
 
-def _target(file: SuiteFile, where: str, site: Site, target: str | None) -> str | None:
-    """A transcoder's target: a site, or a kind at the layer of the site that is read."""
+def _target(file: SuiteFile, where: str, site: Site, target: str | None) -> Site | None:
+    """A transcoder's target."""
     if target is None:
         return None
     try:
-        return str(parse_site(target if "." in target else f"{target}.{site.layer}"))
+        return parse_site(target if "." in target else f"{target}.{site.layer}")
     except ValueError as error:
         raise ValueError(f"suite {file.path}, {where}: target_site: {error}") from error
 
 
-def _name(prefix: str | None, sites: Table, point: Table) -> str:
+def _name(prefix: str | None, sites: Sequence[str], point: Table) -> str:
     """The site, the width, the price, and the seed unless it is 0."""
-    parts = [str(prefix)] if prefix else []
-    parts.append("-to-".join(sites.values()))
+    parts = [prefix] if prefix else []
+    parts.append("-to-".join(sites))
     for name in (name for name in GRID if name in point):
         value = point[name]
         if name != "seed" or value:

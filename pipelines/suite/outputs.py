@@ -54,7 +54,7 @@ class Outputs:
 
     def _check_tables(self) -> None:
         """Builds the settings of every step once, so that an error costs nothing."""
-        if "store" not in self.suite.text:
+        if self.file.text_table.store is None:
             self._tokenize_settings("tokens", ["text"])
         for number in range(len(self.suite.harvest)):
             self._harvest_settings(number, "tokens", "store", ["resid_post.0"])
@@ -63,8 +63,7 @@ class Outputs:
     @cached_property
     def sources(self) -> list[str]:
         """Texts as `tokenize` takes them."""
-        found = self.suite.text.get("sources", [])
-        texts = [found] if isinstance(found, str) else list(found)
+        texts = self.file.text_table.sources
         if not texts:
             raise ValueError(
                 f"suite {self.file.path}, [text]: sources must be given, or store for tokens that "
@@ -100,7 +99,7 @@ class Outputs:
     @cached_property
     def tokens_key(self) -> str:
         """Of the token store: its settings, the tokenizer and every text's content."""
-        if "store" in self.suite.text:
+        if self.file.text_table.store is not None:
             return TokenStore.open(self.tokens).fingerprint
         settings = self._tokenize_settings("tokens", self.sources)
         sources = expand(self.sources, self.suite.storage_options)
@@ -111,8 +110,8 @@ class Outputs:
     @cached_property
     def tokens(self) -> Place:
         """Where the token store is."""
-        if "store" in self.suite.text:
-            return self.suite.place(str(self.suite.text["store"]))
+        if self.file.text_table.store is not None:
+            return self.suite.place(self.file.text_table.store)
         root = self.suite.tokens or str(self.out / "tokens")
         return self.suite.place(f"{root.rstrip('/')}/{self.tokens_key}")
 

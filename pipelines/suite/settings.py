@@ -3,16 +3,17 @@
 Owns the tables of the file and their errors, which name file, table and key. What a table's keys
 mean is said by the stage that reads them: `[text]` takes tokenize's settings, `[[harvest]]`
 harvest's, `[train]` and `[[sae]]` train's, `[evaluate]` evaluate's, without those that the suite
-fills in itself. Which SAEs a suite asks for is `members`' business, where outputs are `places`'.
+fills in itself. Which SAEs a suite asks for is `members`' business, where outputs are `outputs`'.
 """
 
+import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import BeforeValidator, Field, PositiveInt, field_validator
 
 from ...settings import Settings, SettingsT, from_table, read_toml
 from ...store.place.files import local_path
@@ -27,10 +28,28 @@ Table = dict[str, Any]
 """A table whose keys another stage's settings explain."""
 
 
+def _several(value: Any) -> Any:
+    """One value or several."""
+    return (value,) if isinstance(value, str) else value
+
+
+Several = Annotated[tuple[str, ...], BeforeValidator(_several)]
+"""A text, or a list of texts."""
+
+
+class TextSettings(Settings):
+    """Keys of `[text]` that are no settings of tokenize."""
+
+    sources: Several = ()
+    """Files, folders, globs, URLs, hf:NAME, or python:stdlib."""
+    store: str | None = None
+    """A token store that is there, instead of sources."""
+
+
 class ReleaseSettings(Settings):
     """What the release folder holds."""
 
-    formats: tuple[str, ...] = ("gemma-scope", "sae-lens")
+    formats: Several = ("gemma-scope", "sae-lens")
     """Formats of `scopeworks export`; every SAE is written in each."""
     license: str = "cc-by-4.0"
     """Identifier of the SAEs' license; Gemma Scope's own are CC BY 4.0."""
@@ -38,7 +57,7 @@ class ReleaseSettings(Settings):
     """What the text is, in words for the model card; by default the names of hub data sets."""
     repo: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
     """Hub id that the model card's examples name."""
-    limits: tuple[str, ...] = ()
+    limits: Several = ()
     """Sentences for the model card's section on limits."""
 
 
@@ -58,7 +77,7 @@ class Suite(StorageSettings):
     it; by default `stores` in `out`."""
     checkpoints: str | None = None
     """Folder or URL under which checkpoints are kept; by default in each SAE's folder."""
-    read: tuple[str, ...] = ()
+    read: Several = ()
     """Activation stores that are only read: sites they hold are not harvested."""
     device: str = "auto"
     """torch device of every step; auto takes CUDA where there is one."""
@@ -119,6 +138,8 @@ class SuiteFile:
             FileNotFoundError, ValueError: naming file, table and key.
         """
         self.given, self.path, self.changes = path, preset_path(path), tuple(changes)
+        if not self.path.is_file():
+            raise FileNotFoundError(_no_file(path))
         values = read_toml(self.path)
         self.text = self.path.read_bytes()
         for change in changes:
@@ -134,6 +155,16 @@ class SuiteFile:
                 f"suite {self.path} has changed since this run began; what is done is kept: run "
                 "the command again to go on by the new file"
             )
+
+    @property
+    def text_table(self) -> TextSettings:
+        """The keys of `[text]` that are the suite's own.
+
+        Raises:
+            ValueError: naming file, table and key.
+        """
+        own = {k: v for k, v in self.suite.text.items() if k in TextSettings.model_fields}
+        return self.table(TextSettings, "[text]", own)
 
     def table(self, kind: type[SettingsT], table: str, values: Table, **filled: Any) -> SettingsT:
         """A stage's settings from a table and from what the suite fills in.
@@ -153,6 +184,15 @@ def preset_path(path: Path) -> Path:
     """The file itself, or the preset of that name (`demo`, `one-gpu-weekend`)."""
     preset = presets().get(str(path))
     return path if path.is_file() or preset is None else preset
+
+
+def _no_file(path: Path) -> str:
+    """What to pass instead of a file that is not there."""
+    close = difflib.get_close_matches(str(path), presets(), n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return (
+        f"suite {path} does not exist; {hint}pass a TOML file, or a preset: {', '.join(presets())}"
+    )
 
 
 def presets() -> dict[str, Path]:

@@ -9,21 +9,15 @@ from typer.testing import CliRunner
 from scopeworks.pipelines.cli import app
 from scopeworks.store import ActivationStore, TokenStore
 from scopeworks.store.place.locate import locate
-from scopeworks.tests.store.clouds import BUCKET, gcs_emulator, gcs_options
+from scopeworks.tests.store.clouds import BUCKET
 
 MODEL = str(files("scopeworks.pipelines") / "tiny_gemma2")
 
 
 @pytest.fixture
-def gcs_flags(monkeypatch):
-    """--storage-option for an emulator with an empty bucket."""
-    pytest.importorskip("gcp_storage_emulator")
-    # gcsfs 2026 otherwise asks a real service whether the bucket is hierarchical.
-    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    with gcs_emulator() as port:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-        options = gcs_options(port)
-        yield options, [f"--storage-option={key}={value}" for key, value in options.items()]
+def gcs_flags(bucket):
+    """Options of a bucket, and the same as --storage-option."""
+    return bucket, [f"--storage-option={key}={value}" for key, value in bucket.items()]
 
 
 def invoke(*args: object) -> str:

@@ -1,10 +1,9 @@
 """Rendered jobs, accepted and run by a real Slurm."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from scopeworks.pipelines.batch.submit import render
 from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.tests.pipelines.slurm_node import SlurmNode
 from scopeworks.tests.pipelines.small_suite import files_below, write_suite
-from scopeworks.tests.store.clouds import BUCKET, gcs_emulator, gcs_options
+from scopeworks.tests.store.clouds import BUCKET
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
@@ -112,28 +111,19 @@ def test_a_fault_and_an_endless_wait_are_given_up(slurm: SlurmNode, tmp_path: Pa
     assert found["harvest.1"] == ("FAILED", 2)
 
 
-@contextmanager
-def stored(where: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """What a suite says first to keep tokens, stores and checkpoints there, and its tasks'
-    environment: on the disk beside the rest, or in an emulated bucket."""
-    if where == "disk":
-        yield "", {}
-        return
-    with gcs_emulator() as port:
-        options = ", ".join(f"{k} = {json.dumps(v)}" for k, v in gcs_options(port).items())
-        places = [
-            f'{name} = "gs://{BUCKET}/{name}"' for name in ("tokens", "stores", "checkpoints")
-        ]
-        environment = {
-            "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
-            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
-        }
-        yield "\n".join([*places, f"storage_options = {{{options}}}"]), environment
+def in_a_bucket(options: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """What a suite says first to keep tokens, stores and checkpoints in a bucket, and what its
+    tasks find in their environment."""
+    shown = ", ".join(f"{k} = {json.dumps(v)}" for k, v in options.items())
+    places = [f'{name} = "gs://{BUCKET}/{name}"' for name in ("tokens", "stores", "checkpoints")]
+    names = ("STORAGE_EMULATOR_HOST", "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT")
+    head = "\n".join([*places, f"storage_options = {{{shown}}}"])
+    return head, {name: os.environ[name] for name in names}
 
 
 @pytest.mark.parametrize("where", ["disk", "bucket"])
 def test_a_suite_through_slurm_ends_in_the_release_of_a_plain_run(
-    slurm, tmp_path: Path, where: str
+    slurm, tmp_path: Path, where: str, request
 ):
     """One task of train is killed once it has begun to train and before it ends."""
     for name in ("plain", "slurm"):
@@ -157,15 +147,16 @@ def test_a_suite_through_slurm_ends_in_the_release_of_a_plain_run(
         f'exec {sys.executable} -m scopeworks "$@"\n'
     )
     killer.chmod(0o755)
-    with stored(where) as (head, more):
-        given = {"OMP_NUM_THREADS": "1"} | more
-        environment = ", ".join(f"{k} = {json.dumps(v)}" for k, v in given.items())
-        changes = (
-            f"batch.command={json.dumps([str(killer)])}",
-            f"batch.environment={{{environment}}}",
-        )
-        file = SuiteFile(write_suite(folder, head=head), (*SMALL, *changes))
-        found = states(slurm, send(slurm, file, folder))
+    options = request.getfixturevalue("bucket") if where == "bucket" else None
+    head, more = ("", {}) if options is None else in_a_bucket(options)
+    given = {"OMP_NUM_THREADS": "1"} | more
+    environment = ", ".join(f"{k} = {json.dumps(v)}" for k, v in given.items())
+    changes = (
+        f"batch.command={json.dumps([str(killer)])}",
+        f"batch.environment={{{environment}}}",
+    )
+    file = SuiteFile(write_suite(folder, head=head), (*SMALL, *changes))
+    found = states(slurm, send(slurm, file, folder))
     logs = {path.name: path.read_text()[-300:] for path in (folder / "logs").iterdir()}
     assert {state for state, _ in found.values()} == {"COMPLETED"}, (found, logs)
     assert (folder / "once" / "code").read_text() == "137\n"

@@ -79,6 +79,15 @@ def test_two_runs_at_once_that_share_stores_harvest_once(whole, tmp_path):
     assert sum(" rows of mlp_out.1, resid_post.1 in " in text for text in printed) == 1
 
 
+def test_two_runs_of_one_suite_at_once_end_in_one_release(whole, tmp_path):
+    path = write_suite(tmp_path)
+    ended(begin(path, "--until", "evaluate"))
+    both = [begin(path), begin(path)]
+    for process in both:
+        ended(process)
+    assert files_below(tmp_path / "out" / "release") == whole
+
+
 def test_a_stopped_run_says_so_and_goes_on(whole, tmp_path):
     path = write_suite(tmp_path)
     process = begin(path, "--set", "train.steps=4000", "--until", "train")

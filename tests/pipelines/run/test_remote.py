@@ -16,7 +16,7 @@ from scopeworks.pipelines.run.runner import run
 from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.store.place.locate import locate
 from scopeworks.tests.pipelines.small_suite import files_below, suite, write_suite
-from scopeworks.tests.store.clouds import BUCKET, gcs_emulator, gcs_options
+from scopeworks.tests.store.clouds import BUCKET
 
 pytestmark = [pytest.mark.slow, pytest.mark.emulator]
 
@@ -30,16 +30,6 @@ def local(tmp_path_factory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("local")
     run(suite(folder))
     return files_below(folder / "out" / "release")
-
-
-@pytest.fixture
-def bucket(monkeypatch):
-    """Storage options of an emulator with an empty bucket."""
-    pytest.importorskip("gcp_storage_emulator")
-    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    with gcs_emulator() as port:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
-        yield gcs_options(port)
 
 
 def begin(path: Path, options: dict[str, object], *more: str) -> subprocess.Popen[str]:
