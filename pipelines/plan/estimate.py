@@ -74,7 +74,9 @@ class Speed:
         if q.step == "tokenize":
             return fixed + q.tokens / TOKENS_PER_S
         if q.step == "train" and self.device is not None:
-            return self.device.train_seconds(q.updates, q.flops, q.sparse_flops)
+            return sum(
+                self.device.train_seconds(one.n, one.flops, one.sparse_flops) for one in q.updates
+            )
         return fixed + max(q.flops / self.flops, q.written.get("out", 0.0) / WRITTEN_PER_S)
 
 

@@ -33,6 +33,21 @@ SPARSE_FLOPS = 8.0
 """Operations of an active latent for each of a row's values: decoding, gradients, Adam."""
 
 
+@dataclass(frozen=True)
+class Updates:
+    """All updates of one SAE.
+
+    Attributes:
+        n: how many.
+        flops: of all of them.
+        sparse_flops: those among them that active latents need.
+    """
+
+    n: float
+    flops: float
+    sparse_flops: float
+
+
 @dataclass
 class Quantities:
     """What one step does.
@@ -42,8 +57,7 @@ class Quantities:
         rows: that are made or read, with repeats.
         flops: floating-point operations.
         report_flops: those of the report's way: dense steps.
-        updates: of SAEs.
-        sparse_flops: operations, among all, that active latents need.
+        updates: of every SAE.
         written: place (tokens, stores, checkpoints, out) -> bytes on the disk afterwards.
         float32_bytes: of the step's rows as the report stores them: raw float32.
         read_bytes: from the store, with repeats.
@@ -54,8 +68,7 @@ class Quantities:
     rows: float = 0.0
     flops: float = 0.0
     report_flops: float = 0.0
-    updates: float = 0.0
-    sparse_flops: float = 0.0
+    updates: list[Updates] = field(default_factory=list)
     written: dict[str, float] = field(default_factory=dict)
     float32_bytes: float = 0.0
     read_bytes: float = 0.0
@@ -197,8 +210,8 @@ def _train(file: SuiteFile, members: list[Member], config: Any) -> Quantities:
         found.rows += steps * batch
         found.flops += steps * own
         found.report_flops += steps * dense
-        found.updates += steps
-        found.sparse_flops += steps * sparse_step_flops(member, config)
+        sparse = steps * sparse_step_flops(member, config)
+        found.updates.append(Updates(steps, steps * own, sparse))
         saved = weight_bytes(member, config)
         kept = member.values.get("keep_checkpoints", 2)
         found.written["out"] = found.written.get("out", 0.0) + saved
