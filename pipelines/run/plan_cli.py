@@ -1,5 +1,6 @@
 """The command `scopeworks plan`: what a suite takes, before it is run."""
 
+import math
 import tempfile
 from json import dumps
 from pathlib import Path
@@ -37,7 +38,7 @@ def plan(
     ] = None,
     days: Annotated[float, typer.Option(min=0, help="Days that activations are kept.")] = 30.0,
     bandwidth: Annotated[
-        float | None, typer.Option(min=0, help="GB a second that the place of the store gives.")
+        float | None, typer.Option(help="GB a second that the place of the store gives.")
     ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="After a run: predicted and actual times.")
@@ -56,6 +57,8 @@ def plan(
     from .measure import actual_seconds
 
     rates = _rates(price or [], days)
+    if bandwidth is not None and not 0 < bandwidth < math.inf:
+        raise ValueError(f"bandwidth must be above 0 GB a second, got {bandwidth}")
     with tempfile.TemporaryDirectory() as folder:
         options = {"model": model, "site": site, "tokens": tokens}
         file = _file(suite, options, width, saes, Path(folder), change, storage_option)
@@ -104,7 +107,8 @@ def _file(
         missing = next(name for name in options if name not in given)
         raise ValueError(f"{missing} must be given (as --{missing}), or a suite file")
     n = _number(options["tokens"])
-    prices = [round(1e-4 * 1.2**i, 9) for i in range(saes)]
+    # As many as are asked for, and all different; what they are changes no figure of a plan.
+    prices = [1e-4 + 1e-3 * i / saes for i in range(saes)]
     path = folder / "plan.toml"
     # JSON's texts and lists are TOML's too.
     text = (
@@ -121,10 +125,8 @@ def _number(text: str) -> int:
     """500M, 4B, 2.5e9 as a number."""
     sizes = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
     size = sizes.get(text[-1:], 1.0)
-    try:
-        value = round(float(text.removesuffix(text[-1:]) if size > 1 else text) * size)
-    except ValueError:
-        value = 0
+    number = _positive(text.removesuffix(text[-1:]) if size > 1 else text)
+    value = 0 if number is None else round(number * size)
     if value < 1:
         raise ValueError(f"tokens must be a number such as 500M or 4B, got {text!r}")
     return value
@@ -138,13 +140,22 @@ def _rates(pairs: list[str], days: float) -> Any:
     found: dict[str, float] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
-        try:
-            found[names[name]] = float(value)
-        except (KeyError, ValueError):
-            raise ValueError(
-                f"price must be gpu-hour=NUMBER or tb-month=NUMBER, got {pair!r}"
-            ) from None
+        number = _positive(value)
+        if name not in names or number is None:
+            raise ValueError(f"price must be gpu-hour=NUMBER or tb-month=NUMBER, got {pair!r}")
+        found[names[name]] = number
+    if not math.isfinite(days):
+        raise ValueError(f"days must be a number, got {days}")
     return Rates(**found, days=days)
+
+
+def _positive(text: str) -> float | None:
+    """A finite number above 0; None if it is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 < value < math.inf else None
 
 
 def _text_bytes(file: "SuiteFile") -> int | None:

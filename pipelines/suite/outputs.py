@@ -287,7 +287,7 @@ class Outputs:
 
     def pages_key(self) -> str:
         """Of release and report: all evaluations, and what the suite says about itself."""
-        said = [self.suite.name, self.suite.release.model_dump(mode="json")]
+        said = [self.suite.name, self.suite.seed, self.suite.release.model_dump(mode="json")]
         keys = [self.evaluation_key(member) for member in self.members]
         return key("pages", PAGES_VERSION, said, *keys)
 

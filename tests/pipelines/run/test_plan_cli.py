@@ -41,6 +41,10 @@ def test_options_stand_for_a_suite():
         (["demo", "--tokens", "5M"], "--tokens has no effect on a suite"),
         (["--model", "google/gemma-2-2b"], "site must be given"),
         (["demo", "--price", "gpu=3"], "price must be gpu-hour=NUMBER or tb-month=NUMBER"),
+        (["demo", "--price", "gpu-hour=nan"], "price must be gpu-hour=NUMBER"),
+        (["demo", "--price", "gpu-hour=-1"], "price must be gpu-hour=NUMBER"),
+        (["demo", "--bandwidth", "0"], "bandwidth must be above 0 GB a second, got 0.0"),
+        (["demo", "--days", "inf"], "days must be a number, got inf"),
         (["demo", "--device", "h1"], "device must be one of h100"),
         (["demo", "--plot", "a.pdf"], "plot must end in .svg or .png"),
         (["demo", "--compare", "--set", "out=/nowhere"], "must have been run to compare"),
@@ -51,10 +55,16 @@ def test_bad_input_is_one_line(args, text):
     assert isinstance(done.exception, ValueError) and text in str(done.exception)
 
 
-def test_tokens_are_numbers():
+@pytest.mark.parametrize("text", ["many", "nan", "infB", "-4B", "M", "0"])
+def test_tokens_are_numbers(text):
     site = ["--model", "google/gemma-2-2b", "--site", "resid_post.12"]
-    done = CliRunner().invoke(app, ["plan", *site, "--tokens", "many"])
-    assert "tokens must be a number such as 500M or 4B, got 'many'" in str(done.exception)
+    done = CliRunner().invoke(app, ["plan", *site, "--tokens", text])
+    assert f"tokens must be a number such as 500M or 4B, got '{text}'" in str(done.exception)
+
+
+def test_hundreds_of_saes_are_planned():
+    site = ["--model", "google/gemma-2-2b", "--site", "resid_post.12", "--tokens", "2.5e8"]
+    assert json.loads(invoke(*site, "--saes", "400", "--json"))["saes"] == 400
 
 
 def test_a_run_is_compared_with_its_plan(tmp_path):
