@@ -27,8 +27,9 @@ def hub_hint(error: BaseException, what: str = "model") -> str:
         return f"the hub has no such {what}, or it is private: check it, or run `hf auth login`"
     if isinstance(error, HFValidationError):
         return f"it is no folder here, and no hub id: {one_line(error)}"
-    if any(status(cause) in (401, 403) for cause in causes):
-        return f"the hub refuses it ({status(error)}): run `hf auth login` with a token that may"
+    refused = next((code for code in map(status, causes) if code in (401, 403)), None)
+    if refused is not None:
+        return f"the hub refuses it ({refused}): run `hf auth login` with a token that may"
     if isinstance(error, OSError) and error.filename is not None:
         return f"its files cannot be kept here ({one_line(error)}); make room, or set HF_HOME"
     return (
