@@ -11,6 +11,7 @@ from ...evaluate.evaluation_file import read_evaluation
 from ...evaluate.run import evaluation_of, write_evaluation
 from ...harvest.workers.share import Share
 from ...train.sae.config import public_name
+from ...train.settings import FREE_ON_RESUME
 from ..suite.members import Member
 from ..suite.outputs import Outputs
 from .step import State, Step
@@ -77,11 +78,11 @@ def _single(
 
 
 def _entry(member: Member, entry: dict[str, Any]) -> dict[str, Any]:
-    """An SAE's entry; of its training what does not depend on the place."""
+    """An SAE's entry; of its training the settings that its numbers depend on."""
     training = entry["training"]
     if training is not None:
-        free = ("out", "store", "checkpoints", "cache_dir", "name")
-        kept = {name: value for name, value in training["settings"].items() if name not in free}
+        settings = training["settings"].items()
+        kept = {name: value for name, value in settings if name not in FREE_ON_RESUME}
         training = training | {"settings": kept}
     new = {"name": member.name, "path": None, "training": training}
     return entry | new
