@@ -4,6 +4,7 @@ Owns the choice of latents, the search for their strongest activations, and the 
 Shading is `markup`'s.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from ...train.sae.sae import SAE
 from ..settings import EvaluateSettings
 from .inputs import Candidate
+from .metrics import MAX_FEATURE_VALUES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -59,7 +61,7 @@ class LatentSearch:
         self.site = candidate.site
         self.latents = choose_latents(fired, settings.top_latents, settings.seed)
         self._frequencies = (fired[self.latents].double() / n_firing_tokens).tolist()
-        self._sae = narrowed(candidate.sae, self.latents)
+        self._encode = narrowed(candidate.sae, self.latents)
         self._k = settings.top_snippets
         self._found: list[list[tuple[float, int, int]]] = [[] for _ in self.latents]
         self._rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -72,7 +74,7 @@ class LatentSearch:
         keep: Bool[Tensor, "batch seq"],
     ) -> None:
         """Adds the next sequences with the site's activations and the positions that count."""
-        f = torch.where(keep[..., None], self._sae.encode(x), 0).float()
+        f = torch.where(keep[..., None], self._encode(x), 0).float()
         strongest, positions = f.max(dim=1)
         batch_ids, batch_f = ids.cpu().numpy(), f.cpu().numpy()
         for row, latent in torch.nonzero(strongest > 0).tolist():
@@ -135,8 +137,17 @@ def _window(position: int) -> slice:
     return slice(max(0, position - BEFORE), position + AFTER + 1)
 
 
-def narrowed(sae: SAE, latents: list[int]) -> SAE:
-    """The SAE with only these latents: encoding a dozen costs a dozen columns, not d_sae."""
+def narrowed(sae: SAE, latents: list[int]) -> Callable[[Tensor], Tensor]:
+    """`sae.encode` of these latents alone: a dozen costs a dozen columns, not d_sae. Which features
+    of a top-k SAE stay depends on all of them, so they are encoded in parts of the rows."""
+    if sae.config.k is not None:
+        size = max(1, MAX_FEATURE_VALUES // sae.config.d_sae)
+
+        def chosen(x: Tensor) -> Tensor:
+            parts = [sae.encode(part)[:, latents] for part in x.flatten(0, -2).split(size)]
+            return torch.cat(parts).unflatten(0, x.shape[:-1])
+
+        return chosen
     config = sae.config.model_copy(update={"d_sae": len(latents)})
     return SAE(
         config,
@@ -146,7 +157,7 @@ def narrowed(sae: SAE, latents: list[int]) -> SAE:
         b_dec=sae.b_dec,
         theta=sae.theta[latents],
         W_skip=sae.W_skip,
-    )
+    ).encode
 
 
 def token_texts(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> list[str]:

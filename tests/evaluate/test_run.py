@@ -52,6 +52,15 @@ def test_every_metric_agrees_with_float64_twin(lm, held_out, settings, ids, site
     check_against_twin(lm, sae, result["saes"][0], result, ids)
 
 
+def test_top_k_sae_agrees_with_float64_twin(lm, held_out, settings, ids):
+    sae = random_sae("resid_post.1")
+    sae.config = sae.config.model_copy(update={"k": 5})
+    result = run(lm, held_out, settings, sae, top_latents=3, importance=True)
+    check_against_twin(lm, sae, result["saes"][0], result, ids)
+    assert result["saes"][0]["l0"] <= 5
+    assert result["saes"][0]["importance"]["active_latents"] <= 5
+
+
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("kind", ["transcoder_in", "mlp_in"])
 def test_transcoder_replaces_its_target_site(lm, held_out, settings, ids, skip, kind):

@@ -60,7 +60,10 @@ def jump_relu(sae, x: Tensor) -> tuple[Tensor, Tensor]:
         z = (x * t["W_enc"][:, j]).sum() + t["b_enc"][j]
         if z > t["theta"][j]:
             f[j] = z
-            x_hat += z * t["W_dec"][j]
+    for j in sorted(range(len(f)), key=lambda j: -float(f[j]))[sae.config.k or len(f) :]:
+        f[j] = 0
+    for j in range(len(f)):
+        x_hat += f[j] * t["W_dec"][j]
     if "W_skip" in t:
         x_hat += x @ t["W_skip"]
     return f, x_hat

@@ -30,6 +30,9 @@ class SAEConfig(Settings):
     """Number of latents."""
     d_out: PositiveInt
     """Width of the site the decoder writes; equals d_in for an SAE."""
+    k: PositiveInt | None = None
+    """Latents of a row that may be active at most, its largest: of a top-k SAE; None for any
+    number."""
     site: str | None = None
     """Input site, `<kind>.<layer>`."""
     target_site: str | None = None
@@ -69,7 +72,7 @@ class SAEConfig(Settings):
     trained_rows: PositiveInt | None = None
     """Rows seen in training."""
 
-    @field_validator("l0")
+    @field_validator("k", "l0")
     @classmethod
     def _is_a_share_of_the_latents(cls, value: float | None, info: ValidationInfo) -> float | None:
         d_sae = info.data.get("d_sae")

@@ -111,6 +111,11 @@ def converted(
         OSError: a file of the language model is missing.
         ValueError: see `export`.
     """
+    if sae.config.k is not None:
+        raise ValueError(
+            f"format {row.export} must be of a JumpReLU SAE, got a top-k SAE (k {sae.config.k}): "
+            f"{where}; its own files are what others load"
+        )
     config, tensors = _with_facts(sae.config, facts), sae.tensors()
     if gain_of is not None:
         config, tensors = _with_gain(config, tensors, gain_of, row)

@@ -29,6 +29,9 @@ class SAE:
         f = relu(z) · 1[z > θ]          (= z · 1[z > θ] wherever θ ≥ 0, as JumpReLU demands)
         x̂ = f @ W_dec + b_dec (+ x @ W_skip)
 
+    Where the config has a k, only a row's k largest features stay: a top-k SAE. Standard and gated
+    SAEs are JumpReLU SAEs of other thetas, and read as such.
+
     The training normaliser and the pre-encoder bias are folded in (as in Gemma Scope's release),
     so the input is neither scaled nor shifted here.
     """
@@ -65,7 +68,11 @@ class SAE:
     def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
         """Feature activations f of raw activations x; the comparison with θ is strict."""
         z = self.pre_activations(x)
-        return torch.where(z > self.theta, z, 0).relu_()
+        f = torch.where(z > self.theta, z, 0).relu_()
+        if self.config.k is None:
+            return f
+        largest, where = f.topk(self.config.k, dim=-1, sorted=False)
+        return torch.zeros_like(f).scatter_(-1, where, largest)
 
     def decode(
         self, f: Float[Tensor, "*batch d_sae"], x: Float[Tensor, "*batch d_in"] | None = None
@@ -98,8 +105,7 @@ class SAE:
 
         Raises:
             FileNotFoundError: nothing is there.
-            ValueError: what is there is no JumpReLU SAE this project can represent; the text says
-                why.
+            ValueError: what is there is no SAE this project can represent; the text says why.
         """
         config, tensors = read_sae(Path(path))
         return cls(config, **{name: t.to(device) for name, t in tensors.items()})

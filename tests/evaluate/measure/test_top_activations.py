@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from scopeworks.evaluate.measure import top_activations
 from scopeworks.evaluate.measure.inputs import candidate
 from scopeworks.evaluate.measure.top_activations import (
     AFTER,
@@ -32,11 +33,16 @@ def test_choice_of_more_latents_than_are_alive_gives_those():
     assert choose_latents(torch.zeros(4, dtype=torch.int64), 10, seed=0) == []
 
 
-def test_narrowed_sae_encodes_its_latents_alike():
-    sae = random_sae("resid_post.1")
-    x = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
-    picked = [40, 3, 17]
-    torch.testing.assert_close(narrowed(sae, picked).encode(x), sae.encode(x)[:, picked])
+def test_narrowed_sae_encodes_its_latents_alike(monkeypatch):
+    sae, picked = random_sae("resid_post.1"), [40, 3, 17]
+    x = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(narrowed(sae, picked)(x), sae.encode(x)[..., picked])
+    # Which features of a top-k SAE stay depends on those that are not picked.
+    monkeypatch.setattr(top_activations, "MAX_FEATURE_VALUES", 3 * 48)
+    sae.config = sae.config.model_copy(update={"k": 4})
+    wanted = sae.encode(x)[..., picked]
+    assert 0 < int((wanted > 0).sum()) < wanted.numel()
+    torch.testing.assert_close(narrowed(sae, picked)(x), wanted)
 
 
 def search_all(lm, ids, settings, batch):

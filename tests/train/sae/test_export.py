@@ -334,9 +334,9 @@ WRONG = {
     "no decoder": (lambda f: write_npz(f, W_enc=np.zeros((2, 3))), "matrices W_enc and W_dec"),
     "odd tensor": (
         lambda f: write_npz(f, W_enc=np.zeros((2, 3)), gate=np.zeros(3)),
-        "tensors that no JumpReLU SAE has: gate",
+        "tensors that no SAE of its kind has: gate",
     ),
-    "topk": (lambda f: write_lens(f, architecture="topk"), "architecture must be .*got 'topk'"),
+    "other kind": (lambda f: write_lens(f, architecture="tempo"), "must be .*got 'tempo'"),
     "normalised": (
         lambda f: write_lens(f, normalize_activations="layer_norm"),
         "normalize_activations must be none",

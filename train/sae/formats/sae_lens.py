@@ -1,20 +1,24 @@
 """SAELens's own format: `cfg.json` and `sae_weights.safetensors`.
 
-Read as SAELens 6 reads it, older flat configs included: a pre-encoder bias is folded, and what
-would change the numbers in a way that no JumpReLU SAE here has is refused by name.
+Read is every kind of SAE that is a JumpReLU or top-k SAE of other tensors (`shared.folding` makes
+them), as SAELens 3 and later wrote it (`sae_lens_config`). What would change the numbers in another
+way is refused by name. Written is JumpReLU alone.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, PositiveInt
+import torch
+from pydantic import PositiveFloat
 
 from ....foreign import Document
 from ....store.place.files import json_bytes
 from ..config import SAEConfig
 from ..tensor_file import file_parts
-from .shared.names import hook_names, layer_of_hook, may_mean, site_of_hook
+from .sae_lens_config import ARCHITECTURES, Kind, LensConfig, as_since_6, facts_of, k_of, kind_of
+from .shared import folding
+from .shared.names import hook_names
 from .shared.reading import (
     Tensors,
     TensorsFile,
@@ -26,68 +30,40 @@ from .shared.reading import (
     renamed,
     shown,
     sizes,
-    without_scaling_factor,
 )
 
 CONFIG_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"
+SCALER_FILE = "activation_scaler.json"
+"""Beside the checkpoints of a training run that scales its inputs."""
 VERSION = "6.54.0"  # the loader's config layout; anything below 6 is read as the old one
-_ARCHITECTURES = ("jumprelu", "jumprelu_transcoder", "jumprelu_skip_transcoder")
-_NAMES = {"threshold": "theta"}
 
 
-class _Origin(Document):
-    """Where an SAE comes from: `metadata` since SAELens 6, the config's own keys before."""
-
-    model_name: str | None = None
-    hook_name: str | None = None
-    hook_name_out: str | None = None
-    hf_hook_name: str | None = None
-    hf_hook_name_out: str | None = None
-    hook_head_index: int | None = None
-    context_size: PositiveInt | None = None
-    dataset_path: str | None = None
-
-
-class _Config(_Origin):
-    """cfg.json, as far as it bears on the numbers; SAELens's defaults."""
-
-    architecture: str = "standard"
-    d_in: PositiveInt | None = None
-    d_sae: PositiveInt | None = None
-    d_out: PositiveInt | None = None
-    dtype: str | None = None
-    apply_b_dec_to_input: bool = True
-    normalize_activations: str | bool | None = None
-    activation_fn: str | None = None
-    activation_fn_str: str | None = None
-    finetuning_scaling_factor: bool | None = None
-    reshape_activations: Literal["none", "hook_z"] | None = None
-    hook_point: str | None = None
-    hook_layer: int | None = None
-    metadata: _Origin = Field(default_factory=_Origin)
+class _Scaler(Document):
+    scaling_factor: PositiveFloat
 
 
 def read(folder: Path) -> tuple[SAEConfig, Tensors]:
     """Config and tensors; see `read_sae`."""
     path = folder / CONFIG_FILE
-    config, where = read_document(_Config, path), str(path)
-    _refuse_other_numbers(config, where)
-    file = renamed(without_scaling_factor(open_safetensors(folder / WEIGHTS_FILE)), _NAMES)
+    where = str(path)
+    config = as_since_6(read_document(LensConfig, path), where)
+    kind = kind_of(config, where)
+    scale = _input_scale(config, folder)
+    file = _as_jumprelu(open_safetensors(folder / WEIGHTS_FILE), config, kind, scale)
     if "W_skip" in file.shapes:  # SAELens keeps (d_out, d_in)
         file = _changed(file, lambda t: t | {"W_skip": t["W_skip"].T.contiguous()})
     found = sizes(file)
     for name in ("d_in", "d_sae", "d_out"):
         agreed(where, name, getattr(config, name), found[name])
-    _check_dtype(config, file, where)
-    skip = config.architecture == "jumprelu_skip_transcoder"
-    if skip != ("W_skip" in file.shapes):
+    if kind.skip != ("W_skip" in file.shapes):
         raise ValueError(
-            f"{where}: architecture must be jumprelu_skip_transcoder if and only if there is a "
-            f"W_skip, got {config.architecture} and {sorted(file.shapes)}"
+            f"{where}: architecture must be a skip_transcoder if and only if there is a W_skip, "
+            f"got {config.architecture} and {sorted(file.shapes)}"
         )
-    if config.architecture == "jumprelu" and config.apply_b_dec_to_input:
-        file = _changed(file, _folded)
-    return complete(file, config_of(file, where, **_facts(config, where)), where)
+    facts = facts_of(config, kind, where) | {"k": k_of(config, where)}
+    if scale is not None:
+        facts["normaliser"] = 1 / scale
+    return complete(file, config_of(file, where, **facts), where)
 
 
 def files(config: SAEConfig, tensors: Tensors) -> tuple[str, dict[str, Any]]:
@@ -129,87 +105,99 @@ def files(config: SAEConfig, tensors: Tensors) -> tuple[str, dict[str, Any]]:
     return "", {WEIGHTS_FILE: file_parts(renamed_tensors), CONFIG_FILE: [json_bytes(record)]}
 
 
-def _refuse_other_numbers(config: _Config, where: str) -> None:
-    """Refuses what gives other numbers than a JumpReLU SAE's."""
-    if config.architecture not in _ARCHITECTURES:
+def _input_scale(config: LensConfig, folder: Path) -> float | None:
+    """What inputs are multiplied by, None for nothing; a training run's checkpoint says it."""
+    asked, where = config.normalize_activations, folder / CONFIG_FILE
+    if asked == "none":
+        return None
+    if asked != "expected_average_only_in" or ARCHITECTURES[config.architecture].transcoder:
         raise ValueError(
-            f"{where}: architecture must be one of {', '.join(_ARCHITECTURES)}, "
-            f"got {shown(config.architecture)}"
+            f"{where}: normalize_activations must be none or, for an SAE, "
+            f"expected_average_only_in, got {shown(asked)}, which is not folded into tensors here"
         )
-    if config.normalize_activations not in (None, False, "none"):
+    path = folder / SCALER_FILE
+    if not path.exists():
         raise ValueError(
-            f"{where}: normalize_activations must be none, got "
-            f"{shown(config.normalize_activations)}; fold the normalisation with SAELens first"
+            f"{where}: normalize_activations must be none where no {SCALER_FILE} tells the scale, "
+            f"got {shown(asked)}; fold it with SAELens's fold_activation_norm_scaling_factor first"
         )
-    for name in ("activation_fn", "activation_fn_str"):
-        if getattr(config, name) not in (None, "relu"):
-            raise ValueError(f"{where}: {name} must be relu, got {shown(getattr(config, name))}")
-    if config.architecture != "jumprelu" and config.apply_b_dec_to_input:
-        raise ValueError(
-            f"{where}: apply_b_dec_to_input must be false for a transcoder, whose b_dec is its "
-            "target's (left out it means true); SAELens refuses the file, too"
-        )
-    if config.hook_head_index is not None or config.metadata.hook_head_index is not None:
-        raise ValueError(f"{where}: hook_head_index must be null: SAEs here read all heads at once")
+    return read_document(_Scaler, path).scaling_factor
 
 
-def _check_dtype(config: _Config, file: TensorsFile, where: str) -> None:
+def _as_jumprelu(
+    file: TensorsFile, config: LensConfig, kind: Kind, scale: float | None
+) -> TensorsFile:
+    """The file under our names, with tensors of a JumpReLU or top-k SAE once they are read."""
+    _check_dtype(config, file)
+    extra = _extra(config, file)
+
+    def load() -> Tensors:
+        raw = file.load()
+        ours = {kind.names.get(name, name): t for name, t in raw.items() if name not in extra}
+        return _folded(ours, {name: raw[name] for name in extra}, config, scale, file.path)
+
+    shapes = {name: t for name, t in file.shapes.items() if name not in extra}
+    ours = renamed(TensorsFile(file.path, shapes, load), kind.names)
+    if "theta" in kind.names.values() or "b_enc" not in ours.shapes:
+        return ours
+    return TensorsFile(file.path, ours.shapes | {"theta": ours.shapes["b_enc"]}, ours.load)
+
+
+def _extra(config: LensConfig, file: TensorsFile) -> list[str]:
+    """Tensors that are folded into others; they have a number for every latent."""
+    if ("r_mag" in file.shapes) != (config.architecture == "gated"):
+        raise ValueError(
+            f"{file.path}: r_mag must be there if and only if the architecture is gated, got "
+            f"{config.architecture} and {sorted(file.shapes)}"
+        )
+    extra = [name for name in ("r_mag", "scaling_factor") if name in file.shapes]
+    for name in extra:
+        shape, wanted = tuple(file.shapes[name].shape), (sizes(file)["d_sae"],)
+        if shape != wanted:
+            raise ValueError(
+                f"{file.path}: {name} must have shape {wanted}, got {shape}; the file does not fit "
+                "its config"
+            )
+    return extra
+
+
+def _folded(
+    tensors: Tensors, extra: Tensors, config: LensConfig, scale: float | None, path: Path
+) -> Tensors:
+    """The tensors of a JumpReLU or top-k SAE; a ReLU's θ is 0."""
+    tensors = {"theta": torch.zeros(len(tensors["b_enc"]))} | tensors
+    if "r_mag" in extra:
+        tensors = folding.from_gate(tensors, extra["r_mag"])
+    factors = extra.get("scaling_factor")
+    if factors is not None and not torch.allclose(factors, torch.ones_like(factors)):
+        if (
+            not config.finetuning_scaling_factor
+        ):  # ones mean nothing: SAELens wrote them for a while
+            raise ValueError(
+                f"{path}: scaling_factor must be 1 everywhere where {CONFIG_FILE} does not say "
+                "finetuning_scaling_factor, got other values; SAELens refuses the file, too"
+            )
+        tensors = folding.with_factors(tensors, factors)
+    if config.apply_b_dec_to_input:
+        tensors = folding.without_pre_bias(tensors)
+    if scale is not None:
+        tensors = folding.of_scaled_input(tensors, scale)
+    if config.architecture == "topk" and config.rescale_acts_by_decoder_norm:
+        tensors = folding.with_unit_decoder(tensors)
+    return tensors
+
+
+def _check_dtype(config: LensConfig, file: TensorsFile) -> None:
     """SAELens rounds to the declared type without a word; here the file must be of it."""
     if config.dtype is None:
         return
-    declared = config.dtype.removeprefix("torch.")
+    declared, where = config.dtype.removeprefix("torch."), file.path.with_name(CONFIG_FILE)
     for name, tensor in file.shapes.items():
-        if str(tensor.dtype) != f"torch.{declared}":
+        stored = str(tensor.dtype).removeprefix("torch.")
+        if stored != declared:
             raise ValueError(
-                f"{where}: dtype must be {str(tensor.dtype).removeprefix('torch.')}, as {name} is "
-                f"stored, got {shown(declared)}"
+                f"{where}: dtype must be {stored}, as {name} is stored, got {shown(declared)}"
             )
-
-
-def _facts(config: _Config, where: str) -> dict[str, Any]:
-    """Origin, from whichever place says it; both places must not differ."""
-    older = config.model_copy(update={"hook_name": config.hook_name or config.hook_point})
-    agreed(where, "hook_point", config.hook_point, config.hook_name)
-    known: dict[str, Any] = {}
-    for name in _Origin.model_fields:
-        agreed(where, f"metadata.{name}", getattr(config.metadata, name), getattr(older, name))
-        value = getattr(config.metadata, name)
-        known[name] = getattr(older, name) if value is None else value
-    agreed(where, "hook_layer", config.hook_layer, layer_of_hook(known["hook_name"]))
-    facts = {
-        "site": _site(known["hook_name"], known["hf_hook_name"], where),
-        "target_site": _site(known["hook_name_out"], known["hf_hook_name_out"], where),
-        "model": known["model_name"],
-        "context": known["context_size"],
-        "tokens": known["dataset_path"],
-    }
-    if config.architecture != "jumprelu":
-        return facts | {"transcoder": True}
-    if known["hook_name_out"] not in (None, known["hook_name"]):
-        raise ValueError(
-            f"{where}: hook_name_out must not be there for architecture jumprelu, which predicts "
-            f"what it reads, got {shown(known['hook_name_out'])}"
-        )
-    return facts | {"target_site": None}
-
-
-def _site(lens: str | None, hugging_face: str | None, where: str) -> str | None:
-    """The site of two names for it, of which either may be missing or unknown."""
-    names = [name for name in (lens, hugging_face) if name]
-    site = next((site for site in map(site_of_hook, names) if site is not None), None)
-    if site is not None and not all(may_mean(name, site) for name in names):
-        raise ValueError(
-            f"{where}: hooks must name one site, got {shown(lens)} and {shown(hugging_face)}"
-        )
-    return site
-
-
-def _folded(tensors: Tensors) -> Tensors:
-    """Tensors without the pre-encoder bias."""
-    if any(tensor.is_meta for tensor in tensors.values()):
-        return tensors
-    exact = {name: tensors[name].float() for name in ("b_enc", "b_dec", "W_enc")}
-    return tensors | {"b_enc": exact["b_enc"] - exact["b_dec"] @ exact["W_enc"]}
 
 
 def _changed(file: TensorsFile, change: Callable[[Tensors], Tensors]) -> TensorsFile:

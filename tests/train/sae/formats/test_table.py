@@ -139,14 +139,14 @@ CASES: dict[str, tuple[str, tuple, dict[str, Any], Any, str]] = {
         SKIP,
         {},
         without("W_skip"),
-        "jumprelu_skip_transcoder if and only if there is a W_skip",
+        "a skip_transcoder if and only if there is a W_skip",
     ),
     "W_skip in a transcoder that has none": (
         "sae-lens",
         PAIR,
         {},
         added("W_skip", 10, 24),
-        "jumprelu_skip_transcoder if and only if there is a W_skip",
+        "a skip_transcoder if and only if there is a W_skip",
     ),
     "transcoder without apply_b_dec_to_input": (
         "sae-lens",
@@ -279,7 +279,7 @@ CASES: dict[str, tuple[str, tuple, dict[str, Any], Any, str]] = {
         PLAIN,
         {},
         added("gate", 3),
-        "tensors that no JumpReLU SAE has: gate",
+        "tensors that no SAE of its kind has: gate",
     ),
     "integers": (
         "trained",

@@ -88,7 +88,7 @@ def renamed(file: TensorsFile, names: dict[str, str]) -> TensorsFile:
     unknown = sorted(set(ours(file.shapes)) - set(NAMES))
     if unknown:
         shown = ", ".join(unknown[:5])
-        raise ValueError(f"{file.path} holds tensors that no JumpReLU SAE has: {shown[:200]}")
+        raise ValueError(f"{file.path} holds tensors that no SAE of its kind has: {shown[:200]}")
     if len(ours(file.shapes)) < len(file.shapes):
         raise ValueError(f"{file.path} must hold each tensor once, got {sorted(file.shapes)}")
     return TensorsFile(file.path, ours(file.shapes), lambda: ours(file.load()))
@@ -127,8 +127,8 @@ def sizes(file: TensorsFile) -> dict[str, int]:
             f"{file.path} must hold the matrices W_enc and W_dec of one layer, got {shapes}"
         )
     (d_in, d_sae), d_out = W_enc.shape, W_dec.shape[1]
-    theta = file.shapes.get("theta")
-    if theta is not None and theta.ndim == 1 and len(theta) == d_in != d_sae:
+    bias = file.shapes.get("theta", file.shapes.get("b_enc"))
+    if bias is not None and bias.ndim == 1 and len(bias) == d_in != d_sae:
         d_in, d_sae, d_out = d_sae, d_in, W_dec.shape[0]  # transposed: `check_tensors` says so
     return {"d_in": d_in, "d_sae": d_sae, "d_out": d_out}
 
