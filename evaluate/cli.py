@@ -15,6 +15,8 @@ def evaluate(
     sae: flags.SAEs = None,
     model: flags.Model = None,
     other_model: flags.OtherModel = None,
+    norms_of: flags.NormsOf = None,
+    positions: flags.Positions = None,
     tokens: flags.Tokens = None,
     out: flags.Out = None,
     site: flags.Site = None,

@@ -24,6 +24,14 @@ OtherModel = Annotated[
     bool | None,
     typer.Option("--other-model", help="Measure SAEs on a model they were not trained on."),
 ]
+NormsOf = Annotated[
+    str | None,
+    typer.Option(help="Model to whose norms the activations are scaled before an SAE reads them."),
+]
+Positions = Annotated[
+    str | None,
+    typer.Option(help="Positions that count: all, or of conversations prompt or rollout."),
+]
 Tokens = Annotated[str | None, typer.Option(help="URL of the token store.")]
 Out = Annotated[Path | None, typer.Option(help="JSON file to write.")]
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings; flags win.")]

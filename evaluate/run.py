@@ -31,9 +31,10 @@ from .measure.inputs import (
     open_held_out,
     subsets_of,
 )
-from .measure.lm_loss import ordinary, predicting
+from .measure.lm_loss import predicting
 from .measure.metrics import MeanActivation
 from .measure.passes import MainPass, SAEMeter
+from .measure.rescaling import rescaled
 from .measure.top_activations import LatentSearch
 from .settings import EvaluateSettings
 
@@ -72,9 +73,11 @@ def evaluation_of(settings: EvaluateSettings) -> dict[str, Any]:
     settings = settings.model_copy(update={"dtype": model_dtype(settings, saes)})
     lm = load_model(settings.model, settings.dtype, settings.device, settings.attention)
     place = settings.place(settings.tokens)
-    tokens, held_out = open_held_out(place, lm, settings.n_sequences)
+    tokens, held_out = open_held_out(place, lm, settings.n_sequences, settings.positions)
     subsets = subsets_of(tokens, settings.n_sequences, lm) if settings.subsets else {}
     candidates = load_candidates(settings, saes, lm)
+    if settings.norms_of is not None:
+        candidates = rescaled(candidates, held_out, lm, settings)
     return {
         "settings": settings.model_dump(mode="json"),
         "model": {"name": lm.name, "fingerprint": lm.fingerprint, "dtype": lm.dtype},
@@ -102,11 +105,10 @@ def evaluate_many(
     total = n_passes * held_out.n + max(0, firing_stop - held_out.n)
     with progress("evaluate", total, "sequences") as bar:
         means = _site_means(lm, candidates, held_out, settings, bar)
-        special, context = held_out.special, held_out.context
-        main = MainPass(lm, candidates, means, special, context, settings.splice_special)
-        for ids in held_out.batches(settings.batch, lm.device):
-            main.add(ids)
-            bar.advance(len(ids))
+        main = MainPass(lm, candidates, means, held_out.context, settings.splice_special)
+        for sequences in held_out.batches(settings.batch, lm.device):
+            main.add(sequences)
+            bar.advance(len(sequences))
         _count_firing(lm, main.saes, held_out, firing_stop, settings, bar)
         result = main.result()
         extras = {}
@@ -158,12 +160,11 @@ def _count_firing(
     sites.
     """
     sites = {meter.candidate.site for meter in meters}
-    for ids in held_out.batches(settings.batch, lm.device, held_out.n, stop):
-        x = forward_until(lm, ids, sites)
-        keep = ordinary(ids, held_out.special)
+    for sequences in held_out.batches(settings.batch, lm.device, held_out.n, stop):
+        x = forward_until(lm, sequences.ids, sites)
         for meter in meters:
-            meter.count_firing(x[str(meter.candidate.site)], keep)
-        bar.advance(len(ids))
+            meter.count_firing(x[str(meter.candidate.site)], sequences.keep)
+        bar.advance(len(sequences))
 
 
 def _site_means(
@@ -179,13 +180,12 @@ def _site_means(
     targets = {candidate.target for candidate in candidates}
     means = {site: MeanActivation(site_width(site, lm.config)) for site in targets}
     n_predictions = 0
-    for ids in held_out.batches(settings.batch, lm.device):
-        keep = ordinary(ids, held_out.special)
-        x = forward_until(lm, ids, targets)
+    for sequences in held_out.batches(settings.batch, lm.device):
+        x = forward_until(lm, sequences.ids, targets)
         for site, mean in means.items():
-            mean.add(x[str(site)], keep)
-        n_predictions += int(predicting(keep).sum())
-        bar.advance(len(ids))
+            mean.add(x[str(site)], sequences.keep)
+        n_predictions += int(predicting(sequences.keep).sum())
+        bar.advance(len(sequences))
     if n_predictions == 0:
         raise ValueError(
             f"held-out sequences must hold two ordinary tokens in a row, or there is no loss to "
@@ -208,12 +208,11 @@ def _top_activations(
         for meter in meters
     ]
     sites = {search.site for search in searches}
-    for ids in held_out.batches(settings.batch, lm.device):
-        x = forward_until(lm, ids, sites)
-        keep = ordinary(ids, held_out.special)
+    for sequences in held_out.batches(settings.batch, lm.device):
+        x = forward_until(lm, sequences.ids, sites)
         for search in searches:
-            search.add(ids, x[str(search.site)], keep)
-        bar.advance(len(ids))
+            search.add(sequences.ids, x[str(search.site)], sequences.keep)
+        bar.advance(len(sequences))
     return [search.result(lm.tokenizer) for search in searches]
 
 

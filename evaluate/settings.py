@@ -32,6 +32,15 @@ class EvaluateSettings(StorageSettings):
     """Whether SAEs may be measured on another model than they were trained on, such as the
     instruction-tuned one.
     """
+    norms_of: str | None = None
+    """A model, such as the base model, to whose norms activations are scaled before an SAE reads
+    them, and back behind it: by the ratio of both models' sqrt(E‖x‖²) at the site, over the
+    positions that count. By default they are read as they are.
+    """
+    positions: Literal["all", "prompt", "rollout"] = "all"
+    """Which positions count: all, or in conversations that `scopeworks rollouts` made those of the
+    user's prompt or of the model's answer. SAEs are spliced in at all of them.
+    """
     n_sequences: PositiveInt = 2048
     """Held-out sequences to use (report: 2,048); with fewer there, all are used and the JSON says
     so.
@@ -98,6 +107,11 @@ class EvaluateSettings(StorageSettings):
         snippets = type(self).model_fields["top_snippets"].default
         if self.top_latents == 0 and self.top_snippets != snippets:
             raise ValueError("top_snippets has no effect with top_latents 0; leave it out")
+        if self.subsets and self.positions != "all":
+            raise ValueError(
+                f"subsets has no effect with positions {self.positions}, since conversations have "
+                "none; leave it out"
+            )
         remote = Place(self.tokens).is_remote or any(is_url(str(name)) for name in self.sae)
         if self.storage_options is not None and not remote:
             raise ValueError("storage_options has no effect on local tokens and SAEs; leave it out")

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...harvest.model.hooks import capture
 from ...harvest.model.sites import Site
 from .inputs import Candidate, HeldOut
-from .lm_loss import clean_run, logits_of, ordinary, predicting, rest_of_model
+from .lm_loss import clean_run, logits_of, predicting, rest_of_model
 
 if TYPE_CHECKING:
     from ...console import Progress
@@ -64,9 +64,8 @@ def importance(
     numbers: list[list[Tensor]] = [[] for _ in candidates]
     for sequences in held_out.batches(batch, lm.device):
         bar.advance(len(sequences))
-        counted = predicting(ordinary(sequences, held_out.special))
-        rows, positions = draw_positions(counted, generator)
-        ids = sequences[rows]
+        rows, positions = draw_positions(predicting(sequences.keep), generator)
+        ids = sequences.ids[rows]
         if not len(ids):
             continue
         at = torch.arange(len(ids), device=ids.device), positions

@@ -6,25 +6,26 @@ reading.
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ...harvest.model.loading import check_context, tokenizer_fingerprint
 from ...harvest.model.sites import Site, check_site, parse_site, site_width
 from ...harvest.rows.prepare import special_ids
-from ...harvest.tokens.splits import HELD_OUT
+from ...harvest.tokens.splits import HELD_OUT, PART_NUMBERS, PARTS
 from ...machine import find_device, good_dtype
 from ...store import TokenStore
 from ...store.place.place import AnyPlace, Place
 from ...train.sae.hub import is_remote, is_url
 from ...train.sae.sae import SAE
 from ..settings import EvaluateSettings
+from .lm_loss import ordinary
 
 if TYPE_CHECKING:
     from ...harvest.model.loading import LanguageModel
@@ -45,26 +46,54 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Sequences:
+    """Some sequences, and what of them SAEs are asked for.
+
+    `len` is the number of sequences.
+    """
+
+    ids: Int[Tensor, "batch seq"]
+    ordinary: Bool[Tensor, "batch seq"]
+    """Positions of the kind that SAEs are trained on: what is spliced."""
+    keep: Bool[Tensor, "batch seq"]
+    """Those of them that count in every mean."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
 class HeldOut:
-    """The first sequences of the held-out split (their order is already permuted), and the ids that
-    do not count.
+    """The first sequences of the held-out split (their order is already permuted), and which
+    positions count.
     """
 
     sequences: Any
     n: int
     """How many are evaluated."""
     special: Int[Tensor, " n_special"]
+    """Ids that do not count."""
+    prefix: int = 0
+    """First positions that do not count: the constant prefix of a chat template."""
+    parts: Any = None
+    """Of what part each position is, [n_sequences, context]; None where all parts count."""
+    part: int = 0
+    """The part that counts."""
 
     def batches(
         self, size: int, device: torch.device, first: int = 0, stop: int | None = None
-    ) -> Iterator[Int[Tensor, "batch seq"]]:
-        """Token ids in order, `size` sequences at a time, from `first` up to `stop` (by default
-        n).
-        """
+    ) -> Iterator[Sequences]:
+        """Sequences in order, `size` at a time, from `first` up to `stop` (by default n)."""
         stop = self.n if stop is None else stop
         for start in range(first, stop, size):
-            rows = np.asarray(self.sequences[start : min(start + size, stop)])
-            yield torch.from_numpy(rows.astype(np.int64)).to(device)
+            rows = slice(start, min(start + size, stop))
+            ids = _integers(self.sequences[rows], device)
+            trained_on = ordinary(ids, self.special)
+            trained_on[:, : self.prefix] = False
+            keep = trained_on
+            if self.parts is not None:
+                keep = trained_on & (_integers(self.parts[rows], device) == self.part)
+            yield Sequences(ids, trained_on, keep)
 
     @property
     def context(self) -> int:
@@ -162,13 +191,19 @@ def candidate(
 
 
 def open_held_out(
-    place: AnyPlace, lm: "LanguageModel", n_sequences: int
+    place: AnyPlace, lm: "LanguageModel", n_sequences: int, positions: str = "all"
 ) -> tuple[TokenStore, HeldOut]:
     """Opens the held-out split of a token store made with the model's tokenizer.
 
+    Args:
+        place: of the token store.
+        lm: the model.
+        n_sequences: how many are evaluated, as far as they are there.
+        positions: which count: all, or those of a conversation's prompt or rollout.
+
     Raises:
-        FileNotFoundError, ValueError: no such store, no held-out sequences, or another tokenizer's
-        tokens.
+        FileNotFoundError, ValueError: no such store, no held-out sequences, no parts of
+            conversations, or another tokenizer's tokens.
     """
     tokens, url = TokenStore.open(place), Place.of(place).url
     if not tokens.splits.get(HELD_OUT):
@@ -179,7 +214,8 @@ def open_held_out(
         )
     _check_tokenizer(tokens, url, lm)
     check_context(tokens.context, lm.config, lm.name)
-    return tokens, _split(tokens, HELD_OUT, n_sequences, lm)
+    held_out = _split(tokens, HELD_OUT, n_sequences, lm)
+    return tokens, held_out if positions == "all" else _only(held_out, positions, tokens)
 
 
 def subsets_of(tokens: TokenStore, n_sequences: int, lm: "LanguageModel") -> dict[str, HeldOut]:
@@ -215,7 +251,25 @@ def _split(tokens: TokenStore, name: str, n_sequences: int, lm: "LanguageModel")
     """The first sequences of a split."""
     n = min(n_sequences, tokens.splits[name])
     special = torch.tensor(special_ids(tokens), dtype=torch.int64, device=lm.device)
-    return HeldOut(tokens.sequences(name), n, special)
+    prefix = tokens.provenance.get("masked_prefix", 0)
+    return HeldOut(tokens.sequences(name), n, special, prefix)
+
+
+def _only(held_out: HeldOut, positions: str, tokens: TokenStore) -> HeldOut:
+    """The same sequences, of which one part counts."""
+    if tokens.splits.get(PARTS) != tokens.splits[HELD_OUT]:
+        raise ValueError(
+            f"token store {tokens.url} must tell prompts from rollouts for positions {positions}, "
+            f"got the splits {', '.join(sorted(tokens.splits))}; pass tokens that "
+            "`scopeworks rollouts` made"
+        )
+    part = PART_NUMBERS[positions]
+    return replace(held_out, parts=tokens.sequences(PARTS), part=part)
+
+
+def _integers(rows: Any, device: torch.device) -> Tensor:
+    """Rows of a split, int64."""
+    return torch.from_numpy(np.asarray(rows).astype(np.int64)).to(device)
 
 
 def _agreed(name: str, what: str, recorded: str | None, given: str | None) -> str | None:

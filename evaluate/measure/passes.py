@@ -14,12 +14,11 @@ from torch import Tensor
 from ...harvest.model.hooks import capture
 from ...harvest.model.sites import Site
 from ...store.read.variance import is_constant
-from .inputs import Candidate
+from .inputs import Candidate, Sequences
 from .lm_loss import (
     CleanRun,
     PairedDelta,
     clean_run,
-    ordinary,
     predicting,
     recovered_share,
     spliced_losses,
@@ -177,30 +176,29 @@ class MainPass:
         lm: "LanguageModel",
         candidates: list[Candidate],
         means: dict[Site, Tensor],
-        special: Tensor,
         context: int,
         splice_special: bool,
     ):
-        self._lm, self._special, self._splice_special = lm, special, splice_special
+        self._lm, self._splice_special = lm, splice_special
         sites = {site for candidate in candidates for site in (candidate.site, candidate.target)}
         self._sites = sorted(sites, key=lambda site: site.depth)
         self._clean, self._n_sequences = PositionMeans(context), 0
         self.baselines = {site: SiteMeter(site, mean, context) for site, mean in means.items()}
         self.saes = [SAEMeter(candidate, context) for candidate in candidates]
 
-    def add(self, ids: Tensor) -> None:
-        """Adds a batch of token ids [batch, seq]."""
-        keep = ordinary(ids, self._special)
+    def add(self, sequences: Sequences) -> None:
+        """Adds a batch."""
+        keep, spliced = sequences.keep, sequences.ordinary
         with capture(self._lm, self._sites) as captured:
-            clean = clean_run(self._lm, ids, self.baselines)
+            clean = clean_run(self._lm, sequences.ids, self.baselines)
         batch = Batch(
             clean=clean,
             keep=keep,
             counted=predicting(keep),
-            where=torch.ones_like(keep) if self._splice_special else keep,
+            where=torch.ones_like(spliced) if self._splice_special else spliced,
             x={site: captured[str(site)] for site in self._sites},
         )
-        self._n_sequences += len(ids)
+        self._n_sequences += len(sequences)
         self._clean.add(batch.counted, clean=clean.losses)
         for meter in (*self.baselines.values(), *self.saes):
             meter.add(self._lm, batch)

@@ -18,6 +18,12 @@ from .packing import Packer, Spool, Wrapper
 
 TRAIN, HELD_OUT = "train", "held_out"
 
+PARTS = "parts"
+"""The split beside `held_out` that says of each position which part of a conversation it is."""
+
+PART_NUMBERS = {"prompt": 1, "rollout": 2}
+"""Parts of a conversation; 0 is what belongs to none: BOS, the constant prefix, PAD."""
+
 _MAX_SUBSETS = 100
 _MAX_NAME = 200
 """Of a split, in a token store."""

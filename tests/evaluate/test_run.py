@@ -1,12 +1,16 @@
 """The whole evaluation against the slow float64 twin, and what must hold for any SAE."""
 
 import json
+import shutil
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from scopeworks.evaluate.evaluation_file import check_is_evaluation
 from scopeworks.evaluate.measure.inputs import HeldOut, candidate
+from scopeworks.evaluate.measure.rescaling import with_factors
 from scopeworks.evaluate.run import evaluate, evaluate_many
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.harvest.model.hooks import forward_until
@@ -25,10 +29,10 @@ def run(lm, held_out, settings, *saes, **changes):
     return evaluate_many(lm, candidates, held_out, settings.model_copy(update=changes))
 
 
-def check_against_twin(lm, sae, entry, result, ids):
+def check_against_twin(lm, sae, entry, result, ids, **more):
     site = sae.config.site
     target = sae.config.target_site or site
-    twin = evaluate_sae(lm.model, sae, site, target, ids, SPECIAL)
+    twin = evaluate_sae(lm.model, sae, site, target, ids, SPECIAL, **more)
     baseline = result["baselines"][target]
     assert entry["n_tokens"] == twin["n_tokens"]
     assert entry["firing"]["n_dead"] == int((twin["fired"] == 0).sum())
@@ -67,6 +71,36 @@ def test_transcoder_replaces_its_target_site(lm, held_out, settings, ids, skip, 
     sae = random_sae(f"{kind}.1", "mlp_out.1", skip=skip)
     result = run(lm, held_out, settings, sae)
     check_against_twin(lm, sae, result["saes"][0], result, ids)
+
+
+@pytest.mark.parametrize("part", [1, 2])
+def test_only_one_part_of_a_conversation_counts(lm, held_out, settings, ids, part):
+    parts = torch.where(torch.arange(11) < torch.tensor([[4], [5], [7], [3], [6], [4]]), 1, 2)
+    parts[:, :2] = 0
+    only = replace(held_out, prefix=2, parts=parts.numpy(), part=part)
+    sae = random_sae("resid_post.1")
+    result = run(lm, only, settings, sae)
+    entry = result["saes"][0]
+    check_against_twin(lm, sae, entry, result, ids, prefix=2, keep=parts == part)
+    assert 0 < entry["n_tokens"] < run(lm, held_out, settings, sae)["saes"][0]["n_tokens"]
+
+
+def test_a_constant_prefix_does_not_count_and_is_not_spliced(lm, held_out, settings, ids):
+    sae = random_sae("resid_post.1")
+    result = run(lm, replace(held_out, prefix=3), settings, sae)
+    entry = result["saes"][0]
+    check_against_twin(lm, sae, entry, result, ids, prefix=3)
+    assert entry["by_position"]["error"][:3] == [None] * 3
+
+
+@pytest.mark.parametrize("target", [None, "mlp_out.1"])
+def test_sae_reads_rescaled_activations_as_the_twin_does(lm, held_out, settings, ids, target):
+    site = "mlp_in.1" if target else "resid_post.1"
+    sae, factors = random_sae(site, target, skip=target is not None), (0.7, 1.3 if target else 0.7)
+    result = run(lm, held_out, settings, with_factors(sae, *factors))
+    twin = evaluate_sae(lm.model, sae, site, target or site, ids, SPECIAL, factors=factors)
+    for name in ("l0", "mse", "fvu", "spliced_loss"):
+        assert result["saes"][0][name] == pytest.approx(twin[name], rel=1e-5), name
 
 
 def test_many_saes_in_one_pass_equal_each_alone(lm, held_out, settings):
@@ -214,6 +248,65 @@ def test_evaluate_writes_strict_json_with_everything_asked_for(
     assert result["settings"]["n_sequences"] == 2048
     assert len(result["saes"][0]["top_activations"]) == 4
     assert max(len(line) for line in text.splitlines()) < 2000
+
+
+def test_positions_and_norms_are_those_that_the_settings_name(
+    model_dir, tokens_url, sae_dir, ids, lm, tmp_path
+):
+    url, parts = str(tmp_path / "talk"), torch.where(torch.arange(11) < 6, 1, 2).expand(6, 11)
+    tokens = TokenStore.create(
+        url, context=11, bos=2, eos=1, pad=0, provenance={"masked_prefix": 2}
+    )
+    tokens.write({"held_out": ids.numpy(), "parts": parts.numpy()})
+    louder = tmp_path / "louder"
+    shutil.copytree(model_dir, louder)
+    save_louder(lm.model, louder, 2.0)
+    flags: dict[str, Any] = {"sae": (sae_dir,), "model": str(model_dir), "dtype": "float32"}
+    flags |= {"tokens": url, "out": tmp_path / "e.json", "top_latents": 0}
+    sae = random_sae("resid_post.1")
+    flags["norms_of"] = str(louder)
+    for name, part in (("prompt", 1), ("rollout", 2)):
+        flags["positions"] = name
+        result = evaluate(EvaluateSettings(**flags))
+        keep = parts == part
+        factor = norm_ratio(lm.model, louder, ids, keep & (ids > 2) & (torch.arange(11) >= 2))
+        twin = evaluate_sae(
+            lm.model, sae, "resid_post.1", "resid_post.1", ids, SPECIAL, 2, keep, (factor, factor)
+        )
+        assert abs(factor - 1) > 0.1
+        for figure in ("l0", "fvu", "spliced_loss"):
+            assert result["saes"][0][figure] == pytest.approx(twin[figure], rel=1e-5), figure
+
+
+def test_positions_need_tokens_with_parts(model_dir, tokens_url, sae_dir, tmp_path):
+    settings = EvaluateSettings(
+        sae=(sae_dir,), model=str(model_dir), tokens=tokens_url, out=tmp_path / "e.json",
+        positions="rollout",
+    )  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"must tell prompts from rollouts .* `scopeworks rollouts`"
+    ):
+        evaluate(settings)
+    assert not settings.out.exists()
+
+
+def save_louder(model, folder, gain):
+    """The model with another size of activations."""
+    louder = type(model)(model.config)
+    louder.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        louder.model.layers[0].post_feedforward_layernorm.weight.mul_(gain).add_(gain - 1)
+    louder.save_pretrained(folder)
+
+
+def norm_ratio(model, folder, ids, keep):
+    """sqrt(E‖x‖²) at resid_post.1 of the model in the folder over that of the model."""
+    other = type(model).from_pretrained(folder, dtype=torch.float32)
+    own, wanted = (
+        forward_until(one, ids, [parse_site("resid_post.1")])["resid_post.1"][keep].square().mean()
+        for one in (model, other)
+    )
+    return float((wanted / own).sqrt())
 
 
 def test_more_firing_sequences_refine_frequencies_and_nothing_else(lm, ids, settings):

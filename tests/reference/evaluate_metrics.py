@@ -69,45 +69,64 @@ def jump_relu(sae, x: Tensor) -> tuple[Tensor, Tensor]:
     return f, x_hat
 
 
-def mean_loss(log_p: Tensor, ids: Tensor, special: set[int]) -> tuple[float, list[list[float]]]:
-    """Mean cross-entropy over positions where token and next token are ordinary, and its terms by
-    position.
+def mean_loss(
+    log_p: Tensor, ids: Tensor, counted: set[tuple[int, int]]
+) -> tuple[float, list[list[float]]]:
+    """Mean cross-entropy where the position (sequence, place) and the next one are counted, and its
+    terms by position.
     """
     terms: list[list[float]] = [[] for _ in range(ids.shape[1])]
     for s in range(ids.shape[0]):
         for t in range(ids.shape[1] - 1):
-            here, following = int(ids[s, t]), int(ids[s, t + 1])
-            if here not in special and following not in special:
-                terms[t].append(-float(log_p[s, t, following]))
+            if {(s, t), (s, t + 1)} <= counted:
+                terms[t].append(-float(log_p[s, t, int(ids[s, t + 1])]))
     every = [term for position in terms for term in position]
     return sum(every) / len(every), terms
 
 
-def evaluate_sae(model, sae, site: str, target: str, ids: Tensor, special: set[int]) -> dict:
-    """Every metric of one SAE, special positions left alone in every splice."""
+def evaluate_sae(
+    model,
+    sae,
+    site: str,
+    target: str,
+    ids: Tensor,
+    special: set[int],
+    prefix: int = 0,
+    keep: Tensor | None = None,
+    factors: tuple[float, float] = (1.0, 1.0),
+) -> dict:
+    """Every metric of one SAE; special positions and the prefix are left alone in every splice.
+
+    Only positions in `keep` count. The SAE reads factors[0] · x, and what it gives is divided by
+    factors[1].
+    """
     clean_p, sites = run(model, ids)
-    rows = [
+    every = [
         (s, t)
         for s in range(ids.shape[0])
-        for t in range(ids.shape[1])
+        for t in range(prefix, ids.shape[1])
         if int(ids[s, t]) not in special
     ]
-    x = torch.stack([sites[target][s, t] for s, t in rows])
+    rows = [(s, t) for s, t in every if keep is None or bool(keep[s, t])]
+    counted = set(rows)
+    both = {at: jump_relu(sae, factors[0] * sites[site][at]) for at in every}
+    given = {at: x_hat / factors[1] for at, (_, x_hat) in both.items()}
+    f, x_hat = torch.stack([both[at][0] for at in rows]), torch.stack([given[at] for at in rows])
+    x = torch.stack([sites[target][at] for at in rows])
     mean = x.mean(0)
-    both = [jump_relu(sae, sites[site][s, t]) for s, t in rows]
-    f, x_hat = torch.stack([pair[0] for pair in both]), torch.stack([pair[1] for pair in both])
 
-    def loss_with(values: Tensor) -> float:
+    def loss_with(values: dict[tuple[int, int], Tensor]) -> float:
         def splice(tensor: Tensor) -> Tensor:
             changed = tensor.clone()
-            for row, (s, t) in enumerate(rows):
-                changed[s, t] = values[row]
+            for at in every:
+                changed[at] = values[at]
             return changed
 
-        return mean_loss(run(model, ids, {target: splice})[0], ids, special)[0]
+        return mean_loss(run(model, ids, {target: splice})[0], ids, counted)[0]
 
-    clean, spliced = mean_loss(clean_p, ids, special)[0], loss_with(x_hat)
-    mean_ablated, zero_ablated = loss_with(mean.expand_as(x)), loss_with(torch.zeros_like(x))
+    clean, spliced = mean_loss(clean_p, ids, counted)[0], loss_with(given)
+    mean_ablated = loss_with(dict.fromkeys(every, mean))
+    zero_ablated = loss_with(dict.fromkeys(every, torch.zeros_like(mean)))
     return {
         "n_tokens": len(rows),
         "l0": float((f > 0).sum(1).double().mean()),

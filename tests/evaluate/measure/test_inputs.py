@@ -40,7 +40,7 @@ def test_held_out_split_is_read_in_order_and_only_as_far_as_asked(lm, tmp_path):
     url = write_tokens(tmp_path / "t", {"train": some_ids(), "held_out": ids})
     _, held_out = open_held_out(url, lm, 1)
     batches = list(held_out.batches(8, torch.device("cpu")))
-    assert [batch.tolist() for batch in batches] == [ids[:1].tolist()]
+    assert [batch.ids.tolist() for batch in batches] == [ids[:1].tolist()]
     assert held_out.special.tolist() == [0, 1, 2]
 
 

@@ -1,0 +1,81 @@
+"""An SAE on another model's activations, whose norms differ from those it was trained on.
+
+Owns the factors between two models' norms and how an SAE takes them in. Loading models is
+`harvest`'s business.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from ...harvest.model.hooks import forward_until
+from ...harvest.model.loading import load_model, tokenizer_fingerprint
+from ...harvest.model.sites import Site
+from ...train.sae.sae import SAE
+from ..settings import EvaluateSettings
+from .inputs import Candidate, HeldOut
+
+if TYPE_CHECKING:
+    from ...harvest.model.loading import LanguageModel
+
+
+def rescaled(
+    candidates: list[Candidate],
+    held_out: HeldOut,
+    lm: "LanguageModel",
+    settings: EvaluateSettings,
+) -> list[Candidate]:
+    """The candidates for activations that have the norms of the model `settings.norms_of`.
+
+    Raises:
+        OSError, ValueError: that model cannot be read, or it has another tokenizer or other sites.
+    """
+    name = str(settings.norms_of)
+    other = load_model(name, lm.dtype, settings.device, settings.attention)
+    if tokenizer_fingerprint(other.tokenizer) != tokenizer_fingerprint(lm.tokenizer):
+        raise ValueError(
+            f"norms_of must be a model with the tokenizer of {lm.name}, got {name} with another; "
+            "pass the model that it was fine-tuned from"
+        )
+    sites = {site for one in candidates for site in (one.site, one.target)}
+    factors = norm_factors(held_out, lm, other, sites, settings.batch)
+    return [
+        replace(one, sae=with_factors(one.sae, factors[one.site], factors[one.target]))
+        for one in candidates
+    ]
+
+
+def norm_factors(
+    held_out: HeldOut, lm: "LanguageModel", other: "LanguageModel", sites: set[Site], batch: int
+) -> dict[Site, float]:
+    """sqrt(E‖x_other‖² / E‖x‖²) of each site, over the positions that count; 1 where x is 0."""
+    own, wanted = (_powers(held_out, model, sites, batch) for model in (lm, other))
+    return {site: (wanted[site] / own[site]) ** 0.5 if own[site] else 1.0 for site in sites}
+
+
+def with_factors(sae: SAE, before: float, after: float) -> SAE:
+    """The SAE x ↦ SAE(before · x) / after: its latents as they are, W_enc · before, W_dec / after,
+    b_dec / after, W_skip · before / after.
+    """
+    skip = sae.W_skip
+    return replace(
+        sae,
+        W_enc=sae.W_enc * before,
+        W_dec=sae.W_dec / after,
+        b_dec=sae.b_dec / after,
+        W_skip=None if skip is None else skip * (before / after),
+    )
+
+
+@torch.no_grad()
+def _powers(
+    held_out: HeldOut, lm: "LanguageModel", sites: set[Site], batch: int
+) -> dict[Site, float]:
+    """Σ‖x‖² of each site over the positions that count, summed in float64."""
+    sums = dict.fromkeys(sites, 0.0)
+    for sequences in held_out.batches(batch, lm.device):
+        x = forward_until(lm, sequences.ids, sites)
+        for site in sites:
+            sums[site] += float(x[str(site)][sequences.keep].double().square().sum())
+    return sums
