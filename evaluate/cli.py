@@ -79,8 +79,11 @@ def report(
     title: Annotated[
         str, typer.Option(help="Heading of the page.")
     ] = "Sparse autoencoders, evaluated",
+    study: Annotated[
+        list[Path] | None, typer.Option(help="Folder that a study wrote; repeat for more.")
+    ] = None,
 ) -> None:
     """Writes one self-contained HTML page about evaluated SAEs."""
     from .page.report import write_report
 
-    typer.echo(f"report: {write_report(out, evaluation, title)}")
+    typer.echo(f"report: {write_report(out, evaluation, title, study or ())}")

@@ -5,6 +5,7 @@ Owns what `sweep` shows while members train and leaves behind in its folder: `sw
 """
 
 import io
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -127,18 +128,48 @@ def plot(rows: Sequence[Standing], path: Path) -> None:
     write_file(path, picture.getvalue())
 
 
-def plain_log_axis(axes: "Axes", which: Literal["x", "y"]) -> None:
-    """A logarithmic axis with plain numbers at 1, 2 and 5 of each decade, or at more of them where
-    it spans so little that fewer than three of those are in sight.
+def plain_log_axis(axes: "Axes", which: Literal["x", "y"], most: int = 7) -> None:
+    """A logarithmic axis with plain numbers: at 1, 2 and 5 of each decade, at fewer of them where
+    it spans so much that more than `most` would stand there, at more where it spans so little that
+    fewer than three would. Called when the axis has its limits.
     """
-    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.ticker import FixedLocator, NullLocator
 
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
-    low, high = axis.get_view_interval()
-    locator = LogLocator(subs=(1.0, 2.0, 5.0))
-    if sum(low <= tick <= high for tick in locator.tick_values(low, high)) < 3:
-        locator = LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0))
-    axis.set_major_locator(locator)
+    view = axis.get_view_interval()
+    axis.set_major_locator(FixedLocator(_log_ticks(min(view), max(view), most)))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(lambda value, _position: f"{value:g}")
+    axis.set_major_formatter(lambda value, _position: plain_number(value))
+
+
+def plain_number(value: float) -> str:
+    """A tick's number as one says it: 20, 0.005, 10,000; powers of ten beyond millions."""
+    if value and not 1e-5 <= abs(value) < 1e7:
+        return f"{value:g}"
+    return f"{value:,.9f}".rstrip("0").rstrip(".")
+
+
+def _log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Ticks in sight of a logarithmic axis, round ones first."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+
+    def ticks(firsts: Sequence[float], stride: int = 1) -> list[float]:
+        found = [first * 10.0**n for n in decades if n % stride == 0 for first in firsts]
+        return [tick for tick in found if 0.999 * low <= tick <= 1.001 * high]
+
+    choices = [ticks(firsts) for firsts in ((1, 2, 5), (1, 3), (1,))]
+    fitting = [some for some in choices if len(some) <= most]
+    if not fitting:
+        return ticks((1,), stride=math.ceil(len(choices[-1]) / most))
+    if len(fitting[0]) >= 3:
+        return fitting[0]
+    finer = ticks((1, 1.5, 2, 3, 4, 5, 6, 8))
+    return finer if len(finer) >= 2 else _even_ticks(low, high)
+
+
+def _even_ticks(low: float, high: float) -> list[float]:
+    """A few round numbers where a logarithmic axis spans next to nothing."""
+    from matplotlib.ticker import MaxNLocator
+
+    return [float(tick) for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]

@@ -1,11 +1,11 @@
-"""Pieces of HTML: tables, figures, shaded snippets.
+"""Pieces of HTML: sections, figures, facts, shaded snippets.
 
 Owns escaping: every function takes plain text and returns markup, and nothing reaches the page
-around them.
+around them. `table` owns tables.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -14,39 +14,61 @@ from typing import Any
 _SHOWN = {"\n": "↵", "\t": "→", "\r": "␍"}
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], n_text: int, caption: str) -> str:
-    """A table whose first `n_text` columns are text and whose others are right-aligned numbers."""
-
-    def cells(tag: str, values: Sequence[str]) -> str:
-        return "".join(
-            f"<{tag}{' class=n' if i >= n_text else ''}>{escape(value)}</{tag}>"
-            for i, value in enumerate(values)
-        )
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+def section(anchor: str, title: str, body: str) -> str:
+    """A part of the page that can be linked to; nothing where it has no body."""
+    if not body:
+        return ""
     return (
-        f'<div class="scroll"><table><thead><tr>{cells("th", columns)}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div><p class=quiet>{escape(caption)}</p>"
+        f'<section id="{escape(anchor)}" aria-labelledby="{escape(anchor)}-title">'
+        f'<h2 id="{escape(anchor)}-title">{escape(title)}</h2>{body}</section>'
     )
+
+
+def contents(parts: Iterable[tuple[str, str]]) -> str:
+    """Links to sections: (anchor, title)."""
+    items = "".join(f'<li><a href="#{escape(a)}">{escape(title)}</a></li>' for a, title in parts)
+    return f'<nav aria-label="Contents"><ol>{items}</ol></nav>'
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """A paragraph of plain text; `kind` is its class on the page."""
+    return f"<p{f' class={kind}' if kind else ''}>{escape(text)}</p>"
 
 
 def figures(*drawn: tuple[str | None, str]) -> str:
     """A grid of (svg, caption); those without an SVG are left out."""
-    shown = [
-        f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
-        for svg, caption in drawn
-        if svg is not None
-    ]
-    return f'<div class="plots">{"".join(shown)}</div>'
+    shown = [figure(svg, caption) for svg, caption in drawn if svg is not None]
+    return f'<div class="plots">{"".join(shown)}</div>' if shown else ""
 
 
-def facts(*pairs: tuple[str, str]) -> str:
-    """Large figures with what they are underneath: (value, meaning)."""
-    items = "".join(
-        f'<li><b>{escape(value)}</b><span class="quiet">{escape(meaning)}</span></li>'
-        for value, meaning in pairs
+def figure(svg: str, caption: str) -> str:
+    """A picture with what it shows; the picture is markup of `inline_svg`."""
+    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def facts(*items: tuple[str, str, str]) -> str:
+    """Large figures: (value, interval or nothing, meaning)."""
+    shown = "".join(
+        f"<li><b>{escape(value)}</b>"
+        f'<span class="quiet">{escape(meaning)}</span>'
+        f"{f'<small>{escape(interval)}</small>' if interval else ''}</li>"
+        for value, interval, meaning in items
     )
-    return f'<ul class="facts">{items}</ul>'
+    return f'<ul class="facts">{shown}</ul>'
+
+
+def warnings(sentences: Sequence[str], shown: int = 6) -> str:
+    """What a reader must know before the figures; many of them are folded behind the first."""
+    if not sentences:
+        return ""
+    items = [f"<li>{escape(sentence)}</li>" for sentence in sentences]
+    rest = "".join(items[shown:])
+    more = f"<details><summary>{len(items) - shown:,} more</summary><ul>{rest}</ul></details>"
+    title = "Warning" if len(items) == 1 else f"{len(items):,} warnings"
+    return (
+        f'<aside class="warnings" aria-label="Warnings"><p><b>⚠ {title}</b></p>'
+        f"<ul>{''.join(items[:shown])}</ul>{more if rest else ''}</aside>"
+    )
 
 
 def latent(entry: dict[str, Any]) -> str:
@@ -54,7 +76,7 @@ def latent(entry: dict[str, Any]) -> str:
     strongest = max((s["activation"] for s in entry["snippets"]), default=1.0)
     snippets = "".join(_snippet(snippet, strongest) for snippet in entry["snippets"])
     return (
-        f'<div class="latent"><h3>Latent {entry["latent"]:,}</h3>'
+        f'<div class="latent"><h4>Latent {entry["latent"]:,}</h4>'
         f'<p class="quiet">fires on {percent(entry["frequency"])} of tokens, '
         f"strongest activation {strongest:.4g}</p>{snippets}</div>"
     )
@@ -63,7 +85,13 @@ def latent(entry: dict[str, Any]) -> str:
 def settings(title: str, value: Any) -> str:
     """Resolved settings as folded JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
+    return folded(title, f"<pre>{escape(text)}</pre>")
+
+
+def folded(title: str, body: str, is_open: bool = False) -> str:
+    """Markup behind a title."""
+    mark = " open" if is_open else ""
+    return f"<details{mark}><summary>{escape(title)}</summary>{body}</details>"
 
 
 def percent(share: float) -> str:

@@ -11,61 +11,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...train.frontier import plain_log_axis
-from .svg import COLOURS, LINES, MARKERS, draw
+from .entries import (
+    MAX_CURVES,
+    Entry,
+    interval,
+    labels,
+    rungs,
+    short,
+    slots,
+    sparsity,
+    spread,
+)
+from .svg import draw, legend, look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Entry = dict[str, Any]
-MAX_CURVES = len(COLOURS)
-"""Curves in one plot; of more SAEs, some spread evenly over L0 are shown."""
-
-
-def slot(entry: Entry) -> str:
-    """What the points of one frontier have in common."""
-    where = entry["site"]
-    if entry["target_site"] != where:
-        where += f" → {entry['target_site']}"
-    return f"{where}, width {entry['d_sae']:,}"
-
-
-def sparsity(entry: Entry) -> float | None:
-    """λ at the end of the SAE's training, where known."""
-    return (entry.get("config") or {}).get("sparsity")
-
-
-def rungs(entries: Sequence[Entry]) -> dict[tuple[str, float], list[Entry]]:
-    """The width ladders: SAEs of several widths at one site and λ, by (site, λ), narrowest first.
-
-    SAEs that were steered to a target L0 stand on none: their λ is a result.
-    """
-    ladders: dict[tuple[str, float], list[Entry]] = {}
-    for entry in sorted(entries, key=lambda e: e["d_sae"]):
-        settings = (entry.get("training") or {}).get("settings") or {}
-        price = sparsity(entry)
-        if price is not None and settings.get("target_l0") is None:
-            where = slot(entry).partition(", width")[0]
-            ladders.setdefault((where, price), []).append(entry)
-    return {key: some for key, some in ladders.items() if len({e["d_sae"] for e in some}) > 1}
-
-
-def label(entry: Entry) -> str:
-    """An SAE in a legend."""
-    price = sparsity(entry)
-    if price is not None:
-        return f"λ {price:.3g}, L0 {entry['l0']:.0f}"
-    return _short(entry["name"])
-
-
-def spread(entries: Sequence[Entry]) -> list[Entry]:
-    """At most MAX_CURVES of the entries, evenly over the ranks of L0, the sparsest and the densest
-    among them.
-    """
-    ordered = sorted(entries, key=lambda entry: entry["l0"])
-    if len(ordered) <= MAX_CURVES:
-        return ordered
-    picks = np.linspace(0, len(ordered) - 1, MAX_CURVES).round().astype(int)
-    return [ordered[i] for i in picks]
+_MAX_NAMED_POINTS = 6
+_L0 = "L0, active latents per token"
 
 
 def frontier(entries: Sequence[Entry], metric: str, name: str) -> str | None:
@@ -77,31 +40,31 @@ def frontier(entries: Sequence[Entry], metric: str, name: str) -> str | None:
 def frontier_plot(
     entries: Sequence[Entry], metric: str, name: str
 ) -> Callable[["Axes"], None] | None:
-    """What draws a metric against L0, one line per slot; bars are two standard errors where they
-    are known. None if no entry has the metric."""
-    known = [entry for entry in entries if entry[metric] is not None]
+    """What draws a metric against L0, one line per slot; bars are 95% intervals where they are
+    known. None if no entry has the metric."""
+    known = [entry for entry in entries if entry.get(metric) is not None]
     if not known:
         return None
 
     def plot(axes: "Axes") -> None:
-        slots = sorted({slot(entry) for entry in known})
-        for i, one in enumerate(slots):
-            points = sorted((e for e in known if slot(e) == one), key=lambda e: e["l0"])
-            errors = [_error(e, metric) for e in points]
+        found = slots(known)
+        for i, (one, points) in enumerate(found):
+            bars = [_bar(e, metric) for e in points]
             axes.errorbar(
                 [e["l0"] for e in points],
                 [e[metric] for e in points],
-                yerr=errors if any(errors) else None,
-                label=_short(one),
-                **_look(i, marker=True),
+                yerr=np.transpose(bars) if np.any(bars) else None,
+                label=one,
+                **look(i),
             )
-            if len(known) <= 12:
-                _annotate(axes, points, metric)
-        _l0_axis(axes, [entry["l0"] for entry in known])
+        named = len(found) == 1 and len(known) <= _MAX_NAMED_POINTS
+        _l0_axis(axes, [entry["l0"] for entry in known], named)
         axes.set_ylabel(name)
-        _from_zero(axes, [e[metric] - _error(e, metric) for e in known])
-        if len(slots) > 1:
-            _legend(axes)
+        _from_zero(axes, [e[metric] - _bar(e, metric)[0] for e in known], 0.14 if named else 0.05)
+        if named:
+            _annotate(axes, known, metric)
+        if len(found) > 1:
+            legend(axes)
 
     return plot
 
@@ -117,13 +80,13 @@ def width_ladder(entries: Sequence[Entry], metric: str, name: str) -> str:
             axes.plot(
                 [math.log2(e["d_sae"]) for e in points],
                 [e[metric] for e in points],
-                label=f"λ {price:.3g}" if len(sites) == 1 else _short(f"{where}, λ {price:.3g}"),
-                **_look(i, marker=True),
+                label=f"λ {price:.3g}" if len(sites) == 1 else f"{short(where)}, λ {price:.3g}",
+                **look(i),
             )
         axes.set_xlabel("width, log₂ of the number of latents")
         axes.set_ylabel(name)
         _from_zero(axes, values)
-        _legend(axes)
+        legend(axes)
 
     return draw(plot, f"{name} against width")
 
@@ -134,10 +97,12 @@ def firing(entries: Sequence[Entry]) -> str:
     """
 
     def plot(axes: "Axes") -> None:
-        for i, entry in enumerate(spread(entries)):
+        shown = spread(entries)
+        for i, (entry, name) in enumerate(zip(shown, labels(shown), strict=True)):
             summary = entry["firing"]
             share = np.asarray(summary["histogram"]) / entry["d_sae"]
-            axes.stairs(share, summary["log10_edges"], label=label(entry), **_look(i, marker=False))
+            style = {key: look(i)[key] for key in ("color", "linestyle")}
+            axes.stairs(share, summary["log10_edges"], label=name, linewidth=1.8, **style)
         lowest = min(_lowest_edge(entry["firing"]) for entry in entries)
         axes.set_xlim(lowest - 0.2, 0)
         axes.set_ylim(bottom=0)
@@ -145,7 +110,7 @@ def firing(entries: Sequence[Entry]) -> str:
         axes.set_xticks(list(ticks), [_power_of_ten(t) for t in ticks])
         axes.set_xlabel("firing frequency, share of tokens (log scale)")
         axes.set_ylabel("share of latents")
-        _legend(axes)
+        legend(axes)
 
     return draw(plot, "Histogram of firing frequencies")
 
@@ -157,18 +122,13 @@ def training(entries: Sequence[Entry], metric: str, name: str, log: bool = False
         return None
 
     def plot(axes: "Axes") -> None:
-        for i, entry in enumerate(known):
+        for i, (entry, shown) in enumerate(zip(known, labels(known), strict=True)):
             metrics = entry["training"]["metrics"]
             # Not clipped, or a curve along 0 would vanish under the axis. A logarithmic one has no
             # place for 0, which an SAE without an active latent has as its L0.
             values = [v if v > 0 or not log else math.nan for v in metrics[metric]]
-            axes.plot(
-                metrics["step"],
-                values,
-                label=label(entry),
-                clip_on=False,
-                **_look(i, marker=False),
-            )
+            style = look(i, every=len(values))
+            axes.plot(metrics["step"], values, label=shown, clip_on=False, **style)
         axes.set_xlabel("training step")
         axes.set_ylabel(f"{name} (log scale)" if log else name)
         if log:
@@ -176,7 +136,8 @@ def training(entries: Sequence[Entry], metric: str, name: str, log: bool = False
         else:
             axes.set_ylim(0, max(0.05, axes.get_ylim()[1]))
         axes.set_xlim(left=0)
-        _legend(axes)
+        _thousands(axes)
+        legend(axes)
 
     return draw(plot, f"{name} during training")
 
@@ -187,16 +148,16 @@ def by_position(entries: Sequence[Entry], counts: Sequence[float], curve: str, n
     """
 
     def plot(axes: "Axes") -> None:
-        lowest = 0.0
-        for i, entry in enumerate(spread(entries)):
+        lowest, shown = 0.0, spread(entries)
+        for i, (entry, one) in enumerate(zip(shown, labels(shown), strict=True)):
             positions, means = position_bins(entry["by_position"][curve], counts)
             lowest = min([lowest, *means])
-            axes.plot(positions, means, label=label(entry), **_look(i, marker=False))
+            axes.plot(positions, means, label=one, **look(i, every=len(means)))
         plain_log_axis(axes, "x")
         axes.set_xlabel("position in the sequence, from 0 (log scale)")
         axes.set_ylabel(name)
         _from_zero(axes, [lowest])
-        _legend(axes)
+        legend(axes)
 
     return draw(plot, f"{name} by position")
 
@@ -225,64 +186,51 @@ def position_bins(
     return positions, means
 
 
-def _look(i: int, marker: bool) -> dict[str, Any]:
-    """Colour with line or marker shape, so that no two series differ by colour alone."""
-    i %= MAX_CURVES
-    if marker:
-        return {"color": COLOURS[i], "marker": MARKERS[i]}
-    return {"color": COLOURS[i], "linestyle": LINES[i]}
-
-
 def _annotate(axes: "Axes", points: Sequence[Entry], metric: str) -> None:
     """Writes λ beside the points."""
     for entry in points:
         if (price := sparsity(entry)) is not None:
-            axes.annotate(
-                f"λ {price:.3g}",
-                (entry["l0"], entry[metric]),
-                xytext=(5, 5),
-                textcoords="offset points",
-                fontsize=9.5,
-            )
+            at = (entry["l0"], entry[metric])
+            axes.annotate(f"λ {price:.3g}", at, xytext=(6, 6), textcoords="offset points")
 
 
-def _l0_axis(axes: "Axes", values: Sequence[float]) -> None:
-    """L0 from 0, or logarithmic where it spans more than a decade."""
-    axes.set_xlabel("L0, mean active latents per token")
-    if min(values) > 0 and max(values) / min(values) > 10:
+def _l0_axis(axes: "Axes", values: Sequence[float], named: bool) -> None:
+    """L0 from 0, or logarithmic where it spans more than a decade; with room on the right for the
+    last point's name."""
+    axes.set_xlabel(_L0)
+    low, high = min(values), max(values)
+    if low > 0 and high / low > 10:
+        room = (high / low) ** (0.22 if named else 0.05)
+        axes.set_xlim(low / (high / low) ** 0.05, high * room)
         plain_log_axis(axes, "x")
-        axes.set_xlabel("L0, mean active latents per token (log scale)")
+        axes.set_xlabel(f"{_L0} (log scale)")
     else:
-        axes.set_xlim(left=0, right=1.12 * max(values) or 1)
+        axes.set_xlim(left=0, right=(1.24 if named else 1.08) * high or 1)
 
 
-def _short(text: str) -> str:
-    """The end of a name: a legend wider than its plot leaves no room for the plot."""
-    return text if len(text) <= 30 else "…" + text[-29:]
+def _thousands(axes: "Axes") -> None:
+    """Steps as one says them, few enough to stand side by side."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_formatter(lambda value, _position: f"{value:,.0f}")
 
 
-def _legend(axes: "Axes") -> None:
-    """The legend below the plot, which grows by its height: inside, it would cross a curve."""
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    _, labels = axes.get_legend_handles_labels()
-    n_columns = 1 if max(map(len, labels), default=0) > 22 else 2
-    figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(labels) // n_columns))
-    figure.legend(loc="outside lower left", ncols=n_columns)
-
-
-def _from_zero(axes: "Axes", lowest: Sequence[float]) -> None:
+def _from_zero(axes: "Axes", lowest: Sequence[float], above: float = 0.05) -> None:
     """The y axis from 0, or from below the `lowest` ends of points and bars where one is negative;
-    with room for the labels of the topmost points."""
+    with room above for the topmost points' names."""
     low, high = axes.get_ylim()
-    room = 0.05 * (high - low)
+    room = high - low
     least = min(lowest)
-    axes.set_ylim(bottom=0.0 if least >= 0 else least - room, top=high + room)
+    axes.set_ylim(bottom=0.0 if least >= 0 else least - 0.05 * room, top=high + above * room)
 
 
-def _error(entry: Entry, metric: str) -> float:
-    """Half the length of a point's bar: two standard errors, 0 where they are not known."""
-    return 2 * (entry.get(f"{metric}_stderr") or 0.0)
+def _bar(entry: Entry, metric: str) -> tuple[float, float]:
+    """How far a point's bar goes down and up; nowhere where its interval is not known."""
+    found = interval(entry, metric)
+    if found is None:
+        return 0.0, 0.0
+    return max(0.0, entry[metric] - found[0]), max(0.0, found[1] - entry[metric])
 
 
 def _lowest_edge(summary: dict[str, Any]) -> float:

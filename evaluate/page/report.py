@@ -1,24 +1,38 @@
-"""The report: evaluation JSONs -> one HTML file that needs nothing else.
+"""The report: evaluation JSONs and studies -> one HTML file that needs nothing else.
 
-Owns the file and the page's order. What each section says is `sections`', pieces of markup are
-`markup`'s, plots are `plots`'.
+Owns the file and the page's order: the answer, what bears it out, the tables. The first screen is
+`answer`'s, what each section says is `sections`', pieces of markup are `markup`'s and `table`'s,
+plots are `plots`'.
 """
 
+import base64
+import hashlib
+import json
 import os
+import re
 from collections.abc import Sequence
-from html import escape
+from copy import deepcopy
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
 from ...store.place.files import check_can_be_written, local_path, write_file
 from ..evaluation_file import checked, read_evaluation
-from . import plots, sections
+from . import markup, sections
+from .answer import answer
+from .entries import ordered
+from .inline_svg import numbered
+from .studies import Study, read_study
+from .studies import section as study_section
+
+_TITLE = re.compile(r'<section id="([\w-]+)"[^>]*><h2[^>]*>([^<]*)</h2>')
 
 
 def write_report(
     out: str | os.PathLike[str],
     evaluations: Sequence[dict[str, Any] | str | os.PathLike[str]],
     title: str = "Sparse autoencoders, evaluated",
+    studies: Sequence[str | os.PathLike[str]] = (),
 ) -> Path:
     """Writes a self-contained page about all SAEs of some evaluations.
 
@@ -26,13 +40,15 @@ def write_report(
         out: the HTML file, or a folder for `report.html`.
         evaluations: results of `evaluate`, or the JSON files it wrote.
         title: the page's heading.
+        studies: folders that a study wrote, each with its `reading.json` and plots.
 
     Returns:
         The path of the page.
 
     Raises:
-        FileNotFoundError: an evaluation is not there.
-        ValueError: a file is not an evaluation, or none is given.
+        FileNotFoundError: an evaluation or a study is not there.
+        ValueError: a file is not what it must be, a study is given twice, or no evaluation is
+            given.
     """
     loaded = [
         checked(e, f"evaluations[{i}]") if isinstance(e, dict) else read_evaluation(Path(e))
@@ -40,6 +56,7 @@ def write_report(
     ]
     if not loaded:
         raise ValueError("evaluations must be given at least once, got none; run evaluate first")
+    found = _read_studies(studies)
     try:
         path = local_path(Path(out))
     except ValueError as error:
@@ -47,36 +64,85 @@ def write_report(
     if path.suffix != ".html":
         path = path / "report.html"
     check_can_be_written(path, "out")
-    write_file(path, render(loaded, title).encode())
+    write_file(path, render(_joined(loaded), title, found).encode())
     return path
 
 
-def render(evaluations: list[dict[str, Any]], title: str) -> str:
+def _read_studies(folders: Sequence[str | os.PathLike[str]]) -> list[Study]:
+    """The studies in the given order, each once."""
+    found = [read_study(Path(folder)) for folder in folders]
+    names = [study.reading.study for study in found]
+    if double := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"studies must each be given once, got {min(double)} twice")
+    return found
+
+
+def render(evaluations: list[dict[str, Any]], title: str, studies: Sequence[Study] = ()) -> str:
     """The page as text."""
-    entries = [entry for evaluation in evaluations for entry in evaluation["saes"]]
-    entries.sort(key=lambda entry: (plots.slot(entry), entry["l0"]))
-    css = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    entries = ordered(entry for evaluation in evaluations for entry in evaluation["saes"])
+    parts = [
+        sections.frontiers(entries),
+        study_section(studies),
+        sections.positions(evaluations),
+        sections.firing(entries),
+        sections.top_activations(entries),
+        sections.importance(entries),
+        sections.subsets(evaluations),
+        sections.training(entries),
+        sections.sae_table(evaluations, entries),
+        sections.provenance(evaluations),
+    ]
+    titles = [found.groups() for part in parts if (found := _TITLE.search(part))]
     body = "\n".join(
         [
-            f"<h1>{escape(title)}</h1>",
-            sections.summary(evaluations, entries),
-            sections.sae_table(evaluations, entries),
-            sections.frontiers(entries),
-            sections.firing(entries),
-            sections.training(entries),
-            sections.positions(evaluations),
-            sections.subsets(evaluations),
-            sections.importance(entries),
-            sections.top_activations(entries),
-            sections.provenance(evaluations),
+            f"<header><h1>{escape(title)}</h1></header>\n<main>",
+            answer(evaluations, entries, studies),
+            markup.contents((anchor, unescape(name)) for anchor, name in titles),
+            *parts,
+            "</main>",
         ]
     )
-    # The policy makes the browser itself refuse to fetch anything.
+    return _page(title, numbered(body))
+
+
+def _joined(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Evaluations joined where all but the SAEs is the same."""
+    together: dict[str, dict[str, Any]] = {}
+    for document in found:
+        apart = json.dumps(_without_saes(document), sort_keys=True)
+        if apart not in together:
+            together[apart] = deepcopy(document)
+            continue
+        other = together[apart]
+        other["saes"] += document["saes"]
+        other["baselines"] |= document["baselines"]
+        for name, subset in document.get("subsets", {}).items():
+            other["subsets"][name]["saes"] += subset["saes"]
+    return list(together.values())
+
+
+def _without_saes(document: dict[str, Any]) -> dict[str, Any]:
+    """What evaluations must have in common to be shown as one."""
+    subsets = {
+        name: {key: value for key, value in subset.items() if key != "saes"}
+        for name, subset in document.get("subsets", {}).items()
+    }
+    kept = {key: v for key, v in document.items() if key not in ("saes", "baselines")}
+    return kept | {"subsets": subsets}
+
+
+def _page(title: str, body: str) -> str:
+    """The document around the body. Its policy makes the browser itself refuse to fetch anything,
+    and to run any script but the page's own."""
+    here = Path(__file__).parent
+    css = (here / "report.css").read_text(encoding="utf-8")
+    script = (here / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{escape(title)}</title>\n<style>\n{css}</style></head>\n"
-        f"<body>\n{body}\n</body></html>\n"
+        f"<body>\n{body}\n<script>{script}</script></body></html>\n"
     )

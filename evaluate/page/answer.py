@@ -1,0 +1,183 @@
+"""The first screen: what was measured, the answer in sentences to quote, and the frontier beside.
+
+Owns these sentences and which SAEs they are about. Numbers in them are rounded to what their
+intervals allow.
+"""
+
+import math
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from . import markup, plots
+from .entries import Entry, best, by_place, canonical, interval, label, ordered, place, slots
+from .studies import Study, counted
+
+_MOST_PLACES = 5
+_MOST_SLOTS = 7
+
+
+def answer(
+    evaluations: Sequence[dict[str, Any]], entries: Sequence[Entry], studies: Sequence[Study]
+) -> str:
+    """The first section."""
+    quotes = "".join(f"<li>{escape(text)}</li>" for text in sentences(entries))
+    said = [
+        markup.paragraph(measured(evaluations, entries), "lead"),
+        f'<ul class="quotes">{quotes}</ul>',
+        f'<p><a href="#studies">{escape(counted(studies))}</a></p>' if studies else "",
+        markup.warnings(warnings(evaluations, entries)),
+    ]
+    drawn, caption = _picture(entries)
+    return (
+        f'<section id="answer" class="answer" aria-label="The answer"><div>{"".join(said)}</div>'
+        f"{markup.figure(drawn, caption) if drawn else ''}</section>" + _facts(entries)
+    )
+
+
+def measured(evaluations: Sequence[dict[str, Any]], entries: Sequence[Entry]) -> str:
+    """What was measured, on what."""
+    models = ", ".join(sorted({model_name(e) for e in evaluations}))
+    places = list(by_place(entries))
+    where = ", ".join(places[:_MOST_PLACES])
+    if len(places) > _MOST_PLACES:
+        where = f"{len(places)} sites from {places[0]} to {places[-1]}"
+    widths = sorted({entry["d_sae"] for entry in entries})
+    width = f"{widths[0]:,}" if len(widths) == 1 else f"{widths[0]:,} to {widths[-1]:,}"
+    kind = "sparse autoencoder" if len(entries) == 1 else "sparse autoencoders"
+    texts = "; ".join(dict.fromkeys(_text(e) for e in evaluations))
+    return (
+        f"{len(entries)} {kind} on {where} of {models}, {width} latents wide, measured on {texts}. "
+        "BOS, EOS and PAD positions count in no figure."
+    )
+
+
+def sentences(entries: Sequence[Entry]) -> list[str]:
+    """The best SAEs in words: of one site the sparsest, the most faithful and the one nearest the
+    canonical L0; of several sites the latter of each."""
+    places = by_place(best(entries))
+    if len(places) == 1:
+        (some,) = places.values()
+        picked = [some[0], canonical(some), some[-1]] if len(some) > 1 else some
+        picked = ordered({id(entry): entry for entry in picked}.values())
+        return [_sentence(entry) for entry in sorted(picked, key=lambda e: e["l0"])]
+    said = [_sentence(canonical(some)) for some in list(places.values())[:_MOST_PLACES]]
+    if len(places) > _MOST_PLACES:
+        said.append(f"{len(places) - _MOST_PLACES} more sites are in the table.")
+    return said
+
+
+def _sentence(entry: Entry) -> str:
+    """One SAE's figures as a lab would quote them."""
+    cost = entry["delta_loss"]
+    verb = "costs the language model" if cost >= 0 else "lowers the language model's loss by"
+    text = (
+        f"With {spoken(entry, 'l0')} active latents per token, the SAE of width "
+        f"{entry['d_sae']:,} on {place(entry)} {verb} "
+        f"{spoken(entry, 'delta_loss', unit=' nats per token', size=True)}"
+    )
+    if entry["fvu"] is not None:
+        text += f" and leaves {spoken(entry, 'fvu', unit='%')} of the variance"
+    if entry["recovered_share"] is not None:
+        text += (
+            f"; it recovers {spoken(entry, 'recovered_share', unit='%')} of what ablating the "
+            "site by its mean costs"
+        )
+    return text + "."
+
+
+def spoken(entry: Entry, metric: str, unit: str = "", size: bool = False) -> str:
+    """A figure and its 95% interval, to two digits of half the interval.
+
+    Args:
+        unit: said after the number; a share is in "%".
+        size: without the sign of what the sentence says in words; of a figure below zero the
+            interval's ends change places.
+    """
+    value, found = entry[metric], interval(entry, metric)
+    scale = (100.0 if unit == "%" else 1.0) * (-1.0 if size and value < 0 else 1.0)
+    if found is None:
+        return f"{_round(scale * value)}{unit}"
+    low, high = sorted(scale * end for end in found)
+    digits = _digits((high - low) / 2)
+    return (
+        f"{scale * value:,.{digits}f}{unit} (95% interval {low:,.{digits}f} to "
+        f"{high:,.{digits}f}{'%' if unit == '%' else ''})"
+    )
+
+
+def warnings(evaluations: Sequence[dict[str, Any]], entries: Sequence[Entry]) -> list[str]:
+    """What a reader must know before the figures."""
+    said = [
+        f"{tokens['n_sequences_asked']:,} sequences were asked for and {tokens['n_sequences']:,} "
+        "measured: the split holds no more."
+        for tokens in (evaluation["tokens"] for evaluation in evaluations)
+        if tokens["fewer_than_asked"]
+    ]
+    for entry in entries:
+        said += [
+            text if entry["name"] in text else f"{entry['name']}: {text}"
+            for text in entry.get("warnings") or ()
+        ]
+    return list(dict.fromkeys(said))
+
+
+def model_name(evaluation: dict[str, Any]) -> str:
+    """The last part of the model's path or hub id."""
+    return Path(evaluation["model"]["name"]).name
+
+
+def _text(evaluation: dict[str, Any]) -> str:
+    """How much text was used."""
+    tokens = evaluation["tokens"]
+    return (
+        f"{tokens['n_sequences']:,} held-out sequences of {tokens['context']:,} tokens "
+        f"({evaluation['clean']['n_predictions']:,} predictions)"
+    )
+
+
+def _picture(entries: Sequence[Entry]) -> tuple[str | None, str]:
+    """The frontier; of many slots some, evenly over sites and widths."""
+    found = slots(entries)
+    caption = "What splicing an SAE in costs the language model; bars are 95% intervals."
+    if len(found) > _MOST_SLOTS:
+        step = (len(found) - 1) / (_MOST_SLOTS - 1)
+        picked = [found[round(i * step)][1] for i in range(_MOST_SLOTS)]
+        entries = [entry for some in picked for entry in some]
+        caption += f" {_MOST_SLOTS} of {len(found)} frontiers, spread evenly; all are below."
+    return plots.frontier(entries, "delta_loss", "Δ loss, nats per token"), caption
+
+
+def _facts(entries: Sequence[Entry]) -> str:
+    """The figures to remember, of the canonical SAE."""
+    one = canonical(entries)
+    items = [
+        _fact(one, "l0", "L0, active latents per token"),
+        _fact(one, "fvu", "FVU, variance left over"),
+        _fact(one, "delta_loss", "Δ loss, nats per token"),
+        _fact(one, "recovered_share", "of mean ablation's cost recovered", "%"),
+        (markup.percent(one["dead_share"]), "", "of latents never fired"),
+    ]
+    about = "The SAE" if len(entries) == 1 else "The SAE with L0 nearest 100"
+    named = f"{about}: {place(one)}, width {one['d_sae']:,}, {label(one)}."
+    return markup.paragraph(named, "quiet") + markup.facts(*(i for i in items if i is not None))
+
+
+def _fact(entry: Entry, metric: str, meaning: str, unit: str = "") -> tuple[str, str, str] | None:
+    """A figure, its interval and its meaning; None where it was not measured."""
+    if entry[metric] is None:
+        return None
+    value, _, rest = spoken(entry, metric, unit).partition(" (95% interval ")
+    return value, rest.removesuffix(")"), meaning
+
+
+def _round(value: float) -> str:
+    """Three significant digits without an exponent."""
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:,.{min(digits, 8)}f}"
+
+
+def _digits(half: float) -> int:
+    """Decimals that show two digits of half an interval."""
+    return min(8, max(0, 1 - math.floor(math.log10(half)))) if 0 < half < math.inf else 3
