@@ -55,15 +55,24 @@ def summary(result: dict) -> list[str]:
         f"{tokens['n_sequences']:,} held-out sequences of {tokens['context']} tokens"
         + (f" (asked: {tokens['n_sequences_asked']:,})" if tokens["fewer_than_asked"] else "")
         + f", clean loss {result['clean']['loss']:.4f}",
-        f"{'SAE':<32} {'L0':>8} {'FVU':>8} {'Δ loss':>9} {'recovered':>9} {'dead':>6}",
+        f"{'SAE':<32} {'L0':>8} {'FVU':>16} {'Δ loss':>16} {'KL':>8} {'recovered':>9} {'dead':>6}",
     ]
     for sae in result["saes"]:
-        fvu, share = (_number(sae[name], ".4f") for name in ("fvu", "recovered_share"))
+        fvu, delta = (_with_interval(sae, name) for name in ("fvu", "delta_loss"))
+        share = _number(sae["recovered_share"], ".4f")
         lines.append(
-            f"{sae['name'][-32:]:<32} {sae['l0']:8.1f} {fvu:>8} {sae['delta_loss']:9.4f} "
+            f"{sae['name'][-32:]:<32} {sae['l0']:8.1f} {fvu:>16} {delta:>16} {sae['kl']:8.4f} "
             f"{share:>9} {sae['dead_share']:6.1%}"
         )
+    if any(sae["intervals"]["delta_loss"] for sae in result["saes"]):
+        lines.append("±: 95% interval over sequences")
     return lines
+
+
+def _with_interval(sae: dict, name: str) -> str:
+    """A figure and half its interval, if it has one."""
+    text, interval = _number(sae[name], ".4f"), sae["intervals"][name]
+    return text if interval is None else f"{text} ±{(interval[1] - interval[0]) / 2:.4f}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -7,14 +7,24 @@ in docs/evaluate.md; the writer is `evaluate`.
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ..foreign import Document, parse_json, validated
+
+
+def _rising(bounds: list[float]) -> list[float]:
+    """An interval's lower bound stands first."""
+    if bounds[0] > bounds[1]:
+        raise ValueError("an interval must be [low, high]")
+    return bounds
+
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Size = Annotated[float, Field(ge=0)]
 Curve = list[float | None]
+Bounds = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_rising)]
+Quantiles = dict[str, float | None]
 
 
 class _Model(Document):
@@ -51,6 +61,8 @@ class _Firing(Document):
     n_tokens: Count
     log10_edges: list[float] = Field(min_length=2)
     histogram: list[Count]
+    share_above_1_percent: Share | None = None
+    share_above_10_percent: Share | None = None
 
     @model_validator(mode="after")
     def _bins_lie_between_edges(self) -> "_Firing":
@@ -64,6 +76,26 @@ class _Firing(Document):
 class _ByPosition(Document):
     error: Curve
     delta_loss: Curve
+    kl: Curve | None = None
+    error_stderr: Curve | None = None
+    delta_loss_stderr: Curve | None = None
+
+    def curves(self) -> list[Curve]:
+        """Those that are there."""
+        found = (self.error, self.delta_loss, self.kl, self.error_stderr, self.delta_loss_stderr)
+        return [curve for curve in found if curve is not None]
+
+
+class _ByDimension(Document):
+    fvu: Curve
+    quantiles: Quantiles
+
+
+class _Weights(Document):
+    theta: Quantiles
+    W_enc_norm: Quantiles
+    W_dec_norm: Quantiles
+    b_dec_norm: float | None
 
 
 class _Training(Document):
@@ -126,6 +158,10 @@ class _Figures(Document):
     delta_loss: float
     delta_loss_stderr: Size | None
     recovered_share: float | None
+    kl: float | None = None
+    cosine: float | None = None
+    intervals: dict[str, Bounds | None] = Field(default_factory=dict)
+    """95% over sequences, by the figure's name. Files of before there were intervals have none."""
 
 
 class _SAE(_Figures):
@@ -137,6 +173,9 @@ class _SAE(_Figures):
     dead_share: Share
     firing: _Firing
     by_position: _ByPosition
+    by_dimension: _ByDimension | None = None
+    weights: _Weights | None = None
+    norm_ratio: Size | None = None
     importance: _Importance | None = None
     top_activations: list[_Latent] | None = None
 
@@ -163,7 +202,7 @@ class Evaluation(Document):
     def _curves_cover_the_context(self) -> "Evaluation":
         n = len(self.clean.by_position.n_predictions)
         for sae in self.saes:
-            if {len(sae.by_position.error), len(sae.by_position.delta_loss)} != {n}:
+            if {len(curve) for curve in sae.by_position.curves()} != {n}:
                 raise ValueError(f"by_position of {sae.name} must be as long as that of clean")
         return self
 

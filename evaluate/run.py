@@ -42,7 +42,10 @@ if TYPE_CHECKING:
     from ..harvest.model.loading import LanguageModel
     from ..store import TokenStore
 
-SUBSET_FIGURES = ("n_tokens", "l0", "fvu", "delta_loss", "delta_loss_stderr", "recovered_share")
+SUBSET_FIGURES = (
+    *("n_tokens", "l0", "fvu", "cosine", "delta_loss", "delta_loss_stderr", "kl"),
+    *("recovered_share", "intervals"),
+)
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """The language model's loss, with and without something spliced in.
 
-Owns next-token losses, the splice that leaves special positions alone, and what a splice costs and
-recovers. Hooks are `harvest.model.hooks`; what is spliced in is the caller's.
+Owns next-token losses, the splice that leaves special positions alone, and what a splice costs,
+changes and recovers. Hooks are `harvest.model.hooks`; what is spliced in is the caller's.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from dataclasses import replace as replace_field
@@ -54,6 +54,10 @@ class CleanRun:
     """The residual stream that entered the layers from which splices start."""
     calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]]
     """What else each decoder layer from the first start on was called with."""
+    last_hidden: Float[Tensor, "batch seq d_model"]
+    """The normed last hidden states."""
+    log_p: list[Float[Tensor, "rows vocabulary"]] | None
+    """The clean log-probabilities in parts; None where they are too many to be kept."""
 
 
 def clean_run(
@@ -64,12 +68,16 @@ def clean_run(
     """
     layers = decoder_of(lm).layers
     starts = {_start(site, len(layers)) for site in sites}
-    run = CleanRun(ids, torch.empty(ids.shape), {}, {})
+    run = CleanRun(ids, torch.empty(ids.shape), {}, {}, torch.empty(*ids.shape, 0), None)
     with ExitStack() as stack:
         for i in range(min(starts), len(layers)):
             hook = _remember_in(run, i, i in starts)
             stack.callback(layers[i].register_forward_pre_hook(hook, with_kwargs=True).remove)
-        return replace_field(run, losses=token_losses(lm, ids))
+        hidden = _last_hidden(lm, ids)
+    held = ids.numel() * lm.config.vocab_size <= MAX_LOGITS
+    log_p = list(_log_probabilities(lm, hidden)) if held else None
+    losses = _losses(log_p or _log_probabilities(lm, hidden), ids)
+    return replace_field(run, losses=losses, last_hidden=hidden, log_p=log_p)
 
 
 def token_losses(lm: "LanguageModel", ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
@@ -78,7 +86,7 @@ def token_losses(lm: "LanguageModel", ids: Int[Tensor, "batch seq"]) -> Float[Te
     As transformers' causal model computes it (final soft-cap included), but in parts of the tokens
     and with float32 from the logits on, whatever the model's dtype.
     """
-    return _losses(lm, decoder_of(lm)(input_ids=ids, use_cache=False).last_hidden_state, ids)
+    return _losses(_log_probabilities(lm, _last_hidden(lm, ids)), ids)
 
 
 def spliced_losses(
@@ -96,10 +104,31 @@ def spliced_losses(
     losses bit for bit.
     """
 
-    def splice(x: Tensor) -> Tensor:
-        return torch.where(where[..., None], values.to(x.dtype), x)
+    hidden = _spliced_hidden(lm, clean, site, values, where)
+    return _losses(_log_probabilities(lm, hidden), clean.ids)
 
-    return _losses(lm, rest_of_model(lm, clean, site, splice), clean.ids)
+
+def spliced_losses_and_kl(
+    lm: "LanguageModel",
+    clean: CleanRun,
+    site: Site,
+    values: Float[Tensor, "batch seq d"],
+    where: Bool[Tensor, "batch seq"],
+) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
+    """`spliced_losses`, and KL(clean ‖ spliced) = Σ_v p_v (log p_v − log q_v) of what is predicted
+    after each position, in nats; both 0 at the last one.
+
+    The clean distribution is kept from the clean run where it fits `MAX_LOGITS`, and computed again
+    from its hidden states, part by part, where it does not: one more unembedding instead of the
+    batch times the vocabulary. A splice of the site's own values gives 0 exactly, either way.
+    """
+    spliced = _log_probabilities(lm, _spliced_hidden(lm, clean, site, values, where))
+    untouched = clean.log_p or _log_probabilities(lm, clean.last_hidden)
+    losses, divergences = [], []
+    for log_p, log_q, targets in zip(untouched, spliced, _parts(lm, clean.ids[:, 1:]), strict=True):
+        losses.append(_nll(log_q, targets))
+        divergences.append(_kl(log_p, log_q))
+    return _by_sequence(losses, clean.ids), _by_sequence(divergences, clean.ids)
 
 
 def rest_of_model(
@@ -137,40 +166,6 @@ def recovered_share(clean: float, spliced: float, ablated: float) -> float | Non
     return (ablated - spliced) / cost if cost > 0 else None
 
 
-class PairedDelta:
-    """Mean difference of two losses per token, with its standard error over sequences.
-
-    Tokens of one sequence are not independent, so the error is that of a ratio of sums over
-    sequences: sqrt(S/(S−1) · Σ_s (D_s − m·n_s)²) / Σ_s n_s for S sequences with differences D_s
-    over n_s tokens and mean m.
-    """
-
-    def __init__(self) -> None:
-        self._deltas: list[Tensor] = []
-        self._counts: list[Tensor] = []
-
-    def add(
-        self,
-        counted: Bool[Tensor, "batch seq"],
-        loss: Float[Tensor, "batch seq"],
-        base: Float[Tensor, "batch seq"],
-    ) -> None:
-        """Adds a batch of sequences."""
-        delta = torch.where(counted, loss.double() - base.double(), 0.0)
-        self._deltas.append(delta.sum(1).cpu())
-        self._counts.append(counted.sum(1).cpu())
-
-    def mean_and_error(self) -> tuple[float, float | None]:
-        """Mean and standard error in nats per token; no error from a single sequence."""
-        delta, count = torch.cat(self._deltas), torch.cat(self._counts).double()
-        n = len(delta)
-        mean = delta.sum() / count.sum()
-        if n == 1:
-            return float(mean), None
-        spread = (delta - mean * count).square().sum() * n / (n - 1)
-        return float(mean), float(spread.sqrt() / count.sum())
-
-
 def _start(site: Site, n_layers: int) -> int:
     """The layer whose input a splice at the site starts from: the next one for the residual stream
     after a layer.
@@ -201,12 +196,53 @@ def _run_layers(lm: "LanguageModel", clean: CleanRun, first: int, hidden: Tensor
     return hidden
 
 
-def _losses(lm: "LanguageModel", last_hidden: Tensor, ids: Tensor) -> Tensor:
-    """Losses from the normed last hidden states."""
-    hidden, targets = last_hidden[:, :-1].flatten(0, 1), ids[:, 1:]
-    size = max(1, MAX_LOGITS // lm.config.vocab_size)
-    parts = zip(hidden.split(size), targets.flatten().split(size), strict=True)
-    losses = torch.cat(
-        [functional.cross_entropy(logits_of(lm, h), t, reduction="none") for h, t in parts]
-    )
-    return functional.pad(losses.unflatten(0, targets.shape), (0, 1))
+def _last_hidden(lm: "LanguageModel", ids: Tensor) -> Tensor:
+    """The normed last hidden states of an untouched pass."""
+    return decoder_of(lm)(input_ids=ids, use_cache=False).last_hidden_state
+
+
+def _spliced_hidden(
+    lm: "LanguageModel", clean: CleanRun, site: Site, values: Tensor, where: Tensor
+) -> Tensor:
+    """The normed last hidden states with a splice."""
+
+    def splice(x: Tensor) -> Tensor:
+        return torch.where(where[..., None], values.to(x.dtype), x)
+
+    return rest_of_model(lm, clean, site, splice)
+
+
+def _parts(lm: "LanguageModel", values: Tensor) -> tuple[Tensor, ...]:
+    """Values [batch, seq, …] of positions as rows, in parts whose logits are few enough."""
+    return values.flatten(0, 1).split(max(1, MAX_LOGITS // lm.config.vocab_size))
+
+
+def _log_probabilities(lm: "LanguageModel", last_hidden: Tensor) -> Iterator[Tensor]:
+    """Log-probabilities of the next token at all positions but the last, in parts of the rows."""
+    for rows in _parts(lm, last_hidden[:, :-1]):
+        yield logits_of(lm, rows).log_softmax(-1)
+
+
+def _losses(log_q: Iterable[Tensor], ids: Tensor) -> Tensor:
+    """Losses from the log-probabilities in parts."""
+    targets, losses = ids[:, 1:].flatten(), []
+    for part in log_q:
+        losses.append(_nll(part, targets[: len(part)]))
+        targets = targets[len(part) :]
+    return _by_sequence(losses, ids)
+
+
+def _nll(log_q: Tensor, targets: Tensor) -> Tensor:
+    """−log q of the token that came, which is what cross-entropy computes."""
+    return -log_q.gather(1, targets[:, None])[:, 0]
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Σ_v p_v (log p_v − log q_v) of each row, summed in float64."""
+    terms = (log_p - log_q).mul_(log_p.exp())
+    return terms.sum(-1, dtype=torch.float64)
+
+
+def _by_sequence(parts: list[Tensor], ids: Tensor) -> Tensor:
+    """Values of all positions but the last as [batch, seq], 0 at the last."""
+    return functional.pad(torch.cat(parts).view(len(ids), -1), (0, 1))

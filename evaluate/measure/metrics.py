@@ -1,14 +1,11 @@
-"""Sums that turn into metrics: per-position means, activation means, firing counts.
+"""Sums that turn into metrics: per-position means, activation means, squares, firing counts.
 
 Owns streaming accumulation in float64 over the positions that count. Which positions count and what
-is measured at them is decided by the caller; language-model losses are `lm_loss`' business.
+is measured at them is decided by the caller; losses are `lm_loss`'s, JSON values `summaries`'.
 """
 
-import math
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
@@ -17,8 +14,8 @@ MAX_FEATURE_VALUES = 2**25
 """Feature activations held at once (128 MiB in float32): rows are encoded in parts of this many
 values.
 """
-HISTOGRAM_EDGES = np.round(np.linspace(-7.0, 0.0, 71), 1)
-"""Bin edges of the firing-frequency histogram, log10(share of tokens)."""
+MAX_DOUBLES = 2**22
+"""Values compared at once in float64 (32 MiB): a batch of a wide site has many more."""
 
 
 class PositionMeans:
@@ -27,13 +24,15 @@ class PositionMeans:
     def __init__(self, context: int):
         self.count = torch.zeros(context, dtype=torch.float64)
         self._sums: dict[str, Tensor] = {}
+        self._squares: dict[str, Tensor] = {}
 
     def add(self, keep: Bool[Tensor, "batch seq"], **values: Num[Tensor, "batch seq"]) -> None:
         """Adds a batch; what stands where `keep` is False is ignored, even NaN."""
         self.count += keep.sum(0).cpu()
         for name, value in values.items():
-            kept = torch.where(keep, value.double(), 0.0).sum(0).cpu()
-            self._sums[name] = self._sums.get(name, 0.0) + kept
+            kept = torch.where(keep, value.double(), 0.0)
+            self._sums[name] = self._sums.get(name, 0.0) + kept.sum(0).cpu()
+            self._squares[name] = self._squares.get(name, 0.0) + kept.square().sum(0).cpu()
 
     @property
     def n_tokens(self) -> int:
@@ -47,6 +46,16 @@ class PositionMeans:
     def by_position(self, name: str) -> Float[Tensor, " seq"]:
         """Mean at each position; NaN where none was counted."""
         return self._sums[name] / self.count
+
+    def stderr_by_position(self, name: str) -> Float[Tensor, " seq"]:
+        """Standard error of each position's mean; NaN where fewer than two were counted.
+
+        A position has one token of each sequence, so these are independent draws.
+        """
+        mean = self.by_position(name)
+        variance = (self._squares[name] / self.count - mean.square()).clamp(min=0)
+        # NaN rather than 0/0 from the clamp: a single token has no spread.
+        return torch.where(self.count > 1, variance / (self.count - 1), torch.nan).sqrt()
 
 
 class MeanActivation:
@@ -102,39 +111,52 @@ class FeatureMeter:
         return self._decode(f, x), active.sum(1)
 
 
+class Comparison:
+    """Vectors beside what stands in for them: squared errors by row and by dimension, directions
+    and lengths.
+
+    Attributes:
+        squares: float64 [d], Σ (x − x̂)² of each dimension over the counted positions.
+    """
+
+    def __init__(self, d: int):
+        self.squares = torch.zeros(d, dtype=torch.float64)
+
+    def __call__(
+        self,
+        x: Float[Tensor, "batch seq d"],
+        x_hat: Float[Tensor, "batch seq d"],
+        keep: Bool[Tensor, "batch seq"],
+    ) -> dict[str, Float[Tensor, "batch seq"]]:
+        """Compares every position, counts only those in `keep`.
+
+        Returns:
+            Float64 by position: `error` = ‖x − x̂‖², `square` = ‖x‖², `cosine` of the angle between
+            the two, and `norm_ratio` = ‖x̂‖/‖x‖. A vector that is 0 has the cosine 0 with all
+            others; the ratio is 0 where x is 0.
+        """
+        size = max(1, MAX_DOUBLES // x.shape[-1])
+        rows = (tensor.flatten(0, 1).split(size) for tensor in (x, x_hat))
+        parts = [self._rows(*part) for part in zip(*rows, keep.flatten().split(size), strict=True)]
+        names = ("error", "square", "cosine", "norm_ratio")
+        values = (torch.cat(part).unflatten(0, keep.shape) for part in zip(*parts, strict=True))
+        return dict(zip(names, values, strict=True))
+
+    def _rows(self, x: Tensor, x_hat: Tensor, counted: Tensor) -> tuple[Tensor, ...]:
+        """One part of the rows."""
+        x, x_hat = x.double(), x_hat.double()
+        square, square_hat = x.square().sum(-1), x_hat.square().sum(-1)
+        cosine = (x * x_hat).sum(-1) / (square * square_hat).sqrt()
+        ratio = (square_hat / square).sqrt()
+        errors = (x - x_hat).square()
+        error = errors.sum(-1)
+        self.squares += errors.masked_fill_(~counted[:, None], 0.0).sum(0).cpu()
+        cosine = torch.where((square > 0) & (square_hat > 0), cosine, 0.0)
+        return error, square, cosine, torch.where(square > 0, ratio, 0.0)
+
+
 def squared_distance(
     a: Float[Tensor, "*rows d"], b: Float[Tensor, "*#rows d"]
 ) -> Float[Tensor, "*rows"]:
     """‖a − b‖² over the last dimension, float64."""
     return (a.double() - b.double()).square().sum(-1)
-
-
-def json_list(values: Float[Tensor, " n"]) -> list[float | None]:
-    """Seven significant digits each; None for NaN, which JSON does not have."""
-    return [float(f"{v:.7g}") if math.isfinite(v) else None for v in values.tolist()]
-
-
-def firing_summary(fired: Int[Tensor, " d_sae"], n_tokens: int) -> dict[str, Any]:
-    """What is reported of firing counts, as JSON values.
-
-    Frequencies are shares of the `n_tokens` counted tokens. A latent that never fired is dead
-    *here*: its frequency may be anything well below 1/n_tokens, so it is in no bin.
-    """
-    counts = fired.cpu().numpy()
-    alive = counts[counts > 0]
-    logs = np.log10(alive / n_tokens)
-    histogram, _ = np.histogram(np.maximum(logs, HISTOGRAM_EDGES[0]), bins=HISTOGRAM_EDGES)
-    quantiles = {f"{q:.2f}": _quantile(alive / n_tokens, q) for q in (0.05, 0.25, 0.5, 0.75, 0.95)}
-    return {
-        "n_tokens": n_tokens,
-        "n_dead": int((counts == 0).sum()),
-        "n_above_10_percent": int((counts > 0.1 * n_tokens).sum()),
-        "quantiles_of_alive": quantiles,
-        "log10_edges": HISTOGRAM_EDGES.tolist(),
-        "histogram": histogram.tolist(),
-    }
-
-
-def _quantile(values: np.ndarray, q: float) -> float | None:
-    """None for no values."""
-    return float(np.quantile(values, q)) if len(values) else None

@@ -5,6 +5,7 @@ Owns what is summed up over the sequences and how the sums become the entries of
 metrics themselves are in `metrics` and `lm_loss`; loading and writing is `evaluate`'s.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,17 @@ from ...harvest.model.hooks import capture
 from ...harvest.model.sites import Site
 from ...store.read.variance import is_constant
 from .inputs import Candidate, Sequences
+from .intervals import Estimate, Interval, SequenceSums, ratio
 from .lm_loss import (
     CleanRun,
-    PairedDelta,
     clean_run,
     predicting,
     recovered_share,
     spliced_losses,
+    spliced_losses_and_kl,
 )
-from .metrics import FeatureMeter, PositionMeans, firing_summary, json_list, squared_distance
+from .metrics import Comparison, FeatureMeter, PositionMeans
+from .summaries import dimension_summary, firing_summary, json_list, weights_summary
 from .training_record import read_training
 
 if TYPE_CHECKING:
@@ -52,6 +55,8 @@ class SiteMeter:
     def __init__(self, site: Site, mean: Tensor, context: int):
         self.site, self.mean = site, mean
         self.power, self.losses = PositionMeans(context), PositionMeans(context)
+        self.sequences = SequenceSums()
+        self._deviations = Comparison(len(mean))
 
     def add(self, lm: "LanguageModel", batch: Batch) -> None:
         """Adds a batch."""
@@ -63,11 +68,21 @@ class SiteMeter:
             for name, values in ablated.items()
         }
         self.losses.add(batch.counted, **losses)
-        self.power.add(
-            batch.keep,
-            deviation=squared_distance(x, mean),
-            square=squared_distance(x, torch.zeros_like(mean)),
-        )
+        costs = {name: loss.double() - batch.clean.losses for name, loss in losses.items()}
+        self.sequences.add(batch.counted, **costs)
+        found = self._deviations(x, mean.expand_as(x), batch.keep)
+        self.power.add(batch.keep, deviation=found["error"], square=found["square"])
+        self.sequences.add(batch.keep, deviation=found["error"])
+
+    @property
+    def deviations(self) -> Tensor:
+        """Σ (x − E x)² of each dimension, float64 [d]."""
+        return self._deviations.squares
+
+    @property
+    def squares(self) -> Tensor:
+        """Σ x² of each dimension, float64 [d]: that about the mean, moved to 0."""
+        return self.deviations + self.power.n_tokens * self.mean.square()
 
     def result(self) -> dict[str, Any]:
         """The site's entry in `baselines`."""
@@ -91,18 +106,23 @@ class SAEMeter:
         self.candidate, sae = candidate, candidate.sae
         self.features = FeatureMeter(sae.encode, sae.decode, sae.config.d_sae, sae.W_enc.device)
         self.reconstruction, self.losses = PositionMeans(context), PositionMeans(context)
-        self.delta = PairedDelta()
+        self.sequences = SequenceSums()
+        self._errors = Comparison(sae.W_dec.shape[1])
         self.n_firing_tokens = 0
 
     def add(self, lm: "LanguageModel", batch: Batch) -> None:
         """Adds a batch."""
         target = batch.x[self.candidate.target]
         x_hat, l0 = self.count_firing(batch.x[self.candidate.site], batch.keep)
-        error = squared_distance(target, x_hat)
-        self.reconstruction.add(batch.keep, error=error, l0=l0)
-        spliced = spliced_losses(lm, batch.clean, self.candidate.target, x_hat, batch.where)
-        self.losses.add(batch.counted, spliced=spliced)
-        self.delta.add(batch.counted, spliced, batch.clean.losses)
+        found = self._errors(target, x_hat, batch.keep)
+        values = {"l0": l0, **{name: found[name] for name in ("error", "cosine", "norm_ratio")}}
+        self.reconstruction.add(batch.keep, **values)
+        self.sequences.add(batch.keep, **values)
+        where = self.candidate.target, x_hat, batch.where
+        spliced, kl = spliced_losses_and_kl(lm, batch.clean, *where)
+        delta = spliced.double() - batch.clean.losses
+        self.losses.add(batch.counted, spliced=spliced, delta=delta, kl=kl)
+        self.sequences.add(batch.counted, delta=delta, kl=kl)
 
     def count_firing(self, x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
         """Counts which latents fire on activations of the SAE's site; returns x̂ and ‖f‖₀."""
@@ -116,15 +136,16 @@ class SAEMeter:
             ValueError: the SAE's reconstructions are not finite.
         """
         mse, sae = self.reconstruction.mean("error"), self.candidate.sae
-        if not torch.isfinite(torch.tensor(mse)):
+        if not math.isfinite(mse):
             raise ValueError(
                 f"SAE {self.candidate.name} must give finite reconstructions, got a mean squared "
                 f"error of {mse}; "
                 "its file is damaged or its training diverged"
             )
-        delta, delta_error = self.delta.mean_and_error()
         losses = clean.mean("clean"), self.losses.mean("spliced")
         ablated = baseline.result()
+        fvu = _fvu(mse, ablated)
+        delta = self.sequences.mean("delta")
         firing = firing_summary(self.features.fired, self.n_firing_tokens)
         return {
             "name": self.candidate.name,
@@ -137,28 +158,54 @@ class SAEMeter:
             "n_tokens": self.reconstruction.n_tokens,
             "l0": self.reconstruction.mean("l0"),
             "mse": mse,
-            "fvu": _fvu(mse, ablated),
+            "fvu": fvu,
+            "cosine": self.reconstruction.mean("cosine"),
+            "norm_ratio": self.reconstruction.mean("norm_ratio"),
             "spliced_loss": losses[1],
-            "delta_loss": delta,
-            "delta_loss_stderr": delta_error,
+            "delta_loss": delta.value,
+            "delta_loss_stderr": delta.stderr,
+            "kl": self.losses.mean("kl"),
             "recovered_share": recovered_share(*losses, ablated["mean_ablation_loss"]),
             "recovered_share_of_zero_ablation": recovered_share(
                 *losses, ablated["zero_ablation_loss"]
             ),
+            "intervals": self._intervals(baseline, fvu is None),
             "dead_share": firing["n_dead"] / sae.config.d_sae,
             "firing": firing,
-            "by_position": self._by_position(clean, ablated["variance"]),
+            "weights": weights_summary(sae),
+            "by_dimension": dimension_summary(
+                self._errors.squares, baseline.deviations, baseline.squares
+            ),
+            "by_position": self._by_position(ablated["variance"]),
         }
 
-    def _by_position(self, clean: PositionMeans, variance: float) -> dict[str, Any]:
+    def _intervals(self, site: SiteMeter, constant: bool) -> dict[str, Interval | None]:
+        """The 95% interval of every headline number over sequences."""
+        own, shared = self.sequences, site.sequences
+        found = {
+            "l0": own.mean("l0"),
+            "mse": own.mean("error"),
+            "fvu": None if constant else ratio(own["error"], shared["deviation"]),
+            "cosine": own.mean("cosine"),
+            "delta_loss": own.mean("delta"),
+            "kl": own.mean("kl"),
+            "recovered_share": _recovered(own, shared, "mean"),
+            "recovered_share_of_zero_ablation": _recovered(own, shared, "zero"),
+        }
+        return {name: value and value.interval for name, value in found.items()}
+
+    def _by_position(self, variance: float) -> dict[str, Any]:
         """Curves over positions; errors are in units of the variance over all positions, so their
         mean is the FVU.
         """
-        delta = self.losses.by_position("spliced") - clean.by_position("clean")
+        squares, losses = self.reconstruction, self.losses
         return {
-            "delta_loss": json_list(delta),
-            "error": json_list(self.reconstruction.by_position("error") / variance),
-            "l0": json_list(self.reconstruction.by_position("l0")),
+            "delta_loss": json_list(losses.by_position("delta")),
+            "delta_loss_stderr": json_list(losses.stderr_by_position("delta")),
+            "kl": json_list(losses.by_position("kl")),
+            "error": json_list(squares.by_position("error") / variance),
+            "error_stderr": json_list(squares.stderr_by_position("error") / variance),
+            "l0": json_list(squares.by_position("l0")),
         }
 
 
@@ -166,6 +213,17 @@ def _fvu(mse: float, baseline: dict[str, Any]) -> float | None:
     """mse over the site's variance; None where the site is constant and the ratio means nothing."""
     constant = is_constant(baseline["variance"], baseline["mean_square"])
     return None if constant else mse / baseline["variance"]
+
+
+def _recovered(own: SequenceSums, site: SequenceSums, ablation: str) -> Estimate | None:
+    """1 − Σ D_s / Σ K_s for the costs D of the SAE and K of the ablation.
+
+    None where K is not itself above 0 for sure: a ratio to what may be 0 has no such interval.
+    """
+    cost = site.mean(ablation).interval
+    if cost is None or cost[0] <= 0:
+        return None
+    return ratio(-own["delta"], site[ablation], offset=1.0)
 
 
 class MainPass:

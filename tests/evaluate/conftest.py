@@ -67,6 +67,14 @@ def held_out(ids) -> HeldOut:
     return HeldOut(ids.numpy().astype(np.uint32), len(ids), torch.tensor([PAD, EOS, BOS]))
 
 
+@pytest.fixture(scope="session")
+def many(ids) -> HeldOut:
+    """Enough sequences for intervals: those of `ids` cut to 11 tokens at other ends."""
+    rows = np.concatenate([np.roll(ids.numpy()[:, 1:], k, axis=1) for k in range(4)])
+    rows = np.concatenate([np.full((len(rows), 1), BOS), rows], axis=1)
+    return HeldOut(rows.astype(np.uint32), len(rows), torch.tensor([PAD, EOS, BOS]))
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> EvaluateSettings:
     """Settings for tests that call the evaluation with objects in memory."""

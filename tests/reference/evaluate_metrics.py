@@ -84,6 +84,28 @@ def mean_loss(
     return sum(every) / len(every), terms
 
 
+def mean_kl(log_p: Tensor, log_q: Tensor, ids: Tensor, rows: set[tuple[int, int]]) -> float:
+    """Mean Σ_v p_v (log p_v − log q_v) over the same positions as `mean_loss`."""
+    terms = []
+    for s in range(ids.shape[0]):
+        for t in range(ids.shape[1] - 1):
+            if (s, t) in rows and (s, t + 1) in rows:
+                p, q = log_p[s, t], log_q[s, t]
+                terms.append(float((p.exp() * (p - q)).sum()))
+    return sum(terms) / len(terms)
+
+
+def delete_one_error(sums: list[tuple[float, float]]) -> float:
+    """The jackknife's standard error of Σ a / Σ b over sequences with the sums (a, b): what is left
+    when each is taken away. Agrees with the delta method up to terms of one over their number.
+    """
+    n = len(sums)
+    a, b = (sum(pair[i] for pair in sums) for i in (0, 1))
+    without = [(a - own_a) / (b - own_b) for own_a, own_b in sums]
+    mean = sum(without) / n
+    return math.sqrt((n - 1) / n * sum((value - mean) ** 2 for value in without))
+
+
 def evaluate_sae(
     model,
     sae,
@@ -115,16 +137,22 @@ def evaluate_sae(
     x = torch.stack([sites[target][at] for at in rows])
     mean = x.mean(0)
 
-    def loss_with(values: dict[tuple[int, int], Tensor]) -> float:
+    def spliced_with(values: dict[tuple[int, int], Tensor]) -> Tensor:
         def splice(tensor: Tensor) -> Tensor:
             changed = tensor.clone()
             for at in every:
                 changed[at] = values[at]
             return changed
 
-        return mean_loss(run(model, ids, {target: splice})[0], ids, counted)[0]
+        return run(model, ids, {target: splice})[0]
 
-    clean, spliced = mean_loss(clean_p, ids, counted)[0], loss_with(given)
+    def loss_with(values: dict[tuple[int, int], Tensor]) -> float:
+        return mean_loss(spliced_with(values), ids, counted)[0]
+
+    spliced_p = spliced_with(given)
+    clean, spliced = (mean_loss(log_p, ids, counted)[0] for log_p in (clean_p, spliced_p))
+    lengths, lengths_hat = x.norm(dim=1), x_hat.norm(dim=1)
+    fired = (f > 0).sum(0)
     mean_ablated = loss_with(dict.fromkeys(every, mean))
     zero_ablated = loss_with(dict.fromkeys(every, torch.zeros_like(mean)))
     return {
@@ -132,7 +160,16 @@ def evaluate_sae(
         "l0": float((f > 0).sum(1).double().mean()),
         "mse": float(((x - x_hat) ** 2).sum(1).mean()),
         "fvu": float(((x - x_hat) ** 2).sum(1).mean() / ((x - mean) ** 2).sum(1).mean()),
-        "fired": (f > 0).sum(0),
+        "fvu_by_dimension": [
+            float(((x[:, i] - x_hat[:, i]) ** 2).sum() / ((x[:, i] - mean[i]) ** 2).sum())
+            for i in range(x.shape[1])
+        ],
+        "cosine": float(((x * x_hat).sum(1) / (lengths * lengths_hat)).mean()),
+        "norm_ratio": float((lengths_hat / lengths).mean()),
+        "fired": fired,
+        "share_above_1_percent": sum(int(n) > 0.01 * len(rows) for n in fired) / len(fired),
+        "share_above_10_percent": sum(int(n) > 0.1 * len(rows) for n in fired) / len(fired),
+        "kl": mean_kl(clean_p, spliced_p, ids, counted),
         "clean_loss": clean,
         "spliced_loss": spliced,
         "delta_loss": spliced - clean,

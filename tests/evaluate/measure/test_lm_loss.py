@@ -1,19 +1,17 @@
 """Losses and splices on the random model."""
 
-import math
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scopeworks.evaluate.measure.lm_loss import (
-    PairedDelta,
     clean_run,
     ordinary,
     predicting,
     recovered_share,
     spliced_losses,
+    spliced_losses_and_kl,
     token_losses,
 )
 from scopeworks.harvest.model.hooks import replace
@@ -89,6 +87,27 @@ def test_clean_run_leaves_no_hook_behind(lm, ids):
     assert torch.equal(run_before.losses, token_losses(lm, ids))
 
 
+@pytest.mark.parametrize("most", [2**26, 7 * 300])
+def test_kl_agrees_with_float64_whether_the_clean_distribution_is_kept_or_not(
+    lm, ids, most, monkeypatch
+):
+    monkeypatch.setattr("scopeworks.evaluate.measure.lm_loss.MAX_LOGITS", most)
+    site = parse_site("resid_post.1")
+    values = torch.randn(*ids.shape, 32, generator=torch.Generator().manual_seed(1))
+    where = ids > 2
+    clean = clean_run(lm, ids, [site])
+    assert (clean.log_p is None) == (most < ids.numel() * 300)
+    losses, kl = spliced_losses_and_kl(lm, clean, site, values, where)
+    log_p, _ = run(lm.model, ids)
+    spliced = {str(site): lambda x: torch.where(where[..., None], values.double(), x)}
+    log_q, _ = run(lm.model, ids, spliced)
+    expected = (log_p.exp() * (log_p - log_q)).sum(-1)
+    torch.testing.assert_close(kl[:, :-1], expected[:, :-1], rtol=1e-5, atol=1e-6)
+    assert torch.equal(losses, spliced_losses(lm, clean, site, values, where))
+    own = clean.hidden[2]
+    assert not spliced_losses_and_kl(lm, clean, site, own, where)[1].any()
+
+
 @given(
     clean=st.floats(0, 10),
     cost=st.floats(1e-3, 10),
@@ -108,23 +127,3 @@ def test_recovered_share_leaves_the_unit_interval_where_splices_do():
 def test_recovered_share_means_nothing_if_ablation_costs_nothing():
     assert recovered_share(2.0, 2.0, 2.0) is None
     assert recovered_share(2.0, 2.1, 1.9) is None
-
-
-def test_paired_delta_error_is_that_of_sequence_means_when_lengths_are_equal():
-    generator = torch.Generator().manual_seed(0)
-    base = torch.rand(9, 6, generator=generator)
-    loss = base + torch.rand(9, 6, generator=generator)
-    pair, counted = PairedDelta(), torch.ones(9, 6, dtype=torch.bool)
-    pair.add(counted[:4], loss[:4], base[:4])
-    pair.add(counted[4:], loss[4:], base[4:])
-    means = (loss.double() - base.double()).mean(1)
-    mean, error = pair.mean_and_error()
-    assert mean == pytest.approx(float(means.mean()), rel=1e-12)
-    assert error == pytest.approx(float(means.std()) / math.sqrt(9), rel=1e-12)
-
-
-def test_paired_delta_of_one_sequence_has_no_error():
-    pair = PairedDelta()
-    counted = torch.tensor([[True, False]])
-    pair.add(counted, torch.tensor([[2.0, 9.0]]), torch.tensor([[1.5, 0.0]]))
-    assert pair.mean_and_error() == (0.5, None)
