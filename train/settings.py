@@ -67,6 +67,10 @@ class TrainSettings(StorageSettings):
     stream_seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the order in which rows are read; equal for all members of a sweep."""
 
+    shuffle_rows: PositiveInt | None = None
+    """For studies of mixing: rows follow their sequences, shuffled only within windows of so many
+    (1: not at all), and stay in memory. By default the store's shuffle by bucket and chunk."""
+
     sparsity: Price = 6e-4
     """λ, the price of one active latent (report: 6e-4 and 1e-3 are printed). Above 1 none is worth
     its price."""

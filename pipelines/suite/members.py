@@ -122,7 +122,8 @@ def harvest_sites(file: SuiteFile, wanted: set[Site]) -> list[list[Site]]:
 def groups_of(members: Sequence[Member]) -> list[list[Member]]:
     """Members that are trained at once: those that read one stream and whose tables say the same
     of `together`, up to so many."""
-    keys = ("batch", "stream_seed", "normaliser", "prefetch", "cache_dir", "cache_bytes")
+    keys = ("batch", "stream_seed", "shuffle_rows", "normaliser", "prefetch")
+    keys += ("cache_dir", "cache_bytes")
     streams: dict[tuple[Any, ...], list[Member]] = {}
     for member in members:
         own = tuple(str(member.values.get(key)) for key in keys)

@@ -8,9 +8,9 @@ with key (seed, purpose) and counter (0, a, b, 0). docs/format.md makes this nor
 import numpy as np
 from jaxtyping import Int64
 
-ROWS, BUCKETS, CHUNKS, SEQUENCES = 1, 2, 3, 4
+ROWS, BUCKETS, CHUNKS, SEQUENCES, WINDOW = 1, 2, 3, 4, 5
 """Purposes: rows of a bucket; buckets of an epoch; chunks of a group of buckets; sequences of a
-token store."""
+token store; rows of a window of `shuffle_rows`."""
 
 
 def permutation(n: int, seed: int, purpose: int, a: int = 0, b: int = 0) -> Int64[np.ndarray, "n"]:

@@ -22,7 +22,7 @@ from ..place.location import StorageOptions
 from .cache import CACHE_BYTES
 from .joining import AnyPlaces, Opened, computed_differently, open_aligned, together
 from .stream import Stream
-from .stream_order import Order
+from .stream_order import INTERLEAVE, Order, WindowOrder
 
 
 class Labels(NamedTuple):
@@ -195,7 +195,8 @@ class ActivationStore:
                 f" {state['store_rows']}"
             )
         sizes = [commit.rows for commit in self._commits]
-        order = Order(sizes, self.spec.chunk_rows, state["seed"], state["interleave"])
+        interleave = state.get("interleave", INTERLEAVE)
+        order = self._order(state["seed"], interleave, state.get("shuffle_rows"))
         firsts = self._stops - sizes
         return np.concatenate(
             [
@@ -225,11 +226,18 @@ class ActivationStore:
         world: int = 1,
         prefetch: int = 4,
         threads: int | None = None,
+        interleave: int = INTERLEAVE,
+        shuffle_rows: int | None = None,
         **options: Any,
     ) -> Stream[Any]:
         """An endless stream of batches; see `Stream` for the arguments and further options.
 
         Args:
+            seed: of the order; another seed is another order of the same rows.
+            interleave: buckets whose chunks are mixed.
+            shuffle_rows: for studies of mixing: rows follow their sequences and are shuffled only
+                within windows of so many, instead of by bucket and chunk. All rows that are read
+                stay in memory.
             threads: None for two to four on a local disk, 32 for an object store, where each waits
                 for an answer most of its time.
 
@@ -242,11 +250,11 @@ class ActivationStore:
         in_flight = max(part.location.in_flight for part in self._parts)
         return Stream(
             {name: (self._readers[name], self._scales[name]) for name in names},
-            {commit.bucket: commit.rows for commit in self._commits},
+            [commit.bucket for commit in self._commits],
             self.spec,
+            self._order(seed, interleave, shuffle_rows),
             single=isinstance(site, str),
             batch_rows=batch_rows,
-            seed=seed,
             state=state,
             rank=rank,
             world=world,
@@ -254,6 +262,16 @@ class ActivationStore:
             threads=in_flight if threads is None else threads,
             **options,
         )
+
+    def _order(self, seed: int, interleave: int, shuffle_rows: int | None) -> Order | WindowOrder:
+        """The order that a stream reads in."""
+        sizes = [commit.rows for commit in self._commits]
+        if shuffle_rows is None:
+            return Order(sizes, self.spec.chunk_rows, seed, interleave)
+        if interleave != INTERLEAVE:
+            raise ValueError("interleave has no effect with shuffle_rows; leave it out")
+        rows = np.lexsort([self._read(name, 0, self.rows) for name in ("position", "sequence")])
+        return WindowOrder(sizes, self.spec.chunk_rows, seed, shuffle_rows, rows)
 
     def _check_site(self, site: str) -> None:
         if site not in self.spec.sites:

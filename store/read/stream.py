@@ -21,7 +21,7 @@ from ..format.spec import StoreSpec
 from ..format.values import put_values
 from .array_reader import ArrayReader
 from .batch_buffers import Buffers
-from .stream_order import INTERLEAVE, Order, Stripe, by_chunk
+from .stream_order import Order, Stripe, WindowOrder, by_chunk
 
 Rows = Float[torch.Tensor, "batch d"]
 BatchT = TypeVar("BatchT", Rows, dict[str, Rows])
@@ -40,7 +40,7 @@ class Stream(Iterator[BatchT]):
 
     Args:
         batch_rows: rows per batch and rank.
-        seed: of the order; another seed is another order of the same rows.
+        order: in which the rows are read.
         state: of an earlier stream, to continue after the last batch it handed out.
         rank, world: which data-parallel slice.
         prefetch: batches prepared ahead, >= 1; bounds the memory at about (prefetch + 2) batches,
@@ -51,8 +51,6 @@ class Stream(Iterator[BatchT]):
             that store bfloat16.
         pin: page-locked batches, for copies to a device with non_blocking=True; by default where
             CUDA is.
-        interleave: buckets whose chunks are mixed.
-
     Attributes:
         waiting_s: seconds `next` spent waiting for a batch that was not ready.
     """
@@ -60,37 +58,33 @@ class Stream(Iterator[BatchT]):
     def __init__(
         self,
         readers: dict[str, Source],
-        bucket_rows: dict[int, int],
+        buckets: list[int],
         spec: StoreSpec,
+        order: Order | WindowOrder,
         *,
         single: bool,
         batch_rows: int,
-        seed: int,
         state: dict[str, int] | None,
         rank: int,
         world: int,
         prefetch: int,
         threads: int,
-        interleave: int = INTERLEAVE,
         dtype: str = "float32",
         pin: bool | None = None,
     ):
         if dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype must be float32 or bfloat16, got {dtype!r}")
-        rows = sum(bucket_rows.values())
-        _check(rows, batch_rows, rank, world, prefetch, threads, interleave)
-        self._position = _resume(state, seed, rows, interleave)
-        self._identity = {"seed": seed, "store_rows": rows, "interleave": interleave}
-        self._batch_rows, self._rank, self._world, self._rows = batch_rows, rank, world, rows
-        self._single = single
-        order = Order(list(bucket_rows.values()), spec.chunk_rows, seed, interleave)
+        _check(order.rows, batch_rows, rank, world, prefetch, threads)
+        self._position, self._identity = _resume(state, order.identity), order.identity
+        self._batch_rows, self._rank, self._world = batch_rows, rank, world
+        self._single, self._rows = single, order.rows
         self._assembler = _Assembler(
             readers,
-            list(bucket_rows),
+            buckets,
             spec,
             order,
             batch_rows,
-            shared_chunks=_shared_chunks(spec.chunk_rows, batch_rows * world, prefetch, interleave),
+            shared_chunks=order.chunks_in_use(batch_rows * world, prefetch),
             keep=prefetch + 2,
             dtype=dtype,
             pin=torch.cuda.is_available() if pin is None else pin,
@@ -180,7 +174,7 @@ class _Assembler:
         readers: dict[str, Source],
         buckets: list[int],
         spec: StoreSpec,
-        order: Order,
+        order: Order | WindowOrder,
         batch_rows: int,
         shared_chunks: int,
         keep: int,
@@ -268,36 +262,26 @@ class _SharedChunks:
         return future.result()
 
 
-def _shared_chunks(chunk_rows: int, step_rows: int, prefetch: int, interleave: int) -> int:
-    """Chunks per site to keep so that those which several of the batches in flight share are
-    decoded once."""
-    window_rows = interleave * chunk_rows
-    windows = min(prefetch + 2, -(-(prefetch + 1) * step_rows // window_rows) + 1)
-    return interleave * windows
-
-
-def _resume(state: dict[str, int] | None, seed: int, rows: int, interleave: int) -> int:
+def _resume(state: dict[str, int] | None, identity: dict[str, int]) -> int:
     """The row to continue at."""
     if state is None:
         return 0
-    for name, value in (("seed", seed), ("store_rows", rows), ("interleave", interleave)):
-        if state.get(name) != value:
+    for name in ("seed", "store_rows", "interleave", "shuffle_rows"):
+        if state.get(name) != identity.get(name):
             raise ValueError(
-                f"{name} must be {state.get(name)} as in the stream's state, got {value};"
+                f"{name} must be {state.get(name)} as in the stream's state, got"
+                f" {identity.get(name)};"
                 " continue on the same store with the same settings"
             )
     return int(state["row"])
 
 
-def _check(
-    rows: int, batch_rows: int, rank: int, world: int, prefetch: int, threads: int, interleave: int
-) -> None:
+def _check(rows: int, batch_rows: int, rank: int, world: int, prefetch: int, threads: int) -> None:
     for name, value in (
         ("batch_rows", batch_rows),
         ("world", world),
         ("prefetch", prefetch),
         ("threads", threads),
-        ("interleave", interleave),
     ):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")

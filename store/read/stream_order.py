@@ -5,6 +5,8 @@ takes one chunk of every bucket (each bucket's chunks in a permutation of their 
 rows out in stripes. So a batch of any size mixes rows of all buckets of a group, and each chunk's
 rows were already permuted over their bucket when written. Only the order of one group is held, so a
 store of billions of rows costs no more than a small one. docs/format.md states the rule.
+
+`WindowOrder` is what studies of mixing compare that with: less of it, or all there can be.
 """
 
 from collections.abc import Iterable
@@ -13,8 +15,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int64
 
-from ..format.permutations import BUCKETS, CHUNKS, permutation
+from ..format.permutations import BUCKETS, CHUNKS, WINDOW, permutation
 
 INTERLEAVE = 16
 """Buckets whose rows are mixed, unless told otherwise."""
@@ -79,6 +82,9 @@ class Order:
         seed: of the permutations.
         interleave: buckets per group.
         stripe_rows: rows per stripe.
+
+    Attributes:
+        identity: what a stream's state must agree in to go on in this order.
     """
 
     def __init__(
@@ -89,8 +95,11 @@ class Order:
         interleave: int = INTERLEAVE,
         stripe_rows: int = STRIPE_ROWS,
     ):
+        if interleave < 1:
+            raise ValueError(f"interleave must be at least 1, got {interleave}")
         self.rows = sum(bucket_rows)
         self.chunk_rows = chunk_rows
+        self.identity = {"seed": seed, "store_rows": self.rows, "interleave": interleave}
         self._bucket_rows = np.asarray(bucket_rows, dtype=np.int64)
         self._seed, self._interleave, self._stripe_rows = seed, interleave, stripe_rows
         self._epoch = lru_cache(maxsize=4)(self._make_epoch)
@@ -108,6 +117,13 @@ class Order:
             taken = _take(pieces, self._step(epoch, number, step), offset, n)
             start, n = start + taken, n - taken
         return pieces
+
+    def chunks_in_use(self, step_rows: int, prefetch: int) -> int:
+        """Chunks to keep so that those which several of the batches in flight share are decoded
+        once."""
+        window_rows = self._interleave * self.chunk_rows
+        windows = min(prefetch + 2, -(-(prefetch + 1) * step_rows // window_rows) + 1)
+        return self._interleave * windows
 
     def _make_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Bucket order of an epoch, and the cumulative rows of its groups."""
@@ -145,6 +161,68 @@ class Order:
     def _rows_of(self, bucket: np.ndarray, chunk: np.ndarray) -> np.ndarray:
         """Rows of chunks."""
         return np.minimum(self._bucket_rows[bucket] - chunk * self.chunk_rows, self.chunk_rows)
+
+
+class WindowOrder:
+    """Reading order of `Order`'s kind in which rows follow their sequences and are shuffled only
+    within windows of `shuffle_rows`: 1 is no shuffle, all rows or more a perfect one.
+
+    Every epoch has the same windows in the same order, and permutes each. A batch takes rows from
+    anywhere in a bucket, so all chunks are kept once they are decoded.
+
+    Args:
+        bucket_rows, chunk_rows: as of `Order`.
+        seed: of the permutations.
+        shuffle_rows: rows of a window; the last may be short.
+        rows: the store's row numbers by sequence and position.
+    """
+
+    def __init__(
+        self,
+        bucket_rows: list[int],
+        chunk_rows: int,
+        seed: int,
+        shuffle_rows: int,
+        rows: Int64[np.ndarray, "rows"],
+    ):
+        if shuffle_rows < 1:
+            raise ValueError(f"shuffle_rows must be at least 1, got {shuffle_rows}")
+        self.rows, self.chunk_rows = len(rows), chunk_rows
+        self.identity = {"seed": seed, "store_rows": self.rows, "shuffle_rows": shuffle_rows}
+        self._by_sequence, self._seed = rows, seed
+        self._window_rows = min(shuffle_rows, self.rows)
+        self._stops = np.cumsum(bucket_rows)
+        self._window = lru_cache(maxsize=4)(self._make_window)
+
+    def pieces(self, start: int, n: int) -> list[Piece]:
+        """As of `Order`; every piece is one row."""
+        parts: list[np.ndarray] = []
+        while n > 0:
+            epoch, offset = divmod(start, self.rows)
+            if self._window_rows == 1:  # nothing to permute
+                part = self._by_sequence[offset : offset + n]
+            else:
+                number, offset = divmod(offset, self._window_rows)
+                part = self._window(epoch, number)[offset : offset + n]
+            parts.append(part)
+            start, n = start + len(part), n - len(part)
+        rows = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+        bucket = np.searchsorted(self._stops, rows, side="right")
+        row = rows - np.concatenate([[0], self._stops])[bucket]
+        chunk, first = divmod(row, self.chunk_rows)
+        places = np.stack([bucket, chunk, first], axis=1).tolist()
+        return [Piece(b, c, f, 1) for b, c, f in places]
+
+    def chunks_in_use(self, _step_rows: int, _prefetch: int) -> int:
+        """All of them."""
+        bucket_rows = np.diff(self._stops, prepend=0)
+        return int((-(-bucket_rows // self.chunk_rows)).sum())
+
+    def _make_window(self, epoch: int, number: int) -> np.ndarray:
+        """The rows of a window in the order of an epoch."""
+        first = number * self._window_rows
+        rows = self._by_sequence[first : first + self._window_rows]
+        return rows[permutation(len(rows), self._seed, WINDOW, epoch, number)]
 
 
 def by_chunk(runs: Iterable[tuple[int, int]], chunk_rows: int) -> dict[int, list[Stripe]]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..read.reader import ActivationStore
-from ..read.stream_order import INTERLEAVE
 
 COUNTED_ROWS = 2**24
 """Rows whose sequences are counted for the perfect shuffle; a larger store gives some buckets."""
@@ -43,6 +42,7 @@ def mixing(
     batches: int = 16,
     seed: int = 0,
     counted_rows: int = COUNTED_ROWS,
+    shuffle_rows: int | None = None,
 ) -> Mixing:
     """Mixing of the batches that a stream of this store hands out.
 
@@ -53,11 +53,13 @@ def mixing(
         counted_rows: the latter sum is taken over buckets of about so many rows, spread evenly over
             the store, and scaled up. That takes a sequence to lie in one bucket, as all do but
             those at the borders; with all buckets nothing is assumed.
+        shuffle_rows: of the stream.
     """
     batch_rows = min(batch_rows, store.rows)
     shares = []
     for batch in range(min(batches, store.rows // batch_rows)):
-        state = {"seed": seed, "interleave": INTERLEAVE, "store_rows": store.rows}
+        state = {"seed": seed, "store_rows": store.rows}
+        state |= {} if shuffle_rows is None else {"shuffle_rows": shuffle_rows}
         rows = store.rows_of(state | {"row": batch * batch_rows}, batch_rows)
         shares.append(_pairs(_counts(store, rows)[1]) / max(batch_rows * (batch_rows - 1), 1))
     perfect = _expected_share(store, counted_rows)

@@ -26,6 +26,22 @@ def stored_rows(n: int, seed: int, bucket: int) -> list[int]:
     return standing
 
 
+def window_rows(
+    labels: list[tuple[int, int]], seed: int, shuffle_rows: int, epoch: int
+) -> list[int]:
+    """Numbers of the rows of an epoch that is shuffled only in windows, in reading order.
+
+    Args:
+        labels: (sequence, position) of every row.
+    """
+    rows = sorted(range(len(labels)), key=lambda row: labels[row])
+    found: list[int] = []
+    for number, first in enumerate(range(0, len(rows), shuffle_rows)):
+        window = rows[first : first + shuffle_rows]
+        found += [window[i] for i in permutation(len(window), seed, 5, epoch, number)]
+    return found
+
+
 def epoch_rows(
     bucket_rows: list[int],
     chunk_rows: int,

@@ -97,10 +97,13 @@ def _backend(member: TrainSettings, device: torch.device) -> str:
 
 
 def _stream_bytes(settings: TrainSettings, source: Source) -> int:
-    """Batches read ahead and decoded chunks of all sites."""
+    """Batches read ahead and decoded chunks of all sites; with `shuffle_rows` all their rows."""
     batches = (settings.prefetch + _STREAM_BATCHES) * settings.batch
     layouts = [source.store.layout(name) for name in source.site_names]
-    rows = [batches + 2 * INTERLEAVE * layout.chunk_rows for layout in layouts]
+    chunks = [2 * INTERLEAVE * layout.chunk_rows for layout in layouts]
+    if settings.shuffle_rows is not None:
+        chunks = [source.store.rows] * len(layouts)
+    rows = [batches + kept for kept in chunks]
     return 4 * sum(n * (layout.width or 1) for n, layout in zip(rows, layouts, strict=True))
 
 

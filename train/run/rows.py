@@ -168,6 +168,7 @@ class Source:
             sites if len(sites) > 1 else sites[0],
             batch_rows=settings.batch,
             seed=settings.stream_seed,
+            shuffle_rows=settings.shuffle_rows,
             state=state,
             prefetch=settings.prefetch,
             dtype=self.stream_dtype(device),

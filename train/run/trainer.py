@@ -38,6 +38,7 @@ SHARED = (
     "target_site",
     "batch",
     "stream_seed",
+    "shuffle_rows",
     "normaliser",
     "device",
     "prefetch",

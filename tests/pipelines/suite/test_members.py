@@ -34,6 +34,14 @@ def test_members_are_every_point_of_every_grid(tmp_path):
     assert {len({m.site for m in group}) for group in groups} == {1}
 
 
+def test_other_orders_of_rows_are_other_streams(tmp_path):
+    table = '[[sae]]\nsite = "resid_post.3"\nwidth = 64\nsteps = 20000\nsparsity = [1e-3, 2e-3]\n'
+    orders = ('name = "a"\nshuffle_rows = 1\n', 'name = "b"\nshuffle_rows = 9\n', "")
+    members = members_of(suite(tmp_path, "".join(table + order for order in orders)))
+    groups = [{m.values.get("shuffle_rows") for m in group} for group in groups_of(members)]
+    assert groups == [{1}, {9}, {None}]
+
+
 def test_tokens_become_updates(tmp_path):
     file = suite(
         tmp_path, '[[sae]]\nsite = "resid_post.0"\nwidth = 64\ntokens = 4e9\nsparsity = 1e-3\n'

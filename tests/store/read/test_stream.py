@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scopeworks.store import ActivationStore, DamagedStoreError
 from scopeworks.store.read.array_reader import ArrayReader
 from scopeworks.store.read.stream_order import Order
-from scopeworks.tests.reference.store_order import epoch_rows, permutation
+from scopeworks.tests.reference.store_order import epoch_rows, permutation, window_rows
 from scopeworks.tests.store.making import SITES, Made, make_store
 
 SITE = "mlp_out.0"
@@ -69,6 +69,40 @@ def test_batches_follow_the_reference_over_epochs(made, batch_rows, interleave):
         batches = torch.cat([next(stream).clone() for _ in range(n)])
     expected = expected_rows(store, made, 4, interleave, 2)
     assert torch.equal(batches, expected[: len(batches)])
+
+
+@pytest.mark.parametrize("shuffle_rows", [1, 7, 100, 700, 9999])
+def test_windows_follow_the_reference_over_epochs(made, shuffle_rows):
+    store = ActivationStore.open(made.url)
+    labels = store.labels(0, store.rows)
+    places = list(zip(labels.sequence.tolist(), labels.position.tolist(), strict=True))
+    expected = [r for epoch in range(3) for r in window_rows(places, 4, shuffle_rows, epoch)]
+    with store.stream(SITE, 90, seed=4, shuffle_rows=shuffle_rows) as stream:
+        batches = torch.cat([next(stream).clone() for _ in range(20)])
+        state = stream.state()
+        later = next(stream).clone()
+    x = store.read(SITE, 0, store.rows)
+    assert torch.equal(batches, x[torch.tensor(expected[:1800])])
+    assert state["shuffle_rows"] == shuffle_rows
+    with store.stream(SITE, 90, seed=4, shuffle_rows=shuffle_rows, state=state) as again:
+        assert torch.equal(next(again), later)
+    assert store.rows_of(state, 90).tolist() == expected[1800:1890]
+
+
+def test_windows_of_one_row_are_the_sequences_one_after_the_other(made):
+    store = ActivationStore.open(made.url)
+    with store.stream(SITE, 700, seed=9, shuffle_rows=1) as stream:
+        assert torch.equal(next(stream), made.rows[SITE].bfloat16().float())
+        assert torch.equal(next(stream), made.rows[SITE].bfloat16().float())
+
+
+def test_a_window_of_all_rows_is_one_shuffle_of_them(made):
+    store = ActivationStore.open(made.url)
+    with store.stream(SITE, 700, seed=9, shuffle_rows=700) as stream:
+        first, second = next(stream).clone(), next(stream).clone()
+    whole = made.rows[SITE].bfloat16().float().sort(0).values
+    assert torch.equal(first.sort(0).values, whole) and torch.equal(second.sort(0).values, whole)
+    assert not torch.equal(first, second)
 
 
 @settings(max_examples=25, deadline=None)
@@ -212,6 +246,13 @@ def test_epochs_differ_in_order(made):
         (
             {"state": {"seed": 0, "store_rows": 600, "row": 0, "interleave": 16}},
             "store_rows must be 600 as in the stream's state, got 700",
+        ),
+        ({"interleave": 0}, "interleave must be at least 1, got 0"),
+        ({"shuffle_rows": 0}, "shuffle_rows must be at least 1, got 0"),
+        ({"shuffle_rows": 8, "interleave": 2}, "interleave has no effect with shuffle_rows"),
+        (
+            {"shuffle_rows": 8, "state": {"seed": 0, "store_rows": 700, "row": 0}},
+            "shuffle_rows must be None as in the stream's state, got 8",
         ),
     ],
 )

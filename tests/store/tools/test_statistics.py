@@ -92,6 +92,14 @@ def test_mixing_counts_pairs_of_one_sequence(made):
     assert (found.batches, found.batch_rows) == (3, 100)
 
 
+def test_mixing_of_rows_in_the_order_of_their_sequences(made):
+    store = ActivationStore.open(made.url)
+    found = mixing(store, batch_rows=100, batches=7, shuffle_rows=1)
+    assert found.measured == pytest.approx(10 * 10 * 9 / (100 * 99), rel=1e-12)  # 10 sequences each
+    shuffled = mixing(store, batch_rows=100, batches=7, shuffle_rows=700)
+    assert shuffled.measured == pytest.approx(shuffled.perfect, rel=0.3)
+
+
 def test_the_perfect_shuffle_of_a_large_store_is_judged_by_some_buckets(made, monkeypatch):
     store = ActivationStore.open(made.url)
     labels, counted = store.labels, []

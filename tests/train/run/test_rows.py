@@ -67,6 +67,25 @@ def test_other_codecs_are_read_each_in_its_own(
     assert bytes_for([one], source, torch.device("cpu")) > smaller
 
 
+def test_rows_in_the_order_of_their_sequences_train_another_sae_of_the_same_rows(settings: Make):
+    steady = {"lr_warmup_steps": 9, "sparsity_warmup_steps": 9}
+    (usual,) = run([settings("usual", steps=20, **steady)])
+    (ordered,) = run([settings("ordered", steps=20, shuffle_rows=1, **steady)])
+    assert weights(usual) != weights(ordered)
+    run([settings("parts", steps=10, shuffle_rows=1, **steady)])
+    (parts,) = run([settings("parts", steps=20, shuffle_rows=1, **steady)], resume=True)
+    assert weights(parts) == weights(ordered)
+    with pytest.raises(ValueError, match="shuffle_rows: 1 → None"):
+        run([settings("parts", steps=30, **steady)], resume=True)
+
+
+def test_rows_that_stay_in_memory_are_counted(settings: Make):
+    source, one = Source.open(settings()), settings(shuffle_rows=1)
+    kept = bytes_for([one], source, torch.device("cpu"))
+    kept -= bytes_for([settings()], source, torch.device("cpu"))
+    assert kept < 4 * source.store.rows * source.d_in * 1.1
+
+
 def test_other_computing_is_said(
     settings: Make, urls: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

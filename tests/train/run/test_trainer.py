@@ -433,6 +433,8 @@ def test_what_does_not_fit_is_refused_in_one_line(settings: Make, overrides: dic
 def test_sweep_members_that_clash_are_refused(settings: Make):
     with pytest.raises(ValueError, match="batch must be equal for all members"):
         run([settings("a"), settings("b", batch=32)])
+    with pytest.raises(ValueError, match="shuffle_rows must be equal for all members"):
+        run([settings("a"), settings("b", shuffle_rows=1)])
     with pytest.raises(ValueError, match="out must differ"):
         run([settings("a"), settings("a", seed=2)])
 
