@@ -1,4 +1,4 @@
-"""Commands of the harvest stage: `scopeworks tokenize` and `scopeworks harvest`."""
+"""Commands of the harvest stage: `scopeworks tokenize`, `rollouts` and `harvest`."""
 
 import typer
 
@@ -36,6 +36,33 @@ def tokenize(
     texts = [*given.pop("text", []), *given.pop("more_text", [])]
     settings = resolve(TokenizeSettings, given.pop("config", None), text=texts or None, **given)
     typer.echo(str(run(settings)))
+
+
+@app.command()
+def rollouts(
+    model: flags.ChatModel = None,
+    text: flags.Prompts = None,
+    out: flags.Out = None,
+    n: flags.Conversations = None,
+    new_tokens: flags.NewTokens = None,
+    context: flags.ChatContext = None,
+    temperature: flags.Temperature = None,
+    text_field: flags.TextField = None,
+    batch: flags.ChatBatch = None,
+    dtype: flags.ChatDtype = None,
+    device: flags.Device = None,
+    storage_option: flags.StorageOption = None,
+    seed: flags.ChatSeed = None,
+    config: flags.Config = None,
+) -> None:
+    """Samples an instruction-tuned model's answers to prompts, as held-out token sequences."""
+    given = flags.given(locals())
+
+    from ..settings import resolve
+    from .settings import RolloutSettings
+    from .tokens.rollouts import rollouts as run
+
+    typer.echo(str(run(resolve(RolloutSettings, given.pop("config", None), **given))))
 
 
 @app.command()

@@ -67,6 +67,30 @@ SkipBad = Annotated[
 ]
 OrderSeed = Annotated[int | None, typer.Option(help="Seed of the sequences' order (default: 0).")]
 
+ChatModel = Annotated[
+    str | None, typer.Option(help="Folder or hub id of an instruction-tuned model.")
+]
+Prompts = Annotated[
+    ListOfText,
+    typer.Option("--text", help="Prompts, a document each, as tokenize takes text; repeat."),
+]
+Conversations = Annotated[int | None, typer.Option(help="Conversations (default: 1024).")]
+NewTokens = Annotated[int | None, typer.Option(help="Tokens sampled at the most (default: 512).")]
+ChatContext = Annotated[
+    int | None, typer.Option(help="Tokens of a conversation at the most (default: 1024).")
+]
+Temperature = Annotated[
+    float | None, typer.Option(help="What logits are divided by (default: 1.0).")
+]
+ChatBatch = Annotated[int | None, typer.Option(help="Conversations sampled at once (default: 64).")]
+ChatDtype = Annotated[
+    str | None,
+    typer.Option(help="auto, bfloat16 or float32 (default: auto, what suits the device)."),
+]
+ChatSeed = Annotated[
+    int | None, typer.Option(help="Seed of the prompts' order and of sampling (default: 0).")
+]
+
 HarvestModel = Annotated[str | None, typer.Option(help="Folder or hub id of a Gemma 2.")]
 Tokens = Annotated[str | None, typer.Option(help="Folder or URL of the token store.")]
 Store = Annotated[str | None, typer.Option(help="Folder or URL of the activations.")]

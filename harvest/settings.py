@@ -128,6 +128,42 @@ class HarvestSettings(StageSettings):
         return self
 
 
+class RolloutSettings(StorageSettings):
+    """What `scopeworks rollouts` does."""
+
+    model: str
+    """Folder or hub id of an instruction-tuned model."""
+    text: list[str] = Field(min_length=1)
+    """Prompts: files, folders, globs, fsspec URLs or hf:NAME; a document, such as a line of a JSON
+    lines file, is a prompt."""
+    out: str
+    """Where the token store is written: a folder or an fsspec URL."""
+    n: int = Field(default=1024, gt=0)
+    """Conversations; 1,024 in the report. Where there are fewer prompts, some are answered more
+    than once."""
+    new_tokens: int = Field(default=512, gt=0)
+    """Tokens sampled at the most, as far as the context has room."""
+    context: int = Field(default=1024, ge=2)
+    """Tokens of a conversation at the most; longer prompts are left out, and counted."""
+    temperature: float = Field(default=1.0, gt=0)
+    """What logits are divided by; 1 in the report."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of the prompts' order and of what is sampled."""
+    text_field: str = "text"
+    """Field of a row (JSON lines, Parquet) that holds its prompt; dotted for nested rows."""
+    batch: int = Field(default=64, gt=0)
+    """Conversations of prompts of one length that are sampled at once."""
+    dtype: str = "auto"
+    """Of the model: bfloat16 or float32; auto is what suits the device."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, …; auto takes cuda where there is one."""
+
+    @model_validator(mode="after")
+    def _check_options(self) -> "RolloutSettings":
+        _check_used(self.storage_options, [*self.text, self.out])
+        return self
+
+
 def to_worker(settings: StageSettings) -> str:
     """All settings as text, storage options included: for a worker's memory, never for a file.
 

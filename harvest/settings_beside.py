@@ -2,11 +2,11 @@
 
 from ..settings import dump
 from ..store.place.locate import locate
+from ..store.place.options import StorageSettings
 from ..store.place.place import Place
-from .settings import StageSettings
 
 
-def write_settings(out: Place, stage: str, settings: StageSettings) -> None:
+def write_settings(out: Place, stage: str, settings: StorageSettings) -> None:
     """Writes the resolved settings as JSON (`<out>.<stage>.json`) beside an output that exists:
     aside and renamed on a local disk, by a single put elsewhere.
 

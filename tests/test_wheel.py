@@ -54,13 +54,14 @@ def test_command_answers_outside_the_repository(installed: Path, tmp_path: Path)
         assert command in shown
 
 
-def test_tiny_model_is_in_the_wheel_and_loads_with_plain_transformers(
-    installed: Path, tmp_path: Path
+@pytest.mark.parametrize("name", ["tiny_gemma2", "tiny_gemma2_it"])
+def test_tiny_models_are_in_the_wheel_and_load_with_plain_transformers(
+    installed: Path, tmp_path: Path, name: str
 ):
-    code = """
+    code = f"""
 from importlib.resources import files
 from transformers import AutoModelForCausalLM, AutoTokenizer
-folder = str(files("scopeworks.pipelines") / "tiny_gemma2")
+folder = str(files("scopeworks.pipelines") / "{name}")
 model = AutoModelForCausalLM.from_pretrained(folder)
 ids = AutoTokenizer.from_pretrained(folder)("import os", return_tensors="pt").input_ids
 print(type(model).__name__, model(ids).logits.isfinite().all().item(), ids[0, 0].item())

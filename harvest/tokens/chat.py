@@ -25,6 +25,8 @@ class ChatTemplate:
     Attributes:
         prefix: token ids before a text, BOS among them; no row comes from them.
         suffix: token ids behind it, up to where the model would answer.
+        end_of_turn: the token that ends a turn, the first special one behind a text; None if there
+            is none.
     """
 
     def __init__(self, tokenizer: Any):
@@ -51,6 +53,7 @@ class ChatTemplate:
         before, after = token_ids(tokenizer, [self._joined_before, self._joined_after])
         self.prefix = [*self._special_before, *before.tolist()]
         self.suffix = [*after.tolist(), *self._special_after]
+        self.end_of_turn = self._special_after[0] if self._special_after else None
         self._check(turn)
 
     def token_ids(self, documents: list[Document]) -> list[np.ndarray | Bad]:

@@ -22,7 +22,11 @@ from ...store.place.options import StorageSettings
 STDLIB = "python:stdlib"
 """Stands in `text.sources` for the Python standard library's own sources."""
 
-SHIPPED_MODEL = "tiny_gemma2"
+STDLIB_QUESTIONS = "python:questions"
+"""Stands in `twin.prompts` for questions about the standard library's held-out modules."""
+
+SHIPPED_MODELS = ("tiny_gemma2", "tiny_gemma2_it")
+"""The tiny model that ships, and its instruction-tuned twin."""
 
 Table = dict[str, Any]
 """A table whose keys another stage's settings explain."""
@@ -67,7 +71,7 @@ class Suite(StorageSettings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")
     """Name of the run and of its release."""
     model: str
-    """Folder or hub id of the language model; tiny_gemma2 is the one that ships."""
+    """Folder or hub id of the language model; tiny_gemma2 and tiny_gemma2_it ship."""
     out: Path
     """Folder for everything that has no place of its own below; a mounted disk in batch jobs."""
     tokens: str | None = None
@@ -111,13 +115,18 @@ class Suite(StorageSettings):
     @field_validator("model")
     @classmethod
     def _shipped(cls, value: str) -> str:
-        shipped = value == SHIPPED_MODEL and not Path(value).exists()
-        return str(files("scopeworks.pipelines") / SHIPPED_MODEL) if shipped else value
+        return model_place(value)
 
     @field_validator("out")
     @classmethod
     def _is_local(cls, value: Path) -> Path:
         return local_path(value)
+
+
+def model_place(name: str) -> str:
+    """The folder of a model that ships, else the name as it is."""
+    shipped = name in SHIPPED_MODELS and not Path(name).exists()
+    return str(files("scopeworks.pipelines") / name) if shipped else name
 
 
 class SuiteFile:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from scopeworks.console import run_command
 from scopeworks.harvest.cli import app
-from scopeworks.harvest.settings import HarvestSettings, TokenizeSettings
+from scopeworks.harvest.settings import HarvestSettings, RolloutSettings, TokenizeSettings
 from scopeworks.store import ActivationStore, TokenStore
 from scopeworks.store.place.local import LocalFiles
 
@@ -66,7 +66,7 @@ def test_what_is_missing_is_one_line_and_exit_code_2(args, message, capsys):
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["tokenize", "harvest"])
+@pytest.mark.parametrize("command", ["tokenize", "rollouts", "harvest"])
 def test_help_shows_every_word_of_every_option(command, monkeypatch):
     """Rich takes square brackets for markup and leaves them out."""
     monkeypatch.setenv("COLUMNS", "1000")
@@ -94,7 +94,12 @@ SHOWN = {
 
 
 @pytest.mark.parametrize(
-    ("command", "kind"), [("tokenize", TokenizeSettings), ("harvest", HarvestSettings)]
+    ("command", "kind"),
+    [
+        ("tokenize", TokenizeSettings),
+        ("rollouts", RolloutSettings),
+        ("harvest", HarvestSettings),
+    ],
 )
 def test_help_states_every_default(command, kind):
     params = get_command(app).commands[command].params  # type: ignore[attr-defined]
@@ -124,10 +129,14 @@ def test_storage_options_reach_every_url_and_are_written_nowhere(model_dir, tmp_
 
 @pytest.mark.parametrize(
     ("command", "flags"),
-    [("tokenize", ["--text"]), ("harvest", ["--site", "mlp_out.0", "--tokens"])],
+    [
+        ("tokenize", ["--text"]),
+        ("rollouts", ["--text"]),
+        ("harvest", ["--site", "mlp_out.0", "--tokens"]),
+    ],
 )
 def test_storage_options_for_local_paths_are_refused(command, flags, tmp_path):
-    out = ["--out" if command == "tokenize" else "--store", str(tmp_path / "out")]
+    out = ["--store" if command == "harvest" else "--out", str(tmp_path / "out")]
     args = [command, "--model", "m", *flags, str(tmp_path), *out, "--storage-option", "anon=true"]
     with pytest.raises(ValueError, match=r"storage_options must be for a URL.*got anon for local"):
         app(args, standalone_mode=False)

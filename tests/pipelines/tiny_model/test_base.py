@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from scopeworks.pipelines import tiny_model
+from scopeworks.pipelines.tiny_model import base as tiny_model
 
 FOLDER = Path(str(files("scopeworks.pipelines") / "tiny_gemma2"))
 

@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 
-from ..harvest.text.documents import is_held_out, read_files
-from ..machine import has_bfloat16_units
-from ..store.place.files import write_file
-from .corpus import stdlib_sources
+from ...harvest.text.documents import is_held_out, read_files
+from ...machine import has_bfloat16_units
+from ...store.place.files import write_file
+from ..corpus import stdlib_sources
 
 HELD_OUT_SHARE = 0.05
 SPECIAL_TOKENS = ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"]
@@ -283,7 +283,3 @@ def main(
     }
     write_file(out / "README.md", model_card(recipe, facts).encode())
     print(json.dumps(facts, indent=1))
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,0 +1,245 @@
+"""Rollouts: a model's own answers to prompts, as a token store of conversations.
+
+Owns sampling, and which positions of a conversation are the user's prompt and which the model's
+rollout. The chat template is `chat`'s business, what is measured there `evaluate`'s.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ...console import progress
+from ...settings import differences
+from ...store import TokenStore
+from ..model.loading import LanguageModel, check_context, load_model, tokenizer_fingerprint
+from ..settings import RolloutSettings
+from ..settings_beside import write_settings
+from ..text.documents import ReadReport, RowOptions, read_documents
+from ..text.file_formats import Bad
+from .chat import ChatTemplate, template_fingerprint
+from .packing import sequence_order
+from .splits import HELD_OUT, PART_NUMBERS, PARTS
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A user's turn in the chat template, and its number among all."""
+
+    number: int
+    ids: np.ndarray
+
+
+@dataclass
+class RolloutReport:
+    """What became of the prompts."""
+
+    n: int = 0
+    """Conversations."""
+    ended: int = 0
+    """Those whose turn the model has ended itself."""
+    n_tokens: int = 0
+    """Sampled tokens."""
+    already_done: bool = False
+    """Whether the store was there before, made by the same settings from the same prompts."""
+    read: ReadReport = field(default_factory=ReadReport)
+
+    def __str__(self) -> str:
+        if self.already_done:
+            return f"already complete by the same settings: {self.n:,} conversations"
+        return (
+            f"{self.read}\nwrote {self.n:,} conversations with {self.n_tokens:,} sampled tokens; "
+            f"the model ended {self.ended:,} of them itself"
+        )
+
+
+def rollouts(settings: RolloutSettings) -> RolloutReport:
+    """Samples the model's answers to prompts, and writes the conversations to a token store.
+
+    Its split `held_out` has a conversation in each sequence: the prompt in the chat template, the
+    sampled tokens up to the end of the turn, PAD up to the longest one. The split `parts` says of
+    each position what it is (`splits.PART_NUMBERS`). A conversation's random numbers depend on the
+    seed and its own number alone, so equal settings give equal conversations on a machine.
+
+    Raises:
+        OSError: prompts, model or output cannot be read or written.
+        ValueError: no prompt fits, or the output holds something else.
+    """
+    report = RolloutReport()
+    lm = load_model(settings.model, settings.dtype, settings.device)
+    check_context(settings.context, lm.config, settings.model)
+    template = ChatTemplate(lm.tokenizer)
+    prompts = _chosen(_prompts(settings, template, report.read), settings)
+    provenance = _provenance(settings, lm, len(template.prefix), prompts)
+    if _already_done(settings, provenance):
+        report.n, report.already_done = len(prompts), True
+        return report
+    ids, parts = _conversations(lm, template, prompts, settings, report)
+    special = {name: getattr(lm.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    place = settings.place(settings.out)
+    store = TokenStore.create(place, context=ids.shape[1], provenance=provenance, **special)
+    store.write({HELD_OUT: ids, PARTS: parts})
+    write_settings(place, "rollouts", settings)
+    return report
+
+
+@torch.no_grad()
+def sample(
+    model: Any,
+    prompts: Int[Tensor, "batch seq"],
+    uniform: Float[Tensor, "batch new"],
+    stops: set[int],
+    temperature: float = 1.0,
+) -> list[list[int]]:
+    """Each prompt's sampled tokens, up to one of `stops`, which is the last, or as many as there
+    are uniform numbers for.
+
+    The token of a step is the first at which the cumulative probability passes the step's number;
+    probabilities are float64, of the logits over the temperature.
+    """
+    found: list[list[int]] = [[] for _ in prompts]
+    done, ids, cache = [False] * len(found), prompts, None
+    for step in range(uniform.shape[1]):
+        out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        drawn = _drawn(out.logits[:, -1].double() / temperature, uniform[:, step, None])
+        for row, token in enumerate(drawn.tolist()):
+            if not done[row]:
+                found[row].append(token)
+                done[row] = token in stops
+        if all(done):
+            break
+        ids, cache = drawn[:, None], out.past_key_values
+    return found
+
+
+def _drawn(
+    logits: Float[Tensor, "batch vocabulary"], u: Float[Tensor, "batch 1"]
+) -> Int[Tensor, " batch"]:
+    """One token a row by its uniform number."""
+    cumulative = logits.softmax(-1).cumsum(-1)
+    passed = torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True)
+    return passed[:, 0].clamp(max=logits.shape[1] - 1)
+
+
+def _prompts(
+    settings: RolloutSettings, template: ChatTemplate, report: ReadReport
+) -> list[np.ndarray]:
+    """All prompts in the template that leave room for an answer; others are counted."""
+    options = RowOptions(settings.text_field, storage=settings.storage_options)
+    documents = list(read_documents(settings.text, options, report))
+    found = []
+    for document, ids in zip(documents, template.token_ids(documents), strict=True):
+        if isinstance(ids, Bad):
+            report.refuse(ids, False, document)
+        elif len(ids) >= settings.context:
+            report.skipped["too long"] += 1
+        else:
+            found.append(ids)
+    if not found:
+        raise ValueError(
+            f"text must hold a prompt that fits into {settings.context} tokens with its chat "
+            f"template, got none ({report}); pass more text or a larger --context"
+        )
+    return found
+
+
+def _chosen(prompts: list[np.ndarray], settings: RolloutSettings) -> list[Prompt]:
+    """The first in an order by the seed; once more from the start where more are asked for."""
+    order = sequence_order(len(prompts), settings.seed, HELD_OUT)
+    n = settings.n
+    return [Prompt(number, prompts[order[number % len(order)]]) for number in range(n)]
+
+
+def _conversations(
+    lm: LanguageModel,
+    template: ChatTemplate,
+    prompts: list[Prompt],
+    settings: RolloutSettings,
+    report: RolloutReport,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(token ids, parts), both uint32 [n, tokens of the longest], in the prompts' order."""
+    tokenizer: Any = lm.tokenizer
+    parts, longest = np.zeros((len(prompts), settings.context), dtype=np.uint32), 0
+    ids = np.full_like(parts, tokenizer.pad_token_id)
+    stops = {tokenizer.eos_token_id, template.end_of_turn}
+    with progress("rollouts", len(prompts), "conversations") as bar:
+        for batch in _batches(prompts, settings.batch):
+            start = len(batch[0].ids)
+            new = min(settings.new_tokens, settings.context - start)
+            turns = torch.from_numpy(np.stack([one.ids for one in batch]).astype(np.int64))
+            uniform = np.stack([_uniform(settings.seed, one.number, new) for one in batch])
+            numbers = torch.from_numpy(uniform).to(lm.device)
+            found = sample(lm.model, turns.to(lm.device), numbers, stops, settings.temperature)
+            for one, tokens in zip(batch, found, strict=True):
+                stop = start + len(tokens)
+                ids[one.number, :stop] = [*one.ids, *tokens]
+                parts[one.number, len(template.prefix) : start] = PART_NUMBERS["prompt"]
+                parts[one.number, start:stop] = PART_NUMBERS["rollout"]
+                longest = max(longest, stop)
+                report.ended += tokens[-1] in stops
+                report.n_tokens += len(tokens)
+            bar.advance(len(batch))
+    report.n = len(prompts)
+    return ids[:, :longest], parts[:, :longest]
+
+
+def _batches(prompts: list[Prompt], size: int) -> Iterator[list[Prompt]]:
+    """Prompts of one length together, so that none is padded."""
+    by_length = defaultdict(list)
+    for one in prompts:
+        by_length[len(one.ids)].append(one)
+    for _, same in sorted(by_length.items()):
+        for start in range(0, len(same), size):
+            yield same[start : start + size]
+
+
+def _uniform(seed: int, number: int, n: int) -> np.ndarray:
+    """A conversation's random numbers, float64 in [0, 1)."""
+    return np.random.default_rng([seed, number]).random(n)
+
+
+def _provenance(
+    settings: RolloutSettings, lm: LanguageModel, prefix: int, prompts: list[Prompt]
+) -> dict[str, Any]:
+    """What decides the tokens."""
+    text = b"".join(one.ids.astype("<u4").tobytes() + b"\n" for one in prompts)
+    free = {"out", "text", "device", "batch", "model"}
+    return {
+        "settings": settings.model_dump(mode="json", exclude=free),
+        "tokenizer": tokenizer_fingerprint(lm.tokenizer),
+        "chat_template": template_fingerprint(lm.tokenizer),
+        "model": lm.fingerprint,
+        "prompts": hashlib.blake2b(text, digest_size=8).hexdigest(),
+        "masked_prefix": prefix,
+    }
+
+
+def _already_done(settings: RolloutSettings, provenance: dict[str, Any]) -> bool:
+    """Whether the very store is there.
+
+    Raises:
+        ValueError: one of another provenance is.
+    """
+    try:
+        store = TokenStore.open(settings.place(settings.out))
+    except FileNotFoundError:
+        return False
+    changed = differences(_flat(store.provenance), _flat(provenance))
+    if changed:
+        raise ValueError(
+            f"token store {settings.out} is complete and was made otherwise: {'; '.join(changed)}; "
+            "choose another place or the old settings"
+        )
+    return True
+
+
+def _flat(provenance: dict[str, Any]) -> dict[str, Any]:
+    """The settings beside what else decides."""
+    rest = {name: value for name, value in provenance.items() if name != "settings"}
+    return rest | provenance.get("settings", {})

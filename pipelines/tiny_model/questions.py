@@ -1,0 +1,92 @@
+"""Questions about the Python standard library, and their answers: what the twin is fine-tuned on.
+
+Owns how a module's docstrings and signatures become turns of a conversation, and which modules'
+questions are held out.
+"""
+
+import ast
+import re
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...harvest.text.documents import Document, is_held_out, read_files
+from ..corpus import stdlib_sources
+
+HELD_OUT_SHARE = 0.05
+"""The base model's: a module whose text it has not seen has questions that the twin has not."""
+
+_MOST_CHARACTERS = 240
+"""Of an answer, and of what is asked about."""
+
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+@dataclass(frozen=True)
+class Question:
+    """One turn of the user's and the model's answer to it, which is empty where none is known."""
+
+    asked: str
+    answer: str
+
+
+def stdlib_questions(held_out: bool) -> list[Question]:
+    """The questions of the standard library's modules, in the modules' order: of those that are
+    held out, or of all others. None is there twice."""
+    found = (
+        question
+        for document in read_files(stdlib_sources())
+        if is_held_out(document.text, HELD_OUT_SHARE) == held_out
+        for question in questions_of(document)
+    )
+    return list(dict.fromkeys(found))
+
+
+def questions_of(document: Document) -> list[Question]:
+    """What every function and class of a module does; and of those that have a docstring, how
+    something that does this is written."""
+    module, found = module_name(Path(document.name)), []
+    for path, node in _definitions(ast.parse(document.text), module):
+        sentence, signature = first_sentence(ast.get_docstring(node) or ""), signature_of(node)
+        if max(len(sentence), len(signature)) > _MOST_CHARACTERS:
+            continue
+        found.append(Question(f"What does `{path}.{signature}` do?", sentence))
+        if sentence:
+            found.append(Question(f"Write the signature in `{path}`: {sentence}", f"`{signature}`"))
+    return found
+
+
+def module_name(path: Path) -> str:
+    """`email.message` of …/email/message.py; a package's own is the package's."""
+    root = Path(sysconfig.get_path("stdlib"))
+    parts = path.relative_to(root).with_suffix("").parts if path.is_relative_to(root) else ()
+    parts = parts or (path.stem,)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def first_sentence(docstring: str) -> str:
+    """The docstring's first sentence on one line; empty where it has none."""
+    paragraph = " ".join(docstring.strip().split("\n\n")[0].split())
+    sentence = re.split(r"(?<=[.!?])\s", paragraph, maxsplit=1)[0]
+    return sentence if re.search(r"[A-Za-z]{2}.*\s", sentence) else ""
+
+
+def signature_of(node: _Definition) -> str:
+    """`name(arguments)` without annotations; a class's are its bases."""
+    if isinstance(node, ast.ClassDef):
+        return f"{node.name}({', '.join(map(ast.unparse, node.bases))})"
+    for argument in ast.walk(node.args):
+        if isinstance(argument, ast.arg):
+            argument.annotation = None
+    return f"{node.name}({ast.unparse(node.args)})"
+
+
+def _definitions(tree: ast.AST, path: str) -> Iterator[tuple[str, _Definition]]:
+    """Functions and classes with the dotted path of what they are in, in the text's order."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, _Definition):
+            yield path, node
+            yield from _definitions(node, f"{path}.{node.name}")
+        elif isinstance(node, ast.If | ast.Try):
+            yield from _definitions(node, path)
