@@ -14,6 +14,7 @@ from .batch.cli import app as batch_app
 from .run.cli import Changes
 from .run.cli import app as run_app
 from .run.plan_cli import app as plan_app
+from .studies.cli import app as study_app
 
 app = typer.Typer(
     name="scopeworks",
@@ -30,6 +31,7 @@ app.add_typer(evaluate_app)
 app.add_typer(run_app)
 app.add_typer(batch_app, name="batch")
 app.add_typer(plan_app)
+app.add_typer(study_app)
 
 
 @app.command()

@@ -7,6 +7,7 @@ the step's own; that it is done is seen from what is there.
 import shlex
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +53,7 @@ def run(
     share: Share = ALL,
     wait_s: float = 0.0,
     dry_run: bool = False,
+    study: str | None = None,
 ) -> list[Outcome]:
     """Runs a suite's steps; what is done is left as it is, so the same command continues.
 
@@ -62,6 +64,8 @@ def run(
         share: of the step `only`, for processes that share it.
         wait_s: how long to wait for steps that others do.
         dry_run: say what would be run, and run nothing.
+        study: the study that this suite is a variant for: its steps leave no records, and what to
+            type to go on is that study's command.
 
     Raises:
         NotReadyError: what a step needs is not there yet.
@@ -82,7 +86,7 @@ def run(
         elif dry_run:
             outcome = Outcome(step.name, "would run", state)
         else:
-            outcome = _executed(step, outputs, share, wait_s)
+            outcome = _executed(step, outputs, share, wait_s, study)
         print(outcome, flush=True)
         outcomes.append(outcome)
     return outcomes
@@ -106,12 +110,14 @@ def chosen(only: str | None, first: str | None, last: str | None) -> Sequence[St
     return STEPS[start:stop]
 
 
-def _executed(step: Step, outputs: Outputs, share: Share, wait_s: float) -> Outcome:
+def _executed(
+    step: Step, outputs: Outputs, share: Share, wait_s: float, study: str | None
+) -> Outcome:
     """One step, or a share of it, once what it needs is there."""
     began = time.monotonic()
     while True:
         try:
-            with recorded(outputs.out, step.name, share):
+            with nullcontext() if study else recorded(outputs.out, step.name, share):
                 _check_needs(step, outputs)
                 there = step.state(outputs)
                 check_space(outputs, step.name, 1 - there.done / max(1, there.total))
@@ -122,7 +128,7 @@ def _executed(step: Step, outputs: Outputs, share: Share, wait_s: float) -> Outc
                 raise
             time.sleep(_POLL_S)
         except (ValueError, OSError) as error:
-            again = _command(outputs.file, step, share)
+            again = _command(outputs.file, step, share, study)
             raise _again(
                 error, f"step {step.name} failed: {error}; to try again: {again}"
             ) from error
@@ -142,17 +148,19 @@ def _again(error: ValueError | OSError, text: str) -> ValueError | OSError:
     return new
 
 
-def _command(file: SuiteFile, step: Step, share: Share) -> str:
-    """What to type to go on with a step."""
+def _command(file: SuiteFile, step: Step, share: Share, study: str | None) -> str:
+    """What to type to go on with a step, or with the study that it is run for."""
+    if study is not None:
+        return command(file, of=("study", study))
     which = ["--from", step.name] if share.is_all else ["--only", step.name, "--share", str(share)]
     return command(file, *which)
 
 
-def command(file: SuiteFile, *which: str) -> str:
+def command(file: SuiteFile, *which: str, of: Sequence[str] = ("run",)) -> str:
     """What to type to run a suite, with options that choose steps; storage options, which may be
     secrets, are left out."""
     changes = [f"--set={one}" for one in file.changes if not one.startswith("storage_options")]
-    return shlex.join(["scopeworks", "run", str(file.given), *which, *changes])
+    return shlex.join(["scopeworks", *of, str(file.given), *which, *changes])
 
 
 def _check_needs(step: Step, outputs: Outputs) -> None:

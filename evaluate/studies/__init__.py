@@ -1,0 +1,1 @@
+"""The studies: one module each, and the table of them."""

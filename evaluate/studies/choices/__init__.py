@@ -1,0 +1,1 @@
+"""Studies of choices: precision, shuffle, bandwidth, storing, transcoders instead of SAEs."""

@@ -1,0 +1,23 @@
+"""The table of studies: to add one is one module and one row."""
+
+import difflib
+
+from ..study.study import Study
+from .figures import frontier
+
+STUDIES: tuple[Study, ...] = (frontier.STUDY,)
+
+
+def study_named(name: str) -> Study:
+    """The study of that name.
+
+    Raises:
+        ValueError: there is none; the text names the nearest.
+    """
+    for study in STUDIES:
+        if study.name == name:
+            return study
+    names = [study.name for study in STUDIES]
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"study must be one of {', '.join(names)}, all or list, got {name!r}{hint}")

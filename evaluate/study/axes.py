@@ -1,0 +1,64 @@
+"""What several studies draw alike: frontiers, values with bars, plain numbers on logarithmic axes.
+
+Colours, fonts, sizes and the legend are `page.svg`'s.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ...train.frontier import plain_log_axis
+from ..page.svg import legend, look
+from .statistics import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NAMES = {
+    "l0": "L0, mean active latents per token",
+    "fvu": "FVU",
+    "delta_loss": "Δ loss, nats per token",
+}
+"""Axis labels of figures."""
+
+
+def draw_frontiers(
+    axes: "Axes", curves: Mapping[str, Sequence[tuple[float, Estimate]]], metric: str
+) -> None:
+    """A metric against L0, both logarithmic, a curve for each label; bars are 95% intervals.
+
+    Values of 0 and below have no place on a logarithmic axis; where there are any, the axis is
+    linear.
+    """
+    values = [value.value for points in curves.values() for _, value in points]
+    for i, (label, points) in enumerate(curves.items()):
+        draw_estimates(axes, points, label, i)
+    plain_log_axis(axes, "x")
+    axes.set_xlabel(f"{NAMES['l0']} (log scale)")
+    name = NAMES.get(metric, metric)
+    if values and min(values) > 0:
+        plain_log_axis(axes, "y")
+        name += " (log scale)"
+    axes.set_ylabel(name)
+    legend(axes)
+
+
+def draw_estimates(
+    axes: "Axes", points: Sequence[tuple[float, Estimate]], label: str | None, i: int
+) -> None:
+    """A line of values with their intervals."""
+    low = [0.0 if e.low is None else max(0.0, e.value - e.low) for _, e in points]
+    high = [0.0 if e.high is None else max(0.0, e.high - e.value) for _, e in points]
+    axes.errorbar(
+        [x for x, _ in points],
+        [e.value for _, e in points],
+        yerr=[low, high] if any([*low, *high]) else None,
+        label=label,
+        **look(i),
+    )
+
+
+def power_of_ten(exponent: int) -> str:
+    """10⁻³ in characters that every font has."""
+    digits = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+    sign = "⁻" if exponent < 0 else ""
+    return "10" + sign + "".join(digits[int(d)] for d in str(abs(exponent)))

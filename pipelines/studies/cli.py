@@ -1,0 +1,146 @@
+"""The command `scopeworks study`: the report's figures, each as a command."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..run.cli import Changes, StorageOption
+
+if TYPE_CHECKING:
+    from ..suite.settings import SuiteFile
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="A study's name, or all, or list.")],
+    suite: Annotated[
+        Path | None, typer.Argument(help="Suite file (TOML), or the name of a preset.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="The report's sizes, such as 20,000 sequences.")
+    ] = False,
+    findings: Annotated[
+        Path | None, typer.Option(help="Markdown page to write about all that was found.")
+    ] = None,
+    sae: Annotated[
+        list[str] | None, typer.Option(help="Instead of a suite: SAEs that are there; repeatable.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="With --sae: the language model.")] = None,
+    tokens: Annotated[str | None, typer.Option(help="With --sae: URL of the token store.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --sae: folder for studies/.")] = None,
+    n_sequences: Annotated[
+        int | None, typer.Option(help="With --sae: held-out sequences to use; 2048 by default.")
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="With --sae: site of SAEs whose files do not tell it.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="With --sae: auto, cpu, cuda.")] = None,
+    change: Changes = None,
+    storage_option: StorageOption = None,
+) -> None:
+    """Answers a question of the report with a suite's SAEs or given ones; makes what is missing.
+
+    Points (CSV), figures (SVG, PNG) and the reading (JSON) are written to OUT/studies/NAME. With
+    `all`, exit code 1 says that some studies failed.
+    """
+    given: dict[str, Any] = {
+        "model": model,
+        "tokens": tokens,
+        "out": out,
+        "n_sequences": n_sequences,
+        "site": site,
+        "device": device,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    if sae is None and given:
+        raise ValueError(f"--{next(iter(given)).replace('_', '-')} has no effect without --sae")
+    if (suite is None) == (sae is None) and name != "list":
+        raise ValueError("study must be given a suite, or SAEs with --sae, and not both")
+    if name == "list":
+        _list(suite, change, storage_option)
+    elif sae is not None:
+        if change or findings:
+            raise ValueError("--set and --findings have no effect with --sae; leave them out")
+        _study_saes(name, sae, full, given, storage_option)
+    else:
+        assert suite is not None
+        _study_suite(name, suite, full, findings, change, storage_option)
+
+
+def _list(suite: Path | None, change: Changes, storage_option: StorageOption) -> None:
+    """Shows the table of studies, and what was found in a suite's folder."""
+    from ...evaluate.studies.table import STUDIES
+    from .listing import lines
+
+    folder = None if suite is None else _suite(suite, change, storage_option).suite.out
+    for line in lines(STUDIES, folder):
+        typer.echo(line)
+
+
+def _study_saes(
+    name: str, saes: list[str], full: bool, given: dict[str, Any], options: StorageOption
+) -> None:
+    """Studies SAEs that are there."""
+    from ...evaluate.studies.table import study_named
+    from ...store.place.options import parse_storage_options
+    from .gathering import of_saes
+    from .runs import run_study
+
+    if name == "all":
+        raise ValueError(
+            "study must be one with --sae, got all; name one of `scopeworks study list`"
+        )
+    for needed in ("model", "tokens", "out"):
+        if needed not in given:
+            raise ValueError(f"--{needed} must be given with --sae")
+    folder = Path(str(given["out"])).expanduser().absolute()
+    settings = {name: value for name, value in given.items() if name != "out"}
+    settings["storage_options"] = parse_storage_options(options)
+    run_study(
+        study_named(name), folder, lambda study: of_saes(study, saes, full, folder, **settings)
+    )
+
+
+def _study_suite(
+    name: str,
+    suite: Path,
+    full: bool,
+    findings: Path | None,
+    change: Changes,
+    storage_option: StorageOption,
+) -> None:
+    """Studies a suite, and makes what is missing."""
+    from ...evaluate.studies.table import study_named
+    from ...store.place.files import check_can_be_written
+    from .findings import write_findings
+    from .gathering import of_suite
+    from .runs import run_all, run_study
+
+    chosen = None if name == "all" else study_named(name)
+    file = _suite(suite, change, storage_option)
+    folder = file.suite.out.expanduser().absolute()
+    if findings is not None:
+        check_can_be_written(findings, "findings")
+    failed: dict[str, str] = {}
+    if chosen is None:
+        failed = run_all(folder, lambda one: of_suite(one, file, full))
+    else:
+        run_study(chosen, folder, lambda one: of_suite(one, file, full))
+    if findings is not None:
+        write_findings(findings, folder, str(suite))
+        typer.echo(f"findings: {findings}")
+    for one, error in failed.items():
+        typer.echo(f"failed: {one}: {error}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _suite(suite: Path, change: Changes, storage_option: StorageOption) -> "SuiteFile":
+    """The suite's file, read."""
+    from ...store.place.options import parse_storage_options
+    from ..suite.settings import SuiteFile
+
+    return SuiteFile(suite, change or (), parse_storage_options(storage_option))

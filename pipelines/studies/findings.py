@@ -1,0 +1,106 @@
+"""The page of findings: figure of the report → command → figure here → reading, as Markdown.
+
+Owns the page that `scopeworks study … --findings FILE` writes from the readings in a suite's
+folder, and the copies of the figures that it shows.
+"""
+
+import os
+from pathlib import Path
+
+from ...evaluate.studies.table import STUDIES
+from ...evaluate.study.study import Study
+from ...evaluate.study_file import ReadingFile, read_minutes, read_reading
+from ...store.place.files import write_file
+
+_HEAD = """\
+# Findings
+
+What `scopeworks study all {suite}` found, study by study: the report's claim, what these SAEs say
+about it, and by which test. Model: {models}. Text: {texts}.
+Files of a study and their meaning: [studies](studies.md). This page is written by the command
+
+    scopeworks study all {suite} --findings {name}
+
+"""
+_MINUTES = """\
+
+## Minutes
+
+Minutes of a study's first run on two cores; what an earlier study has made is not made again.
+
+| study | minutes |
+|---|---|
+"""
+
+
+def write_findings(path: Path, out: Path, suite: str) -> None:
+    """Writes the page, with the figures' SVG files in `figures/` beside it.
+
+    Args:
+        path: of the page.
+        out: the suite's folder.
+        suite: as it is named on the command line.
+
+    Raises:
+        ValueError: no study has been run.
+    """
+    found = {}
+    for study in STUDIES:
+        folder = out / "studies" / study.name
+        if (folder / "reading.json").is_file():
+            found[study.name] = read_reading(folder)
+    if not found:
+        raise ValueError(f"findings must be of a study that has been run, got none in {out}")
+    figures = path.parent / "figures"
+    for name, reading in found.items():
+        for plot in reading.plots:
+            svg = (out / "studies" / name / f"{plot.name}.svg").read_bytes()
+            write_file(figures / f"{name}-{plot.name}.svg", svg)
+    _remove_old(figures, {f"{n}-{plot.name}.svg" for n, r in found.items() for plot in r.plots})
+    minutes = {name: read_minutes(out / "studies" / name) for name in found}
+    write_file(path, page(found, minutes, suite, os.fspath(path)).encode())
+
+
+def page(
+    found: dict[str, ReadingFile], minutes: dict[str, float | None], suite: str, name: str
+) -> str:
+    """The page's text."""
+    models = ", ".join(dict.fromkeys(reading.model for reading in found.values()))
+    texts = "; ".join(dict.fromkeys(reading.text for reading in found.values()))
+    head = _HEAD.format(suite=suite, models=models, texts=texts, name=name)
+    table = "| report | command | figure | verdict | reading |\n|---|---|---|---|---|\n"
+    known = [study for study in STUDIES if study.name in found]
+    rows = "".join(_row(study, found[study.name], suite) for study in known)
+    missing = [study.name for study in STUDIES if study.name not in found]
+    left = f"\nNot run: {', '.join(missing)}.\n" if missing else ""
+    details = "".join(_details(study.name, found[study.name]) for study in known)
+    times = "".join(f"| {n} | {m:.1f} |\n" for n, m in minutes.items() if m is not None)
+    return head + table + rows + left + _MINUTES + times + details
+
+
+def _row(study: Study, reading: ReadingFile, suite: str) -> str:
+    """One study in the table."""
+    figures = ", ".join(study.figures)
+    shown = f"[{study.name}](#{study.name})"
+    command = f"`scopeworks study {study.name} {suite}`"
+    return f"| {figures} | {command} | {shown} | {reading.verdict} | {reading.sentence} |\n"
+
+
+def _details(name: str, reading: ReadingFile) -> str:
+    """One study with its figures."""
+    lines = [
+        f"\n## {name}\n\n{reading.title}\n",
+        f"- Claim: {reading.claim}",
+        f"- Reading: **{reading.verdict}**. {reading.sentence}",
+        f"- Test: {reading.test}.\n",
+    ]
+    shown = [f"![{p.caption}](figures/{name}-{p.name}.svg)\n\n{p.caption}\n" for p in reading.plots]
+    return "\n".join([*lines, *shown])
+
+
+def _remove_old(figures: Path, names: set[str]) -> None:
+    """Removes figures of the table's studies that the page shows no more."""
+    prefixes = tuple(f"{study.name}-" for study in STUDIES)
+    for path in figures.glob("*.svg") if figures.is_dir() else ():
+        if path.name.startswith(prefixes) and path.name not in names:
+            path.unlink()

@@ -1,0 +1,79 @@
+"""A study from its evaluations to its files, and all studies one after the other.
+
+Owns the order: everything that can be refused is refused before anything is run, and a study that
+fails does not keep the others from being run.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ...evaluate.studies.table import STUDIES
+from ...evaluate.study.study import Study
+from ...evaluate.study.write import Finding, find, write_finding
+from ...evaluate.study_file import READING_FILE, TIMING_FILE
+from ...foreign import one_line
+from ...store.place.files import check_can_be_written, write_json
+from .gathering import Gathered
+
+
+def study_folder(out: Path, study: Study) -> Path:
+    """Where a study's files are."""
+    return out / "studies" / study.name
+
+
+def run_study(study: Study, out: Path, gather: Callable[[Study], Gathered]) -> Finding:
+    """Runs one study and writes its files.
+
+    Args:
+        out: the suite's folder, or that of a list of SAEs.
+        gather: makes or reads the study's documents.
+
+    Raises:
+        ValueError, OSError: nothing of the study's files has changed.
+    """
+    check_plots()
+    folder, began = study_folder(out, study), time.monotonic()
+    check_can_be_written(folder / READING_FILE, "out")
+    gathered = gather(study)
+    finding = find(study, gathered.documents)
+    write_finding(folder, finding)
+    if gathered.made or not (folder / TIMING_FILE).is_file():
+        minutes = round((time.monotonic() - began) / 60, 2)
+        write_json(folder / TIMING_FILE, {"minutes": minutes})
+    print(f"{study.name}: {finding.reading.verdict}. {finding.reading.sentence}")
+    print(f"written: {folder}", flush=True)
+    return finding
+
+
+def run_all(out: Path, gather: Callable[[Study], Gathered]) -> dict[str, str]:
+    """Runs every study in the table's order.
+
+    Returns:
+        Name -> error of those that failed.
+    """
+    check_plots()
+    failed = {}
+    for study in STUDIES:
+        try:
+            run_study(study, out, gather)
+        except (ValueError, OSError) as error:
+            failed[study.name] = one_line(error)
+            print(f"{study.name}: failed: {failed[study.name]}", flush=True)
+    return failed
+
+
+def check_plots() -> None:
+    """Says before hours of work that their figures could not be drawn.
+
+    Raises:
+        ValueError: matplotlib cannot be imported.
+    """
+    try:
+        import matplotlib.figure as _figure
+    except ImportError as error:
+        raise ValueError(
+            f"studies must be able to draw with matplotlib, which cannot be imported "
+            f"({one_line(error)}); install it: pip install matplotlib"
+        ) from error
+    del _figure

@@ -1,0 +1,92 @@
+"""A study's variants as suites: the user's own with the variant's SAEs and settings.
+
+Owns what studies see of a suite, and the merge. A derived suite has the user's name and folders, so
+that everything with the same content key is shared.
+"""
+
+import copy
+from typing import Any
+
+from ...evaluate.study.study import Scene, Variant
+from ..suite.members import GRID, members_of
+from ..suite.model_shape import model_config
+from ..suite.settings import SuiteFile, Table
+
+SPARSITIES = (3e-4, 6e-4, 1.2e-3)
+"""λs of a suite that has none, for its SAEs are steered to an L0: about those of the report."""
+
+_NOT_SHARED = ("importance", "subsets", "firing_sequences", "top_latents", "top_snippets")
+"""Settings of evaluate that a study asks for where it needs them."""
+
+
+def scene_of(file: SuiteFile, full: bool = False) -> Scene:
+    """The suite as studies see it.
+
+    Raises:
+        ValueError: naming file, table and key.
+    """
+    members = members_of(file)
+    sites = sorted({site for one in members for site in one.sites}, key=lambda site: site.depth)
+    prices: Table = {}
+    for name in ("sparsity", "target_l0"):
+        values = sorted({one.values[name] for one in members if name in one.values})
+        prices |= {name: values} if values else {}
+    n_sequences = file.suite.evaluate.get("n_sequences", 2048)
+    return Scene(
+        sites=tuple(map(str, sites)),
+        n_layers=model_config(file.suite.model).num_hidden_layers,
+        widths=tuple(sorted({one.values["width"] for one in members})),
+        prices=prices or {"sparsity": list(SPARSITIES)},
+        sparsities=tuple(prices.get("sparsity", SPARSITIES)),
+        settings=shared_settings(file),
+        seed=file.suite.seed,
+        n_sequences=n_sequences,
+        context=file.suite.text.get("context"),
+        full=full,
+    )
+
+
+def shared_settings(file: SuiteFile) -> Table:
+    """Settings of train of the suite's first SAE, without those of the grid: a study's SAEs are
+    trained as the suite's are."""
+    values = members_of(file)[0].values
+    return {name: value for name, value in values.items() if name not in GRID}
+
+
+def derived(file: SuiteFile, variant: Variant) -> SuiteFile:
+    """The suite that a variant asks for."""
+    suite, new = file.suite, copy.copy(file)
+    changed: dict[str, Any] = {
+        "text": suite.text | variant.text,
+        "harvest": _harvest(suite.harvest, variant.harvest),
+        "evaluate": _evaluate(suite.evaluate, variant.evaluate),
+    }
+    if variant.sae:
+        changed["train"] = shared_settings(file) | variant.train
+        changed["sae"] = tuple(variant.sae)
+    else:
+        changed["sae"] = tuple(_trained(table, variant.train) for table in suite.sae)
+    if variant.model is not None:
+        changed["model"] = variant.model
+    new.suite = suite.model_copy(update=changed)
+    return new
+
+
+def _harvest(tables: tuple[Table, ...], own: Table) -> tuple[Table, ...]:
+    """The suite's tables with the variant's settings, and one for sites that none of them names."""
+    merged = [table | own for table in tables]
+    if all("site" in table for table in merged):
+        merged.append({name: value for name, value in merged[0].items() if name != "site"})
+    return tuple(merged)
+
+
+def _evaluate(table: Table, own: Table) -> Table:
+    """The suite's settings without what costs passes of its own, then the variant's."""
+    shared = {name: value for name, value in table.items() if name not in _NOT_SHARED}
+    return {"top_latents": 0} | shared | own
+
+
+def _trained(table: Table, own: Table) -> Table:
+    """A `[[sae]]` table of the suite under the variant's settings."""
+    kept = {name: v for name, v in table.items() if not (name == "tokens" and "steps" in own)}
+    return kept | own

@@ -1,0 +1,95 @@
+"""The tests behind verdicts, on numbers whose answers are known."""
+
+import math
+
+import pytest
+
+from scopeworks.evaluate.study.statistics import (
+    Estimate,
+    at_l0,
+    common_l0,
+    difference,
+    mean_of,
+    sign_test,
+    t_quantile,
+    verdict_above,
+    verdict_below,
+    verdict_of_all,
+)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "below", "above"),
+    [
+        (-2.0, -1.0, "holds", "does not hold"),
+        (1.0, 2.0, "does not hold", "holds"),
+        (-1.0, 1.0, "cannot be told", "cannot be told"),
+        (None, None, "cannot be told", "cannot be told"),
+    ],
+)
+def test_a_verdict_needs_an_interval_on_one_side(low, high, below, above):
+    estimate = Estimate(-5.0, low, high)
+    assert verdict_below(estimate) == below
+    assert verdict_above(estimate) == above
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole"),
+    [
+        (["holds", "holds"], "holds"),
+        (["holds", "cannot be told"], "cannot be told"),
+        (["cannot be told", "does not hold"], "does not hold"),
+        ([], "cannot be told"),
+    ],
+)
+def test_a_claim_of_parts_holds_if_all_do(parts, whole):
+    assert verdict_of_all(parts) == whole
+
+
+def test_mean_of_three_units_has_students_interval():
+    found = mean_of([1.0, 2.0, 3.0])
+    assert found.value == 2.0 and found.n == 3
+    assert found.half == pytest.approx(4.303 / math.sqrt(3))
+    assert mean_of([1.0]) == Estimate(1.0, n=1)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"), [(1, 12.706), (30, 2.042), (31, 2.0395), (60, 2.0003), (1000, 1.9623)]
+)
+def test_quantiles_of_students_t(freedom, quantile):
+    assert t_quantile(freedom) == pytest.approx(quantile, abs=1e-3)
+
+
+def test_difference_adds_errors_in_squares():
+    found = difference(Estimate(5.0, 2.0, 8.0), Estimate(1.0, -3.0, 5.0))
+    assert (found.value, found.low, found.high) == (4.0, -1.0, 9.0)
+    assert difference(Estimate(5.0), Estimate(1.0, 0.0, 2.0)) == Estimate(4.0)
+
+
+@pytest.mark.parametrize(
+    ("n_for", "n_against", "p"), [(6, 0, 2 / 64), (0, 6, 2 / 64), (3, 3, 1.0), (0, 0, 1.0)]
+)
+def test_sign_test(n_for, n_against, p):
+    assert sign_test(n_for, n_against) == pytest.approx(p)
+
+
+def test_a_frontier_is_read_between_its_points_in_logarithms():
+    points = [(10.0, Estimate(0.4, 0.3, 0.5)), (1000.0, Estimate(0.1, 0.05, 0.15))]
+    found = at_l0(points, 100.0)
+    assert found is not None and found.value == pytest.approx(0.2)
+    assert found.half == pytest.approx(0.075)
+    assert at_l0(points, 9.9) is None and at_l0(points, 1001.0) is None
+    end = at_l0(points, 1000.0)
+    assert end is not None and end.value == pytest.approx(0.1) and end.low == pytest.approx(0.05)
+
+
+def test_a_frontier_with_a_splice_that_helps_is_read_linearly():
+    found = at_l0([(1.0, Estimate(0.2)), (100.0, Estimate(-0.2))], 10.0)
+    assert found is not None and found.value == pytest.approx(0.0)
+
+
+def test_common_l0_is_the_middle_of_what_all_frontiers_reach():
+    one = [(1.0, Estimate(1.0)), (100.0, Estimate(1.0))]
+    assert common_l0(one, [(4.0, Estimate(1.0)), (900.0, Estimate(1.0))]) == pytest.approx(20.0)
+    assert common_l0(one, [(200.0, Estimate(1.0))]) is None
+    assert common_l0(one, []) is None

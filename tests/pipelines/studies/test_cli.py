@@ -1,0 +1,139 @@
+"""`scopeworks study` as a user types it: whole studies of a suite of seconds, and bad input."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from scopeworks.evaluate.study.study import LackError
+from scopeworks.evaluate.study_file import read_minutes, read_reading
+from scopeworks.pipelines.cli import app
+from scopeworks.pipelines.studies import runs
+from scopeworks.pipelines.studies.gathering import Gathered
+from scopeworks.tests.evaluate.studies.documents import evaluation, sae
+from scopeworks.tests.pipelines.small_suite import files_below, write_suite
+
+
+def scopeworks(*words: object) -> tuple[int, str]:
+    """Runs the command to its exit code; errors as they are raised."""
+    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    return done.exit_code, done.output
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory) -> Path:
+    """A folder with a suite of which the frontier was studied."""
+    folder = tmp_path_factory.mktemp("studied")
+    path = write_suite(folder)
+    path.write_text(path.read_text().replace('site = ["resid_post.1", "mlp_out.1"]', RESIDUAL))
+    code, text = scopeworks("study", "frontier", path, "--findings", folder / "docs" / "found.md")
+    assert code == 0 and "frontier: cannot be told." in text
+    return folder
+
+
+RESIDUAL = 'site = ["resid_post.3"]'
+
+
+def test_a_study_leaves_points_plots_reading_and_no_path(studied):
+    folder = studied / "out" / "studies" / "frontier"
+    reading = read_reading(folder)
+    assert (reading.model, reading.text) == ("tiny_gemma2", "4 held-out sequences of 64 tokens")
+    for plot in reading.plots:
+        assert (folder / f"{plot.name}.svg").is_file() and (folder / f"{plot.name}.png").is_file()
+    assert str(studied) not in (folder / "reading.json").read_text()
+    assert (folder / "points.csv").read_text().count("\n") == 1 + 2 * 24
+    assert read_minutes(folder) is not None
+
+
+def test_a_second_run_makes_nothing_and_writes_the_same(studied):
+    before = files_below(studied / "out")
+    code, text = scopeworks("study", "frontier", studied / "suite.toml")
+    assert code == 0 and ": now" not in text
+    assert files_below(studied / "out") == before
+
+
+def test_the_suite_itself_goes_on_with_what_the_study_made(studied):
+    code, text = scopeworks("run", studied / "suite.toml", "--until", "train")
+    assert code == 0 and "train: before (2 of 2 SAEs" in text
+
+
+def test_findings_name_the_command_and_show_the_figures(studied):
+    text = (studied / "docs" / "found.md").read_text()
+    assert "| 2, 13, 14, 17, 18 | `scopeworks study frontier" in text
+    assert "Model: tiny_gemma2. Text: 4 held-out sequences of 64 tokens." in text
+    assert "(figures/frontier-fvu-sites.svg)" in text
+    assert (studied / "docs" / "figures" / "frontier-fvu-sites.svg").is_file()
+    assert str(studied / "out") not in text
+
+
+def test_list_says_what_was_found(studied):
+    _, text = scopeworks("study", "list")
+    assert "frontier" in text and "found" not in text
+    _, text = scopeworks("study", "list", studied / "suite.toml")
+    (line,) = [line for line in text.splitlines() if line.startswith("frontier")]
+    assert "cannot be told" in line
+
+
+def test_saes_that_are_there_are_studied(studied, tmp_path):
+    saes = sorted((studied / "out" / "saes").glob("resid_post.3-width_32-*"))
+    (tokens,) = [path for path in (studied / "out" / "tokens").iterdir() if path.is_dir()]
+    given = [word for path in saes for word in ("--sae", path)]
+    given += ["--model", "pipelines/tiny_gemma2", "--tokens", tokens, "--out", tmp_path]
+    code, text = scopeworks("study", "frontier", *given, "--n-sequences", 2)
+    assert code == 0 and "frontier: cannot be told." in text
+    assert read_reading(tmp_path / "studies" / "frontier").text.startswith("2 held-out sequences")
+    shutil.rmtree(tmp_path / "studies")
+    with pytest.raises(LackError, match="make them: scopeworks sweep --store STORE --site resid"):
+        scopeworks("study", "frontier", *given[2:], "--n-sequences", 2)
+    assert not (tmp_path / "studies").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["frontir", "demo"], "study must be one of .*did you mean 'frontier'"),
+        (["frontier"], "study must be given a suite, or SAEs with --sae, and not both"),
+        (["frontier", "demo", "--sae", "x"], "study must be given a suite, or SAEs with --sae"),
+        (["frontier", "demo", "--model", "m"], "--model has no effect without --sae"),
+        (["frontier", "--sae", "x", "--model", "m"], "--tokens must be given with --sae"),
+        (["all", "--sae", "x"], "study must be one with --sae, got all"),
+        (["frontier", "--sae", "x", "--findings", "f"], "--set and --findings have no effect"),
+        (["frontier", "demoo"], "suite demoo does not exist; did you mean 'demo'"),
+        (["frontier", "demo", "--set", "sae.widht=3"], "unknown setting 'widht'"),
+        (["frontier", "demo", "--findings", "docs"], "findings must be a file, got the folder"),
+    ],
+)
+def test_bad_input_is_one_line(words, message):
+    with pytest.raises((ValueError, OSError), match=message):
+        scopeworks("study", *words)
+
+
+def test_without_matplotlib_nothing_is_run(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ValueError, match=r"matplotlib, which cannot be imported .*install it"):
+        scopeworks("study", "frontier", write_suite(tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_study_that_fails_does_not_keep_the_others_from_being_run(tmp_path, monkeypatch, capsys):
+    good, lacking = (runs.STUDIES[0], fails_as("lacking"))
+    monkeypatch.setattr(runs, "STUDIES", (lacking, good))
+    saes = [sae(l0=l0, delta_loss=1 / l0) for l0 in (10.0, 20.0)]
+    failed = runs.run_all(tmp_path, lambda _study: Gathered({"v": [evaluation(*saes)]}, made=True))
+    assert failed == {"lacking": "study lacking must have SAEs of two widths"}
+    assert [path.name for path in (tmp_path / "studies").iterdir()] == [good.name]
+    assert json.loads((tmp_path / "studies" / good.name / "timing.json").read_text())["minutes"] < 5
+    assert "lacking: failed: study lacking must have" in capsys.readouterr().out
+
+
+def fails_as(name: str):
+    """A study that lacks SAEs."""
+    import dataclasses
+
+    def points(_documents):
+        raise LackError(f"study {name} must have SAEs of two widths")
+
+    return dataclasses.replace(runs.STUDIES[0], name=name, points=points)
