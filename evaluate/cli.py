@@ -62,10 +62,12 @@ def summary(result: dict) -> list[str]:
         share = _number(sae["recovered_share"], ".4f")
         lines.append(
             f"{sae['name'][-32:]:<32} {sae['l0']:8.1f} {fvu:>16} {delta:>16} {sae['kl']:8.4f} "
-            f"{share:>9} {sae['dead_share']:6.1%}"
+            f"{share:>9} {sae['dead_share']:6.1%}" + " ⚠" * bool(sae.get("warnings"))
         )
     if any(sae["intervals"]["delta_loss"] for sae in result["saes"]):
         lines.append("±: 95% interval over sequences")
+    if any(sae.get("warnings") for sae in result["saes"]):
+        lines.append("⚠: not as its files declare, or worse than no SAE; see the warnings above")
     return lines
 
 

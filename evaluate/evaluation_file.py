@@ -178,6 +178,7 @@ class _SAE(_Figures):
     norm_ratio: Size | None = None
     importance: _Importance | None = None
     top_activations: list[_Latent] | None = None
+    warnings: list[str] = Field(default_factory=list)
 
 
 class _Subset(Document):

@@ -21,6 +21,7 @@ from ..harvest.model.sites import Site, site_width
 from ..harvest.tokens.splits import HELD_OUT
 from ..store.place.files import check_can_be_written, write_file
 from .evaluation_file import check_is_evaluation
+from .measure.declared.causes import add_warnings
 from .measure.importance import importance
 from .measure.inputs import (
     Candidate,
@@ -81,11 +82,13 @@ def evaluation_of(settings: EvaluateSettings) -> dict[str, Any]:
     candidates = load_candidates(settings, saes, lm)
     if settings.norms_of is not None:
         candidates = rescaled(candidates, held_out, lm, settings)
+    measured = evaluate_many(lm, candidates, held_out, settings)
+    add_warnings(measured["saes"], lm, candidates, held_out)
     return {
         "settings": settings.model_dump(mode="json"),
         "model": {"name": lm.name, "fingerprint": lm.fingerprint, "dtype": lm.dtype},
         "tokens": _tokens_record(tokens, held_out, settings.n_sequences),
-        **evaluate_many(lm, candidates, held_out, settings),
+        **measured,
         "subsets": evaluate_subsets(lm, candidates, subsets, settings),
         "seconds": round(time.monotonic() - started, 1),
     }

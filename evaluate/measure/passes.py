@@ -15,6 +15,7 @@ from torch import Tensor
 from ...harvest.model.hooks import capture
 from ...harvest.model.sites import Site
 from ...store.read.variance import is_constant
+from .declared.training_record import read_training
 from .inputs import Candidate, Sequences
 from .intervals import Estimate, Interval, SequenceSums, ratio
 from .lm_loss import (
@@ -27,7 +28,6 @@ from .lm_loss import (
 )
 from .metrics import Comparison, FeatureMeter, PositionMeans
 from .summaries import dimension_summary, firing_summary, json_list, weights_summary
-from .training_record import read_training
 
 if TYPE_CHECKING:
     from ...harvest.model.loading import LanguageModel

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from scopeworks.evaluate.cli import app
+from scopeworks.tests.evaluate.saes import random_sae
+from scopeworks.tests.hub_server import folder_files, serving, use
+from scopeworks.train.sae.export import export
 
 runner = CliRunner()
 
@@ -25,6 +29,52 @@ def test_evaluate_and_report_write_their_files(model_dir, tokens_url, sae_dir, t
     done = runner.invoke(app, ["report", *flags])
     assert done.exit_code == 0, done.output
     assert "<h1>A title</h1>" in page.read_text()
+
+
+def test_figure_that_is_not_as_declared_is_called_out(model_dir, tokens_url, tmp_path, capfd):
+    sae = random_sae("resid_post.1")
+    sae.config = sae.config.model_copy(update={"l0": 2.0})
+    sae.save(tmp_path / "sae")
+    out = tmp_path / "e.json"
+    flags = ["--sae", tmp_path / "sae", "--model", model_dir, "--tokens", tokens_url, "--out", out]
+    done = runner.invoke(app, ["evaluate", *map(str, flags), "--top-latents", "0"])
+    assert done.exit_code == 0, done.output
+    (text,) = json.loads(out.read_text())["saes"][0]["warnings"]
+    assert "where its files declare 2 (" in text
+    assert f"warning: SAE sae: {text}\n" in done.stderr
+    assert "% ⚠\n" in done.stdout and "⚠: not as its files declare" in done.stdout
+
+
+@pytest.mark.filterwarnings("ignore:Implicitly cleaning up <HTTPError")
+def test_saes_of_the_world_are_evaluated_by_name(model_dir, tokens_url, tmp_path, monkeypatch):
+    """A hub's params.npz, a Gemma Scope 2 skip transcoder, a top-k SAE of an older SAELens."""
+    plain = random_sae("resid_post.1")
+    plain.config = plain.config.model_copy(update={"l0": 16.0})
+    plain.save(tmp_path / "plain")
+    export(tmp_path / "plain", "gemma-scope", tmp_path / "release")
+    random_sae("mlp_in.1", "mlp_out.1", skip=True).save(tmp_path / "skip")
+    skip = export(tmp_path / "skip", "gemma-scope-2", tmp_path / "scope2")
+    lens = export(tmp_path / "plain", "sae-lens", tmp_path / "lens")
+    record = json.loads((lens / "cfg.json").read_text()) | {"architecture": "standard"}
+    record |= {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}}
+    (lens / "cfg.json").write_text(json.dumps(record))
+    weights = load_file(lens / "sae_weights.safetensors")
+    weights.pop("threshold")
+    save_file(weights, lens / "sae_weights.safetensors")
+    out = tmp_path / "e.json"
+    with serving() as hub:
+        use(hub, tmp_path / "cache", monkeypatch)
+        hub.add("user/saes", folder_files(tmp_path / "release"))
+        names = ["hf://user/saes/layer_1/width_48/canonical", skip, lens]
+        flags = [text for name in names for text in ("--sae", str(name))]
+        flags += ["--model", str(model_dir), "--tokens", tokens_url, "--out", str(out)]
+        done = runner.invoke(app, ["evaluate", *flags])
+    assert done.exit_code == 0, done.output
+    saes = json.loads(out.read_text())["saes"]
+    assert "@" in saes[0]["path"] and saes[0]["config"]["l0"] == 16
+    assert (saes[1]["site"], saes[1]["target_site"]) == ("mlp_in.1", "mlp_out.1")
+    assert saes[2]["config"]["k"] == 3 and saes[2]["l0"] <= 3
+    assert all(len(entry["top_activations"]) > 0 for entry in saes)
 
 
 def test_flags_win_over_toml(model_dir, tokens_url, sae_dir, tmp_path):

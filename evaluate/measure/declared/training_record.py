@@ -7,10 +7,10 @@ nothing else.
 from pathlib import Path
 from typing import Any
 
-from ...foreign import parse_json
-from ...train.sae.formats.trained import CONFIG_FILE
-from ...train.sae.hub import is_remote
-from ...train.saved.metrics import read_metrics
+from ....foreign import parse_json
+from ....train.sae.formats.trained import CONFIG_FILE
+from ....train.sae.hub import is_remote
+from ....train.saved.metrics import read_metrics
 
 CURVES = ("loss", "fvu", "l0", "dead_share")
 MAX_POINTS = 200

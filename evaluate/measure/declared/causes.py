@@ -1,0 +1,174 @@
+"""Why an SAE is far from what its files declare: its usual causes, tried on a few tokens.
+
+Owns the trials: the SAE at every other site of its width, on activations scaled as trainers do
+it, and with BOS counted or not. `doubts` says which SAEs need them.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ....harvest.model.families import family_of
+from ....harvest.model.hooks import forward_until
+from ....harvest.model.sites import Site, site_width
+from ....train.sae.sae import SAE
+from ..inputs import Candidate, HeldOut
+from ..metrics import MAX_FEATURE_VALUES
+from ..rescaling import with_factors
+from .doubts import FAR, doubts, is_far
+
+if TYPE_CHECKING:
+    from ....harvest.model.loading import LanguageModel
+
+_SAMPLE_TOKENS = 512
+_SAMPLE_BYTES = 2**28  # of all sites' activations; a large model's sequences are cut for it
+USUAL = (
+    "None of the usual causes explains it on a few tokens: another site, inputs that were scaled "
+    "in training, BOS among the tokens"
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Activations [tokens, d] of every site, and which tokens count."""
+
+    x: dict[Site, Tensor]
+    keep: Tensor
+    first: Tensor
+    """Whether a token is the first of its sequence."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An SAE under another assumption: what that is, and what it then measures."""
+
+    cause: str
+    l0: float
+    fvu: float | None = None
+    """None where it cannot be compared."""
+
+
+def add_warnings(
+    entries: list[dict[str, Any]],
+    lm: "LanguageModel",
+    candidates: list[Candidate],
+    held_out: HeldOut,
+) -> None:
+    """Gives every entry of an evaluation its `warnings`, and says them on stderr.
+
+    The model runs once more, over a few tokens, if there is anything to be explained.
+    """
+    sample = None
+    for entry, candidate in zip(entries, candidates, strict=True):
+        clauses = doubts(entry)
+        entry["warnings"] = []
+        if not clauses:
+            continue
+        if sample is None:
+            sample = sample_of(lm, held_out)
+        why = explanation(candidate, entry["config"], sample, lm.fingerprint)
+        entry["warnings"] = [f"{'; '.join(clauses)}. {why}"]
+        print(f"warning: SAE {candidate.name}: {entry['warnings'][0]}", file=sys.stderr)
+
+
+@torch.no_grad()
+def sample_of(lm: "LanguageModel", held_out: HeldOut) -> Sample:
+    """The first held-out tokens with all sites of the model."""
+    layers = range(lm.config.num_hidden_layers)
+    sites = [Site(kind, layer) for kind in family_of(lm.config).sites for layer in layers]
+    bytes_a_token = 4 * sum(site_width(site, lm.config) for site in sites)
+    n_tokens = max(16, min(_SAMPLE_TOKENS, _SAMPLE_BYTES // bytes_a_token))
+    x: dict[Site, list[Tensor]] = {site: [] for site in sites}
+    keep: list[Tensor] = []
+    for sequence in held_out.batches(1, lm.device):
+        ids = sequence.ids[:, :n_tokens]
+        captured = forward_until(lm, ids, sites)
+        for site in sites:
+            x[site].append(captured[str(site)][0].float())
+        keep.append(sequence.keep[0, :n_tokens])
+        if sum(map(len, keep)) >= n_tokens:
+            break
+    first = [torch.arange(len(part), device=part.device) == 0 for part in keep]
+    joined = {site: torch.cat(parts)[:n_tokens] for site, parts in x.items()}
+    return Sample(joined, torch.cat(keep)[:n_tokens], torch.cat(first)[:n_tokens])
+
+
+def explanation(
+    candidate: Candidate, config: dict[str, Any], sample: Sample, fingerprint: str
+) -> str:
+    """A sentence with the likely cause."""
+    trained_on = config.get("model_fingerprint")
+    if trained_on is not None and trained_on != fingerprint:
+        return f"It is measured on another model than {config['model']}, which it was trained on"
+    best = likely(candidate, config, sample)
+    if best is None:
+        return USUAL
+    fvu = "" if best.fvu is None else f", FVU {best.fvu:.3g}"
+    return f"The likely cause: {best.cause} (L0 {best.l0:.3g}{fvu} there)"
+
+
+@torch.no_grad()
+def likely(candidate: Candidate, config: dict[str, Any], sample: Sample) -> Trial | None:
+    """The trial that explains most, if any does: its L0 is as declared and its FVU below 1 and
+    below what was measured; of several, that of the lowest FVU. Where no L0 is declared, the FVU
+    must be far lower."""
+    if not sample.keep.any():
+        return None
+    declared = config.get("l0")
+    l0, fvu = _figures(candidate.sae, *_rows(candidate, sample, sample.keep))
+    bound = min(1.0, fvu if declared else fvu / FAR)
+
+    def explains(trial: Trial) -> bool:
+        if declared and is_far(trial.l0, declared):
+            return False
+        if trial.fvu is None:
+            return bool(declared) and is_far(l0, declared)
+        return trial.fvu < bound
+
+    better = filter(explains, _trials(candidate, sample))
+    return min(better, key=lambda trial: 1.0 if trial.fvu is None else trial.fvu, default=None)
+
+
+def _trials(candidate: Candidate, sample: Sample) -> Iterator[Trial]:
+    """Every usual cause."""
+    sae, keep = candidate.sae, sample.keep
+    x, target = _rows(candidate, sample, keep)
+    for site, values in sample.x.items():
+        if values.shape[1] == sae.config.d_in and site != candidate.site:
+            there = values[keep]
+            own = there if candidate.target == candidate.site else target
+            yield Trial(f"it is an SAE of {site}", *_figures(sae, there, own))
+    c_in, c_out = (float(rows.square().sum(1).mean().sqrt()) for rows in (x, target))
+    for name, d_in, d_out in (("1", 1, 1), ("d", sae.config.d_in, sae.config.d_out)):
+        if c_in and c_out:
+            scaled = with_factors(sae, d_in**0.5 / c_in, d_out**0.5 / c_out)
+            text = f"it reads inputs scaled so that E‖x‖² = {name}, which is not folded into it"
+            yield Trial(text, *_figures(scaled, x, target))
+    if not keep.all():  # BOS alone may be most of the variance
+        l0, _ = _figures(sae, *_rows(candidate, sample, torch.ones_like(keep)))
+        yield Trial("what it declares includes BOS, EOS and PAD, which do not count here", l0)
+    later = keep & ~sample.first
+    if later.any() and (keep & sample.first).any():
+        text = "the first token of every sequence counts here, a BOS that the token store lacks"
+        yield Trial(text, *_figures(sae, *_rows(candidate, sample, later)))
+
+
+def _rows(candidate: Candidate, sample: Sample, keep: Tensor) -> tuple[Tensor, Tensor]:
+    """What the SAE reads, and what it predicts."""
+    return sample.x[candidate.site][keep], sample.x[candidate.target][keep]
+
+
+def _figures(sae: SAE, x: Tensor, target: Tensor) -> tuple[float, float]:
+    """(L0, FVU) on some rows; the FVU of rows that are all alike is infinite."""
+    size = max(1, MAX_FEATURE_VALUES // sae.config.d_sae)
+    active, error = 0, 0.0
+    for part, wanted in zip(x.split(size), target.split(size), strict=True):
+        f = sae.encode(part)
+        active += int((f > 0).sum())
+        error += float((wanted.double() - sae.decode(f, part).double()).square().sum())
+    spread = float((target.double() - target.double().mean(0)).square().sum())
+    return active / len(x), error / spread if spread else float("inf")
