@@ -52,7 +52,7 @@ FLOORS = {
         "studies",
         "cli",
     ],
-    "evaluate/study": ["study", "statistics", "entries axes", "write"],
+    "evaluate/study": ["study", "statistics", "entries axes pairs", "write"],
     "evaluate/studies": ["figures choices", "table"],
     "pipelines": [
         "corpus",

@@ -3,9 +3,17 @@
 import difflib
 
 from ..study.study import Study
+from .choices import bandwidth, mixing, precision, storing, transcoder
 from .figures import frontier
 
-STUDIES: tuple[Study, ...] = (frontier.STUDY,)
+STUDIES: tuple[Study, ...] = (
+    frontier.STUDY,
+    precision.STUDY,
+    transcoder.STUDY,
+    mixing.STUDY,
+    bandwidth.STUDY,
+    storing.STUDY,
+)
 
 
 def study_named(name: str) -> Study:

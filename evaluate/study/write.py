@@ -100,8 +100,11 @@ def _measured_on(documents: Documents) -> tuple[str, str]:
     """The language models and the text, in words."""
     found = [document for many in documents.values() for document in many]
     models = dict.fromkeys(document["model"]["name"].rsplit("/", 1)[-1] for document in found)
-    counts = dict.fromkeys(
-        f"{tokens['n_sequences']:,} held-out sequences of {tokens['context']:,} tokens"
-        for tokens in (document["tokens"] for document in found)
-    )
-    return ", ".join(models), "; ".join(counts)
+    texts = dict.fromkeys(document.get("text") or _sequences(document) for document in found)
+    return ", ".join(models), "; ".join(texts)
+
+
+def _sequences(document: dict[str, Any]) -> str:
+    """What an evaluation read, in words."""
+    tokens = document["tokens"]
+    return f"{tokens['n_sequences']:,} held-out sequences of {tokens['context']:,} tokens"

@@ -16,6 +16,8 @@ from ..run.runner import run
 from ..steps.evaluate import documents
 from ..suite.outputs import Outputs
 from ..suite.settings import SuiteFile
+from .mixed_batches import with_mixing
+from .storing_costs import storing_documents
 from .variants import derived, scene_of
 
 
@@ -27,8 +29,18 @@ class Gathered:
     made: bool
 
 
-OWN: dict[str, Callable[[SuiteFile, bool], Gathered]] = {}
+def _of_storing(file: SuiteFile, _full: bool) -> Gathered:
+    """Sizes, hours and prices."""
+    return Gathered(*storing_documents(file))
+
+
+OWN: dict[str, Callable[[SuiteFile, bool], Gathered]] = {"storing": _of_storing}
 """Study -> what gathers its documents, of (suite, full), where running variants does not."""
+
+BESIDE: dict[str, Callable[[Outputs, list[dict[str, Any]]], list[dict[str, Any]]]] = {
+    "mixing": with_mixing
+}
+"""Study -> what puts more beside the evaluations of a variant."""
 
 
 def of_suite(study: Study, file: SuiteFile, full: bool) -> Gathered:
@@ -46,7 +58,9 @@ def of_suite(study: Study, file: SuiteFile, full: bool) -> Gathered:
         print(f"{study.name}, variant {name}: {len(outputs[name].members)} SAEs", flush=True)
         outcomes = run(suite, last="evaluate", study=study.name)
         made = made or any(outcome.done == "now" for outcome in outcomes)
-        found[name] = documents(Outputs(suite))
+        done = Outputs(suite)
+        beside = BESIDE.get(study.name)
+        found[name] = documents(done) if beside is None else beside(done, documents(done))
     return Gathered(found, made)
 
 

@@ -13,7 +13,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PositiveInt, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 
 from ...settings import Settings, SettingsT, from_table, read_toml
 from ...store.place.files import local_path
@@ -41,6 +48,17 @@ Several = Annotated[tuple[str, ...], BeforeValidator(_several)]
 """A text, or a list of texts."""
 
 
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    """A range from low to high."""
+    if value[0] > value[1]:
+        raise ValueError("must be [low, high] with low at most high")
+    return value
+
+
+PriceRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_rising)]
+"""[low, high]."""
+
+
 class TextSettings(Settings):
     """Keys of `[text]` that are no settings of tokenize."""
 
@@ -48,6 +66,18 @@ class TextSettings(Settings):
     """Files, folders, globs, URLs, hf:NAME, or python:stdlib."""
     store: str | None = None
     """A token store that is there, instead of sources."""
+
+
+class PriceSettings(Settings):
+    """Ranges of prices in US dollars, for `scopeworks study storing`; the defaults are list prices
+    of 2024 and 2025, rounded."""
+
+    gpu_hour: PriceRange = (2.0, 12.0)
+    """Of an H100: from specialised clouds on demand to a large one."""
+    machine_hour: PriceRange = (0.05, 0.1)
+    """Of a virtual machine of two cores and 8 GB, from spot to on demand (a large cloud's)."""
+    tb_month: PriceRange = (6.0, 23.0)
+    """Of a terabyte of object storage: from cheap providers to a large cloud's standard class."""
 
 
 class ReleaseSettings(Settings):
@@ -104,6 +134,8 @@ class Suite(StorageSettings):
     evaluate: Table = Field(default_factory=dict)
     """Settings of evaluate."""
     release: ReleaseSettings = Field(default_factory=ReleaseSettings)
+    prices: PriceSettings = Field(default_factory=PriceSettings)
+    """What storage and machines cost, for the study of storing; a run reads none of it."""
     batch: Table = Field(default_factory=dict)
     """How `scopeworks batch` sends the steps as jobs; a run reads none of it."""
 

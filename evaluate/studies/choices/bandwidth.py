@@ -1,0 +1,267 @@
+"""Bandwidth: what does ε do? (Footnote 5.) SAEs of one λ with ε over four decades.
+
+Both halves of the claim are read at one λ, paired by seed: at the largest ε sparsity and fidelity
+beside the recipe's, at the smallest how far θ has moved.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ...page.svg import legend
+from ...study.axes import draw_estimates
+from ...study.entries import (
+    columns_of,
+    entries_of,
+    figure_of,
+    frontiers,
+    setting_of,
+)
+from ...study.pairs import numbers_of, percent, times
+from ...study.statistics import (
+    Estimate,
+    at_l0,
+    mean_of,
+    verdict_above,
+    verdict_below,
+    verdict_of_all,
+)
+from ...study.study import (
+    Documents,
+    LackError,
+    Plot,
+    Point,
+    Reading,
+    Scene,
+    Study,
+    Variant,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SEEDS = 3
+FACTORS = (1e-3, 1e-2, 0.1, 0.3, 3.0, 10.0)
+"""Of the recipe's ε."""
+RECIPE, OTHERS = "recipe", "others"
+METRICS = ("fvu", "delta_loss", "l0", "dead_share", "theta_moved")
+HALF = math.log(0.5)
+"""θ that moves less than half as far as the recipe's is said not to train."""
+
+
+def variants(scene: Scene) -> list[Variant]:
+    """The suite's λs at the recipe's ε, and the other ε at one λ, some seeds; a quarter of the
+    suite's width, with `full` all of it."""
+    width = scene.width if scene.full else max(1, scene.width // 4)
+    epsilon = scene.settings.get("bandwidth", 1e-3)
+    seeds = list(range(scene.seed, scene.seed + SEEDS))
+    shared = {"site": scene.site, "width": width}
+    one = shared | {"seed": seeds, "sparsity": scene.sparsity}
+    rest = [price for price in scene.sparsities if price != scene.sparsity]
+    recipe = [one | {"name": _name(epsilon)}]
+    if rest:
+        recipe.append(shared | {"seed": scene.seed, "sparsity": rest, "name": _name(epsilon)})
+    tables = [
+        one | {"bandwidth": value, "name": _name(value)}
+        for value in (float(f"{factor * epsilon:.6g}") for factor in FACTORS)
+    ]
+    return [Variant(RECIPE, sae=recipe), Variant(OTHERS, sae=tables)]
+
+
+def _name(epsilon: float) -> str:
+    return f"bandwidth-{epsilon:g}"
+
+
+def points(documents: Documents) -> list[Point]:
+    """Fidelity, sparsity, dead latents and the way of θ, of every SAE."""
+    found = []
+    for metric in METRICS:
+        for variant, document, entry in entries_of(documents):
+            n = document["tokens"]["n_sequences"]
+            moved = metric == "theta_moved"
+            figure = _moved(entry) if moved else figure_of(entry, metric, n)
+            if figure is not None:
+                where = {
+                    "metric": metric,
+                    "part": variant,
+                    "bandwidth": setting_of(entry, "bandwidth"),
+                }
+                where |= columns_of(entry)
+                found.append(Point(where, figure.value, figure.low, figure.high, figure.n))
+    if {point["part"] for point in found} < {RECIPE, OTHERS}:
+        raise LackError("study bandwidth must have SAEs of the recipe's ε and of others")
+    return found
+
+
+def read(points: list[Point]) -> Reading:
+    """Whether a large ε gives sparse but unfaithful SAEs, and a small one a θ that does not
+    move."""
+    recipe = next(point["bandwidth"] for point in points if point["part"] == RECIPE)
+    ladder = sorted({point["bandwidth"] for point in points})
+    smallest, largest = ladder[0], ladder[-1]
+    sparser, worse = (_ratio(points, m, largest, recipe) for m in ("l0", "fvu"))
+    still = _ratio(points, "theta_moved", smallest, recipe)
+    unknown = Estimate(0.0)
+    verdicts = (
+        verdict_below(sparser or unknown),
+        verdict_above(worse or unknown),
+        verdict_below(still or unknown, HALF),
+    )
+    excess = {f"{e:g}": _excess(points, e) for e in ladder if e != recipe}
+    beside = ", ".join(f"{e}: {percent(Estimate(x))}" for e, x in excess.items() if x is not None)
+    return Reading(
+        verdict_of_all(verdicts),
+        f"At one λ, ε {largest:g} gives {times(sparser)} times the L0 of the recipe's ε "
+        f"{recipe:g}, and {times(worse)} times its FVU; at ε {smallest:g} the median θ moves "
+        f"{times(still)} times as far as with the recipe's. FVU against the recipe's frontier at "
+        f"equal L0, by ε, {beside or 'could be compared nowhere'}.",
+        "t intervals over seeds of log ratios to the recipe's ε at one λ, paired by seed; the "
+        "claim holds if at the largest ε L0 is lower and FVU higher, and at the smallest the "
+        "median θ moves less than half as far from its start",
+        {
+            "recipe": recipe,
+            "largest": largest,
+            "smallest": smallest,
+            "log_ratio_at_largest": {"l0": numbers_of(sparser), "fvu": numbers_of(worse)},
+            "log_ratio_at_smallest": {"theta_moved": numbers_of(still)},
+            "fvu_over_frontier": {
+                e: None if x is None else float(f"{x:.4g}") for e, x in excess.items()
+            },
+        },
+    )
+
+
+def plots(points: list[Point]) -> list[Plot]:
+    """L0, FVU and the way of θ by ε, and FVU against L0 beside the recipe's frontier."""
+
+    def by_bandwidth(metric: str, name: str) -> Callable[["Axes"], None]:
+        def draw(axes: "Axes") -> None:
+            from ....train.frontier import plain_log_axis
+
+            means = _means(points, metric)
+            draw_estimates(axes, sorted(means.items()), None, 0)
+            axes.set_xscale("log")
+            if all(one.value > 0 for one in means.values()):
+                plain_log_axis(axes, "y")
+                name_of_axis = f"{name} (log scale)"
+            else:
+                name_of_axis = name
+            axes.set_xlabel("bandwidth ε (log scale)")
+            axes.set_ylabel(name_of_axis)
+
+        return draw
+
+    def beside(axes: "Axes") -> None:
+        from ....train.frontier import plain_log_axis
+
+        draw_estimates(axes, _frontier(points), "the recipe's ε, over λ", 0)
+        l0s, fvus = (sorted(_means(points, metric).items()) for metric in ("l0", "fvu"))
+        way = [(l0.value, fvu) for (_, l0), (_, fvu) in zip(l0s, fvus, strict=True)]
+        draw_estimates(axes, way, "over ε, at one λ", 1)
+        for epsilon, (l0, fvu) in (*_ends(l0s, way),):
+            axes.annotate(
+                f"ε {epsilon:g}",
+                (l0, fvu.value),
+                xytext=(6, 6),
+                textcoords="offset points",
+            )
+        plain_log_axis(axes, "x")
+        plain_log_axis(axes, "y")
+        axes.set_xlabel("L0, mean active latents per token (log scale)")
+        axes.set_ylabel("FVU (log scale)")
+        legend(axes)
+
+    bars = "Bars: 95% intervals over seeds."
+    names = {
+        "l0": "L0",
+        "fvu": "FVU",
+        "theta_moved": "median way of θ, in units of its start",
+    }
+    found = [
+        Plot(metric, f"{name} by ε at one λ. {bars}", by_bandwidth(metric, name))
+        for metric, name in names.items()
+        if _means(points, metric)
+    ]
+    return [*found, Plot("frontier", f"FVU against L0: ε at one λ, and λ. {bars}", beside)]
+
+
+def _moved(entry: dict[str, Any]) -> Estimate | None:
+    """|median θ − its start| / its start, in the scaled units of training; None where it is not
+    known."""
+    theta = ((entry.get("weights") or {}).get("theta") or {}).get("0.50")
+    scale, start = entry["config"].get("normaliser"), setting_of(entry, "theta_start")
+    if theta is None or not scale or not start:
+        return None
+    return Estimate(abs(theta / scale - start) / start)
+
+
+def _one_price(points: Sequence[Point]) -> float:
+    """The λ at which all ε were trained."""
+    return next(point["sparsity"] for point in points if point["part"] == OTHERS)
+
+
+def _ends(ladder: Sequence[tuple[float, Any]], way: Sequence[Any]) -> list[tuple[float, Any]]:
+    """The smallest ε and the two largest, with their points: where labels have room."""
+    named = [(epsilon, point) for (epsilon, _), point in zip(ladder, way, strict=True)]
+    return named[:1] + named[1:][-2:]
+
+
+def _by_seed(points: Sequence[Point], metric: str, epsilon: float) -> dict[int, float]:
+    """Seed -> value of a metric at one ε and the one λ."""
+    price = _one_price(points)
+    return {
+        point["seed"]: point.value
+        for point in points
+        if point["metric"] == metric
+        and (point["bandwidth"], point["sparsity"]) == (epsilon, price)
+        and point.value is not None
+    }
+
+
+def _ratio(points: Sequence[Point], metric: str, epsilon: float, recipe: float) -> Estimate | None:
+    """Mean log ratio of a metric to its value at the recipe's ε, paired by seed."""
+    own, other = _by_seed(points, metric, epsilon), _by_seed(points, metric, recipe)
+    ratios = [
+        math.log(own[seed] / other[seed])
+        for seed in own
+        if seed in other and own[seed] > 0 and other[seed] > 0
+    ]
+    return mean_of(ratios) if ratios else None
+
+
+def _means(points: Sequence[Point], metric: str) -> dict[float, Estimate]:
+    """ε -> mean of a metric over seeds, at the one λ."""
+    found = {}
+    for epsilon in {point["bandwidth"] for point in points}:
+        if values := list(_by_seed(points, metric, epsilon).values()):
+            found[epsilon] = mean_of(values)
+    return found
+
+
+def _frontier(points: Sequence[Point]) -> list[tuple[float, Estimate]]:
+    """FVU against L0 over λ with the recipe's ε, at the seed that has all λs."""
+    own = [point for point in points if point["part"] == RECIPE]
+    curves = frontiers(own, "fvu", "seed")
+    return max(curves.values(), key=len, default=[])
+
+
+def _excess(points: Sequence[Point], epsilon: float) -> float | None:
+    """FVU over that of the recipe's frontier at the same L0, minus 1; None beyond its ends."""
+    l0, fvu = (_means(points, metric).get(epsilon) for metric in ("l0", "fvu"))
+    if l0 is None or fvu is None:
+        return None
+    there = at_l0(_frontier(points), l0.value)
+    return None if there is None else fvu.value / there.value - 1
+
+
+STUDY = Study(
+    name="bandwidth",
+    figures=("footnote 5",),
+    title="What does the bandwidth ε do?",
+    claim="Too large an ε gives sparse but unfaithful SAEs; with too small a one θ does not train.",
+    minutes=5,
+    variants=variants,
+    points=points,
+    read=read,
+    plots=plots,
+)
