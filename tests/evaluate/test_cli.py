@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from safetensors.torch import load_file, save_file
@@ -43,6 +44,26 @@ def test_figure_that_is_not_as_declared_is_called_out(model_dir, tokens_url, tmp
     assert "where its files declare 2 (" in text
     assert f"warning: SAE sae: {text}\n" in done.stderr
     assert "% ⚠\n" in done.stdout and "⚠: not as its files declare" in done.stdout
+
+
+def test_sae_that_cannot_be_read_leaves_nothing(model_dir, tokens_url, tmp_path):
+    random_sae("resid_post.1").save(tmp_path / "sae")
+    folder = export(tmp_path / "sae", "gemma-scope", tmp_path / "release", l0=16)
+    with np.load(folder / "params.npz") as data:
+        arrays = dict(data)
+    for changes, text in (
+        ({"threshold": np.array([{}], object)}, "threshold is pickled"),
+        ({"W_dec": arrays["W_dec"].T}, "it is transposed"),
+        ({"b_enc": np.full(48, np.nan)}, "b_enc must be finite"),
+    ):
+        np.savez(folder / "params.npz", allow_pickle=True, **(arrays | changes))
+        flags = ["--sae", folder, "--model", model_dir, "--tokens", tokens_url]
+        done = runner.invoke(
+            app, ["evaluate", *map(str, [*flags, "--out", tmp_path / "new/e.json"])]
+        )
+        with pytest.raises(ValueError, match=text):
+            raise done.exception or AssertionError(done.output)
+        assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.filterwarnings("ignore:Implicitly cleaning up <HTTPError")

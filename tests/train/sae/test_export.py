@@ -1,7 +1,6 @@
 """Release formats: what is written loads again, here and in the real SAELens, to the same SAE."""
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +64,6 @@ def saved(sae: SAE, tmp_path: Path) -> Path:
     return tmp_path / "trained"
 
 
-@pytest.fixture(scope="module")
-def sae_lens():
-    """The real SAELens; its imports warn about things that are not ours."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("sae_lens", reason="needs the extra `interop`")
-
-
 @pytest.mark.parametrize(
     ("width", "name"),
     [
@@ -119,110 +110,6 @@ def test_params_npz_lies_where_the_release_has_it(tmp_path: Path):
     }
     config = SAE.load(folder / "params.npz").config
     assert (config.site, config.l0) == ("resid_post.5", 71.4)
-
-
-def test_sae_lens_loads_the_folder_and_agrees(tmp_path: Path, sae_lens: Any):
-    sae = random_sae()
-    folder = export(saved(sae, tmp_path), "sae-lens", tmp_path / "out")
-    theirs = sae_lens.SAE.load_from_disk(folder)
-    x = rows()
-    with torch.no_grad():
-        f = theirs.encode(x)
-        torch.testing.assert_close(f, sae.encode(x), rtol=1e-5, atol=1e-5 * 30)
-        torch.testing.assert_close(theirs.decode(f), sae(x), rtol=1e-5, atol=1e-3)
-    metadata = theirs.cfg.metadata
-    assert metadata.hook_name == "blocks.5.hook_resid_post"
-    assert (metadata.model_name, metadata.context_size) == ("gemma-2-2b", 1024)
-
-
-def test_sae_lens_takes_attention_per_head(tmp_path: Path, sae_lens: Any):
-    sae = random_sae("attn_out.5")
-    folder = export(saved(sae, tmp_path), "sae-lens", tmp_path / "out")
-    theirs = sae_lens.SAE.load_from_disk(folder)
-    x = rows(6).reshape(2, 3, D_IN)
-    with torch.no_grad():
-        f = theirs.encode(x.reshape(2, 3, 4, D_IN // 4))
-        torch.testing.assert_close(f, sae.encode(x), rtol=1e-5, atol=1e-5 * 30)
-        assert theirs.decode(f).shape == (2, 3, 4, D_IN // 4)
-
-
-@pytest.mark.parametrize("skip", [False, True])
-def test_sae_lens_loads_transcoders(tmp_path: Path, sae_lens: Any, skip: bool):
-    sae = random_sae("transcoder_in.5", "mlp_out.5", skip)
-    folder = export(saved(sae, tmp_path), "sae-lens", tmp_path / "out")
-    theirs = sae_lens.SAE.load_from_disk(folder)
-    x = rows()
-    with torch.no_grad():
-        torch.testing.assert_close(theirs(x), sae(x), rtol=1e-5, atol=1e-3)
-    again = SAE.load(folder)
-    torch.testing.assert_close(again(x), sae(x), rtol=0, atol=0)
-    assert again.config.target_site == "mlp_out.5"
-
-
-def from_disk(loaders: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets SAELens' hub loaders read `root` where they would download."""
-
-    def download(repo_id: str, filename: str, subfolder: str | None = None, **_: Any) -> str:
-        del repo_id
-        path = root / (subfolder or "") / filename
-        assert path.is_file(), path
-        return str(path)
-
-    def shapes(repo_id: str, filename: str) -> dict[str, list[int]]:
-        del repo_id
-        return {name: list(t.shape) for name, t in load_file(root / filename).items()}
-
-    monkeypatch.setattr(loaders, "hf_hub_download", download)
-    monkeypatch.setattr(loaders, "get_safetensors_tensor_shapes", shapes)
-
-
-def test_sae_lens_gemma_scope_loader_takes_params_npz(
-    tmp_path: Path, sae_lens: Any, monkeypatch: pytest.MonkeyPatch
-):
-    from sae_lens.loading import pretrained_sae_loaders as loaders
-
-    sae = random_sae()
-    folder = export(saved(sae, tmp_path), "gemma-scope", tmp_path / "out")
-    from_disk(loaders, tmp_path / "out", monkeypatch)
-    name = folder.relative_to(tmp_path / "out").as_posix()
-    config, tensors, _ = loaders.gemma_2_sae_huggingface_loader("us/gemma-scope-2b-pt-res", name)
-    assert (config["d_sae"], config["hook_name"]) == (D_SAE, "blocks.5.hook_resid_post")
-    ours = {("threshold" if k == "theta" else k): t for k, t in sae.tensors().items()}
-    assert tensors.keys() == ours.keys()
-    assert all(torch.equal(tensors[name], ours[name]) for name in ours)
-
-
-@pytest.mark.parametrize("skip", [False, True])
-def test_sae_lens_gemma_scope_2_loader_takes_the_folder(
-    tmp_path: Path, sae_lens: Any, monkeypatch: pytest.MonkeyPatch, skip: bool
-):
-    from sae_lens.loading import pretrained_sae_loaders as loaders
-
-    sae = random_sae("resid_post.5", "mlp_out.5", skip)
-    folder = export(saved(sae, tmp_path), "gemma-scope-2", tmp_path / "out")
-    from_disk(loaders, tmp_path / "out", monkeypatch)
-    name = folder.relative_to(tmp_path / "out").as_posix()
-    config, tensors, _ = loaders.gemma_3_sae_huggingface_loader("us/gemma-scope-2", name)
-    wanted = "jumprelu_skip_transcoder" if skip else "jumprelu_transcoder"
-    assert (config["architecture"], config["d_sae"], config["d_out"]) == (wanted, D_SAE, 10)
-    theirs = sae_lens.SAE.from_dict(config)
-    theirs.load_state_dict(tensors)
-    x = rows()
-    with torch.no_grad():
-        torch.testing.assert_close(theirs(x), sae(x), rtol=1e-5, atol=1e-3)
-    record = json.loads((folder / "config.json").read_text())
-    assert (record["width"], record["l0"], record["affine_connection"]) == (D_SAE, 71.4, skip)
-
-
-def test_sae_lens_file_with_a_pre_encoder_bias_is_folded(tmp_path: Path, sae_lens: Any):
-    sae = random_sae()
-    folder = export(saved(sae, tmp_path), "sae-lens", tmp_path / "out")
-    config = json.loads((folder / "cfg.json").read_text()) | {"apply_b_dec_to_input": True}
-    (folder / "cfg.json").write_text(json.dumps(config))
-    x = rows()
-    with torch.no_grad():
-        theirs = sae_lens.SAE.load_from_disk(folder)(x)
-    torch.testing.assert_close(SAE.load(folder)(x), theirs, rtol=1e-4, atol=1e-2)
 
 
 def test_hooks_map_back_to_sites():

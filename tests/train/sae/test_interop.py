@@ -5,6 +5,7 @@ compared with is that forward pass in float64. SAELens is the real one, and only
 replaced; circuit-tracer's few lines are written out again.
 """
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,10 @@ def test_sae_lens_loads_our_folder(tmp_path: Path, sae_lens: Any, site: str, ski
         "gemma-2-2b",
         1024,
     )
+    again, trained = SAE.load(case.folder), SAE.load(tmp_path / "trained")
+    assert torch.equal(again(case.x), trained(case.x))
+    names = ("site", "target_site", "model")
+    assert all(getattr(again.config, name) == getattr(trained.config, name) for name in names)
 
 
 HOOKS = {
@@ -174,6 +179,8 @@ def test_sae_lens_loads_our_gemma_scope_2_folder(
     theirs = pretrained(sae_lens, case, loader, "us/gemma-scope-2-1b-pt", monkeypatch)
     check_lens(case, theirs)
     assert theirs.cfg.d_sae == D_SAE
+    record = json.loads((case.folder / "config.json").read_text())
+    assert (record["width"], record["l0"], record["affine_connection"]) == (D_SAE, 71.4, skip)
 
 
 def test_circuit_tracer_reads_our_transcoders(tmp_path: Path):

@@ -129,6 +129,12 @@ def _as_jumprelu(
 ) -> TensorsFile:
     """The file under our names, with tensors of a JumpReLU or top-k SAE once they are read."""
     _check_dtype(config, file)
+    if "threshold" in file.shapes and "threshold" not in kind.names:
+        raise ValueError(
+            f"{file.path.with_name(CONFIG_FILE)}: architecture must be jumprelu or one of its "
+            f"transcoders for an SAE with threshold, got {config.architecture} (standard is taken "
+            "where none is given)"
+        )
     extra = _extra(config, file)
 
     def load() -> Tensors:
@@ -194,7 +200,7 @@ def _check_dtype(config: LensConfig, file: TensorsFile) -> None:
     declared, where = config.dtype.removeprefix("torch."), file.path.with_name(CONFIG_FILE)
     for name, tensor in file.shapes.items():
         stored = str(tensor.dtype).removeprefix("torch.")
-        if stored != declared:
+        if stored != declared and tensor.is_floating_point():
             raise ValueError(
                 f"{where}: dtype must be {stored}, as {name} is stored, got {shown(declared)}"
             )

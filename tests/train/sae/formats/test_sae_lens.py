@@ -117,6 +117,7 @@ def older(folder: Path, **changes: Any) -> dict[str, Any]:
         "dtype": "torch.float32",
         "model_name": "gemma-2-2b",
         "hook_point": "blocks.5.hook_resid_post",
+        "hook_layer": 5,
         "hook_point_head_index": None,
         "activation_fn_str": "relu",
         "activation_fn_kwargs": {},
@@ -138,6 +139,7 @@ def older(folder: Path, **changes: Any) -> dict[str, Any]:
         ("standard", {"architecture": ...}),  # SAELens 3 knew no other
         ("standard", {"apply_b_dec_to_input": False, "normalize_activations": False}),
         ("jumprelu", {"normalize_activations": None}),
+        ("jumprelu", {"hook_point": ..., "hook_name": "blocks.5.hook_resid_post"}),
         ("gated", {}),
         (
             "topk",
@@ -155,6 +157,8 @@ def test_older_layouts_compute_as_in_sae_lens(
 ):
     theirs(sae_lens, kind).save_model(tmp_path)
     older(tmp_path, **changes)
+    weights = tmp_path / "sae_weights.safetensors"  # factors of 1 were written for a while
+    save_file(load_file(weights) | {"scaling_factor": torch.ones(D_SAE)}, weights)
     ours = SAE.load(tmp_path)
     check_same(ours, sae_lens.SAE.load_from_disk(tmp_path))
     assert (ours.config.site, ours.config.context) == ("resid_post.5", 128)
@@ -211,14 +215,14 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "no k": ("topk", {"k": ...}, "k must be a whole number from 1 on .*got None"),
     "half a latent": ("topk", {"k": 2.5}, r"k must be a whole number .*got 2\.5"),
     "more than all latents": ("topk", {"k": D_SAE + 1}, "k: .*at most d_sae"),
-    "a gate without its scale": ("jumprelu", {"architecture": "gated"}, "r_mag must be there if"),
+    "a gate without its scale": ("standard", {"architecture": "gated"}, "r_mag must be there if"),
     "a gate that is not declared": ("gated", {"architecture": "standard"}, "r_mag must be there"),
     "one head": ("standard", {"hook_point_head_index": 3}, "hook_head_index must be null"),
     "other activation": ("standard", {"activation_fn": "tanh-relu"}, "must be relu or topk, got"),
     "thresholds of another kind": (
         "jumprelu",
         {"architecture": "standard"},
-        "tensors that no SAE of its kind has: threshold",
+        "architecture must be jumprelu .* for an SAE with threshold, got standard ",
     ),
 }
 
@@ -234,6 +238,35 @@ def test_what_would_change_the_numbers_is_refused_by_name(tmp_path: Path, sae_le
     with pytest.raises(ValueError, match=text) as caught:
         SAE.load(tmp_path)
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+def test_transposed_and_whole_numbers_are_told(tmp_path: Path, sae_lens: Any):
+    theirs(sae_lens, "standard").save_model(tmp_path)
+    weights = tmp_path / "sae_weights.safetensors"
+    kept = load_file(weights)
+    turned = {name: kept[name].T.contiguous() for name in ("W_enc", "W_dec")}
+    for changes, text in (
+        (turned, r"W_enc must have shape \(16, 96\), got \(96, 16\); it is transposed"),
+        ({"W_enc": turned["W_enc"]}, r"W_enc must have shape \(16, 96\), .*it is transposed"),
+        ({"W_dec": turned["W_dec"]}, r"W_dec must have shape \(96, 16\), .*it is transposed"),
+        ({"b_dec": kept["b_dec"].int()}, "b_dec must be floating point, got torch.int32"),
+    ):
+        save_file(kept | changes, weights)
+        with pytest.raises(ValueError, match=text):
+            SAE.load(tmp_path)
+
+
+def test_transcoder_without_apply_b_dec_to_input_is_refused_as_by_sae_lens(
+    tmp_path: Path, sae_lens: Any
+):
+    theirs(sae_lens, "jumprelu_transcoder").save_model(tmp_path)
+    record = json.loads((tmp_path / "cfg.json").read_text())
+    record.pop("apply_b_dec_to_input")
+    (tmp_path / "cfg.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="apply_b_dec_to_input is not supported for transcoders"):
+        sae_lens.SAE.load_from_disk(tmp_path)
+    with pytest.raises(ValueError, match="apply_b_dec_to_input must be false for a transcoder"):
+        SAE.load(tmp_path)
 
 
 def test_scale_that_is_none_is_refused(tmp_path: Path, sae_lens: Any):

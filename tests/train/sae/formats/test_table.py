@@ -13,13 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from scopeworks.tests.train.sae.test_export import random_sae, rows, sae_lens
+from scopeworks.tests.train.sae.test_export import random_sae, rows
 from scopeworks.train.sae.export import export
 from scopeworks.train.sae.files import write_format
 from scopeworks.train.sae.formats.table import FORMATS, Format
 from scopeworks.train.sae.sae import SAE
-
-__all__ = ["sae_lens"]
 
 TRANSCODER = ("resid_post.5", "mlp_out.5")
 WEIGHTS = {
@@ -336,46 +334,6 @@ def test_transcoder_without_its_target_is_known_to_be_one(tmp_path: Path):
     assert SAE.load(again).config.target_site == "mlp_out.5"
 
 
-@pytest.mark.parametrize("hook_key", ["hook_name", "hook_point"])
-def test_older_flat_config_is_read_as_sae_lens_reads_it(
-    tmp_path: Path, sae_lens: Any, hook_key: str
-):
-    folder = written(tmp_path, "sae-lens", random_sae())
-    record = {
-        "architecture": "jumprelu",
-        "d_in": 24,
-        "d_sae": 4096,
-        "dtype": "torch.float32",
-        "model_name": "gemma-2-2b",
-        hook_key: "blocks.5.hook_resid_post",
-        "hook_layer": 5,
-        "hook_head_index": None,
-        "context_size": 512,
-        "activation_fn_str": "relu",
-        "normalize_activations": False,
-        "finetuning_scaling_factor": False,
-        "sae_lens_training_version": "4.3.1",
-    }
-    (folder / "cfg.json").write_text(json.dumps(record))
-    edit(folder, "sae-lens", tensors=lambda t: t.update(scaling_factor=torch.ones(4096)))
-    sae = SAE.load(folder)
-    config = sae.config
-    assert (config.site, config.model, config.context) == ("resid_post.5", "gemma-2-2b", 512)
-    with torch.no_grad():
-        theirs = sae_lens.SAE.load_from_disk(folder)
-        torch.testing.assert_close(sae(rows()), theirs(rows()), rtol=1e-4, atol=1e-2)
-        assert theirs.cfg.metadata.hook_name == "blocks.5.hook_resid_post"
-
-
-def test_sae_lens_refuses_the_same_transcoder_config(tmp_path: Path, sae_lens: Any):
-    folder = written(tmp_path, "sae-lens", random_sae(*TRANSCODER))
-    edit(folder, "sae-lens", {"apply_b_dec_to_input": ...})
-    with pytest.raises(ValueError, match="apply_b_dec_to_input is not supported for transcoders"):
-        sae_lens.SAE.load_from_disk(folder)
-    with pytest.raises(ValueError, match="apply_b_dec_to_input must be false for a transcoder"):
-        SAE.load(folder)
-
-
 def test_hugging_face_hook_names_are_sites(tmp_path: Path):
     folder = written(tmp_path, "sae-lens", random_sae())
     edit(folder, "sae-lens", {"metadata.hook_name": "model.layers.5", "metadata.hf_hook_name": ...})
@@ -459,6 +417,7 @@ def test_gemma_scope_export_reads_back_with_its_site_wherever_it_is(tmp_path: Pa
     [
         ({"b_dec": None}, "b_dec must be among the SAE's tensors"),
         ({"W_enc": np.zeros((4096, 24), np.float32), "W_dec": np.zeros((24, 4096))}, "transposed"),
+        ({"W_dec": np.zeros((24, 4096))}, r"W_dec must have shape \(4096, 24\), .*transposed"),
         ({"W_enc": np.zeros((24, 4096), "V2")}, r"W_enc has no type that numpy knows .*bfloat16"),
         ({"b_dec": np.zeros(24, np.int32)}, "b_dec must be float16, float32 or float64, got int32"),
         ({"threshold": np.array([{}], object)}, "npz without pickles: threshold is pickled"),

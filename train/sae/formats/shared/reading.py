@@ -127,9 +127,12 @@ def sizes(file: TensorsFile) -> dict[str, int]:
             f"{file.path} must hold the matrices W_enc and W_dec of one layer, got {shapes}"
         )
     (d_in, d_sae), d_out = W_enc.shape, W_dec.shape[1]
+    if W_dec.shape[1] == d_sae != W_dec.shape[0]:
+        d_out = W_dec.shape[0]  # transposed: `check_tensors` says so, here and below
     bias = file.shapes.get("theta", file.shapes.get("b_enc"))
     if bias is not None and bias.ndim == 1 and len(bias) == d_in != d_sae:
-        d_in, d_sae, d_out = d_sae, d_in, W_dec.shape[0]  # transposed: `check_tensors` says so
+        d_in, d_sae = d_sae, d_in
+        d_out = W_dec.shape[1 if len(W_dec) == len(bias) else 0]
     return {"d_in": d_in, "d_sae": d_sae, "d_out": d_out}
 
 
