@@ -176,6 +176,7 @@ class _SAE(_Figures):
     by_dimension: _ByDimension | None = None
     weights: _Weights | None = None
     norm_ratio: Size | None = None
+    warnings: list[str] = Field(default_factory=list)
     importance: _Importance | None = None
     top_activations: list[_Latent] | None = None
     warnings: list[str] = Field(default_factory=list)

@@ -27,7 +27,7 @@ def answer(
         markup.paragraph(measured(evaluations, entries), "lead"),
         f'<ul class="quotes">{quotes}</ul>',
         f'<p><a href="#studies">{escape(counted(studies))}</a></p>' if studies else "",
-        markup.warnings(warnings(evaluations, entries)),
+        markup.warnings(warnings(evaluations, entries), shown=3),
     ]
     drawn, caption = _picture(entries)
     return (
@@ -69,42 +69,44 @@ def sentences(entries: Sequence[Entry]) -> list[str]:
 
 
 def _sentence(entry: Entry) -> str:
-    """One SAE's figures as a lab would quote them."""
-    cost = entry["delta_loss"]
-    verb = "costs the language model" if cost >= 0 else "lowers the language model's loss by"
-    text = (
-        f"With {spoken(entry, 'l0')} active latents per token, the SAE of width "
-        f"{entry['d_sae']:,} on {place(entry)} {verb} "
-        f"{spoken(entry, 'delta_loss', unit=' nats per token', size=True)}"
-    )
+    """One SAE's figures as a lab would quote them; the first interval says what it is."""
+    kinds = ["95% interval "]
+
+    def quoted(metric: str, unit: str) -> str:
+        value, ends = rounded(entry, metric, unit)
+        return f"{value} ({kinds.pop() if kinds else ''}{ends})" if ends else value
+
+    l0, _ = rounded(entry, "l0")
+    parts = [f"costs the language model {quoted('delta_loss', ' nats per token')}"]
     if entry["fvu"] is not None:
-        text += f" and leaves {spoken(entry, 'fvu', unit='%')} of the variance"
+        parts.append(f"leaves {quoted('fvu', '%')} of the variance")
     if entry["recovered_share"] is not None:
-        text += (
-            f"; it recovers {spoken(entry, 'recovered_share', unit='%')} of what ablating the "
-            "site by its mean costs"
-        )
-    return text + "."
+        share = quoted("recovered_share", "%")
+        parts.append(f"recovers {share} of what ablating the site by its mean costs")
+    said = " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]
+    return (
+        f"With {l0} active latents per token, the SAE of width {entry['d_sae']:,} on "
+        f"{place(entry)} {said}."
+    )
 
 
-def spoken(entry: Entry, metric: str, unit: str = "", size: bool = False) -> str:
-    """A figure and its 95% interval, to two digits of half the interval.
+def rounded(entry: Entry, metric: str, unit: str = "") -> tuple[str, str]:
+    """A figure with its unit and the ends of its 95% interval, to two digits of half of that.
 
     Args:
-        unit: said after the number; a share is in "%".
-        size: without the sign of what the sentence says in words; of a figure below zero the
-            interval's ends change places.
+        unit: of the number; "%" makes percent of a share.
+
+    Returns:
+        The interval is empty where it is not known.
     """
     value, found = entry[metric], interval(entry, metric)
-    scale = (100.0 if unit == "%" else 1.0) * (-1.0 if size and value < 0 else 1.0)
+    scale, sign = (100.0, "%") if unit == "%" else (1.0, "")
     if found is None:
-        return f"{_round(scale * value)}{unit}"
-    low, high = sorted(scale * end for end in found)
+        return f"{_three_digits(scale * value)}{unit}".replace("-", "−"), ""
+    low, high = (scale * end for end in found)
     digits = _digits((high - low) / 2)
-    return (
-        f"{scale * value:,.{digits}f}{unit} (95% interval {low:,.{digits}f} to "
-        f"{high:,.{digits}f}{'%' if unit == '%' else ''})"
-    )
+    ends = f"{low:,.{digits}f} to {high:,.{digits}f}{sign}"
+    return f"{scale * value:,.{digits}f}{unit}".replace("-", "−"), ends.replace("-", "−")
 
 
 def warnings(evaluations: Sequence[dict[str, Any]], entries: Sequence[Entry]) -> list[str]:
@@ -168,11 +170,10 @@ def _fact(entry: Entry, metric: str, meaning: str, unit: str = "") -> tuple[str,
     """A figure, its interval and its meaning; None where it was not measured."""
     if entry[metric] is None:
         return None
-    value, _, rest = spoken(entry, metric, unit).partition(" (95% interval ")
-    return value, rest.removesuffix(")"), meaning
+    return *rounded(entry, metric, unit), meaning
 
 
-def _round(value: float) -> str:
+def _three_digits(value: float) -> str:
     """Three significant digits without an exponent."""
     digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
     return f"{value:,.{min(digits, 8)}f}"

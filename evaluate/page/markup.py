@@ -1,7 +1,7 @@
 """Pieces of HTML: sections, figures, facts, shaded snippets.
 
 Owns escaping: every function takes plain text and returns markup, and nothing reaches the page
-around them. `table` owns tables.
+around them. `tables` owns tables.
 """
 
 import json
@@ -57,7 +57,7 @@ def facts(*items: tuple[str, str, str]) -> str:
     return f'<ul class="facts">{shown}</ul>'
 
 
-def warnings(sentences: Sequence[str], shown: int = 6) -> str:
+def warnings(sentences: Sequence[str], shown: int) -> str:
     """What a reader must know before the figures; many of them are folded behind the first."""
     if not sentences:
         return ""

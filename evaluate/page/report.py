@@ -1,7 +1,7 @@
 """The report: evaluation JSONs and studies -> one HTML file that needs nothing else.
 
 Owns the file and the page's order: the answer, what bears it out, the tables. The first screen is
-`answer`'s, what each section says is `sections`', pieces of markup are `markup`'s and `table`'s,
+`answer`'s, what each section says is `sections`', pieces of markup are `markup`'s and `tables`',
 plots are `plots`'.
 """
 
@@ -18,9 +18,9 @@ from typing import Any
 
 from ...store.place.files import check_can_be_written, local_path, write_file
 from ..evaluation_file import checked, read_evaluation
-from . import markup, sections
+from . import markup, sections, tables
 from .answer import answer
-from .entries import ordered
+from .entries import natural, ordered
 from .inline_svg import numbered
 from .studies import Study, read_study
 from .studies import section as study_section
@@ -69,12 +69,12 @@ def write_report(
 
 
 def _read_studies(folders: Sequence[str | os.PathLike[str]]) -> list[Study]:
-    """The studies in the given order, each once."""
+    """The studies, each once, in the order of the figures that they remake."""
     found = [read_study(Path(folder)) for folder in folders]
     names = [study.reading.study for study in found]
     if double := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"studies must each be given once, got {min(double)} twice")
-    return found
+    return sorted(found, key=lambda study: natural(", ".join(study.reading.figures) or "~"))
 
 
 def render(evaluations: list[dict[str, Any]], title: str, studies: Sequence[Study] = ()) -> str:
@@ -86,10 +86,10 @@ def render(evaluations: list[dict[str, Any]], title: str, studies: Sequence[Stud
         sections.positions(evaluations),
         sections.firing(entries),
         sections.top_activations(entries),
-        sections.importance(entries),
-        sections.subsets(evaluations),
+        tables.importance(entries),
+        tables.subsets(evaluations),
         sections.training(entries),
-        sections.sae_table(evaluations, entries),
+        tables.sae_table(evaluations, entries),
         sections.provenance(evaluations),
     ]
     titles = [found.groups() for part in parts if (found := _TITLE.search(part))]

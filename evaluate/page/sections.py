@@ -1,6 +1,6 @@
 """The report's sections after the first screen: figures and sentences about SAEs -> markup.
 
-Owns what they say. An entry is one SAE of an evaluation's JSON.
+Owns what they say; tables are `tables`'. An entry is one SAE of an evaluation's JSON.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,17 +11,12 @@ from . import markup, plots
 from .answer import model_name
 from .entries import (
     Entry,
-    best,
     by_place,
     canonical,
     label,
-    ordered,
-    place,
     rungs,
     slots,
-    sparsity,
 )
-from .table import Cell, figure, plain, table
 
 _MOST_PLACES = 6
 """Sites that have curves of their own; the table has all."""
@@ -32,7 +27,6 @@ _FRONTIERS = (
     ("fvu", "FVU", f"E‖x − x̂‖² / E‖x − E x‖²: 0 is perfect, 1 is the mean. {_BARS}"),
     ("kl", "KL, nats per token", f"From the model's predictions to the spliced model's. {_BARS}"),
 )
-_IMPORTANCE = (("r_l0", 3), ("effective_latents", 1), ("active_latents", 1))
 
 
 def frontiers(entries: list[Entry]) -> str:
@@ -78,13 +72,13 @@ def positions(evaluations: Sequence[dict[str, Any]]) -> str:
 
 def firing(entries: list[Entry]) -> str:
     """How often latents fire."""
-
-    def one(some: list[Entry]) -> str:
+    places, drawn = by_place(entries), []
+    for where, some in list(places.items())[:_MOST_PLACES]:
         n_tokens = max(entry["firing"]["n_tokens"] for entry in some)
-        caption = f"Over {n_tokens:,} tokens; 0.1 decade a bin; a latent that never fired is in "
-        return markup.figures((plots.firing(some), caption + "none."))
-
-    return markup.section("frequencies", "Firing frequencies", _at_each_place(entries, one))
+        caption = f"Over {n_tokens:,} tokens; 0.1 decade a bin; a latent that never fired is in no "
+        drawn.append((plots.firing(some), f"{where}. {caption}bin."))
+    body = markup.figures(*drawn) + _left_out(places)
+    return markup.section("frequencies", "Firing frequencies", body)
 
 
 def training(entries: list[Entry]) -> str:
@@ -121,10 +115,14 @@ def _at_each_place(entries: Sequence[Entry], drawn: Callable[[list[Entry]], str]
     for where, some in list(places.items())[:_MOST_PLACES]:
         heading = f"<h3>{escape(where)}</h3>" if len(places) > 1 else ""
         parts.append(heading + drawn(some))
-    if len(places) > _MOST_PLACES:
-        more = len(places) - _MOST_PLACES
-        parts.append(markup.paragraph(f"{more} more sites are in the table only.", "quiet"))
-    return "".join(parts)
+    return "".join(parts) + _left_out(places)
+
+
+def _left_out(places: dict[str, list[Entry]]) -> str:
+    """Says which sites have no curves."""
+    more = len(places) - _MOST_PLACES
+    text = f"{more} more {'site is' if more == 1 else 'sites are'} in the table only."
+    return markup.paragraph(text, "quiet") if more > 0 else ""
 
 
 def top_activations(entries: list[Entry]) -> str:
@@ -147,112 +145,6 @@ def top_activations(entries: list[Entry]) -> str:
         for entry in sorted(shown, key=lambda entry: entry is not first)
     ]
     return markup.section("latents", "What latents react to", intro + "".join(parts))
-
-
-def importance(entries: list[Entry]) -> str:
-    """How evenly latents share in predictions, where it was measured."""
-    measured = [(entry["name"], entry["importance"]) for entry in entries if "importance" in entry]
-    rows = [
-        [
-            name,
-            *(plain(found[one], f"{found[one]:.{digits}f}") for one, digits in _IMPORTANCE),
-            plain(found["n_tokens"], f"{found['n_tokens']:,}"),
-        ]
-        for name, found in measured
-        if found and found["n_tokens"]
-    ]
-    if not rows:
-        return ""
-    names = "SAE|r of L0|effective latents|active latents|tokens"
-    caption = (
-        "Attribution of the correct next token's logit to latents: y = f ⊙ (W_dec ∇L), "
-        "p = |y| / Σ|y|. Effective latents: exp of the entropy of p. r of L0: effective over "
-        "active latents, 1 if all matter the same."
-    )
-    body = table(names.split("|"), rows, 1, caption)
-    return markup.section("importance", "Importance of latents", body)
-
-
-def subsets(evaluations: Sequence[dict[str, Any]]) -> str:
-    """Figures on each subset of the text, where they were measured."""
-    rows = [
-        [
-            name,
-            entry["name"],
-            plain(subset["clean_loss"], f"{subset['clean_loss']:.4f}"),
-            *_main_figures(entry),
-            plain(subset["n_sequences"], f"{subset['n_sequences']:,}"),
-        ]
-        for evaluation in evaluations
-        for name, subset in evaluation.get("subsets", {}).items()
-        for entry in subset["saes"]
-    ]
-    if not rows:
-        return ""
-    names = "subset|SAE|clean loss|L0|FVU|Δ loss|recovered|sequences"
-    caption = "Each subset by itself: its own sequences, its own mean in FVU and mean ablation."
-    body = table(names.split("|"), rows, 2, caption)
-    return markup.section("subsets", "Text subsets", body)
-
-
-def sae_table(evaluations: Sequence[dict[str, Any]], entries: list[Entry]) -> str:
-    """One row per SAE, and the losses they lie between."""
-    names = "SAE|site|frontier|width|λ|L0|FVU|Δ loss|recovered|KL|cosine|dead|dense|rows trained"
-    front = {id(entry) for entry in best(entries)}
-    several = len(by_place(entries)) > 1
-    rows = [_row(entry, id(entry) in front, several) for entry in ordered(entries)]
-    baselines = [
-        f"{site}: clean {e['clean']['loss']:.4f}, mean ablation {b['mean_ablation_loss']:.4f}, "
-        f"zero ablation {b['zero_ablation_loss']:.4f}"
-        for e in evaluations
-        for site, b in e["baselines"].items()
-    ]
-    caption = (
-        "± is half of a 95% interval over sequences; point at a figure for its ends. Frontier: no "
-        "other SAE of the site has a lower L0 and a lower Δ loss. Δ loss: cross-entropy with the "
-        "reconstruction spliced in, minus without, in nats per token. Recovered: the share of what "
-        "mean ablation of the site costs. KL: from the model's predictions to the spliced model's. "
-        "Dead: fired on none of the evaluated tokens; dense: on more than a tenth of them. "
-        f"Losses at {'; '.join(dict.fromkeys(baselines))}."
-    )
-    return markup.section("table", "All SAEs", table(names.split("|"), rows, 3, caption))
-
-
-def _row(entry: Entry, is_best: bool, with_place: bool) -> list[str | Cell]:
-    """An SAE's cells."""
-    trained, price, dense = entry["config"].get("trained_rows"), sparsity(entry), _dense(entry)
-    return [
-        entry["name"],
-        place(entry) if with_place else "",
-        "● best" if is_best else "",
-        plain(entry["d_sae"], f"{entry['d_sae']:,}"),
-        plain(price, markup.number(price, ".3g")),
-        *_main_figures(entry),
-        figure(entry, "kl", 4),
-        figure(entry, "cosine", 4),
-        plain(entry["dead_share"], markup.percent(entry["dead_share"])),
-        plain(dense, markup.percent(dense or 0.0)),
-        plain(trained, markup.number(trained, ",")),
-    ]
-
-
-def _main_figures(entry: Entry) -> list[Cell]:
-    """L0, FVU, delta loss and recovered share."""
-    return [
-        figure(entry, "l0", 1),
-        figure(entry, "fvu", 4),
-        figure(entry, "delta_loss", 4, sign=True),
-        figure(entry, "recovered_share", 2, share=True),
-    ]
-
-
-def _dense(entry: Entry) -> float | None:
-    """The share of latents that fire on more than a tenth of the tokens."""
-    firing = entry["firing"]
-    if (share := firing.get("share_above_10_percent")) is not None:
-        return share
-    n_dense = firing.get("n_above_10_percent")
-    return None if n_dense is None else n_dense / entry["d_sae"]
 
 
 def provenance(evaluations: Sequence[dict[str, Any]]) -> str:

@@ -16,7 +16,7 @@ from pydantic import Field
 from ...foreign import Document, read_document
 from . import markup
 from .inline_svg import MAX_BYTES, inline
-from .table import Cell, table
+from .tables import table
 
 READING_FILE = "reading.json"
 Verdict = Literal["holds", "does not hold", "cannot be told"]
@@ -46,6 +46,8 @@ class Reading(Document):
     test: Text
     numbers: dict[str, Any]
     plots: list[_Plot] = Field(max_length=24)
+    model: Line = ""
+    text: Line = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def section(studies: Sequence[Study]) -> str:
         for s in studies
     ]
     caption = "What the report claims, and whether the numbers of these SAEs bear it out."
-    overview = table(["claim about", "verdict", "figure of the report"], rows, 3, caption)
+    overview = table(["study", "verdict", "figure of the report"], rows, caption)
     body = (overview if len(studies) > 1 else "") + "".join(map(_one, studies))
     return markup.section("studies", "Studies", body)
 
@@ -100,15 +102,16 @@ def _one(study: Study) -> str:
     reading = study.reading
     mark = reading.verdict.replace(" ", "-")
     of = f"Remakes figure {', '.join(reading.figures)} of the report." if reading.figures else ""
+    on = f" Measured on {reading.text} with {reading.model}." if reading.model else ""
     drawn = zip(study.pictures, (plot.caption for plot in reading.plots), strict=True)
-    rows = [[name, Cell(_shown(value))] for name, value in reading.numbers.items()]
-    numbers = table(["number", "value"], rows, 2, "The numbers that the sentence goes by.")
+    rows = [[name, _shown(value)] for name, value in reading.numbers.items()]
+    numbers = table(["number", "value"], rows, "The numbers that the sentence goes by.")
     return (
         f'<article id="study-{escape(reading.study)}" class="study">'
         f"<h3>{escape(reading.title)}</h3>"
         f'<p><span class="verdict {mark}">{escape(_verdict(reading.verdict))}</span> '
         f"{escape(reading.sentence)}</p>"
-        f'<p class="quiet">Claim: {escape(reading.claim)} {escape(of)}</p>'
+        f'<p class="quiet">Claim: {escape(reading.claim)} {escape(of + on)}</p>'
         f"{markup.figures(*drawn)}"
         f"{markup.folded('Test and numbers', markup.paragraph(reading.test) + numbers)}</article>"
     )

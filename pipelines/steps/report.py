@@ -1,7 +1,12 @@
-"""Report, as a step: evaluations → one page."""
+"""Report, as a step: evaluations and the studies that are there → one page."""
+
+import hashlib
+from pathlib import Path
 
 from ...evaluate.page.report import write_report
+from ...evaluate.page.studies import READING_FILE
 from ...harvest.workers.share import Share
+from ..suite.keys import key
 from ..suite.outputs import Outputs
 from .evaluate import documents
 from .marks import is_marked, mark
@@ -9,16 +14,35 @@ from .step import State, Step
 
 
 def state(outputs: Outputs) -> State:
-    """Whether the page is there, of these very evaluations."""
-    done = is_marked(outputs.report, outputs.pages_key()) and outputs.report.is_file()
+    """Whether the page is there, of these very evaluations and studies."""
+    done = is_marked(outputs.report, page_key(outputs)) and outputs.report.is_file()
     return State(int(done), 1, "pages")
 
 
 def execute(outputs: Outputs, share: Share) -> None:
     """Writes the page."""
     if share.is_first:
-        write_report(outputs.report, documents(outputs), title=outputs.suite.name)
-        mark(outputs.report, outputs.pages_key())
+        own = page_key(outputs)
+        found = documents(outputs)
+        write_report(outputs.report, found, title=outputs.suite.name, studies=studies(outputs))
+        mark(outputs.report, own)
+
+
+def studies(outputs: Outputs) -> list[Path]:
+    """Folders of the studies that are finished."""
+    return sorted(path.parent for path in outputs.studies.glob(f"*/{READING_FILE}"))
+
+
+def page_key(outputs: Outputs) -> str:
+    """Of the page: what all pages depend on, and every study's reading and figures."""
+    files = [
+        path
+        for folder in studies(outputs)
+        for path in (folder / READING_FILE, *sorted(folder.glob("*.svg")))
+    ]
+    digests = [hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() for path in files]
+    names = [path.relative_to(outputs.studies).as_posix() for path in files]
+    return key("report", 1, names, outputs.pages_key(), *digests)
 
 
 def pieces(_outputs: Outputs) -> int:

@@ -285,8 +285,14 @@ class Outputs:
         """The report's page."""
         return self.out / "report.html"
 
+    @property
+    def studies(self) -> Path:
+        """The folder of the studies, one folder each."""
+        return self.out / "studies"
+
     def pages_key(self) -> str:
-        """Of release and report: all evaluations, and what the suite says about itself."""
+        """Of release and report: all evaluations, and what the suite says about itself. The
+        report's own key has the studies too."""
         said = [self.suite.name, self.suite.seed, self.suite.release.model_dump(mode="json")]
         keys = [self.evaluation_key(member) for member in self.members]
         return key("pages", PAGES_VERSION, said, *keys)

@@ -21,6 +21,7 @@ from scopeworks.pipelines.steps.table import STEPS
 from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.store.place.files import leftovers
 from scopeworks.store.place.place import Place
+from scopeworks.tests.evaluate.page.study_folder import write_study
 from scopeworks.tests.pipelines.small_suite import files_below, suite, write_suite, write_text
 
 ALL = [step.name for step in STEPS]
@@ -98,6 +99,20 @@ def test_what_is_lost_is_made_again_to_the_same_bytes(copied, step):
     assert step in now(run(SuiteFile(copied / "suite.toml")))
     names = {name for name in before if not name.startswith(("steps/", "digests"))}
     assert {n: files_below(lost)[n] for n in names} == {n: before[n] for n in names}
+
+
+def test_a_study_that_is_there_comes_onto_the_page_and_a_changed_one_again(copied):
+    out, file = copied / "out", SuiteFile(copied / "suite.toml")
+    folder = write_study(out / "studies" / "width")
+    (out / "studies" / "begun").mkdir()
+    assert now(run(file)) == ["report"]
+    assert "Wider is better." in (out / "report.html").read_text(encoding="utf-8")
+    assert now(run(file)) == []
+    write_study(folder, sentence="Wider is worse.")
+    assert now(run(file)) == ["report"]
+    shutil.rmtree(out / "studies")
+    assert now(run(file)) == ["report"]
+    assert "Wider is" not in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_from_until_and_only_choose_steps(copied):
