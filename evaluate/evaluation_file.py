@@ -179,7 +179,6 @@ class _SAE(_Figures):
     warnings: list[str] = Field(default_factory=list)
     importance: _Importance | None = None
     top_activations: list[_Latent] | None = None
-    warnings: list[str] = Field(default_factory=list)
 
 
 class _Subset(Document):

@@ -7,7 +7,7 @@ is `study.write`.
 import csv
 import io
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -20,27 +20,31 @@ POINT_COLUMNS = ("value", "low", "high", "n")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_\-]{0,60}$"
 
 
+Line = Annotated[str, Field(max_length=300)]
+Text = Annotated[str, Field(max_length=4000)]
+
+
 class PlotEntry(Document):
     """One figure: its files are `NAME.svg` and `NAME.png`."""
 
     name: str = Field(pattern=_NAME)
-    caption: str
+    caption: Text
 
 
 class ReadingFile(Document):
     """What `reading.json` must hold."""
 
     study: str = Field(pattern=_NAME)
-    figures: list[str]
-    title: str
-    claim: str
+    figures: list[Line] = Field(max_length=20)
+    title: Line
+    claim: Text
     verdict: Literal["holds", "does not hold", "cannot be told"]
-    sentence: str
-    test: str
+    sentence: Text
+    test: Text
     numbers: dict[str, Any]
-    plots: list[PlotEntry]
-    model: str
-    text: str
+    plots: list[PlotEntry] = Field(max_length=24)
+    model: Text
+    text: Text
 
 
 class TimingFile(Document):

@@ -1,7 +1,7 @@
 """Studies on the page: a folder's reading and its figures, checked, and the section about them.
 
-Owns what a study's folder must hold to be shown: `reading.json` and an SVG of each plot that it
-names. What a study measures and how it is read is `study`'s.
+Owns what of a study is shown and the figures' way onto the page. What a reading must hold is
+`study_file`'s; what a study measures and how it is read is `study`'s.
 """
 
 import json
@@ -9,52 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
-
-from ...foreign import Document, read_document
+from ..study_file import READING_FILE, PlotEntry, ReadingFile, read_reading
 from . import markup
 from .inline_svg import MAX_BYTES, inline
 from .tables import table
 
-READING_FILE = "reading.json"
-Verdict = Literal["holds", "does not hold", "cannot be told"]
-_SIGNS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "cannot be told": "?"}
+_SIGNS = {"holds": "✓", "does not hold": "✗", "cannot be told": "?"}
 _MAX_READING_BYTES = 2**20
-
-Line = Annotated[str, Field(max_length=300)]
-Text = Annotated[str, Field(max_length=3000)]
-FileName = Annotated[str, Field(pattern=r"^\w[\w.-]{0,99}$")]
-
-
-class _Plot(Document):
-    name: FileName
-    caption: Text
-
-
-class Reading(Document):
-    """What a study says: the claim that it tests, and what the numbers make of it."""
-
-    study: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
-    figures: list[Line] = Field(max_length=20)
-    """Of the report, which the study remakes."""
-    title: Line
-    claim: Text
-    verdict: Verdict
-    sentence: Text
-    test: Text
-    numbers: dict[str, Any]
-    plots: list[_Plot] = Field(max_length=24)
-    model: Line = ""
-    text: Line = ""
 
 
 @dataclass(frozen=True)
 class Study:
     """A reading with its pictures, ready for a page."""
 
-    reading: Reading
+    reading: ReadingFile
     pictures: tuple[str, ...]
 
 
@@ -66,12 +36,9 @@ def read_study(folder: Path) -> Study:
         ValueError: the reading or a plot does not hold what it must; one line that names the file.
     """
     path = folder / READING_FILE
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"study {folder} must be a folder with {READING_FILE}; pass one that scopeworks study "
-            "wrote, such as OUT/studies/frontier"
-        )
-    reading = read_document(Reading, _bytes(path, _MAX_READING_BYTES), f"study {path}")
+    if path.is_file():
+        _check_size(path, _MAX_READING_BYTES)
+    reading = read_reading(folder)
     return Study(reading, tuple(_picture(folder, plot) for plot in reading.plots))
 
 
@@ -117,26 +84,26 @@ def _one(study: Study) -> str:
     )
 
 
-def _picture(folder: Path, plot: _Plot) -> str:
+def _picture(folder: Path, plot: PlotEntry) -> str:
     path = folder / f"{plot.name}.svg"
     if not path.is_file():
         raise FileNotFoundError(f"study {folder} names the plot {plot.name}, but not {path.name}")
-    return inline(_bytes(path, MAX_BYTES), plot.caption, f"plot {path}")
+    _check_size(path, MAX_BYTES)
+    return inline(path.read_bytes(), plot.caption, f"plot {path}")
 
 
-def _bytes(path: Path, most: int) -> bytes:
-    """A file's bytes, if they are not too many."""
+def _check_size(path: Path, most: int) -> None:
+    """Refuses a file that is too large for a page, before it is read."""
     if (size := path.stat().st_size) > most:
         raise ValueError(f"{path} must have at most {most:,} bytes, got {size:,}")
-    return path.read_bytes()
 
 
-def _verdict(verdict: Verdict) -> str:
+def _verdict(verdict: str) -> str:
     """The word with a sign, so that it is not told by colour alone."""
     return f"{_SIGNS[verdict]} {verdict}"
 
 
-def _said(verdict: Verdict, n: int) -> str:
+def _said(verdict: str, n: int) -> str:
     """The verdict with a verb that fits the number."""
     if n == 1:
         return verdict

@@ -27,6 +27,8 @@ def write_study(folder: Path, **changes: Any) -> Path:
         "sentence": "Wider is better.",
         "test": "The 95% interval of the difference leaves out 0.",
         "numbers": {"difference": [-0.0123456, -0.02, -0.004], "sites": 3, "p": 0.03125},
+        "model": "tiny_gemma2",
+        "text": "128 held-out sequences of 256 tokens",
         "plots": [{"name": "delta_loss", "caption": "Δ loss against width; bars are intervals."}],
     } | changes
     folder.mkdir(parents=True, exist_ok=True)
