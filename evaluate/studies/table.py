@@ -4,10 +4,11 @@ import difflib
 
 from ..study.study import Study
 from .choices import bandwidth, mixing, precision, storing, transcoder
-from .figures import frontier
+from .figures import frontier, transfer
 
 STUDIES: tuple[Study, ...] = (
     frontier.STUDY,
+    transfer.STUDY,
     precision.STUDY,
     transcoder.STUDY,
     mixing.STUDY,

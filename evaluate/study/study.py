@@ -35,6 +35,9 @@ class Scene:
         n_sequences: that are evaluated.
         context: tokens of a sequence, where the suite says it.
         full: whether the report's sizes are asked for.
+        model: the language model.
+        twin: its instruction-tuned twin, where one is known.
+        rollouts: token store of the twin's conversations, for a study that asks for them.
     """
 
     sites: tuple[str, ...]
@@ -47,6 +50,9 @@ class Scene:
     n_sequences: int
     context: int | None
     full: bool = False
+    model: str = ""
+    twin: str | None = None
+    rollouts: str = ""
 
     @property
     def site(self) -> str:
@@ -68,6 +74,12 @@ class Scene:
     def sparsity(self) -> float:
         """The λ that a study of one λ takes: the suite's middle one, the larger of two."""
         return self.sparsities[len(self.sparsities) // 2]
+
+    @property
+    def n_conversations(self) -> int:
+        """Rollouts of the twin: two for every sequence that is evaluated, at most the report's
+        1,024, which `full` takes."""
+        return 1024 if self.full else min(1024, 2 * self.n_sequences)
 
     def at_layer(self, kinds: Sequence[str] = ("attn_out", "mlp_out", "resid_post")) -> list[str]:
         """The sites of one layer, which is that of `site`."""
@@ -158,6 +170,7 @@ class Study:
         plots: figures of the points.
         for_saes: variant -> settings of evaluate, by which SAEs that are there are studied instead
             of a suite's, at the report's sizes or at smaller ones; None: it trains SAEs of its own.
+        conversations: whether it needs rollouts of the model's instruction-tuned twin.
     """
 
     name: str
@@ -170,6 +183,7 @@ class Study:
     read: Callable[[list[Point]], Reading]
     plots: Callable[[list[Point]], list[Plot]]
     for_saes: Callable[[bool], Mapping[str, Table]] | None = None
+    conversations: bool = False
 
 
 class LackError(ValueError):

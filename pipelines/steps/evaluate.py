@@ -66,8 +66,10 @@ def _single(
         for name, value in result["settings"].items()
         if name not in ("sae", "tokens", "out", "batch", "device", "model")
     }
+    if (other := result["settings"].get("norms_of")) is not None:
+        shared["settings"]["norms_of"] = public_name(other)
     shared["tokens"] = {name: v for name, v in result["tokens"].items() if name != "url"}
-    shared["model"] = result["model"] | {"name": public_name(outputs.suite.model)}
+    shared["model"] = result["model"] | {"name": public_name(result["model"]["name"])}
     return [
         shared
         | {"saes": [_entry(member, entry)]}

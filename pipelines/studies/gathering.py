@@ -16,6 +16,7 @@ from ..run.runner import run
 from ..steps.evaluate import documents
 from ..suite.outputs import Outputs
 from ..suite.settings import SuiteFile
+from .conversations import with_rollouts
 from .mixed_batches import with_mixing
 from .storing_costs import storing_documents
 from .variants import derived, scene_of
@@ -51,9 +52,11 @@ def of_suite(study: Study, file: SuiteFile, full: bool) -> Gathered:
     """
     if study.name in OWN:
         return OWN[study.name](file, full)
-    suites = {one.name: derived(file, one) for one in study.variants(scene_of(file, full))}
+    scene, made, found = scene_of(file, full), False, {}
+    if study.conversations:
+        scene, made = with_rollouts(study.name, scene, file)
+    suites = {one.name: derived(file, one) for one in study.variants(scene)}
     outputs = {name: Outputs(suite) for name, suite in suites.items()}  # all are checked first
-    made, found = False, {}
     for name, suite in suites.items():
         print(f"{study.name}, variant {name}: {len(outputs[name].members)} SAEs", flush=True)
         outcomes = run(suite, last="evaluate", study=study.name)

@@ -5,12 +5,13 @@ that everything with the same content key is shared.
 """
 
 import copy
+import re
 from typing import Any
 
 from ...evaluate.study.study import Scene, Variant
 from ..suite.members import GRID, members_of
 from ..suite.model_shape import model_config
-from ..suite.settings import SuiteFile, Table
+from ..suite.settings import SHIPPED_MODELS, SuiteFile, Table, model_place
 
 SPARSITIES = (3e-4, 6e-4, 1.2e-3)
 """λs of a suite that has none, for its SAEs are steered to an L0: about those of the report."""
@@ -43,7 +44,19 @@ def scene_of(file: SuiteFile, full: bool = False) -> Scene:
         n_sequences=n_sequences,
         context=file.suite.text.get("context"),
         full=full,
+        model=file.suite.model,
+        twin=twin_of(file),
     )
+
+
+def twin_of(file: SuiteFile) -> str | None:
+    """The instruction-tuned model that the suite names, or that is known to go with its own."""
+    name = file.suite.model
+    if file.suite.twin.model is not None:
+        return file.suite.twin.model
+    if name == model_place(SHIPPED_MODELS[0]):
+        return model_place(SHIPPED_MODELS[1])
+    return f"{name}-it" if re.fullmatch(r"google/gemma-2-\d+b", name) else None
 
 
 def shared_settings(file: SuiteFile) -> Table:

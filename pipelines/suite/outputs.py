@@ -23,7 +23,7 @@ from ...train.settings import FREE_ON_RESUME, TrainSettings
 from ..corpus import stdlib_sources
 from .keys import Digests, key
 from .members import Member, groups_of, harvest_sites, members_of
-from .settings import STDLIB, SuiteFile, Table
+from .settings import STDLIB, SuiteFile, Table, model_place
 
 TOKENS_VERSION, ROWS_VERSION, SAE_VERSION, EVALUATION_VERSION, PAGES_VERSION = 1, 1, 1, 3, 2
 """Raised when what a step makes of the same inputs changes."""
@@ -33,7 +33,7 @@ _MODEL_FILES = ("config.json", "model*.safetensors", "pytorch_model*.bin")
 _NOT_ROWS = {"model", "tokens", "store", "site", "device", "device_map", "memory_gib", "dask"}
 _NOT_TOKENS = {"model", "text", "out", "dask"}
 _NOT_SAE = FREE_ON_RESUME | {"device"}
-_NOT_EVALUATION = {"sae", "model", "tokens", "out", "batch", "device"}
+_NOT_EVALUATION = {"sae", "model", "tokens", "out", "batch", "device", "norms_of"}
 
 
 class Outputs:
@@ -80,16 +80,16 @@ class Outputs:
     @cached_property
     def tokenizer_key(self) -> str:
         """Of the tokenizer's files; a hub model's is its revision."""
-        return self._model_key(_TOKENIZER_FILES)
+        return self._model_key(self.suite.model, _TOKENIZER_FILES)
 
     @cached_property
     def model_key(self) -> str:
         """Of the model's files; a hub model's is its revision."""
-        return self._model_key(_MODEL_FILES)
+        return self._model_key(self.suite.model, _MODEL_FILES)
 
-    def _model_key(self, patterns: tuple[str, ...]) -> str:
+    def _model_key(self, model: str, patterns: tuple[str, ...]) -> str:
         """The revision of a hub model, else the digests of a folder's files."""
-        folder = model_folder(self.suite.model)
+        folder = model_folder(model)
         if folder.parent.name == "snapshots":
             return folder.name
         files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
@@ -251,8 +251,19 @@ class Outputs:
         """Of one SAE's evaluation."""
         settings = self.evaluate_settings([member], place="tokens")
         own = settings.model_dump(mode="json", exclude=_NOT_EVALUATION, exclude_defaults=True)
-        inputs = (self.sae_key(member), self.tokens_key, self.model_key)
+        inputs = [self.sae_key(member), *self._measured_keys]
+        if settings.norms_of is not None:
+            inputs.append(self._model_key(settings.norms_of, _MODEL_FILES))
         return key("evaluation", EVALUATION_VERSION, own, *inputs)
+
+    @cached_property
+    def _measured_keys(self) -> tuple[str, str]:
+        """Of the tokens and the model that SAEs are evaluated on."""
+        url, model = (self.suite.evaluate.get(name) for name in ("tokens", "model"))
+        return (
+            TokenStore.open(self.suite.place(url)).fingerprint if url else self.tokens_key,
+            self._model_key(model_place(model), _MODEL_FILES) if model else self.model_key,
+        )
 
     def evaluation(self, member: Member) -> Path:
         """The JSON of one SAE's evaluation."""
@@ -261,15 +272,17 @@ class Outputs:
 
     def evaluate_settings(self, members: list[Member], place: str | None = None) -> Any:
         """What `evaluate` is asked to do for some SAEs; with a `place`, to be looked at only."""
-        tokens = place or self.tokens.url
-        saes = [self.out / one.name if place else self.sae(one) for one in members]
         values = {"device": self.suite.device} | self.suite.evaluate
+        model = model_place(values.pop("model", self.suite.model))
+        own = values.pop("tokens", None)
+        tokens = place or own or self.tokens.url
+        saes = [self.out / one.name if place else self.sae(one) for one in members]
         return self.file.table(
             EvaluateSettings,
             "[evaluate]",
             values,
             sae=tuple(saes),
-            model=self.suite.model,
+            model=model,
             tokens=tokens,
             out=self.out / "evaluation.json",
             storage_options=self._options([tokens]),

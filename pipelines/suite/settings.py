@@ -95,6 +95,21 @@ class ReleaseSettings(Settings):
     """Sentences for the model card's section on limits."""
 
 
+class TwinSettings(Settings):
+    """An instruction-tuned model beside the suite's, for the study of transfer."""
+
+    model: str | None = None
+    """Folder or hub id; by default the suite's own twin, of those that are known."""
+    prompts: Several = ()
+    """Files, globs, URLs or hf:NAME with a user's prompt a document, or python:questions, which the
+    model that ships takes by default."""
+
+    @field_validator("model")
+    @classmethod
+    def _shipped(cls, value: str | None) -> str | None:
+        return None if value is None else model_place(value)
+
+
 class Suite(StorageSettings):
     """A whole run: tokenize → harvest → train → evaluate → release → report."""
 
@@ -132,7 +147,10 @@ class Suite(StorageSettings):
     """Settings of train; those of a grid (site, width, sparsity or target_l0, seed)
     may be lists."""
     evaluate: Table = Field(default_factory=dict)
-    """Settings of evaluate."""
+    """Settings of evaluate; `model` and `tokens` are those that the SAEs are measured on, where
+    they are not the suite's."""
+    twin: TwinSettings = Field(default_factory=TwinSettings)
+    """The instruction-tuned model that the study of transfer takes."""
     release: ReleaseSettings = Field(default_factory=ReleaseSettings)
     prices: PriceSettings = Field(default_factory=PriceSettings)
     """What storage and machines cost, for the study of storing; a run reads none of it."""
