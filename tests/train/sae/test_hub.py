@@ -1,5 +1,6 @@
 """SAEs by name: from a hub on 127.0.0.1 through the real client, from URLs and from folders."""
 
+import json
 import re
 import shutil
 import socket
@@ -240,6 +241,27 @@ def test_every_format_comes_from_hub_url_and_folder(hub: Hub, tmp_path: Path, fo
         assert all(torch.equal(again.tensors()[k], t) for k, t in sae.tensors().items())
         assert (again.config.site, again.config.model) == ("resid_post.5", "gemma-2-2b")
         assert again.source is not None and "some/folder" in again.source
+
+
+def test_scale_of_a_checkpoint_comes_with_it_and_the_folders_name_tells_its_l0(
+    hub: Hub, tmp_path: Path
+):
+    sae = random_sae()
+    name = "average_l0_70"
+    folder = export(saved(sae, tmp_path), "sae-lens", tmp_path / "release" / name)
+    record = json.loads((folder / "cfg.json").read_text())
+    record["normalize_activations"] = "expected_average_only_in"
+    (folder / "cfg.json").write_text(json.dumps(record))
+    (folder / "activation_scaler.json").write_text('{"scaling_factor": 0.5}')
+    hub.add("user/saes", folder_files(tmp_path / "release"))
+    memory = fsspec.filesystem("memory")
+    for path, data in folder_files(folder).items():
+        memory.pipe(f"/checkpoints/{name}/{path}", data)
+    for place in ("user/saes", f"memory://checkpoints/{name}", folder):
+        again = SAE.from_pretrained(place)
+        assert torch.equal(again.W_enc, sae.W_enc / 2)
+        assert torch.equal(again.W_dec, sae.W_dec * 2)
+        assert (again.config.l0, again.config.normaliser) == (70, 2)
 
 
 @pytest.mark.parametrize(

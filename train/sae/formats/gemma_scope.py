@@ -16,7 +16,7 @@ from torch import Tensor
 from ....foreign import Document
 from ....store.place.files import json_bytes
 from ..config import SAEConfig
-from .shared.names import width_name
+from .shared.names import l0_in, width_name
 from .shared.npz import open_npz
 from .shared.reading import (
     Tensors,
@@ -127,11 +127,11 @@ def _facts_in_path(path: Path) -> dict[str, Any]:
         found = re.findall(pattern, text)
         return found[-1] if found else None
 
-    l0, layer = last(r"/average_l0_(\d{1,9})(?=/)"), last(r"/layer_(\d{1,6})(?=/)")
+    layer = last(r"/layer_(\d{1,6})(?=/)")
     release = last(r"gemma-scope-[\w.-]*?-(res|mlp|att|transcoders)\b")
     model = re.findall(r"gemma-scope-(2b|9b|27b)-(pt|it)-", text)
     facts: dict[str, Any] = {
-        "l0": float(l0) if l0 else None,
+        "l0": l0_in(path),
         "width": last(r"/width_(\d{1,9}[km]?)(?=/)"),
         "layer": layer,
         "model": f"google/gemma-2-{model[-1][0]}{_TUNED[model[-1][1]]}" if model else None,

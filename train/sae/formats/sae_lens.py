@@ -18,7 +18,7 @@ from ..config import SAEConfig
 from ..tensor_file import file_parts
 from .sae_lens_config import ARCHITECTURES, Kind, LensConfig, as_since_6, facts_of, k_of, kind_of
 from .shared import folding
-from .shared.names import hook_names
+from .shared.names import hook_names, l0_in
 from .shared.reading import (
     Tensors,
     TensorsFile,
@@ -60,7 +60,7 @@ def read(folder: Path) -> tuple[SAEConfig, Tensors]:
             f"{where}: architecture must be a skip_transcoder if and only if there is a W_skip, "
             f"got {config.architecture} and {sorted(file.shapes)}"
         )
-    facts = facts_of(config, kind, where) | {"k": k_of(config, where)}
+    facts = facts_of(config, kind, where) | {"k": k_of(config, where), "l0": l0_in(folder)}
     if scale is not None:
         facts["normaliser"] = 1 / scale
     return complete(file, config_of(file, where, **facts), where)

@@ -58,7 +58,11 @@ class Format:
 
 FORMATS = (
     Format(
-        "sae_lens", "a SAELens folder", ("cfg.json", "sae_weights.safetensors"), export="sae-lens"
+        "sae_lens",
+        "a SAELens folder",
+        ("cfg.json", "sae_weights.safetensors"),
+        beside=("activation_scaler.json",),
+        export="sae-lens",
     ),
     Format(
         "gemma_scope_2",

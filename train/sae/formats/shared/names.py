@@ -1,6 +1,7 @@
 """Names: sites here, hooks elsewhere, and what the releases' folders are called."""
 
 import re
+from pathlib import Path
 
 from .....harvest.model.families import FAMILIES
 
@@ -62,3 +63,9 @@ def width_name(width: int) -> str:
         if width >= unit:
             return f"{width // unit}{suffix}"
     return str(width)
+
+
+def l0_in(path: Path) -> float | None:
+    """The L0 that the innermost folder `average_l0_N` of a path names, itself or one above it."""
+    found = re.findall(r"/average_l0_(\d{1,9})(?=/)", f"{path.absolute().as_posix()}/")
+    return float(found[-1]) if found else None
