@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ....train.frontier import plain_log_axis
 from ...page.svg import legend
 from ...study.axes import draw_estimates
 from ...study.entries import (
@@ -136,11 +137,12 @@ def plots(points: list[Point]) -> list[Plot]:
 
     def by_bandwidth(metric: str, name: str) -> Callable[["Axes"], None]:
         def draw(axes: "Axes") -> None:
-            from ....train.frontier import plain_log_axis
-
             means = _means(points, metric)
             draw_estimates(axes, sorted(means.items()), None, 0)
             axes.set_xscale("log")
+            ticks = _apart(sorted(means))
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.minorticks_off()
             if all(one.value > 0 for one in means.values()):
                 plain_log_axis(axes, "y")
                 name_of_axis = f"{name} (log scale)"
@@ -152,19 +154,16 @@ def plots(points: list[Point]) -> list[Plot]:
         return draw
 
     def beside(axes: "Axes") -> None:
-        from ....train.frontier import plain_log_axis
-
         draw_estimates(axes, _frontier(points), "the recipe's ε, over λ", 0)
         l0s, fvus = (sorted(_means(points, metric).items()) for metric in ("l0", "fvu"))
         way = [(l0.value, fvu) for (_, l0), (_, fvu) in zip(l0s, fvus, strict=True)]
         draw_estimates(axes, way, "over ε, at one λ", 1)
-        for epsilon, (l0, fvu) in (*_ends(l0s, way),):
-            axes.annotate(
-                f"ε {epsilon:g}",
-                (l0, fvu.value),
-                xytext=(6, 6),
-                textcoords="offset points",
+        for i, (epsilon, (l0, fvu)) in enumerate(_ends(l0s, way)):
+            place: dict[str, Any] = (
+                {"xytext": (6, 6)} if i else {"xytext": (-4, -14), "ha": "right"}
             )
+            axes.annotate(f"ε {epsilon:g}", (l0, fvu.value), textcoords="offset points", **place)
+        axes.margins(0.12)
         plain_log_axis(axes, "x")
         plain_log_axis(axes, "y")
         axes.set_xlabel("L0, mean active latents per token (log scale)")
@@ -198,6 +197,16 @@ def _moved(entry: dict[str, Any]) -> Estimate | None:
 def _one_price(points: Sequence[Point]) -> float:
     """The λ at which all ε were trained."""
     return next(point["sparsity"] for point in points if point["part"] == OTHERS)
+
+
+def _apart(ladder: Sequence[float]) -> list[float]:
+    """Those of rising values that are half a decade or more from the one before: their numbers do
+    not touch."""
+    found: list[float] = []
+    for value in ladder:
+        if not found or value >= 5 * found[-1]:
+            found.append(value)
+    return found
 
 
 def _ends(ladder: Sequence[tuple[float, Any]], way: Sequence[Any]) -> list[tuple[float, Any]]:

@@ -7,6 +7,7 @@ cost is compared at equal L0 and paired by seed, which sets weights and order.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ....train.frontier import plain_log_axis
 from ...study.axes import draw_estimates
 from ...study.entries import entries_of, figure_of, frontiers, seed_of, setting_of, sparsity_of
 from ...study.pairs import Curve, as_change, numbers_of, paired, percent
@@ -132,8 +133,6 @@ def plots(points: list[Point]) -> list[Plot]:
         axes.legend(loc="upper right")
 
     def by_mixing(axes: "Axes") -> None:
-        from ....train.frontier import plain_log_axis
-
         own = {o: c for o, c in changes["fvu"].items() if c is not None and o in mixed}
         usual = {USUAL: Estimate(0.0)} if USUAL in mixed else {}
         shown = [(100 * mixed[o].value, in_percent(c)) for o, c in (own | usual).items()]

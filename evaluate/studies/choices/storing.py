@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ....train.frontier import plain_log_axis
 from ...page.svg import legend, look
 from ...study.statistics import Estimate
 from ...study.study import (
@@ -32,8 +33,8 @@ Range = tuple[float, float]
 
 def points(documents: Documents) -> list[Point]:
     """For every case and number of days the costs of keeping and of one pass, how many times
-    cheaper keeping is, and from how many SAEs on, each of which would pay a pass of its own,
-    harvesting once costs less."""
+    cheaper keeping is, how many passes it costs, and from how many SAEs on harvesting once costs
+    less than a pass for each."""
     found = []
     for case in _cases(documents):
         again = product(case["pass_hours"], case["device_hour"])
@@ -46,6 +47,7 @@ def points(documents: Documents) -> list[Point]:
                 "keep": (keep[0], middle(keep), keep[1]),
                 "regenerate": (again[0], middle(again), again[1]),
                 "times_cheaper": (times[0], middle(times), times[1]),
+                "passes": (1 / times[1], 1 / middle(times), 1 / times[0]),
                 "saes": tuple(map(float, saes)),
                 "tb_month_at_claim": _price_at_claim(case, again, days),
             }
@@ -89,34 +91,34 @@ def plots(points: list[Point]) -> list[Plot]:
     cases = list(dict.fromkeys(point["case"] for point in points))
 
     def costs(axes: "Axes") -> None:
-        seen: list[Estimate] = []
         for i, name in enumerate(cases):
-            _band(axes, points, "keep", name, f"kept: {name}", i)
-            again = _estimate(points, "regenerate", name, DAYS[0])
-            if again not in seen:  # the codec changes nothing about a pass
-                model = name.rpartition(",")[0]
-                _band(axes, points, "regenerate", name, f"one pass: {model}", len(cases) + i)
-            seen.append(again)
+            _band(axes, points, "passes", name, i)
+        for value, text in ((1.0, "as much as a pass"), (1 / CLAIMED_TIMES, "the claim")):
+            axes.axhline(value, color="#888888", linewidth=0.8)
+            axes.annotate(text, (DAYS[-1], value), ha="right", va="bottom", fontsize="small")
         axes.set(xscale="log", yscale="log")
-        axes.set_xlabel("days (log scale)")
-        axes.set_ylabel("cost, US dollars (log scale)")
-        _plain_days(axes)
+        ticks = [10.0**exponent for exponent in range(-3, 4)]
+        low, high = axes.get_ylim()
+        shown = [tick for tick in ticks if low <= tick <= high]
+        axes.set_yticks(shown, [f"{tick:g}" for tick in shown])
+        _days(axes)
+        axes.set_ylabel("cost of keeping, in passes (log scale)")
         legend(axes)
 
     def saes(axes: "Axes") -> None:
         for i, name in enumerate(cases):
-            _band(axes, points, "saes", name, name, i)
-        axes.set(xscale="log", yscale="log")
-        axes.set_xlabel("days for which activations are kept (log scale)")
+            _band(axes, points, "saes", name, i)
+        axes.set_xscale("log")
+        plain_log_axis(axes, "y")
+        _days(axes)
         axes.set_ylabel("SAEs (log scale)")
-        _plain_days(axes)
         legend(axes)
 
     return [
         Plot(
             "costs",
-            "What keeping activations costs by days, and what one pass of the model does. Bands: "
-            "ranges of prices.",
+            "What keeping activations costs by days, in passes of the model that make them. "
+            "Bands: ranges of prices.",
             costs,
         ),
         Plot(
@@ -181,7 +183,14 @@ def _saes(points: Sequence[Point], case: str) -> str:
 
 def _money(one: Estimate) -> str:
     """US dollars with their range."""
-    return f"${one.value:,.3g} ({one.low or 0:,.3g} to {one.high or 0:,.3g})"
+    low, value, high = (_number(v) for v in (one.low, one.value, one.high))
+    return f"${value} ({low} to {high})"
+
+
+def _number(value: float | None) -> str:
+    """Whole from ten on, two digits below."""
+    shown = value or 0.0
+    return f"{shown:,.0f}" if shown >= 10 else f"{shown:.2g}"
 
 
 def _times(one: Estimate) -> str:
@@ -197,26 +206,20 @@ def _verdict(short: Estimate, long: Estimate) -> Verdict:
     return "does not hold" if never else "cannot be told"
 
 
-def _band(
-    axes: "Axes",
-    points: Sequence[Point],
-    metric: str,
-    case: str,
-    label: str,
-    number: int,
-) -> None:
+def _band(axes: "Axes", points: Sequence[Point], metric: str, case: str, number: int) -> None:
     """A line over days with the range of prices around it."""
     own = [_estimate(points, metric, case, days) for days in DAYS]
     style = look(number)
-    axes.plot(DAYS, [one.value for one in own], label=label, **style)
+    axes.plot(DAYS, [one.value for one in own], label=case, **style)
     low, high = [one.low or one.value for one in own], [one.high or one.value for one in own]
     axes.fill_between(DAYS, low, high, color=style["color"], alpha=0.15, linewidth=0)
 
 
-def _plain_days(axes: "Axes") -> None:
-    """Days as numbers."""
+def _days(axes: "Axes") -> None:
+    """Days as plain numbers."""
     axes.set_xticks(DAYS, [str(days) for days in DAYS])
     axes.minorticks_off()
+    axes.set_xlabel("days kept (log scale)")
 
 
 STUDY = Study(
