@@ -128,7 +128,8 @@ def read(points: list[Point]) -> Reading:
     }
     sentence = (
         f"On the twin's rollouts, base SAEs' Δ loss is {_times(loss)} that of SAEs of the twin at "
-        f"equal L0 ({len(both)} sites), and their FVU {_times(fvu)} theirs. On prompts, base SAEs' "
+        f"equal L0 ({len(both)} sites), and their FVU {_times(fvu)} theirs: the FVU's ratio is "
+        f"{_times(gap)} the Δ loss's. On prompts, base SAEs' "
         f"FVU on the twin's activations is {_times(home)} that on the base model's own, "
         f"{_times(rescaled)} once the norms are scaled to the base model's."
     )
@@ -153,7 +154,7 @@ def plots(points: list[Point]) -> list[Plot]:
     ):
         own = [p for p in points if _is(p, activations="twin", positions=positions, norms="own")]
         curves = {
-            f"layer {layer_of(site)}, {saes} SAEs": curve
+            f"layer {layer_of(site)}, {saes}": curve
             for (site, saes), curve in _sorted(frontiers(own, metric, "site", "saes"))
         }
         where = {"rollout": "the twin's rollouts", "prompt": "users' prompts"}[positions]
@@ -161,7 +162,7 @@ def plots(points: list[Point]) -> list[Plot]:
         found.append(_plot(f"{metric}-{positions}", caption, curves, metric))
     for norms, name, figure in (("own", "fvu-home", 22), ("base", "fvu-rescaled", 23)):
         curves = {
-            f"layer {layer_of(site)}, {model} activations": curve
+            f"layer {layer_of(site)}, {model}": curve
             for (site, model), curve in _sorted(_both_models(points, norms))
         }
         scaled = "" if norms == "own" else ", the twin's scaled to the base model's norms"

@@ -43,7 +43,9 @@ def test_reading(loss, fvu, verdict):
     assert reading.verdict == verdict
     low, high = reading.numbers["delta_loss_ratio"][1:]
     assert low < reading.numbers["delta_loss_ratio"][0] < high
+    gap = reading.numbers["fvu_ratio_over_delta_loss_ratio"]
     assert "(3 sites)" in reading.sentence
+    assert f"ratio is {gap[0]:.2f} times ({gap[1]:.2f} to {gap[2]:.2f})" in reading.sentence
 
 
 def test_ratios_are_those_of_the_frontiers():
