@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 READY_CLIENTS := $(VENV)/.ready-clients
 CLIENTS := tests/pipelines/batch
+READY_SAEBENCH := $(VENV)/.ready-saebench
+SAEBENCH := tests/evaluate/saebench.txt
 
 .PHONY: demo test acceptance check format clean
 
@@ -16,7 +18,7 @@ test: $(READY_DEV)
 	$(BIN)/python -m pytest
 
 # What takes minutes: kills, long trajectories, thousands of flips.
-acceptance: $(READY_DEV) $(READY_CLIENTS)
+acceptance: $(READY_DEV) $(READY_CLIENTS) $(READY_SAEBENCH)
 	$(BIN)/python -m pytest -m slow
 
 check: $(READY_DEV)
@@ -51,6 +53,15 @@ $(READY_CLIENTS): $(READY_DEV) $(CLIENTS)/clients.txt $(CLIENTS)/skypilot.txt
 		echo "warning: no environment for tests/pipelines/batch/$$name.txt; its tests are skipped"; \
 	done
 	touch $(READY_CLIENTS)
+
+# The referee of docs/metrics.md. Its environment sees the packages of .venv, so that nothing large is installed twice.
+$(READY_SAEBENCH): $(READY_DEV) $(SAEBENCH)
+	$(PYTHON) -m venv $(VENV)/saebench && \
+		packages='import site; print(site.getsitepackages()[0])' && \
+		$(BIN)/python -c "$$packages" > "$$($(VENV)/saebench/bin/python -c "$$packages")/parent.pth" && \
+		$(VENV)/saebench/bin/pip install --quiet --no-compile --no-deps -r $(SAEBENCH) || \
+		echo "warning: no environment for $(SAEBENCH); its tests are skipped"
+	touch $(READY_SAEBENCH)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo

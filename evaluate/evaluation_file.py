@@ -177,6 +177,7 @@ class _SAE(_Figures):
     weights: _Weights | None = None
     norm_ratio: Size | None = None
     warnings: list[str] = Field(default_factory=list)
+    token_fvu: Size | None = None
     importance: _Importance | None = None
     top_activations: list[_Latent] | None = None
 

@@ -58,8 +58,8 @@ class SiteMeter:
         self.sequences = SequenceSums()
         self._deviations = Comparison(len(mean))
 
-    def add(self, lm: "LanguageModel", batch: Batch) -> None:
-        """Adds a batch."""
+    def add(self, lm: "LanguageModel", batch: Batch) -> Tensor:
+        """Adds a batch; returns ‖x − E x‖² of every position, float64 [batch, seq]."""
         x = batch.x[self.site]
         mean = self.mean.to(x.device)
         ablated = {"zero": torch.zeros_like(x), "mean": mean.to(x.dtype).expand_as(x)}
@@ -73,6 +73,7 @@ class SiteMeter:
         found = self._deviations(x, mean.expand_as(x), batch.keep)
         self.power.add(batch.keep, deviation=found["error"], square=found["square"])
         self.sequences.add(batch.keep, deviation=found["error"])
+        return found["error"]
 
     @property
     def deviations(self) -> Tensor:
@@ -110,12 +111,14 @@ class SAEMeter:
         self._errors = Comparison(sae.W_dec.shape[1])
         self.n_firing_tokens = 0
 
-    def add(self, lm: "LanguageModel", batch: Batch) -> None:
-        """Adds a batch."""
+    def add(self, lm: "LanguageModel", batch: Batch, deviations: dict[Site, Tensor]) -> None:
+        """Adds a batch; `deviations` is ‖x − E x‖² of every position, by target site."""
         target = batch.x[self.candidate.target]
         x_hat, l0 = self.count_firing(batch.x[self.candidate.site], batch.keep)
         found = self._errors(target, x_hat, batch.keep)
         values = {"l0": l0, **{name: found[name] for name in ("error", "cosine", "norm_ratio")}}
+        deviation = deviations[self.candidate.target]
+        values["token_fvu"] = torch.where(deviation > 0, found["error"] / deviation, 0.0)
         self.reconstruction.add(batch.keep, **values)
         self.sequences.add(batch.keep, **values)
         where = self.candidate.target, x_hat, batch.where
@@ -159,6 +162,7 @@ class SAEMeter:
             "l0": self.reconstruction.mean("l0"),
             "mse": mse,
             "fvu": fvu,
+            "token_fvu": None if fvu is None else self.reconstruction.mean("token_fvu"),
             "cosine": self.reconstruction.mean("cosine"),
             "norm_ratio": self.reconstruction.mean("norm_ratio"),
             "spliced_loss": losses[1],
@@ -258,8 +262,9 @@ class MainPass:
         )
         self._n_sequences += len(sequences)
         self._clean.add(batch.counted, clean=clean.losses)
-        for meter in (*self.baselines.values(), *self.saes):
-            meter.add(self._lm, batch)
+        deviations = {site: meter.add(self._lm, batch) for site, meter in self.baselines.items()}
+        for meter in self.saes:
+            meter.add(self._lm, batch, deviations)
 
     def result(self) -> dict[str, Any]:
         """The entries `clean`, `baselines` and `saes` of the JSON."""

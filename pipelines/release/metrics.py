@@ -18,7 +18,7 @@ _CONFIG = (
 )
 _TRAINING = ("l0", "fvu", "dead_share", "measured_rows")
 _EVALUATION = (
-    *("n_tokens", "l0", "mse", "fvu", "cosine", "norm_ratio"),
+    *("n_tokens", "l0", "mse", "fvu", "token_fvu", "cosine", "norm_ratio"),
     *("spliced_loss", "delta_loss", "delta_loss_stderr", "kl"),
     *("recovered_share", "recovered_share_of_zero_ablation", "intervals", "dead_share", "firing"),
     *("weights", "importance", "by_position"),

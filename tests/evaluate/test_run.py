@@ -42,7 +42,7 @@ def check_against_twin(lm, sae, entry, result, ids, **more):
     assert sum(entry["firing"]["histogram"]) == int((twin["fired"] > 0).sum())
     # The model and the SAE run in float32: relative rounding 6e-8, grown by four layers to about
     # 1e-6.
-    for name in ("l0", "mse", "fvu", "cosine", "norm_ratio", "spliced_loss"):
+    for name in ("l0", "mse", "fvu", "token_fvu", "cosine", "norm_ratio", "spliced_loss"):
         assert entry[name] == pytest.approx(twin[name], rel=1e-5), name
     assert result["clean"]["loss"] == pytest.approx(twin["clean_loss"], rel=1e-5)
     for name in ("mean_ablation_loss", "zero_ablation_loss"):
@@ -70,7 +70,7 @@ def test_every_metric_equals_the_float64_twin_to_one_millionth(
     result = evaluate_many(lm64, [alone], held_out, settings)
     (entry,), firing = result["saes"], result["saes"][0]["firing"]
     twin = evaluate_sae(lm64.model, sae, site, target or site, ids, SPECIAL)
-    for name in ("l0", "mse", "fvu", "cosine", "norm_ratio"):
+    for name in ("l0", "mse", "fvu", "token_fvu", "cosine", "norm_ratio"):
         assert entry[name] == pytest.approx(twin[name], rel=1e-6, abs=1e-7), name
     for name in ("spliced_loss", "delta_loss", "kl"):
         assert entry[name] == pytest.approx(twin[name], rel=1e-6, abs=1e-6), name

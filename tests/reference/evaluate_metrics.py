@@ -160,6 +160,7 @@ def evaluate_sae(
         "l0": float((f > 0).sum(1).double().mean()),
         "mse": float(((x - x_hat) ** 2).sum(1).mean()),
         "fvu": float(((x - x_hat) ** 2).sum(1).mean() / ((x - mean) ** 2).sum(1).mean()),
+        "token_fvu": float((((x - x_hat) ** 2).sum(1) / ((x - mean) ** 2).sum(1)).mean()),
         "fvu_by_dimension": [
             float(((x[:, i] - x_hat[:, i]) ** 2).sum() / ((x[:, i] - mean[i]) ** 2).sum())
             for i in range(x.shape[1])
