@@ -102,20 +102,22 @@ def table(rows: Sequence[Standing]) -> str:
 
 
 def plot(rows: Sequence[Standing], path: Path) -> None:
-    """FVU against L0, one line for each width; hollow points are still in training."""
+    """FVU against L0, a line and a marker for each width; hollow points are still in training."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
-    for width in sorted({row.width for row in rows}):
+    for i, width in enumerate(sorted({row.width for row in rows})):
         known = [row for row in rows if row.width == width and row.l0 and row.fvu]
         points = sorted((row.l0 or 0.0, row.fvu or 0.0, row.measured) for row in known)
         if not points:
             continue
-        (line,) = axes.plot([p[0] for p in points], [p[1] for p in points], label=f"{width:,}")
+        mark, dashes = "os^D"[i % 4], ("-", "--", "-.", ":")[i % 4]
+        x, y = [p[0] for p in points], [p[1] for p in points]
+        (line,) = axes.plot(x, y, marker=mark, linestyle=dashes, label=f"{width:,}")
         for l0, fvu, measured in points:
             fill = line.get_color() if measured else "white"
-            axes.plot([l0], [fvu], "o", color=line.get_color(), markerfacecolor=fill)
+            axes.plot([l0], [fvu], mark, color=line.get_color(), markerfacecolor=fill)
     axes.set(xlabel="L0, active latents per row (log scale)", ylabel="FVU")
     plain_log_axis(axes, "x")
     if axes.get_lines():  # room above the highest point, however close together the points are

@@ -20,9 +20,9 @@ from ...store.place.files import check_can_be_written, local_path, write_file
 from ..evaluation_file import checked, read_evaluation
 from . import markup, sections, tables
 from .answer import answer
-from .entries import natural, ordered
+from .entries import ordered
 from .inline_svg import numbered
-from .studies import Study, read_study
+from .studies import Study, in_order, read_study
 from .studies import section as study_section
 
 _TITLE = re.compile(r'<section id="([\w-]+)"[^>]*><h2[^>]*>([^<]*)</h2>')
@@ -74,7 +74,7 @@ def _read_studies(folders: Sequence[str | os.PathLike[str]]) -> list[Study]:
     names = [study.reading.study for study in found]
     if double := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"studies must each be given once, got {min(double)} twice")
-    return sorted(found, key=lambda study: natural(", ".join(study.reading.figures) or "~"))
+    return sorted(found, key=in_order)
 
 
 def render(evaluations: list[dict[str, Any]], title: str, studies: Sequence[Study] = ()) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..study_file import READING_FILE, PlotEntry, ReadingFile, read_reading
 from . import markup
+from .entries import natural
 from .inline_svg import MAX_BYTES, inline
 from .tables import table
 
@@ -55,11 +56,10 @@ def section(studies: Sequence[Study]) -> str:
     if not studies:
         return ""
     rows = [
-        [s.reading.title, _verdict(s.reading.verdict), ", ".join(s.reading.figures) or "–"]
-        for s in studies
+        [s.reading.title, _verdict(s.reading.verdict), _places(s.reading.figures)] for s in studies
     ]
     caption = "What the report claims, and whether the numbers of these SAEs bear it out."
-    overview = table(["study", "verdict", "figure of the report"], rows, caption)
+    overview = table(["study", "verdict", "in the report"], rows, caption)
     body = (overview if len(studies) > 1 else "") + "".join(map(_one, studies))
     return markup.section("studies", "Studies", body)
 
@@ -68,7 +68,7 @@ def _one(study: Study) -> str:
     """One study: claim, verdict, sentence, figures; test and numbers folded."""
     reading = study.reading
     mark = reading.verdict.replace(" ", "-")
-    of = f"Remakes figure {', '.join(reading.figures)} of the report." if reading.figures else ""
+    of = f"In the report: {_places(reading.figures)}." if reading.figures else ""
     on = f" Measured on {reading.text} with {reading.model}." if reading.model else ""
     drawn = zip(study.pictures, (plot.caption for plot in reading.plots), strict=True)
     rows = [[name, _shown(value)] for name, value in reading.numbers.items()]
@@ -96,6 +96,19 @@ def _check_size(path: Path, most: int) -> None:
     """Refuses a file that is too large for a page, before it is read."""
     if (size := path.stat().st_size) > most:
         raise ValueError(f"{path} must have at most {most:,} bytes, got {size:,}")
+
+
+def _places(figures: Sequence[str]) -> str:
+    """What a study remakes: figures by their numbers, other parts of the report by their names."""
+    numbers = [name for name in figures if name[:1].isdecimal()]
+    parts = [f"figure{'s' * (len(numbers) > 1)} {', '.join(numbers)}"] if numbers else []
+    return ", ".join(parts + [name for name in figures if name not in numbers]) or "–"
+
+
+def in_order(study: Study) -> tuple[bool, list[tuple[int, str]]]:
+    """A key that sorts studies by the first figure that they remake, those without one last."""
+    text = ", ".join(study.reading.figures)
+    return not text[:1].isdecimal(), natural(text)
 
 
 def _verdict(verdict: str) -> str:

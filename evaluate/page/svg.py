@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from ...train.frontier import plain_log_axis
 from .inline_svg import inline
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def picture(
         axes = figure.add_subplot()
         plot(axes)
         _name_axes(axes)
+        _plain_ticks(axes)
         buffer = io.BytesIO()
         figure.savefig(buffer, format=format, metadata=dict.fromkeys(names), dpi=160)
     return buffer.getvalue()
@@ -121,6 +123,17 @@ def _name_axes(axes: "Axes") -> None:
         axes.set_title(_broken(axes.get_ylabel()))
         axes.set_ylabel("")
     axes.set_xlabel(_broken(axes.get_xlabel()))
+
+
+def _plain_ticks(axes: "Axes") -> None:
+    """Plain numbers on logarithmic axes that a plot left with matplotlib's own, which are written
+    in mathematical signs that a page has no type for."""
+    from matplotlib.ticker import LogFormatter
+
+    if isinstance(axes.xaxis.get_major_formatter(), LogFormatter):
+        plain_log_axis(axes, "x")
+    if isinstance(axes.yaxis.get_major_formatter(), LogFormatter):
+        plain_log_axis(axes, "y")
 
 
 def _broken(text: str) -> str:

@@ -21,7 +21,8 @@ WIDTHS = (1280, 768, 360)
 
 TEXT_HEIGHTS = """
 [...document.querySelectorAll("svg text")].map(text =>
-  parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a)
+  parseFloat(getComputedStyle(text).fontSize)
+    * Math.hypot(text.getScreenCTM().a, text.getScreenCTM().b))
 """
 CLASHES = """
 [...document.querySelectorAll("figure svg")].flatMap(svg => {

@@ -18,7 +18,7 @@ def test_a_verdict_is_a_word_with_a_sign(tmp_path, verdict):
     shown = section([read_study(write_study(tmp_path / "width", verdict=verdict))])
     assert f">{SIGNS[verdict]}</span> Wider is better." in shown
     assert 'id="study-width"' in shown
-    assert "Claim: At equal L0 a wider SAE costs less. Remakes figure 6 of the report." in shown
+    assert "Claim: At equal L0 a wider SAE costs less. In the report: figure 6." in shown
     assert shown.count("<svg ") == 1 and "Δ loss against width; bars are intervals." in shown
     assert "[-0.0123456, -0.02, -0.004]" in shown
 
@@ -80,13 +80,17 @@ def test_a_plot_that_climbs_or_is_not_there_is_refused(tmp_path):
 def test_the_command_takes_studies_each_once(tmp_path, evaluation):
     path = tmp_path / "e.json"
     path.write_text(json.dumps(evaluation))
-    later, first = write_study(tmp_path / "a", figures=["10"]), write_study(tmp_path / "b")
-    flags = ["--evaluation", path, "--out", tmp_path, "--study", later, "--study", first]
+    later, first = write_study(tmp_path / "a", figures=["10", "12"]), write_study(tmp_path / "b")
+    last = write_study(tmp_path / "c", figures=["Section 3"])
+    flags = ["--evaluation", path, "--out", tmp_path]
+    flags += [flag for study in (last, later, first) for flag in ("--study", study)]
     done = CliRunner().invoke(app, ["report", *map(str, flags)])
     assert done.exit_code == 0, done.output
     text = (tmp_path / "report.html").read_text()
-    assert text.index('id="study-b"') < text.index('id="study-a"')
-    assert '<a href="#studies">2 studies' in text
+    places = [text.index(f'id="study-{name}"') for name in "bac"]
+    assert places == sorted(places)
+    assert '<a href="#studies">3 studies' in text
+    assert "In the report: figures 10, 12." in text and "In the report: Section 3." in text
     with pytest.raises(ValueError, match="studies must each be given once, got a twice"):
         write_report(tmp_path / "twice", [evaluation], studies=[later, later])
     assert not (tmp_path / "twice").exists()
