@@ -175,10 +175,9 @@ def _folded(
     if "r_mag" in extra:
         tensors = folding.from_gate(tensors, extra["r_mag"])
     factors = extra.get("scaling_factor")
+    # Ones mean nothing: SAELens wrote them for a while.
     if factors is not None and not torch.allclose(factors, torch.ones_like(factors)):
-        if (
-            not config.finetuning_scaling_factor
-        ):  # ones mean nothing: SAELens wrote them for a while
+        if not config.finetuning_scaling_factor:
             raise ValueError(
                 f"{path}: scaling_factor must be 1 everywhere where {CONFIG_FILE} does not say "
                 "finetuning_scaling_factor, got other values; SAELens refuses the file, too"
