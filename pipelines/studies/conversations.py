@@ -40,6 +40,7 @@ def with_rollouts(study: str, scene: Scene, file: SuiteFile) -> tuple[Scene, boo
             "instruction-tuned twin, whose text is wrapped in the chat template, got store"
         )
     prompts = _prompts(file)
+    outputs = Outputs(derived(file, Variant("twin", model=twin)))  # the twin must be there
     run(file, last="tokenize", study=study)  # from here on the folder is the suite's
     folder = suite.out.expanduser().absolute() / "rollouts"
     remote = any(Place(url).is_remote for url in prompts)
@@ -53,7 +54,7 @@ def with_rollouts(study: str, scene: Scene, file: SuiteFile) -> tuple[Scene, boo
         device=suite.device,
         storage_options=suite.storage_options if remote else None,
     )
-    out = folder / _key(settings, file, twin)
+    out = folder / _key(settings, outputs)
     report = rollouts(settings.model_copy(update={"out": str(out)}))
     print(f"rollouts: {report}", flush=True)
     return replace(scene, rollouts=str(out)), not report.already_done
@@ -95,9 +96,8 @@ def _questions(folder: Path) -> str:
     return str(path)
 
 
-def _key(settings: RolloutSettings, file: SuiteFile, twin: str) -> str:
-    """Of all that decides the rollouts."""
-    outputs = Outputs(derived(file, Variant("twin", model=twin)))
+def _key(settings: RolloutSettings, outputs: Outputs) -> str:
+    """Of all that decides the rollouts; `outputs` are of the suite with the twin as its model."""
     options = settings.storage_options
     prompts = Digests(outputs.out / "digests.json").of(expand(settings.text, options), options)
     places = {"model", "text", "out", "batch", "device"}

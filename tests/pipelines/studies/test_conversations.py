@@ -66,6 +66,9 @@ def test_suite_without_a_known_twin_or_prompts_is_told_what_to_set(tmp_path):
         with_rollouts("transfer", replace(scene, twin=None), file)
     with pytest.raises(ValueError, match=r"\[twin\]: prompts must be given.*JSON lines"):
         with_rollouts("transfer", replace(scene, twin=TWIN), file)
+    file.suite = suite(tmp_path).suite
+    with pytest.raises(FileNotFoundError, match="model nowhere does not exist"):
+        with_rollouts("transfer", replace(scene, twin="nowhere"), file)
     file.suite = file.suite.model_copy(update={"text": {"store": "tokens"}})
     with pytest.raises(ValueError, match=r"\[text\]: sources must be given.*got store"):
         with_rollouts("transfer", replace(scene, twin=TWIN), file)
