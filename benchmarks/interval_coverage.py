@@ -1,0 +1,188 @@
+"""How often an evaluation's 95% intervals contain what all the text gives.
+
+    python benchmarks/interval_coverage.py              about five minutes on one thread
+    python benchmarks/interval_coverage.py --folder F   keeps tokens and SAE in F, for the next time
+
+An SAE of the demo's kind (width 512, 300 updates) is measured once on a pool of 512 held-out
+sequences, cut to 64 tokens. Then as many sequences as an evaluation has are drawn from the pool,
+with replacement, again and again; each draw estimates its own E x, as an evaluation does. `covered`
+is the share of draws whose interval contains the pool's value: 95% if intervals are what they say.
+"""
+
+import argparse
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from recording import ROOT, record, surroundings
+from torch import Tensor
+
+from scopeworks.console import progress
+from scopeworks.evaluate.measure.inputs import Candidate, HeldOut, candidate, open_held_out
+from scopeworks.evaluate.measure.intervals import Estimate, ratio
+from scopeworks.evaluate.measure.metrics import MeanActivation
+from scopeworks.evaluate.measure.passes import MainPass
+from scopeworks.harvest.model.hooks import forward_until
+from scopeworks.harvest.model.loading import LanguageModel, load_model
+from scopeworks.pipelines.run.runner import run
+from scopeworks.pipelines.suite.settings import SuiteFile
+from scopeworks.train.sae.sae import SAE
+
+POOL, TOKENS, DRAWS = 512, 64, (200, 2000)
+SIZES = (16, 32, 128)
+SUITE = """\
+name = "coverage"
+model = "tiny_gemma2"
+out = "{out}"
+[text]
+sources = ["python:stdlib"]
+context = 256
+held_out = 0.3
+[harvest]
+rows = 131_072
+bucket_rows = 65_536
+[train]
+steps = 300
+batch = 1024
+lr = 2e-3
+lr_warmup_steps = 20
+beta2 = 0.99
+sparsity_warmup_steps = 100
+theta_start = 0.15
+bandwidth = 0.1
+[[sae]]
+site = "resid_post.3"
+width = 512
+sparsity = 3e-3
+"""
+BATCH = 32
+PACKAGES = ("torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What each of S sequences leaves behind, float64."""
+
+    sums: dict[str, Tensor]
+    """Σ_t of every value, and the counts of positions behind it, [S]."""
+    totals: Tensor
+    """Σ_t x, [S, d]."""
+    mean: Tensor
+    """E x over the pool, [d]."""
+
+    def estimates(self, rows: Tensor) -> dict[str, Estimate]:
+        """The headline numbers that an evaluation of these sequences gives."""
+        s = {name: values[rows] for name, values in self.sums.items()}
+        costs = {name: s[name] for name in ("mean", "zero")}
+        return {
+            "l0": ratio(s["l0"], s["n_l0"]),
+            "mse": ratio(s["error"], s["n_l0"]),
+            "fvu": ratio(s["error"], self.deviations(rows)),
+            "cosine": ratio(s["cosine"], s["n_l0"]),
+            "delta_loss": ratio(s["delta"], s["n_delta"]),
+            "kl": ratio(s["kl"], s["n_delta"]),
+            "recovered_share": ratio(-s["delta"], costs["mean"], offset=1.0),
+            "recovered_share_of_zero_ablation": ratio(-s["delta"], costs["zero"], offset=1.0),
+        }
+
+    def deviations(self, rows: Tensor) -> Tensor:
+        """Σ_t ‖x − m‖² of each sequence about these sequences' own mean m: that about the pool's
+        mean, moved."""
+        n, totals = self.sums["n_deviation"][rows], self.totals[rows]
+        moved = totals.sum(0) / n.sum() - self.mean
+        about = totals - n[:, None] * self.mean
+        return self.sums["deviation"][rows] - 2 * about @ moved + n * moved.square().sum()
+
+
+@torch.no_grad()
+def measured(lm: LanguageModel, one: Candidate, held_out: HeldOut, batch: int = BATCH) -> Pool:
+    """Runs the evaluation's own pass over the pool."""
+    totals, mean = [], MeanActivation(one.sae.W_dec.shape[1])
+    with progress("pool", 2 * held_out.n, "sequences") as bar:
+        for part in held_out.batches(batch, lm.device):
+            x = forward_until(lm, part.ids, [one.target])[str(one.target)]
+            mean.add(x, part.keep)
+            totals.append(torch.where(part.keep[..., None], x.double(), 0.0).sum(1).cpu())
+            bar.advance(len(part))
+        main = MainPass(lm, [one], {one.target: mean.value}, held_out.context, False)
+        for part in held_out.batches(batch, lm.device):
+            main.add(part)
+            bar.advance(len(part))
+    own, site = main.saes[0].sequences, main.baselines[one.target].sequences
+    names = ("l0", "error", "cosine", "delta", "kl", "n_l0", "n_delta")
+    sums = {name: own[name] for name in names}
+    sums |= {name: site[name] for name in ("mean", "zero", "deviation", "n_deviation")}
+    return Pool(sums, torch.cat(totals), mean.value)
+
+
+def coverage(pool: Pool, size: int, draws: int, seed: int = 0) -> dict[str, dict[str, float]]:
+    """For every number the share of draws whose interval holds the pool's value, and half the mean
+    interval.
+
+    A draw without an interval (too few sequences) does not cover.
+    """
+    n = len(pool.totals)
+    truth = pool.estimates(torch.arange(n))
+    generator = torch.Generator().manual_seed(seed)
+    hits, halves = dict.fromkeys(truth, 0), dict.fromkeys(truth, 0.0)
+    for _ in range(draws):
+        rows = torch.randint(n, (size,), generator=generator)
+        for name, found in pool.estimates(rows).items():
+            low, high = found.interval or (float("nan"), float("nan"))
+            hits[name] += low <= truth[name].value <= high
+            halves[name] += (high - low) / 2
+    return {
+        name: {
+            "value": truth[name].value,
+            "covered": hits[name] / draws,
+            "half": halves[name] / draws,
+        }
+        for name in truth
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, help="where tokens and SAE are or are made")
+    given = parser.parse_args().folder
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given or Path(temporary)
+        suite = Path(temporary) / "suite.toml"
+        suite.write_text(SUITE.format(out=folder), encoding="utf-8")
+        run(SuiteFile(suite), last="train")
+        (tokens,) = (path for path in (folder / "tokens").iterdir() if path.is_dir())
+        (sae,) = (path for path in (folder / "saes").iterdir() if path.is_dir())
+        lm = load_model(str(ROOT / "pipelines" / "tiny_gemma2"), "float32", "cpu")
+        one = candidate("sae", SAE.load(sae), lm)
+        held_out = open_held_out(str(tokens), lm, POOL)[1]
+        cut = replace(held_out, sequences=np.asarray(held_out.sequences[:POOL])[:, :TOKENS])
+        pool = measured(lm, one, cut)
+    for size in SIZES:
+        for draws in DRAWS:
+            for name, found in coverage(pool, size, draws).items():
+                write(name, size, draws, len(pool.totals), found)
+
+
+def write(name: str, size: int, draws: int, pool: int, found: dict[str, float]) -> None:
+    """One number at one size as a row."""
+    row = {
+        "number": name,
+        "sequences": size,
+        "draws": draws,
+        "pool": pool,
+        "value": f"{found['value']:.6g}",
+        "half_interval": f"{found['half']:.4g}",
+        "covered": f"{found['covered']:.4f}",
+        **surroundings("cpu", PACKAGES),
+    }
+    print(f"{name:34} {size:5} of {pool} x {draws}: {found['covered']:.1%}")
+    record("interval_coverage", row)
+
+
+if __name__ == "__main__":
+    main()
