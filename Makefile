@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 READY_CLIENTS := $(VENV)/.ready-clients
+READY_PEERS := $(VENV)/.ready-peers
 CLIENTS := tests/pipelines/batch
 READY_SAEBENCH := $(VENV)/.ready-saebench
 SAEBENCH := tests/evaluate/saebench.txt
 
-.PHONY: demo test acceptance check format clean
+.PHONY: demo test acceptance peers check format clean
 
 demo: $(READY)
 	$(BIN)/scopeworks demo --out demo
@@ -20,6 +21,9 @@ test: $(READY_DEV)
 # What takes minutes: kills, long trajectories, thousands of flips.
 acceptance: $(READY_DEV) $(READY_CLIENTS) $(READY_SAEBENCH)
 	$(BIN)/python -m pytest -m slow
+
+# The libraries that benchmarks/quality.py compares with; nothing else needs them.
+peers: $(READY_PEERS)
 
 check: $(READY_DEV)
 	$(BIN)/ruff format --check .
@@ -62,6 +66,13 @@ $(READY_SAEBENCH): $(READY_DEV) $(SAEBENCH)
 		$(VENV)/saebench/bin/pip install --quiet --no-compile --no-deps -r $(SAEBENCH) || \
 		echo "warning: no environment for $(SAEBENCH); its tests are skipped"
 	touch $(READY_SAEBENCH)
+
+# dictionary_learning's own requirements are of another age, and its trainers need none of them beside what SAELens brings.
+$(READY_PEERS): $(READY) benchmarks/peers.txt
+	$(PYTHON) -m venv $(VENV)/peers
+	$(VENV)/peers/bin/pip install --quiet --constraint constraints.txt --editable '.[interop]'
+	$(VENV)/peers/bin/pip install --quiet --no-deps -r benchmarks/peers.txt
+	touch $(READY_PEERS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo

@@ -15,6 +15,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from quality_case import BATCH, WIDTH, Case, Run
@@ -30,23 +31,23 @@ DECAY_SHARE = 0.2
 
 
 def ours(run: Run, case: Case, folder: Path) -> SAE:
-    """Our trainer, λ steered towards the wanted L0."""
+    """Our trainer by its recipe, λ steered towards the wanted L0."""
     shutil.rmtree(folder, ignore_errors=True)
-    values = {"lr": run.lr} if run.lr else {}
-    settings = resolve(
-        TrainSettings,
-        store=case.store,
-        site=case.site,
-        width=WIDTH,
-        batch=BATCH,
-        steps=run.updates,
-        target_l0=run.target_l0,
-        seed=run.seed,
-        out=folder,
-        checkpoint_every=10**6,
-        measure_rows=BATCH,
-        **values | dict(run.changes),
-    )
+    values: dict[str, Any] = {
+        "store": case.store,
+        "site": case.site,
+        "width": WIDTH,
+        "batch": BATCH,
+        "steps": run.updates,
+        "target_l0": run.target_l0,
+        "seed": run.seed,
+        "recipe": "auto",
+        "checkpoint_every": run.updates,
+        "measure_rows": BATCH,
+    }
+    if run.lr:
+        values["lr"] = run.lr
+    settings = resolve(TrainSettings, out=folder, **values | dict(run.changes))
     [out] = train([settings])
     return SAE.load(out)
 

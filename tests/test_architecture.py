@@ -27,7 +27,7 @@ FLOORS = {
         "loading",
     ],
     "harvest/model/families": ["family", "*"],
-    "train": ["kernels sae", "settings", "saved frontier", "run", "sweep", "cli"],
+    "train": ["kernels sae recipe", "settings", "saved frontier", "run", "sweep", "cli"],
     "train/sae": [
         "config tensor_file",
         "files",

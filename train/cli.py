@@ -19,6 +19,10 @@ TargetSite = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(help="Updates.")]
 Batch = Annotated[int | None, typer.Option(help="Rows per update.")]
+Recipe = Annotated[
+    str | None,
+    typer.Option(help="report: its settings unless given; auto: those that fit the run's length."),
+]
 Rate = Annotated[float | None, typer.Option(help="Learning rate.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the result.")]
@@ -57,6 +61,7 @@ def train(
     target_l0: Annotated[
         float | None, typer.Option(help="Wanted mean number of active latents; steers λ.")
     ] = None,
+    recipe: Recipe = None,
     steps: Steps = None,
     batch: Batch = None,
     lr: Rate = None,
@@ -82,6 +87,7 @@ def train(
         "width": width,
         "sparsity": sparsity,
         "target_l0": target_l0,
+        "recipe": recipe,
         "steps": steps,
         "batch": batch,
         "lr": lr,
@@ -108,6 +114,7 @@ def sweep(
     target_l0: Annotated[
         list[float] | None, typer.Option(help="Wanted L0; repeat for more SAEs.")
     ] = None,
+    recipe: Recipe = None,
     steps: Steps = None,
     batch: Batch = None,
     lr: Rate = None,
@@ -129,6 +136,7 @@ def sweep(
         "store": store or None,
         "site": site,
         "target_site": target_site,
+        "recipe": recipe,
         "steps": steps,
         "batch": batch,
         "lr": lr,

@@ -4,8 +4,9 @@ Every row of the report's recipe (§3.2) is a field here with its source. `run.s
 fields into the numbers of a step; `run.trainer` runs them.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -20,11 +21,12 @@ from ..store.place.files import local_path
 from ..store.place.options import StorageSettings
 from ..store.place.place import Place
 from ..store.read.cache import CACHE_BYTES
+from . import recipe as recipes
 
 # What may change between a run and its continuation, because no number of the SAE depends on it.
-# The store is compared by its content and not by its address.
+# The store is compared by its content and not by its address, a recipe by what it gave.
 FREE_ON_RESUME = frozenset(
-    {"out", "store", "name", "log_every", "checkpoint_every", "checkpoint_minutes"}
+    {"out", "store", "name", "recipe", "log_every", "checkpoint_every", "checkpoint_minutes"}
     | {"keep_checkpoints", "checkpoints", "measure_rows", "prefetch", "tensorboard"}
     | {"wandb_project", "cache_dir", "cache_bytes"}
 )
@@ -56,6 +58,10 @@ class TrainSettings(StorageSettings):
     name: str | None = None
     """Name of a sweep's member; by default made from the settings that differ."""
 
+    recipe: Literal["report", "auto"] = "report"
+    """Where settings that are not given come from. `report`: the defaults below, for runs of the
+    report's length. `auto`: lr, its warm-up and decay, λ's warm-up, β2, ε and θ fit steps, batch
+    and the site's width (`train/recipe.py`); from 250,000 updates on they are the report's."""
     steps: int = Field(default=250_000, gt=0, lt=10**9)
     """Updates. The report: 4B tokens at width 2^14, about 1M updates; the default is a quarter of
     that.
@@ -152,6 +158,18 @@ class TrainSettings(StorageSettings):
     """Folder or fsspec URL of the checkpoints; by default `checkpoints` inside `out`."""
     measure_rows: PositiveInt = 65_536
     """Rows after training on which L0, FVU and dead share are measured for config.json."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_length(cls, values: Any) -> Any:
+        """Fills in what the recipe says of a run of this length and was not given; what it says of
+        a site, `resolved_for` does."""
+        if not isinstance(values, Mapping) or values.get("recipe") != "auto":
+            return values
+        steps = values.get("steps", cls.model_fields["steps"].default)
+        if not (isinstance(steps, int) and steps > 0):
+            return values  # an error of the field's own
+        return recipes.of_length(steps) | dict(values)
 
     @field_validator("store", mode="before")
     @classmethod
@@ -255,8 +273,19 @@ class TrainSettings(StorageSettings):
                 f"{steps // 3} would do"
             )
         if problems:
-            raise ValueError("; ".join(problems))
+            hint = (
+                "" if self.recipe == "auto" else "; recipe auto fits what is not given to the run"
+            )
+            raise ValueError("; ".join(problems) + hint)
         return self
+
+    def resolved_for(self, d: int) -> "TrainSettings":
+        """Resolved: with what the recipe says of a site of width d, where it was not given."""
+        if self.recipe != "auto":
+            return self
+        found = recipes.of_site(self.steps, self.batch, d, self.target_site is not None)
+        open_ones = {name: v for name, v in found.items() if name not in self.model_fields_set}
+        return self.model_copy(update=open_ones)
 
     @property
     def decay_steps(self) -> int:

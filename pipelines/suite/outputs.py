@@ -12,7 +12,7 @@ from typing import Any
 
 from ...evaluate.settings import EvaluateSettings
 from ...harvest.model.files import model_folder
-from ...harvest.model.sites import Site
+from ...harvest.model.sites import Site, site_width
 from ...harvest.settings import HarvestSettings, TokenizeSettings
 from ...harvest.text.sources import expand
 from ...harvest.text.text_file import is_stream, look_at
@@ -23,6 +23,7 @@ from ...train.settings import FREE_ON_RESUME, TrainSettings
 from ..corpus import stdlib_sources
 from .keys import Digests, key
 from .members import Member, groups_of, harvest_sites, members_of
+from .model_shape import model_config
 from .settings import STDLIB, SuiteFile, Table, model_place
 
 TOKENS_VERSION, ROWS_VERSION, SAE_VERSION, EVALUATION_VERSION, PAGES_VERSION = 1, 1, 1, 3, 2
@@ -245,7 +246,8 @@ class Outputs:
             "storage_options": self._options([*stores, *([root] if root else [])]),
         }
         values = {"device": self.suite.device} | member.values
-        return self.file.table(TrainSettings, "[[sae]]", values, **filled)
+        settings = self.file.table(TrainSettings, "[[sae]]", values, **filled)
+        return settings.resolved_for(site_width(member.site, model_config(self.suite.model)))
 
     def evaluation_key(self, member: Member) -> str:
         """Of one SAE's evaluation."""

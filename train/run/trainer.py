@@ -98,6 +98,7 @@ def _run(members: Sequence[TrainSettings], resume: bool, watch: Watch) -> None:
     """Checks everything, then trains what is not finished; the folders are ours."""
     device = find_device(members[0].device)
     source = Source.open(members[0])
+    members = [settings.resolved_for(source.d_in) for settings in members]
     check_backends(members, device)
     found = [(settings, find_run(settings, resume)) for settings in members]
     unfinished = [settings for settings, run in found if not run.finished]

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from scopeworks.pipelines.suite.members import groups_of, members_of
+from scopeworks.pipelines.suite.outputs import Outputs
 from scopeworks.pipelines.suite.settings import SuiteFile, presets
+from scopeworks.train.recipe import of_length, of_site
 
 HEAD = 'name = "x"\nmodel = "google/gemma-2-2b"\nout = "x"\n[text]\nsources = ["a.txt"]\n'
 
@@ -153,3 +155,19 @@ def test_sites_of_two_harvests_are_joined(tmp_path):
     )
     (member,) = members_of(file)
     assert member.harvests == (0, 1)
+
+
+def test_a_recipe_is_resolved_for_every_site_and_keys_go_by_what_it_gave(tmp_path):
+    sae = '[[sae]]\nsite = ["resid_post.3", "attn_out.3"]\nwidth = 64\n'
+    (tmp_path / "a.txt").write_text("text", encoding="utf-8")
+    places = (f"out={tmp_path}", f'text.sources="{tmp_path / "a.txt"}"')
+    length = ("model=tiny_gemma2", "train.steps=1500", "train.batch=1024", *places)
+    by_recipe = Outputs(suite(tmp_path, sae, *length, "train.recipe=auto"))
+    for member, d in zip(by_recipe.members, (160, 128), strict=True):
+        settings = by_recipe.train_settings(member, ["s"])
+        given = of_length(1_500) | of_site(1_500, 1_024, d)
+        assert {name: getattr(settings, name) for name in given} == given
+        by_hand = Outputs(
+            suite(tmp_path, sae, *length, *(f"train.{n}={v}" for n, v in given.items()))
+        )
+        assert by_hand.sae_key(member) == by_recipe.sae_key(member)

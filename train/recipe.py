@@ -1,0 +1,99 @@
+"""The settings that suit a run's length: measured ones for short runs, the report's for long ones.
+
+Owns what `recipe = "auto"` stands for: pure functions of the updates, the rows of an update and the
+site's width. That a setting given by hand wins is `settings`'.
+
+The report's lr of 7e-5 and θ = ε = 0.001 suit hundreds of thousands of updates. A short run has to
+move faster and to start nearer to where it ends: a larger lr that falls to 0 at the end, a shorter
+memory of second moments, and θ and ε of the size of an untrained encoder's z, which is 1/√d.
+"""
+
+import math
+from itertools import pairwise
+
+SHORT_UPDATES, REPORT_UPDATES = 25_000, 250_000
+"""Up to the first a run is short; from the second on the recipe is the report's."""
+
+MEASURED_BATCH, MEASURED_WIDTH = 1_024, 128
+"""Rows of an update, and channels of a row, in the measurements behind `LR`."""
+
+LR = ((300, 1e-2), (1_500, 6e-3), (6_000, 3e-3), (SHORT_UPDATES, 1e-3), (REPORT_UPDATES, 7e-5))
+"""Updates and lr. Up to 1,500 the best that was tried at the demo's site (docs/quality.md), at
+250,000 the report's; the others lead from one to the other."""
+
+BETA2, REPORT_BETA2 = 0.99, 0.999
+DECAY_SHARE = 0.2
+THETA, BANDWIDTH = 1.7, 1.13
+"""θ at the start and ε, times 1/√d."""
+TRANSCODER_THETA, TRANSCODER_BANDWIDTH = 0.11, 0.57
+"""Of a transcoder: its encoder is not tied to the decoder, so its first features are noise, and a
+high θ would shut them for good."""
+REPORT_THETA, REPORT_BANDWIDTH = 1e-3, 1e-3
+
+
+def of_length(updates: int) -> dict[str, float | int]:
+    """The settings that follow from a run's length alone.
+
+    Args:
+        updates: of the run, at least 1.
+
+    Returns:
+        lr_warmup_steps, lr_decay_share, beta2, sparsity_warmup_steps.
+    """
+    decay = DECAY_SHARE * shortness(updates)
+    return {
+        "lr_warmup_steps": min(1_000, updates // 15),
+        "lr_decay_share": decay if round(decay * updates) else 0.0,
+        "beta2": 1 - _between(1 - BETA2, 1 - REPORT_BETA2, shortness(updates)),
+        "sparsity_warmup_steps": min(10_000, updates // 3),
+    }
+
+
+def of_site(updates: int, batch: int, d: int, transcoder: bool = False) -> dict[str, float]:
+    """The settings that follow from the width of the site that is read, too.
+
+    lr of a short run grows with √batch, as the noise of a mean falls, and falls with √d: Adam moves
+    every number by about lr, and so a latent's direction, whose norm is 1, by lr·√d. It is never
+    below the report's.
+
+    Args:
+        updates: of the run, at least 1.
+        batch: rows of an update.
+        d: width of the site.
+        transcoder: whether another site is predicted.
+
+    Returns:
+        lr, and theta_start and bandwidth in units where E‖x‖² = 1.
+    """
+    short, size = shortness(updates), 1 / math.sqrt(d)
+    theta = TRANSCODER_THETA if transcoder else THETA
+    bandwidth = TRANSCODER_BANDWIDTH if transcoder else BANDWIDTH
+    size_of_case = math.sqrt(batch / MEASURED_BATCH * MEASURED_WIDTH / d)
+    return {
+        "lr": max(LR[-1][1], _rate(updates) * size_of_case**short),
+        "theta_start": _between(theta * size, REPORT_THETA, short),
+        "bandwidth": _between(bandwidth * size, REPORT_BANDWIDTH, short),
+    }
+
+
+def shortness(updates: int) -> float:
+    """1 for a short run, 0 from the report's length on; between, linear in log(updates)."""
+    share = math.log(REPORT_UPDATES / updates) / math.log(REPORT_UPDATES / SHORT_UPDATES)
+    return max(0.0, min(1.0, share))
+
+
+def _between(short: float, report: float, shortness: float) -> float:
+    """A setting of a run between both lengths; exactly the ends' values at the ends."""
+    if shortness in (0.0, 1.0):
+        return short if shortness else report
+    return short**shortness * report ** (1 - shortness)
+
+
+def _rate(updates: int) -> float:
+    """`LR`: its logarithm linear in log(updates) between the knots, constant beyond them."""
+    if updates <= LR[0][0]:
+        return LR[0][1]
+    for (first, faster), (last, slower) in pairwise(LR):
+        if updates < last:
+            return _between(faster, slower, math.log(last / updates) / math.log(last / first))
+    return LR[-1][1]
