@@ -4,8 +4,9 @@ Owns what is equal for all: the demo's model and store, the rows held out, how a
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from demo_case import demo_case
@@ -41,7 +42,7 @@ class Run:
     target_l0: float
     updates: int
     seed: int = 0
-    changes: tuple[tuple[str, object], ...] = field(default=())
+    changes: tuple[tuple[str, Any], ...] = ()
 
     @property
     def settings(self) -> str:
@@ -54,7 +55,6 @@ class Case:
 
     Attributes:
         site: the site whose rows are learned.
-        dtype: that the harvest computed in.
         scale: C, with E‖x/C‖² = 1 over the store.
         d: width of the site.
     """
@@ -73,7 +73,6 @@ class Case:
         self.store = self._harvested("train", demo.rows)
         self._held_out = self._harvested("held_out", HELD_OUT_ROWS)
         store = ActivationStore.open(self.store)
-        self.dtype = str(store.provenance["dtype"])
         self.d, self.scale = store.sites[site], store.normaliser(site)
 
     def _harvested(self, split: str, rows: int) -> str:
@@ -102,7 +101,11 @@ class Case:
         return ActivationStore.open(self._held_out).read(self.site, 0, HELD_OUT_ROWS)
 
     def measured(self, sae: SAE, folder: Path) -> dict[str, float]:
-        """L0, FVU and dead share over the rows held out, Δ loss over held-out sequences."""
+        """`on_rows`, and Δ loss over held-out sequences."""
+        return self.on_rows(sae) | {"delta_loss": self._delta_loss(sae, folder)}
+
+    def on_rows(self, sae: SAE) -> dict[str, float]:
+        """L0, FVU and dead share over the rows held out."""
         x = self.held_out()
         error, fired = 0.0, torch.zeros(sae.config.d_sae, dtype=torch.int64)
         with torch.no_grad():
@@ -114,7 +117,6 @@ class Case:
         return {
             "l0": int(fired.sum()) / len(x),
             "fvu": error / variance,
-            "delta_loss": self._delta_loss(sae, folder),
             "dead_share": float((fired == 0).double().mean()),
         }
 

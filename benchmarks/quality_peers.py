@@ -47,7 +47,7 @@ def ours(run: Run, case: Case, folder: Path) -> SAE:
     }
     if run.lr:
         values["lr"] = run.lr
-    settings = resolve(TrainSettings, out=folder, **values | dict(run.changes))
+    settings = resolve(TrainSettings, None, out=folder, **values | dict(run.changes))
     [out] = train([settings])
     return SAE.load(out)
 
@@ -57,12 +57,12 @@ def sae_lens_jumprelu(run: Run, case: Case, _folder: Path) -> SAE:
     from sae_lens.saes.jumprelu_sae import JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig
 
     torch.manual_seed(run.seed)
-    values = {"l0_warm_up_steps": run.updates // 3} | dict(run.changes)
+    values: dict[str, Any] = {"l0_warm_up_steps": run.updates // 3} | dict(run.changes)
     config = JumpReLUTrainingSAEConfig(d_in=case.d, d_sae=WIDTH, **values)
     sae = JumpReLUTrainingSAE(config)
     scale = _sae_lens_trained(sae, run, case)
     tensors = (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec, sae.threshold)
-    return _folded(case, scale, *tensors, sae.cfg.apply_b_dec_to_input)
+    return _folded(case, scale, *tensors, pre_bias=sae.cfg.apply_b_dec_to_input)
 
 
 def sae_lens_batchtopk(run: Run, case: Case, _folder: Path) -> SAE:
@@ -78,7 +78,8 @@ def sae_lens_batchtopk(run: Run, case: Case, _folder: Path) -> SAE:
     state = {name: tensor.detach().clone() for name, tensor in sae.state_dict().items()}
     sae.process_state_dict_for_saving_inference(state)
     names = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
-    return _folded(case, scale, *(state[name] for name in names), sae.cfg.apply_b_dec_to_input)
+    tensors = (state[name] for name in names)
+    return _folded(case, scale, *tensors, pre_bias=sae.cfg.apply_b_dec_to_input)
 
 
 def _sae_lens_trained(sae, run: Run, case: Case) -> float:
@@ -109,7 +110,9 @@ def dictionary_learning_jumprelu(run: Run, case: Case, _folder: Path) -> SAE:
         **_usual(run, case),
     )
     ae = _dictionary_learning_trained(trainer, run, case)
-    return _folded(case, case.scale, ae.W_enc, ae.b_enc, ae.W_dec, ae.b_dec, ae.threshold, False)
+    return _folded(
+        case, case.scale, ae.W_enc, ae.b_enc, ae.W_dec, ae.b_dec, ae.threshold, pre_bias=False
+    )
 
 
 def dictionary_learning_batchtopk(run: Run, case: Case, _folder: Path) -> SAE:
@@ -122,10 +125,10 @@ def dictionary_learning_batchtopk(run: Run, case: Case, _folder: Path) -> SAE:
     ae = _dictionary_learning_trained(trainer, run, case)
     W_enc, W_dec = ae.encoder.weight.T, ae.decoder.weight.T
     theta = torch.full((WIDTH,), float(ae.threshold))
-    return _folded(case, case.scale, W_enc, ae.encoder.bias, W_dec, ae.b_dec, theta, True)
+    return _folded(case, case.scale, W_enc, ae.encoder.bias, W_dec, ae.b_dec, theta, pre_bias=True)
 
 
-def _usual(run: Run, case: Case) -> dict[str, object]:
+def _usual(run: Run, case: Case) -> dict[str, Any]:
     """What dictionary_learning's trainers share."""
     torch.manual_seed(run.seed)
     return {
@@ -173,6 +176,7 @@ def _folded(
     W_dec: Tensor,
     b_dec: Tensor,
     theta: Tensor,
+    *,
     pre_bias: bool,
 ) -> SAE:
     """An SAE of ours on raw rows from one that was trained on rows divided by `scale`."""
@@ -186,7 +190,6 @@ def _folded(
         d_out=case.d,
         site=case.site,
         model=Path(case.model).name,
-        model_dtype=case.dtype,
     )
     parts = (W_enc, scale * b_enc, W_dec, scale * b_dec, scale * theta)
     return SAE(config, *(part.float().contiguous() for part in parts))

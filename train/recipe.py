@@ -17,11 +17,22 @@ SHORT_UPDATES, REPORT_UPDATES = 25_000, 250_000
 MEASURED_BATCH, MEASURED_WIDTH = 1_024, 128
 """Rows of an update, and channels of a row, in the measurements behind `LR`."""
 
-LR = ((300, 1e-2), (1_500, 6e-3), (6_000, 3e-3), (SHORT_UPDATES, 1e-3), (REPORT_UPDATES, 7e-5))
-"""Updates and lr. Up to 1,500 the best that was tried at the demo's site (docs/quality.md), at
-250,000 the report's; the others lead from one to the other."""
+Knots = tuple[tuple[int, float], ...]
+"""(updates, value): the value's logarithm is linear in log(updates) between, constant beyond."""
 
-BETA2, REPORT_BETA2 = 0.99, 0.999
+LR: Knots = (
+    (300, 1e-2),
+    (1_500, 6e-3),
+    (6_000, 3e-3),
+    (SHORT_UPDATES, 1e-3),
+    (REPORT_UPDATES, 7e-5),
+)
+"""lr. Up to 1,500 updates the best that was tried at the demo's site (docs/quality.md), at 250,000
+the report's; the others lead from one to the other."""
+
+FORGETTING: Knots = ((300, 0.03), (1_500, 0.015), (SHORT_UPDATES, 0.01), (REPORT_UPDATES, 0.001))
+"""1 − β2: second moments remember the last 33 to 1,000 updates."""
+
 DECAY_SHARE = 0.2
 THETA, BANDWIDTH = 1.7, 1.13
 """θ at the start and ε, times 1/√d."""
@@ -44,8 +55,8 @@ def of_length(updates: int) -> dict[str, float | int]:
     return {
         "lr_warmup_steps": min(1_000, updates // 15),
         "lr_decay_share": decay if round(decay * updates) else 0.0,
-        "beta2": 1 - _between(1 - BETA2, 1 - REPORT_BETA2, shortness(updates)),
-        "sparsity_warmup_steps": min(10_000, updates // 3),
+        "beta2": 1 - _at(FORGETTING, updates),
+        "sparsity_warmup_steps": min(10_000, updates // 10),
     }
 
 
@@ -70,7 +81,7 @@ def of_site(updates: int, batch: int, d: int, transcoder: bool = False) -> dict[
     bandwidth = TRANSCODER_BANDWIDTH if transcoder else BANDWIDTH
     size_of_case = math.sqrt(batch / MEASURED_BATCH * MEASURED_WIDTH / d)
     return {
-        "lr": max(LR[-1][1], _rate(updates) * size_of_case**short),
+        "lr": max(LR[-1][1], _at(LR, updates) * size_of_case**short),
         "theta_start": _between(theta * size, REPORT_THETA, short),
         "bandwidth": _between(bandwidth * size, REPORT_BANDWIDTH, short),
     }
@@ -89,11 +100,11 @@ def _between(short: float, report: float, shortness: float) -> float:
     return short**shortness * report ** (1 - shortness)
 
 
-def _rate(updates: int) -> float:
-    """`LR`: its logarithm linear in log(updates) between the knots, constant beyond them."""
-    if updates <= LR[0][0]:
-        return LR[0][1]
-    for (first, faster), (last, slower) in pairwise(LR):
+def _at(knots: Knots, updates: int) -> float:
+    """The value for a run of so many updates."""
+    if updates <= knots[0][0]:
+        return knots[0][1]
+    for (first, before), (last, after) in pairwise(knots):
         if updates < last:
-            return _between(faster, slower, math.log(last / updates) / math.log(last / first))
-    return LR[-1][1]
+            return _between(before, after, math.log(last / updates) / math.log(last / first))
+    return knots[-1][1]

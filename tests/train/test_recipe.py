@@ -35,8 +35,8 @@ def test_values_of_short_and_middle_runs():
     assert of_length(1_500) == {
         "lr_warmup_steps": 100,
         "lr_decay_share": 0.2,
-        "beta2": 0.99,
-        "sparsity_warmup_steps": 500,
+        "beta2": 0.985,
+        "sparsity_warmup_steps": 150,
     }
     short = {"lr": 6e-3, "theta_start": 0.1503, "bandwidth": 0.0999}
     assert of_site(1_500, 1_024, 128) == pytest.approx(short, rel=1e-3)
@@ -46,7 +46,7 @@ def test_values_of_short_and_middle_runs():
             "lr_warmup_steps": 1_000,
             "lr_decay_share": 0.1,
             "beta2": 1 - (1e-2 * 1e-3) ** 0.5,
-            "sparsity_warmup_steps": 10_000,
+            "sparsity_warmup_steps": 7_905,
         },
         rel=1e-4,
     )
@@ -124,11 +124,11 @@ def test_wrong_values_are_errors_of_their_own(wrong: dict[str, Any], text: str):
 def test_a_run_records_what_the_recipe_gave_and_continues_by_hand(store_url: str, tmp_path: Path):
     values: dict[str, Any] = {"site": "resid_post.3", "width": 32, "steps": 15, "batch": 64}
     values |= {"store": store_url, "out": tmp_path / "a", "measure_rows": 64, "device": "cpu"}
-    run([TrainSettings(recipe="auto", **values)])
+    run([resolve(TrainSettings, None, recipe="auto", **values)])
     written = json.loads((tmp_path / "a" / "config.json").read_text())["settings"]
-    expected = of_length(15) | of_site(15, 64, 16)
+    expected: dict[str, Any] = of_length(15) | of_site(15, 64, 16)
     assert {name: written[name] for name in expected} == expected
-    run([TrainSettings(recipe="auto", **values)])  # is done
-    run([TrainSettings(**values | expected)])  # the same run
+    run([resolve(TrainSettings, None, recipe="auto", **values)])  # is done
+    run([resolve(TrainSettings, None, **values, **expected)])  # the same run
     with pytest.raises(ValueError, match=r"other settings \(bandwidth: .*; lr: .*; theta_start: "):
-        run([TrainSettings(**values | of_length(15))])
+        run([resolve(TrainSettings, None, **values, **of_length(15))])

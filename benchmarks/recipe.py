@@ -1,0 +1,89 @@
+"""Which lr, warm-ups, decay, β2, θ and ε suit a run of so many updates: the recipe's search.
+
+    python benchmarks/recipe.py --out DIR [--updates 300 1500] [--site mlp_out.3]
+
+Our trainer on the rows of `quality.py`, λ steered to L0 24, one seed. From a base for each length,
+one setting at a time is changed (`TRIED`). Prints and appends rows to
+benchmarks/results/recipe.csv; what has its row there is not trained again. 1,500 updates take half
+a minute to two minutes on two idle cores, and 6,000 four times that.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+from typing import Any
+
+from quality_case import Case, Run
+from quality_peers import ours
+from recording import RESULTS, record, surroundings
+
+LRS = {300: 1e-2, 1_500: 6e-3, 6_000: 4e-3, 25_000: 1e-3}
+TRIED: tuple[dict[str, Any], ...] = (
+    {},
+    {"lr": 0.4},
+    {"lr": 0.6},
+    {"lr": 1.7},
+    {"beta2": 0.95},
+    {"beta2": 0.97},
+    {"beta2": 0.999},
+    {"bandwidth": 0.2},
+    {"theta_start": 0.1, "bandwidth": 0.05},
+    {"lr_decay_share": 0.5},
+    {"sparsity_warmup_steps": 1 / 3},
+    {"target_l0": 8.0},
+    {"target_l0": 64.0},
+)
+"""Changes to the base; lr as a factor, the warm-up as a share of the updates."""
+
+KEYS = ("site", "updates", "target_l0", "lr", "theta_start", "bandwidth", "beta2")
+KEYS += ("lr_decay_share", "lr_warmup_steps", "sparsity_warmup_steps")
+
+
+def settings_of(updates: int, site: str, change: dict[str, Any]) -> dict[str, Any]:
+    """One trial's settings, by `KEYS`."""
+    values = {"site": site, "updates": updates, "target_l0": 24.0, "theta_start": 0.15}
+    values |= {"bandwidth": 0.1, "beta2": 0.99, "lr_decay_share": 0.2}
+    values |= change
+    values["lr"] = float(f"{LRS[updates] * change.get('lr', 1):.2g}")
+    values["lr_warmup_steps"] = updates // 15
+    values["sparsity_warmup_steps"] = round(updates * change.get("sparsity_warmup_steps", 0.1))
+    return {name: values[name] for name in KEYS}
+
+
+def rows_of(path: Path) -> set[tuple[str, ...]]:
+    """What has been tried."""
+    if not path.exists():
+        return set()
+    with path.open(newline="", encoding="utf-8") as file:
+        return {tuple(row[name] for name in KEYS) for row in csv.DictReader(file)}
+
+
+def tried(settings: dict[str, Any], case: Case, folder: Path) -> None:
+    """Trains, measures and records one trial."""
+    lr, target_l0, updates = (settings[name] for name in ("lr", "target_l0", "updates"))
+    changes = tuple((name, settings[name]) for name in KEYS[4:])
+    found = case.on_rows(ours(Run("ours", lr, target_l0, updates, 0, changes), case, folder))
+    row = settings | {name: f"{found[name]:.5g}" for name in ("l0", "fvu", "dead_share")}
+    print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    record("recipe", row | surroundings("cpu", ("torch", "numba")))
+
+
+def main() -> None:
+    """Tries what has no row yet."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for stores and SAEs")
+    parser.add_argument("--updates", type=int, nargs="*", choices=list(LRS), default=list(LRS))
+    parser.add_argument("--site", default="resid_post.3")
+    args = parser.parse_args()
+    case = Case(args.out, args.site)
+    for updates in args.updates:
+        for change in TRIED:
+            settings = settings_of(updates, args.site, change)
+            if tuple(map(str, settings.values())) not in rows_of(RESULTS / "recipe.csv"):
+                tried(settings, case, args.out / "trial")
+
+
+if __name__ == "__main__":
+    main()
