@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ....train.frontier import plain_log_axis
+from ....train.settings import TrainSettings
 from ...page.svg import legend
 from ...study.axes import draw_estimates
 from ...study.entries import (
@@ -54,7 +55,7 @@ def variants(scene: Scene) -> list[Variant]:
     """The suite's λs at the recipe's ε, and the other ε at one λ, some seeds; a quarter of the
     suite's width, with `full` all of it."""
     width = scene.width if scene.full else max(1, scene.width // 4)
-    epsilon = scene.settings.get("bandwidth", 1e-3)
+    epsilon = _epsilon(scene)
     seeds = list(range(scene.seed, scene.seed + SEEDS))
     shared = {"site": scene.site, "width": width}
     one = shared | {"seed": seeds, "sparsity": scene.sparsity}
@@ -67,6 +68,15 @@ def variants(scene: Scene) -> list[Variant]:
         for value in (float(f"{factor * epsilon:.6g}") for factor in FACTORS)
     ]
     return [Variant(RECIPE, sae=recipe), Variant(OTHERS, sae=tables)]
+
+
+def _epsilon(scene: Scene) -> float:
+    """The ε that the suite's SAEs are trained with: given, or by default."""
+    values = scene.settings
+    if "bandwidth" in values or "recipe" not in values:
+        return values.get("bandwidth", TrainSettings.model_fields["bandwidth"].default)
+    shape = {"store": "store", "out": "out", "site": scene.site, "width": scene.width}
+    return TrainSettings.model_validate(values | shape).bandwidth  # a recipe fills it in
 
 
 def _name(epsilon: float) -> str:
