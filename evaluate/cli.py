@@ -23,6 +23,7 @@ def evaluate(
     target_site: flags.TargetSite = None,
     n_sequences: flags.Sequences = None,
     batch: flags.Batch = None,
+    dask: flags.Dask = None,
     splice_special: flags.SpliceSpecial = None,
     seed: flags.Seed = None,
     dtype: flags.Dtype = None,

@@ -41,6 +41,13 @@ TargetSite = Annotated[
 ]
 Sequences = Annotated[int | None, typer.Option(help="Held-out sequences to use; 2048 by default.")]
 Batch = Annotated[int | None, typer.Option(help="Sequences per forward pass.")]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        help="local:N, a scheduler's address, or a scheduler file: SAEs are spread over its "
+        "workers; by default this process does all."
+    ),
+]
 SpliceSpecial = Annotated[
     bool | None,
     typer.Option("--splice-special/--keep-special", help="Splice BOS, EOS and PAD too."),

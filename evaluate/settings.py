@@ -1,17 +1,23 @@
 """What an evaluation is asked to do."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from ..harvest.settings import StageSettings
 from ..store.place.files import local_path
-from ..store.place.options import StorageSettings
 from ..store.place.place import Place
 from ..train.sae.hub import is_remote, is_url
 
+if TYPE_CHECKING:
+    import torch
 
-class EvaluateSettings(StorageSettings):
+_TOKENS_AT_ONCE, _TOKENS_AT_ONCE_ELSEWHERE = 2048, 8192
+"""In a forward pass: a CPU's caches are full, and elsewhere the units are busy."""
+
+
+class EvaluateSettings(StageSettings):
     """One pass over held-out sequences for any number of SAEs of one language model."""
 
     sae: tuple[str | Path, ...] = Field(min_length=1)
@@ -45,8 +51,10 @@ class EvaluateSettings(StorageSettings):
     """Held-out sequences to use (report: 2,048); with fewer there, all are used and the JSON says
     so.
     """
-    batch: PositiveInt = 8
-    """Sequences per forward pass; changes speed and memory, no result beyond rounding."""
+    batch: PositiveInt | None = None
+    """Sequences per forward pass; changes speed and memory, no result beyond rounding. By default
+    as many as have 2,048 tokens on a CPU and 8,192 elsewhere.
+    """
     splice_special: bool = False
     """Whether BOS, EOS and PAD positions are spliced too. The report leaves this open; SAEs never
     see them in training.
@@ -80,6 +88,11 @@ class EvaluateSettings(StorageSettings):
     """Latents per SAE whose top activations are collected; 0 collects none."""
     top_snippets: PositiveInt = 5
     """Snippets per latent, each from another sequence and of other tokens."""
+
+    def batch_for(self, context: int, device: "torch.device") -> int:
+        """Sequences per forward pass: the setting, or what suits the type of device."""
+        tokens = _TOKENS_AT_ONCE if device.type == "cpu" else _TOKENS_AT_ONCE_ELSEWHERE
+        return self.batch or max(1, tokens // context)
 
     @field_validator("sae", mode="before")
     @classmethod

@@ -169,14 +169,18 @@ def to_worker(settings: StageSettings) -> str:
 
     Local paths are absolute: a worker's folder is another.
     """
-    values: dict[str, Any] = settings.model_dump() | {"storage_options": settings.storage_options}
+    own = settings.model_dump(mode="json")
+    values: dict[str, Any] = own | {"storage_options": settings.storage_options}
     for name in ("tokens", "store", "out"):
         if name in values and isinstance(values[name], str):
             values[name] = everywhere(values[name])
-    if "text" in values:
-        values["text"] = [everywhere(path) for path in values["text"]]
-    if Path(values["model"]).is_dir():  # else a name on the hub
-        values["model"] = everywhere(values["model"])
+    for name in ("text", "sae"):
+        if name in values:
+            values[name] = [everywhere(path) for path in values[name]]
+    for name in ("model", "norms_of"):
+        # else it is a name on the hub
+        if (given := values.get(name)) and Path(given).is_dir():
+            values[name] = everywhere(given)
     return json.dumps(values)
 
 

@@ -52,6 +52,13 @@ FLOORS = {
         "studies",
         "cli",
     ],
+    "evaluate/run": [
+        "clean_runs groups timing",
+        "measuring saes",
+        "job",
+        "on_dask",
+        "evaluation",
+    ],
     "evaluate/study": ["study", "statistics", "entries axes pairs", "write"],
     "evaluate/studies": ["figures choices", "table"],
     "pipelines": [

@@ -4,8 +4,7 @@ Owns every error about inputs that do not belong together. Reads nothing it can 
 reading.
 """
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +18,10 @@ from ...harvest.model.loading import check_context, tokenizer_fingerprint
 from ...harvest.model.sites import Site, check_site, parse_site, site_width
 from ...harvest.rows.prepare import special_ids
 from ...harvest.tokens.splits import HELD_OUT, PART_NUMBERS, PARTS
-from ...machine import find_device, good_dtype
 from ...store import TokenStore
 from ...store.place.place import AnyPlace, Place
-from ...train.sae.hub import is_remote, is_url
+from ...train.sae.config import SAEConfig
 from ...train.sae.sae import SAE
-from ..settings import EvaluateSettings
 from .lm_loss import ordinary
 
 if TYPE_CHECKING:
@@ -101,52 +98,6 @@ class HeldOut:
         return int(self.sequences.shape[1])
 
 
-def load_saes(settings: EvaluateSettings) -> list[SAE]:
-    """The settings' SAEs, in their order.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the SAE that cannot be read.
-    """
-    options = settings.storage_options
-    return [
-        SAE.from_pretrained(name, storage_options=options if is_url(name) else None)
-        if is_remote(name)
-        else SAE.load(name)
-        for name in map(str, settings.sae)
-    ]
-
-
-def model_dtype(settings: EvaluateSettings, saes: list[SAE]) -> str:
-    """The precision to run the model in; says on stderr where it is not simply the harvest's."""
-    if settings.dtype != "auto":
-        return settings.dtype
-    known = {sae.config.model_dtype for sae in saes} - {None}
-    if len(known) == 1:
-        return str(known.pop())
-    why = "the SAEs come from harvests in both" if known else "the SAEs do not say their harvest's"
-    taken = good_dtype(find_device(settings.device).type)
-    print(f"the model is run in {taken}: {why}; --dtype takes another", file=sys.stderr)
-    return taken
-
-
-def load_candidates(
-    settings: EvaluateSettings, saes: list[SAE], lm: "LanguageModel"
-) -> list[Candidate]:
-    """Checks that each of the settings' SAEs fits the model.
-
-    Raises:
-        ValueError: naming the SAE and what does not fit.
-    """
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.sae_dtype]
-    sites = (settings.site, settings.target_site)
-    found = []
-    for name, path, sae in zip(short_names(settings.sae), settings.sae, saes, strict=True):
-        if not settings.other_model:
-            _check_model(name, sae, lm)
-        found.append(candidate(name, sae, lm, *sites, sae.source or path, dtype))
-    return found
-
-
 def candidate(
     name: str,
     sae: SAE,
@@ -157,23 +108,44 @@ def candidate(
     dtype: torch.dtype = torch.float32,
 ) -> Candidate:
     """Checks one SAE against the model's sites and widths and moves it to the model's device."""
-    own_site = _agreed(name, "site", sae.config.site, site)
+    reads, writes = sites_of(name, sae.config, lm, site, target_site)
+    where = None if path is None else str(path)
+    return Candidate(name, sae.to(lm.device, dtype), reads, writes, where)
+
+
+def sites_of(
+    name: str,
+    config: SAEConfig,
+    lm: "LanguageModel",
+    site: str | None = None,
+    target_site: str | None = None,
+) -> tuple[Site, Site]:
+    """The sites that an SAE reads and replaces.
+
+    Args:
+        name: of the SAE.
+        config: the SAE's.
+        lm: the model.
+        site: given for a file that does not tell it.
+        target_site: likewise.
+
+    Raises:
+        ValueError: a site is not known, or it is none of the model's of this width.
+    """
+    own_site = _agreed(name, "site", config.site, site)
     if own_site is None:
         raise ValueError(
             f"site of SAE {name} must be known, but its file does not tell it; pass --site "
             "<kind>.<layer>"
         )
-    own_target = _agreed(name, "target_site", sae.config.target_site, target_site)
-    if own_target is None and sae.config.is_transcoder:
+    own_target = _agreed(name, "target_site", config.target_site, target_site)
+    if own_target is None and config.is_transcoder:
         raise ValueError(
             f"target_site of SAE {name} must be known, for it is a transcoder, but its file does "
             "not tell it; pass --target-site <kind>.<layer>"
         )
     reads, writes = parse_site(own_site), parse_site(own_target or own_site)
-    for what, width, where in (
-        ("d_in", sae.config.d_in, reads),
-        ("d_out", sae.config.d_out, writes),
-    ):
+    for what, width, where in (("d_in", config.d_in, reads), ("d_out", config.d_out, writes)):
         check_site(where, lm.config.num_hidden_layers)
         wanted = site_width(where, lm.config)
         if width != wanted:
@@ -186,8 +158,7 @@ def candidate(
         raise ValueError(
             f"target_site of SAE {name} must not come before its site {reads}, got {writes}"
         )
-    where = None if path is None else str(path)
-    return Candidate(name, sae.to(lm.device, dtype), reads, writes, where)
+    return reads, writes
 
 
 def open_held_out(
@@ -234,19 +205,6 @@ def subsets_of(tokens: TokenStore, n_sequences: int, lm: "LanguageModel") -> dic
     return {name.removeprefix(prefix): _split(tokens, name, n_sequences, lm) for name in names}
 
 
-def short_names(paths: Sequence[str | Path]) -> list[str]:
-    """As many last parts of each path or URL as make the names differ."""
-    parts = [
-        str(path).split("/") if is_remote(str(path)) else Path(path).absolute().parts
-        for path in paths
-    ]
-    for n in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(part[-n:]) for part in parts]
-        if len(set(names)) == len(names):
-            return names
-    return [str(path) for path in paths]
-
-
 def _split(tokens: TokenStore, name: str, n_sequences: int, lm: "LanguageModel") -> HeldOut:
     """The first sequences of a split."""
     n = min(n_sequences, tokens.splits[name])
@@ -280,17 +238,6 @@ def _agreed(name: str, what: str, recorded: str | None, given: str | None) -> st
             "setting out"
         )
     return recorded or given
-
-
-def _check_model(name: str, sae: SAE, lm: "LanguageModel") -> None:
-    """Refuses a model that is not the one whose activations the SAE was trained on."""
-    recorded = sae.config.model_fingerprint
-    if recorded is not None and recorded != lm.fingerprint:
-        raise ValueError(
-            f"model of SAE {name} must be the one it was trained on, {sae.config.model} "
-            f"(fingerprint {recorded}), got {lm.name} ({lm.fingerprint}); pass that model, or "
-            "--other-model to measure the SAE on this one"
-        )
 
 
 def _check_tokenizer(tokens: TokenStore, url: str, lm: "LanguageModel") -> None:

@@ -66,6 +66,13 @@ def clean_run(
     """`token_losses`, remembering what splices at the sites need. Tensors are the model's own, not
     copies.
     """
+    return with_losses(lm, untouched(lm, ids, sites))
+
+
+def untouched(
+    lm: "LanguageModel", ids: Int[Tensor, "batch seq"], sites: Iterable[Site]
+) -> CleanRun:
+    """A clean run as far as the unembedding: `with_losses` gives it its losses."""
     layers = decoder_of(lm).layers
     starts = {_start(site, len(layers)) for site in sites}
     run = CleanRun(ids, torch.empty(ids.shape), {}, {}, torch.empty(*ids.shape, 0), None)
@@ -74,10 +81,16 @@ def clean_run(
             hook = _remember_in(run, i, i in starts)
             stack.callback(layers[i].register_forward_pre_hook(hook, with_kwargs=True).remove)
         hidden = _last_hidden(lm, ids)
+    return replace_field(run, last_hidden=hidden)
+
+
+def with_losses(lm: "LanguageModel", run: CleanRun) -> CleanRun:
+    """The run with the losses and the log-probabilities of its hidden states."""
+    ids, hidden = run.ids, run.last_hidden
     held = ids.numel() * lm.config.vocab_size <= MAX_LOGITS
     log_p = list(_log_probabilities(lm, hidden)) if held else None
     losses = _losses(log_p or _log_probabilities(lm, hidden), ids)
-    return replace_field(run, losses=losses, last_hidden=hidden, log_p=log_p)
+    return replace_field(run, losses=losses, log_p=log_p)
 
 
 def token_losses(lm: "LanguageModel", ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
@@ -152,7 +165,11 @@ def logits_of(
     logits = lm.model.get_output_embeddings()(hidden).float()
     entry = family_of(lm.config).soft_cap
     cap = None if entry is None else getattr(lm.config, entry)
-    return logits if cap is None else torch.tanh(logits / cap) * cap
+    if cap is None:
+        return logits
+    if torch.is_grad_enabled():
+        return torch.tanh(logits / cap) * cap
+    return logits.div_(cap).tanh_().mul_(cap)  # the unembedding's own output: nobody else has it
 
 
 def recovered_share(clean: float, spliced: float, ablated: float) -> float | None:

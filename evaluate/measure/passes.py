@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...harvest.model.hooks import capture
 from ...harvest.model.sites import Site
 from ...store.read.variance import is_constant
 from .declared.training_record import read_training
@@ -20,7 +19,6 @@ from .inputs import Candidate, Sequences
 from .intervals import Estimate, Interval, SequenceSums, ratio
 from .lm_loss import (
     CleanRun,
-    clean_run,
     predicting,
     recovered_share,
     spliced_losses,
@@ -242,23 +240,19 @@ class MainPass:
         splice_special: bool,
     ):
         self._lm, self._splice_special = lm, splice_special
-        sites = {site for candidate in candidates for site in (candidate.site, candidate.target)}
-        self._sites = sorted(sites, key=lambda site: site.depth)
         self._clean, self._n_sequences = PositionMeans(context), 0
         self.baselines = {site: SiteMeter(site, mean, context) for site, mean in means.items()}
         self.saes = [SAEMeter(candidate, context) for candidate in candidates]
 
-    def add(self, sequences: Sequences) -> None:
-        """Adds a batch."""
+    def add(self, sequences: Sequences, clean: CleanRun, x: dict[Site, Tensor]) -> None:
+        """Adds a batch with its clean run and the activations of all sites."""
         keep, spliced = sequences.keep, sequences.ordinary
-        with capture(self._lm, self._sites) as captured:
-            clean = clean_run(self._lm, sequences.ids, self.baselines)
         batch = Batch(
             clean=clean,
             keep=keep,
             counted=predicting(keep),
             where=torch.ones_like(spliced) if self._splice_special else spliced,
-            x={site: captured[str(site)] for site in self._sites},
+            x=x,
         )
         self._n_sequences += len(sequences)
         self._clean.add(batch.counted, clean=clean.losses)

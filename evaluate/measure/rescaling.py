@@ -39,7 +39,8 @@ def rescaled(
             "pass the model that it was fine-tuned from"
         )
     sites = {site for one in candidates for site in (one.site, one.target)}
-    factors = norm_factors(held_out, lm, other, sites, settings.batch)
+    batch = settings.batch_for(held_out.context, lm.device)
+    factors = norm_factors(held_out, lm, other, sites, batch)
     return [
         replace(one, sae=with_factors(one.sae, factors[one.site], factors[one.target]))
         for one in candidates

@@ -60,7 +60,7 @@ def _single(
     outputs: Outputs, members: list[Member], result: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """One document an SAE, by its name in the suite, without what tells this run from another."""
-    shared = {name: value for name, value in result.items() if name not in ("seconds", "saes")}
+    shared = {name: value for name, value in result.items() if name != "saes"}
     shared["settings"] = {
         name: value
         for name, value in result["settings"].items()

@@ -34,7 +34,7 @@ _MODEL_FILES = ("config.json", "model*.safetensors", "pytorch_model*.bin")
 _NOT_ROWS = {"model", "tokens", "store", "site", "device", "device_map", "memory_gib", "dask"}
 _NOT_TOKENS = {"model", "text", "out", "dask"}
 _NOT_SAE = FREE_ON_RESUME | {"device"}
-_NOT_EVALUATION = {"sae", "model", "tokens", "out", "batch", "device", "norms_of"}
+_NOT_EVALUATION = {"sae", "model", "tokens", "out", "batch", "device", "norms_of", "dask"}
 
 
 class Outputs:
@@ -287,6 +287,7 @@ class Outputs:
             model=model,
             tokens=tokens,
             out=self.out / "evaluation.json",
+            dask=self.suite.dask,
             storage_options=self._options([tokens]),
         )
 

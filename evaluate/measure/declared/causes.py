@@ -58,7 +58,7 @@ def add_warnings(
     candidates: list[Candidate],
     held_out: HeldOut,
 ) -> None:
-    """Gives every entry of an evaluation its `warnings`, and says them on stderr.
+    """Gives every entry of an evaluation its `warnings`.
 
     The model runs once more, over a few tokens, if there is anything to be explained.
     """
@@ -72,7 +72,13 @@ def add_warnings(
             sample = sample_of(lm, held_out)
         why = explanation(candidate, entry["config"], sample, lm.fingerprint)
         entry["warnings"] = [f"{'; '.join(clauses)}. {why}"]
-        print(f"warning: SAE {candidate.name}: {entry['warnings'][0]}", file=sys.stderr)
+
+
+def say_warnings(entries: list[dict[str, Any]]) -> None:
+    """Says the entries' warnings on stderr."""
+    for entry in entries:
+        for warning in entry["warnings"]:
+            print(f"warning: SAE {entry['name']}: {warning}", file=sys.stderr)
 
 
 @torch.no_grad()

@@ -1,19 +1,12 @@
 """Inputs that do not belong together are refused in one line that says what to do."""
 
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
 from scopeworks.evaluate.measure.inputs import (
     candidate,
-    load_candidates,
-    load_saes,
     open_held_out,
-    short_names,
 )
 from scopeworks.evaluate.run import evaluate
 from scopeworks.evaluate.settings import EvaluateSettings
@@ -21,7 +14,6 @@ from scopeworks.harvest.model.loading import tokenizer_fingerprint
 from scopeworks.settings import resolve
 from scopeworks.store import TokenStore
 from scopeworks.tests.evaluate.saes import random_sae
-from scopeworks.tests.hub_server import folder_files, serving, use
 
 
 def write_tokens(url, splits, provenance=None, eos=1):
@@ -89,62 +81,6 @@ def test_held_out_tokens_that_are_all_special_are_refused(model_dir, sae_dir, tm
     with pytest.raises(ValueError, match="must hold two ordinary tokens in a row"):
         evaluate(settings)
     assert not settings.out.exists()
-
-
-def sae_of(fingerprint, folder):
-    """A saved SAE that was trained on the model of that fingerprint."""
-    sae = random_sae("resid_post.1")
-    facts = {"model": "the/other", "model_fingerprint": fingerprint}
-    sae.config = sae.config.model_copy(update=facts)
-    sae.save(folder)
-    return folder
-
-
-def test_model_that_the_sae_was_not_trained_on_is_refused_unless_asked_for(lm, tmp_path):
-    model: Any = SimpleNamespace(**vars(lm), fingerprint="aaaa")
-    flags = {"model": "m", "tokens": "t", "out": tmp_path / "e.json"}
-    paths = [sae_of("aaaa", tmp_path / "same"), sae_of(None, tmp_path / "unknown")]
-    settings = resolve(EvaluateSettings, sae=paths, **flags)
-    assert len(load_candidates(settings, load_saes(settings), model)) == 2
-    flags["sae"] = sae_of("bbbb", tmp_path / "other")
-    settings = resolve(EvaluateSettings, **flags)
-    with pytest.raises(
-        ValueError, match=r"trained on, the/other \(fingerprint bbbb\), got grouped"
-    ):
-        load_candidates(settings, load_saes(settings), model)
-    settings = resolve(EvaluateSettings, other_model=True, **flags)
-    assert load_candidates(settings, load_saes(settings), model)
-
-
-@pytest.mark.parametrize(
-    ("harvests", "asked", "taken", "said"),
-    [
-        (("float32",), "auto", "float32", ""),
-        (("bfloat16", "bfloat16"), "auto", "bfloat16", ""),
-        (("float32", None), "auto", "float32", ""),
-        (("float32", "bfloat16"), "auto", "bfloat16", "run in bfloat16: the SAEs come from"),
-        ((None,), "auto", "bfloat16", "run in bfloat16: the SAEs do not say"),
-        (("float32",), "bfloat16", "bfloat16", ""),
-    ],
-)
-def test_model_is_run_in_the_harvests_dtype(
-    model_dir, tokens_url, tmp_path, monkeypatch, capsys, harvests, asked, taken, said
-):
-    monkeypatch.setattr("scopeworks.evaluate.measure.inputs.good_dtype", lambda _device: "bfloat16")
-    paths = []
-    for i, dtype in enumerate(harvests):
-        sae = random_sae("resid_post.1")
-        sae.config = sae.config.model_copy(update={"model_dtype": dtype})
-        sae.save(tmp_path / f"sae{i}")
-        paths.append(tmp_path / f"sae{i}")
-    settings = EvaluateSettings(
-        sae=tuple(paths), model=str(model_dir), tokens=tokens_url, out=tmp_path / "e.json",
-        dtype=asked, top_latents=0, n_sequences=2, device="cpu",
-    )  # fmt: skip
-    result = evaluate(settings)
-    assert (result["model"]["dtype"], result["settings"]["dtype"]) == (taken, taken)
-    err = capsys.readouterr().err
-    assert (said in err) if said else ("the model is run in" not in err)
 
 
 @pytest.mark.parametrize("context", [2, 3])
@@ -242,26 +178,7 @@ def test_settings_take_one_path_or_several_but_each_once(tmp_path):
         resolve(EvaluateSettings, sae=["a", "a"], **flags)
 
 
-def test_short_names_take_as_many_folders_as_tell_paths_apart():
-    assert short_names([Path("runs/a"), Path("runs/b")]) == ["a", "b"]
-    assert short_names([Path("x/sae"), Path("y/sae")]) == ["x/sae", "y/sae"]
-
-
 def test_fewer_firing_sequences_than_sequences_are_refused(tmp_path):
     flags = {"sae": "a", "model": "m", "tokens": "t", "out": tmp_path / "e.json"}
     with pytest.raises(ValueError, match=r"firing_sequences must be at least n_sequences \(9\)"):
         resolve(EvaluateSettings, n_sequences=9, firing_sequences=8, **flags)
-
-
-def test_saes_come_from_the_hub_by_their_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    made = random_sae("resid_post.1")
-    made.save(tmp_path / "a/sae")
-    with serving() as hub:
-        use(hub, tmp_path / "cache", monkeypatch)
-        commit = hub.add("user/saes", folder_files(tmp_path / "a"))
-        names = ("hf://user/saes/sae", str(tmp_path / "a/sae"))
-        settings = EvaluateSettings(sae=names, model="m", tokens="t", out=tmp_path / "e.json")
-        there, here = load_saes(settings)
-    assert (there.source, here.source) == (f"hf://user/saes@{commit}/sae", None)
-    assert torch.equal(there.W_enc, here.W_enc)
-    assert short_names(settings.sae) == ["saes/sae", "a/sae"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from scopeworks.evaluate.measure.declared.causes import add_warnings, sample_of
+from scopeworks.evaluate.measure.declared.causes import add_warnings, sample_of, say_warnings
 from scopeworks.evaluate.measure.inputs import HeldOut, candidate
 from scopeworks.evaluate.run import evaluate_many
 from scopeworks.evaluate.settings import EvaluateSettings
@@ -75,6 +75,7 @@ def warnings_of(
     entries = evaluate_many(lm, [one], held_out, settings)["saes"]
     capsys.readouterr()
     add_warnings(entries, lm, [one], held_out)
+    say_warnings(entries)
     said = capsys.readouterr().err
     assert said == "".join(f"warning: SAE sae: {text}\n" for text in entries[0]["warnings"])
     return entries[0]["warnings"]

@@ -1,0 +1,103 @@
+"""The evaluation: SAEs + language model + held-out sequences -> numbers.
+
+Owns the run and the JSON file. Groups of SAEs are measured here or by Dask workers, with the same
+figures byte for byte.
+"""
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from ...harvest.workers.cluster import check_cluster
+from ...machine import find_device, free_memory
+from ...store.place.files import check_can_be_written, write_file
+from ...train.sae.hub import is_remote
+from ..evaluation_file import check_is_evaluation
+from ..measure.declared.causes import say_warnings
+from ..settings import EvaluateSettings
+from .groups import groups_of, joined
+from .job import Job
+from .on_dask import Figures, Seconds, measured_on_dask
+from .saes import SAEs, model_dtype
+from .timing import check_is_not_timing, write_timing
+
+
+def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
+    """Evaluates the SAEs of `settings` and writes the result to `settings.out`, and to timing.json
+    beside it how long that took.
+
+    Returns:
+        The JSON written: settings, model, tokens, clean loss, baselines by site, and one entry per
+        SAE in `saes`, in the order of `settings.sae`. docs/evaluate.md explains every field.
+
+    Raises:
+        ValueError, OSError: an input is missing or does not fit the others; nothing is written.
+    """
+    check_can_be_written(settings.out, "out")
+    check_is_not_timing(settings.out)
+    check_is_evaluation(settings.out)
+    result, times = _evaluated(settings)
+    write_evaluation(settings.out, result)
+    write_timing(settings.out, times)
+    return result
+
+
+def evaluation_of(settings: EvaluateSettings) -> dict[str, Any]:
+    """What `evaluate` writes; nothing is written here, and `settings.out` is not looked at.
+
+    Raises:
+        ValueError, OSError: an input is missing or does not fit the others.
+    """
+    return _evaluated(settings)[0]
+
+
+def _evaluated(settings: EvaluateSettings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The evaluation, and what timing.json says of it."""
+    started = time.monotonic()
+    if settings.dask is not None:
+        check_cluster(settings.dask)
+    most_bytes = free_memory(find_device(settings.device)) // 2
+    saes = SAEs(settings)
+    saes.look_through(most_bytes if settings.dask is None else 0)
+    settings = settings.model_copy(update={"dtype": model_dtype(settings, saes.configs)})
+    job = Job.load(settings, saes)
+    settings, facts, items = job.settings, job.facts(), job.items()
+    if settings.dask is None:
+        figures, seconds = _measured_here(job, groups_of(items, most_bytes=most_bytes))
+    else:
+        del job  # the workers have models of their own
+        figures, seconds = measured_on_dask(settings, items, facts)
+    result = joined(figures)
+    for entry, name in zip(result["saes"], settings.sae, strict=True):
+        if not is_remote(str(name)):  # a worker has it by its absolute path
+            entry["path"] = str(name)
+    say_warnings(result["saes"])
+    recorded = settings.model_dump(mode="json", exclude={"dask"})
+    return {"settings": recorded, **facts, **result}, {
+        "seconds": round(time.monotonic() - started, 1),
+        "groups": [
+            {"saes": [saes.names[i] for i in group], "seconds": round(took, 1)}
+            for group, took in sorted(seconds.items())
+        ],
+    }
+
+
+def _measured_here(job: Job, groups: list[tuple[int, ...]]) -> tuple[Figures, Seconds]:
+    """The figures of each group and the seconds it took, one group after the other."""
+    figures: Figures = {}
+    seconds: Seconds = {}
+    for group in groups:
+        started = time.monotonic()
+        figures[group] = job.measured(group)
+        seconds[group] = time.monotonic() - started
+    return figures, seconds
+
+
+def write_evaluation(path: Path, result: dict[str, Any]) -> None:
+    """Writes the JSON, lists of numbers on one line each."""
+    text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False)
+    # JSON strings hold no line breaks, so only lists match.
+    text = re.sub(r"\[\n[\s\d.,eE+\-nul]*\]", lambda m: " ".join(m[0].split()), text)
+    write_file(path, (text + "\n").encode())

@@ -1,0 +1,84 @@
+"""The job: model, text and SAEs of one evaluation, ready for any of its groups to be measured.
+
+Owns what a command and a Dask worker load alike, and what an evaluation records of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...console import Progress
+from ...harvest.model.loading import LanguageModel, load_model
+from ...harvest.tokens.splits import HELD_OUT
+from ...machine import keep_freed_memory
+from ...store import TokenStore
+from ..measure.declared.causes import add_warnings
+from ..measure.inputs import HeldOut, open_held_out, subsets_of
+from ..measure.rescaling import rescaled
+from ..settings import EvaluateSettings
+from .measuring import evaluate_many, evaluate_subsets
+from .saes import SAEs
+
+if TYPE_CHECKING:
+    from .groups import Item
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is loaded; `batch` of its settings is resolved."""
+
+    settings: EvaluateSettings
+    lm: LanguageModel
+    tokens: TokenStore
+    held_out: HeldOut
+    subsets: dict[str, HeldOut]
+    saes: SAEs
+
+    @classmethod
+    def load(cls, settings: EvaluateSettings, saes: SAEs) -> "Job":
+        """Loads model and text.
+
+        Raises:
+            ValueError, OSError: an input is missing or does not fit the others.
+        """
+        lm = load_model(settings.model, settings.dtype, settings.device, settings.attention)
+        if lm.device.type == "cpu":
+            keep_freed_memory()
+        place, n = settings.place(settings.tokens), settings.n_sequences
+        tokens, held_out = open_held_out(place, lm, n, settings.positions)
+        subsets = subsets_of(tokens, n, lm) if settings.subsets else {}
+        batch = settings.batch_for(tokens.context, lm.device)
+        settings = settings.model_copy(update={"batch": batch})
+        return cls(settings, lm, tokens, held_out, subsets, saes)
+
+    def items(self) -> "list[Item]":
+        """The SAEs, each checked against the model."""
+        return self.saes.items(self.lm)
+
+    def measured(self, numbers: Sequence[int], bar: Progress | None = None) -> dict[str, Any]:
+        """The figures of some SAEs: `clean`, `baselines`, `saes` and `subsets` of the JSON."""
+        candidates = self.saes.candidates(numbers, self.lm)
+        if self.settings.norms_of is not None:
+            candidates = rescaled(candidates, self.held_out, self.lm, self.settings)
+        measured = evaluate_many(self.lm, candidates, self.held_out, self.settings, bar)
+        add_warnings(measured["saes"], self.lm, candidates, self.held_out)
+        return {
+            **measured,
+            "subsets": evaluate_subsets(self.lm, candidates, self.subsets, self.settings, bar),
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """What an evaluation says of model and text: enough to tell whether two are of the same."""
+        lm, n, asked = self.lm, self.held_out.n, self.settings.n_sequences
+        return {
+            "model": {"name": lm.name, "fingerprint": lm.fingerprint, "dtype": lm.dtype},
+            "tokens": {
+                "url": self.tokens.url,
+                "fingerprint": self.tokens.fingerprint,
+                "split": HELD_OUT,
+                "context": self.tokens.context,
+                "n_sequences": n,
+                "n_sequences_asked": asked,
+                "fewer_than_asked": n < asked,
+            },
+        }

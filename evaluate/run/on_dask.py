@@ -1,0 +1,105 @@
+"""On Dask: groups of SAEs spread over Dask workers.
+
+Owns the task that a worker runs, and the waiting for all of them. A group is a task; a worker keeps
+model and text between tasks. A group whose worker died is measured again by another: its figures
+depend on the job alone.
+"""
+
+import json
+import time
+from functools import lru_cache
+from threading import Lock
+from typing import Any
+
+import torch
+
+from ...console import Progress, progress
+from ...harvest.settings import from_driver, to_worker
+from ...harvest.workers.cluster import RETRIES, Watch, check_done, connect
+from ...settings import differences
+from ..settings import EvaluateSettings
+from .groups import Item, groups_of
+from .job import Job
+from .saes import SAEs
+
+_POLL_S = 0.1
+_ONE_AT_A_TIME = Lock()
+
+Figures = dict[tuple[int, ...], dict[str, Any]]
+Seconds = dict[tuple[int, ...], float]
+
+
+def measured_on_dask(
+    settings: EvaluateSettings, items: list[Item], facts: dict[str, Any]
+) -> tuple[Figures, Seconds]:
+    """The figures of each group and the seconds it took, measured on the cluster of
+    `settings.dask`.
+
+    Args:
+        settings: with dtype and batch as the command resolved them.
+        items: the SAEs; they are cut into one group for every worker there is.
+        facts: of model and text, which every worker's must have.
+
+    Raises:
+        OSError: the scheduler does not answer, or a group failed whatever worker tried it.
+        ValueError: `settings.dask` is no cluster, or a worker has another model or other tokens.
+    """
+    figures: Figures = {}
+    seconds: Seconds = {}
+    with (
+        connect(settings.dask or "") as client,
+        progress("evaluate", len(items), "SAEs") as bar,
+    ):
+        sent = to_worker(settings), json.dumps(facts), torch.get_num_threads()
+        waiting = {
+            group: client.submit(_measure, *sent, group, pure=False, retries=RETRIES)
+            for group in groups_of(items, _n_workers(client))
+        }
+        watch = Watch(client)
+        while waiting:
+            watch.processing()
+            for group in [group for group, future in waiting.items() if future.done()]:
+                future = waiting.pop(group)
+                check_done(future, f"the group of SAE {items[group[0]].number + 1}")
+                figures[group], seconds[group] = future.result()
+                bar.advance(len(group))
+            time.sleep(_POLL_S if waiting else 0)
+    return figures, seconds
+
+
+def _n_workers(client: Any) -> int:
+    """Workers of this moment; one is waited for if there is none."""
+    return max(1, len(client.nthreads()))
+
+
+def _measure(
+    sent: str, facts: str, n_threads: int, numbers: tuple[int, ...]
+) -> tuple[dict[str, Any], float]:
+    """The task: measures a group on this worker."""
+    started = time.monotonic()
+    # Sums over parts of other sizes round differently: as many threads as the command itself has.
+    torch.set_num_threads(n_threads)
+    with _ONE_AT_A_TIME:
+        found = _job_here(sent, facts).measured(numbers, Progress("", None, "", _show_nothing))
+    return found, time.monotonic() - started
+
+
+@lru_cache(maxsize=1)
+def _job_here(sent: str, facts: str) -> Job:
+    """This worker's model and text, loaded once and checked against what the command has."""
+    settings = from_driver(EvaluateSettings, sent)
+    job, wanted = Job.load(settings, SAEs(settings)), json.loads(facts)
+    own = job.facts()
+    # Whoever sent the task has made folders' names absolute; fingerprints tell them apart.
+    own["model"]["name"] = wanted["model"]["name"]
+    own["tokens"]["url"] = wanted["tokens"]["url"]
+    if changed := differences(wanted, own):
+        raise ValueError(
+            f"every worker must have the same model and tokens, one has {'; '.join(changed)}; "
+            "put them where all workers reach them"
+        )
+    return job
+
+
+def _show_nothing(*_state: Any) -> None:
+    """A worker's progress is the command's to show."""

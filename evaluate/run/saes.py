@@ -1,0 +1,123 @@
+"""The SAEs of the settings: read, checked against the model, held while they fit memory.
+
+Owns when weights are read: once, if all of them fit, else once for the checks and again for their
+group.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ...machine import find_device, good_dtype
+from ...train.sae.config import SAEConfig
+from ...train.sae.hub import is_remote, is_url
+from ...train.sae.sae import SAE
+from ..measure.inputs import Candidate, candidate, sites_of
+from ..settings import EvaluateSettings
+from .groups import Item
+
+if TYPE_CHECKING:
+    from ...harvest.model.loading import LanguageModel
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class SAEs:
+    """The settings' SAEs by their number.
+
+    Attributes:
+        names: what they are reported under.
+        configs: of all of them, once they are looked through.
+    """
+
+    def __init__(self, settings: EvaluateSettings):
+        self._settings, self.names = settings, short_names(settings.sae)
+        self.configs: list[SAEConfig] = []
+        self._n_bytes: list[int] = []
+        self._kept: dict[int, SAE] = {}
+
+    def look_through(self, most_bytes: int) -> None:
+        """Reads each one, and keeps them all if their weights are no more than `most_bytes`.
+
+        Raises:
+            FileNotFoundError, ValueError: naming the SAE that cannot be read.
+        """
+        keep = True
+        for i in range(len(self._settings.sae)):
+            sae = self._read(i)
+            self.configs.append(sae.config)
+            self._n_bytes.append(sum(t.numel() * t.element_size() for t in sae.tensors().values()))
+            keep = keep and sum(self._n_bytes) <= most_bytes
+            self._kept = self._kept | {i: sae} if keep else {}
+
+    def items(self, lm: "LanguageModel") -> list[Item]:
+        """What groups are made from, after `look_through`.
+
+        Raises:
+            ValueError: an SAE does not fit the model; the text names it.
+        """
+        settings, found = self._settings, []
+        for i, (name, config) in enumerate(zip(self.names, self.configs, strict=True)):
+            if not settings.other_model:
+                _check_model(name, config, lm)
+            sites = sites_of(name, config, lm, settings.site, settings.target_site)
+            found.append(Item(i, *sites, self._n_bytes[i]))
+        return found
+
+    def candidates(self, numbers: Sequence[int], lm: "LanguageModel") -> list[Candidate]:
+        """Some of the SAEs, ready to be measured; they are not kept here any longer."""
+        settings = self._settings
+        sites, dtype = (settings.site, settings.target_site), _DTYPES[settings.sae_dtype]
+        found = []
+        for i in numbers:
+            sae = self._kept.pop(i, None) or self._read(i)
+            path = sae.source or settings.sae[i]
+            found.append(candidate(self.names[i], sae, lm, *sites, path, dtype))
+        return found
+
+    def _read(self, i: int) -> SAE:
+        """One SAE's weights."""
+        name, options = str(self._settings.sae[i]), self._settings.storage_options
+        if is_remote(name):
+            return SAE.from_pretrained(name, storage_options=options if is_url(name) else None)
+        return SAE.load(name)
+
+
+def model_dtype(settings: EvaluateSettings, configs: list[SAEConfig]) -> str:
+    """The precision to run the model in; says on stderr where it is not simply the harvest's."""
+    if settings.dtype != "auto":
+        return settings.dtype
+    known = {config.model_dtype for config in configs} - {None}
+    if len(known) == 1:
+        return str(known.pop())
+    why = "the SAEs come from harvests in both" if known else "the SAEs do not say their harvest's"
+    taken = good_dtype(find_device(settings.device).type)
+    print(f"the model is run in {taken}: {why}; --dtype takes another", file=sys.stderr)
+    return taken
+
+
+def short_names(paths: Sequence[str | Path]) -> list[str]:
+    """As many last parts of each path or URL as make the names differ."""
+    parts = [
+        str(path).split("/") if is_remote(str(path)) else Path(path).absolute().parts
+        for path in paths
+    ]
+    for n in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-n:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def _check_model(name: str, config: SAEConfig, lm: "LanguageModel") -> None:
+    """Refuses a model that is not the one whose activations the SAE was trained on."""
+    recorded = config.model_fingerprint
+    if recorded is not None and recorded != lm.fingerprint:
+        raise ValueError(
+            f"model of SAE {name} must be the one it was trained on, {config.model} "
+            f"(fingerprint {recorded}), got {lm.name} ({lm.fingerprint}); pass that model, or "
+            "--other-model to measure the SAE on this one"
+        )

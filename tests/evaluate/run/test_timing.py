@@ -1,0 +1,39 @@
+"""timing.json beside evaluations."""
+
+import json
+
+import pytest
+
+from scopeworks.evaluate.run import evaluate
+from scopeworks.evaluate.run.timing import write_timing
+
+
+def test_times_are_beside_the_evaluation_and_not_in_it(settings, model_dir, sae_dir, tokens_url):
+    given = {"sae": (str(sae_dir),), "model": str(model_dir), "tokens": tokens_url}
+    result = evaluate(settings.model_copy(update=given))
+    assert "seconds" not in json.dumps(result)
+    times = json.loads((settings.out.parent / "timing.json").read_text())
+    assert list(times) == ["e.json"]
+    assert [group["saes"] for group in times["e.json"]["groups"]] == [["sae"]]
+    assert times["e.json"]["seconds"] >= times["e.json"]["groups"][0]["seconds"] >= 0
+
+
+def test_each_evaluation_of_a_folder_has_its_entry(tmp_path):
+    for name, seconds in (("a.json", 1.0), ("b.json", 2.0), ("a.json", 3.0)):
+        write_timing(tmp_path / name, {"seconds": seconds})
+    times = json.loads((tmp_path / "timing.json").read_text())
+    assert times == {"a.json": {"seconds": 3.0}, "b.json": {"seconds": 2.0}}
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"a": '])
+def test_a_damaged_file_of_times_is_replaced(tmp_path, text):
+    (tmp_path / "timing.json").write_text(text)
+    write_timing(tmp_path / "a.json", {"seconds": 1.0})
+    assert json.loads((tmp_path / "timing.json").read_text()) == {"a.json": {"seconds": 1.0}}
+
+
+def test_an_evaluation_is_not_called_like_the_file_of_times(settings):
+    out = settings.out.with_name("timing.json")
+    with pytest.raises(ValueError, match=r"out must not be called timing\.json"):
+        evaluate(settings.model_copy(update={"out": out}))
+    assert not out.exists()
