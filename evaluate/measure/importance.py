@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ...console import Progress
     from ...harvest.model.loading import LanguageModel
 
+HISTOGRAM_BINS = 20
+"""Equal bins of r_L0 from 0 to 1."""
+
 
 def attributions(
     f: Float[Tensor, "rows d_sae"],
@@ -108,11 +111,14 @@ def _gradient(
 def _summary(numbers: Float[Tensor, "two tokens"]) -> dict[str, Any]:
     """Means over tokens with an effect, as JSON values."""
     effective, active = numbers[:, numbers[1] > 0]
-    n = len(active)
+    n, shares = len(active), effective / active
+    bins = (shares * HISTOGRAM_BINS).long().clamp(0, HISTOGRAM_BINS - 1)
     return {
         "n_tokens": n,
         "n_without_effect": numbers.shape[1] - n,
-        "r_l0": float((effective / active).mean()) if n else None,
+        "r_l0": float(shares.mean()) if n else None,
+        "r_l0_stderr": float(shares.std() / n**0.5) if n > 1 else None,
+        "r_l0_histogram": torch.bincount(bins, minlength=HISTOGRAM_BINS).tolist(),
         "effective_latents": float(effective.mean()) if n else None,
         "active_latents": float(active.mean()) if n else None,
     }

@@ -4,13 +4,18 @@ import difflib
 
 from ..study.study import Study
 from .choices import bandwidth, mixing, precision, storing, transcoder
-from .figures import frontier, transfer
+from .figures import frequency, frontier, importance, position, subsets, transfer, width
 
 STUDIES: tuple[Study, ...] = (
     frontier.STUDY,
+    position.STUDY,
+    width.STUDY,
+    frequency.STUDY,
     transfer.STUDY,
+    subsets.STUDY,
     precision.STUDY,
     transcoder.STUDY,
+    importance.STUDY,
     mixing.STUDY,
     bandwidth.STUDY,
     storing.STUDY,

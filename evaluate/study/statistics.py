@@ -73,6 +73,21 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
     return Estimate(value, value - half, value + half)
 
 
+def share_of(k: int, n: int) -> Estimate:
+    """k of n as a share with Wilson's interval."""
+    p, z2 = k / n, Z * Z
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return Estimate(p, max(0.0, middle - half), min(1.0, middle + half), n)
+
+
+def slope_of(points: Sequence[tuple[float, float]]) -> float:
+    """The slope of the least-squares line through (x, y); x must differ."""
+    mean_x, mean_y = fmean(x for x, _ in points), fmean(y for _, y in points)
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+
+
 def sign_test(n_for: int, n_against: int) -> float:
     """The two-sided p of so many signs if both were equally likely; ties are left out before."""
     n, k = n_for + n_against, max(n_for, n_against)

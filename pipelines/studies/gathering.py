@@ -19,6 +19,7 @@ from ..suite.settings import SuiteFile
 from .conversations import with_rollouts
 from .mixed_batches import with_mixing
 from .storing_costs import storing_documents
+from .subset_text import subset_documents
 from .variants import derived, scene_of
 
 
@@ -35,8 +36,19 @@ def _of_storing(file: SuiteFile, _full: bool) -> Gathered:
     return Gathered(*storing_documents(file))
 
 
-OWN: dict[str, Callable[[SuiteFile, bool], Gathered]] = {"storing": _of_storing}
-"""Study -> what gathers its documents, of (suite, full), where running variants does not."""
+def _of_subsets(file: SuiteFile, _full: bool) -> Gathered | None:
+    """The suite's SAEs by kind of text, where its own text has no subsets."""
+    if "subset_field" in file.suite.text or file.text_table.store is not None:
+        return None
+    return Gathered({"subsets": subset_documents(file, "subsets")}, made=True)
+
+
+OWN: dict[str, Callable[[SuiteFile, bool], Gathered | None]] = {
+    "storing": _of_storing,
+    "subsets": _of_subsets,
+}
+"""Study -> what gathers its documents, of (suite, full), where running variants does not; None: its
+variants do, after all."""
 
 BESIDE: dict[str, Callable[[Outputs, list[dict[str, Any]]], list[dict[str, Any]]]] = {
     "mixing": with_mixing
@@ -50,8 +62,8 @@ def of_suite(study: Study, file: SuiteFile, full: bool) -> Gathered:
     Raises:
         ValueError, OSError: a step failed; the text says how to try again.
     """
-    if study.name in OWN:
-        return OWN[study.name](file, full)
+    if study.name in OWN and (own := OWN[study.name](file, full)) is not None:
+        return own
     scene, made, found = scene_of(file, full), False, {}
     if study.conversations:
         scene, made = with_rollouts(study.name, scene, file)

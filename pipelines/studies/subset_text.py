@@ -1,0 +1,110 @@
+"""Subsets of a text that has none: the standard library's held-out files by kind of text.
+
+Owns what the study of subsets reads where a suite's text is Python's own sources: docstrings,
+comments and code of the very files that the suite holds out, each kind a subset of a token store of
+its own. The suite's SAEs are measured there; none is trained.
+"""
+
+import ast
+import io
+import json
+import tokenize as python_tokens
+from typing import Any
+
+from ...evaluate.run import evaluation_of
+from ...harvest.settings import TokenizeSettings
+from ...harvest.text.documents import is_held_out, read_files
+from ...harvest.tokens.run import tokenize
+from ...store import TokenStore
+from ...store.place.files import write_file
+from ..corpus import stdlib_sources
+from ..run.runner import run
+from ..suite.keys import key
+from ..suite.outputs import Outputs
+from ..suite.settings import STDLIB, SuiteFile
+
+_ALL_HELD_OUT = 1 - 2**-40
+
+
+def subset_documents(file: SuiteFile, study: str) -> list[dict[str, Any]]:
+    """Trains what is missing of the suite's SAEs and measures them on kinds of text.
+
+    Raises:
+        ValueError: the suite's text has no subsets and is not Python's own sources.
+    """
+    if tuple(file.text_table.sources) != (STDLIB,):
+        raise ValueError(
+            f"study {study} must be given a suite whose text has subsets, got {file.path}; name "
+            "the field of a row that holds its subset: [text] subset_field"
+        )
+    run(file, last="train", study=study)
+    outputs = Outputs(file)
+    tokens = _token_store(outputs)
+    settings = outputs.evaluate_settings(outputs.members)
+    changed = {"tokens": tokens, "subsets": True, "top_latents": 0, "importance": False}
+    return [evaluation_of(settings.model_copy(update=changed))]
+
+
+def kinds_of_text(source: str) -> dict[str, str]:
+    """Docstrings, comments and what is left of a Python file; nothing of a file that is none."""
+    try:
+        spans = _docstrings(ast.parse(source))
+        tokens = list(python_tokens.generate_tokens(io.StringIO(source).readline))
+    except (SyntaxError, ValueError, python_tokens.TokenError):
+        return {}
+    lines = source.splitlines(keepends=True)
+    comments = [t for t in tokens if t.type == python_tokens.COMMENT]
+    inside = {line for first, last in spans for line in range(first, last + 1)}
+    code = []
+    for number, line in enumerate(lines, 1):
+        starts = [t.start[1] for t in comments if t.start[0] == number]
+        kept = line if not starts else line[: starts[0]].rstrip() + "\n"
+        if number not in inside and kept.strip():
+            code.append(kept)
+    texts = {
+        "docstrings": "\n".join("".join(lines[a - 1 : b]) for a, b in spans),
+        "comments": "\n".join(t.string for t in comments),
+        "code": "".join(code),
+    }
+    return {name: text for name, text in texts.items() if text.strip()}
+
+
+def _docstrings(tree: ast.Module) -> list[tuple[int, int]]:
+    """First and last lines of the docstrings, from 1."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
+            first = node.body[0]
+            found.append((first.lineno, first.end_lineno or first.lineno))
+    return sorted(found)
+
+
+def _token_store(outputs: Outputs) -> str:
+    """The tokens of the held-out files' kinds of text, made if they are not there."""
+    asked = outputs.tokenize_settings()
+    held = [d.text for d in read_files(stdlib_sources()) if is_held_out(d.text, asked.held_out)]
+    rows = [
+        {"text": text, "subset": name}
+        for source in held
+        for name, text in kinds_of_text(source).items()
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    own = key("subsets", 1, [asked.context, asked.seed], outputs.tokenizer_key, key("t", 1, lines))
+    store = outputs.out / "tokens" / f"subsets-{own}"
+    try:
+        TokenStore.open(str(store))
+    except FileNotFoundError:
+        text = store.parent / f"subsets-{own}.jsonl"
+        write_file(text, lines.encode())
+        settings = TokenizeSettings(
+            model=outputs.suite.model,
+            text=[str(text)],
+            out=str(store),
+            context=asked.context,
+            held_out=_ALL_HELD_OUT,
+            seed=asked.seed,
+            subset_field="subset",
+        )
+        print(tokenize(settings))
+    return str(store)
