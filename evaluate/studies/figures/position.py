@@ -105,7 +105,8 @@ def _drawn(points: list[Point], metric: str) -> Any:
         plain_log_axis(axes, "x")
         axes.set_xlabel("position in the sequence, from 0 (log scale)")
         axes.set_ylabel(METRICS[metric])
-        axes.set_ylim(bottom=min(0.0, *(p.value or 0.0 for p in points if p["metric"] == metric)))
+        drawn = [p for p in points if p["metric"] == metric]
+        axes.set_ylim(bottom=min(0.0, *(p.low or p.value or 0.0 for p in drawn)))
         legend(axes)
 
     return draw
