@@ -27,6 +27,7 @@ from scopeworks.evaluate.measure.inputs import Candidate, HeldOut, candidate, op
 from scopeworks.evaluate.measure.intervals import Estimate, ratio
 from scopeworks.evaluate.measure.metrics import MeanActivation
 from scopeworks.evaluate.measure.passes import MainPass
+from scopeworks.evaluate.run.clean_runs import CleanRuns
 from scopeworks.harvest.model.hooks import forward_until
 from scopeworks.harvest.model.loading import LanguageModel, load_model
 from scopeworks.pipelines.run.runner import run
@@ -110,8 +111,9 @@ def measured(lm: LanguageModel, one: Candidate, held_out: HeldOut, batch: int = 
             totals.append(torch.where(part.keep[..., None], x.double(), 0.0).sum(1).cpu())
             bar.advance(len(part))
         main = MainPass(lm, [one], {one.target: mean.value}, held_out.context, False)
-        for part in held_out.batches(batch, lm.device):
-            main.add(part)
+        sites = {one.site, one.target}
+        for part, clean, x in CleanRuns(lm, held_out, batch, sites, [one.target]).losses():
+            main.add(part, clean, x)
             bar.advance(len(part))
     own, site = main.saes[0].sequences, main.baselines[one.target].sequences
     names = ("l0", "error", "cosine", "delta", "kl", "n_l0", "n_delta")
