@@ -61,7 +61,8 @@ class Job:
         if self.settings.norms_of is not None:
             candidates = rescaled(candidates, self.held_out, self.lm, self.settings)
         measured = evaluate_many(self.lm, candidates, self.held_out, self.settings, bar)
-        add_warnings(measured["saes"], self.lm, candidates, self.held_out)
+        tokens = self.tokens.fingerprint
+        add_warnings(measured["saes"], self.lm, candidates, self.held_out, tokens)
         return {
             **measured,
             "subsets": evaluate_subsets(self.lm, candidates, self.subsets, self.settings, bar),

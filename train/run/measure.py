@@ -104,6 +104,7 @@ def _config(settings: TrainSettings, source: Source) -> SAEConfig:
         model_dtype=dtype if (dtype := provenance.get("dtype")) in DTYPES else None,
         context=provenance.get("context"),
         tokens=_text(provenance.get("tokens")),
+        split=_text(provenance.get("split")),
         normaliser=source.normaliser,
         target_normaliser=source.target_normaliser if settings.target_site else None,
         target_l0=settings.target_l0,

@@ -50,6 +50,8 @@ class SAEConfig(Settings):
     """Tokens per sequence in the harvest."""
     tokens: str | None = None
     """Where the harvested tokens came from."""
+    split: str | None = None
+    """Split of those tokens that was harvested."""
     normaliser: PositiveFloat | None = None
     """C that inputs were divided by in training (already folded into the tensors)."""
     target_normaliser: PositiveFloat | None = None

@@ -19,7 +19,7 @@ from ....train.sae.sae import SAE
 from ..inputs import Candidate, HeldOut
 from ..metrics import MAX_FEATURE_VALUES
 from ..rescaling import with_factors
-from .doubts import FAR, doubts, is_far
+from .doubts import FAR, doubts, is_far, seen_before
 
 if TYPE_CHECKING:
     from ....harvest.model.loading import LanguageModel
@@ -57,21 +57,23 @@ def add_warnings(
     lm: "LanguageModel",
     candidates: list[Candidate],
     held_out: HeldOut,
+    tokens: str | None = None,
 ) -> None:
-    """Gives every entry of an evaluation its `warnings`.
+    """Gives every entry of an evaluation its `warnings`; `tokens` is the fingerprint of the text.
 
     The model runs once more, over a few tokens, if there is anything to be explained.
     """
     sample = None
     for entry, candidate in zip(entries, candidates, strict=True):
         clauses = doubts(entry)
-        entry["warnings"] = []
+        seen = None if tokens is None else seen_before(entry["config"], tokens)
+        entry["warnings"] = [] if seen is None else [seen]
         if not clauses:
             continue
         if sample is None:
             sample = sample_of(lm, held_out)
         why = explanation(candidate, entry["config"], sample, lm.fingerprint)
-        entry["warnings"] = [f"{'; '.join(clauses)}. {why}"]
+        entry["warnings"].append(f"{'; '.join(clauses)}. {why}")
 
 
 def say_warnings(entries: list[dict[str, Any]]) -> None:

@@ -1,9 +1,11 @@
-"""Whether an SAE does what its files declare.
+"""Whether an SAE does what its files declare, and whether it has seen the text before.
 
 Owns what counts as far off, and the sentences. Why it is, `causes` finds out.
 """
 
 from typing import Any
+
+from ....harvest.tokens.splits import HELD_OUT
 
 FAR = 1.5
 """A figure is far off where it is more than this times the declared one, or less than its inverse.
@@ -33,6 +35,17 @@ def doubts(entry: dict[str, Any]) -> list[str]:
     if entry["fvu"] is not None and entry["fvu"] > 1:
         found.append(f"FVU is {entry['fvu']:.3g}, worse than the mean of x in its place")
     return found
+
+
+def seen_before(config: dict[str, Any], tokens: str) -> str | None:
+    """A sentence for an SAE that was trained on the held-out sequences of this very token store."""
+    split = config.get("split") or ""
+    if config.get("tokens") != tokens or split.partition(".")[0] != HELD_OUT:
+        return None
+    return (
+        f"It was trained on the split {split} of these tokens, which are what it is measured on: "
+        "its figures are too good; harvest the split train, or evaluate on other tokens"
+    )
 
 
 def is_far(value: float, declared: float) -> bool:

@@ -60,6 +60,21 @@ def test_keys_hold_no_place_a_copy_elsewhere_is_done(copied):
     assert now(run(SuiteFile(copied / "suite.toml"))) == []
 
 
+def test_saes_of_the_very_text_they_are_measured_on_are_called_out(finished, copied, capsys):
+    changes = ["harvest.split=held_out", "harvest.rows=2_000", "sae.sparsity=3e-3"]
+    run(SuiteFile(copied / "suite.toml", changes), last="evaluate")
+    told = {
+        path.name: json.loads(path.read_bytes())["saes"][0]["warnings"]
+        for path in (copied / "out" / "evaluations").glob("*.json")
+    }
+    new = told.keys() - {path.name for path in (finished / "out" / "evaluations").iterdir()}
+    assert len(new) == 2
+    for name, warnings in told.items():
+        seen = [text for text in warnings if "trained on the split held_out" in text]
+        assert len(seen) == (name in new)
+    assert "trained on the split held_out of these tokens" in capsys.readouterr().err
+
+
 def test_an_added_price_trains_and_evaluates_those_saes_only(copied, capsys):
     before = files_below(copied / "out" / "saes")
     path = write_suite(copied, sparsity=[3e-3, 6e-3, 2e-2])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from scopeworks.evaluate.measure.declared.doubts import doubts
+from scopeworks.evaluate.measure.declared.doubts import doubts, seen_before
 
 
 def entry(
@@ -38,3 +38,21 @@ def test_l0_and_fvu_beyond_half_as_much_again_are_told_with_both_figures():
 @pytest.mark.parametrize(("interval", "n"), [([60, 300], 0), ([110, 200], 1), (None, 1)])
 def test_an_interval_counts_by_its_nearest_end(interval: list[float] | None, n: int):
     assert len(doubts(entry(150, 0.2, {"l0": interval}, l0=71))) == n
+
+
+@pytest.mark.parametrize(
+    ("tokens", "split", "seen"),
+    [
+        ("t", "held_out", True),
+        ("t", "held_out.code", True),
+        ("t", "train", False),
+        ("t", None, False),
+        ("other", "held_out", False),
+    ],
+)
+def test_an_sae_of_the_text_that_it_is_measured_on_is_told(
+    tokens: str, split: str | None, seen: bool
+):
+    found = seen_before({"tokens": tokens, "split": split}, "t")
+    assert (found is not None) == seen
+    assert found is None or f"trained on the split {split} of these tokens" in found
