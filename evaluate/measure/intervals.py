@@ -52,22 +52,24 @@ class SequenceSums:
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, list[Tensor]] = {}
+        # Python's numbers, not tensors: small tensors that live as long as the run would be
+        # scattered between the passes' large ones and keep freed memory from being used again.
+        self._sums: dict[str, list[float]] = {}
 
     def add(self, keep: Bool[Tensor, "batch seq"], **values: Num[Tensor, "batch seq"]) -> None:
         """Adds a batch; what stands where `keep` is False is ignored, even NaN.
 
         The count of positions behind each value is summed too, as `n_<name>`.
         """
-        count = keep.sum(1).double().cpu()
+        count = keep.sum(1).double().tolist()
         for name, value in values.items():
-            kept = torch.where(keep, value.double(), 0.0).sum(1).cpu()
-            self._sums.setdefault(name, []).append(kept)
-            self._sums.setdefault(f"n_{name}", []).append(count)
+            kept = torch.where(keep, value.double(), 0.0).sum(1).tolist()
+            self._sums.setdefault(name, []).extend(kept)
+            self._sums.setdefault(f"n_{name}", []).extend(count)
 
     def __getitem__(self, name: str) -> Float[Tensor, " sequences"]:
         """Σ_t of a value, by sequence in the order they came."""
-        return torch.cat(self._sums[name])
+        return torch.tensor(self._sums[name], dtype=torch.float64)
 
     def mean(self, name: str) -> Estimate:
         """The mean of a value over all counted positions."""

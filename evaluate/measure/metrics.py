@@ -31,8 +31,9 @@ class PositionMeans:
         self.count += keep.sum(0).cpu()
         for name, value in values.items():
             kept = torch.where(keep, value.double(), 0.0)
-            self._sums[name] = self._sums.get(name, 0.0) + kept.sum(0).cpu()
-            self._squares[name] = self._squares.get(name, 0.0) + kept.square().sum(0).cpu()
+            for sums, addend in ((self._sums, kept), (self._squares, kept.square())):
+                # In place: new sums would wander between the passes' large tensors.
+                sums.setdefault(name, torch.zeros_like(self.count)).add_(addend.sum(0).cpu())
 
     @property
     def n_tokens(self) -> int:
