@@ -12,10 +12,13 @@ from typing import Any
 
 from pydantic import RootModel, ValidationError
 
-from ...harvest.text.text_file import Source, is_stream, open_raw
+from ...harvest.model.files import model_folder
+from ...harvest.text.text_file import Source, is_stream, look_at, open_raw
 from ...store.place.files import write_json
 from ...store.place.location import StorageOptions
 
+TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*")
+MODEL_FILES = ("config.json", "model*.safetensors", "pytorch_model*.bin")
 _BLOCK = 2**20
 
 
@@ -60,6 +63,16 @@ class Digests:
             self._known |= self._asked
             write_json(self._memory, self._known)
         return found
+
+    def model_key(self, model: str, patterns: tuple[str, ...]) -> str:
+        """Of some of a model's files: the revision of a hub model, else the digests of a folder's
+        files."""
+        folder = model_folder(model)
+        if folder.parent.name == "snapshots":
+            return folder.name
+        files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+        digests = self.of(look_at(str(path)) for path in files)
+        return key("model", 1, list(zip([path.name for path in files], digests, strict=True)))
 
     def _digest(self, source: Source, storage: StorageOptions) -> str:
         if is_stream(source.path):

@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluate.settings import EvaluateSettings
-from ...harvest.model.files import model_folder
 from ...harvest.model.sites import Site, site_width
 from ...harvest.settings import HarvestSettings, TokenizeSettings
 from ...harvest.text.sources import expand
-from ...harvest.text.text_file import is_stream, look_at
+from ...harvest.text.text_file import is_stream
 from ...store import TokenStore
 from ...store.place.place import Place
 from ...store.tools.catalogue import Entry, catalogue
 from ...train.settings import FREE_ON_RESUME, TrainSettings
 from ..corpus import stdlib_sources
-from .keys import Digests, key
+from .keys import MODEL_FILES, TOKENIZER_FILES, Digests, key
 from .members import Member, groups_of, harvest_sites, members_of
 from .model_shape import model_config
 from .settings import STDLIB, SuiteFile, Table, model_place
@@ -29,8 +28,6 @@ from .settings import STDLIB, SuiteFile, Table, model_place
 TOKENS_VERSION, ROWS_VERSION, SAE_VERSION, EVALUATION_VERSION, PAGES_VERSION = 1, 1, 2, 4, 2
 """Raised when what a step makes of the same inputs changes."""
 
-_TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*")
-_MODEL_FILES = ("config.json", "model*.safetensors", "pytorch_model*.bin")
 _NOT_ROWS = {"model", "tokens", "store", "site", "device", "device_map", "memory_gib", "dask"}
 _NOT_TOKENS = {"model", "text", "out", "dask"}
 _NOT_SAE = FREE_ON_RESUME | {"device"}
@@ -81,21 +78,12 @@ class Outputs:
     @cached_property
     def tokenizer_key(self) -> str:
         """Of the tokenizer's files; a hub model's is its revision."""
-        return self._model_key(self.suite.model, _TOKENIZER_FILES)
+        return self._digests.model_key(self.suite.model, TOKENIZER_FILES)
 
     @cached_property
     def model_key(self) -> str:
         """Of the model's files; a hub model's is its revision."""
-        return self._model_key(self.suite.model, _MODEL_FILES)
-
-    def _model_key(self, model: str, patterns: tuple[str, ...]) -> str:
-        """The revision of a hub model, else the digests of a folder's files."""
-        folder = model_folder(model)
-        if folder.parent.name == "snapshots":
-            return folder.name
-        files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
-        digests = self._digests.of(look_at(str(path)) for path in files)
-        return key("model", 1, list(zip([path.name for path in files], digests, strict=True)))
+        return self._digests.model_key(self.suite.model, MODEL_FILES)
 
     @cached_property
     def tokens_key(self) -> str:
@@ -255,7 +243,7 @@ class Outputs:
         own = settings.model_dump(mode="json", exclude=_NOT_EVALUATION, exclude_defaults=True)
         inputs = [self.sae_key(member), *self._measured_keys]
         if settings.norms_of is not None:
-            inputs.append(self._model_key(settings.norms_of, _MODEL_FILES))
+            inputs.append(self._digests.model_key(settings.norms_of, MODEL_FILES))
         return key("evaluation", EVALUATION_VERSION, own, *inputs)
 
     @cached_property
@@ -264,7 +252,7 @@ class Outputs:
         url, model = (self.suite.evaluate.get(name) for name in ("tokens", "model"))
         return (
             TokenStore.open(self.suite.place(url)).fingerprint if url else self.tokens_key,
-            self._model_key(model_place(model), _MODEL_FILES) if model else self.model_key,
+            self._digests.model_key(model_place(model), MODEL_FILES) if model else self.model_key,
         )
 
     def evaluation(self, member: Member) -> Path:
