@@ -163,7 +163,7 @@ class Study:
         figures: numbers of the report's figures that it answers to.
         title: what it asks, in a line.
         claim: what the report says or shows.
-        minutes: that it takes for the demo on two cores, alone.
+        minutes: that it takes for the demo on two cores, alone; an estimate.
         variants: the suites it needs.
         points: from the variants' documents. Raises LackError where SAEs are missing.
         read: what the points say about the claim.

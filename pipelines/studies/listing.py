@@ -26,4 +26,4 @@ def lines(studies: Sequence[Study], out: Path | None) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [head, *rows]
     ]
-    return [*table, "minutes: for the demo on two cores, each study alone"]
+    return [*table, "minutes: estimates for the demo on two cores, each study alone"]
