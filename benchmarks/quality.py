@@ -21,11 +21,13 @@ to the L0 that each peer has measured, so that two FVUs are compared at one L0.
 Expect, on two idle cores, two to three minutes for a peer's 1,500 updates: the grid takes 0.7
 hours, sparsity 0.5, longer 0.7, seeds 0.9, longest 0.8, ours 0.3; about four hours in all.
 --minutes begins no run after so many, --list shows what is missing. On cores that others use too,
-OMP_NUM_THREADS=1 loses less.
+OMP_NUM_THREADS=1 loses less. --jobs makes several runs at once and --device cuda trains on a GPU,
+where eight jobs suit one GPU and sixteen cores.
 """
 
 import argparse
 import csv
+import functools
 import math
 import tempfile
 import time
@@ -35,6 +37,7 @@ from pathlib import Path
 from quality_case import Case, Run
 from quality_peers import PEERS
 from recording import RESULTS, record, surroundings
+from side_by_side import side_by_side
 
 Row = dict[str, str]
 
@@ -89,7 +92,13 @@ def _run(peer: str, lr: float, target: float, updates: int, seed: int, rows: lis
     if peer != "sae_lens jumprelu":
         return run
     tried = [row for row in rows if _same_question(row, run)]
-    return Run(peer, lr, target, updates, seed, (("l0_coefficient", _coefficient(target, tried)),))
+    similar = [
+        row
+        for row in rows
+        if row["peer"] == peer and float(row["target_l0"]) == target and float(row["lr"]) == lr
+    ]
+    price = _coefficient(target, tried, similar)
+    return Run(peer, lr, target, updates, seed, (("l0_coefficient", price),))
 
 
 def _same_question(row: Row, run: Run) -> bool:
@@ -104,12 +113,13 @@ def _same_question(row: Row, run: Run) -> bool:
     )
 
 
-def _coefficient(target: float, tried: list[Row]) -> float:
+def _coefficient(target: float, tried: list[Row], similar: list[Row]) -> float:
     """The next price of a latent: L0 falls about as its 0.85th power. The nearest one once L0 is
-    within 5% or the tries are used up."""
-    if not tried:
+    within 5% or the tries are used up; the first try is what `similar` runs, of another seed or
+    length, would take next."""
+    if not similar:
         return COEFFICIENTS.get(int(target), 0.38)
-    nearest = min(tried, key=lambda row: abs(off_target(row)))
+    nearest = min(tried or similar, key=lambda row: abs(off_target(row)))
     price = float(nearest["settings"].partition("l0_coefficient=")[2])
     if abs(off_target(nearest)) < NEAR or len(tried) >= TRIES:
         return price
@@ -180,30 +190,34 @@ def missing(rows: list[Row], names: list[str]) -> list[Run]:
     return [run for run, key in zip(runs, keys, strict=True) if key not in made]
 
 
-def done(run: Run, case: Case, folder: Path) -> None:
-    """Makes a run, prints it and appends its row."""
-    started = time.monotonic()
-    sae = PEERS[run.peer](run, case, folder / "training")
-    seconds = time.monotonic() - started
-    found = case.measured(sae, folder / "sae")
-    around = surroundings("cpu", PACKAGES)
+def made(run: Run, out: Path, device: str) -> Row:
+    """A run's row, printed; SAEs and the trainer's files come and go in a folder in `out`."""
+    case, started = _case(out, device), time.monotonic()
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        sae = PEERS[run.peer](run, case, Path(folder) / "training")
+        seconds = time.monotonic() - started
+        found = case.measured(sae, Path(folder) / "sae")
     row = {
         "peer": run.peer,
         "lr": f"{run.lr:g}" if run.lr else "",
         "settings": run.settings,
         "target_l0": f"{run.target_l0:g}",
-        "updates": run.updates,
-        "seed": run.seed,
+        "updates": str(run.updates),
+        "seed": str(run.seed),
         "l0": f"{found['l0']:.3f}",
         "fvu": f"{found['fvu']:.5f}",
         "delta_loss": f"{found['delta_loss']:.5f}",
         "dead_share": f"{found['dead_share']:.4f}",
         "seconds": f"{seconds:.0f}",
-    } | around
-    print(
-        "  ".join(f"{name} {row[name]}" for name in list(row)[:11] if row[name] != ""), flush=True
-    )
-    record("quality", row)
+    }
+    print("  ".join(f"{name} {value}" for name, value in row.items() if value), flush=True)
+    return row | surroundings(device, PACKAGES)
+
+
+@functools.cache
+def _case(out: Path, device: str) -> Case:
+    """One for all runs of a process."""
+    return Case(out, device=device)
 
 
 def main() -> None:
@@ -214,18 +228,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for stores and SAEs")
     parser.add_argument("--peer", nargs="*", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after these")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--list", action="store_true", help="show what is missing and do nothing")
     args = parser.parse_args()
     if args.list:
         for run in missing(rows_of(RESULTS), args.peer):
             print(run)
         return
-    case, started = Case(args.out), time.monotonic()
-    while runs := missing(rows_of(RESULTS), args.peer):
-        if time.monotonic() - started > 60 * args.minutes:
-            break
-        with tempfile.TemporaryDirectory(dir=args.out) as folder:
-            done(runs[0], case, Path(folder))
+    _case(args.out, args.device)  # its stores are there before several ask for them
+    do = functools.partial(made, out=args.out, device=args.device)
+    for row in side_by_side(
+        lambda: missing(rows_of(RESULTS), args.peer), do, args.jobs, args.minutes
+    ):
+        record("quality", row)
 
 
 if __name__ == "__main__":

@@ -57,12 +57,13 @@ class Case:
         site: the site whose rows are learned.
         scale: C, with E‖x/C‖² = 1 over the store.
         d: width of the site.
+        device: where SAEs are trained, cpu or cuda; all are measured on the CPU.
     """
 
-    def __init__(self, out: Path, site: str = "resid_post.3"):
+    def __init__(self, out: Path, site: str = "resid_post.3", device: str = "cpu"):
         """Makes tokens and stores in `out`, or takes those that are there."""
         demo = demo_case(out)
-        self.out, self.site, self.model = out, site, demo.model
+        self.out, self.site, self.model, self.device = out, site, demo.model, device
         self.tokens = str(out / "tokens")
         if not Path(self.tokens).exists():
             tokenize(
@@ -94,7 +95,8 @@ class Case:
 
     def batches(self) -> Iterator[Tensor]:
         """The endless stream of raw batches, the very rows that our own trainer reads."""
-        return ActivationStore.open(self.store).stream(self.site, batch_rows=BATCH, seed=0)
+        stream = ActivationStore.open(self.store).stream(self.site, batch_rows=BATCH, seed=0)
+        return (batch.to(self.device) for batch in stream)
 
     def held_out(self) -> Tensor:
         """Rows of sequences that none has seen, [HELD_OUT_ROWS, d]."""
@@ -131,6 +133,7 @@ class Case:
                 out=folder / "evaluation.json",
                 n_sequences=SEQUENCES,
                 top_latents=0,
+                device="cpu",
             )
         )
         return float(result["saes"][0]["delta_loss"])

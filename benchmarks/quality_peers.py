@@ -42,6 +42,7 @@ def ours(run: Run, case: Case, folder: Path) -> SAE:
         "target_l0": run.target_l0,
         "seed": run.seed,
         "recipe": "auto",
+        "device": case.device,
         "checkpoint_every": run.updates,
         "measure_rows": BATCH,
     }
@@ -54,11 +55,12 @@ def ours(run: Run, case: Case, folder: Path) -> SAE:
 
 def sae_lens_jumprelu(run: Run, case: Case, _folder: Path) -> SAE:
     """SAELens's JumpReLUTrainingSAE: ‖x − x̂‖² + coefficient·L0, ε 0.05, θ 0.01, E‖x‖² = d."""
+    _stood_in("wandb")
     from sae_lens.saes.jumprelu_sae import JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig
 
     torch.manual_seed(run.seed)
     values: dict[str, Any] = {"l0_warm_up_steps": run.updates // 3} | dict(run.changes)
-    config = JumpReLUTrainingSAEConfig(d_in=case.d, d_sae=WIDTH, **values)
+    config = JumpReLUTrainingSAEConfig(d_in=case.d, d_sae=WIDTH, device=case.device, **values)
     sae = JumpReLUTrainingSAE(config)
     scale = _sae_lens_trained(sae, run, case)
     tensors = (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec, sae.threshold)
@@ -67,11 +69,12 @@ def sae_lens_jumprelu(run: Run, case: Case, _folder: Path) -> SAE:
 
 def sae_lens_batchtopk(run: Run, case: Case, _folder: Path) -> SAE:
     """SAELens's BatchTopKTrainingSAE with its auxiliary loss; E‖x‖² = d."""
+    _stood_in("wandb")
     from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
 
     torch.manual_seed(run.seed)
     config = BatchTopKTrainingSAEConfig(
-        d_in=case.d, d_sae=WIDTH, k=run.target_l0, **dict(run.changes)
+        d_in=case.d, d_sae=WIDTH, k=run.target_l0, device=case.device, **dict(run.changes)
     )
     sae = BatchTopKTrainingSAE(config)
     scale = _sae_lens_trained(sae, run, case)
@@ -95,6 +98,7 @@ def _sae_lens_trained(sae, run: Run, case: Case) -> float:
         lr_end=run.lr,
         lr_warm_up_steps=run.updates // 15,
         lr_decay_steps=round(DECAY_SHARE * run.updates),
+        device=case.device,
         logger=LoggingConfig(log_to_wandb=False),
     )
     trainer = SAETrainer(config, sae, _scaled(case, scale))
@@ -141,17 +145,23 @@ def _usual(run: Run, case: Case) -> dict[str, Any]:
         "lr": run.lr,
         "warmup_steps": run.updates // 15,
         "decay_start": run.updates - round(DECAY_SHARE * run.updates),
-        "device": "cpu",
+        "device": case.device,
     } | dict(run.changes)
 
 
 def _dictionary_learning(name: str) -> types.ModuleType:
     """A module of its trainers; its buffer's nnsight is not needed here."""
-    if "nnsight" not in sys.modules and importlib.util.find_spec("nnsight") is None:
-        stand_in = types.ModuleType("nnsight")
-        stand_in.__dict__["LanguageModel"] = object
-        sys.modules["nnsight"] = stand_in
+    _stood_in("nnsight", LanguageModel=object)
     return importlib.import_module(f"dictionary_learning.trainers.{name}")
+
+
+def _stood_in(name: str, **has: Any) -> None:
+    """An empty module in the place of one that is not installed and that a peer imports for what
+    is not done here: logging (wandb) or running language models (nnsight)."""
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
+        module = types.ModuleType(name)
+        module.__dict__.update(has, __spec__=importlib.util.spec_from_loader(name, None))
+        sys.modules[name] = module
 
 
 def _dictionary_learning_trained(trainer, run: Run, case: Case):
@@ -180,7 +190,7 @@ def _folded(
     pre_bias: bool,
 ) -> SAE:
     """An SAE of ours on raw rows from one that was trained on rows divided by `scale`."""
-    tensors = [t.detach().double() for t in (W_enc, b_enc, W_dec, b_dec, theta)]
+    tensors = [t.detach().cpu().double() for t in (W_enc, b_enc, W_dec, b_dec, theta)]
     W_enc, b_enc, W_dec, b_dec, theta = tensors
     if pre_bias:
         b_enc = b_enc - b_dec @ W_enc

@@ -5,17 +5,22 @@
 Our trainer on the rows of `quality.py`, λ steered to L0 24, one seed. From a base for each length,
 one setting at a time is changed (`TRIED`). Prints and appends rows to
 benchmarks/results/recipe.csv; what has its row there is not trained again. 1,500 updates take half
-a minute to two minutes on two idle cores, and 6,000 four times that.
+a minute to two minutes on two idle cores, and 6,000 four times that. --jobs and --device cuda are
+those of `quality.py`.
 """
 
 import argparse
 import csv
+import functools
+import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from quality_case import Case, Run
 from quality_peers import ours
 from recording import RESULTS, record, surroundings
+from side_by_side import side_by_side
 
 LRS = {300: 1e-2, 1_500: 6e-3, 6_000: 4e-3, 25_000: 1e-3}
 TRIED: tuple[dict[str, Any], ...] = (
@@ -58,14 +63,23 @@ def rows_of(path: Path) -> set[tuple[str, ...]]:
         return {tuple(row[name] for name in KEYS) for row in csv.DictReader(file)}
 
 
-def tried(settings: dict[str, Any], case: Case, folder: Path) -> None:
-    """Trains, measures and records one trial."""
+def tried(settings: dict[str, Any], out: Path, device: str) -> dict[str, Any]:
+    """Trains and measures one trial; its row, printed."""
+    case = _case(out, settings["site"], device)
     lr, target_l0, updates = (settings[name] for name in ("lr", "target_l0", "updates"))
     changes = tuple((name, settings[name]) for name in KEYS[4:])
-    found = case.on_rows(ours(Run("ours", lr, target_l0, updates, 0, changes), case, folder))
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        sae = ours(Run("ours", lr, target_l0, updates, 0, changes), case, Path(folder) / "trial")
+    found = case.on_rows(sae)
     row = settings | {name: f"{found[name]:.5g}" for name in ("l0", "fvu", "dead_share")}
     print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-    record("recipe", row | surroundings("cpu", ("torch", "numba")))
+    return row | surroundings(device, ("torch", "numba"))
+
+
+@functools.cache
+def _case(out: Path, site: str, device: str) -> Case:
+    """One for all trials of a process."""
+    return Case(out, site, device)
 
 
 def main() -> None:
@@ -75,14 +89,29 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for stores and SAEs")
     parser.add_argument("--updates", type=int, nargs="*", choices=list(LRS), default=list(LRS))
-    parser.add_argument("--site", default="resid_post.3")
+    parser.add_argument("--site", nargs="*", default=["resid_post.3"])
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="begin no trial after these"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="trials at once")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     args = parser.parse_args()
-    case = Case(args.out, args.site)
-    for updates in args.updates:
-        for change in TRIED:
-            settings = settings_of(updates, args.site, change)
-            if tuple(map(str, settings.values())) not in rows_of(RESULTS / "recipe.csv"):
-                tried(settings, case, args.out / "trial")
+
+    def missing() -> list[dict[str, Any]]:
+        made = rows_of(RESULTS / "recipe.csv")
+        wanted = (
+            settings_of(updates, site, change)
+            for updates in args.updates
+            for change in TRIED
+            for site in args.site
+        )
+        return [trial for trial in wanted if tuple(map(str, trial.values())) not in made]
+
+    for site in args.site:
+        _case(args.out, site, args.device)  # its stores are there before several ask for them
+    do = functools.partial(tried, out=args.out, device=args.device)
+    for row in side_by_side(missing, do, args.jobs, args.minutes):
+        record("recipe", row)
 
 
 if __name__ == "__main__":
