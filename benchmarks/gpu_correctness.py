@@ -3,7 +3,8 @@
 Called by gpu.py. The cases, the float64 step and the tolerances are those of the tests
 (`tests/reference/jumprelu_cases.py`): ties at θ, one row, all latents off, all on, strided rows,
 NaN and infinity, trajectories. A CPU cannot show the rest: a float32 product under each of a user's
-TF32 switches, and arrays of more than 2^31 numbers. Exit code 1 if anything is wrong.
+TF32 switches, arrays of more than 2^31 numbers, and sums that a compiler fuses. Exit code 1 if
+anything is wrong.
 """
 
 import sys
@@ -18,6 +19,10 @@ from gpu_part import Part
 
 from scopeworks.tests.reference import jumprelu_cases as cases
 from scopeworks.train.kernels import Parameters, StepSettings, TrainState, step
+from scopeworks.train.kernels.screen import row_terms
+from scopeworks.train.kernels.triton import entries as kernels
+from scopeworks.train.kernels.triton.encode import whole_batch
+from scopeworks.train.kernels.triton.lists import make_copy
 
 EXACT = ("triton/dense", "triton/sparse", "triton/screened")
 TOY = ("triton/screened",)
@@ -187,13 +192,40 @@ def large_checks(part: Part) -> Iterator[Check]:
         yield f"latents beyond 2^31 numbers, {d_sae} × {d}", path, lambda p=path: check(p)
 
 
+def border_checks(part: Part) -> Iterator[Check]:
+    """Proposals at the very edge of the bound are counted by one kernel and written by the other
+    alike; with fused sums the two kernels' bounds differ in the last bit."""
+    shape = (6, 3, 40) if part.toy else (2048, 576, 8192)
+
+    def check() -> None:
+        state, x = cases.gaussian_case(*shape, device=part.device)
+        copy, x16 = make_copy(state), x.bfloat16()
+        product = copy.weights @ x16.t()
+        terms, norms = row_terms(x, x16), (copy.rounded_norm, copy.error_norm)
+        reach = terms.error * norms[0][:, None]
+        reach += terms.norm * norms[1][:, None]
+        height = product.float() + reach
+        low = height[:, shape[0] // 2].contiguous()  # of each latent, a row that is on the edge
+        length = torch.zeros(shape[2], dtype=torch.int64, device=part.device)
+        grid, size = (shape[2],), whole_batch(shape[0])
+        kernels.count_proposals[grid](product, low, *terms, *norms, length, **size)
+        wanted = (height > low[:, None]).nonzero()
+        assert torch.equal(length, wanted[:, 0].bincount(minlength=shape[2]))
+        rows = torch.full((len(wanted) + 1,), -1, dtype=torch.int32, device=part.device)
+        start = length.cumsum(0) - length
+        kernels.fill_proposals[grid](product, low, *terms, *norms, start, rows, **size)
+        assert torch.equal(rows[:-1].long(), wanted[:, 1]) and int(rows[-1]) == -1
+
+    yield "counted as written", "triton/screened", check
+
+
 def main() -> None:
     """Runs every check, and says of each whether it held."""
     part = Part("correctness")
     wrong = 0
     if not part.runs:
         return
-    for checks in (gradient_checks, edge_checks, switch_checks, large_checks):
+    for checks in (border_checks, gradient_checks, edge_checks, switch_checks, large_checks):
         for name, path, check in checks(part):
             if part.late(f"{name}, {path}"):
                 break

@@ -107,6 +107,7 @@ def main() -> None:
                 "kernel": name,
                 "warps": kernel.metadata.num_warps,
                 "barriers": kernel.asm["ptx"].count("bar.sync"),
+                "may_fuse": len(re.findall(r"\bfma\.|\b(?:mul|add)\.f32", kernel.asm["ptx"])),
                 "ttir": kernel.asm["ttir"],
             }
             print(json.dumps(row | usage(kernel.asm["cubin"])), flush=True)

@@ -33,6 +33,15 @@ def whole_row(d: int) -> dict[str, int | bool]:
     return {"WIDTH": triton.next_power_of_2(d), "AT_ONCE": at_once(d), **FUSED}
 
 
+def whole_batch(batch: int) -> dict[str, int | bool]:
+    """How a kernel that scans all rows for a latent's entries is compiled.
+
+    Nothing is fused: of a sum of two products either may be, the compiler chooses for each kernel,
+    and one kernel has to count exactly what another writes.
+    """
+    return {"batch": batch, "BLOCK": BLOCK, "enable_fp_fusion": False}
+
+
 def at_once(d: int) -> int:
     """Entries whose rows are loaded at once: several loads are under way, and they fit into the
     registers."""
@@ -66,7 +75,7 @@ def _list_entries(
         found = product(W[mine], x.t())
         grid, own = (found.shape[0],), (p.b_enc[mine], edge[mine])
         start, length = entries.start[mine], entries.length[mine]
-        size = {"batch": x.shape[0], "BLOCK": BLOCK, **FUSED}
+        size = whole_batch(x.shape[0])
         kernels.count_entries[grid](found, *own, length, **size)
         if not entries.place(mine):
             return None
@@ -86,7 +95,7 @@ def _screen_entries(state: TrainState, x: Tensor, half: float, share: Share) -> 
             found = product(copy.weights[mine], x16.t())
             bound = (low[mine], *terms, copy.rounded_norm[mine], copy.error_norm[mine])
             start, length = entries.start[mine], entries.length[mine]
-            grid, size = (found.shape[0],), {"batch": x.shape[0], "BLOCK": BLOCK, **FUSED}
+            grid, size = (found.shape[0],), whole_batch(x.shape[0])
             kernels.count_proposals[grid](found, *bound, length, **size)
             if not entries.place(mine):
                 return None

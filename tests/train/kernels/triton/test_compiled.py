@@ -127,6 +127,14 @@ def test_no_thread_stores_what_another_has_yet_to_load(widest):
         assert row["barriers"] >= row["ttir"].count("barrier"), row["kernel"]
 
 
+def test_what_one_kernel_counts_and_another_writes_is_computed_as_it_is_written(widest):
+    """PTX without a rounding mode (mul.f32) may be fused later, with .rn it may not."""
+    pairs = [row for row in widest if re.match("(count|fill)_(entries|proposals)", row["kernel"])]
+    assert len(pairs) == 6
+    assert all(row["may_fuse"] == 0 for row in pairs)
+    assert any(row["may_fuse"] for row in widest)
+
+
 def test_addresses_are_computed_in_64_bits(widest):
     """2^20 latents of 3,584 numbers are 3.8e9."""
     for row in widest:
