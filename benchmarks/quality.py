@@ -22,7 +22,7 @@ Expect, on two idle cores, two to three minutes for a peer's 1,500 updates: the 
 hours, sparsity 0.5, longer 0.7, seeds 0.9, longest 0.8, ours 0.3; about four hours in all.
 --minutes begins no run after so many, --list shows what is missing. On cores that others use too,
 OMP_NUM_THREADS=1 loses less. --jobs makes several runs at once and --device cuda trains on a GPU,
-where eight jobs suit one GPU and sixteen cores.
+where eight jobs suit one GPU and sixteen cores; of several at once the longest begin first.
 """
 
 import argparse
@@ -238,9 +238,12 @@ def main() -> None:
         return
     _case(args.out, args.device)  # its stores are there before several ask for them
     do = functools.partial(made, out=args.out, device=args.device)
-    for row in side_by_side(
-        lambda: missing(rows_of(RESULTS), args.peer), do, args.jobs, args.minutes
-    ):
+
+    def following() -> list[Run]:
+        runs = missing(rows_of(RESULTS), args.peer)
+        return sorted(runs, key=lambda run: -run.updates) if args.jobs > 1 else runs
+
+    for row in side_by_side(following, do, args.jobs, args.minutes):
         record("quality", row)
 
 
