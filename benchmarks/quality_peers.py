@@ -55,7 +55,7 @@ def ours(run: Run, case: Case, folder: Path) -> SAE:
 
 def sae_lens_jumprelu(run: Run, case: Case, _folder: Path) -> SAE:
     """SAELens's JumpReLUTrainingSAE: ‖x − x̂‖² + coefficient·L0, ε 0.05, θ 0.01, E‖x‖² = d."""
-    _stood_in("wandb")
+    _stood_in("wandb", Histogram=list)
     from sae_lens.saes.jumprelu_sae import JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig
 
     torch.manual_seed(run.seed)
@@ -69,7 +69,7 @@ def sae_lens_jumprelu(run: Run, case: Case, _folder: Path) -> SAE:
 
 def sae_lens_batchtopk(run: Run, case: Case, _folder: Path) -> SAE:
     """SAELens's BatchTopKTrainingSAE with its auxiliary loss; E‖x‖² = d."""
-    _stood_in("wandb")
+    _stood_in("wandb", Histogram=list)
     from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
 
     torch.manual_seed(run.seed)
