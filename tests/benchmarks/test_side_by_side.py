@@ -32,7 +32,7 @@ def test_each_missing_run_is_made_once(jobs):
 
 def test_what_had_begun_is_kept_where_one_fails_and_nothing_begins_after():
     found: list[float] = []
-    with pytest.raises(ValueError, match="nonnegative|math domain"):
+    with pytest.raises(ValueError, match=r"nonnegative|math domain"):
         asked([-1.0, 4.0, 9.0, 16.0, 25.0, 36.0, 49.0, 64.0], found, 2)
     assert 2.0 in found and 8.0 not in found
 
