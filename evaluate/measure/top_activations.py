@@ -5,7 +5,7 @@ Shading is `markup`'s.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +42,18 @@ def choose_latents(fired: Int[Tensor, " d_sae"], n: int, seed: int) -> list[int]
     return [int(rng.choice(group)) for group in groups]
 
 
+class _Peak(NamedTuple):
+    """Where a latent is strongest in a sequence, and what stands around it: ids and activations of
+    `_window`. Numbers, because small arrays that live on between a pass's large ones would keep
+    freed memory from being used again."""
+
+    value: float
+    sequence: int
+    position: int
+    ids: tuple[int, ...]
+    f: tuple[float, ...]
+
+
 class LatentSearch:
     """Looks for the sequences in which some latents of one SAE are most active.
 
@@ -63,8 +75,7 @@ class LatentSearch:
         self._frequencies = (fired[self.latents].double() / n_firing_tokens).tolist()
         self._encode = narrowed(candidate.sae, self.latents)
         self._k = settings.top_snippets
-        self._found: list[list[tuple[float, int, int]]] = [[] for _ in self.latents]
-        self._rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._found: list[list[_Peak]] = [[] for _ in self.latents]
         self._n_sequences = 0
 
     def add(
@@ -78,10 +89,16 @@ class LatentSearch:
         strongest, positions = f.max(dim=1)
         batch_ids, batch_f = ids.cpu().numpy(), f.cpu().numpy()
         for row, latent in torch.nonzero(strongest > 0).tolist():
-            number = self._n_sequences + row
-            item = (float(strongest[row, latent]), number, int(positions[row, latent]))
-            self._found[latent].append(item)
-            self._rows[number] = (batch_ids[row], batch_f[row])
+            position = int(positions[row, latent])
+            around = _window(position)
+            peak = _Peak(
+                float(strongest[row, latent]),
+                self._n_sequences + row,
+                position,
+                tuple(batch_ids[row, around].tolist()),
+                tuple(batch_f[row, around, latent].tolist()),
+            )
+            self._found[latent].append(peak)
         self._n_sequences += len(ids)
         self._forget()
 
@@ -91,45 +108,32 @@ class LatentSearch:
             {
                 "latent": latent,
                 "frequency": self._frequencies[i],
-                "snippets": [self._snippet(i, *item, tokenizer) for item in self._found[i]],
+                "snippets": [_snippet(peak, tokenizer) for peak in self._found[i]],
             }
             for i, latent in enumerate(self.latents)
         ]
 
-    def _snippet(
-        self,
-        i: int,
-        value: float,
-        sequence: int,
-        position: int,
-        tokenizer: "PreTrainedTokenizerBase",
-    ) -> dict[str, Any]:
-        """Tokens and activations around a peak."""
-        ids, f = self._rows[sequence]
-        window = _window(position)
-        return {
-            "sequence": sequence,
-            "position": position,
-            "start": window.start,
-            "activation": value,
-            "tokens": token_texts(tokenizer, ids[window].tolist()),
-            "activations": [float(f"{v:.5g}") for v in f[window, i]],
-        }
-
-    def _shown(self, sequence: int, position: int) -> bytes:
-        """The tokens of a snippet, to compare it with others."""
-        return self._rows[sequence][0][_window(position)].tobytes()
-
     def _forget(self) -> None:
         """Keeps the best k of each latent (of equals the earlier sequence) that show different
-        tokens, and only the rows they are in: text often holds the same passage several times.
-        """
+        tokens: text often holds the same passage several times."""
         for found in self._found:
-            found.sort(key=lambda item: (-item[0], item[1]))
-            shown = {self._shown(*item[1:]): item for item in reversed(found)}
-            found[:] = sorted(shown.values(), key=lambda item: (-item[0], item[1]))[: self._k]
-        used = {item[1] for found in self._found for item in found}
-        self._rows = {number: row for number, row in self._rows.items() if number in used}
+            found.sort(key=lambda peak: (-peak.value, peak.sequence))
+            shown = {peak.ids: peak for peak in reversed(found)}
+            found[:] = sorted(shown.values(), key=lambda peak: (-peak.value, peak.sequence))[
+                : self._k
+            ]
+
+
+def _snippet(peak: _Peak, tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
+    """Tokens and activations around a peak."""
+    return {
+        "sequence": peak.sequence,
+        "position": peak.position,
+        "start": _window(peak.position).start,
+        "activation": peak.value,
+        "tokens": token_texts(tokenizer, list(peak.ids)),
+        "activations": [float(f"{value:.5g}") for value in peak.f],
+    }
 
 
 def _window(position: int) -> slice:

@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -30,9 +31,9 @@ def anonymous_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
-def peak_of(members: list[TrainSettings], resume: bool) -> int:
-    """Peak of a run above what was held before it."""
-    base = peak = anonymous_bytes()
+def peak_while(run: Callable[[], object]) -> int:
+    """The most that the process held beside mapped files while something ran."""
+    peak = anonymous_bytes()
     done = threading.Event()
 
     def watch() -> None:
@@ -43,10 +44,18 @@ def peak_of(members: list[TrainSettings], resume: bool) -> int:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    run(members, resume)
-    done.set()
-    watcher.join()
-    return peak - base
+    try:
+        run()
+    finally:
+        done.set()
+        watcher.join()
+    return peak
+
+
+def peak_of(members: list[TrainSettings], resume: bool) -> int:
+    """Peak of a run above what was held before it."""
+    base = anonymous_bytes()
+    return peak_while(lambda: run(members, resume)) - base
 
 
 def main(folder: Path, n_members: int) -> None:
