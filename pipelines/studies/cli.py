@@ -1,5 +1,6 @@
 """The command `scopeworks study`: the report's figures, each as a command."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,8 +56,11 @@ def study(
         "device": device,
     }
     given = {key: value for key, value in given.items() if value is not None}
-    if sae is None and given:
-        raise ValueError(f"--{next(iter(given)).replace('_', '-')} has no effect without --sae")
+    if name == "list":
+        _check_list(suite, change, storage_option, sae=sae, full=full, findings=findings, **given)
+    elif sae is None and given:
+        verb = "has" if len(given) == 1 else "have"
+        raise ValueError(f"{_options(given)} {verb} no effect without --sae")
     if (suite is None) == (sae is None) and name != "list":
         raise ValueError("study must be given a suite, or SAEs with --sae, and not both")
     if name == "list":
@@ -68,6 +72,28 @@ def study(
     else:
         assert suite is not None
         _study_suite(name, suite, full, findings, change, storage_option)
+
+
+def _check_list(
+    suite: Path | None, change: Changes, storage_option: StorageOption, **others: Any
+) -> None:
+    """Refuses options by which the list would be no other.
+
+    Raises:
+        ValueError: naming them.
+    """
+    used = {} if suite else {"set": change, "storage_option": storage_option}
+    idle = {name: value for name, value in (others | used).items() if value}
+    if idle:
+        raise ValueError(
+            f"study list must be given a suite and its changes at most, got {_options(idle)}, "
+            "which would have no effect; leave them out"
+        )
+
+
+def _options(names: Iterable[str]) -> str:
+    """Options as they are typed."""
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _list(suite: Path | None, change: Changes, storage_option: StorageOption) -> None:

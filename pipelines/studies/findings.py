@@ -5,6 +5,8 @@ folder, and the copies of the figures that it shows.
 """
 
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from ...evaluate.studies.table import STUDIES
@@ -26,7 +28,8 @@ _MINUTES = """\
 
 ## Minutes
 
-Minutes of a study's first run on two cores; what an earlier study has made is not made again.
+Minutes of each study's last run that made something, on the machine that it ran on; what another
+study had made before was not made again.
 
 | study | minutes |
 |---|---|
@@ -51,12 +54,14 @@ def write_findings(path: Path, out: Path, suite: str) -> None:
             found[study.name] = read_reading(folder)
     if not found:
         raise ValueError(f"findings must be of a study that has been run, got none in {out}")
-    figures = path.parent / "figures"
+    figures, old = path.parent / "figures", _shown_before(path)
     for name, reading in found.items():
         for plot in reading.plots:
             svg = (out / "studies" / name / f"{plot.name}.svg").read_bytes()
             write_file(figures / f"{name}-{plot.name}.svg", svg)
-    _remove_old(figures, {f"{n}-{plot.name}.svg" for n, r in found.items() for plot in r.plots})
+    new = {f"{name}-{plot.name}.svg" for name, r in found.items() for plot in r.plots}
+    for name in old - new:
+        (figures / name).unlink(missing_ok=True)
     minutes = {name: read_minutes(out / "studies" / name) for name in found}
     write_file(path, page(found, minutes, suite, os.fspath(path)).encode())
 
@@ -65,8 +70,8 @@ def page(
     found: dict[str, ReadingFile], minutes: dict[str, float | None], suite: str, name: str
 ) -> str:
     """The page's text."""
-    models = ", ".join(dict.fromkeys(reading.model for reading in found.values()))
-    texts = "; ".join(dict.fromkeys(reading.text for reading in found.values()))
+    models = _each_once((reading.model for reading in found.values()), ", ")
+    texts = _each_once((reading.text for reading in found.values()), "; ")
     head = _HEAD.format(suite=suite, models=models, texts=texts, name=name)
     table = "| report | command | figure | verdict | reading |\n|---|---|---|---|---|\n"
     known = [study for study in STUDIES if study.name in found]
@@ -74,7 +79,7 @@ def page(
     missing = [study.name for study in STUDIES if study.name not in found]
     left = f"\nNot run: {', '.join(missing)}.\n" if missing else ""
     details = "".join(_details(study.name, found[study.name]) for study in known)
-    times = "".join(f"| {n} | {m:.1f} |\n" for n, m in minutes.items() if m is not None)
+    times = "".join(f"| {n} | {_minutes(m)} |\n" for n, m in minutes.items() if m is not None)
     return head + table + rows + left + _MINUTES + times + details
 
 
@@ -98,9 +103,20 @@ def _details(name: str, reading: ReadingFile) -> str:
     return "\n".join([*lines, *shown])
 
 
-def _remove_old(figures: Path, names: set[str]) -> None:
-    """Removes figures of the table's studies that the page shows no more."""
+def _minutes(value: float) -> str:
+    """Minutes of a run; a study that found its SAEs evaluated takes seconds."""
+    return f"{value:.1f}" if value >= 0.1 else "under 0.1"
+
+
+def _each_once(lists: Iterable[str], separator: str) -> str:
+    """Lists as one, in which nothing is twice."""
+    return separator.join(dict.fromkeys(one for many in lists for one in many.split(separator)))
+
+
+def _shown_before(path: Path) -> set[str]:
+    """Figures of studies that the page shows so far: those that it shows no more are removed, and
+    nothing else that is beside them."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     prefixes = tuple(f"{study.name}-" for study in STUDIES)
-    for path in figures.glob("*.svg") if figures.is_dir() else ():
-        if path.name.startswith(prefixes) and path.name not in names:
-            path.unlink()
+    names = re.findall(r"\]\(figures/([\w-]+\.svg)\)", text)
+    return {name for name in names if name.startswith(prefixes)}

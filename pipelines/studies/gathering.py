@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluate.settings import EvaluateSettings
-from ...evaluate.study.study import Documents, Study
+from ...evaluate.study.study import Documents, Study, Variant
 from ...settings import resolve
 from ..run.runner import run
 from ..steps.evaluate import documents
+from ..suite.members import Member
 from ..suite.outputs import Outputs
 from ..suite.settings import SuiteFile
 from .conversations import with_rollouts
 from .mixed_batches import with_mixing
 from .storing_costs import storing_documents
-from .subset_text import subset_documents
-from .variants import derived, scene_of
+from .subset_text import subset_tokens
+from .variants import NEEDS, check_enough, derived, scene_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,10 @@ def _of_subsets(file: SuiteFile, _full: bool) -> Gathered | None:
     """The suite's SAEs by kind of text, where its own text has no subsets."""
     if "subset_field" in file.suite.text or file.text_table.store is not None:
         return None
-    return Gathered({"subsets": subset_documents(file, "subsets")}, made=True)
+    tokens, cut = subset_tokens(file, "subsets")
+    variant = Variant("subsets", evaluate={"tokens": tokens, "subsets": True})
+    found, ran = _evaluated("subsets", variant.name, derived(file, variant))
+    return Gathered({variant.name: found}, made=cut or ran)
 
 
 OWN: dict[str, Callable[[SuiteFile, bool], Gathered | None]] = {
@@ -60,6 +64,7 @@ def of_suite(study: Study, file: SuiteFile, full: bool) -> Gathered:
     """Runs what is missing of a study's variants.
 
     Raises:
+        LackError: the suite's SAEs are too few for the question; nothing has been run.
         ValueError, OSError: a step failed; the text says how to try again.
     """
     if study.name in OWN and (own := OWN[study.name](file, full)) is not None:
@@ -68,25 +73,56 @@ def of_suite(study: Study, file: SuiteFile, full: bool) -> Gathered:
     if study.conversations:
         scene, made = with_rollouts(study.name, scene, file)
     suites = {one.name: derived(file, one) for one in study.variants(scene)}
-    outputs = {name: Outputs(suite) for name, suite in suites.items()}  # all are checked first
+    outputs = [Outputs(suite) for suite in suites.values()]  # all are checked first
+    if study.name in NEEDS:
+        _check_suite(study, file, [member for one in outputs for member in one.members])
     for name, suite in suites.items():
-        print(f"{study.name}, variant {name}: {len(outputs[name].members)} SAEs", flush=True)
-        outcomes = run(suite, last="evaluate", study=study.name)
-        made = made or any(outcome.done == "now" for outcome in outcomes)
-        done = Outputs(suite)
-        beside = BESIDE.get(study.name)
-        found[name] = documents(done) if beside is None else beside(done, documents(done))
+        found[name], ran = _evaluated(study.name, name, suite)
+        made = made or ran
+    if study.conversations:
+        found = {name: list(map(_of_conversations, many)) for name, many in found.items()}
     return Gathered(found, made)
 
 
-def of_saes(study: Study, saes: Sequence[str], full: bool, out: Path, **settings: Any) -> Gathered:
+def _evaluated(study: str, variant: str, suite: SuiteFile) -> tuple[list[dict[str, Any]], bool]:
+    """The evaluations of a variant's SAEs, and whether something had to be made for them."""
+    print(f"{study}, variant {variant}: {len(Outputs(suite).members)} SAEs", flush=True)
+    outcomes = run(suite, last="evaluate", study=study)
+    done, beside = Outputs(suite), BESIDE.get(study)
+    found = documents(done) if beside is None else beside(done, documents(done))
+    return found, any(outcome.done == "now" for outcome in outcomes)
+
+
+def _check_suite(study: Study, file: SuiteFile, members: Sequence[Member]) -> None:
+    """Whether the study can compare a suite's SAEs, before the first of them is trained.
+
+    Raises:
+        LackError: it cannot.
+    """
+    saes = [("→".join(map(str, one.sites)), one.values["width"], one.name) for one in members]
+    steered = all("target_l0" in one.values for one in members)
+    name, values = ("target_l0", "[10.0,25.0,60.0]") if steered else ("sparsity", "[3e-4,6e-4]")
+    remedy = f"give [[sae]] of suite {file.given} more values of {name}: --set sae.{name}={values}"
+    check_enough(study.name, saes, remedy)
+
+
+def _of_conversations(document: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation that says in words what kind of text it read."""
+    tokens = document["tokens"]
+    n, context = f"{tokens['n_sequences']:,}", f"{tokens['context']:,}"
+    return document | {"text": f"{n} conversations of at most {context} tokens, sampled"}
+
+
+def of_saes(study: Study, saes: Sequence[str], full: bool, out: Path, **given: Any) -> Gathered:
     """Measures SAEs that are there.
 
     Args:
-        settings: of evaluate, without those that the study says.
+        given: settings of evaluate; they win over those of the study.
 
     Raises:
-        ValueError, OSError: the study trains SAEs of its own, or an input does not fit.
+        LackError: the SAEs are too few for the question; none has been measured.
+        ValueError, OSError: the study trains SAEs of its own, `full` changes nothing, or an input
+            does not fit.
     """
     from ...evaluate.run import evaluation_of
 
@@ -95,9 +131,33 @@ def of_saes(study: Study, saes: Sequence[str], full: bool, out: Path, **settings
             f"study {study.name} must be given a suite, for it trains SAEs of its own, got a list "
             f"of SAEs; run it: scopeworks study {study.name} SUITE.toml"
         )
-    shared = {"top_latents": 0, "out": out / "evaluation.json", "sae": tuple(saes)} | settings
-    wanted = {
-        name: resolve(EvaluateSettings, **(shared | own))
-        for name, own in study.for_saes(full).items()
-    }
+    places = {"out": out / "evaluation.json", "sae": tuple(saes)}
+    tables, smaller = (
+        {name: {"top_latents": 0} | own | given for name, own in study.for_saes(size).items()}
+        for size in (full, False)
+    )
+    if full and tables == smaller:
+        raise ValueError(f"--full has no effect on study {study.name} of these SAEs; leave it out")
+    wanted = {name: resolve(EvaluateSettings, **table, **places) for name, table in tables.items()}
+    if study.name in NEEDS:
+        _check_saes(study, next(iter(wanted.values())))
     return Gathered({name: [evaluation_of(one)] for name, one in wanted.items()}, made=True)
+
+
+def _check_saes(study: Study, settings: EvaluateSettings) -> None:
+    """Whether the study can compare SAEs that are there, before the first of them is measured.
+
+    Raises:
+        LackError: it cannot.
+    """
+    from ...evaluate.run.saes import SAEs
+
+    known = SAEs(settings)
+    known.look_through(most_bytes=0)
+    site = settings.site or known.configs[0].site or "SITE"
+    saes = [(one.site or site, one.d_sae, number) for number, one in enumerate(known.configs)]
+    remedy = (
+        f"make them: scopeworks sweep --store STORE --site {site} --width {saes[0][1]} "
+        "--sparsity 3e-4 --sparsity 6e-4 --sparsity 1.2e-3 --out DIR"
+    )
+    check_enough(study.name, saes, remedy)

@@ -10,9 +10,7 @@ import io
 import itertools
 import json
 import tokenize as python_tokens
-from typing import Any
 
-from ...evaluate.run import evaluation_of
 from ...harvest.settings import TokenizeSettings
 from ...harvest.text.documents import is_held_out, read_files
 from ...harvest.tokens.run import tokenize
@@ -28,8 +26,8 @@ _HELD_OUT = 0.999
 """Share of the pieces that are held out: nearly all."""
 
 
-def subset_documents(file: SuiteFile, study: str) -> list[dict[str, Any]]:
-    """Trains what is missing of the suite's SAEs and measures them on kinds of text.
+def subset_tokens(file: SuiteFile, study: str) -> tuple[str, bool]:
+    """Where the tokens of the held-out files' kinds of text are, and whether they had to be made.
 
     Raises:
         ValueError: the suite's text has no subsets and is not Python's own sources.
@@ -39,12 +37,8 @@ def subset_documents(file: SuiteFile, study: str) -> list[dict[str, Any]]:
             f"study {study} must be given a suite whose text has subsets, got {file.path}; name "
             "the field of a row that holds its subset: [text] subset_field"
         )
-    run(file, last="train", study=study)
-    outputs = Outputs(file)
-    tokens = _token_store(outputs)
-    settings = outputs.evaluate_settings(outputs.members)
-    changed = {"tokens": tokens, "subsets": True, "top_latents": 0, "importance": False}
-    return [evaluation_of(settings.model_copy(update=changed))]
+    run(file, last="tokenize", study=study)  # from here on the folder is the suite's
+    return _token_store(Outputs(file))
 
 
 def kinds_of_text(source: str) -> dict[str, str]:
@@ -89,8 +83,8 @@ def _training_text(context: int) -> str:
     return next(text for text in tries if not is_held_out(text, _HELD_OUT))
 
 
-def _token_store(outputs: Outputs) -> str:
-    """The tokens of the held-out files' kinds of text, made if they are not there."""
+def _token_store(outputs: Outputs) -> tuple[str, bool]:
+    """The token store, made if it is not there."""
     asked = outputs.tokenize_settings()
     held = [d.text for d in read_files(stdlib_sources()) if is_held_out(d.text, asked.held_out)]
     rows = [
@@ -104,7 +98,9 @@ def _token_store(outputs: Outputs) -> str:
     store = outputs.out / "tokens" / f"subsets-{own}"
     try:
         TokenStore.open(str(store))
+        made = False
     except FileNotFoundError:
+        made = True
         text = store.parent / f"subsets-{own}.jsonl"
         write_file(text, lines.encode())
         settings = TokenizeSettings(
@@ -117,4 +113,4 @@ def _token_store(outputs: Outputs) -> str:
             subset_field="subset",
         )
         print(tokenize(settings))
-    return str(store)
+    return str(store), made

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...study.axes import draw_frontiers
-from ...study.entries import columns_of, entries_of, figure_of
-from ...study.pairs import as_change, numbers_of, percent
+from ...study.entries import columns_of, entries_of, figure_of, frontiers
+from ...study.pairs import Curve, as_change, numbers_of, percent
 from ...study.statistics import Estimate, mean_of, verdict_of_all
 from ...study.study import (
     Documents,
@@ -34,6 +34,8 @@ SEQUENCES = 64
 """On a processor without bfloat16 units a forward pass takes up to twenty times as long."""
 METRICS = ("delta_loss", "fvu", "l0")
 TYPES = ("float32", "bfloat16")
+MOST_PAIRS = 3
+"""Sites and widths whose curves are shown: more could not be told apart in one figure."""
 
 
 def variants(scene: Scene) -> list[Variant]:
@@ -86,26 +88,32 @@ def read(points: list[Point]) -> Reading:
 
 
 def plots(points: list[Point]) -> list[Plot]:
-    """Δ loss against L0 in both precisions."""
+    """Δ loss against L0 in both precisions, a pair of curves for each site and width."""
+    pairs: dict[tuple[str, int], dict[str, Curve]] = {}
+    for name in TYPES:
+        own = [point for point in points if point["precision"] == name]
+        for slot, curve in frontiers(own, "delta_loss", "site", "width").items():
+            pairs.setdefault(slot, {})[name] = curve
+    slots = list(pairs)
+    step = (len(slots) - 1) / (MOST_PAIRS - 1)
+    shown = (
+        slots if len(slots) <= MOST_PAIRS else [slots[round(i * step)] for i in range(MOST_PAIRS)]
+    )
+    curves = {
+        f"{name}, {site}, width {width:,}" if len(slots) > 1 else name: curve
+        for site, width in shown
+        for name, curve in pairs[site, width].items()
+    }
 
     def draw(axes: "Axes") -> None:
-        curves = {}
-        for name in TYPES:
-            own = [p for p in points if (p["metric"], p["precision"]) == ("delta_loss", name)]
-            curves[name] = sorted(
-                (
-                    (p["l0"], Estimate(p.value, p.low, p.high, p.n))
-                    for p in own
-                    if p["l0"] > 0 and p.value is not None
-                ),
-                key=lambda one: one[0],
-            )
         draw_frontiers(axes, curves, "delta_loss")
 
     caption = (
         "Δ loss against L0, model and SAE in float32 and in bfloat16 (Figure 10). Bars: 95% "
         "intervals over sequences, which both share."
     )
+    if len(shown) < len(slots):
+        caption += f" {len(shown)} of {len(slots)} sites and widths, spread evenly."
     return [Plot("precision", caption, draw)]
 
 

@@ -12,6 +12,7 @@ from scopeworks.evaluate.study.study import LackError
 from scopeworks.evaluate.study_file import read_minutes, read_reading
 from scopeworks.pipelines.cli import app
 from scopeworks.pipelines.studies import runs
+from scopeworks.pipelines.studies.findings import page, write_findings
 from scopeworks.pipelines.studies.gathering import Gathered
 from scopeworks.tests.evaluate.studies.documents import evaluation, sae
 from scopeworks.tests.pipelines.small_suite import files_below, write_suite
@@ -69,6 +70,26 @@ def test_findings_name_the_command_and_show_the_figures(studied):
     assert str(studied / "out") not in text
 
 
+def test_findings_written_again_remove_figures_of_the_old_page_and_no_others(studied, tmp_path):
+    page, figures = tmp_path / "found.md", tmp_path / "figures"
+    figures.mkdir()
+    page.write_text("![gone](figures/frontier-gone.svg) ![mine](figures/mine.svg)\n")
+    for name in ("frontier-gone.svg", "frontier-of-my-own.svg", "mine.svg"):
+        (figures / name).write_text("<svg/>")
+    write_findings(page, studied / "out", "suite.toml")
+    left = {path.name for path in figures.glob("*.svg")}
+    assert {"frontier-of-my-own.svg", "mine.svg", "frontier-fvu-sites.svg"} <= left
+    assert "frontier-gone.svg" not in left
+
+
+def test_findings_name_models_once_and_no_machine(studied):
+    reading = read_reading(studied / "out" / "studies" / "frontier")
+    both = reading.model_copy(update={"model": "tiny_gemma2_it, tiny_gemma2"})
+    text = page({"frontier": reading, "transfer": both}, {"frontier": 0.02}, "s.toml", "f.md")
+    assert "Model: tiny_gemma2, tiny_gemma2_it. Text: 4 held-out sequences of 64 tokens." in text
+    assert "| frontier | under 0.1 |" in text and "two cores" not in text
+
+
 def test_list_says_what_was_found(studied):
     _, text = scopeworks("study", "list")
     assert "frontier" in text and "found" not in text
@@ -77,7 +98,7 @@ def test_list_says_what_was_found(studied):
     assert "cannot be told" in line
 
 
-def test_saes_that_are_there_are_studied(studied, tmp_path):
+def test_saes_that_are_there_are_studied(studied, tmp_path, monkeypatch):
     saes = sorted((studied / "out" / "saes").glob("resid_post.3-width_32-*"))
     (tokens,) = [path for path in (studied / "out" / "tokens").iterdir() if path.is_dir()]
     given = [word for path in saes for word in ("--sae", path)]
@@ -86,9 +107,38 @@ def test_saes_that_are_there_are_studied(studied, tmp_path):
     assert code == 0 and "frontier: cannot be told." in text
     assert read_reading(tmp_path / "studies" / "frontier").text.startswith("2 held-out sequences")
     shutil.rmtree(tmp_path / "studies")
+    with pytest.raises(ValueError, match="--full has no effect on study frontier of these SAEs"):
+        scopeworks("study", "frontier", *given, "--full")
+    monkeypatch.setattr("scopeworks.evaluate.run.evaluation_of", None)  # is not come to
     with pytest.raises(LackError, match="make them: scopeworks sweep --store STORE --site resid"):
         scopeworks("study", "frontier", *given[2:], "--n-sequences", 2)
     assert not (tmp_path / "studies").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "precision",
+            r"two SAEs or more, got 1; give \[\[sae\]\] of suite .*--set sae.sparsity=\[",
+        ),
+        ("frontier", r"SAEs of two λs or more at one site and width, got \d+ of one each; give"),
+        ("importance", r"SAEs of two λs or more at one site, got 3 of one each; give"),
+    ],
+)
+def test_too_few_saes_are_refused_before_anything_is_run(tmp_path, name, message):
+    path = write_suite(tmp_path, sparsity=3e-3)
+    path.write_text(path.read_text().replace('site = ["resid_post.1", "mlp_out.1"]', RESIDUAL))
+    with pytest.raises(LackError, match=message):
+        scopeworks("study", name, path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_suite_with_wanted_l0s_is_told_to_want_more(tmp_path):
+    path = write_suite(tmp_path, sparsity=3e-3)
+    path.write_text(path.read_text().replace("sparsity = 0.003", "target_l0 = 6.0"))
+    with pytest.raises(LackError, match=r"--set sae.target_l0=\["):
+        scopeworks("study", "frontier", path)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +151,10 @@ def test_saes_that_are_there_are_studied(studied, tmp_path):
         (["frontier", "--sae", "x", "--model", "m"], "--tokens must be given with --sae"),
         (["all", "--sae", "x"], "study must be one with --sae, got all"),
         (["frontier", "--sae", "x", "--findings", "f"], "--set and --findings have no effect"),
+        (["list", "--sae", "x", "--model", "m"], "got --sae, --model, which would have no effect"),
+        (["list", "demo", "--full", "--findings", "f"], "got --full, --findings, which would have"),
+        (["list", "--set", "out=x"], "got --set, which would have no effect"),
+        (["frontier", "demo", "--model", "m", "--site", "s"], "--model, --site have no effect"),
         (["frontier", "demoo"], "suite demoo does not exist; did you mean 'demo'"),
         (["frontier", "demo", "--set", "sae.widht=3"], "unknown setting 'widht'"),
         (["frontier", "demo", "--findings", "docs"], "findings must be a file, got the folder"),

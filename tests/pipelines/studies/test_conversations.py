@@ -92,6 +92,7 @@ def test_transfer_is_measured_on_the_twins_conversations(tmp_path):
                 "rollout" if "rollout" in name else "prompt"
             )
             assert str(tmp_path) not in json.dumps(document)
+            assert document["text"].startswith("8 conversations of at most ")
     assert len({d["tokens"]["fingerprint"] for f in gathered.documents.values() for d in f}) == 1
     before = files_below(tmp_path / "out")
     assert not of_suite(study, SuiteFile(path), False).made

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scopeworks.pipelines.studies.subset_text import kinds_of_text, subset_documents
+from scopeworks.pipelines.studies.subset_text import kinds_of_text, subset_tokens
 from scopeworks.tests.pipelines.small_suite import suite
 
 SOURCE = """\
@@ -32,5 +32,5 @@ def test_what_is_no_source_has_no_kinds(source):
 
 def test_a_text_without_subsets_is_refused_before_anything_is_run(tmp_path):
     with pytest.raises(ValueError, match=r"study subsets must .*\[text\] subset_field"):
-        subset_documents(suite(tmp_path), "subsets")
+        subset_tokens(suite(tmp_path), "subsets")
     assert not (tmp_path / "out").exists()

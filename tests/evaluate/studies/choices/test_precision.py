@@ -1,6 +1,8 @@
 """The precision study on SAEs whose differences are known."""
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from scopeworks.evaluate.studies.choices import precision
 from scopeworks.evaluate.study.study import Documents, LackError
@@ -51,3 +53,20 @@ def test_the_same_sequences_are_read_twice():
     assert narrow.evaluate == {"dtype": "bfloat16", "sae_dtype": "bfloat16", "n_sequences": 64}
     assert not wide.sae and precision.STUDY.for_saes is not None
     assert precision.STUDY.for_saes(True)["float32"] == {"dtype": "float32", "sae_dtype": "float32"}
+
+
+def test_each_site_and_width_is_a_curve_of_its_own():
+    slots = [(f"resid_post.{layer}", width) for layer in range(2) for width in (16, 32)]
+    saes = [
+        sae(site, width, l0=l0, sparsity=1 / l0) for site, width in slots for l0 in (10.0, 20.0)
+    ]
+    points = precision.points({name: [evaluation(*saes)] for name in precision.TYPES})
+    (plot,) = precision.plots(points)
+    figure = Figure()
+    plot.draw(axes := figure.add_subplot())
+    _, labels = axes.get_legend_handles_labels()
+    assert labels[:2] == [f"{name}, resid_post.0, width 16" for name in precision.TYPES]
+    assert len(labels) == 2 * precision.MOST_PAIRS and "3 of 4 sites and widths" in plot.caption
+    lines = [line for line in axes.get_lines() if len(np.asarray(line.get_xdata())) > 1]
+    drawn = [list(np.asarray(line.get_xdata())) for line in lines]
+    assert drawn.count([10.0, 20.0]) >= 6 and all(sorted(set(x)) == [10.0, 20.0] for x in drawn)
