@@ -1,50 +1,108 @@
-"""Two kinds of SAEs side by side: ratios at equal L0, paired by what both share, and their words.
+"""SAEs of two kinds side by side: ratios at equal L0, and their words.
 
-Owns the pairing. Statistics of single numbers are `statistics`'.
+Owns the comparison: over the L0s that frontiers share, unit by unit (seeds, sites, layers), with
+what could not be compared. Statistics of single numbers are `statistics`'.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from .statistics import Estimate, at_l0, mean_of
 
 STOPS = 5
-"""L0s at which two frontiers are compared, evenly in log L0 over what both reach."""
+"""L0s at which frontiers are compared, evenly in log L0 over what all of them reach."""
+TELLING = 100.0
+"""An interval of a ratio whose ends are more than so many times apart tells nothing."""
+_TELLS_NOTHING = "an interval over orders of magnitude, which tells nothing"
+APART, NOT_ABOVE = "no L0 in common", "a value that is not above 0"
 
 Curve = Sequence[tuple[float, Estimate]]
 """A frontier: (L0, value)."""
+Stops = Sequence[float] | str
+"""A number at each of the L0s, sparsest first; or why there is none."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Numbers of several units at equal L0.
+
+    Attributes:
+        mean: over the L0s and the units, with Student's t interval over the units; None where no
+            unit could be compared.
+        at: the same at each L0, sparsest first.
+        left_out: how many comparisons could not be made, by the reason.
+    """
+
+    mean: Estimate | None
+    at: Sequence[Estimate]
+    left_out: Mapping[str, int]
+
+    @property
+    def turned(self) -> dict[str, Estimate]:
+        """`sparsest`, `densest`: the ends of the L0s where the sign is not the mean's."""
+        if self.mean is None:
+            return {}
+        ends = {"sparsest": self.at[0], "densest": self.at[-1]}
+        return {name: one for name, one in ends.items() if one.value * self.mean.value < 0}
+
+    @property
+    def left(self) -> str:
+        """What was left out, in words that follow a number of units."""
+        return "".join(f", {n} left out for {why}" for why, n in self.left_out.items())
+
+
+def stops(*curves: Curve) -> list[float]:
+    """The L0s at which frontiers are compared; none where they reach none together."""
+    reach = [[l0 for l0, _ in curve] for curve in curves]
+    if not reach or not all(reach):
+        return []
+    low, high = max(map(min, reach)), min(map(max, reach))
+    if not 0 < low <= high:
+        return []
+    return [min(high, low * (high / low) ** (i / (STOPS - 1))) for i in range(STOPS)]
+
+
+def log_ratios(a: Curve, b: Curve) -> Stops:
+    """log of a's value over b's at each of the L0s that both frontiers reach."""
+    found = []
+    for l0 in stops(a, b):
+        left, right = at_l0(a, l0), at_l0(b, l0)
+        assert left is not None and right is not None
+        if min(left.value, right.value) <= 0:
+            return NOT_ABOVE
+        found.append(math.log(left.value / right.value))
+    return found or APART
 
 
 def log_ratio(a: Curve, b: Curve) -> float | None:
-    """Mean log of a's value over b's at equal L0, over the L0s that both frontiers reach.
+    """The mean of `log_ratios`; None where there are none."""
+    found = log_ratios(a, b)
+    return None if isinstance(found, str) else fmean(found)
 
-    Returns:
-        None where they reach none together, or a value is not above 0.
-    """
-    reach = [[l0 for l0, _ in curve] for curve in (a, b)]
-    if not all(reach):
-        return None
-    low, high = max(map(min, reach)), min(map(max, reach))
-    if not 0 < low <= high:
-        return None
-    ratios = []
-    for i in range(STOPS):
-        l0 = min(high, low * (high / low) ** (i / (STOPS - 1)))
-        left, right = at_l0(a, l0), at_l0(b, l0)
-        if left is None or right is None or min(left.value, right.value) <= 0:
-            return None
-        ratios.append(math.log(left.value / right.value))
-    return fmean(ratios)
+
+def compared(units: Iterable[Sequence[Stops]]) -> Comparison:
+    """Units side by side; several comparisons of one unit are averaged at each of their L0s."""
+    means: list[list[float]] = []
+    left_out: Counter[str] = Counter()
+    for unit in units:
+        known = [one for one in unit if not isinstance(one, str)]
+        left_out.update(one for one in unit if isinstance(one, str))
+        if known:
+            means.append([fmean(values) for values in zip(*known, strict=True)])
+    if not means:
+        return Comparison(None, (), left_out)
+    at = [mean_of(values) for values in zip(*means, strict=True)]
+    return Comparison(mean_of([fmean(values) for values in means]), at, left_out)
 
 
 def paired(a: Mapping[Any, Curve], b: Mapping[Any, Curve]) -> Estimate | None:
     """Mean over the units (seeds, layers) that both have of `log_ratio`, with Student's t interval;
     None if no unit can be compared."""
-    ratios = [log_ratio(a[unit], b[unit]) for unit in a if unit in b]
-    known = [ratio for ratio in ratios if ratio is not None]
-    return mean_of(known) if known else None
+    return compared([log_ratios(a[unit], b[unit])] for unit in a if unit in b).mean
 
 
 def as_change(ratio: Estimate | None) -> Estimate | None:
@@ -61,12 +119,25 @@ def percent(change: Estimate | None) -> str:
         return "unknown"
     if change.low is None or change.high is None:
         return f"{100 * change.value:+.1f}%"
+    if (1 + change.high) > TELLING * (1 + change.low):
+        return f"{100 * change.value:+.1f}% ({_TELLS_NOTHING})"
     return f"{100 * change.value:+.1f}% ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
 
 
 def numbers_of(estimate: Estimate | None) -> list[float | None] | None:
     """[value, low, high] for a reading's numbers."""
     return None if estimate is None else estimate.numbers()
+
+
+def ratio_numbers(ratio: Estimate | None) -> list[float | None] | None:
+    """A log ratio as [ratio, low, high]; the ends are None where they tell nothing."""
+    if ratio is None:
+        return None
+    told = ratio.half is not None and 2 * ratio.half <= math.log(TELLING)
+    ends = (ratio.low, ratio.high) if told else (None, None)
+    return Estimate(
+        math.exp(ratio.value), *(None if v is None else math.exp(v) for v in ends)
+    ).numbers()
 
 
 def times(ratio: Estimate | None) -> str:
@@ -76,4 +147,6 @@ def times(ratio: Estimate | None) -> str:
     shown = f"{math.exp(ratio.value):.3g}"
     if ratio.low is None or ratio.high is None:
         return shown
+    if ratio.high - ratio.low > math.log(TELLING):
+        return f"{shown} ({_TELLS_NOTHING})"
     return f"{shown} ({math.exp(ratio.low):.3g} to {math.exp(ratio.high):.3g})"

@@ -143,6 +143,8 @@ def at_l0(points: Sequence[tuple[float, Estimate]], l0: float) -> Estimate | Non
         None if the L0 is outside the points'.
     """
     ordered = sorted(points, key=lambda point: point[0])
+    if len(ordered) == 1 and ordered[0][0] == l0:
+        return ordered[0][1]
     for (a, left), (b, right) in itertools.pairwise(ordered):
         if a <= l0 <= b:
             share = 0.0 if a == b else math.log(l0 / a) / math.log(b / a)

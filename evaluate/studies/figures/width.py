@@ -1,23 +1,18 @@
 """Width: what a wider dictionary gains at one site (Figure 4).
 
-The claim is read at one L0 that the frontiers of all widths reach: the slope of log Δ loss there
-over log₂ of the width, one slope for each seed.
+The claim is read over the L0s that the frontiers of all widths reach: the slope of log Δ loss over
+log₂ of the width, one ladder of widths for each seed.
 """
 
 import math
+from collections import Counter
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ...study.axes import draw_frontiers
 from ...study.entries import entries_of, frontiers, metric_points
-from ...study.statistics import (
-    Estimate,
-    at_l0,
-    common_l0,
-    difference,
-    mean_of,
-    slope_of,
-    verdict_below,
-)
+from ...study.pairs import NOT_ABOVE, Curve, Stops, as_change, compared, percent, stops
+from ...study.statistics import Estimate, at_l0, difference, slope_of, verdict_below
 from ...study.study import Documents, LackError, Plot, Point, Reading, Scene, Study, Variant
 
 if TYPE_CHECKING:
@@ -25,6 +20,8 @@ if TYPE_CHECKING:
 
 METRICS = ("delta_loss", "fvu")
 SEEDS = (0, 1, 2)
+Ladder = dict[int, Curve]
+"""Width -> frontier, narrowest first, of one seed."""
 
 
 def widths(scene: Scene) -> list[int]:
@@ -62,49 +59,48 @@ def points(documents: Documents) -> list[Point]:
 def read(points: list[Point]) -> Reading:
     """Whether Δ loss at equal L0 falls with width."""
     site = _site(points)
-    own = [point for point in points if point["site"] == site]
-    curves = frontiers(own, "delta_loss", "seed", "width")
-    l0 = common_l0(*curves.values())
-    if l0 is None:
+    ladders = _ladders([point for point in points if point["site"] == site])
+    l0s = stops(*(curve for ladder in ladders for curve in ladder.values()))
+    if not ladders:
+        return _unread("no seed has two widths")
+    if not l0s:
         return _unread("their frontiers have no L0 in common")
-    values = {slot: at_l0(curve, l0) for slot, curve in curves.items()}
-    seeds = sorted({seed for seed, _ in values})
-    slopes = [
-        slope
-        for seed in seeds
-        if (slope := _slope({w: v for (s, w), v in values.items() if s == seed and v})) is not None
-    ]
-    if not slopes:
-        return _unread("a Δ loss is not above 0, or a seed has one width only")
-    slope = mean_of(slopes)
-    ends = _ends(values)
-    verdict = verdict_below(slope if slope.low is not None else ends)
-    change = f"{100 * math.expm1(slope.value):+.1f}%"
-    if slope.low is not None and slope.high is not None:
-        change += f" ({100 * math.expm1(slope.low):+.1f}% to {100 * math.expm1(slope.high):+.1f}%)"
-    narrow, wide = min(w for _, w in values), max(w for _, w in values)
+    found = compared([_slopes(ladder, l0s)] for ladder in ladders)
+    if (slope := found.mean) is None:
+        return _unread("a Δ loss is not above 0")
+    longest = max(ladders, key=len)
+    ends, (narrow, *_, wide) = _ends(longest, l0s), longest
+    by_l0 = dict(zip((f"{l0:.3g}" for l0 in l0s), found.at, strict=True))
+    first, *_, last = [*by_l0, *by_l0]
+    shown = [f"{percent(as_change(by_l0[l0]))} at L0 {l0}" for l0 in dict.fromkeys((first, last))]
+    turned = (
+        f"the sign turns at the {' and the '.join(found.turned)} of them; " if found.turned else ""
+    )
     return Reading(
-        verdict,
-        f"At L0 {l0:.3g} of {site}, each doubling of the width changes Δ loss by {change}, "
-        f"{len(slopes)} seed{'s' * (len(slopes) > 1)}; from width {narrow:,} to {wide:,} it "
-        f"changes by {ends} nats per token.",
-        "t interval over seeds of the slope of log Δ loss over log₂ width at the L0 in the middle "
-        "of what all frontiers reach; with one seed the interval over sequences of the difference "
+        verdict_below(slope if slope.low is not None else ends),
+        f"At equal L0 of {site}, each doubling of the width changes Δ loss by "
+        f"{percent(as_change(slope))} over L0s ({slope.n} seed{'s' * (slope.n != 1)}{found.left}), "
+        f"{', '.join(shown)}; {turned}from width {narrow:,} to {wide:,} it changes by {ends} nats "
+        "per token.",
+        "t interval over seeds of the slope of log Δ loss over log₂ width, its mean over five L0s "
+        "that all frontiers reach; with one seed the interval over sequences of the difference "
         "between the widest and the narrowest; the claim holds if it is below 0",
         {
             "site": site,
-            "l0": float(f"{l0:.6g}"),
+            "l0": [float(f"{l0:.6g}") for l0 in (l0s[0], l0s[-1])],
             "slope_of_log_delta_loss_a_doubling": slope.numbers(),
-            "n_seeds": len(slopes),
+            "slope_by_l0": {l0: one.numbers() for l0, one in by_l0.items()},
+            "n_seeds": slope.n,
             "widest_minus_narrowest": ends.numbers(),
         },
     )
 
 
 def plots(points: list[Point]) -> list[Plot]:
-    """Each metric against L0, a curve a width, of the first seed."""
+    """Each metric against L0, a curve a width, of the seed with most widths, the first of them."""
     site = _site(points)
-    seed = min(point["seed"] for point in points if point["site"] == site)
+    slots = sorted({(p["seed"], p["width"]) for p in points if p["site"] == site})
+    seed = Counter(seed for seed, _ in slots).most_common(1)[0][0]
     own = [point for point in points if point["site"] == site and point["seed"] == seed]
     found = []
     captions = {"delta_loss": "Δ loss against L0 (Figure 4)", "fvu": "FVU against L0"}
@@ -127,23 +123,47 @@ def _site(points: list[Point]) -> str:
     return max(sites, key=lambda site: len(sites[site]))
 
 
-def _slope(values: dict[int, Estimate]) -> float | None:
-    """Of log Δ loss over log₂ width; None where it is not defined."""
-    if len(values) < 2 or min(one.value for one in values.values()) <= 0:
-        return None
-    return slope_of([(math.log2(w), math.log(one.value)) for w, one in values.items()])
+def _ladders(points: list[Point]) -> list[Ladder]:
+    """Every seed's widths by Δ loss, of seeds that have two or more."""
+    found: dict[int, Ladder] = {}
+    for (seed, width), curve in sorted(frontiers(points, "delta_loss", "seed", "width").items()):
+        found.setdefault(seed, {})[width] = curve
+    return [ladder for ladder in found.values() if len(ladder) > 1]
 
 
-def _ends(values: dict[tuple[Any, ...], Estimate | None]) -> Estimate:
-    """Δ loss of the widest minus that of the narrowest, of the first seed."""
-    seed = min(seed for seed, _ in values)
-    own = {width: one for (s, width), one in values.items() if s == seed and one is not None}
-    return difference(own[max(own)], own[min(own)])
+def _values(ladder: Ladder, l0: float) -> dict[int, Estimate]:
+    """Width -> Δ loss at an L0 that all frontiers reach."""
+    values = {width: at_l0(curve, l0) for width, curve in ladder.items()}
+    return {width: value for width, value in values.items() if value is not None}
+
+
+def _slopes(ladder: Ladder, l0s: list[float]) -> Stops:
+    """At each L0 the slope of log Δ loss over log₂ width."""
+    rungs = [_values(ladder, l0) for l0 in l0s]
+    if min(value.value for values in rungs for value in values.values()) <= 0:
+        return NOT_ABOVE
+    return [
+        slope_of([(math.log2(width), math.log(value.value)) for width, value in values.items()])
+        for values in rungs
+    ]
+
+
+def _ends(ladder: Ladder, l0s: list[float]) -> Estimate:
+    """Δ loss of the widest minus that of the narrowest, its mean over the L0s. The errors go
+    together: it is the same SAEs at every L0."""
+    narrow, *_, wide = ladder
+    rungs = [_values(ladder, l0) for l0 in l0s]
+    gaps = [difference(values[wide], values[narrow]) for values in rungs]
+    value, halves = fmean(gap.value for gap in gaps), [gap.half for gap in gaps]
+    if None in halves:
+        return Estimate(value)
+    half = fmean(one or 0.0 for one in halves)
+    return Estimate(value, value - half, value + half)
 
 
 def _unread(why: str) -> Reading:
     """Widths that cannot be compared."""
-    text = f"SAEs of different widths cannot be compared at one L0: {why}."
+    text = f"SAEs of different widths cannot be compared at equal L0: {why}."
     return Reading("cannot be told", text, "none: there is nothing to compare")
 
 

@@ -4,7 +4,16 @@ import math
 
 import pytest
 
-from scopeworks.evaluate.study.pairs import as_change, log_ratio, paired, percent, times
+from scopeworks.evaluate.study.pairs import (
+    as_change,
+    compared,
+    log_ratio,
+    log_ratios,
+    paired,
+    percent,
+    ratio_numbers,
+    times,
+)
 from scopeworks.evaluate.study.statistics import Estimate
 
 
@@ -20,8 +29,28 @@ def test_a_factor_is_found_wherever_the_points_are():
 def test_frontiers_that_do_not_meet_or_are_not_above_zero_have_no_ratio():
     assert log_ratio(curve(1, 1, 2), curve(1, 3, 4)) is None
     assert log_ratio([], curve(1, 3, 4)) is None
-    assert log_ratio(curve(3, 10), curve(1, 5, 20)) is None  # a point is no frontier
-    assert log_ratio([(3, Estimate(0.0)), (4, Estimate(1.0))], curve(1, 3, 4)) is None
+    assert log_ratios(curve(1, 1, 2), curve(1, 3, 4)) == "no L0 in common"
+    fallen = [(3, Estimate(0.0)), (4, Estimate(1.0))]
+    assert log_ratios(fallen, curve(1, 3, 4)) == "a value that is not above 0"
+    assert log_ratio(fallen, curve(1, 3, 4)) is None
+
+
+def test_a_point_is_compared_at_its_own_l0():
+    assert log_ratio(curve(3, 10), curve(1, 5, 20)) == pytest.approx(math.log(3))
+
+
+def test_a_sign_that_turns_at_an_end_is_seen():
+    found = compared([[[-3.0, -2.0, 1.0]], [[-3.0, -2.0, 2.0], [-5.0, -2.0, 4.0]]])
+    assert found.mean is not None and found.mean.value == pytest.approx((-4 / 3 - 1) / 2)
+    assert [one.value for one in found.at] == [-3.5, -2.0, 2.0]
+    assert list(found.turned) == ["densest"]
+
+
+def test_what_cannot_be_compared_is_counted_by_its_reason():
+    found = compared([[[1.0, 1.0], "a gap"], ["a gap"], ["a hole"]])
+    assert found.mean == Estimate(1.0, n=1)
+    assert found.left == ", 2 left out for a gap, 1 left out for a hole"
+    assert compared([["a gap"]]).mean is None
 
 
 def test_units_that_both_have_are_paired():
@@ -39,3 +68,12 @@ def test_words():
     assert times(ratio) == "1.5 (1.2 to 2)"
     assert percent(as_change(Estimate(0.0))) == "+0.0%"
     assert (percent(None), times(None)) == ("unknown", "an unknown number of")
+
+
+def test_an_interval_over_orders_of_magnitude_is_not_printed():
+    ratio = Estimate(math.log(0.18), math.log(7e-7), math.log(48715.0), 2)
+    nothing = "an interval over orders of magnitude, which tells nothing"
+    assert times(ratio) == f"0.18 ({nothing})"
+    assert percent(as_change(ratio)) == f"-82.0% ({nothing})"
+    assert ratio_numbers(ratio) == [0.18, None, None]
+    assert ratio_numbers(Estimate(0.0, -1.0, 1.0)) == [1.0, 0.367879, 2.71828]

@@ -88,6 +88,12 @@ def test_a_frontier_with_a_splice_that_helps_is_read_linearly():
     assert found is not None and found.value == pytest.approx(0.0)
 
 
+def test_a_single_point_is_a_frontier_of_one_l0():
+    point = [(10.0, Estimate(0.4, 0.3, 0.5))]
+    assert at_l0(point, 10.0) == point[0][1]
+    assert at_l0(point, 10.1) is None and at_l0([], 10.0) is None
+
+
 def test_common_l0_is_the_middle_of_what_all_frontiers_reach():
     one = [(1.0, Estimate(1.0)), (100.0, Estimate(1.0))]
     assert common_l0(one, [(4.0, Estimate(1.0)), (900.0, Estimate(1.0))]) == pytest.approx(20.0)
