@@ -4,10 +4,11 @@ Owns what most studies ask of an entry: its figures with their intervals, its pl
 the frontiers that entries make.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .statistics import Estimate, Z
+from ..measure.intervals import MIN_SEQUENCES
+from .statistics import Curve, Estimate, Z
 from .study import Documents, Point
 
 Entry = dict[str, Any]
@@ -22,21 +23,21 @@ def entries_of(documents: Documents) -> Iterator[tuple[str, dict[str, Any], Entr
 
 
 def figure_of(entry: Entry, metric: str, n: int | None = None) -> Estimate | None:
-    """A headline number with its interval over sequences; None where it is not defined."""
+    """A headline number with its interval over sequences, where the evaluation has one; None where
+    the number is not defined."""
     value = entry.get(metric)
     if value is None:
         return None
-    low_high = (entry.get("intervals") or {}).get(metric)
-    if low_high is not None and None not in low_high:
-        low, high = low_high
-        return Estimate(value, low, high, n)
-    error = entry.get(f"{metric}_stderr")
-    return Estimate(value, n=n) if error is None else around(value, error, n)
+    low, high = (entry.get("intervals") or {}).get(metric) or (None, None)
+    return Estimate(value, n=n) if None in (low, high) else Estimate(value, low, high, n)
 
 
-def around(value: float, error: float, n: int | None = None) -> Estimate:
-    """A value whose standard error is known."""
-    return Estimate(value, value - Z * error, value + Z * error, n)
+def around(value: float, error: float | None, n_sequences: int) -> Estimate:
+    """A value whose standard error is known; without an interval from fewer sequences than an
+    evaluation's own intervals need."""
+    if error is None or n_sequences < MIN_SEQUENCES:
+        return Estimate(value)
+    return Estimate(value, value - Z * error, value + Z * error)
 
 
 def sparsity_of(entry: Entry) -> float | None:
@@ -105,3 +106,13 @@ def frontiers(
             one = Estimate(point.value, point.low, point.high, point.n)
             found.setdefault(key, []).append((point["l0"], one))
     return {key: sorted(many, key=lambda one: one[0]) for key, many in found.items()}
+
+
+def of_one_seed(curves: Mapping[tuple[Any, ...], Curve]) -> dict[tuple[Any, ...], Curve]:
+    """Frontiers by columns of which the last is the seed, without it: at each place those of the
+    seed with most points, the lowest of several."""
+    found: dict[tuple[Any, ...], Curve] = {}
+    for (*place, _seed), curve in sorted(curves.items(), key=lambda one: one[0][-1]):
+        if len(curve) > len(found.get(tuple(place), [])):
+            found[tuple(place)] = curve
+    return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from .statistics import Estimate, at_l0, mean_of
+from .statistics import Curve, Estimate, at_l0, mean_of
 
 STOPS = 5
 """L0s at which frontiers are compared, evenly in log L0 over what all of them reach."""
@@ -20,8 +20,6 @@ TELLING = 100.0
 _TELLS_NOTHING = "an interval over orders of magnitude, which tells nothing"
 APART, NOT_ABOVE = "no L0 in common", "a value that is not above 0"
 
-Curve = Sequence[tuple[float, Estimate]]
-"""A frontier: (L0, value)."""
 Stops = Sequence[float] | str
 """A number at each of the L0s, sparsest first; or why there is none."""
 
@@ -48,6 +46,12 @@ class Comparison:
             return {}
         ends = {"sparsest": self.at[0], "densest": self.at[-1]}
         return {name: one for name, one in ends.items() if one.value * self.mean.value < 0}
+
+    def numbers(self) -> dict[str, Any]:
+        """For a reading's numbers: mean, both ends and what was left out."""
+        ends = {"sparsest": self.at[0], "densest": self.at[-1]} if self.at else {}
+        shown = {name: one.numbers() for name, one in ends.items()}
+        return {"mean": numbers_of(self.mean), **shown, "left_out": dict(self.left_out)}
 
     @property
     def left(self) -> str:
@@ -133,11 +137,10 @@ def ratio_numbers(ratio: Estimate | None) -> list[float | None] | None:
     """A log ratio as [ratio, low, high]; the ends are None where they tell nothing."""
     if ratio is None:
         return None
-    told = ratio.half is not None and 2 * ratio.half <= math.log(TELLING)
-    ends = (ratio.low, ratio.high) if told else (None, None)
-    return Estimate(
-        math.exp(ratio.value), *(None if v is None else math.exp(v) for v in ends)
-    ).numbers()
+    found = Estimate(math.exp(ratio.value)).numbers()
+    if ratio.low is None or ratio.high is None or ratio.high - ratio.low > math.log(TELLING):
+        return found
+    return Estimate(math.exp(ratio.value), math.exp(ratio.low), math.exp(ratio.high)).numbers()
 
 
 def times(ratio: Estimate | None) -> str:

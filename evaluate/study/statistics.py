@@ -46,6 +46,10 @@ class Estimate:
         return [None if v is None else float(f"{v:.6g}") for v in (self.value, self.low, self.high)]
 
 
+Curve = Sequence[tuple[float, Estimate]]
+"""A frontier: (L0, value)."""
+
+
 def estimate_of(point: Point) -> Estimate:
     """A point's value and interval; ValueError for a point without a value."""
     if point.value is None:
@@ -132,7 +136,7 @@ def t_quantile(freedom: int) -> float:
     return Z + first / freedom + second / freedom**2
 
 
-def at_l0(points: Sequence[tuple[float, Estimate]], l0: float) -> Estimate | None:
+def at_l0(points: Curve, l0: float) -> Estimate | None:
     """A frontier's value at an L0 between two of its points, linear in log L0 and, where all values
     are above 0, in the value's logarithm; the interval's half-length is interpolated alike.
 
@@ -156,7 +160,7 @@ def at_l0(points: Sequence[tuple[float, Estimate]], l0: float) -> Estimate | Non
     return None
 
 
-def common_l0(*frontiers: Sequence[tuple[float, Estimate]]) -> float | None:
+def common_l0(*frontiers: Curve) -> float | None:
     """The geometric middle of the L0s that all frontiers reach; None if there are none."""
     reach = [[l0 for l0, _ in points] for points in frontiers]
     if not all(reach):

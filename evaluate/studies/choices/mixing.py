@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ....train.frontier import plain_log_axis
 from ...study.axes import draw_estimates
 from ...study.entries import entries_of, figure_of, frontiers, seed_of, setting_of, sparsity_of
-from ...study.pairs import Curve, as_change, numbers_of, paired, percent
-from ...study.statistics import Estimate, mean_of
+from ...study.pairs import as_change, numbers_of, paired, percent
+from ...study.statistics import Curve, Estimate, mean_of
 from ...study.study import (
     Documents,
     LackError,

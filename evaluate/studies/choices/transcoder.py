@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ...study.axes import draw_estimates, draw_frontiers
 from ...study.entries import frontiers, kind_of, layer_of, metric_points
-from ...study.pairs import Curve, as_change, log_ratio, numbers_of, paired, percent
-from ...study.statistics import Estimate, verdict_above
+from ...study.pairs import as_change, log_ratio, numbers_of, paired, percent
+from ...study.statistics import Curve, Estimate, verdict_above
 from ...study.study import (
     Documents,
     LackError,

@@ -1,26 +1,25 @@
 """Frontier: what sparsity costs, at several sites, depths and widths (Figures 2, 13, 14, 17, 18).
 
-The claim is read at one L0 that both frontiers of a pair reach: the ratio of their Δ losses there.
-Pairs of widths at one site are one unit each; pairs of depths are averaged over the widths, one
-unit for each kind of site.
+The claim is read by Δ loss and by FVU: ratios of two frontiers over the L0s that both reach. Pairs
+of widths at one site are one unit; pairs of depths are averaged over the widths, one unit for each
+kind of site. SAEs of several seeds are compared seed by seed.
 """
 
-import math
-from collections.abc import Sequence
 from itertools import pairwise
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ...study.axes import draw_frontiers
-from ...study.entries import columns_of, entries_of, frontiers, kind_of, layer_of, metric_points
-from ...study.statistics import (
-    Estimate,
-    at_l0,
-    common_l0,
-    mean_of,
-    verdict_below,
-    verdict_of_all,
+from ...study.entries import (
+    columns_of,
+    entries_of,
+    frontiers,
+    kind_of,
+    layer_of,
+    metric_points,
+    of_one_seed,
 )
+from ...study.pairs import Comparison, compared, log_ratios, times
+from ...study.statistics import Curve, Estimate, at_l0, common_l0, verdict_below, verdict_of_all
 from ...study.study import (
     Documents,
     LackError,
@@ -29,16 +28,22 @@ from ...study.study import (
     Reading,
     Scene,
     Study,
+    Table,
     Variant,
-    Verdict,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 KINDS = ("attn_out", "mlp_out", "resid_post")
-METRICS = ("delta_loss", "fvu")
-Curve = Sequence[tuple[float, Estimate]]
+METRICS = {"delta_loss": "Δ loss", "fvu": "FVU"}
+Curves = dict[tuple[Any, ...], Curve]
+PARTS = {
+    "wider": ("a wider SAE's", "a narrower one's", "sites"),
+    "later": ("a later layer's", "an earlier one's", "kinds of sites"),
+}
+"""Part of the claim -> what is compared with what, over which units."""
+LIES = {"holds": "lower", "does not hold": "higher", "cannot be told": "cannot be told"}
 
 
 def variants(scene: Scene) -> list[Variant]:
@@ -61,13 +66,13 @@ def widths(scene: Scene) -> tuple[int, int]:
 def points(documents: Documents) -> list[Point]:
     """Δ loss and FVU of every SAE."""
     found = metric_points(documents, METRICS)
-    slots = {key: len({l0 for l0, _ in c}) for key, c in _curves(found, METRICS[1]).items()}
+    slots = {key: len({l0 for l0, _ in c}) for key, c in _curves(found, "fvu").items()}
     if max(slots.values(), default=0) < 2:
         _, _, entry = next(entries_of(documents))
         where = columns_of(entry)
         raise LackError(
-            "study frontier must have SAEs of two λs or more at one site and width, got "
-            f"{len(slots)} of one each; make them: scopeworks sweep --store STORE --site "
+            "study frontier must have SAEs of two λs or more at one site, width and "
+            f"seed, got {len(slots)} of one each; make them: scopeworks sweep --store STORE --site "
             f"{entry['site']} --width {where['width']} --sparsity 3e-4 --sparsity 6e-4 "
             "--sparsity 1.2e-3 --out DIR"
         )
@@ -75,47 +80,44 @@ def points(documents: Documents) -> list[Point]:
 
 
 def read(points: list[Point]) -> Reading:
-    """Whether wider SAEs and those of later layers lie lower, by Δ loss at one L0."""
-    curves = _curves(points, "delta_loss")
-    wider, later = _wider(curves), _later(curves)
-    nowhere = Estimate(0.0)
-    verdicts: list[Verdict] = [verdict_below(one or nowhere) for one in (wider, later)]
-    kinds = _kinds(curves)
-    numbers = {
-        "log_ratio_of_delta_loss": {
-            "wider": None if wider is None else wider.numbers(),
-            "later": None if later is None else later.numbers(),
-        },
-        "delta_loss_at_one_l0": kinds,
-    }
-    parts = [
-        _part(wider, "a wider SAE's Δ loss", "a narrower one's", "sites"),
-        _part(later, "a later layer's Δ loss", "an earlier one's", "kinds of sites"),
-    ]
+    """Whether wider SAEs and those of later layers lie lower, by Δ loss and by FVU."""
+    found: dict[str, dict[str, Comparison]] = {part: {} for part in PARTS}
+    for metric in METRICS:
+        curves = _curves(points, metric)
+        found["wider"][metric], found["later"][metric] = _wider(curves), _later(curves)
+    every = [one for by_metric in found.values() for one in by_metric.values()]
+    kinds = _kinds(of_one_seed(_curves(points, "delta_loss")))
+    parts = [_part(part, by_metric) for part, by_metric in found.items()]
     if kinds:
         values = ", ".join(f"{name} {value:.3g}" for name, value in kinds["values"].items())
-        parts.append(f"side by side at L0 {kinds['l0']:.3g}, nats per token: {values}")
+        parts.append(f"side by side at L0 {kinds['l0']:.3g}, Δ loss in nats per token: {values}")
     return Reading(
-        verdict_of_all(verdicts),
+        verdict_of_all([verdict_below(one.mean or Estimate(0.0)) for one in every]),
         f"At equal L0, {'; '.join(parts)}.",
-        "t interval of the mean log ratio over sites (widths) and over kinds of sites (layers), "
-        "each ratio at the middle of the L0s that both frontiers reach; the claim holds if both "
-        "intervals are below 0",
-        numbers,
+        "t intervals over sites (widths) and over kinds of sites (layers) of mean log ratios, each "
+        "over five L0s that both frontiers reach; the claim holds if all four are below 0, by Δ "
+        "loss and by FVU, and does not if one is above",
+        {
+            **{
+                f"log_ratio_of_{metric}": {part: found[part][metric].numbers() for part in PARTS}
+                for metric in METRICS
+            },
+            "delta_loss_at_one_l0": kinds,
+        },
     )
 
 
 def plots(points: list[Point]) -> list[Plot]:
     """Kinds of sites side by side, then every kind by layer and width; by Δ loss and by FVU."""
     found = []
-    for metric, figures in zip(METRICS, ("2, 17, 18", "13, 14"), strict=True):
-        name = {"delta_loss": "Δ loss", "fvu": "FVU"}[metric]
-        curves = _curves(points, metric)
+    figures = {"delta_loss": "Figures 2, 17, 18", "fvu": "Figures 13, 14"}
+    for metric, name in METRICS.items():
+        curves = of_one_seed(_curves(points, metric))
         layer = max((layer_of(site) for site, _ in curves), default=0)
         width = max((width for _, width in curves), default=0)
         beside = {s: c for (s, w), c in curves.items() if w == width and layer_of(s) == layer}
-        caption = f"{name} against L0 at layer {layer}, width {width:,}"
-        found.append(_plot(f"{metric}-sites", f"{caption} (Figure {figures}).", beside, metric))
+        caption = f"{name} against L0 at layer {layer}, width {width:,} ({figures[metric]})."
+        found.append(_plot(f"{metric}-sites", caption, beside, metric))
         for kind in dict.fromkeys(kind_of(site) for site, _ in curves):
             own = {
                 f"layer {layer_of(s)}, width {w:,}": c
@@ -136,53 +138,46 @@ def _plot(name: str, caption: str, curves: dict[str, Curve], metric: str) -> Plo
     return Plot(name, f"{caption} Bars: 95% intervals over sequences.", draw)
 
 
-def _curves(points: list[Point], metric: str) -> dict[tuple[Any, ...], Curve]:
-    """(site, width) -> frontier."""
-    return dict(frontiers(points, metric, "site", "width"))
+def _curves(points: list[Point], metric: str) -> Curves:
+    """(site, width, seed) -> frontier."""
+    return dict(frontiers(points, metric, "site", "width", "seed"))
 
 
 def _order(slot: tuple[Any, ...]) -> tuple[int, int]:
     return layer_of(slot[0]), slot[1]
 
 
-def _log_ratio(a: Curve, b: Curve) -> float | None:
-    """log of a's value over b's, at the middle of the L0s that both reach."""
-    l0 = common_l0(a, b)
-    if l0 is None:
-        return None
-    left, right = at_l0(a, l0), at_l0(b, l0)
-    if left is None or right is None or min(left.value, right.value) <= 0:
-        return None
-    return math.log(left.value / right.value)
-
-
-def _wider(curves: dict[tuple[Any, ...], Curve]) -> Estimate | None:
-    """Mean log ratio of a wide SAE's Δ loss to the next narrower one's, over sites."""
-    ratios = []
-    for site in dict.fromkeys(site for site, _ in curves):
-        ladder = sorted(width for s, width in curves if s == site)
-        steps = [_log_ratio(curves[site, b], curves[site, a]) for a, b in pairwise(ladder)]
-        known = [step for step in steps if step is not None]
-        ratios += [fmean(known)] if known else []
-    return mean_of(ratios) if ratios else None
-
-
-def _later(curves: dict[tuple[Any, ...], Curve]) -> Estimate | None:
-    """Mean log ratio of a later layer's Δ loss to the earlier one's, over kinds of sites."""
-    ratios = []
-    for kind in dict.fromkeys(kind_of(site) for site, _ in curves):
-        own = sorted((w, layer_of(s), s) for s, w in curves if kind_of(s) == kind)
-        steps = [
-            _log_ratio(curves[late[2], late[0]], curves[early[2], early[0]])
-            for early, late in pairwise(own)
-            if early[0] == late[0]
+def _wider(curves: Curves) -> Comparison:
+    """A width against the next narrower one of its seed, site by site."""
+    units: dict[str, dict[int, list[int]]] = {}
+    for site, width, seed in sorted(curves):
+        units.setdefault(site, {}).setdefault(seed, []).append(width)
+    return compared(
+        [
+            log_ratios(curves[site, b, seed], curves[site, a, seed])
+            for seed, ladder in seeds.items()
+            for a, b in pairwise(ladder)
         ]
-        known = [step for step in steps if step is not None]
-        ratios += [fmean(known)] if known else []
-    return mean_of(ratios) if ratios else None
+        for site, seeds in units.items()
+    )
 
 
-def _kinds(curves: dict[tuple[Any, ...], Curve]) -> dict[str, Any]:
+def _later(curves: Curves) -> Comparison:
+    """A layer against the next earlier one at the same width and seed, kind by kind."""
+    units: dict[str, dict[tuple[int, int], list[str]]] = {}
+    for site, width, seed in sorted(curves, key=_order):
+        units.setdefault(kind_of(site), {}).setdefault((width, seed), []).append(site)
+    return compared(
+        [
+            log_ratios(curves[late, *slot], curves[early, *slot])
+            for slot, ladder in slots.items()
+            for early, late in pairwise(ladder)
+        ]
+        for slots in units.values()
+    )
+
+
+def _kinds(curves: Curves) -> Table:
     """Δ loss of the kinds of sites at the latest layer and largest width, at one L0."""
     layer = max(layer_of(site) for site, _ in curves)
     width = max(width for _, width in curves)
@@ -195,22 +190,27 @@ def _kinds(curves: dict[tuple[Any, ...], Curve]) -> dict[str, Any]:
     return {"l0": float(f"{l0:.6g}"), "width": width, "values": shown}
 
 
-def _part(ratio: Estimate | None, what: str, than: str, units: str) -> str:
-    """One part of the claim in words."""
-    if ratio is None:
-        return f"{what} could be compared with {than} nowhere"
-    shown = f"{what} is {math.exp(ratio.value):.2f} times {than}"
-    if ratio.low is None or ratio.high is None:
-        return f"{shown}, but only {ratio.n} of the {units} could be compared"
-    low, high = math.exp(ratio.low), math.exp(ratio.high)
-    return f"{shown} ({low:.2f} to {high:.2f}, {ratio.n} {units})"
+def _part(part: str, by_metric: dict[str, Comparison]) -> str:
+    """One part of the claim in words, by every metric."""
+    whose, than, units = PARTS[part]
+    shown = []
+    for metric, one in by_metric.items():
+        what = f"its {METRICS[metric]}" if shown else f"{whose} {METRICS[metric]}"
+        if one.mean is None:
+            shown.append(f"{what} could be compared with {than} nowhere{one.left}")
+            continue
+        turned = "".join(f", but {times(v)} at the {end} L0s" for end, v in one.turned.items())
+        where = f"{one.mean.n} {units}{one.left}"
+        lies = LIES[verdict_below(one.mean)]
+        shown.append(f"{what} is {times(one.mean)} times {than} ({where}: {lies}{turned})")
+    return ", ".join(shown)
 
 
 STUDY = Study(
     name="frontier",
     figures=("2", "13", "14", "17", "18"),
     title="What do sparsity, site, depth and width do to fidelity?",
-    claim="At equal L0, wider SAEs and SAEs of later layers cost the language model less loss.",
+    claim="At equal L0, wider SAEs and SAEs of later layers lie lower, by Δ loss and by FVU.",
     minutes=8,
     variants=variants,
     points=points,

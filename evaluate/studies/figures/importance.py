@@ -1,11 +1,13 @@
 """Importance: how evenly a token's active latents share in the next prediction (Figure 16)."""
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ...page.svg import legend, look
 from ...study.axes import NAMES, draw_estimates
-from ...study.entries import Entry, around, columns_of, entries_of
-from ...study.statistics import Estimate, difference, verdict_below, verdict_of_all
+from ...study.entries import Entry, around, columns_of, entries_of, frontiers, of_one_seed
+from ...study.statistics import Curve, Estimate, difference, verdict_below, verdict_of_all
 from ...study.study import (
     Documents,
     LackError,
@@ -32,16 +34,15 @@ def variants(scene: Scene) -> list[Variant]:
 
 def points(documents: Documents) -> list[Point]:
     """Mean and histogram of r_L0 of every SAE."""
-    entries = [entry for _, _, entry in entries_of(documents)]
-    found = [point for entry in entries for point in _points(entry)]
-    sites = {point["site"]: 0 for point in found}
-    for point in found:
-        sites[point["site"]] += point["metric"] == MEAN
-    if max(sites.values(), default=0) < 2:
+    known = [(document, entry) for _, document, entry in entries_of(documents)]
+    found = [point for document, entry in known for point in _points(document, entry)]
+    ladders = frontiers(found, MEAN, "site", "width", "seed").values()
+    if max(map(len, ladders), default=0) < 2:
+        entry = known[0][1]
         raise LackError(
-            "study importance must have SAEs of two λs or more at one site, with tokens on which "
-            f"latents have an effect; make them: scopeworks sweep --store STORE --site "
-            f"{entries[0]['site']} --width {entries[0]['d_sae']} --sparsity 3e-4 --sparsity 1.2e-3 "
+            "study importance must have SAEs of two λs or more at one site, width and seed, with "
+            "tokens on which latents have an effect; make them: scopeworks sweep --store STORE "
+            f"--site {entry['site']} --width {entry['d_sae']} --sparsity 3e-4 --sparsity 1.2e-3 "
             "--out DIR"
         )
     return found
@@ -49,7 +50,8 @@ def points(documents: Documents) -> list[Point]:
 
 def read(points: list[Point]) -> Reading:
     """Whether r_L0 is below 1 and falls from the sparsest SAE to the densest of every site."""
-    curves = _curves(points)
+    ladders = _ladders(points)
+    curves = {name: ladders[slot] for slot, name in _names(ladders).items()}
     falls = {site: difference(c[-1][1], c[0][1]) for site, c in curves.items() if len(c) > 1}
     below = [difference(one, Estimate(1.0, 1.0, 1.0)) for c in curves.values() for _, one in c]
     parts = [
@@ -62,7 +64,8 @@ def read(points: list[Point]) -> Reading:
         verdict_of_all(verdicts),
         f"Effective over active latents, r_L0, {'; '.join(parts)}.",
         "95% intervals over tokens of every mean, which must be below 1, and of the difference "
-        "between the densest and the sparsest SAE of a site, which must be below 0 at every site",
+        "between the densest and the sparsest SAE of one site and width, which must be below 0 "
+        "everywhere",
         {
             site: {
                 "r_l0": [[float(f"{l0:.6g}"), *one.numbers()] for l0, one in curve],
@@ -75,10 +78,12 @@ def read(points: list[Point]) -> Reading:
 
 def plots(points: list[Point]) -> list[Plot]:
     """Mean r_L0 against L0, and its distribution at the middle L0 of every site."""
+    ladders = _ladders(points)
+    names = _names(ladders)
 
     def draw_means(axes: "Axes") -> None:
-        for i, (site, curve) in enumerate(_curves(points).items()):
-            draw_estimates(axes, curve, site, i)
+        for i, (slot, curve) in enumerate(ladders.items()):
+            draw_estimates(axes, curve, names[slot], i)
         axes.set_xlabel(NAMES["l0"])
         axes.set_ylabel("mean r_L0: effective over active latents")
         axes.set_ylim(0, 1)
@@ -86,12 +91,13 @@ def plots(points: list[Point]) -> list[Plot]:
         legend(axes)
 
     def draw_bins(axes: "Axes") -> None:
-        for i, (site, curve) in enumerate(_curves(points).items()):
+        for i, ((site, width), curve) in enumerate(ladders.items()):
             l0 = curve[len(curve) // 2][0]
-            own = [p for p in points if p["metric"] == BIN and (p["site"], p["l0"]) == (site, l0)]
+            slot = (BIN, site, width, l0)
+            own = [p for p in points if (p["metric"], p["site"], p["width"], p["l0"]) == slot]
             xs = [(p["from"] + p["to"]) / 2 for p in own]
             ys = [p.value or 0.0 for p in own]
-            axes.plot(xs, ys, label=f"{site}, L0 {l0:.0f}", **look(i))
+            axes.plot(xs, ys, label=f"{names[site, width]}, L0 {l0:.0f}", **look(i))
         axes.set_xlabel("r_L0 of a token")
         axes.set_ylabel("share of tokens")
         axes.set_xlim(0, 1)
@@ -106,7 +112,7 @@ def plots(points: list[Point]) -> list[Plot]:
     ]
 
 
-def _points(entry: Entry) -> list[Point]:
+def _points(document: dict[str, Any], entry: Entry) -> list[Point]:
     """One SAE's; none where it was not measured."""
     found = entry.get("importance")
     if not found or found["r_l0"] is None:
@@ -115,8 +121,8 @@ def _points(entry: Entry) -> list[Point]:
     def where(metric: str, low: float | None = None, high: float | None = None) -> dict[str, Any]:
         return {"metric": metric, **columns_of(entry), "from": low, "to": high}
 
-    n, error = found["n_tokens"], found.get("r_l0_stderr")
-    mean = Estimate(found["r_l0"]) if error is None else around(found["r_l0"], error)
+    n = found["n_tokens"]
+    mean = around(found["r_l0"], found.get("r_l0_stderr"), document["tokens"]["n_sequences"])
     counts = found.get("r_l0_histogram") or []
     bins = [
         Point(where(BIN, i / len(counts), (i + 1) / len(counts)), count / n, n=n)
@@ -125,14 +131,18 @@ def _points(entry: Entry) -> list[Point]:
     return [Point(where(MEAN), mean.value, mean.low, mean.high, n), *bins]
 
 
-def _curves(points: list[Point]) -> dict[str, list[tuple[float, Estimate]]]:
-    """Site -> (L0, mean r_L0), sparsest first."""
-    found: dict[str, list[tuple[float, Estimate]]] = {}
-    for point in points:
-        if point["metric"] == MEAN and point.value is not None:
-            one = Estimate(point.value, point.low, point.high, point.n)
-            found.setdefault(point["site"], []).append((point["l0"], one))
-    return {site: sorted(many, key=lambda one: one[0]) for site, many in found.items()}
+def _ladders(points: list[Point]) -> dict[tuple[Any, ...], Curve]:
+    """(site, width) -> (L0, mean r_L0), sparsest first, of one seed."""
+    return of_one_seed(frontiers(points, MEAN, "site", "width", "seed"))
+
+
+def _names(ladders: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
+    """A ladder's site, and its width where the site has several."""
+    n_widths = Counter(site for site, _ in ladders)
+    return {
+        (site, width): site if n_widths[site] == 1 else f"{site}, width {width:,}"
+        for site, width in ladders
+    }
 
 
 STUDY = Study(

@@ -1,25 +1,24 @@
 """Transfer: a base model's SAEs on its instruction-tuned twin (Figures 8 and 19 to 23).
 
-The claim is read on the tokens that the twin has sampled: base SAEs against SAEs of the twin, at
-one L0 that both reach, by Δ loss and by FVU. Every site is a unit.
+The claim is read on the tokens that the twin has sampled: base SAEs against SAEs of the twin over
+the L0s that both reach, by Δ loss and by FVU. Every site is a unit.
 """
 
 import math
-from collections.abc import Sequence
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ...study.axes import draw_frontiers
 from ...study.entries import columns_of, entries_of, figure_of, frontiers, layer_of
-from ...study.statistics import (
-    Estimate,
-    at_l0,
-    common_l0,
-    mean_of,
-    verdict_above,
-    verdict_below,
-    verdict_of_all,
+from ...study.pairs import (
+    APART,
+    Comparison,
+    Stops,
+    compared,
+    log_ratios,
+    ratio_numbers,
+    times,
 )
+from ...study.statistics import Curve, Estimate, verdict_above, verdict_below, verdict_of_all
 from ...study.study import (
     Documents,
     LackError,
@@ -30,7 +29,6 @@ from ...study.study import (
     Study,
     Table,
     Variant,
-    Verdict,
 )
 
 if TYPE_CHECKING:
@@ -50,8 +48,6 @@ MEASURED = {
     "base-rescaled": ("base", "twin", "prompt", "base"),
 }
 """Variant -> (whose SAEs, on whose activations, at which positions, with whose norms)."""
-
-Curve = Sequence[tuple[float, Estimate]]
 
 
 def variants(scene: Scene) -> list[Variant]:
@@ -105,41 +101,39 @@ def points(documents: Documents) -> list[Point]:
 def read(points: list[Point]) -> Reading:
     """Whether base SAEs cost the twin about as little loss as its own, and lie farther off by
     FVU."""
-    ratios = {metric: _ratios(points, metric, "rollout") for metric in METRICS}
-    both = [site for site in ratios["fvu"] if site in ratios["delta_loss"]]
-    gaps = [ratios["fvu"][site] - ratios["delta_loss"][site] for site in both]
-    loss, fvu = (_mean(list(ratios[metric].values())) for metric in METRICS)
-    gap, home, rescaled = _mean(gaps), _mean(_abroad(points, "own")), _mean(_abroad(points, "base"))
-    verdicts: list[Verdict] = [
-        "cannot be told" if loss is None else verdict_below(loss, math.log(CLOSE)),
-        "cannot be told" if gap is None else verdict_above(gap),
-    ]
-    loss_on_prompts, fvu_on_prompts = (
-        _mean(list(_ratios(points, metric, "prompt").values())) for metric in METRICS
+    on_rollouts, on_prompts = (
+        {metric: _ratios(points, metric, positions) for metric in METRICS}
+        for positions in POSITIONS
     )
-    means = {
-        "delta_loss_ratio": loss,
-        "fvu_ratio": fvu,
-        "fvu_ratio_over_delta_loss_ratio": gap,
-        "delta_loss_ratio_on_prompts": loss_on_prompts,
-        "fvu_ratio_on_prompts": fvu_on_prompts,
-        "fvu_on_twin_over_fvu_at_home": home,
-        "fvu_on_twin_over_fvu_at_home_with_base_norms": rescaled,
+    found = {
+        "delta_loss_ratio": _over_sites(on_rollouts["delta_loss"]),
+        "fvu_ratio": _over_sites(on_rollouts["fvu"]),
+        "fvu_ratio_over_delta_loss_ratio": _over_sites(_gaps(on_rollouts)),
+        "delta_loss_ratio_on_prompts": _over_sites(on_prompts["delta_loss"]),
+        "fvu_ratio_on_prompts": _over_sites(on_prompts["fvu"]),
+        "fvu_on_twin_over_fvu_at_home": compared(_abroad(points, "own")),
+        "fvu_on_twin_over_fvu_at_home_with_base_norms": compared(_abroad(points, "base")),
     }
-    sentence = (
-        f"On the twin's rollouts, base SAEs' Δ loss is {_times(loss)} that of SAEs of the twin at "
-        f"equal L0 ({len(both)} sites), and their FVU {_times(fvu)} theirs: the FVU's ratio is "
-        f"{_times(gap)} the Δ loss's. On prompts, base SAEs' "
-        f"FVU on the twin's activations is {_times(home)} that on the base model's own, "
-        f"{_times(rescaled)} once the norms are scaled to the base model's."
-    )
+    loss, fvu, gap, loss_on_prompts, fvu_on_prompts, home, rescaled = found.values()
+    nowhere = Estimate(0.0)
     return Reading(
-        verdict_of_all(verdicts),
-        sentence,
-        "t intervals of mean log ratios over sites, each at the middle of the L0s that both "
-        f"frontiers reach; the claim holds if the interval of the Δ loss ratio is below {CLOSE}, "
-        "and that of the FVU ratio over the Δ loss ratio above 1",
-        {name: _numbers(mean) for name, mean in means.items()},
+        verdict_of_all(
+            [
+                verdict_below(loss.mean or nowhere, math.log(CLOSE)),
+                verdict_above(gap.mean or nowhere),
+            ]
+        ),
+        f"On the twin's rollouts, base SAEs' Δ loss is {_times(loss)} that of SAEs of the twin at "
+        f"equal L0, and their FVU {_times(fvu)} theirs: the FVU's ratio is {_times(gap)} the Δ "
+        f"loss's. On prompts, Δ loss is {_times(loss_on_prompts)} and FVU {_times(fvu_on_prompts)} "
+        "that of SAEs of the twin; base SAEs' FVU on the twin's activations is "
+        f"{_times(home)} that on the base model's own, {_times(rescaled)} once the norms are "
+        "scaled to the base model's.",
+        "t intervals over sites of mean log ratios, each over five L0s that both frontiers reach; "
+        f"the claim holds if the interval of the Δ loss ratio is below {CLOSE}, and that of the "
+        "FVU ratio over the Δ loss ratio above 1",
+        {name: ratio_numbers(one.mean) for name, one in found.items()}
+        | {"left_out": {name: dict(one.left_out) for name, one in found.items() if one.left_out}},
     )
 
 
@@ -162,7 +156,7 @@ def plots(points: list[Point]) -> list[Plot]:
         found.append(_plot(f"{metric}-{positions}", caption, curves, metric))
     for norms, name, figure in (("own", "fvu-home", 22), ("base", "fvu-rescaled", 23)):
         curves = {
-            f"layer {layer_of(site)}, {model}": curve
+            f"layer {layer_of(site)}, on {model}": curve
             for (site, model), curve in _sorted(_both_models(points, norms))
         }
         scaled = "" if norms == "own" else ", the twin's scaled to the base model's norms"
@@ -188,17 +182,30 @@ def _is(point: Point, **where: Any) -> bool:
     return all(point[name] == value for name, value in where.items())
 
 
-def _ratios(points: list[Point], metric: str, positions: str) -> dict[str, float]:
-    """Site -> log of base SAEs' metric over the twin's SAEs', on the twin, at one L0."""
+def _ratios(points: list[Point], metric: str, positions: str) -> dict[str, Stops]:
+    """Site -> log of base SAEs' metric over the twin's SAEs', on the twin, at equal L0."""
     own = [p for p in points if _is(p, activations="twin", positions=positions, norms="own")]
-    curves, found = frontiers(own, metric, "site", "saes"), {}
-    for site in dict.fromkeys(site for site, _ in curves):
-        base, twin = curves.get((site, "base"), []), curves.get((site, "twin"), [])
-        l0 = common_l0(base, twin)
-        a, b = (None, None) if l0 is None else (at_l0(base, l0), at_l0(twin, l0))
-        if a is not None and b is not None and min(a.value, b.value) > 0:
-            found[site] = math.log(a.value / b.value)
+    curves = frontiers(own, metric, "site", "saes")
+    return {
+        site: log_ratios(curves.get((site, "base"), []), curves.get((site, "twin"), []))
+        for site in dict.fromkeys(site for site, _ in curves)
+    }
+
+
+def _gaps(ratios: dict[str, dict[str, Stops]]) -> dict[str, Stops]:
+    """Site -> the log of the FVU's ratio over the Δ loss's."""
+    found: dict[str, Stops] = {}
+    for site, loss in ratios["delta_loss"].items():
+        fvu = ratios["fvu"].get(site, APART)
+        if isinstance(loss, str) or isinstance(fvu, str):
+            found[site] = loss if isinstance(loss, str) else fvu
+        else:
+            found[site] = [b - a for a, b in zip(loss, fvu, strict=True)]
     return found
+
+
+def _over_sites(sites: dict[str, Stops]) -> Comparison:
+    return compared([one] for one in sites.values())
 
 
 def _both_models(points: list[Point], norms: str) -> dict[tuple[Any, ...], Any]:
@@ -212,8 +219,8 @@ def _both_models(points: list[Point], norms: str) -> dict[tuple[Any, ...], Any]:
     return frontiers(own, "fvu", "site", "activations")
 
 
-def _abroad(points: list[Point], norms: str) -> list[float]:
-    """Site by site the mean log of a base SAE's FVU on the twin over that on its own model."""
+def _abroad(points: list[Point], norms: str) -> list[list[Stops]]:
+    """Site by site the log of every base SAE's FVU on the twin over that on its own model."""
     values: dict[tuple[Any, ...], dict[str, float]] = {}
     for p in points:
         with_norms = norms if p["activations"] == "twin" else "own"
@@ -221,11 +228,11 @@ def _abroad(points: list[Point], norms: str) -> list[float]:
         if wanted and p.value:
             slot = values.setdefault((p["site"], p["sparsity"], p["seed"], p["width"]), {})
             slot[p["activations"]] = p.value
-    sites: dict[str, list[float]] = {}
+    sites: dict[str, list[Stops]] = {}
     for (site, *_), slot in values.items():
         if len(slot) == 2:
-            sites.setdefault(site, []).append(math.log(slot["twin"] / slot["base"]))
-    return [fmean(logs) for logs in sites.values()]
+            sites.setdefault(site, []).append([math.log(slot["twin"] / slot["base"])])
+    return list(sites.values())
 
 
 def _sorted(curves: dict[tuple[Any, ...], Any]) -> list[tuple[tuple[Any, ...], Any]]:
@@ -242,25 +249,13 @@ def _plot(name: str, caption: str, curves: dict[str, Curve], metric: str) -> Plo
     return Plot(name, f"{caption} Bars: 95% intervals over conversations.", draw)
 
 
-def _mean(logs: list[float]) -> Estimate | None:
-    return mean_of(logs) if logs else None
-
-
-def _times(log: Estimate | None) -> str:
-    """A mean log ratio in words."""
-    if log is None:
-        return "not to be compared with"
-    if log.low is None or log.high is None:
-        return f"{math.exp(log.value):.2f} times"
-    return f"{math.exp(log.value):.2f} times ({math.exp(log.low):.2f} to {math.exp(log.high):.2f})"
-
-
-def _numbers(log: Estimate | None) -> list[float | None] | None:
-    """A ratio with its interval."""
-    if log is None:
-        return None
-    values = (log.value, log.low, log.high)
-    return [None if v is None else float(f"{math.exp(v):.6g}") for v in values]
+def _times(one: Comparison) -> str:
+    """A ratio in words, with its sites, what was left out, and where its sign turns."""
+    if one.mean is None:
+        return f"not to be compared (0 sites{one.left}) with"
+    turned = "".join(f", but {times(v)} at the {end} L0s" for end, v in one.turned.items())
+    sites = f"{one.mean.n} site{'s' * (one.mean.n != 1)}"
+    return f"{times(one.mean)} times ({sites}{one.left}{turned})"
 
 
 STUDY = Study(

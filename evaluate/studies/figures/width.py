@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...study.axes import draw_frontiers
 from ...study.entries import entries_of, frontiers, metric_points
-from ...study.pairs import NOT_ABOVE, Curve, Stops, as_change, compared, percent, stops
-from ...study.statistics import Estimate, at_l0, difference, slope_of, verdict_below
+from ...study.pairs import NOT_ABOVE, Stops, as_change, compared, percent, stops
+from ...study.statistics import Curve, Estimate, at_l0, difference, slope_of, verdict_below
 from ...study.study import Documents, LackError, Plot, Point, Reading, Scene, Study, Variant
 
 if TYPE_CHECKING:

@@ -2,7 +2,9 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from scopeworks.evaluate.studies.figures import frontier
 from scopeworks.evaluate.study.study import LackError
@@ -11,17 +13,18 @@ from scopeworks.tests.evaluate.studies.documents import SCENE, evaluation, sae
 KINDS = ("attn_out", "mlp_out", "resid_post")
 
 
-def documents(wider: float, later: float, jitter: float = 0.01) -> dict:
-    """Frontiers whose Δ loss at an L0 changes by these factors with width and depth."""
+def documents(wider: float, later: float, fvu: float = 1.0) -> dict:
+    """Frontiers whose Δ loss at an L0 changes by these factors with width and depth, their FVU with
+    depth by `fvu` times as much."""
     found = []
     for i, kind in enumerate(KINDS):
         for layer in (1, 3):
             for width in (512, 2048):
-                level = 1 + i + jitter * ((i + layer + width) % 3)
+                level = 1 + i + 0.01 * ((i + layer + width) % 3)
                 level *= wider ** (width == 2048) * later ** (layer == 3)
                 for l0, sparsity in ((8.0 + i, 6e-3), (40.0 + layer, 3e-3)):
                     where, y = (f"{kind}.{layer}", width, l0), level / l0
-                    one = sae(*where, delta_loss=y, fvu=y, sparsity=sparsity)
+                    one = sae(*where, delta_loss=y, fvu=y * fvu ** (layer == 3), sparsity=sparsity)
                     found.append(evaluation(one))
     return {"frontier": found}
 
@@ -39,9 +42,53 @@ def test_reading(wider, later, verdict):
     points = frontier.points(documents(wider, later))
     reading = frontier.read(points)
     assert reading.verdict == verdict
-    ratio = reading.numbers["log_ratio_of_delta_loss"]["wider"]
+    ratio = reading.numbers["log_ratio_of_delta_loss"]["wider"]["mean"]
     assert ratio[1] <= ratio[0] <= ratio[2]
     assert f"a wider SAE's Δ loss is {wider:.1f}" in reading.sentence
+
+
+def test_fvu_must_say_the_same():
+    reading = frontier.read(frontier.points(documents(0.7, 0.8, fvu=2.0)))
+    assert reading.verdict == "does not hold"
+    loss, fvu = (
+        reading.numbers[f"log_ratio_of_{m}"]["later"]["mean"] for m in ("delta_loss", "fvu")
+    )
+    assert loss[2] < 0 < fvu[1]
+    assert "3 kinds of sites: lower), its FVU is 1.6" in reading.sentence
+    assert "3 kinds of sites: higher)" in reading.sentence
+
+
+def test_seeds_are_no_prices_and_are_compared_one_by_one():
+    saes = [
+        sae(width=width, l0=l0, delta_loss=level / l0, fvu=level / l0, seed=seed)
+        for width in (256, 512)
+        for seed, level in ((0, width), (1, 9 * width))
+        for l0 in (10.0 + seed, 40.0)
+    ]
+    points = frontier.points({"saes": [evaluation(*saes)]})
+    wider = frontier.read(points).numbers["log_ratio_of_delta_loss"]["wider"]
+    assert wider["mean"][0] == pytest.approx(0.693147) == wider["densest"][0]
+    axes = Figure().add_subplot()
+    frontier.plots(points)[1].draw(axes)
+    assert axes.get_legend_handles_labels()[1] == ["layer 3, width 256", "layer 3, width 512"]
+    assert np.size(axes.get_lines()[0].get_xdata()) == 2
+    alone = [one for one in saes if one["l0"] == 40.0]
+    with pytest.raises(LackError, match="two λs or more at one site, width and seed"):
+        frontier.points({"saes": [evaluation(*alone)]})
+
+
+def test_sites_that_cannot_be_compared_are_counted():
+    found = documents(0.7, 0.8)
+    found["frontier"][0]["saes"][0]["delta_loss"] = -0.1
+    reading = frontier.read(frontier.points(found))
+    assert "(5 sites, 1 left out for a value that is not above 0: lower)" in reading.sentence
+    left_out = reading.numbers["log_ratio_of_delta_loss"]["wider"]["left_out"]
+    assert left_out == {"a value that is not above 0": 1}
+
+
+def test_captions_name_their_figures():
+    captions = [plot.caption for plot in frontier.plots(frontier.points(documents(0.7, 0.8)))]
+    assert "(Figures 2, 17, 18)" in captions[0] and "(Figures 13, 14)" in captions[4]
 
 
 def test_points_are_two_for_each_sae_with_their_intervals():

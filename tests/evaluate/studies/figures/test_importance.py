@@ -50,6 +50,28 @@ def test_points_are_the_mean_and_the_bins():
     assert [plot.name for plot in importance.plots(points)] == ["mean", "distribution"]
 
 
+def test_saes_of_other_widths_are_no_prices():
+    narrow, wide, *rest = (d["saes"][0] for d in documents(0.8, 0.5)["attributed"])
+    wide["d_sae"] = 8192
+    with pytest.raises(LackError, match="two λs or more at one site, width and seed"):
+        importance.points({"a": [evaluation(narrow, wide)]})
+    both = [narrow, wide, *rest, narrow | {"l0": 80.0}]
+    reading = importance.read(importance.points({"a": [evaluation(*both)]}))
+    assert set(reading.numbers) == {
+        "attn_out.3, width 2,048",
+        "attn_out.3, width 8,192",
+        "mlp_out.3",
+    }
+
+
+def test_two_sequences_give_no_verdict():
+    found = documents(0.8, 0.5)
+    found["attributed"] = [d | {"tokens": {"n_sequences": 2}} for d in found["attributed"]]
+    points = importance.points(found)
+    assert {(point.low, point.high) for point in points} == {(None, None)}
+    assert importance.read(points).verdict == "cannot be told"
+
+
 def test_what_was_not_attributed_is_refused():
     with pytest.raises(LackError, match=r"study importance must have .*scopeworks sweep"):
         importance.points({"a": [evaluation(sae())]})

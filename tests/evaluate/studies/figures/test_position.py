@@ -50,6 +50,12 @@ def test_curves_without_errors_have_no_interval():
     assert {(p.low, p.high) for p in points} == {(None, None)}
 
 
+def test_two_sequences_give_no_verdict():
+    found = documents(0.1, 0.3)["one price"]
+    few = [document | {"tokens": {"n_sequences": 2}} for document in found]
+    assert position.read(position.points({"one price": few})).verdict == "cannot be told"
+
+
 def test_of_several_saes_of_a_site_the_middle_one_is_taken():
     found = documents(0.1, 0.3)
     curves = found["one price"][0]["saes"][0]["by_position"]

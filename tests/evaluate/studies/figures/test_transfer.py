@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import pytest
+from matplotlib.figure import Figure
 
 from scopeworks.evaluate.studies.figures import transfer
 from scopeworks.evaluate.study.study import LackError
@@ -45,7 +46,8 @@ def test_reading(loss, fvu, verdict):
     assert low < reading.numbers["delta_loss_ratio"][0] < high
     gap = reading.numbers["fvu_ratio_over_delta_loss_ratio"]
     assert "(3 sites)" in reading.sentence
-    assert f"ratio is {gap[0]:.2f} times ({gap[1]:.2f} to {gap[2]:.2f})" in reading.sentence
+    shown = f"{gap[0]:.3g} ({gap[1]:.3g} to {gap[2]:.3g}) times (3 sites) the Δ loss's"
+    assert f"the FVU's ratio is {shown}" in reading.sentence
 
 
 def test_ratios_are_those_of_the_frontiers():
@@ -65,7 +67,30 @@ def test_what_cannot_be_compared_is_not_told():
         document["saes"][0]["l0"] *= 100
     reading = transfer.read(transfer.points(apart))
     assert reading.verdict == "cannot be told"
-    assert "Δ loss is not to be compared with that of SAEs of the twin" in reading.sentence
+    why = "(0 sites, 3 left out for no L0 in common)"
+    assert f"Δ loss is not to be compared {why} with that of SAEs of the twin" in reading.sentence
+
+
+def test_sites_whose_splice_helps_are_left_out_and_counted():
+    found = documents(1.0, 1.5)
+    for document in found["base-prompt"]:
+        if document["saes"][0]["site"] == "resid_post.1":
+            document["saes"][0]["delta_loss"] = -0.01
+        if document["saes"][0]["site"] == "resid_post.3":
+            document["saes"][0]["delta_loss"] *= 1e-4
+    reading = transfer.read(transfer.points(found))
+    assert reading.numbers["delta_loss_ratio_on_prompts"] == [
+        pytest.approx(0.01, rel=1e-3),
+        None,
+        None,
+    ]
+    assert reading.numbers["left_out"] == {
+        "delta_loss_ratio_on_prompts": {"a value that is not above 0": 1}
+    }
+    assert (
+        "On prompts, Δ loss is 0.01 (an interval over orders of magnitude, which tells nothing) "
+        "times (2 sites, 1 left out for a value that is not above 0)" in reading.sentence
+    )
 
 
 def test_without_saes_the_study_itself_is_named():
@@ -126,3 +151,7 @@ def test_plots_are_those_of_the_reports_figures():
     figures = [int(plot.caption.split("(Figure ")[1].split(")")[0]) for plot in plots]
     assert sorted(figures) == [8, 19, 20, 21, 22, 23]
     assert len({plot.name for plot in plots}) == 6
+    home = next(plot for plot in plots if plot.name == "fvu-home")
+    axes = Figure().add_subplot()
+    home.draw(axes)
+    assert axes.get_legend_handles_labels()[1][:2] == ["layer 1, on base", "layer 1, on twin"]
