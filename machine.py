@@ -45,7 +45,7 @@ def find_device(name: str) -> "torch.device":
         device = torch.device(name)
         n_devices = {"cpu": 1, "cuda": torch.cuda.device_count()}.get(device.type)
         if n_devices is None:
-            torch.empty(0, device=device)
+            torch.empty(0, device=device).cpu()  # of `meta` nothing comes back
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
             f"device must be auto, cpu or a device that torch can use, got {name!r} "

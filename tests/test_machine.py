@@ -98,7 +98,9 @@ def test_a_named_device_must_be_there(monkeypatch, n_cuda):
         machine.find_device("cpu:1")
 
 
-@pytest.mark.parametrize("name", ["tpu9", "", "cuda:-1", "cuda:99999999999", "mps", "xpu:3"])
+@pytest.mark.parametrize(
+    "name", ["tpu9", "", "cuda:-1", "cuda:99999999999", "mps", "xpu:3", "meta"]
+)
 def test_a_device_that_torch_cannot_use_is_one_line(monkeypatch, name):
     if torch.backends.mps.is_available() or torch.xpu.is_available():
         pytest.skip("this machine has such a device")
