@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from . import flags
+from .page.markup import number
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -60,9 +61,9 @@ def summary(result: dict) -> list[str]:
     ]
     for sae in result["saes"]:
         fvu, delta = (_with_interval(sae, name) for name in ("fvu", "delta_loss"))
-        share = _number(sae["recovered_share"], ".4f")
+        kl, share = (number(sae[name], ".4f") for name in ("kl", "recovered_share"))
         lines.append(
-            f"{sae['name'][-32:]:<32} {sae['l0']:8.1f} {fvu:>16} {delta:>16} {sae['kl']:8.4f} "
+            f"{sae['name'][-32:]:<32} {sae['l0']:8.1f} {fvu:>16} {delta:>16} {kl:>8} "
             f"{share:>9} {sae['dead_share']:6.1%}" + " ⚠" * bool(sae.get("warnings"))
         )
     if any(sae["intervals"]["delta_loss"] for sae in result["saes"]):
@@ -74,12 +75,10 @@ def summary(result: dict) -> list[str]:
 
 def _with_interval(sae: dict, name: str) -> str:
     """A figure and half its interval, if it has one."""
-    text, interval = _number(sae[name], ".4f"), sae["intervals"][name]
-    return text if interval is None else f"{text} ±{(interval[1] - interval[0]) / 2:.4f}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
+    text, interval = number(sae[name], ".4f"), sae["intervals"][name]
+    if interval is None:
+        return text
+    return f"{text} ±{number((interval[1] - interval[0]) / 2, '.4f')}"
 
 
 @app.command()

@@ -105,8 +105,8 @@ def rounded(entry: Entry, metric: str, unit: str = "") -> tuple[str, str]:
         return f"{_three_digits(scale * value)}{unit}".replace("-", "−"), ""
     low, high = (scale * end for end in found)
     digits = _digits((high - low) / 2)
-    ends = f"{low:,.{digits}f} to {high:,.{digits}f}{sign}"
-    return f"{scale * value:,.{digits}f}{unit}".replace("-", "−"), ends.replace("-", "−")
+    text, *ends = (markup.number(one, f",.{digits}f") for one in (scale * value, low, high))
+    return f"{text}{unit}".replace("-", "−"), f"{' to '.join(ends)}{sign}".replace("-", "−")
 
 
 def warnings(evaluations: Sequence[dict[str, Any]], entries: Sequence[Entry]) -> list[str]:
@@ -176,7 +176,7 @@ def _fact(entry: Entry, metric: str, meaning: str, unit: str = "") -> tuple[str,
 def _three_digits(value: float) -> str:
     """Three significant digits without an exponent."""
     digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
-    return f"{value:,.{min(digits, 8)}f}"
+    return markup.number(value, f",.{min(digits, 8)}f")
 
 
 def _digits(half: float) -> int:

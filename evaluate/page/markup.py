@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+_LARGE = 1e4
 # Line breaks and tabs inside tokens are shown as signs: a snippet that breaks where its text does
 # hides where it ends.
 _SHOWN = {"\n": "↵", "\t": "→", "\r": "␍"}
@@ -101,8 +102,14 @@ def percent(share: float) -> str:
 
 
 def number(value: float | None, form: str) -> str:
-    """A number in a format; a dash where there is none."""
-    return "–" if value is None else format(value, form)
+    """A number in a format; a dash where there is none, four digits and an exponent where a fixed
+    number of decimals would make it long."""
+    if value is None:
+        return "–"
+    if abs(value) < _LARGE or form[-1] not in "f%":
+        return format(value, form)
+    share, start = form[-1] == "%", form.partition(".")[0]
+    return format(value * (100 if share else 1), f"{start}.4g") + "%" * share
 
 
 def _snippet(snippet: dict[str, Any], strongest: float) -> str:

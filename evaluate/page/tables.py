@@ -52,15 +52,16 @@ def figure(entry: Entry, metric: str, digits: int, share: bool = False, sign: bo
     value = entry.get(metric)
     form = f".{digits}{'%' if share else 'f'}"
     found = interval(entry, metric)
+    text = markup.number(value, ("+" if sign else "") + form)
     if value is None or found is None:
-        return Cell(markup.number(value, ("+" if sign else "") + form), value)
+        return Cell(text, value)
     low, high = found
     half = (high - low) / 2 * (100 if share else 1)
     return Cell(
-        format(value, ("+" if sign else "") + form),
+        text,
         value,
-        f"± {half:.{digits}f}",
-        f"95% interval {low:{form}} to {high:{form}}",
+        f"± {markup.number(half, f'.{digits}f')}",
+        f"95% interval {markup.number(low, form)} to {markup.number(high, form)}",
     )
 
 

@@ -9,7 +9,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from scopeworks.evaluate.cli import app
+from scopeworks.evaluate.cli import app, summary
 from scopeworks.tests.evaluate.saes import random_sae
 from scopeworks.tests.hub_server import folder_files, serving, use
 from scopeworks.train.sae.export import export
@@ -135,3 +135,14 @@ def test_storage_options_reach_the_tokens_and_no_file(model_dir, tokens_url, sae
     done = runner.invoke(app, ["evaluate", *map(str, flags)])
     with pytest.raises(ValueError, match="storage_options has no effect on local tokens"):
         raise done.exception or AssertionError(done.output)
+
+
+def test_a_figure_of_many_digits_has_an_exponent():
+    entry = {"name": "sae", "l0": 3.0, "fvu": 1.234567e59, "delta_loss": -12345.678, "kl": 9999.5}
+    entry |= {"recovered_share": -2e7, "dead_share": 0.0}
+    entry["intervals"] = {"fvu": [1e59, 2e59], "delta_loss": None}
+    tokens = {"n_sequences": 2, "context": 8, "fewer_than_asked": False}
+    lines = summary({"tokens": tokens, "clean": {"loss": 2.0}, "saes": [entry]})
+    assert lines[2].split()[1:-1] == [
+        *("3.0", "1.235e+59", "±5e+58", "-1.235e+04", "9999.5000", "-2e+07"),
+    ]
