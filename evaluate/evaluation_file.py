@@ -235,11 +235,19 @@ def check_is_evaluation(out: Path) -> None:
         value = parse_json(out.read_bytes(), str(out))
     except ValueError:
         value = None
-    if not isinstance(value, dict) or "saes" not in value:
+    if not _looks_like_one(value):
         raise ValueError(
             f"out must be a new file or an evaluation to write over, got {out}, a file of "
             "something else; pass another path"
         )
+
+
+def _looks_like_one(value: Any) -> bool:
+    """Whether this is an evaluation of whatever version: of what all of them have, the tables."""
+    if not isinstance(value, dict) or not isinstance(value.get("saes"), list):
+        return False
+    tables = (value.get(name) for name in ("settings", "model", "tokens", "clean", "baselines"))
+    return all(isinstance(table, dict) for table in (*tables, *value["saes"]))
 
 
 def checked(value: Any, where: str) -> dict[str, Any]:

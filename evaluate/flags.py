@@ -52,7 +52,10 @@ SpliceSpecial = Annotated[
     bool | None,
     typer.Option("--splice-special/--keep-special", help="Splice BOS, EOS and PAD too."),
 ]
-Seed = Annotated[int | None, typer.Option(help="Seed of the choice of shown latents.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="Seed of the choice of shown latents and of the positions of --importance."),
+]
 Dtype = Annotated[
     str | None,
     typer.Option(help="Precision of the model: auto (the harvest's), bfloat16 or float32."),
@@ -75,6 +78,7 @@ TopLatents = Annotated[
 StorageOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--storage-option", help="key=value for the driver of remote tokens; repeat for more."
+        "--storage-option",
+        help="key=value for the driver of remote tokens and SAEs; repeat for more.",
     ),
 ]

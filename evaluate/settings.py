@@ -1,5 +1,6 @@
 """What an evaluation is asked to do."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,8 +60,9 @@ class EvaluateSettings(StageSettings):
     """Whether BOS, EOS and PAD positions are spliced too. The report leaves this open; SAEs never
     see them in training.
     """
-    seed: NonNegativeInt = 0
-    """Seed of the choice of latents whose top activations are shown."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of the choice of latents whose top activations are shown, and of the positions whose
+    importances are measured."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Precision of the language model; auto is that of the harvest the SAEs were trained on, and
     what suits the device where that is not known or not the same for all.
@@ -120,6 +122,15 @@ class EvaluateSettings(StageSettings):
         snippets = type(self).model_fields["top_snippets"].default
         if self.top_latents == 0 and self.top_snippets != snippets:
             raise ValueError("top_snippets has no effect with top_latents 0; leave it out")
+        if self.seed and not self.top_latents and not self.importance:
+            raise ValueError(
+                "seed has no effect with top_latents 0 and without importance; leave it out"
+            )
+        if self.norms_of is not None and _same_place(self.norms_of, self.model):
+            raise ValueError(
+                f"norms_of has no effect where it is the model itself, got {self.norms_of}; leave "
+                "it out"
+            )
         if self.subsets and self.positions != "all":
             raise ValueError(
                 f"subsets has no effect with positions {self.positions}, since conversations have "
@@ -139,3 +150,8 @@ class EvaluateSettings(StageSettings):
                 f"got {self.firing_sequences}"
             )
         return self
+
+
+def _same_place(one: str, other: str) -> bool:
+    """Whether two models are one: the same folder or the same id."""
+    return os.path.realpath(one) == os.path.realpath(other)

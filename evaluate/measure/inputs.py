@@ -23,6 +23,7 @@ from ...store.place.place import AnyPlace, Place
 from ...train.sae.config import SAEConfig
 from ...train.sae.sae import SAE
 from .lm_loss import ordinary
+from .summaries import weights_summary
 
 if TYPE_CHECKING:
     from ...harvest.model.loading import LanguageModel
@@ -40,6 +41,11 @@ class Candidate:
     target: Site
     path: str | None = None
     """Where it was read from; of a hub's with the commit."""
+    weights: dict[str, Any] | None = None
+    """θ and lengths of the vectors of the SAE's own file (`weights_summary`)."""
+    norm_factors: dict[str, float] | None = None
+    """What activations are multiplied by before they are read (`site`), and x̂ is divided by
+    (`target_site`), where they are rescaled; `sae` has taken them in."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,8 @@ def candidate(
 ) -> Candidate:
     """Checks one SAE against the model's sites and widths and moves it to the model's device."""
     reads, writes = sites_of(name, sae.config, lm, site, target_site)
-    where = None if path is None else str(path)
-    return Candidate(name, sae.to(lm.device, dtype), reads, writes, where)
+    where, here = None if path is None else str(path), sae.to(lm.device, dtype)
+    return Candidate(name, here, reads, writes, where, weights_summary(here))
 
 
 def sites_of(
@@ -120,31 +126,12 @@ def sites_of(
     site: str | None = None,
     target_site: str | None = None,
 ) -> tuple[Site, Site]:
-    """The sites that an SAE reads and replaces.
-
-    Args:
-        name: of the SAE.
-        config: the SAE's.
-        lm: the model.
-        site: given for a file that does not tell it.
-        target_site: likewise.
+    """`named_sites`, checked against the model.
 
     Raises:
         ValueError: a site is not known, or it is none of the model's of this width.
     """
-    own_site = _agreed(name, "site", config.site, site)
-    if own_site is None:
-        raise ValueError(
-            f"site of SAE {name} must be known, but its file does not tell it; pass --site "
-            "<kind>.<layer>"
-        )
-    own_target = _agreed(name, "target_site", config.target_site, target_site)
-    if own_target is None and config.is_transcoder:
-        raise ValueError(
-            f"target_site of SAE {name} must be known, for it is a transcoder, but its file does "
-            "not tell it; pass --target-site <kind>.<layer>"
-        )
-    reads, writes = parse_site(own_site), parse_site(own_target or own_site)
+    reads, writes = named_sites(name, config, site, target_site)
     for what, width, where in (("d_in", config.d_in, reads), ("d_out", config.d_out, writes)):
         check_site(where, lm.config.num_hidden_layers)
         wanted = site_width(where, lm.config)
@@ -154,11 +141,60 @@ def sites_of(
                 f"{width}; "
                 "pass the model it was trained on"
             )
+    return reads, writes
+
+
+def named_sites(
+    name: str, config: SAEConfig, site: str | None = None, target_site: str | None = None
+) -> tuple[Site, Site]:
+    """The sites that an SAE reads and replaces.
+
+    Args:
+        name: of the SAE.
+        config: the SAE's.
+        site: given for a file that does not tell it.
+        target_site: likewise.
+
+    Raises:
+        ValueError: a site is not known, or what is given contradicts the file.
+    """
+    own_site = _agreed(name, "site", config.site, site)
+    if own_site is None:
+        raise ValueError(
+            f"site of SAE {name} must be known, but its file does not tell it; pass --site "
+            "<kind>.<layer>"
+        )
+    own_target = _agreed(name, "target_site", config.target_site, target_site)
+    if (
+        target_site is not None
+        and config.target_site is None
+        and not is_open(config, "target_site")
+    ):
+        raise ValueError(
+            f"target_site of SAE {name} must not be given, for its file says that it is an SAE of "
+            f"{config.site} and no transcoder, got {target_site}; leave the setting out"
+        )
+    if own_target is None and config.is_transcoder:
+        raise ValueError(
+            f"target_site of SAE {name} must be known, for it is a transcoder, but its file does "
+            "not tell it; pass --target-site <kind>.<layer>"
+        )
+    reads, writes = parse_site(own_site), parse_site(own_target or own_site)
     if writes.depth < reads.depth:
         raise ValueError(
             f"target_site of SAE {name} must not come before its site {reads}, got {writes}"
         )
     return reads, writes
+
+
+def is_open(config: SAEConfig, what: str) -> bool:
+    """Whether an SAE's file leaves open its `site` or its `target_site`.
+
+    A file that names a site, no target, and is not known as a transcoder's is that of a plain SAE.
+    """
+    if what == "site" or getattr(config, what) is not None:
+        return getattr(config, what) is None
+    return config.site is None or config.is_transcoder or config.d_in != config.d_out
 
 
 def open_held_out(

@@ -25,7 +25,7 @@ from .lm_loss import (
     spliced_losses_and_kl,
 )
 from .metrics import Comparison, FeatureMeter, PositionMeans
-from .summaries import dimension_summary, firing_summary, json_list, weights_summary
+from .summaries import dimension_summary, firing_summary, json_list
 
 if TYPE_CHECKING:
     from ...harvest.model.loading import LanguageModel
@@ -148,12 +148,14 @@ class SAEMeter:
         fvu = _fvu(mse, ablated)
         delta = self.sequences.mean("delta")
         firing = firing_summary(self.features.fired, self.n_firing_tokens)
+        scaled = self.candidate.norm_factors
         return {
             "name": self.candidate.name,
             "path": self.candidate.path,
             "site": str(self.candidate.site),
             "target_site": str(self.candidate.target),
             "config": sae.config.model_dump(mode="json"),
+            **({} if scaled is None else {"norm_factors": scaled}),
             "training": read_training(self.candidate.path),
             "d_sae": sae.config.d_sae,
             "n_tokens": self.reconstruction.n_tokens,
@@ -174,7 +176,7 @@ class SAEMeter:
             "intervals": self._intervals(baseline, fvu is None),
             "dead_share": firing["n_dead"] / sae.config.d_sae,
             "firing": firing,
-            "weights": weights_summary(sae),
+            "weights": self.candidate.weights,
             "by_dimension": dimension_summary(
                 self._errors.squares, baseline.deviations, baseline.squares
             ),
@@ -197,8 +199,8 @@ class SAEMeter:
         return {name: value and value.interval for name, value in found.items()}
 
     def _by_position(self, variance: float) -> dict[str, Any]:
-        """Curves over positions; errors are in units of the variance over all positions, so their
-        mean is the FVU.
+        """Curves over positions; errors are in units of the variance over all positions, so that
+        their mean, weighted by the tokens at each position, is the FVU.
         """
         squares, losses = self.reconstruction, self.losses
         return {
@@ -241,6 +243,7 @@ class MainPass:
     ):
         self._lm, self._splice_special = lm, splice_special
         self._clean, self._n_sequences = PositionMeans(context), 0
+        self._n_tokens = torch.zeros(context, dtype=torch.int64)
         self.baselines = {site: SiteMeter(site, mean, context) for site, mean in means.items()}
         self.saes = [SAEMeter(candidate, context) for candidate in candidates]
 
@@ -255,6 +258,7 @@ class MainPass:
             x=x,
         )
         self._n_sequences += len(sequences)
+        self._n_tokens += keep.sum(0).cpu()
         self._clean.add(batch.counted, clean=clean.losses)
         deviations = {site: meter.add(self._lm, batch) for site, meter in self.baselines.items()}
         for meter in self.saes:
@@ -270,6 +274,7 @@ class MainPass:
                 "n_predictions": self._clean.n_tokens,
                 "by_position": {
                     "loss": json_list(self._clean.by_position("clean")),
+                    "n_tokens": self._n_tokens.tolist(),
                     "n_predictions": self._clean.count.int().tolist(),
                 },
             },

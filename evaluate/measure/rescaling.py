@@ -41,10 +41,13 @@ def rescaled(
     sites = {site for one in candidates for site in (one.site, one.target)}
     batch = settings.batch_for(held_out.context, lm.device)
     factors = norm_factors(held_out, lm, other, sites, batch)
-    return [
-        replace(one, sae=with_factors(one.sae, factors[one.site], factors[one.target]))
-        for one in candidates
-    ]
+    return [_with_norms(one, factors[one.site], factors[one.target]) for one in candidates]
+
+
+def _with_norms(one: Candidate, before: float, after: float) -> Candidate:
+    """The candidate with factors taken in, and noted."""
+    noted = {"site": before, "target_site": after}
+    return replace(one, sae=with_factors(one.sae, before, after), norm_factors=noted)
 
 
 def norm_factors(

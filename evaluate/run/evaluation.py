@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ...harvest.workers.cluster import check_cluster
+import torch
+
+from ...harvest.workers.cluster import check_cluster, n_local_workers
 from ...machine import find_device, free_memory
 from ...store.place.files import check_can_be_written, write_file
 from ...train.sae.hub import is_remote
@@ -21,7 +23,7 @@ from .groups import groups_of, joined
 from .job import Job
 from .on_dask import Figures, Seconds, measured_on_dask
 from .saes import SAEs, model_dtype
-from .timing import check_is_not_timing, write_timing
+from .timing import check_timing, write_timing
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         ValueError, OSError: an input is missing or does not fit the others; nothing is written.
     """
     check_can_be_written(settings.out, "out")
-    check_is_not_timing(settings.out)
+    check_timing(settings.out)
     check_is_evaluation(settings.out)
     result, times = _evaluated(settings)
     write_evaluation(settings.out, result)
@@ -58,17 +60,19 @@ def _evaluated(settings: EvaluateSettings) -> tuple[dict[str, Any], dict[str, An
     started = time.monotonic()
     if settings.dask is not None:
         check_cluster(settings.dask)
-    most_bytes = free_memory(find_device(settings.device)) // 2
+    find_device(settings.device)
     saes = SAEs(settings)
-    saes.look_through(most_bytes if settings.dask is None else 0)
+    saes.look_through(free_memory(torch.device("cpu")) // 2 if settings.dask is None else 0)
     settings = settings.model_copy(update={"dtype": model_dtype(settings, saes.configs)})
     job = Job.load(settings, saes)
     settings, facts, items = job.settings, job.facts(), job.items()
+    most_bytes = _most_bytes(job)
     if settings.dask is None:
-        figures, seconds = _measured_here(job, groups_of(items, most_bytes=most_bytes))
+        figures, seconds = _measured_here(job, groups_of(items, 1, most_bytes))
     else:
         del job  # the workers have models of their own
-        figures, seconds = measured_on_dask(settings, items, facts)
+        n = n_local_workers(settings.dask)
+        figures, seconds = measured_on_dask(settings, items, facts, most_bytes // n if n else None)
     result = joined(figures)
     for entry, name in zip(result["saes"], settings.sae, strict=True):
         if not is_remote(str(name)):  # a worker has it by its absolute path
@@ -82,6 +86,13 @@ def _evaluated(settings: EvaluateSettings) -> tuple[dict[str, Any], dict[str, An
             for group, took in sorted(seconds.items())
         ],
     }
+
+
+def _most_bytes(job: Job) -> int:
+    """Of a group's weights: half of what the device has for them beside the model."""
+    device = job.lm.device
+    held = job.saes.held_bytes if device.type == "cpu" else 0  # these need no more memory there
+    return (free_memory(device) + held) // 2
 
 
 def _measured_here(job: Job, groups: list[tuple[int, ...]]) -> tuple[Figures, Seconds]:

@@ -30,7 +30,10 @@ Seconds = dict[tuple[int, ...], float]
 
 
 def measured_on_dask(
-    settings: EvaluateSettings, items: list[Item], facts: dict[str, Any]
+    settings: EvaluateSettings,
+    items: list[Item],
+    facts: dict[str, Any],
+    most_bytes: int | None = None,
 ) -> tuple[Figures, Seconds]:
     """The figures of each group and the seconds it took, measured on the cluster of
     `settings.dask`.
@@ -39,6 +42,7 @@ def measured_on_dask(
         settings: with dtype and batch as the command resolved them.
         items: the SAEs; they are cut into one group for every worker there is.
         facts: of model and text, which every worker's must have.
+        most_bytes: of weights in a group; None where the workers' memory is not known.
 
     Raises:
         OSError: the scheduler does not answer, or a group failed whatever worker tried it.
@@ -53,7 +57,7 @@ def measured_on_dask(
         sent = to_worker(settings), json.dumps(facts), torch.get_num_threads()
         waiting = {
             group: client.submit(_measure, *sent, group, pure=False, retries=RETRIES)
-            for group in groups_of(items, _n_workers(client))
+            for group in groups_of(items, _n_workers(client), most_bytes)
         }
         watch = Watch(client)
         while waiting:

@@ -15,13 +15,14 @@ from ...machine import find_device, good_dtype
 from ...train.sae.config import SAEConfig
 from ...train.sae.hub import is_remote, is_url
 from ...train.sae.sae import SAE
-from ..measure.inputs import Candidate, candidate, sites_of
+from ..measure.inputs import Candidate, candidate, is_open, named_sites, sites_of
 from ..settings import EvaluateSettings
 from .groups import Item
 
 if TYPE_CHECKING:
     from ...harvest.model.loading import LanguageModel
 
+_SITES = ("site", "target_site")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -40,10 +41,12 @@ class SAEs:
         self._kept: dict[int, SAE] = {}
 
     def look_through(self, most_bytes: int) -> None:
-        """Reads each one, and keeps them all if their weights are no more than `most_bytes`.
+        """Reads each one, and keeps them all, in the host's memory, if their weights are no more
+        than `most_bytes`.
 
         Raises:
-            FileNotFoundError, ValueError: naming the SAE that cannot be read.
+            FileNotFoundError, ValueError: naming the SAE that cannot be read, or whose sites are
+                not known.
         """
         keep = True
         for i in range(len(self._settings.sae)):
@@ -52,6 +55,26 @@ class SAEs:
             self._n_bytes.append(sum(t.numel() * t.element_size() for t in sae.tensors().values()))
             keep = keep and sum(self._n_bytes) <= most_bytes
             self._kept = self._kept | {i: sae} if keep else {}
+        self._check_sites()
+
+    @property
+    def held_bytes(self) -> int:
+        """Of the weights that are kept here."""
+        return sum(self._n_bytes[i] for i in self._kept)
+
+    def _check_sites(self) -> None:
+        """What needs no model. A given site is for files that do not tell theirs; where all do, it
+        must not contradict any."""
+        for name, config in zip(self.names, self.configs, strict=True):
+            needed = self._given_for(config)
+            for what in _SITES:
+                if not any(is_open(other, what) for other in self.configs):
+                    needed[what] = getattr(self._settings, what)
+            named_sites(name, config, **needed)
+
+    def _given_for(self, config: SAEConfig) -> dict[str, str | None]:
+        """The settings' sites, as far as the SAE's file leaves them open."""
+        return {what: getattr(self._settings, what) for what in _SITES if is_open(config, what)}
 
     def items(self, lm: "LanguageModel") -> list[Item]:
         """What groups are made from, after `look_through`.
@@ -63,19 +86,18 @@ class SAEs:
         for i, (name, config) in enumerate(zip(self.names, self.configs, strict=True)):
             if not settings.other_model:
                 _check_model(name, config, lm)
-            sites = sites_of(name, config, lm, settings.site, settings.target_site)
+            sites = sites_of(name, config, lm, **self._given_for(config))
             found.append(Item(i, *sites, self._n_bytes[i]))
         return found
 
     def candidates(self, numbers: Sequence[int], lm: "LanguageModel") -> list[Candidate]:
         """Some of the SAEs, ready to be measured; they are not kept here any longer."""
         settings = self._settings
-        sites, dtype = (settings.site, settings.target_site), _DTYPES[settings.sae_dtype]
-        found = []
+        found, dtype = [], _DTYPES[settings.sae_dtype]
         for i in numbers:
             sae = self._kept.pop(i, None) or self._read(i)
-            path = sae.source or settings.sae[i]
-            found.append(candidate(self.names[i], sae, lm, *sites, path, dtype))
+            path, sites = sae.source or settings.sae[i], self._given_for(sae.config)
+            found.append(candidate(self.names[i], sae, lm, **sites, path=path, dtype=dtype))
         return found
 
     def _read(self, i: int) -> SAE:

@@ -6,31 +6,65 @@ Owns that file: an entry for each evaluation of the folder, by the file's name.
 from pathlib import Path
 from typing import Any
 
-from ...foreign import parse_json
-from ...store.place.files import json_bytes, write_file
+from pydantic import RootModel
+
+from ...foreign import Document, parse_json, validated
+from ...store.place.files import check_can_be_written, json_bytes, write_file
 
 TIMING_FILE = "timing.json"
 
 
-def check_is_not_timing(out: Path) -> None:
-    """Raises ValueError if the evaluation itself would be the file of times."""
+class _Group(Document):
+    saes: list[str]
+    seconds: float
+
+
+class _Times(Document):
+    seconds: float
+    groups: list[_Group]
+
+
+class _Table(RootModel[dict[str, _Times]]):
+    """What the file holds."""
+
+
+def check_timing(out: Path) -> None:
+    """Says before the run that the times of the evaluation `out` could not be written.
+
+    Raises:
+        OSError: a folder, pipe or device has the name of their file.
+        ValueError: that file holds something else, or it would be the evaluation itself.
+    """
     if out.name == TIMING_FILE:
         raise ValueError(
             f"out must not be called {TIMING_FILE}, where times go, got {out}; choose another name"
         )
+    check_can_be_written(out.with_name(TIMING_FILE), f"{TIMING_FILE} beside out")
+    _entries(out)
 
 
 def write_timing(out: Path, entry: dict[str, Any]) -> None:
-    """Writes the entry of the evaluation `out`; entries of others stay, anything else is replaced.
+    """Writes the entry of the evaluation `out`; entries of others stay.
 
     Two commands that end in one folder at once may lose one's entry: it is no result.
+
+    Raises:
+        OSError, ValueError: as `check_timing`.
     """
+    write_file(out.with_name(TIMING_FILE), json_bytes(_entries(out) | {out.name: entry}))
+
+
+def _entries(out: Path) -> dict[str, Any]:
+    """What the file beside `out` holds; nothing where it is empty or not there."""
     path = out.with_name(TIMING_FILE)
-    known: Any = {}
-    if path.is_file():
-        try:
-            known = parse_json(path.read_bytes(), str(path))
-        except ValueError:
-            known = {}
-    entries = known if isinstance(known, dict) else {}
-    write_file(path, json_bytes(entries | {out.name: entry}))
+    if not path.is_file() or not path.stat().st_size:
+        return {}
+    try:
+        value = parse_json(path.read_bytes(), str(path))
+        validated(_Table, value, str(path))
+    except ValueError as error:
+        raise ValueError(
+            f"{TIMING_FILE} beside out must be a table of evaluations' times, got something else "
+            f"({error}); choose another folder for out"
+        ) from error
+    return value

@@ -124,7 +124,10 @@ def _harvest(tables: tuple[Table, ...], own: Table) -> tuple[Table, ...]:
 def _evaluate(table: Table, own: Table) -> Table:
     """The suite's settings without what costs passes of its own, then the variant's."""
     shared = {name: value for name, value in table.items() if name not in _NOT_SHARED}
-    return {"top_latents": 0} | shared | own
+    merged = {"top_latents": 0} | shared | own
+    if not merged["top_latents"] and not merged.get("importance"):
+        merged.pop("seed", None)  # without effect, which evaluate refuses
+    return merged
 
 
 def _trained(table: Table, own: Table) -> Table:

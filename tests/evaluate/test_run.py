@@ -14,6 +14,7 @@ from scopeworks.evaluate.evaluation_file import check_is_evaluation
 from scopeworks.evaluate.measure.inputs import HeldOut, candidate
 from scopeworks.evaluate.measure.intervals import t_quantile
 from scopeworks.evaluate.measure.rescaling import with_factors
+from scopeworks.evaluate.measure.summaries import weights_summary
 from scopeworks.evaluate.run import evaluate, evaluate_many
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.harvest.model.hooks import forward_until
@@ -305,6 +306,12 @@ def test_positions_add_up_to_the_totals(lm, held_out, settings, ids):
     result = run(lm, held_out, settings, random_sae("mlp_out.2"))
     entry, keep = result["saes"][0], ids > 2
     counted = keep[:, :-1] & keep[:, 1:]
+    told = result["clean"]["by_position"]
+    assert (told["n_tokens"], told["n_predictions"][:-1]) == (
+        keep.sum(0).tolist(),
+        counted.sum(0).tolist(),
+    )
+    assert "norm_factors" not in entry
     for curve, weights, total in (
         ("error", keep.sum(0), entry["fvu"]),
         ("l0", keep.sum(0), entry["l0"]),
@@ -365,8 +372,13 @@ def test_positions_and_norms_are_those_that_the_settings_name(
             lm.model, sae, "resid_post.1", "resid_post.1", ids, SPECIAL, 2, keep, (factor, factor)
         )
         assert abs(factor - 1) > 0.1
+        (entry,) = result["saes"]
         for figure in ("l0", "fvu", "spliced_loss"):
-            assert result["saes"][0][figure] == pytest.approx(twin[figure], rel=1e-5), figure
+            assert entry[figure] == pytest.approx(twin[figure], rel=1e-5), figure
+        assert entry["norm_factors"] == pytest.approx(
+            {"site": factor, "target_site": factor}, rel=1e-5
+        )
+        assert entry["weights"] == weights_summary(sae)  # those of its file
 
 
 def test_positions_need_tokens_with_parts(model_dir, tokens_url, sae_dir, tmp_path):
@@ -460,16 +472,27 @@ def test_bfloat16_sae_changes_little_and_something(lm, held_out, settings):
     assert entry["fvu"] != base["fvu"]
 
 
-@pytest.mark.parametrize("name", ["config.json", "sae.safetensors"])
-def test_evaluate_does_not_write_over_what_it_reads(settings, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", '{"sae": {}}'),
+        ("sae.safetensors", '{"sae": {}}'),
+        ("notes.json", '{"saes": "my own notes"}'),
+        ("names.json", '{"saes": [], "tokens": "none"}'),
+    ],
+)
+def test_evaluate_does_not_write_over_what_it_reads(settings, tmp_path, name, text):
     out = tmp_path / name
-    out.write_bytes(b'{"sae": {}}')
+    out.write_text(text)
     with pytest.raises(ValueError, match=f"out must be a new file or an evaluation.*{name}"):
         evaluate(settings.model_copy(update={"out": out}))
-    assert out.read_bytes() == b'{"sae": {}}'
+    assert out.read_text() == text
 
 
-@pytest.mark.parametrize("text", ["", '{"saes": []}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", '{"saes": [{}], "settings": {}, "model": {}, "tokens": {}, "clean": {}, "baselines": {}}'],
+)
 def test_an_evaluation_or_an_empty_file_may_be_written_over(tmp_path, text):
     (tmp_path / "e.json").write_text(text)
     check_is_evaluation(tmp_path / "e.json")

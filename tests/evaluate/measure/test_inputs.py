@@ -103,6 +103,9 @@ def test_sequences_without_a_prediction_are_refused(model_dir, sae_dir, tmp_path
         ({"sae": ("file:/b/sae",)}, "sae: must be a local path"),
         ({"storage_options": {"a": 1}}, "storage_options has no effect on local tokens"),
         ({"top_latents": 0, "top_snippets": 2}, "top_snippets has no effect with top_latents 0"),
+        ({"top_latents": 0, "seed": 2}, "seed has no effect with top_latents 0 and without imp"),
+        ({"seed": 2**63}, "seed must be less than 9223372036854775808|seed: .*less than 92233"),
+        ({"norms_of": "./m/"}, "norms_of has no effect where it is the model itself"),
     ],
 )
 def test_settings_without_effect_or_place_are_refused(wrong, text):
@@ -136,6 +139,16 @@ def test_transcoder_whose_target_is_not_known_is_refused_until_it_is_given(lm):
     with pytest.raises(ValueError, match=r"target_site of SAE a must be known.*--target-site"):
         candidate("a", sae, lm)
     assert str(candidate("a", sae, lm, target_site="mlp_out.1").target) == "mlp_out.1"
+
+
+def test_target_site_makes_no_transcoder_of_an_sae_whose_file_tells_its_site(lm):
+    sae = random_sae("resid_post.1")
+    text = r"target_site of SAE a must not be given, .* SAE of resid_post\.1 and no transcoder"
+    with pytest.raises(ValueError, match=text):
+        candidate("a", sae, lm, target_site="mlp_out.2")
+    sae.config = sae.config.model_copy(update={"site": None})
+    given = candidate("a", sae, lm, site="mlp_in.1", target_site="mlp_out.2")
+    assert (str(given.site), str(given.target)) == ("mlp_in.1", "mlp_out.2")
 
 
 def test_target_before_the_input_is_refused(lm):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scopeworks.evaluate.run import evaluate, on_dask
+from scopeworks.evaluate.run import evaluate, evaluation, on_dask
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.store import TokenStore
 from scopeworks.tests.evaluate.saes import random_sae
@@ -84,6 +84,35 @@ def test_a_worker_with_another_model_is_refused(given, scheduler, monkeypatch):
     )
     with pytest.raises(ValueError, match="every worker must have the same model and tokens"):
         written(given, scheduler)
+
+
+def test_each_local_worker_has_its_share_of_the_memory(given, monkeypatch):
+    bounds = []
+
+    def measured(settings, items, facts, most_bytes):
+        bounds.append(most_bytes)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(evaluation, "free_memory", lambda _device: 12_000)
+    monkeypatch.setattr(evaluation, "measured_on_dask", measured)
+    for dask in ("local:3", "tcp://127.0.0.1:1"):
+        with pytest.raises(ValueError, match="enough"):
+            written(given, dask)
+    assert bounds == [2_000, None]
+
+
+def test_groups_of_workers_are_bounded_too(given, scheduler, monkeypatch):
+    alone, real = written(given), evaluation.measured_on_dask
+    groups = []
+
+    def bounded(settings, items, facts, _most_bytes):
+        figures, seconds = real(settings, items, facts, 1)
+        groups.extend(figures)
+        return figures, seconds
+
+    monkeypatch.setattr(evaluation, "measured_on_dask", bounded)
+    assert written(given, scheduler) == alone
+    assert sorted(groups) == [(0,), (1,), (2,), (3,)]
 
 
 def test_dask_must_name_a_cluster(given):

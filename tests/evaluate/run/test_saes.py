@@ -1,5 +1,6 @@
 """SAEs of the settings: which are read when, and what does not fit the model."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from scopeworks.evaluate.run import evaluate
+from scopeworks.evaluate.run import evaluate, evaluation
 from scopeworks.evaluate.run.saes import SAEs, short_names
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.settings import resolve
@@ -45,6 +46,81 @@ def test_model_that_the_sae_was_not_trained_on_is_refused_unless_asked_for(lm, t
         looked_through(settings).items(model)
     settings = resolve(EvaluateSettings, other_model=True, **flags)
     assert looked_through(settings).items(model)
+
+
+def test_given_sites_are_for_files_that_do_not_tell_theirs(lm, tmp_path):
+    told, foreign = random_sae("resid_post.1"), random_sae("mlp_in.2", "mlp_out.2")
+    foreign.config = foreign.config.model_copy(update={"site": None, "target_site": None})
+    transcoder = random_sae("mlp_in.1", "mlp_out.1")
+    paths = [tmp_path / "told", tmp_path / "foreign", tmp_path / "transcoder"]
+    for sae, path in zip((told, foreign, transcoder), paths, strict=True):
+        sae.save(path)
+    flags = {"model": "m", "tokens": "t", "out": tmp_path / "e.json"}
+    flags |= {"site": "mlp_in.2", "target_site": "mlp_out.2"}
+    saes = looked_through(resolve(EvaluateSettings, sae=paths, **flags))
+    wanted = [(str(one.site), str(one.target)) for one in saes.items(lm)]
+    assert wanted == [
+        ("resid_post.1", "resid_post.1"),
+        ("mlp_in.2", "mlp_out.2"),
+        ("mlp_in.1", "mlp_out.1"),
+    ]
+    found = saes.candidates([0, 1, 2], lm)
+    assert [(str(one.site), str(one.target)) for one in found] == wanted
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({}, "site of SAE unknown must be known"),
+        ({"sae": "told", "site": "mlp_out.1"}, "site of SAE told must be resid_post"),
+        ({"sae": "told", "target_site": "mlp_out.1"}, "target_site of SAE told must not be given"),
+        ({"site": "nowhere"}, "nowhere"),
+    ],
+)
+def test_sites_are_checked_before_a_model_is_loaded(tmp_path, given, text):
+    told, unknown = random_sae("resid_post.1"), random_sae("resid_post.1")
+    unknown.config = unknown.config.model_copy(update={"site": None})
+    told.save(tmp_path / "told")
+    unknown.save(tmp_path / "unknown")
+    flags = {"model": "no-such-model", "tokens": "t", "out": tmp_path / "e.json"} | given
+    flags["sae"] = [tmp_path / flags.get("sae", "unknown"), tmp_path / "told"][: 1 + (not given)]
+    with pytest.raises(ValueError, match=text):
+        evaluate(resolve(EvaluateSettings, **flags))
+
+
+def test_memory_is_asked_of_the_host_for_reading_and_of_the_device_beside_the_model(
+    model_dir, tokens_url, tmp_path, monkeypatch
+):
+    asked, load = [], evaluation.Job.load
+    paths = [sae_of(None, tmp_path / name) for name in ("a", "b")]
+    sizes = {"host": 2**40, "beside": 2**40}
+
+    def free(device):
+        asked.append("beside" if "model" in asked else "host")
+        assert device == torch.device("cpu")
+        return sizes[asked[-1]]
+
+    def loaded(*given):
+        asked.append("model")
+        return load(*given)
+
+    monkeypatch.setattr(evaluation, "free_memory", free)
+    monkeypatch.setattr(evaluation.Job, "load", loaded)
+    settings = resolve(
+        EvaluateSettings, sae=paths, model=str(model_dir), tokens=tokens_url, device="cpu",
+        dtype="float32", top_latents=0, out=tmp_path / "e.json",
+    )  # fmt: skip
+    evaluate(settings)
+    assert asked == ["host", "model", "beside"]
+    for host, beside, n_groups in (
+        (2**40, 0, 2),  # weights that are read already need no more memory: half of them is left
+        (0, 2**40, 1),
+    ):
+        sizes |= {"host": host, "beside": beside}
+        asked.clear()
+        evaluate(settings)
+        times = json.loads((tmp_path / "timing.json").read_text())["e.json"]
+        assert len(times["groups"]) == n_groups
 
 
 @pytest.mark.parametrize(

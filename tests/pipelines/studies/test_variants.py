@@ -68,3 +68,14 @@ def test_what_a_variant_asks_for_wrongly_names_the_table(tmp_path):
     new = derived(suite(tmp_path), Variant("v", sae=[{"site": "resid_post.9", "width": 16}]))
     with pytest.raises(ValueError, match=r"suite .*suite.toml, \[\[sae\]\] 1: .*resid_post.9"):
         Outputs(new)
+
+
+@pytest.mark.parametrize(
+    ("own", "kept"), [({}, False), ({"importance": True}, True), ({"top_latents": 2}, True)]
+)
+def test_the_suites_seed_is_left_out_where_it_has_no_effect(tmp_path, own, kept):
+    file = suite(tmp_path)
+    file.suite = file.suite.model_copy(update={"evaluate": {"seed": 3}})
+    new = derived(file, Variant("v", evaluate=own))
+    assert new.suite.evaluate.get("seed") == (3 if kept else None)
+    Outputs(new)  # its settings are as evaluate takes them

@@ -1,5 +1,7 @@
 """Keys and settings of evaluations that are on another model or other tokens than the suite's."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -35,14 +37,14 @@ def test_evaluation_may_be_on_another_model_and_other_tokens(tmp_path, talk):
 
 
 def test_evaluations_key_is_of_all_that_is_measured_on(tmp_path, talk):
-    path = write_suite(tmp_path)
-    base = f'norms_of="{model_place("tiny_gemma2")}"'
+    path, other = write_suite(tmp_path), tmp_path / "other"
+    shutil.copytree(model_place("tiny_gemma2"), other)
     kinds = [
         (),
         ('evaluate.model="tiny_gemma2_it"', "evaluate.other_model=true"),
         (f'evaluate.tokens="{talk}"',),
-        (f"evaluate.{base}",),
-        (f"evaluate.{base.replace('tiny_gemma2', 'tiny_gemma2_it')}",),
+        (f'evaluate.norms_of="{model_place("tiny_gemma2_it")}"',),
+        (f'evaluate.norms_of="{other}"',),
     ]
     keys = [outputs(path, *kind) for kind in kinds]
     assert len({one.evaluation_key(one.members[0]) for one in keys}) == len(kinds)
