@@ -7,13 +7,20 @@ An SAE of the demo's kind (width 512, 300 updates) is measured once on a pool of
 sequences, cut to 64 tokens. Then as many sequences as an evaluation has are drawn from the pool,
 with replacement, again and again; each draw estimates its own E x, as an evaluation does. `covered`
 is the share of draws whose interval contains the pool's value: 95% if intervals are what they say.
+
+That is what they say of other sequences of the same documents. The second draw is of documents,
+each with all its sequences, as many documents as have that many sequences on average: what an
+interval over sequences is worth as one over other text.
 """
 
 import argparse
 import os
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -30,12 +37,15 @@ from scopeworks.evaluate.measure.passes import MainPass
 from scopeworks.evaluate.run.clean_runs import CleanRuns
 from scopeworks.harvest.model.hooks import forward_until
 from scopeworks.harvest.model.loading import LanguageModel, load_model
+from scopeworks.harvest.text.documents import is_held_out, read_files
+from scopeworks.pipelines.corpus import stdlib_sources
 from scopeworks.pipelines.run.runner import run
 from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.train.sae.sae import SAE
 
 POOL, TOKENS, DRAWS = 512, 64, (200, 2000)
 SIZES = (16, 32, 128)
+HELD_OUT = 0.3
 SUITE = """\
 name = "coverage"
 model = "tiny_gemma2"
@@ -43,7 +53,7 @@ out = "{out}"
 [text]
 sources = ["python:stdlib"]
 context = 256
-held_out = 0.3
+held_out = {held_out}
 [harvest]
 rows = 131_072
 bucket_rows = 65_536
@@ -122,27 +132,64 @@ def measured(lm: LanguageModel, one: Candidate, held_out: HeldOut, batch: int = 
     return Pool(sums, torch.cat(totals), mean.value)
 
 
-def coverage(pool: Pool, size: int, draws: int, seed: int = 0) -> dict[str, dict[str, float]]:
+def owners(sequences: np.ndarray, tokenizer: Any, texts: Iterable[str]) -> Tensor:
+    """The number of the document that the longest run of ordinary tokens of each sequence is of.
+
+    A sequence whose run is in no text is a document of its own.
+    """
+    special = set(tokenizer.all_special_ids)
+    known = [np.array(tokenizer(text, add_special_tokens=False).input_ids, "<u4") for text in texts]
+    ends = np.cumsum([4 * len(ids) for ids in known])
+    everything = np.concatenate(known).tobytes()
+    found = []
+    for number, row in enumerate(np.asarray(sequences, "<u4")):
+        cuts = [-1, *(i for i, token in enumerate(row.tolist()) if token in special), len(row)]
+        runs = [row[a + 1 : b] for a, b in pairwise(cuts)]
+        at = everything.find(max(runs, key=len).tobytes())
+        own = len(known) + number
+        found.append(own if at < 0 or at % 4 else int(np.searchsorted(ends, at, side="right")))
+    return torch.tensor(found)
+
+
+def documents_of(owner: Tensor) -> list[Tensor]:
+    """The sequences of each document."""
+    return [torch.nonzero(owner == one).flatten() for one in owner.unique()]
+
+
+def drawn(n: int, size: int, documents: list[Tensor] | None, generator: torch.Generator) -> Tensor:
+    """Numbers of sequences, drawn with replacement: `size` of n, or all those of as many documents
+    as have `size` on average."""
+    if documents is None:
+        return torch.randint(n, (size,), generator=generator)
+    k = max(2, round(size * len(documents) / n))
+    picked = torch.randint(len(documents), (k,), generator=generator)
+    return torch.cat([documents[i] for i in picked.tolist()])
+
+
+def coverage(
+    pool: Pool, size: int, draws: int, documents: list[Tensor] | None = None, seed: int = 0
+) -> dict[str, dict[str, float]]:
     """For every number the share of draws whose interval holds the pool's value, and half the mean
     interval.
 
-    A draw without an interval (too few sequences) does not cover.
+    A draw without an interval (too few sequences) does not cover, and is left out of that mean.
     """
     n = len(pool.totals)
     truth = pool.estimates(torch.arange(n))
     generator = torch.Generator().manual_seed(seed)
-    hits, halves = dict.fromkeys(truth, 0), dict.fromkeys(truth, 0.0)
+    hits = dict.fromkeys(truth, 0)
+    halves: dict[str, list[float]] = {name: [] for name in truth}
     for _ in range(draws):
-        rows = torch.randint(n, (size,), generator=generator)
+        rows = drawn(n, size, documents, generator)
         for name, found in pool.estimates(rows).items():
-            low, high = found.interval or (float("nan"), float("nan"))
-            hits[name] += low <= truth[name].value <= high
-            halves[name] += (high - low) / 2
+            if (interval := found.interval) is not None:
+                hits[name] += interval[0] <= truth[name].value <= interval[1]
+                halves[name].append((interval[1] - interval[0]) / 2)
     return {
         name: {
             "value": truth[name].value,
             "covered": hits[name] / draws,
-            "half": halves[name] / draws,
+            "half": float(np.mean(halves[name] or [float("nan")])),
         }
         for name in truth
     }
@@ -155,7 +202,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = given or Path(temporary)
         suite = Path(temporary) / "suite.toml"
-        suite.write_text(SUITE.format(out=folder), encoding="utf-8")
+        suite.write_text(SUITE.format(out=folder, held_out=HELD_OUT), encoding="utf-8")
         run(SuiteFile(suite), last="train")
         (tokens,) = (path for path in (folder / "tokens").iterdir() if path.is_dir())
         (sae,) = (path for path in (folder / "saes").iterdir() if path.is_dir())
@@ -164,16 +211,22 @@ def main() -> None:
         held_out = open_held_out(str(tokens), lm, POOL)[1]
         cut = replace(held_out, sequences=np.asarray(held_out.sequences[:POOL])[:, :TOKENS])
         pool = measured(lm, one, cut)
-    for size in SIZES:
-        for draws in DRAWS:
-            for name, found in coverage(pool, size, draws).items():
-                write(name, size, draws, len(pool.totals), found)
+    texts = (document.text for document in read_files(stdlib_sources()))
+    held_out_texts = (text for text in texts if is_held_out(text, HELD_OUT))
+    documents = documents_of(owners(cut.sequences, lm.tokenizer, held_out_texts))
+    print(f"{len(documents)} documents, the largest with {max(map(len, documents))} sequences")
+    for what, groups in (("sequences", None), ("documents", documents)):
+        for size in SIZES:
+            for draws in DRAWS:
+                for name, found in coverage(pool, size, draws, groups).items():
+                    write(name, what, size, draws, len(pool.totals), found)
 
 
-def write(name: str, size: int, draws: int, pool: int, found: dict[str, float]) -> None:
+def write(name: str, what: str, size: int, draws: int, pool: int, found: dict[str, float]) -> None:
     """One number at one size as a row."""
     row = {
         "number": name,
+        "drawn": what,
         "sequences": size,
         "draws": draws,
         "pool": pool,
@@ -182,7 +235,7 @@ def write(name: str, size: int, draws: int, pool: int, found: dict[str, float]) 
         "covered": f"{found['covered']:.4f}",
         **surroundings("cpu", PACKAGES),
     }
-    print(f"{name:34} {size:5} of {pool} x {draws}: {found['covered']:.1%}")
+    print(f"{name:34} {what:9} {size:5} of {pool} x {draws}: {found['covered']:.1%}")
     record("interval_coverage", row)
 
 

@@ -49,3 +49,28 @@ def test_intervals_hold_the_value_of_all_sequences(interval_coverage, pool, size
     found = interval_coverage.coverage(pool, size, DRAWS)
     for name in ("fvu", "delta_loss", "kl", "l0", "mse", "cosine"):
         assert 0.90 <= found[name]["covered"] <= 0.985, name
+
+
+def test_intervals_over_sequences_are_too_short_for_other_documents(interval_coverage, pool):
+    order = pool.sums["error"].argsort()  # sequences of one document are alike: 16 of each
+    documents = list(order.split(16))
+    found = interval_coverage.coverage(pool, 128, DRAWS, documents)
+    alone = interval_coverage.coverage(pool, 128, DRAWS, [row[None] for row in order])
+    assert found["mse"]["covered"] < 0.7
+    assert alone["mse"]["covered"] >= 0.9
+
+
+def test_a_sequence_is_of_the_document_that_its_longest_run_is_of(interval_coverage):
+    class Letters:
+        all_special_ids = (1, 2)
+
+        def __call__(self, text: str, add_special_tokens: bool) -> SimpleNamespace:
+            assert not add_special_tokens
+            return SimpleNamespace(input_ids=[ord(letter) for letter in text])
+
+    texts = ["abcdef", "uvwxyz"]
+    rows = [[2, *map(ord, "cde"), 1, ord("u")], [2, ord("f"), 1, *map(ord, "uvw")], [2, *[7] * 5]]
+    found = interval_coverage.owners(rows, Letters(), texts).tolist()
+    assert found == [0, 1, 2 + 2]
+    groups = interval_coverage.documents_of(torch.tensor([3, 0, 3]))
+    assert [group.tolist() for group in groups] == [[1], [0, 2]]
