@@ -7,11 +7,23 @@ intervals allow.
 import math
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from . import markup, plots
-from .entries import Entry, best, by_place, canonical, interval, label, ordered, place, slots
+from .entries import (
+    Entry,
+    best,
+    by_place,
+    canonical,
+    interval,
+    label,
+    model_name,
+    on,
+    ordered,
+    place,
+    slots,
+    where,
+)
 from .studies import Study, counted
 
 _MOST_PLACES = 5
@@ -32,23 +44,23 @@ def answer(
     drawn, caption = _picture(entries)
     return (
         f'<section id="answer" class="answer" aria-label="The answer"><div>{"".join(said)}</div>'
-        f"{markup.figure(drawn, caption) if drawn else ''}</section>" + _facts(entries)
+        f"{markup.figure(drawn, caption) if drawn else ''}</section>" + _facts(evaluations, entries)
     )
 
 
 def measured(evaluations: Sequence[dict[str, Any]], entries: Sequence[Entry]) -> str:
     """What was measured, on what."""
     models = ", ".join(sorted({model_name(e) for e in evaluations}))
-    places = list(by_place(entries))
-    where = ", ".join(places[:_MOST_PLACES])
+    places = list(dict.fromkeys(place(entry) for entry in ordered(entries)))
+    sites = ", ".join(places[:_MOST_PLACES])
     if len(places) > _MOST_PLACES:
-        where = f"{len(places)} sites from {places[0]} to {places[-1]}"
+        sites = f"{len(places)} sites from {places[0]} to {places[-1]}"
     widths = sorted({entry["d_sae"] for entry in entries})
     width = f"{widths[0]:,}" if len(widths) == 1 else f"{widths[0]:,} to {widths[-1]:,}"
     kind = "sparse autoencoder" if len(entries) == 1 else "sparse autoencoders"
     texts = "; ".join(dict.fromkeys(_text(e) for e in evaluations))
     return (
-        f"{len(entries)} {kind} on {where} of {models}, {width} latents wide, measured on {texts}. "
+        f"{len(entries)} {kind} on {sites} of {models}, {width} latents wide, measured on {texts}. "
         "BOS, EOS and PAD positions count in no figure."
     )
 
@@ -64,8 +76,13 @@ def sentences(entries: Sequence[Entry]) -> list[str]:
         return [_sentence(entry) for entry in sorted(picked, key=lambda e: e["l0"])]
     said = [_sentence(canonical(some)) for some in list(places.values())[:_MOST_PLACES]]
     if len(places) > _MOST_PLACES:
-        said.append(f"{len(places) - _MOST_PLACES} more sites are in the table.")
+        said.append(f"{len(places) - _MOST_PLACES} more {_unit(entries)} are in the table.")
     return said
+
+
+def _unit(entries: Sequence[Entry]) -> str:
+    """What the best SAEs are chosen for."""
+    return "pairs of site and evaluation" if len({on(e) for e in entries}) > 1 else "sites"
 
 
 def _sentence(entry: Entry) -> str:
@@ -86,7 +103,7 @@ def _sentence(entry: Entry) -> str:
     said = " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]
     return (
         f"With {l0} active latents per token, the SAE of width {entry['d_sae']:,} on "
-        f"{place(entry)} {said}."
+        f"{where(entry)} {said}."
     )
 
 
@@ -125,11 +142,6 @@ def warnings(evaluations: Sequence[dict[str, Any]], entries: Sequence[Entry]) ->
     return list(dict.fromkeys(said))
 
 
-def model_name(evaluation: dict[str, Any]) -> str:
-    """The last part of the model's path or hub id."""
-    return Path(evaluation["model"]["name"]).name
-
-
 def _text(evaluation: dict[str, Any]) -> str:
     """How much text was used."""
     tokens = evaluation["tokens"]
@@ -151,9 +163,10 @@ def _picture(entries: Sequence[Entry]) -> tuple[str | None, str]:
     return plots.frontier(entries, "delta_loss", "Δ loss, nats per token"), caption
 
 
-def _facts(entries: Sequence[Entry]) -> str:
-    """The figures to remember, of the canonical SAE."""
-    one = canonical(entries)
+def _facts(evaluations: Sequence[dict[str, Any]], entries: Sequence[Entry]) -> str:
+    """The figures to remember, of the canonical SAE; of evaluations that differ the first's."""
+    comparable = [entry for entry in entries if on(entry) == on(evaluations[0]["saes"][0])]
+    one = canonical(comparable)
     items = [
         _fact(one, "l0", "L0, active latents per token"),
         _fact(one, "fvu", "FVU, variance left over"),
@@ -161,8 +174,10 @@ def _facts(entries: Sequence[Entry]) -> str:
         _fact(one, "recovered_share", "of mean ablation's cost recovered", "%"),
         (markup.percent(one["dead_share"]), "", "of latents never fired"),
     ]
-    about = "The SAE" if len(entries) == 1 else "The SAE with L0 nearest 100"
-    named = f"{about}: {place(one)}, width {one['d_sae']:,}, {label(one)}."
+    several = len(comparable) < len(entries)
+    about = f"The {'first evaluation’s ' * several}SAE with L0 nearest 100"
+    about = "The SAE" if len(entries) == 1 else about
+    named = f"{about}: {where(one)}, width {one['d_sae']:,}, {label(one)}."
     return markup.paragraph(named, "quiet") + markup.facts(*(i for i in items if i is not None))
 
 

@@ -5,7 +5,9 @@ evaluation's JSON.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,17 +18,77 @@ MAX_CURVES = 7
 CANONICAL_L0 = 100.0
 """Of several SAEs the one nearest this L0 stands for all (Gemma Scope's "canonical" choice)."""
 _Z95 = 1.96
+_MOST_LABEL = 46
+"""Characters of a frontier's name in a legend, as wide as its plot."""
+
+
+def model_name(evaluation: dict[str, Any]) -> str:
+    """The last part of the model's path or hub id."""
+    return Path(evaluation["model"]["name"]).name
+
+
+def _norms(evaluation: dict[str, Any]) -> str:
+    other = evaluation["settings"].get("norms_of")
+    return "own norms" if other is None else f"norms of {Path(str(other)).name}"
+
+
+_CONDITIONS: tuple[Callable[[dict[str, Any]], str], ...] = (
+    model_name,
+    lambda e: "SAEs of another model" if e["settings"].get("other_model") else "its own SAEs",
+    lambda e: {"all": "all positions"}.get(p := str(e["settings"].get("positions", "all")), p),
+    _norms,
+    lambda e: f"weights {e['model']['fingerprint']}",
+    lambda e: f"model in {e['model']['dtype']}",
+    lambda e: f"SAEs in {e['settings'].get('sae_dtype', 'float32')}",
+    lambda e: f"{e['tokens']['n_sequences']:,} sequences",
+    lambda e: f"tokens {e['tokens']['fingerprint'][:8]}",
+    lambda e: f"split {e['tokens']['split']}",
+    lambda e: "special positions spliced" if e["settings"].get("splice_special") else "as they are",
+)
+"""What SAEs are measured on, in words, in the order in which it is named."""
+
+
+def marked(evaluations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The evaluations, with entries whose `on` says what they were measured on, as far as the
+    evaluations differ: only SAEs with the same `on` can be compared."""
+    named: list[tuple[str, ...]] = [()] * len(evaluations)
+    for condition in _CONDITIONS:
+        more = [(*said, condition(e)) for said, e in zip(named, evaluations, strict=True)]
+        if len(set(more)) > len(set(named)):
+            named = more
+    return [
+        _on(evaluation, ", ".join(said))
+        for said, evaluation in zip(named, evaluations, strict=True)
+    ]
+
+
+def _on(evaluation: dict[str, Any], on: str) -> dict[str, Any]:
+    """An evaluation whose entries have this `on`."""
+
+    def with_on(some: list[Entry]) -> list[Entry]:
+        return [entry | {"on": on} for entry in some]
+
+    subsets = {
+        name: subset | {"saes": with_on(subset["saes"])}
+        for name, subset in evaluation.get("subsets", {}).items()
+    }
+    return evaluation | {"saes": with_on(evaluation["saes"]), "subsets": subsets}
+
+
+def on(entry: Entry) -> str:
+    """What an SAE was measured on, where others of the page were measured on something else."""
+    return entry.get("on", "")
+
+
+def where(entry: Entry) -> str:
+    """An SAE's place, and what it was measured on: SAEs that share both can be compared."""
+    return f"{place(entry)} ({on(entry)})" if on(entry) else place(entry)
 
 
 def place(entry: Entry) -> str:
     """Where an SAE stands: its site, a transcoder's two sites."""
     site, target = entry["site"], entry["target_site"]
     return site if target == site else f"{site} → {target}"
-
-
-def slot(entry: Entry) -> str:
-    """What the points of one frontier have in common."""
-    return f"{place(entry)}, width {entry['d_sae']:,}"
 
 
 def natural(text: str) -> list[tuple[int, str]]:
@@ -40,30 +102,34 @@ def _parts(text: str) -> list[str]:
 
 
 def ordered(entries: Iterable[Entry]) -> list[Entry]:
-    """By site, width and L0."""
-    return sorted(entries, key=lambda e: (natural(place(e)), e["d_sae"], e["l0"]))
+    """By site, what they were measured on, width and L0."""
+    return sorted(entries, key=lambda e: (natural(place(e)), on(e), e["d_sae"], e["l0"]))
 
 
 def by_place(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    """The SAEs of every site, in the sites' order."""
+    """The SAEs of every site, in the sites' order; those that were measured on something else are
+    apart."""
     found: dict[str, list[Entry]] = {}
     for entry in ordered(entries):
-        found.setdefault(place(entry), []).append(entry)
+        found.setdefault(where(entry), []).append(entry)
     return found
 
 
 def slots(entries: Iterable[Entry]) -> list[tuple[str, list[Entry]]]:
-    """The SAEs of every slot, named by how the slots differ: by site, by width or by both."""
+    """The SAEs of every slot, which are the points of one frontier, named by how the slots differ:
+    by site, by width, by what they were measured on."""
     entries = ordered(entries)
-    places, widths = {place(e) for e in entries}, {e["d_sae"] for e in entries}
-    found: dict[tuple[str, int], list[Entry]] = {}
+    places, widths, ons = ({f(e) for e in entries} for f in (place, lambda e: e["d_sae"], on))
+    found: dict[tuple[str, int, str], list[Entry]] = {}
     for entry in entries:
-        found.setdefault((place(entry), entry["d_sae"]), []).append(entry)
+        found.setdefault((place(entry), entry["d_sae"], on(entry)), []).append(entry)
     named = []
-    for (where, width), some in found.items():
-        parts = [short(where)] if len(places) > 1 or len(widths) == 1 else []
+    for (site, width, measured_on), some in found.items():
+        alone = len(widths) == len(ons) == 1
+        parts = [short(site)] if len(places) > 1 or alone else []
         parts += [f"width {width:,}"] if len(widths) > 1 else []
-        named.append((", ".join(parts), some))
+        parts += [measured_on] if len(ons) > 1 else []
+        named.append((short(", ".join(parts), _MOST_LABEL), some))
     return named
 
 
@@ -72,38 +138,57 @@ def sparsity(entry: Entry) -> float | None:
     return (entry.get("config") or {}).get("sparsity")
 
 
+def wanted_l0(entry: Entry) -> float | None:
+    """The L0 that λ was steered towards; None where λ was given."""
+    settings = (entry.get("training") or {}).get("settings") or {}
+    return settings.get("target_l0") or (entry.get("config") or {}).get("target_l0")
+
+
+def price(entry: Entry) -> str:
+    """What L0 goes by, in a word: λ, or the L0 that was wanted; nothing where it is not known."""
+    if (wanted := wanted_l0(entry)) is not None:
+        return f"wanted L0 {three_digits(wanted)}"
+    given = sparsity(entry)
+    return "" if given is None else f"λ {three_digits(given)}"
+
+
+def three_digits(value: float) -> str:
+    """A number with three significant digits and without an exponent; far from 1 with one."""
+    text = f"{value:.3g}"
+    plain = format(Decimal(text), ",f") if 1e-9 < abs(value) < 1e12 else text
+    return plain.replace("-", "−")
+
+
 def rungs(entries: Sequence[Entry]) -> dict[tuple[str, float], list[Entry]]:
-    """The width ladders: SAEs of several widths at one site and λ, by (site, λ), narrowest first.
+    """The width ladders: SAEs of several widths at one site and λ, by (where, λ), narrowest first.
 
     SAEs that were steered to a target L0 stand on none: their λ is a result.
     """
     ladders: dict[tuple[str, float], list[Entry]] = {}
     for entry in sorted(entries, key=lambda e: e["d_sae"]):
-        settings = (entry.get("training") or {}).get("settings") or {}
         price = sparsity(entry)
-        if price is not None and settings.get("target_l0") is None:
-            ladders.setdefault((place(entry), price), []).append(entry)
+        if price is not None and wanted_l0(entry) is None:
+            ladders.setdefault((where(entry), price), []).append(entry)
     return {key: some for key, some in ladders.items() if len({e["d_sae"] for e in some}) > 1}
 
 
 def labels(entries: Sequence[Entry]) -> list[str]:
     """SAEs in a legend: by what tells them apart, and L0."""
-    several_places = len({place(e) for e in entries}) > 1
+    several_places = len({where(e) for e in entries}) > 1
     several_widths = len({e["d_sae"] for e in entries}) > 1
     return [_label(entry, several_places, several_widths) for entry in entries]
 
 
 def _label(entry: Entry, several_places: bool, several_widths: bool) -> str:
-    price = sparsity(entry)
-    parts = [short(place(entry))] if several_places else []
+    parts = [short(where(entry))] if several_places else []
     parts += [f"width {entry['d_sae']:,}"] if several_widths else []
     if not parts:
-        parts = [short(entry["name"]) if price is None else f"λ {price:.3g}"]
+        parts = [price(entry) or short(entry["name"])]
     return ", ".join([*parts, f"L0 {entry['l0']:.3g}"])
 
 
 def label(entry: Entry) -> str:
-    """An SAE by itself: λ where it is known, else its name, and L0."""
+    """An SAE by itself: λ or the wanted L0 where it is known, else its name, and L0."""
     return _label(entry, False, False)
 
 
@@ -139,8 +224,8 @@ def interval(entry: Entry, metric: str) -> tuple[float, float] | None:
 
 
 def best(entries: Sequence[Entry]) -> list[Entry]:
-    """The frontier: SAEs of which no other at the same site has a lower L0 and a lower delta
-    loss, the sparsest first."""
+    """The frontier: SAEs of which no other at the same site, measured on the same, has a lower L0
+    and a lower delta loss, the sparsest first."""
     found = []
     for some in by_place(entries).values():
         lowest = float("inf")

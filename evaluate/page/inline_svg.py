@@ -28,7 +28,12 @@ _GEOMETRY = re.compile(
 _VALUE = re.compile(r"(url\(#[\w.:-]+\)|rgba?\([\d\s.,%]*\)|[#\w\s.,%+-])*")
 _SHORTHAND = re.compile(r"(?:(bold|\d00) )?([\d.]+px)\b")
 _PREFIX = "f-"
-_THEME = {"#222222": "currentColor", "#dddddd": "var(--grid)", "#ffffff": "var(--page)"}
+_THEME = {
+    "#222222": "currentColor",
+    "#000000": "currentColor",
+    "#dddddd": "var(--grid)",
+    "#ffffff": "var(--page)",
+}
 
 
 def inline(data: bytes, alt: str, where: str) -> str:

@@ -6,6 +6,7 @@ around them. `tables` owns tables.
 
 import json
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from html import escape
 from typing import Any
 
@@ -98,18 +99,19 @@ def folded(title: str, body: str, is_open: bool = False) -> str:
 def percent(share: float) -> str:
     """A share with two significant digits, or more where they stand before the point."""
     value = 100 * share
-    return f"{value:.0f}%" if value >= 10 else f"{value:.2g}%"
+    return f"{value:.0f}%" if value >= 10 else f"{format(Decimal(f'{value:.2g}'), 'f')}%"
 
 
 def number(value: float | None, form: str) -> str:
-    """A number in a format; a dash where there is none, four digits and an exponent where a fixed
-    number of decimals would make it long."""
+    """A number in a format, with the minus of print; a dash where there is none, four digits and an
+    exponent where a fixed number of decimals would make it long."""
     if value is None:
         return "–"
     if abs(value) < _LARGE or form[-1] not in "f%":
-        return format(value, form)
+        return format(value, form).replace("-", "−")
     share, start = form[-1] == "%", form.partition(".")[0]
-    return format(value * (100 if share else 1), f"{start}.4g") + "%" * share
+    text = format(value * (100 if share else 1), f"{start}.4g") + "%" * share
+    return text.replace("-", "−")
 
 
 def _snippet(snippet: dict[str, Any], strongest: float) -> str:

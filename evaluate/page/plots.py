@@ -16,11 +16,12 @@ from .entries import (
     Entry,
     interval,
     labels,
+    price,
     rungs,
     short,
     slots,
-    sparsity,
     spread,
+    three_digits,
 )
 from .svg import draw, legend, look
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MAX_NAMED_POINTS = 6
+_MOST_DECADES = 5
+"""Decades of an axis that are all named; of more, every second or third, or their names touch."""
 _L0 = "L0, active latents per token"
 
 
@@ -75,14 +78,15 @@ def width_ladder(entries: Sequence[Entry], metric: str, name: str) -> str:
     def plot(axes: "Axes") -> None:
         ladders = rungs(entries)
         sites, values = {where for where, _ in ladders}, []
-        for i, ((where, price), points) in enumerate(sorted(ladders.items())[:MAX_CURVES]):
+        for i, ((where, given), points) in enumerate(sorted(ladders.items())[:MAX_CURVES]):
             values += [e[metric] for e in points]
             axes.plot(
                 [math.log2(e["d_sae"]) for e in points],
                 [e[metric] for e in points],
-                label=f"λ {price:.3g}" if len(sites) == 1 else f"{short(where)}, λ {price:.3g}",
+                label=", ".join([short(where)] * (len(sites) > 1) + [f"λ {three_digits(given)}"]),
                 **look(i),
             )
+        _whole_numbers(axes, 6)
         axes.set_xlabel("width, log₂ of the number of latents")
         axes.set_ylabel(name)
         _from_zero(axes, values)
@@ -106,7 +110,8 @@ def firing(entries: Sequence[Entry]) -> str:
         lowest = min(_lowest_edge(entry["firing"]) for entry in entries)
         axes.set_xlim(lowest - 0.2, 0)
         axes.set_ylim(bottom=0)
-        ticks = range(math.ceil(lowest - 0.2), 1)
+        first = math.ceil(lowest - 0.2)
+        ticks = range(0, first - 1, -max(1, -(first // _MOST_DECADES)))
         axes.set_xticks(list(ticks), [_power_of_ten(t) for t in ticks])
         axes.set_xlabel("firing frequency, share of tokens (log scale)")
         axes.set_ylabel("share of latents")
@@ -187,11 +192,10 @@ def position_bins(
 
 
 def _annotate(axes: "Axes", points: Sequence[Entry], metric: str) -> None:
-    """Writes λ beside the points."""
+    """Writes λ, or the wanted L0, beside the points."""
     for entry in points:
-        if (price := sparsity(entry)) is not None:
-            at = (entry["l0"], entry[metric])
-            axes.annotate(f"λ {price:.3g}", at, xytext=(6, 6), textcoords="offset points")
+        at = (entry["l0"], entry[metric])
+        axes.annotate(price(entry), at, xytext=(6, 6), textcoords="offset points")
 
 
 def _l0_axis(axes: "Axes", values: Sequence[float], named: bool) -> None:
@@ -210,10 +214,15 @@ def _l0_axis(axes: "Axes", values: Sequence[float], named: bool) -> None:
 
 def _thousands(axes: "Axes") -> None:
     """Steps as one says them, few enough to stand side by side."""
+    _whole_numbers(axes, 4)
+    axes.xaxis.set_major_formatter(lambda value, _position: f"{value:,.0f}")
+
+
+def _whole_numbers(axes: "Axes", most: int) -> None:
+    """Whole numbers along the x axis, at most so many steps of them."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.xaxis.set_major_formatter(lambda value, _position: f"{value:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(most, integer=True))
 
 
 def _from_zero(axes: "Axes", lowest: Sequence[float], above: float = 0.05) -> None:

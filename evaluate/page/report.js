@@ -1,16 +1,12 @@
 // Sorts a table by the column whose heading is pressed. Without this script the page reads the same.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
-  const value = (row, i) => row.cells[i].dataset.v;
-  const compare = (a, b, i, sign) => {
-    if (heads[i].classList.contains("n")) {
-      const [x, y] = [value(a, i), value(b, i)];
-      if (x === undefined || y === undefined) return (x === undefined) - (y === undefined);
-      return sign * (x - y);
-    }
-    const [x, y] = [a.cells[i].textContent, b.cells[i].textContent];
-    if (!x || !y) return !x - !y;
-    return sign * x.localeCompare(y, "en", { numeric: true });
+  const kind = cell => cell.dataset.v !== undefined ? 0 : ["", "–"].includes(cell.textContent) ? 2 : 1;
+  const compare = (a, b, i, sign) => {  // numbers, then text, then what is missing
+    const [x, y] = [a.cells[i], b.cells[i]];
+    if (kind(x) !== kind(y) || kind(x) === 2) return kind(x) - kind(y);
+    if (kind(x) === 0) return sign * (x.dataset.v - y.dataset.v);
+    return sign * x.textContent.localeCompare(y.textContent, "en", { numeric: true });
   };
   heads.forEach((head, i) => {
     const button = document.createElement("button");

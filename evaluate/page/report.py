@@ -16,11 +16,12 @@ from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
+from ...foreign import short
 from ...store.place.files import check_can_be_written, local_path, write_file
 from ..evaluation_file import checked, read_evaluation
 from . import markup, sections, tables
 from .answer import answer
-from .entries import ordered
+from .entries import marked, ordered
 from .inline_svg import numbered
 from .studies import Study, in_order, read_study
 from .studies import section as study_section
@@ -47,8 +48,8 @@ def write_report(
 
     Raises:
         FileNotFoundError: an evaluation or a study is not there.
-        ValueError: a file is not what it must be, a study is given twice, or no evaluation is
-            given.
+        ValueError: a file is not what it must be, a study or an evaluation is given twice, or no
+            evaluation is given.
     """
     loaded = [
         checked(e, f"evaluations[{i}]") if isinstance(e, dict) else read_evaluation(Path(e))
@@ -56,6 +57,7 @@ def write_report(
     ]
     if not loaded:
         raise ValueError("evaluations must be given at least once, got none; run evaluate first")
+    _check_each_once(loaded)
     found = _read_studies(studies)
     try:
         path = local_path(Path(out))
@@ -66,6 +68,23 @@ def write_report(
     check_can_be_written(path, "out")
     write_file(path, render(_joined(loaded), title, found).encode())
     return path
+
+
+def _check_each_once(evaluations: Sequence[dict[str, Any]]) -> None:
+    """Refuses SAEs that would be counted twice.
+
+    Raises:
+        ValueError: naming the SAE.
+    """
+    seen = set()
+    for evaluation in evaluations:
+        shared = json.dumps(_without_saes(evaluation) | {"seconds": None}, sort_keys=True)
+        for entry in evaluation["saes"]:
+            text = f"{shared}{json.dumps(entry, sort_keys=True)}"
+            if (one := hashlib.sha256(text.encode()).digest()) in seen:
+                name = short(entry["name"])
+                raise ValueError(f"evaluations must each be given once, got SAE {name} twice")
+            seen.add(one)
 
 
 def _read_studies(folders: Sequence[str | os.PathLike[str]]) -> list[Study]:
@@ -79,6 +98,7 @@ def _read_studies(folders: Sequence[str | os.PathLike[str]]) -> list[Study]:
 
 def render(evaluations: list[dict[str, Any]], title: str, studies: Sequence[Study] = ()) -> str:
     """The page as text."""
+    evaluations = marked(evaluations)
     entries = ordered(entry for evaluation in evaluations for entry in evaluation["saes"])
     parts = [
         sections.frontiers(entries),

@@ -8,12 +8,13 @@ from html import escape
 from typing import Any
 
 from . import markup, plots
-from .answer import model_name
 from .entries import (
     Entry,
     by_place,
     canonical,
     label,
+    model_name,
+    on,
     rungs,
     slots,
 )
@@ -94,7 +95,7 @@ def training(entries: list[Entry]) -> str:
             ),
             (
                 plots.training(some, "l0", "L0", log=True),
-                "It starts high: λ warms up and thresholds must grow.",
+                "Active latents per token, on the same batches.",
             ),
             (
                 plots.training(some, "dead_share", "idle latents, share") if idle else None,
@@ -104,7 +105,12 @@ def training(entries: list[Entry]) -> str:
             ),
         )
 
-    known = [entry for entry in entries if (entry.get("training") or {}).get("metrics")]
+    known: list[Entry] = []
+    for entry in entries:  # one that was measured twice was trained once
+        if (entry.get("training") or {}).get("metrics") and not any(
+            (entry["name"], entry["training"]) == (e["name"], e["training"]) for e in known
+        ):
+            known.append(entry)
     return markup.section("training", "Training", _at_each_place(known, one))
 
 
@@ -138,7 +144,7 @@ def top_activations(entries: list[Entry]) -> str:
     )
     parts = [
         markup.folded(
-            f"{entry['name']} ({label(entry)})",
+            f"{entry['name']} ({', '.join(t for t in (on(entry), label(entry)) if t)})",
             "".join(markup.latent(latent) for latent in entry["top_activations"]),
             is_open=entry is first,
         )

@@ -15,7 +15,7 @@ from ..study_file import READING_FILE, PlotEntry, ReadingFile, read_reading
 from . import markup
 from .entries import natural
 from .inline_svg import MAX_BYTES, inline
-from .tables import table
+from .tables import Cell, table
 
 _SIGNS = {"holds": "✓", "does not hold": "✗", "cannot be told": "?"}
 _MAX_READING_BYTES = 2**20
@@ -71,7 +71,7 @@ def _one(study: Study) -> str:
     of = f"In the report: {_places(reading.figures)}." if reading.figures else ""
     on = f" Measured on {reading.text} with {reading.model}." if reading.model else ""
     drawn = zip(study.pictures, (plot.caption for plot in reading.plots), strict=True)
-    rows = [[name, _shown(value)] for name, value in reading.numbers.items()]
+    rows = [[name, _number(value)] for name, value in reading.numbers.items()]
     numbers = table(["number", "value"], rows, "The numbers that the sentence goes by.")
     return (
         f'<article id="study-{escape(reading.study)}" class="study">'
@@ -123,8 +123,18 @@ def _said(verdict: str, n: int) -> str:
     return {"holds": "hold", "does not hold": "do not hold"}.get(verdict, verdict)
 
 
+def _number(value: Any) -> str | Cell:
+    """A value of a reading, to be sorted by: a number by itself, an estimate by its first one."""
+    first: Any = value[0] if isinstance(value, list) and value else value
+    if isinstance(first, bool) or not isinstance(first, int | float):
+        return _shown(value)
+    return Cell(_shown(value), float(first))
+
+
 def _shown(value: Any) -> str:
-    """A number of a reading, six digits of it; anything else as JSON."""
+    """A number of a reading, six digits of it; a dash for none; anything else as JSON."""
+    if value is None:
+        return "–"
     if isinstance(value, float):
         return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from . import markup
-from .entries import Entry, best, by_place, interval, ordered, place, sparsity
+from .entries import Entry, best, interval, on, ordered, place, sparsity, three_digits, where
 
 _UNBROKEN = 24
 """Characters of a text cell that stay on one line."""
@@ -71,11 +71,11 @@ def plain(value: float | None, text: str) -> Cell:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str | Cell]], caption: str) -> str:
-    """A table in a box that scrolls: a column of cells holds numbers, a column of strings text.
+    """A table in a box that scrolls: a column of cells holds numbers, one with strings text.
 
     Columns in which no row has anything are left out, but not the first.
     """
-    numbers = {i for row in rows for i, value in enumerate(row) if isinstance(value, Cell)}
+    numbers = {i for i in range(len(columns)) if all(isinstance(row[i], Cell) for row in rows)}
     cells = [[c if isinstance(c, Cell) else Cell(c) for c in row] for row in rows]
     shown = [
         i
@@ -101,35 +101,40 @@ def _cell(cell: Cell, is_number: bool, is_head: bool) -> str:
     tag = "th" if is_head else "td"
     marks = ' scope="row"' if is_head else ""
     marks += " class=n" if is_number else " class=k" if len(cell.text) <= _UNBROKEN else ""
-    if is_number and cell.value is not None:
+    if cell.value is not None:
         marks += f' data-v="{cell.value!r}"'
     if cell.title:
         marks += f' title="{escape(cell.title)}"'
     error = f"<small>{escape(cell.error)}</small>" if cell.error else ""
-    return f"<{tag}{marks}>{escape(cell.text)}{error}</{tag}>"
+    text = escape(cell.text)
+    if is_head:  # a long name breaks between its parts, not inside a number
+        text = text.replace("_", "_<wbr>").replace("/", "/<wbr>")
+    return f"<{tag}{marks}>{text}{error}</{tag}>"
 
 
 def sae_table(evaluations: Sequence[dict[str, Any]], entries: list[Entry]) -> str:
     """One row per SAE, and the losses they lie between."""
-    names = "SAE|L0|FVU|Δ loss|recovered|KL|cosine|dead|dense|site|width|λ|rows trained|frontier"
+    names = "SAE|measured on|L0|FVU|Δ loss|recovered|KL|cosine|dead|dense|site|width|λ|rows trained"
     front = {id(entry) for entry in best(entries)}
-    several = len(by_place(entries)) > 1
+    several = len({place(entry) for entry in entries}) > 1
     rows = [_row(entry, id(entry) in front, several) for entry in ordered(entries)]
     baselines = [
-        f"{site}: clean {e['clean']['loss']:.4f}, mean ablation {b['mean_ablation_loss']:.4f}, "
+        f"{where(e['saes'][0] | {'site': site, 'target_site': site})}: clean "
+        f"{e['clean']['loss']:.4f}, mean ablation {b['mean_ablation_loss']:.4f}, "
         f"zero ablation {b['zero_ablation_loss']:.4f}"
         for e in evaluations
         for site, b in e["baselines"].items()
     ]
     caption = (
         "± is half of a 95% interval over sequences; point at a figure for its ends. Frontier: no "
-        "other SAE of the site has a lower L0 and a lower Δ loss. Δ loss: cross-entropy with the "
+        "other SAE of the site, measured on the same, has a lower L0 and a lower Δ loss. "
+        "Δ loss: cross-entropy with the "
         "reconstruction spliced in, minus without, in nats per token. Recovered: the share of what "
         "mean ablation of the site costs. KL: from the model's predictions to the spliced model's. "
         "Dead: fired on none of the evaluated tokens; dense: on more than a tenth of them. "
         f"Losses at {'; '.join(dict.fromkeys(baselines))}."
     )
-    body = table(names.split("|"), rows, caption) + details(entries)
+    body = table([*names.split("|"), "frontier"], rows, caption) + details(entries)
     return markup.section("table", "All SAEs", body)
 
 
@@ -138,6 +143,7 @@ def _row(entry: Entry, is_best: bool, with_place: bool) -> list[str | Cell]:
     trained, price, dense = entry["config"].get("trained_rows"), sparsity(entry), _dense(entry)
     return [
         entry["name"],
+        on(entry),
         *_main_figures(entry),
         figure(entry, "kl", 4),
         figure(entry, "cosine", 4),
@@ -145,7 +151,7 @@ def _row(entry: Entry, is_best: bool, with_place: bool) -> list[str | Cell]:
         plain(dense, markup.percent(dense or 0.0)),
         place(entry) if with_place else "",
         plain(entry["d_sae"], f"{entry['d_sae']:,}"),
-        plain(price, markup.number(price, ".3g")),
+        plain(price, "" if price is None else three_digits(price)),
         plain(trained, markup.number(trained, ",")),
         "● best" if is_best else "",
     ]
@@ -173,12 +179,12 @@ def _dense(entry: Entry) -> float | None:
 def details(entries: list[Entry]) -> str:
     """What is known of the SAEs beyond the headline numbers, folded away."""
     rows = [
-        [entry["name"], *(_small(_inside(entry, path)) for _, path in _DETAILS)]
+        [entry["name"], on(entry), *(_small(_inside(entry, path)) for _, path in _DETAILS)]
         for entry in ordered(entries)
     ]
-    if all(cell.value is None for row in rows for cell in row[1:]):
+    if all(cell.value is None for row in rows for cell in row[2:]):
         return ""
-    names = ["SAE", *(name for name, _ in _DETAILS)]
+    names = ["SAE", "measured on", *(name for name, _ in _DETAILS)]
     caption = (
         "FVU of single dimensions of the site; θ and the lengths of the encoder's columns and the "
         "decoder's rows over latents, raw units; ‖x̂‖/‖x‖ over tokens; latents that fire on more "
@@ -203,19 +209,20 @@ def _small(value: float | None) -> Cell:
 
 def importance(entries: list[Entry]) -> str:
     """How evenly latents share in predictions, where it was measured."""
-    measured = [(entry["name"], entry["importance"]) for entry in entries if "importance" in entry]
+    measured = [(entry, entry["importance"]) for entry in entries if "importance" in entry]
     rows = [
         [
-            name,
+            entry["name"],
+            on(entry),
             *(plain(found[one], f"{found[one]:.{digits}f}") for one, digits in _IMPORTANCE),
             plain(found["n_tokens"], f"{found['n_tokens']:,}"),
         ]
-        for name, found in measured
+        for entry, found in measured
         if found and found["n_tokens"]
     ]
     if not rows:
         return ""
-    names = "SAE|r of L0|effective latents|active latents|tokens"
+    names = "SAE|measured on|r of L0|effective latents|active latents|tokens"
     caption = (
         "Attribution of the correct next token's logit to latents: y = f ⊙ (W_dec ∇L), "
         "p = |y| / Σ|y|. Effective latents: exp of the entropy of p. r of L0: effective over "
@@ -231,6 +238,7 @@ def subsets(evaluations: Sequence[dict[str, Any]]) -> str:
         [
             name,
             entry["name"],
+            on(entry),
             plain(subset["clean_loss"], f"{subset['clean_loss']:.4f}"),
             *_main_figures(entry),
             plain(subset["n_sequences"], f"{subset['n_sequences']:,}"),
@@ -241,7 +249,7 @@ def subsets(evaluations: Sequence[dict[str, Any]]) -> str:
     ]
     if not rows:
         return ""
-    names = "subset|SAE|clean loss|L0|FVU|Δ loss|recovered|sequences"
+    names = "subset|SAE|measured on|clean loss|L0|FVU|Δ loss|recovered|sequences"
     caption = "Each subset by itself: its own sequences, its own mean in FVU and mean ablation."
     body = table(names.split("|"), rows, caption)
     return markup.section("subsets", "Text subsets", body)

@@ -54,7 +54,9 @@ def page(evaluation, tmp_path_factory) -> Path:
         entry |= {"name": f"{HOSTILE}{i}", "site": "mlp_out.2", "target_site": "mlp_out.2"}
         entry["warnings"] = [HOSTILE]
     other["saes"][0] |= {"recovered_share": None, "fvu": None}
-    studies = [write_study(folder / name, title=HOSTILE) for name in ("width", "position")]
+    numbers = {"none": None, "share": 0.2, "p": 0.03125, "sites": 3, "change": [-0.5, -1, 0]}
+    said = {"title": HOSTILE, "numbers": numbers}
+    studies = [write_study(folder / name, **said) for name in ("width", "position")]
     return write_report(folder, [evaluation, other], HOSTILE, studies)
 
 
@@ -126,6 +128,14 @@ def test_a_click_sorts_by_number_and_a_second_one_the_other_way(opened: Browser)
         assert opened.run(COLUMN.format(2))[5] == "–"
 
 
+def test_a_studys_numbers_are_sorted_as_numbers_with_what_is_missing_last(opened: Browser):
+    table = "document.querySelector('#study-width details table')"
+    names = f"[...{table}.tBodies[0].rows].map(row => row.cells[0].textContent)"
+    for wanted in (["change", "p", "share", "sites"], ["sites", "share", "p", "change"]):
+        opened.run(f"{table}.querySelectorAll('thead button')[1].click()")
+        assert opened.run(names) == [*wanted, "none"]
+
+
 def test_the_keyboard_sorts_too_and_one_column_at_a_time(opened: Browser):
     opened.run("document.querySelector('#table > .scroll thead button').focus()")
     opened.press("Enter")
@@ -158,6 +168,17 @@ def test_dark_text_is_light_and_paper_is_light_in_any_scheme(opened: Browser):
     assert dark != light and opened.run(line) == dark[0]
     opened.show("dark", "print")
     assert opened.run(colours) == light and opened.run(line) == light[0]
+
+
+def test_paper_leaves_room_for_names_and_apart_what_stands_side_by_side(opened: Browser):
+    opened.show("light", "print")
+    opened.resize(1017)  # A4 on its side, without its margins
+    assert opened.run("getComputedStyle(document.querySelector('#table')).page") == "wide"
+    assert opened.run("document.querySelector('#table > .scroll tbody th').offsetWidth") >= 140
+    last = "document.querySelector('#table > .scroll tbody tr').lastElementChild"
+    assert opened.run(f"{last}.previousElementSibling.className") == "n"
+    assert opened.run(f"parseFloat(getComputedStyle({last}).paddingLeft)") > 8
+    assert opened.run("document.querySelector('#table > .scroll table').offsetWidth") <= 1017
 
 
 def test_paper_has_every_picture_whole(opened: Browser, tmp_path: Path):

@@ -90,3 +90,12 @@ def test_a_picture_shown_twice_has_ids_of_its_own_each_time():
     assert re.findall(r'href="([^"]*)"', page) == ["#f1-a", "#f2-a"]
     assert re.findall(r"url\(([^)]*)", page) == ["#f1-a", "#f2-a"]
     assert "<p>f-1</p>" in page and "<p>f-2</p>" in page
+
+
+def test_black_lines_take_the_pages_colour():
+    drawn = inline_svg.inline(
+        b'<svg viewBox="0 0 9 9"><path d="M0 0" style="stroke: #000000; fill: none"/></svg>',
+        "x",
+        "x",
+    )
+    assert "stroke: currentColor" in drawn

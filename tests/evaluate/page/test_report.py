@@ -7,11 +7,12 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
 from scopeworks.evaluate.page import entries as page_entries
-from scopeworks.evaluate.page import plots, svg
+from scopeworks.evaluate.page import plots, svg, tables
 from scopeworks.evaluate.page.markup import percent
 from scopeworks.evaluate.page.report import write_report
 from scopeworks.evaluate.run import SUBSET_FIGURES
@@ -22,7 +23,7 @@ EVIL = "</div><script src=//evil.example>alert('1')</script>\"&$x$"
 class Page(HTMLParser):
     """Tags with attributes, visible text, and whether tags close in order."""
 
-    VOID = frozenset({"meta", "path", "use", "br", "link", "img"})
+    VOID = frozenset({"meta", "path", "use", "br", "wbr", "link", "img"})
 
     def __init__(self, text):
         super().__init__()
@@ -149,9 +150,89 @@ def test_tokens_are_shaded_by_activation(rendered, evaluation):
 def test_report_takes_files_and_several_evaluations(tmp_path, evaluation):
     path = tmp_path / "e.json"
     path.write_text(json.dumps(evaluation))
-    out = write_report(tmp_path / "deep" / "page.html", [path, evaluation])
+    out = write_report(tmp_path / "deep" / "page.html", [path, on_rollouts(evaluation)])
     assert out == tmp_path / "deep" / "page.html"
     assert Page(out.read_text()).text.count("sae0") >= 2
+    with pytest.raises(ValueError, match="evaluations must each be given once, got SAE sae0 twice"):
+        write_report(tmp_path / "twice.html", [path, evaluation | {"seconds": 7.0}])
+    assert not (tmp_path / "twice.html").exists()
+
+
+def on_rollouts(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The same SAEs, measured on another model's rollouts: each costs half as much there."""
+    other = copy.deepcopy(evaluation)
+    other["settings"]["positions"] = "rollout"
+    other["model"] |= {"name": "org/tuned", "fingerprint": "e" * 16}
+    for entry in other["saes"]:
+        entry["delta_loss"] /= 2
+    return other
+
+
+def test_evaluations_that_differ_are_told_apart_everywhere(tmp_path, evaluation):
+    both = page_entries.marked([evaluation, on_rollouts(evaluation)])
+    entries = [entry for one in both for entry in one["saes"]]
+    assert {page_entries.on(one) for one in entries} == {"grouped", "tuned"}
+    alone = {id(one) for part in both for one in page_entries.best(part["saes"])}
+    assert {id(one) for one in page_entries.best(entries)} == alone
+    names = [name for name, _ in page_entries.slots(entries)]
+    assert len(set(names)) == len(names) == 2 * len(page_entries.slots(evaluation["saes"]))
+    text, page = page_of(tmp_path, evaluation, on_rollouts(evaluation))
+    assert "resid_post.1 (tuned)" in page.text and "resid_post.1 (grouped)" in page.text
+    assert text.count(">measured on<") == 2  # the table, and its details
+    headline = re.search(r"The first evaluation’s SAE with L0 nearest 100: ([^,]*),", page.text)
+    assert headline is not None and headline[1] == "resid_post.1 (grouped)"
+    assert "measured on<" not in page_of(tmp_path, evaluation)[0]
+
+
+def test_a_name_may_break_after_its_underscores(rendered, evaluation):
+    assert "a_<wbr>b/<wbr>c" in tables.table(["x"], [["a_b/c"]], "caption")
+    assert "starts high" not in rendered[1].text
+
+
+def test_decades_are_few_enough_to_be_named_side_by_side(evaluation):
+    some = copy.deepcopy(evaluation["saes"][:1])
+    edges = [-8 + 0.1 * i for i in range(81)]
+    some[0]["firing"] |= {"log10_edges": edges, "histogram": [1] * 80}
+    named = re.findall(r">10(?:⁻\d|⁻[⁰¹²³⁴-⁹]|⁰)<", plots.firing(some))
+    assert named == [">10⁰<", ">10⁻²<", ">10⁻⁴<", ">10⁻⁶<", ">10⁻⁸<"]
+
+
+def test_what_evaluations_differ_in_is_named_once(evaluation):
+    others = [copy.deepcopy(evaluation) for _ in range(3)]
+    others[1]["settings"] |= {"positions": "prompt", "norms_of": "org/base"}
+    others[2]["settings"] |= {"positions": "prompt", "device": "cuda"}
+    found = [page_entries.on(one["saes"][0]) for one in page_entries.marked(others)]
+    assert found == [
+        "all positions, own norms",
+        "prompt, norms of base",
+        "prompt, own norms",
+    ]
+    others[1]["settings"] = others[0]["settings"]
+    others[2]["settings"] = others[0]["settings"] | {"other_model": True}
+    found = [page_entries.on(one["saes"][0]) for one in page_entries.marked(others)]
+    assert found == ["its own SAEs", "its own SAEs", "SAEs of another model"]
+    others[2]["settings"] = others[0]["settings"]
+    assert [page_entries.on(one["saes"][0]) for one in page_entries.marked(others)] == [""] * 3
+
+
+def test_an_sae_that_was_steered_is_named_by_what_was_wanted(evaluation):
+    one = copy.deepcopy(evaluation["saes"][0])
+    assert page_entries.price(one) == "λ 0.001"
+    one["config"]["sparsity"] = -3712.0
+    assert page_entries.price(one) == "λ −3,710"
+    one["training"]["settings"]["target_l0"] = 10.0
+    assert page_entries.price(one) == "wanted L0 10"
+    one["config"]["sparsity"] = None
+    one["training"] = None
+    assert page_entries.price(one) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1e-5, "0.00001"), (-0.00012345, "−0.000123"), (123456.0, "123,000"), (1e-30, "1e−30")],
+)
+def test_prices_have_no_exponent_unless_they_are_far_from_one(value, text):
+    assert page_entries.three_digits(value) == text
 
 
 def test_report_of_one_foreign_sae_leaves_out_what_is_not_known(tmp_path, evaluation):
@@ -265,7 +346,8 @@ def test_spread_keeps_the_sparsest_and_the_densest():
 
 
 @pytest.mark.parametrize(
-    ("share", "text"), [(1.0, "100%"), (0.123, "12%"), (0.0123, "1.2%"), (0.0, "0%")]
+    ("share", "text"),
+    [(1.0, "100%"), (0.123, "12%"), (0.0123, "1.2%"), (1e-7, "0.00001%"), (0.0, "0%")],
 )
 def test_percent_keeps_two_digits(share, text):
     assert percent(share) == text

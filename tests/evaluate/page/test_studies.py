@@ -1,6 +1,7 @@
 """A study's folder is checked as any document of others, and shown as it says."""
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -21,6 +22,21 @@ def test_a_verdict_is_a_word_with_a_sign(tmp_path, verdict):
     assert "Claim: At equal L0 a wider SAE costs less. In the report: figure 6." in shown
     assert shown.count("<svg ") == 1 and "Δ loss against width; bars are intervals." in shown
     assert "[-0.0123456, -0.02, -0.004]" in shown
+
+
+def test_numbers_are_sorted_by_value_and_what_is_missing_has_none(tmp_path):
+    numbers = {"a": 10, "b": 9.5, "c": [-0.5, -1, 0], "d": None, "e": {"x": 1}, "f": True}
+    shown = section([read_study(write_study(tmp_path / "width", numbers=numbers))])
+    cells = dict(re.findall(r'<th scope="row" class=k>(\w)</th><td class=k([^>]*)>', shown))
+    assert cells == {
+        "a": ' data-v="10.0"',
+        "b": ' data-v="9.5"',
+        "c": ' data-v="-0.5"',
+        "d": "",
+        "e": "",
+        "f": "",
+    }
+    assert "<td class=k>–</td>" in shown
 
 
 def test_several_studies_have_a_table_and_are_counted(tmp_path):
