@@ -3,8 +3,9 @@
 Colours, fonts, sizes and the legend are `page.svg`'s.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ...train.frontier import plain_log_axis
 from ..page.svg import legend, look
@@ -55,6 +56,17 @@ def draw_estimates(
         label=label,
         **look(i),
     )
+
+
+def decades_axis(axes: "Axes", which: Literal["x", "y"]) -> None:
+    """A logarithmic axis over many decades: powers of ten, at most seven."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = (math.log10(end) for end in sorted(axis.get_view_interval()))
+    found = range(math.ceil(low), math.floor(high) + 1)
+    shown = found[:: max(1, math.ceil(len(found) / 7))]
+    axis.set_ticks([10.0**n for n in shown], [power_of_ten(n) for n in shown])
+    axes.minorticks_off()
 
 
 def power_of_ten(exponent: int) -> str:

@@ -59,6 +59,11 @@ class Comparison:
         return "".join(f", {n} left out for {why}" for why, n in self.left_out.items())
 
 
+def counted(n: int | None, units: str) -> str:
+    """`3 kinds of sites`, `1 kind of site`."""
+    return f"1 {units.replace('s ', ' ').removesuffix('s')}" if n == 1 else f"{n or 0} {units}"
+
+
 def stops(*curves: Curve) -> list[float]:
     """The L0s at which frontiers are compared; none where they reach none together."""
     reach = [[l0 for l0, _ in curve] for curve in curves]

@@ -46,6 +46,9 @@ class Estimate:
         return [None if v is None else float(f"{v:.6g}") for v in (self.value, self.low, self.high)]
 
 
+DRAWS = 100_000
+"""Of `chosen_range`: p is known within about 0.001."""
+
 Curve = Sequence[tuple[float, Estimate]]
 """A frontier: (L0, value)."""
 
@@ -75,6 +78,33 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
         return Estimate(value)
     half = math.hypot(a.half, b.half)
     return Estimate(value, value - half, value + half)
+
+
+def chosen_range(values: Sequence[Estimate]) -> tuple[Estimate, float | None]:
+    """The highest value minus the lowest, which were chosen for being so: a studentised range.
+
+    The difference is counted in its standard errors, sqrt(s_i² + s_j²). Were all means equal, the
+    values' own errors would give such a highest and lowest too: how large, is drawn with a fixed
+    seed from normal errors of the values' own sizes.
+
+    Returns:
+        The difference with its 95% interval, and the share of draws that reach it, p. No interval
+        and no p where a value has no interval.
+    """
+    import numpy as np
+
+    ordered = sorted(values, key=lambda one: one.value)
+    gap, halves = ordered[-1].value - ordered[0].value, [one.half for one in ordered]
+    if None in halves:
+        return Estimate(gap), None
+    errors = np.array(halves, dtype=float) / Z
+    drawn = np.random.default_rng(0).standard_normal((DRAWS, len(ordered))) * errors
+    of_highest, of_lowest = errors[drawn.argmax(1)], errors[drawn.argmin(1)]
+    reached = np.ptp(drawn, axis=1) / np.hypot(of_highest, of_lowest)
+    error = math.hypot(errors[0], errors[-1])
+    reach = float(np.quantile(reached, 0.95)) * error
+    p = (1 + int((reached * error >= gap).sum())) / (1 + DRAWS)
+    return Estimate(gap, gap - reach, gap + reach), p
 
 
 def share_of(k: int, n: int) -> Estimate:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ....train.frontier import plain_log_axis
 from ....train.settings import TrainSettings
 from ...page.svg import legend
-from ...study.axes import draw_estimates
+from ...study.axes import decades_axis, draw_estimates
 from ...study.entries import (
     columns_of,
     entries_of,
@@ -47,6 +47,8 @@ FACTORS = (1e-3, 1e-2, 0.1, 0.3, 3.0, 10.0)
 """Of the recipe's ε."""
 RECIPE, OTHERS = "recipe", "others"
 METRICS = ("fvu", "delta_loss", "l0", "dead_share", "theta_moved")
+FLOOR = 2.0**-24
+"""Of a θ that has moved by less than float32 can tell, in units of its start."""
 HALF = math.log(0.5)
 """θ that moves less than half as far as the recipe's is said not to train."""
 
@@ -107,25 +109,36 @@ def points(documents: Documents) -> list[Point]:
 def read(points: list[Point]) -> Reading:
     """Whether a large ε gives sparse but unfaithful SAEs, and a small one a θ that does not
     move."""
-    recipe = next(point["bandwidth"] for point in points if point["part"] == RECIPE)
-    ladder = sorted({point["bandwidth"] for point in points})
+    recipe = _recipe(points)
+    ladder = sorted({point["bandwidth"] for point in points if point["part"] == OTHERS})
     smallest, largest = ladder[0], ladder[-1]
-    sparser, worse = (_ratio(points, m, largest, recipe) for m in ("l0", "fvu"))
-    still = _ratio(points, "theta_moved", smallest, recipe)
+    sparser = worse = still = None
+    at_largest = f"no ε above the recipe's {recipe:.3g} was tried"
+    if largest > recipe:
+        sparser, worse = (_ratio(points, m, largest, recipe) for m in ("l0", "fvu"))
+        at_largest = (
+            f"ε {largest:.3g} gives {times(sparser)} times the L0 of the recipe's ε {recipe:.3g}, "
+            f"and {times(worse)} times its FVU"
+        )
+    at_smallest = f"no ε below the recipe's {recipe:.3g} was tried"
+    if smallest < recipe:
+        still = _ratio(points, "theta_moved", smallest, recipe)
+        at_smallest = (
+            f"at ε {smallest:.3g} the median θ moves {times(still)} times as far as with the "
+            "recipe's"
+        )
     unknown = Estimate(0.0)
     verdicts = (
         verdict_below(sparser or unknown),
         verdict_above(worse or unknown),
         verdict_below(still or unknown, HALF),
     )
-    excess = {f"{e:g}": _excess(points, e) for e in ladder if e != recipe}
+    excess = {f"{e:.3g}": _excess(points, e) for e in ladder if e != recipe}
     beside = ", ".join(f"{e}: {percent(Estimate(x))}" for e, x in excess.items() if x is not None)
     return Reading(
         verdict_of_all(verdicts),
-        f"At one λ, ε {largest:g} gives {times(sparser)} times the L0 of the recipe's ε "
-        f"{recipe:g}, and {times(worse)} times its FVU; at ε {smallest:g} the median θ moves "
-        f"{times(still)} times as far as with the recipe's. FVU against the recipe's frontier at "
-        f"equal L0, by ε, {beside or 'could be compared nowhere'}.",
+        f"At one λ, {at_largest}; {at_smallest}. FVU against the recipe's frontier at equal L0, by "
+        f"ε, {beside or 'could be compared nowhere'}.",
         "t intervals over seeds of log ratios to the recipe's ε at one λ, paired by seed; the "
         "claim holds if at the largest ε L0 is lower and FVU higher, and at the smallest the "
         "median θ moves less than half as far from its start",
@@ -149,17 +162,13 @@ def plots(points: list[Point]) -> list[Plot]:
         def draw(axes: "Axes") -> None:
             means = _means(points, metric)
             draw_estimates(axes, sorted(means.items()), None, 0)
-            axes.set_xscale("log")
-            ticks = _apart(sorted(means))
-            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-            axes.minorticks_off()
-            if all(one.value > 0 for one in means.values()):
-                plain_log_axis(axes, "y")
-                name_of_axis = f"{name} (log scale)"
-            else:
-                name_of_axis = name
+            decades_axis(axes, "x")
+            lowest, log = min(one.value for one in means.values()), ""
+            if lowest > 0:
+                log = " (log scale)"
+                (plain_log_axis if lowest > 1e-4 else decades_axis)(axes, "y")
             axes.set_xlabel("bandwidth ε (log scale)")
-            axes.set_ylabel(name_of_axis)
+            axes.set_ylabel(name + log)
 
         return draw
 
@@ -168,11 +177,11 @@ def plots(points: list[Point]) -> list[Plot]:
         l0s, fvus = (sorted(_means(points, metric).items()) for metric in ("l0", "fvu"))
         way = [(l0.value, fvu) for (_, l0), (_, fvu) in zip(l0s, fvus, strict=True)]
         draw_estimates(axes, way, "over ε, at one λ", 1)
-        for i, (epsilon, (l0, fvu)) in enumerate(_ends(l0s, way)):
-            place: dict[str, Any] = (
-                {"xytext": (6, 6)} if i else {"xytext": (-4, -14), "ha": "right"}
-            )
-            axes.annotate(f"ε {epsilon:g}", (l0, fvu.value), textcoords="offset points", **place)
+        named = (l0s[0][0], _recipe(points), l0s[-1][0])
+        for (epsilon, _), (l0, fvu) in zip(l0s, way, strict=True):
+            if epsilon in named:
+                place = {"xytext": (7, 5), "textcoords": "offset points"}
+                axes.annotate(f"ε {epsilon:.3g}", (l0, fvu.value), **place)
         axes.margins(0.12)
         plain_log_axis(axes, "x")
         plain_log_axis(axes, "y")
@@ -184,7 +193,7 @@ def plots(points: list[Point]) -> list[Plot]:
     names = {
         "l0": "L0",
         "fvu": "FVU",
-        "theta_moved": "median way of θ, in units of its start",
+        "theta_moved": "Median way of θ, in units of its start",
     }
     found = [
         Plot(metric, f"{name} by ε at one λ. {bars}", by_bandwidth(metric, name))
@@ -209,20 +218,9 @@ def _one_price(points: Sequence[Point]) -> float:
     return next(point["sparsity"] for point in points if point["part"] == OTHERS)
 
 
-def _apart(ladder: Sequence[float]) -> list[float]:
-    """Those of rising values that are half a decade or more from the one before: their numbers do
-    not touch."""
-    found: list[float] = []
-    for value in ladder:
-        if not found or value >= 5 * found[-1]:
-            found.append(value)
-    return found
-
-
-def _ends(ladder: Sequence[tuple[float, Any]], way: Sequence[Any]) -> list[tuple[float, Any]]:
-    """The smallest ε and the two largest, with their points: where labels have room."""
-    named = [(epsilon, point) for (epsilon, _), point in zip(ladder, way, strict=True)]
-    return named[:1] + named[1:][-2:]
+def _recipe(points: Sequence[Point]) -> float:
+    """The recipe's ε."""
+    return next(point["bandwidth"] for point in points if point["part"] == RECIPE)
 
 
 def _by_seed(points: Sequence[Point], metric: str, epsilon: float) -> dict[int, float]:
@@ -238,8 +236,13 @@ def _by_seed(points: Sequence[Point], metric: str, epsilon: float) -> dict[int, 
 
 
 def _ratio(points: Sequence[Point], metric: str, epsilon: float, recipe: float) -> Estimate | None:
-    """Mean log ratio of a metric to its value at the recipe's ε, paired by seed."""
-    own, other = _by_seed(points, metric, epsilon), _by_seed(points, metric, recipe)
+    """Mean log ratio of a metric to its value at the recipe's ε, paired by seed. A θ that has not
+    moved at all counts as moved by what float32 can tell."""
+    floor = FLOOR if metric == "theta_moved" else 0.0
+    own, other = (
+        {seed: max(value, floor) for seed, value in _by_seed(points, metric, e).items()}
+        for e in (epsilon, recipe)
+    )
     ratios = [
         math.log(own[seed] / other[seed])
         for seed in own

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ....train.frontier import plain_log_axis
+from ...page.svg import legend
 from ...study.axes import draw_estimates
 from ...study.entries import entries_of, figure_of, frontiers, seed_of, setting_of, sparsity_of
 from ...study.pairs import as_change, numbers_of, paired, percent
@@ -130,7 +131,7 @@ def plots(points: list[Point]) -> list[Plot]:
         axes.axhline(0, color="#888888", linewidth=0.8)
         axes.set_xticks(range(len(names)), [_tick(points, name) for name in names])
         axes.set_ylabel("change against the usual, %")
-        axes.legend(loc="upper right")
+        legend(axes)
 
     def by_mixing(axes: "Axes") -> None:
         own = {o: c for o, c in changes["fvu"].items() if c is not None and o in mixed}

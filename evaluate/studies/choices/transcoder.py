@@ -8,9 +8,10 @@ for the MLP sublayer's output. The claim is read over the layers.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ...page.svg import legend
 from ...study.axes import draw_estimates, draw_frontiers
 from ...study.entries import frontiers, kind_of, layer_of, metric_points
-from ...study.pairs import as_change, log_ratio, numbers_of, paired, percent
+from ...study.pairs import as_change, counted, log_ratio, numbers_of, paired, percent
 from ...study.statistics import Curve, Estimate, verdict_above
 from ...study.study import (
     Documents,
@@ -87,8 +88,8 @@ def read(points: list[Point]) -> Reading:
     return Reading(
         verdict_above(ratio or Estimate(0.0)),
         "At equal L0 a transcoder's Δ loss differs from an MLP SAE's by "
-        f"{percent(as_change(ratio))} over {len(known)} layers (higher at {more}{left}), its FVU "
-        f"by {percent(as_change(fvu))}.",
+        f"{percent(as_change(ratio))} over {counted(len(known), 'layers')} (higher at "
+        f"{more}{left}), its FVU by {percent(as_change(fvu))}.",
         "t interval over layers of the mean log ratio of Δ loss at equal L0, both in place of the "
         "MLP sublayer's output; the claim holds if the interval is above 0",
         {
@@ -124,7 +125,7 @@ def plots(points: list[Point]) -> list[Plot]:
         axes.set_xticks(sorted({point["layer"] for point in points}))
         axes.set_xlabel("layer")
         axes.set_ylabel("transcoder against MLP SAE, %")
-        axes.legend(loc="best")
+        legend(axes)
 
     caption = "What a transcoder costs beside an MLP SAE of equal L0, by layer."
     return [*found, Plot("layers", caption, by_layer)]

@@ -1,7 +1,8 @@
-"""Frequency: how often latents fire, by width at one λ (Figure 5)."""
+"""Frequency: how often latents fire, by width at one site and λ (Figure 5)."""
 
 import itertools
 import math
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ...page.svg import legend, look
@@ -39,19 +40,21 @@ def variants(scene: Scene) -> list[Variant]:
 def points(documents: Documents) -> list[Point]:
     """Of every SAE the histogram, the mean logarithm and the share of latents above 10%."""
     found = [point for _, _, entry in entries_of(documents) for point in _points(entry)]
-    if len({point["width"] for point in found}) < 2:
-        width = found[0]["width"]
+    own = _at_one_price(found)
+    if len({point["width"] for point in own}) < 2:
+        width, sparsity = own[0]["width"], own[0]["sparsity"] or 6e-4
         raise LackError(
-            f"study frequency must have SAEs of two widths or more at one λ, got only width {width}"
-            f"; make them: scopeworks sweep --store STORE --site {found[0]['site']} --width {width}"
-            f" --width {4 * width} --sparsity 6e-4 --out DIR"
+            "study frequency must have SAEs of two widths or more at one site and λ, got only "
+            f"width {width}; make them: scopeworks sweep --store STORE --site {own[0]['site']} "
+            f"--width {width} --width {4 * width} --sparsity {sparsity:g} --out DIR"
         )
     return found
 
 
 def read(points: list[Point]) -> Reading:
     """Whether frequencies fall with width, while latents above 10% stay."""
-    means, dense = _by_width(points, MEAN), _by_width(points, DENSE)
+    own = _at_one_price(points)
+    means, dense = _by_width(own, MEAN), _by_width(own, DENSE)
     narrow, wide = min(means), max(means)
     shift = difference(means[wide], means[narrow])
     counts = {width: round(one.value * width) for width, one in dense.items()}
@@ -59,12 +62,14 @@ def read(points: list[Point]) -> Reading:
     shown = ", ".join(f"{n} of {width:,}" for width, n in counts.items())
     return Reading(
         verdict_of_all([verdict_below(shift), stays]),
-        f"From width {narrow:,} to {wide:,} the mean log₁₀ frequency of latents that fire changes "
-        f"by {shift}; above 10% of tokens fire {shown} latents.",
+        f"{_price(own)}: from width {narrow:,} to {wide:,} the mean log₁₀ frequency of latents "
+        f"that fire changes by {shift}; above 10% of tokens fire {shown} latents.",
         "95% interval over latents of the difference of mean log₁₀ frequencies between the widest "
         "and the narrowest, which must be below 0; latents above 10% are counted, and every width "
         "must have one",
         {
+            "site": own[0]["site"],
+            "sparsity": own[0]["sparsity"],
             "mean_log10_frequency": {str(w): one.numbers() for w, one in means.items()},
             "widest_minus_narrowest": shift.numbers(),
             "share_above_10_percent": {str(w): one.numbers() for w, one in dense.items()},
@@ -74,11 +79,11 @@ def read(points: list[Point]) -> Reading:
 
 def plots(points: list[Point]) -> list[Plot]:
     """The histograms, a curve a width."""
+    own = [point for point in _at_one_price(points) if point["metric"] == BIN]
 
     def draw(axes: "Axes") -> None:
-        own = [point for point in points if point["metric"] == BIN]
         for i, width in enumerate(sorted({point["width"] for point in own})):
-            bins = [p for p in own if p["width"] == width]
+            bins = _filled([p for p in own if p["width"] == width])
             middles = [(p["log10_from"] + p["log10_to"]) / 2 for p in bins]
             shares = [p.value or 0.0 for p in bins]
             style = look(i, every=len(bins))
@@ -92,8 +97,11 @@ def plots(points: list[Point]) -> list[Plot]:
         axes.set_ylabel("share of latents")
         legend(axes)
 
-    n = max(point.n or 0 for point in points if point["metric"] == BIN)
-    caption = f"Firing frequencies by width over {n:,} tokens (Figure 5); 0.1 decade a bin."
+    n = max(point.n or 0 for point in own)
+    caption = (
+        f"Firing frequencies by width over {n:,} tokens, {_price(own)} (Figure 5); 0.1 decade a "
+        "bin."
+    )
     return [Plot("histogram", caption, draw)]
 
 
@@ -122,12 +130,39 @@ def _points(entry: Entry) -> list[Point]:
     return found + bins
 
 
+def _at_one_price(points: list[Point]) -> list[Point]:
+    """The points of one SAE a width, at the site and λ that has most widths: of several SAEs of a
+    width the lowest seed's, and of those the one with L0 nearest the middle of all."""
+    slots: dict[tuple[str, float], list[Point]] = {}
+    for point in points:
+        slots.setdefault((point["site"], point["sparsity"] or 0.0), []).append(point)
+    _, own = min(slots.items(), key=lambda one: (-len({p["width"] for p in one[1]}), one[0]))
+    middle = median(p["l0"] for p in own)
+    chosen: dict[int, tuple[int, float, float]] = {}
+    for p in own:
+        rank = (p["seed"], abs(p["l0"] - middle), p["l0"])
+        chosen[p["width"]] = min(rank, chosen.get(p["width"], rank))
+    return [p for p in own if (p["seed"], p["l0"]) == chosen[p["width"]][::2]]
+
+
+def _price(own: list[Point]) -> str:
+    """Site and λ in words."""
+    sparsity = own[0]["sparsity"]
+    return own[0]["site"] + ("" if sparsity is None else f", λ {sparsity:g}")
+
+
+def _filled(bins: list[Point]) -> list[Point]:
+    """From the first bin with latents to the last, and one empty bin on either side."""
+    known = [i for i, point in enumerate(bins) if point.value] or [0]
+    return bins[max(0, known[0] - 1) : known[-1] + 2]
+
+
 def _by_width(points: list[Point], metric: str) -> dict[int, Estimate]:
-    """Width -> a metric, narrowest first; of several SAEs of a width the first."""
+    """Width -> a metric, narrowest first."""
     found: dict[int, Estimate] = {}
     for point in points:
         if point["metric"] == metric and point.value is not None:
-            found.setdefault(point["width"], Estimate(point.value, point.low, point.high, point.n))
+            found[point["width"]] = Estimate(point.value, point.low, point.high, point.n)
     return dict(sorted(found.items()))
 
 

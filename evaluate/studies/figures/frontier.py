@@ -18,7 +18,7 @@ from ...study.entries import (
     metric_points,
     of_one_seed,
 )
-from ...study.pairs import Comparison, compared, log_ratios, times
+from ...study.pairs import Comparison, compared, counted, log_ratios, times
 from ...study.statistics import Curve, Estimate, at_l0, common_l0, verdict_below, verdict_of_all
 from ...study.study import (
     Documents,
@@ -200,7 +200,7 @@ def _part(part: str, by_metric: dict[str, Comparison]) -> str:
             shown.append(f"{what} could be compared with {than} nowhere{one.left}")
             continue
         turned = "".join(f", but {times(v)} at the {end} L0s" for end, v in one.turned.items())
-        where = f"{one.mean.n} {units}{one.left}"
+        where = f"{counted(one.mean.n, units)}{one.left}"
         lies = LIES[verdict_below(one.mean)]
         shown.append(f"{what} is {times(one.mean)} times {than} ({where}: {lies}{turned})")
     return ", ".join(shown)

@@ -14,6 +14,7 @@ from ...study.pairs import (
     Comparison,
     Stops,
     compared,
+    counted,
     log_ratios,
     ratio_numbers,
     times,
@@ -254,8 +255,7 @@ def _times(one: Comparison) -> str:
     if one.mean is None:
         return f"not to be compared (0 sites{one.left}) with"
     turned = "".join(f", but {times(v)} at the {end} L0s" for end, v in one.turned.items())
-    sites = f"{one.mean.n} site{'s' * (one.mean.n != 1)}"
-    return f"{times(one.mean)} times ({sites}{one.left}{turned})"
+    return f"{times(one.mean)} times ({counted(one.mean.n, 'sites')}{one.left}{turned})"
 
 
 STUDY = Study(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...study.axes import draw_frontiers
 from ...study.entries import entries_of, frontiers, metric_points
-from ...study.pairs import NOT_ABOVE, Stops, as_change, compared, percent, stops
+from ...study.pairs import NOT_ABOVE, Stops, as_change, compared, counted, percent, stops
 from ...study.statistics import Curve, Estimate, at_l0, difference, slope_of, verdict_below
 from ...study.study import Documents, LackError, Plot, Point, Reading, Scene, Study, Variant
 
@@ -79,7 +79,7 @@ def read(points: list[Point]) -> Reading:
     return Reading(
         verdict_below(slope if slope.low is not None else ends),
         f"At equal L0 of {site}, each doubling of the width changes Δ loss by "
-        f"{percent(as_change(slope))} over L0s ({slope.n} seed{'s' * (slope.n != 1)}{found.left}), "
+        f"{percent(as_change(slope))} over L0s ({counted(slope.n, 'seeds')}{found.left}), "
         f"{', '.join(shown)}; {turned}from width {narrow:,} to {wide:,} it changes by {ends} nats "
         "per token.",
         "t interval over seeds of the slope of log Δ loss over log₂ width, its mean over five L0s "

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from scopeworks.evaluate.study.axes import draw_frontiers, power_of_ten
+from scopeworks.evaluate.study.axes import decades_axis, draw_frontiers, power_of_ten
 from scopeworks.evaluate.study.statistics import Estimate
 
 
@@ -15,3 +15,13 @@ def test_a_splice_that_helps_makes_the_axis_linear():
 
 def test_powers_of_ten_are_read_as_such():
     assert [power_of_ten(n) for n in (-12, 0, 3)] == ["10⁻¹²", "10⁰", "10³"]
+
+
+def test_many_decades_are_few_powers_of_ten():
+    axes = Figure().add_subplot()
+    axes.plot([1e-12, 1.0], [1e-3, 1.0])
+    decades_axis(axes, "x")
+    decades_axis(axes, "y")
+    x, y = axes.get_xticklabels(), axes.get_yticklabels()
+    assert [t.get_text() for t in x] == ["10⁻¹²", "10⁻¹⁰", "10⁻⁸", "10⁻⁶", "10⁻⁴", "10⁻²", "10⁰"]
+    assert [t.get_text() for t in y] == ["10⁻³", "10⁻²", "10⁻¹", "10⁰"]

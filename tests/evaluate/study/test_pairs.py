@@ -7,6 +7,7 @@ import pytest
 from scopeworks.evaluate.study.pairs import (
     as_change,
     compared,
+    counted,
     log_ratio,
     log_ratios,
     paired,
@@ -63,6 +64,7 @@ def test_units_that_both_have_are_paired():
 
 
 def test_words():
+    assert [counted(n, "kinds of sites") for n in (1, 3)] == ["1 kind of site", "3 kinds of sites"]
     ratio = Estimate(math.log(1.5), math.log(1.2), math.log(2.0), 3)
     assert percent(as_change(ratio)) == "+50.0% (+20.0 to +100.0)"
     assert times(ratio) == "1.5 (1.2 to 2)"

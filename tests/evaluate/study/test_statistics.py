@@ -7,6 +7,7 @@ import pytest
 from scopeworks.evaluate.study.statistics import (
     Estimate,
     at_l0,
+    chosen_range,
     common_l0,
     difference,
     mean_of,
@@ -64,6 +65,21 @@ def test_difference_adds_errors_in_squares():
     found = difference(Estimate(5.0, 2.0, 8.0), Estimate(1.0, -3.0, 5.0))
     assert (found.value, found.low, found.high) == (4.0, -1.0, 9.0)
     assert difference(Estimate(5.0), Estimate(1.0, 0.0, 2.0)) == Estimate(4.0)
+
+
+def test_a_chosen_range_is_held_against_what_errors_alone_give():
+    """95% of Tukey's studentised range of 3 and of 2 normal values, over √2."""
+    for k, quantile in ((2, 1.960), (3, 3.314 / math.sqrt(2))):
+        found, _ = chosen_range([Estimate(float(i), i - 1.959964, i + 1.959964) for i in range(k)])
+        assert found.value == k - 1
+        assert found.half == pytest.approx(quantile * math.sqrt(2), rel=0.01)
+
+
+def test_p_and_interval_of_a_chosen_range_agree():
+    for top in (2.2, 4.5):
+        gap, p = chosen_range([Estimate(v, v - 1.96, v + 1.96) for v in (0.0, top / 2, top)])
+        assert p is not None and gap.low is not None and (p < 0.05) == (gap.low > 0)
+    assert chosen_range([Estimate(0.0), Estimate(2.0, 1.0, 3.0)]) == (Estimate(2.0), None)
 
 
 @pytest.mark.parametrize(

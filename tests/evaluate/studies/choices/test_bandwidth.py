@@ -1,6 +1,9 @@
 """The bandwidth study on SAEs whose answers are known."""
 
+import math
+
 import pytest
+from matplotlib.figure import Figure
 
 from scopeworks.evaluate.studies.choices import bandwidth
 from scopeworks.evaluate.study.study import Documents, LackError
@@ -50,6 +53,31 @@ def test_both_ends_of_the_ladder_decide(
     assert "ε 1 gives 0.25 (0.25 to 0.25) times the L0" in reading.sentence
     names = [plot.name for plot in bandwidth.plots(points)]
     assert names == ["l0", "fvu", "theta_moved", "frontier"]
+
+
+def test_a_theta_that_does_not_move_at_all_has_moved_less_than_half_as_far():
+    reading = bandwidth.read(bandwidth.points(documents(still=0.0, spread=0.01)))
+    assert reading.verdict == "holds"
+    assert reading.numbers["log_ratio_at_smallest"]["theta_moved"][2] < math.log(1e-6)
+
+
+def test_a_ladder_that_ends_at_the_recipes_is_not_compared_with_itself():
+    found = documents()
+    saes = [document["saes"][0] for document in found["others"]]
+    small = [e for e in saes if e["training"]["settings"]["bandwidth"] < 0.1]
+    large = [e for e in saes if e["training"]["settings"]["bandwidth"] > 0.1]
+    for others, words in ((small, "no ε above the recipe's 0.1"), (large, "no ε below")):
+        ladder = {"recipe": found["recipe"], "others": [evaluation(entry) for entry in others]}
+        reading = bandwidth.read(bandwidth.points(ladder))
+        assert reading.verdict == "cannot be told" and words in reading.sentence
+
+
+def test_bandwidths_are_drawn_at_powers_of_ten():
+    plot = bandwidth.plots(bandwidth.points(documents()))[0]
+    axes = Figure().add_subplot()
+    plot.draw(axes)
+    shown = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert shown == ["10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "10⁰"]
 
 
 def test_fvu_is_compared_with_the_recipes_frontier():

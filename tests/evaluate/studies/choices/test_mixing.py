@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from matplotlib.figure import Figure
 
 from scopeworks.evaluate.studies.choices import mixing
 from scopeworks.evaluate.study.study import Documents, LackError
@@ -72,3 +73,9 @@ def test_every_order_has_the_same_prices_and_seeds():
     assert all(table["seed"] == table["stream_seed"] for table in variant.sae)
     assert all(table["sparsity"] == [3e-3, 6e-3] for table in variant.sae)
     assert {table["width"] for table in variant.sae} == {512}
+
+
+def test_the_legend_is_below_the_axes():
+    axes = Figure().add_subplot()
+    mixing.plots(mixing.points(documents(sequence=0.1)))[0].draw(axes)
+    assert axes.get_legend() is None and len(axes.figure.legends) == 1

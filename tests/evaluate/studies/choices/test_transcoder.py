@@ -1,6 +1,7 @@
 """The transcoder study on SAEs whose frontiers are known."""
 
 import pytest
+from matplotlib.figure import Figure
 
 from scopeworks.evaluate.studies.choices import transcoder
 from scopeworks.evaluate.study.study import Documents, LackError
@@ -60,3 +61,9 @@ def test_six_layers_from_the_first_to_the_last():
     assert saes["site"] == [f"mlp_out.{layer}" for layer in range(6)]
     assert transcoders["target_site"] == "mlp_out"
     assert saes["target_l0"] == transcoders["target_l0"] == [10, 25, 60]
+
+
+def test_the_legend_is_below_the_axes():
+    axes = Figure().add_subplot()
+    transcoder.plots(transcoder.points(documents(1.5, 1.6)))[-1].draw(axes)
+    assert axes.get_legend() is None and len(axes.figure.legends) == 1

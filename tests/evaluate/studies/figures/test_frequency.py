@@ -1,6 +1,8 @@
 """The frequency study, on histograms whose means are known."""
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from scopeworks.evaluate.studies.figures import frequency
 from scopeworks.evaluate.study.study import LackError
@@ -9,21 +11,15 @@ from scopeworks.tests.evaluate.studies.documents import SCENE, evaluation, sae
 EDGES = [-4.0, -3.0, -2.0, -1.0, 0.0]
 
 
+def one(width: int, counts: list[int], dense: int = 2, site: str = "resid_post.3", **more) -> dict:
+    """The evaluation of an SAE with this histogram."""
+    firing = {"n_tokens": 1000, "log10_edges": EDGES, "histogram": counts}
+    return evaluation(sae(site, width, firing=firing | {"n_above_10_percent": dense}, **more))
+
+
 def documents(narrow: list[int], wide: list[int], dense: int = 2) -> dict:
     """Two widths with these histograms."""
-    saes = [
-        sae(
-            width=w,
-            firing={
-                "n_tokens": 1000,
-                "log10_edges": EDGES,
-                "histogram": counts,
-                "n_above_10_percent": dense,
-            },
-        )
-        for w, counts in ((100, narrow), (200, wide))
-    ]
-    return {"counted": [evaluation(one) for one in saes]}
+    return {"counted": [one(100, narrow, dense), one(200, wide, dense)]}
 
 
 @pytest.mark.parametrize(
@@ -55,6 +51,48 @@ def test_one_width_names_the_sweep():
     found["counted"] = found["counted"][:1]
     with pytest.raises(LackError, match="got only width 100; make them: scopeworks sweep"):
         frequency.points(found)
+
+
+LOW, HIGH = [0, 90, 10, 0], [0, 0, 10, 90]
+
+
+def test_sites_and_prices_are_not_mixed_whatever_their_order():
+    saes = [
+        one(100, HIGH, sparsity=1e-3),
+        one(400, LOW, sparsity=2e-3),
+        one(100, LOW, sparsity=2e-3, seed=1),
+        one(100, HIGH, sparsity=2e-3),
+        one(200, HIGH, site="mlp_out.3", sparsity=2e-3),
+        one(800, HIGH, site="mlp_out.3", sparsity=1e-3),
+    ]
+    for order in (saes, saes[::-1]):
+        points = frequency.points({"saes": order})
+        reading = frequency.read(points)
+        assert reading.sentence.startswith("resid_post.3, λ 0.002: from width 100 to 400 ")
+        assert reading.numbers["mean_log10_frequency"]["100"][0] == pytest.approx(-0.6)
+        (plot,) = frequency.plots(points)
+        axes = Figure().add_subplot()
+        plot.draw(axes)
+        assert axes.get_legend_handles_labels()[1] == ["width 100", "width 400"]
+        assert "resid_post.3, λ 0.002 (Figure 5)" in plot.caption
+
+
+def test_two_widths_at_different_prices_are_refused():
+    saes = [one(100, HIGH, sparsity=1e-3), one(400, LOW, sparsity=2e-3)]
+    with pytest.raises(
+        LackError, match=r"one site and λ.* --width 100 --width 400 --sparsity 0.001"
+    ):
+        frequency.points({"saes": saes})
+
+
+def test_curves_end_where_their_latents_do():
+    (plot,) = frequency.plots(frequency.points(documents([90, 10, 0, 0], [0, 0, 10, 190])))
+    axes = Figure().add_subplot()
+    plot.draw(axes)
+    assert [np.asarray(line.get_xdata()).tolist() for line in axes.get_lines()] == [
+        [-3.5, -2.5, -1.5],
+        [-2.5, -1.5, -0.5],
+    ]
 
 
 def test_more_sequences_are_counted_than_evaluated():

@@ -1,5 +1,7 @@
 """The subsets study, on subsets whose order is known."""
 
+from statistics import NormalDist
+
 import pytest
 
 from scopeworks.evaluate.studies.figures import subsets
@@ -31,6 +33,29 @@ def test_reading(half, verdict):
     assert reading.verdict == verdict
     assert "code minus prose: 0.2" in reading.sentence
     assert list(reading.numbers["delta_loss"]) == ["prose", "tables", "code"]
+
+
+def test_the_widest_gap_of_many_subsets_is_no_difference_by_itself():
+    """Errors alone: a value at each of the 22 normal quantiles, the outermost 4 errors apart."""
+    values = {f"s{i:02}": NormalDist(1.0, 0.1).inv_cdf((i + 0.5) / 22) for i in range(22)}
+    reading = subsets.read(subsets.points(documents(1.96 * 0.1, **values)))
+    low, high = reading.numbers["worst_minus_best"][1:]
+    assert high - low > 0 > low and reading.numbers["p"] > 0.3
+    assert reading.verdict == "cannot be told" and "of 22 subsets" in reading.sentence
+
+
+def test_two_sequences_give_no_verdict():
+    found = documents(0.01, code=0.3, prose=0.1)
+    for subset in found["subsets"][0]["subsets"].values():
+        for one in subset["saes"]:
+            one |= {"intervals": None, "delta_loss_stderr": 0.001}
+    reading = subsets.read(subsets.points(found))
+    assert reading.verdict == "cannot be told" and reading.numbers["p"] is None
+
+
+def test_captions_end_with_their_bars():
+    captions = [plot.caption for plot in subsets.plots(subsets.points(documents(a=0.3, b=0.1)))]
+    assert captions[0].endswith("L0 90 (Figure 9). Bars: 95% intervals over sequences.")
 
 
 def test_the_sae_nearest_an_l0_of_100_is_read():
