@@ -67,7 +67,7 @@ def summary(result: dict) -> list[str]:
             f"{share:>9} {sae['dead_share']:6.1%}" + " ⚠" * bool(sae.get("warnings"))
         )
     if any(sae["intervals"]["delta_loss"] for sae in result["saes"]):
-        lines.append("±: 95% interval over sequences")
+        lines.append("±: 95% interval over sequences of these documents")
     if any(sae.get("warnings") for sae in result["saes"]):
         lines.append("⚠: not as its files declare, or worse than no SAE; see the warnings above")
     return lines

@@ -59,7 +59,8 @@ def importance(
 
     Returns:
         Per SAE the number of tokens, and means of r_L0, of exp(S) and of ‖y‖₀ over them. Tokens at
-        which no latent has an effect are left out of these means and counted.
+        which no latent has an effect are left out of these means and counted. The standard error
+        is over tokens, one a sequence: it holds for other sequences of the same documents.
     """
     targets = {candidate.target for candidate in candidates}
     sites = targets | {candidate.site for candidate in candidates}

@@ -1,4 +1,4 @@
-"""How sure a mean over text is: 95% intervals over sequences.
+"""How sure a mean over text is: 95% intervals over sequences of the same documents.
 
 Owns the sums that each sequence leaves behind, and the delta method on ratios of them. What is
 summed is decided by the caller.
@@ -46,9 +46,10 @@ class Estimate:
 class SequenceSums:
     """Sums over the counted positions of each sequence, float64.
 
-    Tokens of one sequence are not independent of each other, sequences are (their order was
-    permuted over all text). So a sequence is one draw, and all that an interval needs of it is its
-    sums: memory is a few numbers a sequence.
+    Tokens of one sequence are not independent of each other, so a sequence is one draw, and all
+    that an interval needs of it is its sums: memory is a few numbers a sequence. Sequences are
+    draws from the documents that were held out, each of which has all its sequences there. What
+    other documents would give is less certain than that (docs/metrics.md has figures).
     """
 
     def __init__(self) -> None:

@@ -51,7 +51,7 @@ class PositionMeans:
     def stderr_by_position(self, name: str) -> Float[Tensor, " seq"]:
         """Standard error of each position's mean; NaN where fewer than two were counted.
 
-        A position has one token of each sequence, so these are independent draws.
+        A position has one token of each sequence: draws from the same documents, as sequences are.
         """
         mean = self.by_position(name)
         variance = (self._squares[name] / self.count - mean.square()).clamp(min=0)

@@ -154,7 +154,10 @@ def _text(evaluation: dict[str, Any]) -> str:
 def _picture(entries: Sequence[Entry]) -> tuple[str | None, str]:
     """The frontier; of many slots some, evenly over sites and widths."""
     found = slots(entries)
-    caption = "What splicing an SAE in costs the language model; bars are 95% intervals."
+    caption = (
+        "What splicing an SAE in costs the language model; bars are 95% intervals over sequences "
+        "of these documents, other documents may differ by more."
+    )
     if len(found) > _MOST_SLOTS:
         step = (len(found) - 1) / (_MOST_SLOTS - 1)
         picked = [found[round(i * step)][1] for i in range(_MOST_SLOTS)]

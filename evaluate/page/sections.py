@@ -22,7 +22,7 @@ from .entries import (
 _MOST_PLACES = 6
 """Sites that have curves of their own; the table has all."""
 _MOST_SLOTS = 7
-_BARS = "Bars are 95% intervals over sequences."
+_BARS = "Bars are 95% intervals over sequences of these documents."
 _FRONTIERS = (
     ("delta_loss", "Δ loss, nats per token", f"What the splice costs the language model. {_BARS}"),
     ("fvu", "FVU", f"E‖x − x̂‖² / E‖x − E x‖²: 0 is perfect, 1 is the mean. {_BARS}"),

@@ -126,7 +126,8 @@ def sae_table(evaluations: Sequence[dict[str, Any]], entries: list[Entry]) -> st
         for site, b in e["baselines"].items()
     ]
     caption = (
-        "± is half of a 95% interval over sequences; point at a figure for its ends. Frontier: no "
+        "± is half of a 95% interval over sequences of these documents, other documents may differ "
+        "by more; point at a figure for its ends. Frontier: no "
         "other SAE of the site, measured on the same, has a lower L0 and a lower Δ loss. "
         "Δ loss: cross-entropy with the "
         "reconstruction spliced in, minus without, in nats per token. Recovered: the share of what "

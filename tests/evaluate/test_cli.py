@@ -137,6 +137,15 @@ def test_storage_options_reach_the_tokens_and_no_file(model_dir, tokens_url, sae
         raise done.exception or AssertionError(done.output)
 
 
+def test_the_table_says_what_its_intervals_hold_for():
+    entry = {"name": "sae", "l0": 3.0, "fvu": 0.2, "delta_loss": 0.1, "kl": 0.1}
+    entry |= {"recovered_share": 0.9, "dead_share": 0.0}
+    entry["intervals"] = {"fvu": [0.1, 0.3], "delta_loss": [0.0, 0.2]}
+    tokens = {"n_sequences": 20, "context": 8, "fewer_than_asked": False}
+    lines = summary({"tokens": tokens, "clean": {"loss": 2.0}, "saes": [entry]})
+    assert lines[-1] == "±: 95% interval over sequences of these documents"
+
+
 def test_a_figure_of_many_digits_has_an_exponent():
     entry = {"name": "sae", "l0": 3.0, "fvu": 1.234567e59, "delta_loss": -12345.678, "kl": 9999.5}
     entry |= {"recovered_share": -2e7, "dead_share": 0.0}

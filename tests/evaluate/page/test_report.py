@@ -70,6 +70,12 @@ def test_page_asks_for_nothing_from_outside(rendered):
     assert not re.search(r"@import|url\((?!#)", text)
 
 
+def test_first_screen_and_table_say_what_their_intervals_hold_for(rendered):
+    _text, page = rendered
+    said = "95% intervals? over sequences of these documents, other documents may differ by more"
+    assert len(re.findall(said, page.text)) == 2
+
+
 def test_only_the_pages_own_script_may_run(rendered):
     text, page = rendered
     assert [attributes for tag, attributes in page.tags if tag == "script"] == [{}]
