@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from . import flags
-from .page.markup import number
+from .page.markup import plain_number
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -61,7 +61,7 @@ def summary(result: dict) -> list[str]:
     ]
     for sae in result["saes"]:
         fvu, delta = (_with_interval(sae, name) for name in ("fvu", "delta_loss"))
-        kl, share = (number(sae[name], ".4f") for name in ("kl", "recovered_share"))
+        kl, share = (plain_number(sae[name], ".4f") for name in ("kl", "recovered_share"))
         lines.append(
             f"{sae['name'][-32:]:<32} {sae['l0']:8.1f} {fvu:>16} {delta:>16} {kl:>8} "
             f"{share:>9} {sae['dead_share']:6.1%}" + " ⚠" * bool(sae.get("warnings"))
@@ -75,10 +75,10 @@ def summary(result: dict) -> list[str]:
 
 def _with_interval(sae: dict, name: str) -> str:
     """A figure and half its interval, if it has one."""
-    text, interval = number(sae[name], ".4f"), sae["intervals"][name]
+    text, interval = plain_number(sae[name], ".4f"), sae["intervals"][name]
     if interval is None:
         return text
-    return f"{text} ±{number((interval[1] - interval[0]) / 2, '.4f')}"
+    return f"{text} ±{plain_number((interval[1] - interval[0]) / 2, '.4f')}"
 
 
 @app.command()

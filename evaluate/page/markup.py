@@ -103,15 +103,19 @@ def percent(share: float) -> str:
 
 
 def number(value: float | None, form: str) -> str:
-    """A number in a format, with the minus of print; a dash where there is none, four digits and an
-    exponent where a fixed number of decimals would make it long."""
+    """`plain_number` with the minus of print."""
+    return plain_number(value, form).replace("-", "−")
+
+
+def plain_number(value: float | None, form: str) -> str:
+    """A number in a format; a dash where there is none, four digits and an exponent where a fixed
+    number of decimals would make it long."""
     if value is None:
         return "–"
     if abs(value) < _LARGE or form[-1] not in "f%":
-        return format(value, form).replace("-", "−")
+        return format(value, form)
     share, start = form[-1] == "%", form.partition(".")[0]
-    text = format(value * (100 if share else 1), f"{start}.4g") + "%" * share
-    return text.replace("-", "−")
+    return format(value * (100 if share else 1), f"{start}.4g") + "%" * share
 
 
 def _snippet(snippet: dict[str, Any], strongest: float) -> str:
