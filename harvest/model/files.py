@@ -45,7 +45,7 @@ def model_folder(name: str, weights: bool = False) -> Path:
         ValueError: a file is not what its name says.
     """
     path = Path(name)
-    _check_name(name, path)
+    check_name(name)
     folder = path if path.is_dir() else _downloaded(name, weights)
     if (folder / _ADAPTER).exists():
         raise ValueError(
@@ -115,8 +115,14 @@ def explained(name: str) -> Iterator[None]:
         raise ValueError(f"model {name} cannot be loaded: {kind}{what}") from error
 
 
-def _check_name(name: str, path: Path) -> None:
-    """Tells a folder that is not there from a hub id."""
+def check_name(name: str) -> None:
+    """Tells a folder that is not there from a hub id; the hub is not asked.
+
+    Raises:
+        FileNotFoundError: the name can be no hub model's, and no folder is there.
+        NotADirectoryError: a file is there.
+    """
+    path = Path(name)
     if path.is_dir():
         return
     if path.exists():

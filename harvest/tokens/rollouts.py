@@ -65,7 +65,8 @@ def rollouts(settings: RolloutSettings) -> RolloutReport:
     Its split `held_out` has a conversation in each sequence: the prompt in the chat template, the
     sampled tokens up to the end of the turn, PAD up to the longest one. The split `parts` says of
     each position what it is (`splits.PART_NUMBERS`). A conversation's random numbers depend on the
-    seed and its own number alone, so equal settings give equal conversations on a machine.
+    seed and its own number alone, so equal settings give equal conversations on a machine. The
+    precision that the model was computed in is recorded, whatever was asked for.
 
     Raises:
         OSError: prompts, model or output cannot be read or written.
@@ -80,9 +81,11 @@ def rollouts(settings: RolloutSettings) -> RolloutReport:
     if _already_done(settings, provenance):
         report.n, report.already_done = len(prompts), True
         return report
-    ids, parts = _conversations(lm, template, prompts, settings, report)
     special = {name: getattr(lm.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     place = settings.place(settings.out)
+    # Begun before anything is sampled, so that a place that cannot be written is said at once.
+    TokenStore.create(place, context=settings.context, **special)
+    ids, parts = _conversations(lm, template, prompts, settings, report)
     store = TokenStore.create(place, context=ids.shape[1], provenance=provenance, **special)
     store.write({HELD_OUT: ids, PARTS: parts})
     write_settings(place, "rollouts", settings)
@@ -211,7 +214,7 @@ def _provenance(
     text = b"".join(one.ids.astype("<u4").tobytes() + b"\n" for one in prompts)
     free = {"out", "text", "device", "batch", "model"}
     return {
-        "settings": settings.model_dump(mode="json", exclude=free),
+        "settings": settings.model_dump(mode="json", exclude=free) | {"dtype": lm.dtype},
         "tokenizer": tokenizer_fingerprint(lm.tokenizer),
         "chat_template": template_fingerprint(lm.tokenizer),
         "model": lm.fingerprint,
@@ -230,7 +233,10 @@ def _already_done(settings: RolloutSettings, provenance: dict[str, Any]) -> bool
         store = TokenStore.open(settings.place(settings.out))
     except FileNotFoundError:
         return False
-    changed = differences(_flat(store.provenance), _flat(provenance))
+    there, wanted = _flat(store.provenance), _flat(provenance)
+    if there.get("dtype") == "auto":  # a store of before says no more
+        wanted["dtype"] = "auto"
+    changed = differences(there, wanted)
     if changed:
         raise ValueError(
             f"token store {settings.out} is complete and was made otherwise: {'; '.join(changed)}; "

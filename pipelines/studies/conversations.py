@@ -13,6 +13,7 @@ from ...evaluate.study.study import Scene, Variant
 from ...harvest.settings import RolloutSettings
 from ...harvest.text.sources import expand
 from ...harvest.tokens.rollouts import rollouts
+from ...store import TokenStore
 from ...store.place.files import write_file
 from ...store.place.place import Place
 from ..run.runner import run
@@ -55,9 +56,18 @@ def with_rollouts(study: str, scene: Scene, file: SuiteFile) -> tuple[Scene, boo
         storage_options=suite.storage_options if remote else None,
     )
     out = folder / _key(settings, outputs)
-    report = rollouts(settings.model_copy(update={"out": str(out)}))
+    report = rollouts(settings.model_copy(update={"out": str(out), "dtype": _dtype_there(out)}))
     print(f"rollouts: {report}", flush=True)
     return replace(scene, rollouts=str(out)), not report.already_done
+
+
+def _dtype_there(out: Path) -> str:
+    """The precision of rollouts that are there: whoever made them, they are taken as they are."""
+    try:
+        settings = TokenStore.open(str(out)).provenance.get("settings", {})
+    except FileNotFoundError:
+        return "auto"
+    return settings.get("dtype", "auto")
 
 
 def _prompts(file: SuiteFile) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluate.settings import EvaluateSettings
+from ...harvest.model.files import check_name
 from ...harvest.model.sites import Site, site_width
 from ...harvest.settings import HarvestSettings, TokenizeSettings
 from ...harvest.text.sources import expand
@@ -56,7 +57,20 @@ class Outputs:
             self._tokenize_settings("tokens", ["text"])
         for number in range(len(self.suite.harvest)):
             self._harvest_settings(number, "tokens", "store", ["resid_post.0"])
-        self.evaluate_settings([self.members[0]], place="tokens")
+        evaluate = self.evaluate_settings([self.members[0]], place="tokens")
+        self._check_model("[evaluate]", evaluate.model)
+        self._check_model("[evaluate]", evaluate.norms_of)
+        self._check_model("[twin]", self.suite.twin.model)
+
+    def _check_model(self, table: str, model: str | None) -> None:
+        """Refuses a model that is in no folder; whether the hub has one, a step will see."""
+        try:
+            if model is not None and Path(model).is_dir():
+                model_config(model)
+            elif model is not None:
+                check_name(model)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"suite {self.file.path}, {table}: {error}") from error
 
     @cached_property
     def sources(self) -> list[str]:
@@ -264,6 +278,8 @@ class Outputs:
         """What `evaluate` is asked to do for some SAEs; with a `place`, to be looked at only."""
         values = {"device": self.suite.device} | self.suite.evaluate
         model = model_place(values.pop("model", self.suite.model))
+        if isinstance(norms := values.get("norms_of"), str):
+            values["norms_of"] = model_place(norms)
         own = values.pop("tokens", None)
         tokens = place or own or self.tokens.url
         saes = [self.out / one.name if place else self.sae(one) for one in members]

@@ -12,6 +12,7 @@ import torch
 from scopeworks.harvest.model.loading import load_model
 from scopeworks.harvest.settings import RolloutSettings
 from scopeworks.harvest.text.documents import Document
+from scopeworks.harvest.tokens import rollouts as rollouts_module
 from scopeworks.harvest.tokens.chat import ChatTemplate
 from scopeworks.harvest.tokens.rollouts import rollouts, sample
 from scopeworks.store import TokenStore
@@ -145,6 +146,48 @@ def test_store_that_is_there_is_kept_or_refused(settings):
     assert rollouts(settings).already_done
     with pytest.raises(ValueError, match=r"made otherwise: .*seed.*; choose another place"):
         rollouts(changed(settings, seed=9))
+
+
+def test_the_precision_that_decides_the_tokens_is_recorded(settings, monkeypatch):
+    automatic = changed(settings, dtype="auto")
+    monkeypatch.setattr("scopeworks.harvest.model.loading.good_dtype", lambda _device: "bfloat16")
+    rollouts(automatic)
+    recorded = TokenStore.open(settings.out).provenance["settings"]
+    assert recorded["dtype"] == "bfloat16"
+    assert rollouts(changed(settings, dtype="bfloat16")).already_done
+    with pytest.raises(ValueError, match=r"made otherwise: .*dtype.*bfloat16.*float32"):
+        rollouts(settings)
+    monkeypatch.setattr("scopeworks.harvest.model.loading.good_dtype", lambda _device: "float32")
+    with pytest.raises(ValueError, match=r"made otherwise: .*dtype"):
+        rollouts(automatic)
+
+
+def test_a_store_of_before_that_says_auto_is_kept(settings, monkeypatch):
+    new = rollouts_module._provenance
+
+    def of_before(*given):
+        found = new(*given)
+        return found | {"settings": found["settings"] | {"dtype": "auto"}}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rollouts_module, "_provenance", of_before)
+        rollouts(settings)
+    assert rollouts(settings).already_done
+
+
+@pytest.mark.parametrize("kind", ["file", "full"])
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_sampled(
+    settings, tmp_path, monkeypatch, kind
+):
+    out = tmp_path / "taken"
+    if kind == "file":
+        out.write_text("mine")
+    else:
+        out.mkdir()
+        (out / "mine.txt").write_text("mine")
+    monkeypatch.setattr(rollouts_module, "sample", None)
+    with pytest.raises((ValueError, OSError), match="taken"):
+        rollouts(changed(settings, out=str(out)))
 
 
 def test_prompts_without_room_for_an_answer_are_left_out(settings, tmp_path):

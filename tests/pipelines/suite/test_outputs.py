@@ -56,3 +56,27 @@ def test_evaluations_key_has_no_place_in_it(tmp_path, talk):
     moved.write({"held_out": np.full((2, 8), 7)})
     both = [outputs(path, f'evaluate.tokens="{url}"') for url in (talk, moved.url)]
     assert len({one.evaluation_key(one.members[0]) for one in both}) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "table"),
+    [
+        ('evaluate.model="nosuch"', "evaluate"),
+        ('evaluate.norms_of="./nosuch"', "evaluate"),
+        ('twin.model="nosuch"', "twin"),
+        ('twin.model="{tmp}"', "twin"),
+    ],
+)
+def test_a_model_that_is_nowhere_is_said_with_its_table(tmp_path, change, table):
+    change = change.format(tmp=tmp_path)
+    message = rf"suite .*, \[{table}\]: model .*(nosuch does not exist|must hold a config.json)"
+    with pytest.raises(ValueError, match=message):
+        Outputs(SuiteFile(write_suite(tmp_path), [change]))
+
+
+def test_a_models_norms_are_taken_by_the_name_that_ships(tmp_path):
+    path = write_suite(tmp_path)
+    by_name = Outputs(SuiteFile(path, ['evaluate.norms_of="tiny_gemma2_it"']))
+    by_folder = Outputs(SuiteFile(path, [f'evaluate.norms_of="{model_place("tiny_gemma2_it")}"']))
+    member = by_name.members[0]
+    assert by_name.evaluation_key(member) == by_folder.evaluation_key(member)
