@@ -23,7 +23,7 @@ from .entries import (
     spread,
     three_digits,
 )
-from .svg import draw, legend, look
+from .svg import draw, legend, look, power_of_ten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,7 +112,7 @@ def firing(entries: Sequence[Entry]) -> str:
         axes.set_ylim(bottom=0)
         first = math.ceil(lowest - 0.2)
         ticks = range(0, first - 1, -max(1, -(first // _MOST_DECADES)))
-        axes.set_xticks(list(ticks), [_power_of_ten(t) for t in ticks])
+        axes.set_xticks(list(ticks), [power_of_ten(t) for t in ticks])
         axes.set_xlabel("firing frequency, share of tokens (log scale)")
         axes.set_ylabel("share of latents")
         legend(axes)
@@ -246,10 +246,3 @@ def _lowest_edge(summary: dict[str, Any]) -> float:
     """Left edge of the first bin with something in it."""
     filled = np.flatnonzero(summary["histogram"])
     return summary["log10_edges"][filled[0]] if len(filled) else -1.0
-
-
-def _power_of_ten(exponent: int) -> str:
-    """10⁻³ in characters that every font has."""
-    digits = "⁰¹²³⁴⁵⁶⁷⁸⁹"
-    sign = "⁻" if exponent < 0 else ""
-    return "10" + sign + "".join(digits[int(d)] for d in str(abs(exponent)))

@@ -117,6 +117,13 @@ def legend(axes: "Axes") -> None:
     figure.legend(loc="outside lower left", ncols=n_columns)
 
 
+def power_of_ten(exponent: int) -> str:
+    """10⁻³ in characters that every font has."""
+    digits = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+    sign = "⁻" if exponent < 0 else ""
+    return "10" + sign + "".join(digits[int(d)] for d in str(abs(exponent)))
+
+
 def _name_axes(axes: "Axes") -> None:
     """Puts the y axis' label above the axes, and breaks labels that are wider than the plot."""
     if axes.get_ylabel() and not axes.get_title("left"):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from ...train.frontier import plain_log_axis
-from ..page.svg import legend, look
+from ..page.svg import legend, look, power_of_ten
 from .statistics import Estimate
 
 if TYPE_CHECKING:
@@ -67,10 +67,3 @@ def decades_axis(axes: "Axes", which: Literal["x", "y"]) -> None:
     shown = found[:: max(1, math.ceil(len(found) / 7))]
     axis.set_ticks([10.0**n for n in shown], [power_of_ten(n) for n in shown])
     axes.minorticks_off()
-
-
-def power_of_ten(exponent: int) -> str:
-    """10⁻³ in characters that every font has."""
-    digits = "⁰¹²³⁴⁵⁶⁷⁸⁹"
-    sign = "⁻" if exponent < 0 else ""
-    return "10" + sign + "".join(digits[int(d)] for d in str(abs(exponent)))

@@ -7,7 +7,6 @@ the frontiers that entries make.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..measure.intervals import MIN_SEQUENCES
 from .statistics import Curve, Estimate, Z
 from .study import Documents, Point
 
@@ -35,6 +34,8 @@ def figure_of(entry: Entry, metric: str, n: int | None = None) -> Estimate | Non
 def around(value: float, error: float | None, n_sequences: int) -> Estimate:
     """A value whose standard error is known; without an interval from fewer sequences than an
     evaluation's own intervals need."""
+    from ..measure.intervals import MIN_SEQUENCES  # loads torch
+
     if error is None or n_sequences < MIN_SEQUENCES:
         return Estimate(value)
     return Estimate(value, value - Z * error, value + Z * error)

@@ -8,17 +8,15 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import NormalDist, fmean, stdev
 
-from .study import Point, Verdict
+from .study import Verdict
 
-Z = 1.959964
-"""97.5% quantile of the normal distribution."""
+Z = NormalDist().inv_cdf(0.975)
 
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160)
-_T += (2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056)
-_T += (2.052, 2.048, 2.045, 2.042)
-"""97.5% quantiles of Student's t for 1, 2, … 30 degrees of freedom."""
+_T = (12.7062, 4.30265, 3.18245, 2.77645, 2.57058)
+"""97.5% quantiles of Student's t for 1, 2, … 5 degrees of freedom, where the expansion that an
+evaluation's intervals take is still off."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +51,16 @@ Curve = Sequence[tuple[float, Estimate]]
 """A frontier: (L0, value)."""
 
 
-def estimate_of(point: Point) -> Estimate:
-    """A point's value and interval; ValueError for a point without a value."""
-    if point.value is None:
-        raise ValueError(f"point {dict(point.where)} has no value")
-    return Estimate(point.value, point.low, point.high, point.n)
-
-
 def mean_of(values: Sequence[float]) -> Estimate:
     """The mean over independent units (sites, seeds) with Student's t interval; no interval from a
     single one."""
     n, mean = len(values), fmean(values)
     if n < 2:
         return Estimate(mean, n=n)
-    half = t_quantile(n - 1) * stdev(values) / math.sqrt(n)
+    from ..measure.intervals import t_quantile  # loads torch
+
+    quantile = _T[n - 2] if n - 2 < len(_T) else t_quantile(n - 1)
+    half = quantile * stdev(values) / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, n)
 
 
@@ -115,22 +109,6 @@ def share_of(k: int, n: int) -> Estimate:
     return Estimate(p, max(0.0, middle - half), min(1.0, middle + half), n)
 
 
-def slope_of(points: Sequence[tuple[float, float]]) -> float:
-    """The slope of the least-squares line through (x, y); x must differ."""
-    mean_x, mean_y = fmean(x for x, _ in points), fmean(y for _, y in points)
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
-
-
-def sign_test(n_for: int, n_against: int) -> float:
-    """The two-sided p of so many signs if both were equally likely; ties are left out before."""
-    n, k = n_for + n_against, max(n_for, n_against)
-    if n == 0:
-        return 1.0
-    tail = sum(math.comb(n, i) for i in range(k, n + 1)) / 2**n
-    return min(1.0, 2 * tail)
-
-
 def verdict_above(estimate: Estimate, threshold: float = 0.0) -> Verdict:
     """Whether a claim that the value is above the threshold holds, by its interval."""
     if estimate.low is None or estimate.high is None:
@@ -157,15 +135,6 @@ def verdict_of_all(verdicts: Sequence[Verdict]) -> Verdict:
     return "holds" if held else "cannot be told"
 
 
-def t_quantile(freedom: int) -> float:
-    """97.5% quantile of Student's t."""
-    if freedom <= len(_T):
-        return _T[freedom - 1]
-    # Fisher's expansion about the normal quantile: within 0.0001 beyond the table.
-    first, second = (Z**3 + Z) / 4, (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96
-    return Z + first / freedom + second / freedom**2
-
-
 def at_l0(points: Curve, l0: float) -> Estimate | None:
     """A frontier's value at an L0 between two of its points, linear in log L0 and, where all values
     are above 0, in the value's logarithm; the interval's half-length is interpolated alike.
@@ -188,15 +157,6 @@ def at_l0(points: Curve, l0: float) -> Estimate | None:
             half = (1 - share) * left.half + share * right.half
             return Estimate(value, value - half, value + half)
     return None
-
-
-def common_l0(*frontiers: Curve) -> float | None:
-    """The geometric middle of the L0s that all frontiers reach; None if there are none."""
-    reach = [[l0 for l0, _ in points] for points in frontiers]
-    if not all(reach):
-        return None
-    low, high = max(map(min, reach)), min(map(max, reach))
-    return math.sqrt(low * high) if 0 < low <= high else None
 
 
 def _between(a: float, b: float, share: float) -> float:

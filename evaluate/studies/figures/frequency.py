@@ -5,8 +5,7 @@ import math
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from ...page.svg import legend, look
-from ...study.axes import power_of_ten
+from ...page.svg import legend, look, power_of_ten
 from ...study.entries import Entry, columns_of, entries_of
 from ...study.statistics import Estimate, Z, difference, share_of, verdict_below, verdict_of_all
 from ...study.study import (

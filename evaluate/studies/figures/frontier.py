@@ -18,8 +18,8 @@ from ...study.entries import (
     metric_points,
     of_one_seed,
 )
-from ...study.pairs import Comparison, compared, counted, log_ratios, times
-from ...study.statistics import Curve, Estimate, at_l0, common_l0, verdict_below, verdict_of_all
+from ...study.pairs import Comparison, compared, counted, log_ratios, stops, times
+from ...study.statistics import Curve, Estimate, at_l0, verdict_below, verdict_of_all
 from ...study.study import (
     Documents,
     LackError,
@@ -182,9 +182,10 @@ def _kinds(curves: Curves) -> Table:
     layer = max(layer_of(site) for site, _ in curves)
     width = max(width for _, width in curves)
     own = {s: c for (s, w), c in curves.items() if w == width and layer_of(s) == layer}
-    l0 = common_l0(*own.values())
-    if l0 is None or len(own) < 2:
+    l0s = stops(*own.values())
+    if not l0s or len(own) < 2:
         return {}
+    l0 = l0s[len(l0s) // 2]
     values = {site: at_l0(curve, l0) for site, curve in own.items()}
     shown = {site: float(f"{one.value:.6g}") for site, one in values.items() if one is not None}
     return {"l0": float(f"{l0:.6g}"), "width": width, "values": shown}

@@ -6,13 +6,13 @@ log₂ of the width, one ladder of widths for each seed.
 
 import math
 from collections import Counter
-from statistics import fmean
+from statistics import fmean, linear_regression
 from typing import TYPE_CHECKING, Any
 
 from ...study.axes import draw_frontiers
 from ...study.entries import entries_of, frontiers, metric_points
 from ...study.pairs import NOT_ABOVE, Stops, as_change, compared, counted, percent, stops
-from ...study.statistics import Curve, Estimate, at_l0, difference, slope_of, verdict_below
+from ...study.statistics import Curve, Estimate, at_l0, difference, verdict_below
 from ...study.study import Documents, LackError, Plot, Point, Reading, Scene, Study, Variant
 
 if TYPE_CHECKING:
@@ -143,7 +143,10 @@ def _slopes(ladder: Ladder, l0s: list[float]) -> Stops:
     if min(value.value for values in rungs for value in values.values()) <= 0:
         return NOT_ABOVE
     return [
-        slope_of([(math.log2(width), math.log(value.value)) for width, value in values.items()])
+        linear_regression(
+            [math.log2(width) for width in values],
+            [math.log(value.value) for value in values.values()],
+        ).slope
         for values in rungs
     ]
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scopeworks.evaluate.page.svg import COLOURS, draw, look, picture
+from scopeworks.evaluate.page.svg import COLOURS, draw, look, picture, power_of_ten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,3 +50,7 @@ def test_no_two_series_differ_by_colour_alone(every: int | None):
     looks = [look(i, every) for i in range(len(COLOURS))]
     shapes = {(str(one["linestyle"]), one["marker"]) for one in looks}
     assert len(shapes) == len({one["color"] for one in looks}) == len(COLOURS)
+
+
+def test_powers_of_ten_are_read_as_such():
+    assert [power_of_ten(n) for n in (-12, 0, 3)] == ["10⁻¹²", "10⁰", "10³"]

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from scopeworks.evaluate.study.axes import decades_axis, draw_frontiers, power_of_ten
+from scopeworks.evaluate.study.axes import decades_axis, draw_frontiers
 from scopeworks.evaluate.study.statistics import Estimate
 
 
@@ -11,10 +11,6 @@ def test_a_splice_that_helps_makes_the_axis_linear():
         axes = Figure().add_subplot()
         draw_frontiers(axes, {"a": [(10.0, Estimate(0.5)), (20.0, Estimate(value))]}, "delta_loss")
         assert (axes.get_xscale(), axes.get_yscale()) == ("log", scale)
-
-
-def test_powers_of_ten_are_read_as_such():
-    assert [power_of_ten(n) for n in (-12, 0, 3)] == ["10⁻¹²", "10⁰", "10³"]
 
 
 def test_many_decades_are_few_powers_of_ten():

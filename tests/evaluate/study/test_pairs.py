@@ -13,6 +13,7 @@ from scopeworks.evaluate.study.pairs import (
     paired,
     percent,
     ratio_numbers,
+    stops,
     times,
 )
 from scopeworks.evaluate.study.statistics import Estimate
@@ -34,6 +35,12 @@ def test_frontiers_that_do_not_meet_or_are_not_above_zero_have_no_ratio():
     fallen = [(3, Estimate(0.0)), (4, Estimate(1.0))]
     assert log_ratios(fallen, curve(1, 3, 4)) == "a value that is not above 0"
     assert log_ratio(fallen, curve(1, 3, 4)) is None
+
+
+def test_stops_are_even_in_log_l0_over_what_all_frontiers_reach():
+    found = stops(curve(1, 1, 64), curve(1, 4, 900))
+    assert found == pytest.approx([4, 8, 16, 32, 64]) and found[-1] == 64
+    assert stops(curve(1, 1, 2), curve(1, 3)) == stops(curve(1, 1, 2), []) == stops() == []
 
 
 def test_a_point_is_compared_at_its_own_l0():
