@@ -33,7 +33,11 @@ class Question:
 
 def stdlib_questions(held_out: bool) -> list[Question]:
     """The questions of the standard library's modules, in the modules' order: of those that are
-    held out, or of all others. None is there twice."""
+    held out, or of all others.
+
+    No question is there twice with the same answer. Some are with different ones, where several
+    definitions of a class or module have one first sentence.
+    """
     found = (
         question
         for document in read_files(stdlib_sources())

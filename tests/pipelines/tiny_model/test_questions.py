@@ -71,6 +71,8 @@ def test_modules_are_called_as_they_are_imported():
 def test_questions_of_the_standard_library_are_split_by_module():
     learnt, held_out = stdlib_questions(held_out=False), stdlib_questions(held_out=True)
     assert len(learnt) > 10 * len(held_out) > 5000
+    for some in (learnt, held_out):
+        assert len(set(some)) == len(some) > len({one.asked for one in some})
     texts = {module_name(path): path.read_text(encoding="utf-8-sig") for path in stdlib_sources()}
     (probe,) = [one for one in learnt + held_out if "`shutil.copyfileobj(" in one.asked]
     assert (probe in held_out) == is_held_out(texts["shutil"], HELD_OUT_SHARE)

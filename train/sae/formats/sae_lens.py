@@ -170,7 +170,11 @@ def _extra(config: LensConfig, file: TensorsFile) -> list[str]:
 def _folded(
     tensors: Tensors, extra: Tensors, config: LensConfig, scale: float | None, path: Path
 ) -> Tensors:
-    """The tensors of a JumpReLU or top-k SAE; a ReLU's θ is 0."""
+    """The tensors of a JumpReLU or top-k SAE; a ReLU's θ is 0.
+
+    In SAELens's own order: of a top-k SAE with decoder norms and scaled inputs the features are
+    1/scale times those that the checkpoint gave in training; the reconstruction is the same.
+    """
     tensors = {"theta": torch.zeros(len(tensors["b_enc"]))} | tensors
     if "r_mag" in extra:
         tensors = folding.from_gate(tensors, extra["r_mag"])

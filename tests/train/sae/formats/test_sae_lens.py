@@ -82,6 +82,18 @@ def test_every_kind_computes_as_in_sae_lens(
     assert torch.equal(SAE.load(tmp_path / "kept")(rows()), ours(rows()))
 
 
+def test_scale_divides_features_that_count_by_decoder_norms(tmp_path: Path, sae_lens: Any):
+    options = {"apply_b_dec_to_input": False, "rescale_acts_by_decoder_norm": True}
+    scaled = options | {"normalize_activations": "expected_average_only_in"}
+    theirs(sae_lens, "topk", **scaled).save_model(tmp_path)
+    (tmp_path / "activation_scaler.json").write_text(json.dumps({"scaling_factor": SCALE}))
+    ours, in_training = SAE.load(tmp_path), theirs(sae_lens, "topk", **options)
+    with torch.no_grad():
+        f, x_hat = in_training.encode(SCALE * rows()), in_training(SCALE * rows()) / SCALE
+    torch.testing.assert_close(ours.encode(rows()) * SCALE, f, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours(rows()), x_hat, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("skip", [False, True])
 def test_relu_transcoders_compute_as_in_sae_lens(tmp_path: Path, sae_lens: Any, skip: bool):
     other = theirs(sae_lens, "skip_transcoder" if skip else "transcoder")

@@ -1,8 +1,8 @@
 """Other kinds of SAE as the one that is here: f = relu(z) · 1[z > θ] on raw activations.
 
-Owns the arithmetic. Every function takes and gives tensors by name and changes no number that an
-SAE gives, features included; what a file asks for is its format's. Products are float64, in
-blocks.
+Owns the arithmetic. Every function takes and gives tensors by name and changes no reconstruction,
+and no feature either, but for the scale of some that a function names; what a file asks for is its
+format's. Products are float64, in blocks.
 """
 
 import torch
@@ -40,7 +40,11 @@ def of_scaled_input(tensors: Tensors, factor: float) -> Tensors:
 
 def with_unit_decoder(tensors: Tensors) -> Tensors:
     """An SAE whose pre-activations count times their row's norm in W_dec, which divides them again
-    before they are decoded."""
+    before they are decoded.
+
+    The norms are those of the tensors as they are given: after `of_scaled_input` they are 1/factor
+    times what they were, and so are the features, as in SAELens after it has folded the scale in.
+    """
     W_dec = tensors["W_dec"].float()
     norms = W_dec.norm(dim=1)
     return tensors | {
