@@ -190,7 +190,8 @@ def named_sites(
 def is_open(config: SAEConfig, what: str) -> bool:
     """Whether an SAE's file leaves open its `site` or its `target_site`.
 
-    A file that names a site, no target, and is not known as a transcoder's is that of a plain SAE.
+    A file that names a site and no target is a plain SAE's, unless it is said to be a transcoder's
+    or what it writes has another width.
     """
     if what == "site" or getattr(config, what) is not None:
         return getattr(config, what) is None

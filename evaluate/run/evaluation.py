@@ -60,7 +60,7 @@ def _evaluated(settings: EvaluateSettings) -> tuple[dict[str, Any], dict[str, An
     started = time.monotonic()
     if settings.dask is not None:
         check_cluster(settings.dask)
-    find_device(settings.device)
+    find_device(settings.device)  # an error now costs nothing
     saes = SAEs(settings)
     saes.look_through(free_memory(torch.device("cpu")) // 2 if settings.dask is None else 0)
     settings = settings.model_copy(update={"dtype": model_dtype(settings, saes.configs)})

@@ -33,7 +33,7 @@ def measured_on_dask(
     settings: EvaluateSettings,
     items: list[Item],
     facts: dict[str, Any],
-    most_bytes: int | None = None,
+    most_bytes: int | None,
 ) -> tuple[Figures, Seconds]:
     """The figures of each group and the seconds it took, measured on the cluster of
     `settings.dask`.
