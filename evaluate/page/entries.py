@@ -29,13 +29,18 @@ def model_name(evaluation: dict[str, Any]) -> str:
 
 def _norms(evaluation: dict[str, Any]) -> str:
     other = evaluation["settings"].get("norms_of")
-    return "own norms" if other is None else f"norms of {Path(str(other)).name}"
+    return "own norms" if other is None else f"norms of {short(Path(str(other)).name)}"
+
+
+def _positions(evaluation: dict[str, Any]) -> str:
+    kind = str(evaluation["settings"].get("positions", "all"))
+    return "all positions" if kind == "all" else short(kind)
 
 
 _CONDITIONS: tuple[Callable[[dict[str, Any]], str], ...] = (
     model_name,
     lambda e: "SAEs of another model" if e["settings"].get("other_model") else "its own SAEs",
-    lambda e: {"all": "all positions"}.get(p := str(e["settings"].get("positions", "all")), p),
+    _positions,
     _norms,
     lambda e: f"weights {e['model']['fingerprint']}",
     lambda e: f"model in {e['model']['dtype']}",
@@ -43,7 +48,7 @@ _CONDITIONS: tuple[Callable[[dict[str, Any]], str], ...] = (
     lambda e: f"{e['tokens']['n_sequences']:,} sequences",
     lambda e: f"tokens {e['tokens']['fingerprint'][:8]}",
     lambda e: f"split {e['tokens']['split']}",
-    lambda e: "special positions spliced" if e["settings"].get("splice_special") else "as they are",
+    lambda e: f"special positions {'' if e['settings'].get('splice_special') else 'not '}spliced",
 )
 """What SAEs are measured on, in words, in the order in which it is named."""
 
@@ -141,7 +146,9 @@ def sparsity(entry: Entry) -> float | None:
 def wanted_l0(entry: Entry) -> float | None:
     """The L0 that λ was steered towards; None where λ was given."""
     settings = (entry.get("training") or {}).get("settings") or {}
-    return settings.get("target_l0") or (entry.get("config") or {}).get("target_l0")
+    known = (settings.get("target_l0"), (entry.get("config") or {}).get("target_l0"))
+    numbers = [value for value in known if isinstance(value, int | float) and value > 0]
+    return numbers[0] if numbers else None
 
 
 def price(entry: Entry) -> str:
@@ -166,9 +173,9 @@ def rungs(entries: Sequence[Entry]) -> dict[tuple[str, float], list[Entry]]:
     """
     ladders: dict[tuple[str, float], list[Entry]] = {}
     for entry in sorted(entries, key=lambda e: e["d_sae"]):
-        price = sparsity(entry)
-        if price is not None and wanted_l0(entry) is None:
-            ladders.setdefault((where(entry), price), []).append(entry)
+        given = sparsity(entry)
+        if given is not None and wanted_l0(entry) is None:
+            ladders.setdefault((where(entry), given), []).append(entry)
     return {key: some for key, some in ladders.items() if len({e["d_sae"] for e in some}) > 1}
 
 

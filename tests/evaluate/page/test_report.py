@@ -228,6 +228,8 @@ def test_an_sae_that_was_steered_is_named_by_what_was_wanted(evaluation):
     assert page_entries.price(one) == "λ −3,710"
     one["training"]["settings"]["target_l0"] = 10.0
     assert page_entries.price(one) == "wanted L0 10"
+    one["training"]["settings"]["target_l0"] = "<b>"
+    assert page_entries.price(one) == "λ −3,710"
     one["config"]["sparsity"] = None
     one["training"] = None
     assert page_entries.price(one) == ""
