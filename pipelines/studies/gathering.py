@@ -102,7 +102,9 @@ def _check_suite(study: Study, file: SuiteFile, members: Sequence[Member]) -> No
     saes = [("→".join(map(str, one.sites)), one.values["width"], one.name) for one in members]
     steered = all("target_l0" in one.values for one in members)
     name, values = ("target_l0", "[10.0,25.0,60.0]") if steered else ("sparsity", "[3e-4,6e-4]")
-    remedy = f"give [[sae]] of suite {file.given} more values of {name}: --set sae.{name}={values}"
+    remedy = (
+        f"give [[sae]] of suite {file.given} more values of {name}: --set 'sae.{name}={values}'"
+    )
     check_enough(study.name, saes, remedy)
 
 

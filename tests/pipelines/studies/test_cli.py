@@ -120,7 +120,7 @@ def test_saes_that_are_there_are_studied(studied, tmp_path, monkeypatch):
     [
         (
             "precision",
-            r"two SAEs or more, got 1; give \[\[sae\]\] of suite .*--set sae.sparsity=\[",
+            r"two SAEs or more, got 1; give \[\[sae\]\] of suite .*--set 'sae.sparsity=\[",
         ),
         ("frontier", r"SAEs of two λs or more at one site and width, got \d+ of one each; give"),
         ("importance", r"SAEs of two λs or more at one site, got 3 of one each; give"),
@@ -137,7 +137,7 @@ def test_too_few_saes_are_refused_before_anything_is_run(tmp_path, name, message
 def test_a_suite_with_wanted_l0s_is_told_to_want_more(tmp_path):
     path = write_suite(tmp_path, sparsity=3e-3)
     path.write_text(path.read_text().replace("sparsity = 0.003", "target_l0 = 6.0"))
-    with pytest.raises(LackError, match=r"--set sae.target_l0=\["):
+    with pytest.raises(LackError, match=r"--set 'sae.target_l0=\["):
         scopeworks("study", "frontier", path)
 
 
