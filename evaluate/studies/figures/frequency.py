@@ -6,8 +6,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ...page.svg import legend, look, power_of_ten
-from ...study.entries import Entry, columns_of, entries_of
-from ...study.statistics import Estimate, Z, difference, share_of, verdict_below, verdict_of_all
+from ...study.entries import Entry, around, columns_of, entries_of
+from ...study.statistics import Estimate, difference, share_of, verdict_below, verdict_of_all
 from ...study.study import (
     Documents,
     LackError,
@@ -38,7 +38,7 @@ def variants(scene: Scene) -> list[Variant]:
 
 def points(documents: Documents) -> list[Point]:
     """Of every SAE the histogram, the mean logarithm and the share of latents above 10%."""
-    found = [point for _, _, entry in entries_of(documents) for point in _points(entry)]
+    found = [point for _, *one in entries_of(documents) for point in _points(*one)]
     own = _at_one_price(found)
     if len({point["width"] for point in own}) < 2:
         width, sparsity = own[0]["width"], own[0]["sparsity"] or 6e-4
@@ -60,7 +60,7 @@ def read(points: list[Point]) -> Reading:
     stays: Verdict = "holds" if min(counts.values()) > 0 else "does not hold"
     shown = ", ".join(f"{n} of {width:,}" for width, n in counts.items())
     return Reading(
-        verdict_of_all([verdict_below(shift), stays]),
+        "cannot be told" if shift.low is None else verdict_of_all([verdict_below(shift), stays]),
         f"{_price(own)}: from width {narrow:,} to {wide:,} the mean log₁₀ frequency of latents "
         f"that fire changes by {shift}; above 10% of tokens fire {shown} latents.",
         "95% interval over latents of the difference of mean log₁₀ frequencies between the widest "
@@ -104,7 +104,7 @@ def plots(points: list[Point]) -> list[Plot]:
     return [Plot("histogram", caption, draw)]
 
 
-def _points(entry: Entry) -> list[Point]:
+def _points(document: dict[str, Any], entry: Entry) -> list[Point]:
     """One SAE's."""
     firing, width = entry["firing"], entry["d_sae"]
     edges, counts = firing["log10_edges"], firing["histogram"]
@@ -124,8 +124,8 @@ def _points(entry: Entry) -> list[Point]:
     if n > 1:
         mean = sum(m * c for m, c in zip(middles, counts, strict=True)) / n
         spread = sum(c * (m - mean) ** 2 for m, c in zip(middles, counts, strict=True)) / (n - 1)
-        half = Z * math.sqrt(spread / n)
-        found.append(Point(where(MEAN), mean, mean - half, mean + half, n))
+        one = around(mean, math.sqrt(spread / n), document["tokens"]["n_sequences"])
+        found.append(Point(where(MEAN), mean, one.low, one.high, n))
     return found + bins
 
 

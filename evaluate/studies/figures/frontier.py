@@ -195,6 +195,9 @@ def _part(part: str, by_metric: dict[str, Comparison]) -> str:
     """One part of the claim in words, by every metric."""
     whose, than, units = PARTS[part]
     shown = []
+    if all(one.mean is None for one in by_metric.values()):
+        left = next(iter(by_metric.values())).left
+        return f"{whose} frontiers could be compared with {than} nowhere{left}"
     for metric, one in by_metric.items():
         what = f"its {METRICS[metric]}" if shown else f"{whose} {METRICS[metric]}"
         if one.mean is None:

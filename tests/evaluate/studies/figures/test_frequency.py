@@ -77,6 +77,13 @@ def test_sites_and_prices_are_not_mixed_whatever_their_order():
         assert "resid_post.3, λ 0.002 (Figure 5)" in plot.caption
 
 
+def test_two_sequences_give_no_verdict():
+    for dense in (0, 2):
+        found = documents([0, 10, 80, 10], [10, 150, 40, 0], dense)["counted"]
+        few = {"counted": [document | {"tokens": {"n_sequences": 2}} for document in found]}
+        assert frequency.read(frequency.points(few)).verdict == "cannot be told"
+
+
 def test_two_widths_at_different_prices_are_refused():
     saes = [one(100, HIGH, sparsity=1e-3), one(400, LOW, sparsity=2e-3)]
     with pytest.raises(

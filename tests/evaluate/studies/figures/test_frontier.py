@@ -104,7 +104,8 @@ def test_two_saes_at_one_place_are_read_as_far_as_they_go():
     saes = [sae(l0=l0, delta_loss=1 / l0, half=None) for l0 in (10.0, 20.0)]
     reading = frontier.read(frontier.points({"saes": [evaluation(*saes)]}))
     assert reading.verdict == "cannot be told"
-    assert "could be compared with a narrower one's nowhere" in reading.sentence
+    nowhere = "a wider SAE's frontiers could be compared with a narrower one's nowhere; "
+    assert nowhere in reading.sentence
 
 
 def test_without_two_prices_the_sweep_is_named():
