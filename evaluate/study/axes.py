@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ...train.frontier import plain_log_axis
 from ..page.svg import legend, look, power_of_ten
-from .statistics import Estimate
+from .statistics import Quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ NAMES = {
 
 
 def draw_frontiers(
-    axes: "Axes", curves: Mapping[str, Sequence[tuple[float, Estimate]]], metric: str
+    axes: "Axes", curves: Mapping[str, Sequence[tuple[float, Quantity]]], metric: str
 ) -> None:
     """A metric against L0, both logarithmic, a curve for each label; bars are 95% intervals.
 
@@ -44,7 +44,7 @@ def draw_frontiers(
 
 
 def draw_estimates(
-    axes: "Axes", points: Sequence[tuple[float, Estimate]], label: str | None, i: int
+    axes: "Axes", points: Sequence[tuple[float, Quantity]], label: str | None, i: int
 ) -> None:
     """A line of values with their intervals."""
     low = [0.0 if e.low is None else max(0.0, e.value - e.low) for _, e in points]

@@ -7,7 +7,7 @@ the frontiers that entries make.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .statistics import Curve, Estimate, Z
+from .statistics import Curve, Quantity, Z
 from .study import Documents, Point
 
 Entry = dict[str, Any]
@@ -21,24 +21,24 @@ def entries_of(documents: Documents) -> Iterator[tuple[str, dict[str, Any], Entr
                 yield variant, document, entry
 
 
-def figure_of(entry: Entry, metric: str, n: int | None = None) -> Estimate | None:
+def figure_of(entry: Entry, metric: str, n: int | None = None) -> Quantity | None:
     """A headline number with its interval over sequences, where the evaluation has one; None where
     the number is not defined."""
     value = entry.get(metric)
     if value is None:
         return None
     low, high = (entry.get("intervals") or {}).get(metric) or (None, None)
-    return Estimate(value, n=n) if None in (low, high) else Estimate(value, low, high, n)
+    return Quantity(value, n=n) if None in (low, high) else Quantity(value, low, high, n)
 
 
-def around(value: float, error: float | None, n_sequences: int) -> Estimate:
+def around(value: float, error: float | None, n_sequences: int) -> Quantity:
     """A value whose standard error is known; without an interval from fewer sequences than an
     evaluation's own intervals need."""
     from ..measure.intervals import MIN_SEQUENCES  # loads torch
 
     if error is None or n_sequences < MIN_SEQUENCES:
-        return Estimate(value)
-    return Estimate(value, value - Z * error, value + Z * error)
+        return Quantity(value)
+    return Quantity(value, value - Z * error, value + Z * error)
 
 
 def sparsity_of(entry: Entry) -> float | None:
@@ -97,14 +97,14 @@ def layer_of(site: str) -> int:
 
 def frontiers(
     points: Iterable[Point], metric: str, *columns: str
-) -> dict[tuple[Any, ...], list[tuple[float, Estimate]]]:
+) -> dict[tuple[Any, ...], list[tuple[float, Quantity]]]:
     """Points of one metric as frontiers, (L0, value) from the sparsest on, by their columns. SAEs
     without an active latent have no place on them."""
-    found: dict[tuple[Any, ...], list[tuple[float, Estimate]]] = {}
+    found: dict[tuple[Any, ...], list[tuple[float, Quantity]]] = {}
     for point in points:
         if point["metric"] == metric and point["l0"] > 0 and point.value is not None:
             key = tuple(point[name] for name in columns)
-            one = Estimate(point.value, point.low, point.high, point.n)
+            one = Quantity(point.value, point.low, point.high, point.n)
             found.setdefault(key, []).append((point["l0"], one))
     return {key: sorted(many, key=lambda one: one[0]) for key, many in found.items()}
 

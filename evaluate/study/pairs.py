@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from .statistics import Curve, Estimate, at_l0, mean_of
+from .statistics import Curve, Quantity, at_l0, mean_of
 
 STOPS = 5
 """L0s at which frontiers are compared, evenly in log L0 over what all of them reach."""
@@ -35,12 +35,12 @@ class Comparison:
         left_out: how many comparisons could not be made, by the reason.
     """
 
-    mean: Estimate | None
-    at: Sequence[Estimate]
+    mean: Quantity | None
+    at: Sequence[Quantity]
     left_out: Mapping[str, int]
 
     @property
-    def turned(self) -> dict[str, Estimate]:
+    def turned(self) -> dict[str, Quantity]:
         """`sparsest`, `densest`: the ends of the L0s where the sign is not the mean's."""
         if self.mean is None:
             return {}
@@ -108,21 +108,21 @@ def compared(units: Iterable[Sequence[Stops]]) -> Comparison:
     return Comparison(mean_of([fmean(values) for values in means]), at, left_out)
 
 
-def paired(a: Mapping[Any, Curve], b: Mapping[Any, Curve]) -> Estimate | None:
+def paired(a: Mapping[Any, Curve], b: Mapping[Any, Curve]) -> Quantity | None:
     """Mean over the units (seeds, layers) that both have of `log_ratio`, with Student's t interval;
     None if no unit can be compared."""
     return compared([log_ratios(a[unit], b[unit])] for unit in a if unit in b).mean
 
 
-def as_change(ratio: Estimate | None) -> Estimate | None:
+def as_change(ratio: Quantity | None) -> Quantity | None:
     """A log ratio as a relative change: 0.1 for ten percent more."""
     if ratio is None:
         return None
     low, high = (None if v is None else math.expm1(v) for v in (ratio.low, ratio.high))
-    return Estimate(math.expm1(ratio.value), low, high, ratio.n)
+    return Quantity(math.expm1(ratio.value), low, high, ratio.n)
 
 
-def percent(change: Estimate | None) -> str:
+def percent(change: Quantity | None) -> str:
     """A relative change in words, with its interval."""
     if change is None:
         return "unknown"
@@ -133,22 +133,22 @@ def percent(change: Estimate | None) -> str:
     return f"{100 * change.value:+.1f}% ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
 
 
-def numbers_of(estimate: Estimate | None) -> list[float | None] | None:
+def numbers_of(estimate: Quantity | None) -> list[float | None] | None:
     """[value, low, high] for a reading's numbers."""
     return None if estimate is None else estimate.numbers()
 
 
-def ratio_numbers(ratio: Estimate | None) -> list[float | None] | None:
+def ratio_numbers(ratio: Quantity | None) -> list[float | None] | None:
     """A log ratio as [ratio, low, high]; the ends are None where they tell nothing."""
     if ratio is None:
         return None
-    found = Estimate(math.exp(ratio.value)).numbers()
+    found = Quantity(math.exp(ratio.value)).numbers()
     if ratio.low is None or ratio.high is None or ratio.high - ratio.low > math.log(TELLING):
         return found
-    return Estimate(math.exp(ratio.value), math.exp(ratio.low), math.exp(ratio.high)).numbers()
+    return Quantity(math.exp(ratio.value), math.exp(ratio.low), math.exp(ratio.high)).numbers()
 
 
-def times(ratio: Estimate | None) -> str:
+def times(ratio: Quantity | None) -> str:
     """A log ratio in words, with its interval: 2 for twice as much."""
     if ratio is None:
         return "an unknown number of"

@@ -20,7 +20,7 @@ evaluation's intervals take is still off."""
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Quantity:
     """A value with its 95% interval; the interval is None where it cannot be known."""
 
     value: float
@@ -47,34 +47,34 @@ class Estimate:
 DRAWS = 100_000
 """Of `chosen_range`: p is known within about 0.001."""
 
-Curve = Sequence[tuple[float, Estimate]]
+Curve = Sequence[tuple[float, Quantity]]
 """A frontier: (L0, value)."""
 
 
-def mean_of(values: Sequence[float]) -> Estimate:
+def mean_of(values: Sequence[float]) -> Quantity:
     """The mean over independent units (sites, seeds) with Student's t interval; no interval from a
     single one."""
     n, mean = len(values), fmean(values)
     if n < 2:
-        return Estimate(mean, n=n)
+        return Quantity(mean, n=n)
     from ..measure.intervals import t_quantile  # loads torch
 
     quantile = _T[n - 2] if n - 2 < len(_T) else t_quantile(n - 1)
     half = quantile * stdev(values) / math.sqrt(n)
-    return Estimate(mean, mean - half, mean + half, n)
+    return Quantity(mean, mean - half, mean + half, n)
 
 
-def difference(a: Estimate, b: Estimate) -> Estimate:
+def difference(a: Quantity, b: Quantity) -> Quantity:
     """a − b of two estimates, their errors taken as independent. Errors of SAEs measured on the
     same sequences go together, so the interval is then rather too long than too short."""
     value = a.value - b.value
     if a.half is None or b.half is None:
-        return Estimate(value)
+        return Quantity(value)
     half = math.hypot(a.half, b.half)
-    return Estimate(value, value - half, value + half)
+    return Quantity(value, value - half, value + half)
 
 
-def chosen_range(values: Sequence[Estimate]) -> tuple[Estimate, float | None]:
+def chosen_range(values: Sequence[Quantity]) -> tuple[Quantity, float | None]:
     """The highest value minus the lowest, which were chosen for being so: a studentised range.
 
     The difference is counted in its standard errors, sqrt(s_i² + s_j²). Were all means equal, the
@@ -90,7 +90,7 @@ def chosen_range(values: Sequence[Estimate]) -> tuple[Estimate, float | None]:
     ordered = sorted(values, key=lambda one: one.value)
     gap, halves = ordered[-1].value - ordered[0].value, [one.half for one in ordered]
     if None in halves:
-        return Estimate(gap), None
+        return Quantity(gap), None
     errors = np.array(halves, dtype=float) / Z
     drawn = np.random.default_rng(0).standard_normal((DRAWS, len(ordered))) * errors
     of_highest, of_lowest = errors[drawn.argmax(1)], errors[drawn.argmin(1)]
@@ -98,18 +98,18 @@ def chosen_range(values: Sequence[Estimate]) -> tuple[Estimate, float | None]:
     error = math.hypot(errors[0], errors[-1])
     reach = float(np.quantile(reached, 0.95)) * error
     p = (1 + int((reached * error >= gap).sum())) / (1 + DRAWS)
-    return Estimate(gap, gap - reach, gap + reach), p
+    return Quantity(gap, gap - reach, gap + reach), p
 
 
-def share_of(k: int, n: int) -> Estimate:
+def share_of(k: int, n: int) -> Quantity:
     """k of n as a share with Wilson's interval."""
     p, z2 = k / n, Z * Z
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return Estimate(p, max(0.0, middle - half), min(1.0, middle + half), n)
+    return Quantity(p, max(0.0, middle - half), min(1.0, middle + half), n)
 
 
-def verdict_above(estimate: Estimate, threshold: float = 0.0) -> Verdict:
+def verdict_above(estimate: Quantity, threshold: float = 0.0) -> Verdict:
     """Whether a claim that the value is above the threshold holds, by its interval."""
     if estimate.low is None or estimate.high is None:
         return "cannot be told"
@@ -118,7 +118,7 @@ def verdict_above(estimate: Estimate, threshold: float = 0.0) -> Verdict:
     return "does not hold" if estimate.high < threshold else "cannot be told"
 
 
-def verdict_below(estimate: Estimate, threshold: float = 0.0) -> Verdict:
+def verdict_below(estimate: Quantity, threshold: float = 0.0) -> Verdict:
     """Whether a claim that the value is below the threshold holds, by its interval."""
     if estimate.low is None or estimate.high is None:
         return "cannot be told"
@@ -135,7 +135,7 @@ def verdict_of_all(verdicts: Sequence[Verdict]) -> Verdict:
     return "holds" if held else "cannot be told"
 
 
-def at_l0(points: Curve, l0: float) -> Estimate | None:
+def at_l0(points: Curve, l0: float) -> Quantity | None:
     """A frontier's value at an L0 between two of its points, linear in log L0 and, where all values
     are above 0, in the value's logarithm; the interval's half-length is interpolated alike.
 
@@ -153,9 +153,9 @@ def at_l0(points: Curve, l0: float) -> Estimate | None:
             share = 0.0 if a == b else math.log(l0 / a) / math.log(b / a)
             value = _between(left.value, right.value, share)
             if left.half is None or right.half is None:
-                return Estimate(value)
+                return Quantity(value)
             half = (1 - share) * left.half + share * right.half
-            return Estimate(value, value - half, value + half)
+            return Quantity(value, value - half, value + half)
     return None
 
 

@@ -21,7 +21,7 @@ from ...study.entries import (
 )
 from ...study.pairs import numbers_of, percent, times
 from ...study.statistics import (
-    Estimate,
+    Quantity,
     at_l0,
     mean_of,
     verdict_above,
@@ -127,14 +127,14 @@ def read(points: list[Point]) -> Reading:
             f"at ε {smallest:.3g} the median θ moves {times(still)} times as far as with the "
             "recipe's"
         )
-    unknown = Estimate(0.0)
+    unknown = Quantity(0.0)
     verdicts = (
         verdict_below(sparser or unknown),
         verdict_above(worse or unknown),
         verdict_below(still or unknown, HALF),
     )
     excess = {f"{e:.3g}": _excess(points, e) for e in ladder if e != recipe}
-    beside = ", ".join(f"{e}: {percent(Estimate(x))}" for e, x in excess.items() if x is not None)
+    beside = ", ".join(f"{e}: {percent(Quantity(x))}" for e, x in excess.items() if x is not None)
     return Reading(
         verdict_of_all(verdicts),
         f"At one λ, {at_largest}; {at_smallest}. FVU against the recipe's frontier at equal L0, by "
@@ -203,14 +203,14 @@ def plots(points: list[Point]) -> list[Plot]:
     return [*found, Plot("frontier", f"FVU against L0: ε at one λ, and λ. {bars}", beside)]
 
 
-def _moved(entry: dict[str, Any]) -> Estimate | None:
+def _moved(entry: dict[str, Any]) -> Quantity | None:
     """|median θ − its start| / its start, in the scaled units of training; None where it is not
     known."""
     theta = ((entry.get("weights") or {}).get("theta") or {}).get("0.50")
     scale, start = entry["config"].get("normaliser"), setting_of(entry, "theta_start")
     if theta is None or not scale or not start:
         return None
-    return Estimate(abs(theta / scale - start) / start)
+    return Quantity(abs(theta / scale - start) / start)
 
 
 def _one_price(points: Sequence[Point]) -> float:
@@ -235,7 +235,7 @@ def _by_seed(points: Sequence[Point], metric: str, epsilon: float) -> dict[int, 
     }
 
 
-def _ratio(points: Sequence[Point], metric: str, epsilon: float, recipe: float) -> Estimate | None:
+def _ratio(points: Sequence[Point], metric: str, epsilon: float, recipe: float) -> Quantity | None:
     """Mean log ratio of a metric to its value at the recipe's ε, paired by seed. A θ that has not
     moved at all counts as moved by what float32 can tell."""
     floor = FLOOR if metric == "theta_moved" else 0.0
@@ -251,7 +251,7 @@ def _ratio(points: Sequence[Point], metric: str, epsilon: float, recipe: float) 
     return mean_of(ratios) if ratios else None
 
 
-def _means(points: Sequence[Point], metric: str) -> dict[float, Estimate]:
+def _means(points: Sequence[Point], metric: str) -> dict[float, Quantity]:
     """ε -> mean of a metric over seeds, at the one λ."""
     found = {}
     for epsilon in {point["bandwidth"] for point in points}:
@@ -260,7 +260,7 @@ def _means(points: Sequence[Point], metric: str) -> dict[float, Estimate]:
     return found
 
 
-def _frontier(points: Sequence[Point]) -> list[tuple[float, Estimate]]:
+def _frontier(points: Sequence[Point]) -> list[tuple[float, Quantity]]:
     """FVU against L0 over λ with the recipe's ε, at the seed that has all λs."""
     own = [point for point in points if point["part"] == RECIPE]
     curves = frontiers(own, "fvu", "seed")

@@ -12,7 +12,7 @@ from ...page.svg import legend
 from ...study.axes import draw_estimates
 from ...study.entries import entries_of, figure_of, frontiers, seed_of, setting_of, sparsity_of
 from ...study.pairs import as_change, numbers_of, paired, percent
-from ...study.statistics import Curve, Estimate, mean_of
+from ...study.statistics import Curve, Quantity, mean_of
 from ...study.study import (
     Documents,
     LackError,
@@ -77,7 +77,7 @@ def points(documents: Documents) -> list[Point]:
             figure = figure_of(entry, metric, n)
             if metric == "mixing":
                 known = document.get("mixing")
-                figure = Estimate(known["measured"], n=known["batches"]) if known else None
+                figure = Quantity(known["measured"], n=known["batches"]) if known else None
             if figure is not None:
                 where = {"metric": metric, "order": _order(entry)} | _columns(entry)
                 found.append(Point(where, figure.value, figure.low, figure.high, figure.n))
@@ -126,7 +126,7 @@ def plots(points: list[Point]) -> list[Plot]:
         for i, (metric, title) in enumerate(zip(METRICS, ("FVU", "Δ loss"), strict=True)):
             own = changes[metric]
             shown = [(names.index(o) + 0.16 * i - 0.08, in_percent(c)) for o, c in own.items() if c]
-            shown += [(names.index(USUAL) + 0.16 * i - 0.08, Estimate(0.0))]
+            shown += [(names.index(USUAL) + 0.16 * i - 0.08, Quantity(0.0))]
             draw_estimates(axes, sorted(shown, key=lambda one: one[0]), title, i)
         axes.axhline(0, color="#888888", linewidth=0.8)
         axes.set_xticks(range(len(names)), [_tick(points, name) for name in names])
@@ -135,7 +135,7 @@ def plots(points: list[Point]) -> list[Plot]:
 
     def by_mixing(axes: "Axes") -> None:
         own = {o: c for o, c in changes["fvu"].items() if c is not None and o in mixed}
-        usual = {USUAL: Estimate(0.0)} if USUAL in mixed else {}
+        usual = {USUAL: Quantity(0.0)} if USUAL in mixed else {}
         shown = [(100 * mixed[o].value, in_percent(c)) for o, c in (own | usual).items()]
         draw_estimates(axes, sorted(shown, key=lambda one: one[0]), None, 0)
         plain_log_axis(axes, "x")
@@ -152,10 +152,10 @@ def plots(points: list[Point]) -> list[Plot]:
     return found
 
 
-def in_percent(change: Estimate) -> Estimate:
+def in_percent(change: Quantity) -> Quantity:
     """A share in percent."""
     low, high = (None if v is None else 100 * v for v in (change.low, change.high))
-    return Estimate(100 * change.value, low, high, change.n)
+    return Quantity(100 * change.value, low, high, change.n)
 
 
 def _order(entry: dict[str, Any]) -> str:
@@ -174,7 +174,7 @@ def _columns(entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _changes(points: Sequence[Point], metric: str) -> dict[str, Estimate | None]:
+def _changes(points: Sequence[Point], metric: str) -> dict[str, Quantity | None]:
     """Order -> relative change against the usual order at equal L0, over seeds."""
     curves: dict[str, dict[int, Curve]] = {}
     for (order, seed), curve in frontiers(points, metric, "order", "seed").items():
@@ -184,7 +184,7 @@ def _changes(points: Sequence[Point], metric: str) -> dict[str, Estimate | None]
     return {name: as_change(paired(curves[name], usual)) for name in names}
 
 
-def _mixed(points: Sequence[Point]) -> dict[str, Estimate]:
+def _mixed(points: Sequence[Point]) -> dict[str, Quantity]:
     """Order -> share of a batch's row pairs that are of one sequence."""
     shares: dict[str, dict[Any, float]] = {}
     for point in points:
@@ -193,7 +193,7 @@ def _mixed(points: Sequence[Point]) -> dict[str, Estimate]:
     return {name: mean_of(list(shares[name].values())) for name in orders(1) if name in shares}
 
 
-def _verdict(change: Estimate | None) -> Verdict:
+def _verdict(change: Quantity | None) -> Verdict:
     """By the interval and the margin."""
     if change is None or change.low is None or change.high is None:
         return "cannot be told"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ...study.axes import draw_frontiers
 from ...study.entries import columns_of, entries_of, figure_of, frontiers
 from ...study.pairs import Curve, as_change, numbers_of, percent
-from ...study.statistics import Estimate, mean_of, verdict_of_all
+from ...study.statistics import Quantity, mean_of, verdict_of_all
 from ...study.study import (
     Documents,
     LackError,
@@ -117,7 +117,7 @@ def plots(points: list[Point]) -> list[Plot]:
     return [Plot("precision", caption, draw)]
 
 
-def _change(points: Sequence[Point], metric: str) -> Estimate | None:
+def _change(points: Sequence[Point], metric: str) -> Quantity | None:
     """Mean log ratio of bfloat16's value to float32's, paired by SAE."""
     values: dict[str, dict[int, float]] = {name: {} for name in TYPES}
     for point in points:
@@ -128,7 +128,7 @@ def _change(points: Sequence[Point], metric: str) -> Estimate | None:
     return mean_of(ratios) if ratios else None
 
 
-def _within(change: Estimate | None) -> Verdict:
+def _within(change: Quantity | None) -> Verdict:
     """Whether a relative change is within the margin."""
     if change is None or change.low is None or change.high is None:
         return "cannot be told"

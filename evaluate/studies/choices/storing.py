@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....train.frontier import plain_log_axis
 from ...page.svg import legend, look
-from ...study.statistics import Estimate
+from ...study.statistics import Quantity
 from ...study.study import (
     Documents,
     Plot,
@@ -165,12 +165,12 @@ def _price_at_claim(case: dict[str, Any], again: Range, days: int) -> tuple[floa
     return low, mid, high
 
 
-def _estimate(points: Sequence[Point], metric: str, case: str, days: int) -> Estimate:
+def _estimate(points: Sequence[Point], metric: str, case: str, days: int) -> Quantity:
     """One point's value and range."""
     key = (metric, case, days)
     point = next(p for p in points if (p["metric"], p["case"], p["days"]) == key)
     assert point.value is not None
-    return Estimate(point.value, point.low, point.high)
+    return Quantity(point.value, point.low, point.high)
 
 
 def _saes(points: Sequence[Point], case: str) -> str:
@@ -181,7 +181,7 @@ def _saes(points: Sequence[Point], case: str) -> str:
     return f"{one.value:,.0f}, between {one.low:,.0f} and {one.high:,.0f}"
 
 
-def _money(one: Estimate) -> str:
+def _money(one: Quantity) -> str:
     """US dollars with their range."""
     low, value, high = (_number(v) for v in (one.low, one.value, one.high))
     return f"${value} ({low} to {high})"
@@ -193,12 +193,12 @@ def _number(value: float | None) -> str:
     return f"{shown:,.0f}" if shown >= 10 else f"{shown:.2g}"
 
 
-def _times(one: Estimate) -> str:
+def _times(one: Quantity) -> str:
     """A ratio with its range."""
     return f"{one.value:.2g} ({one.low or 0:.2g} to {one.high or 0:.2g})"
 
 
-def _verdict(short: Estimate, long: Estimate) -> Verdict:
+def _verdict(short: Quantity, long: Quantity) -> Verdict:
     """By the ranges at 10 and at 100 days."""
     if long.low is not None and long.low >= CLAIMED_TIMES:
         return "holds"

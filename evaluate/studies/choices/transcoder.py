@@ -12,7 +12,7 @@ from ...page.svg import legend
 from ...study.axes import draw_estimates, draw_frontiers
 from ...study.entries import frontiers, kind_of, layer_of, metric_points
 from ...study.pairs import as_change, counted, log_ratio, numbers_of, paired, percent
-from ...study.statistics import Curve, Estimate, verdict_above
+from ...study.statistics import Curve, Quantity, verdict_above
 from ...study.study import (
     Documents,
     LackError,
@@ -86,7 +86,7 @@ def read(points: list[Point]) -> Reading:
     unknown = len(layers) - len(known)
     left = f"; {unknown} more could not be compared" if unknown else ""
     return Reading(
-        verdict_above(ratio or Estimate(0.0)),
+        verdict_above(ratio or Quantity(0.0)),
         "At equal L0 a transcoder's Δ loss differs from an MLP SAE's by "
         f"{percent(as_change(ratio))} over {counted(len(known), 'layers')} (higher at "
         f"{more}{left}), its FVU by {percent(as_change(fvu))}.",
@@ -115,11 +115,11 @@ def plots(points: list[Point]) -> list[Plot]:
     def by_layer(axes: "Axes") -> None:
         for i, (metric, name) in enumerate(zip(METRICS, ("Δ loss", "FVU"), strict=True)):
             ratios = [
-                (layer, as_change(Estimate(value)))
+                (layer, as_change(Quantity(value)))
                 for layer, value in _ratios(points, metric)
                 if value is not None
             ]
-            shown = [(x, Estimate(100 * one.value)) for x, one in ratios if one is not None]
+            shown = [(x, Quantity(100 * one.value)) for x, one in ratios if one is not None]
             draw_estimates(axes, shown, name, i)
         axes.axhline(0, color="#888888", linewidth=0.8)
         axes.set_xticks(sorted({point["layer"] for point in points}))

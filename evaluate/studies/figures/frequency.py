@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...page.svg import legend, look, power_of_ten
 from ...study.entries import Entry, around, columns_of, entries_of
-from ...study.statistics import Estimate, difference, share_of, verdict_below, verdict_of_all
+from ...study.statistics import Quantity, difference, share_of, verdict_below, verdict_of_all
 from ...study.study import (
     Documents,
     LackError,
@@ -156,12 +156,12 @@ def _filled(bins: list[Point]) -> list[Point]:
     return bins[max(0, known[0] - 1) : known[-1] + 2]
 
 
-def _by_width(points: list[Point], metric: str) -> dict[int, Estimate]:
+def _by_width(points: list[Point], metric: str) -> dict[int, Quantity]:
     """Width -> a metric, narrowest first."""
-    found: dict[int, Estimate] = {}
+    found: dict[int, Quantity] = {}
     for point in points:
         if point["metric"] == metric and point.value is not None:
-            found[point["width"]] = Estimate(point.value, point.low, point.high, point.n)
+            found[point["width"]] = Quantity(point.value, point.low, point.high, point.n)
     return dict(sorted(found.items()))
 
 

@@ -19,7 +19,7 @@ from ...study.entries import (
     of_one_seed,
 )
 from ...study.pairs import Comparison, compared, counted, log_ratios, stops, times
-from ...study.statistics import Curve, Estimate, at_l0, verdict_below, verdict_of_all
+from ...study.statistics import Curve, Quantity, at_l0, verdict_below, verdict_of_all
 from ...study.study import (
     Documents,
     LackError,
@@ -92,7 +92,7 @@ def read(points: list[Point]) -> Reading:
         values = ", ".join(f"{name} {value:.3g}" for name, value in kinds["values"].items())
         parts.append(f"side by side at L0 {kinds['l0']:.3g}, Δ loss in nats per token: {values}")
     return Reading(
-        verdict_of_all([verdict_below(one.mean or Estimate(0.0)) for one in every]),
+        verdict_of_all([verdict_below(one.mean or Quantity(0.0)) for one in every]),
         f"At equal L0, {'; '.join(parts)}.",
         "t intervals over sites (widths) and over kinds of sites (layers) of mean log ratios, each "
         "over five L0s that both frontiers reach; the claim holds if all four are below 0, by Δ "

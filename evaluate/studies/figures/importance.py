@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ...page.svg import legend, look
 from ...study.axes import NAMES, draw_estimates
 from ...study.entries import Entry, around, columns_of, entries_of, frontiers, of_one_seed
-from ...study.statistics import Curve, Estimate, difference, verdict_below, verdict_of_all
+from ...study.statistics import Curve, Quantity, difference, verdict_below, verdict_of_all
 from ...study.study import (
     Documents,
     LackError,
@@ -53,7 +53,7 @@ def read(points: list[Point]) -> Reading:
     ladders = _ladders(points)
     curves = {name: ladders[slot] for slot, name in _names(ladders).items()}
     falls = {site: difference(c[-1][1], c[0][1]) for site, c in curves.items() if len(c) > 1}
-    below = [difference(one, Estimate(1.0, 1.0, 1.0)) for c in curves.values() for _, one in c]
+    below = [difference(one, Quantity(1.0, 1.0, 1.0)) for c in curves.values() for _, one in c]
     parts = [
         f"{site}: {curves[site][0][1]} at L0 {curves[site][0][0]:.3g}, {curves[site][-1][1]} at L0 "
         f"{curves[site][-1][0]:.3g}"

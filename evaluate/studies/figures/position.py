@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ....train.frontier import plain_log_axis
 from ...page.svg import legend, look
 from ...study.entries import Entry, around, entries_of, place_of, sparsity_of
-from ...study.statistics import Estimate, difference, verdict_above, verdict_of_all
+from ...study.statistics import Quantity, difference, verdict_above, verdict_of_all
 from ...study.study import Documents, LackError, Plot, Point, Reading, Scene, Study, Variant
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _curve(document: dict[str, Any], entry: Entry, metric: str) -> Iterable[Poin
         start = stop
 
 
-def _ends(points: list[Point]) -> tuple[Estimate, Estimate, float]:
+def _ends(points: list[Point]) -> tuple[Quantity, Quantity, float]:
     """The error at the first tokens and over the last half, and the position of its peak."""
     error = [point for point in points if point["metric"] == "error"]
     half = error[-1]["last"] / 2
@@ -160,7 +160,7 @@ def _ends(points: list[Point]) -> tuple[Estimate, Estimate, float]:
     return first, late, max(error, key=lambda point: point.value or 0.0)["position"]
 
 
-def _mean(points: list[Point]) -> Estimate:
+def _mean(points: list[Point]) -> Quantity:
     """The mean over bins by their tokens; errors of bins are taken as going together."""
     weight = sum(p.n or 0 for p in points)
 
@@ -170,8 +170,8 @@ def _mean(points: list[Point]) -> Estimate:
     value = mean([p.value or 0.0 for p in points])
     lows, highs = [p.low for p in points], [p.high for p in points]
     if None in lows or None in highs:
-        return Estimate(value)
-    return Estimate(value, mean([v or 0.0 for v in lows]), mean([v or 0.0 for v in highs]))
+        return Quantity(value)
+    return Quantity(value, mean([v or 0.0 for v in lows]), mean([v or 0.0 for v in highs]))
 
 
 STUDY = Study(

@@ -9,7 +9,7 @@ from ...page.entries import canonical
 from ...page.svg import look
 from ...study.axes import NAMES
 from ...study.entries import columns_of, entries_of, figure_of
-from ...study.statistics import Estimate, chosen_range, verdict_above
+from ...study.statistics import Quantity, chosen_range, verdict_above
 from ...study.study import Documents, LackError, Plot, Point, Reading, Scene, Study, Variant
 
 if TYPE_CHECKING:
@@ -95,10 +95,10 @@ def plots(points: list[Point]) -> list[Plot]:
     ]
 
 
-def _sorted(points: list[Point], metric: str) -> list[tuple[str, Estimate]]:
+def _sorted(points: list[Point], metric: str) -> list[tuple[str, Quantity]]:
     """(subset, value), the lowest first."""
     found = [
-        (point["subset"], Estimate(point.value, point.low, point.high, point.n))
+        (point["subset"], Quantity(point.value, point.low, point.high, point.n))
         for point in points
         if point["metric"] == metric and point.value is not None
     ]

@@ -19,7 +19,7 @@ from ...study.pairs import (
     ratio_numbers,
     times,
 )
-from ...study.statistics import Curve, Estimate, verdict_above, verdict_below, verdict_of_all
+from ...study.statistics import Curve, Quantity, verdict_above, verdict_below, verdict_of_all
 from ...study.study import (
     Documents,
     LackError,
@@ -116,7 +116,7 @@ def read(points: list[Point]) -> Reading:
         "fvu_on_twin_over_fvu_at_home_with_base_norms": compared(_abroad(points, "base")),
     }
     loss, fvu, gap, loss_on_prompts, fvu_on_prompts, home, rescaled = found.values()
-    nowhere = Estimate(0.0)
+    nowhere = Quantity(0.0)
     return Reading(
         verdict_of_all(
             [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ...study.axes import draw_frontiers
 from ...study.entries import entries_of, frontiers, metric_points
 from ...study.pairs import NOT_ABOVE, Stops, as_change, compared, counted, percent, stops
-from ...study.statistics import Curve, Estimate, at_l0, difference, verdict_below
+from ...study.statistics import Curve, Quantity, at_l0, difference, verdict_below
 from ...study.study import Documents, LackError, Plot, Point, Reading, Scene, Study, Variant
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _ladders(points: list[Point]) -> list[Ladder]:
     return [ladder for ladder in found.values() if len(ladder) > 1]
 
 
-def _values(ladder: Ladder, l0: float) -> dict[int, Estimate]:
+def _values(ladder: Ladder, l0: float) -> dict[int, Quantity]:
     """Width -> Δ loss at an L0 that all frontiers reach."""
     values = {width: at_l0(curve, l0) for width, curve in ladder.items()}
     return {width: value for width, value in values.items() if value is not None}
@@ -151,7 +151,7 @@ def _slopes(ladder: Ladder, l0s: list[float]) -> Stops:
     ]
 
 
-def _ends(ladder: Ladder, l0s: list[float]) -> Estimate:
+def _ends(ladder: Ladder, l0s: list[float]) -> Quantity:
     """Δ loss of the widest minus that of the narrowest, its mean over the L0s. The errors go
     together: it is the same SAEs at every L0."""
     narrow, *_, wide = ladder
@@ -159,9 +159,9 @@ def _ends(ladder: Ladder, l0s: list[float]) -> Estimate:
     gaps = [difference(values[wide], values[narrow]) for values in rungs]
     value, halves = fmean(gap.value for gap in gaps), [gap.half for gap in gaps]
     if None in halves:
-        return Estimate(value)
+        return Quantity(value)
     half = fmean(one or 0.0 for one in halves)
-    return Estimate(value, value - half, value + half)
+    return Quantity(value, value - half, value + half)
 
 
 def _unread(why: str) -> Reading:

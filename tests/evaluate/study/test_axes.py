@@ -3,13 +3,13 @@
 from matplotlib.figure import Figure
 
 from scopeworks.evaluate.study.axes import decades_axis, draw_frontiers
-from scopeworks.evaluate.study.statistics import Estimate
+from scopeworks.evaluate.study.statistics import Quantity
 
 
 def test_a_splice_that_helps_makes_the_axis_linear():
     for value, scale in ((0.1, "log"), (-0.1, "linear")):
         axes = Figure().add_subplot()
-        draw_frontiers(axes, {"a": [(10.0, Estimate(0.5)), (20.0, Estimate(value))]}, "delta_loss")
+        draw_frontiers(axes, {"a": [(10.0, Quantity(0.5)), (20.0, Quantity(value))]}, "delta_loss")
         assert (axes.get_xscale(), axes.get_yscale()) == ("log", scale)
 
 

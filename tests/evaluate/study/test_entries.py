@@ -1,29 +1,29 @@
 """What studies read of an SAE's entry."""
 
 from scopeworks.evaluate.study.entries import around, figure_of, of_one_seed
-from scopeworks.evaluate.study.statistics import Estimate
+from scopeworks.evaluate.study.statistics import Quantity
 from scopeworks.tests.evaluate.studies.documents import sae
 
 
 def test_a_figure_has_the_interval_that_the_evaluation_gives_it_and_no_other():
-    assert figure_of(sae(fvu=0.2, half=0.1), "fvu", 40) == Estimate(
+    assert figure_of(sae(fvu=0.2, half=0.1), "fvu", 40) == Quantity(
         0.2, 0.1, 0.30000000000000004, 40
     )
     few = sae(delta_loss=0.1, half=None, delta_loss_stderr=0.001)
-    assert figure_of(few, "delta_loss", 2) == Estimate(0.1, n=2)
+    assert figure_of(few, "delta_loss", 2) == Quantity(0.1, n=2)
     nothing = few | {"intervals": {"delta_loss": None, "fvu": [None, None]}}
-    assert figure_of(nothing, "delta_loss", 2) == Estimate(0.1, n=2)
-    assert figure_of(nothing, "fvu", 2) == Estimate(0.2, n=2)
+    assert figure_of(nothing, "delta_loss", 2) == Quantity(0.1, n=2)
+    assert figure_of(nothing, "fvu", 2) == Quantity(0.2, n=2)
     assert figure_of(few, "kl") is None
 
 
 def test_a_standard_error_of_few_sequences_gives_no_interval():
-    assert around(1.0, 0.1, 15) == Estimate(1.0) == around(1.0, None, 100)
+    assert around(1.0, 0.1, 15) == Quantity(1.0) == around(1.0, None, 100)
     assert around(1.0, 0.1, 16).half is not None
 
 
 def test_of_several_seeds_the_longest_frontier_is_taken():
-    short, long = [(1.0, Estimate(1.0))], [(1.0, Estimate(2.0)), (2.0, Estimate(1.0))]
+    short, long = [(1.0, Quantity(1.0))], [(1.0, Quantity(2.0)), (2.0, Quantity(1.0))]
     curves = {("a", 2): long, ("a", 0): short, ("a", 1): [*long], ("b", 5): short}
     found = of_one_seed(curves)
     assert found == {("a",): long, ("b",): short}

@@ -16,11 +16,11 @@ from scopeworks.evaluate.study.pairs import (
     stops,
     times,
 )
-from scopeworks.evaluate.study.statistics import Estimate
+from scopeworks.evaluate.study.statistics import Quantity
 
 
 def curve(factor: float, *l0s: float):
-    return [(l0, Estimate(factor / l0)) for l0 in l0s]
+    return [(l0, Quantity(factor / l0)) for l0 in l0s]
 
 
 def test_a_factor_is_found_wherever_the_points_are():
@@ -32,7 +32,7 @@ def test_frontiers_that_do_not_meet_or_are_not_above_zero_have_no_ratio():
     assert log_ratio(curve(1, 1, 2), curve(1, 3, 4)) is None
     assert log_ratio([], curve(1, 3, 4)) is None
     assert log_ratios(curve(1, 1, 2), curve(1, 3, 4)) == "no L0 in common"
-    fallen = [(3, Estimate(0.0)), (4, Estimate(1.0))]
+    fallen = [(3, Quantity(0.0)), (4, Quantity(1.0))]
     assert log_ratios(fallen, curve(1, 3, 4)) == "a value that is not above 0"
     assert log_ratio(fallen, curve(1, 3, 4)) is None
 
@@ -56,7 +56,7 @@ def test_a_sign_that_turns_at_an_end_is_seen():
 
 def test_what_cannot_be_compared_is_counted_by_its_reason():
     found = compared([[[1.0, 1.0], "a gap"], ["a gap"], ["a hole"]])
-    assert found.mean == Estimate(1.0, n=1)
+    assert found.mean == Quantity(1.0, n=1)
     assert found.left == ", 2 left out for a gap, 1 left out for a hole"
     assert compared([["a gap"]]).mean is None
 
@@ -72,17 +72,17 @@ def test_units_that_both_have_are_paired():
 
 def test_words():
     assert [counted(n, "kinds of sites") for n in (1, 3)] == ["1 kind of site", "3 kinds of sites"]
-    ratio = Estimate(math.log(1.5), math.log(1.2), math.log(2.0), 3)
+    ratio = Quantity(math.log(1.5), math.log(1.2), math.log(2.0), 3)
     assert percent(as_change(ratio)) == "+50.0% (+20.0 to +100.0)"
     assert times(ratio) == "1.5 (1.2 to 2)"
-    assert percent(as_change(Estimate(0.0))) == "+0.0%"
+    assert percent(as_change(Quantity(0.0))) == "+0.0%"
     assert (percent(None), times(None)) == ("unknown", "an unknown number of")
 
 
 def test_an_interval_over_orders_of_magnitude_is_not_printed():
-    ratio = Estimate(math.log(0.18), math.log(7e-7), math.log(48715.0), 2)
+    ratio = Quantity(math.log(0.18), math.log(7e-7), math.log(48715.0), 2)
     nothing = "an interval over orders of magnitude, which tells nothing"
     assert times(ratio) == f"0.18 ({nothing})"
     assert percent(as_change(ratio)) == f"-82.0% ({nothing})"
     assert ratio_numbers(ratio) == [0.18, None, None]
-    assert ratio_numbers(Estimate(0.0, -1.0, 1.0)) == [1.0, 0.367879, 2.71828]
+    assert ratio_numbers(Quantity(0.0, -1.0, 1.0)) == [1.0, 0.367879, 2.71828]

@@ -6,7 +6,7 @@ from statistics import stdev
 import pytest
 
 from scopeworks.evaluate.study.statistics import (
-    Estimate,
+    Quantity,
     at_l0,
     chosen_range,
     difference,
@@ -27,7 +27,7 @@ from scopeworks.evaluate.study.statistics import (
     ],
 )
 def test_a_verdict_needs_an_interval_on_one_side(low, high, below, above):
-    estimate = Estimate(-5.0, low, high)
+    estimate = Quantity(-5.0, low, high)
     assert verdict_below(estimate) == below
     assert verdict_above(estimate) == above
 
@@ -49,7 +49,7 @@ def test_mean_of_three_units_has_students_interval():
     found = mean_of([1.0, 2.0, 3.0])
     assert found.value == 2.0 and found.n == 3
     assert found.half == pytest.approx(4.30265 / math.sqrt(3))
-    assert mean_of([1.0]) == Estimate(1.0, n=1)
+    assert mean_of([1.0]) == Quantity(1.0, n=1)
 
 
 @pytest.mark.parametrize(
@@ -62,28 +62,28 @@ def test_quantiles_of_students_t(n, quantile):
 
 
 def test_difference_adds_errors_in_squares():
-    found = difference(Estimate(5.0, 2.0, 8.0), Estimate(1.0, -3.0, 5.0))
+    found = difference(Quantity(5.0, 2.0, 8.0), Quantity(1.0, -3.0, 5.0))
     assert (found.value, found.low, found.high) == (4.0, -1.0, 9.0)
-    assert difference(Estimate(5.0), Estimate(1.0, 0.0, 2.0)) == Estimate(4.0)
+    assert difference(Quantity(5.0), Quantity(1.0, 0.0, 2.0)) == Quantity(4.0)
 
 
 def test_a_chosen_range_is_held_against_what_errors_alone_give():
     """95% of Tukey's studentised range of 3 and of 2 normal values, over √2."""
     for k, quantile in ((2, 1.960), (3, 3.314 / math.sqrt(2))):
-        found, _ = chosen_range([Estimate(float(i), i - 1.959964, i + 1.959964) for i in range(k)])
+        found, _ = chosen_range([Quantity(float(i), i - 1.959964, i + 1.959964) for i in range(k)])
         assert found.value == k - 1
         assert found.half == pytest.approx(quantile * math.sqrt(2), rel=0.01)
 
 
 def test_p_and_interval_of_a_chosen_range_agree():
     for top in (2.2, 4.5):
-        gap, p = chosen_range([Estimate(v, v - 1.96, v + 1.96) for v in (0.0, top / 2, top)])
+        gap, p = chosen_range([Quantity(v, v - 1.96, v + 1.96) for v in (0.0, top / 2, top)])
         assert p is not None and gap.low is not None and (p < 0.05) == (gap.low > 0)
-    assert chosen_range([Estimate(0.0), Estimate(2.0, 1.0, 3.0)]) == (Estimate(2.0), None)
+    assert chosen_range([Quantity(0.0), Quantity(2.0, 1.0, 3.0)]) == (Quantity(2.0), None)
 
 
 def test_a_frontier_is_read_between_its_points_in_logarithms():
-    points = [(10.0, Estimate(0.4, 0.3, 0.5)), (1000.0, Estimate(0.1, 0.05, 0.15))]
+    points = [(10.0, Quantity(0.4, 0.3, 0.5)), (1000.0, Quantity(0.1, 0.05, 0.15))]
     found = at_l0(points, 100.0)
     assert found is not None and found.value == pytest.approx(0.2)
     assert found.half == pytest.approx(0.075)
@@ -93,11 +93,11 @@ def test_a_frontier_is_read_between_its_points_in_logarithms():
 
 
 def test_a_frontier_with_a_splice_that_helps_is_read_linearly():
-    found = at_l0([(1.0, Estimate(0.2)), (100.0, Estimate(-0.2))], 10.0)
+    found = at_l0([(1.0, Quantity(0.2)), (100.0, Quantity(-0.2))], 10.0)
     assert found is not None and found.value == pytest.approx(0.0)
 
 
 def test_a_single_point_is_a_frontier_of_one_l0():
-    point = [(10.0, Estimate(0.4, 0.3, 0.5))]
+    point = [(10.0, Quantity(0.4, 0.3, 0.5))]
     assert at_l0(point, 10.0) == point[0][1]
     assert at_l0(point, 10.1) is None and at_l0([], 10.0) is None
