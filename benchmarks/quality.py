@@ -134,29 +134,34 @@ def off_target(row: Row) -> float:
 def best_lr(peer: str, rows: list[Row]) -> float | None:
     """The learning rate with the lowest FVU, brought to L0 24, once the grid is there.
 
-    FVU falls about as L0^-0.4 here, which is enough to compare what missed by little.
+    FVU falls about as L0^-0.5 here, which is enough to compare what missed by little.
     """
-    grid = [
-        row
-        for row in rows
-        if row["peer"] == peer
-        and (row["target_l0"], row["updates"], row["seed"]) == ("24", "1500", "0")
-    ]
-    if {float(row["lr"]) for row in grid} < set(LRS):
+    grid = _grid(peer, rows)
+    if not {float(row["lr"]) for row in grid} >= set(LRS):
         return None
     return float(min(grid, key=brought_to_target)["lr"])
+
+
+def _grid(peer: str, rows: list[Row]) -> list[Row]:
+    """A peer's rows of the first part, from which its learning rate is chosen."""
+    case = ("24", "1500", "0")
+    return [
+        row
+        for row in rows
+        if row["peer"] == peer and (row["target_l0"], row["updates"], row["seed"]) == case
+    ]
 
 
 def brought_to_target(row: Row) -> float:
     """FVU where L0 were the wanted one."""
     fvu = float(row["fvu"])
-    return fvu * (1 + off_target(row)) ** 0.4 if math.isfinite(fvu) else math.inf
+    return fvu * (1 + off_target(row)) ** 0.5 if math.isfinite(fvu) else math.inf
 
 
 def best_rival(rows: list[Row]) -> str | None:
     """The peer with the lowest FVU at 1,500 updates and L0 24."""
     found = {
-        peer: min(brought_to_target(row) for row in rows if row["peer"] == peer)
+        peer: min(map(brought_to_target, _grid(peer, rows)))
         for peer in RIVALS
         if best_lr(peer, rows) is not None
     }
@@ -186,6 +191,7 @@ def missing(rows: list[Row], names: list[str]) -> list[Run]:
         for r in rows
     }
     runs = [run for find in (ours, wanted) for run in find(rows) if run.peer in names]
+    runs = list(dict.fromkeys(runs))
     keys = [(r.peer, r.lr, r.target_l0, str(r.updates), str(r.seed), r.settings) for r in runs]
     return [run for run, key in zip(runs, keys, strict=True) if key not in made]
 

@@ -63,9 +63,10 @@ def of_length(updates: int) -> dict[str, float | int]:
 def of_site(updates: int, batch: int, d: int, transcoder: bool = False) -> dict[str, float]:
     """The settings that follow from the width of the site that is read, too.
 
-    lr of a short run grows with √batch, as the noise of a mean falls, and falls with √d: Adam moves
-    every number by about lr, and so a latent's direction, whose norm is 1, by lr·√d. It is never
-    below the report's.
+    lr of a short run falls with √d, since Adam moves every number by about lr, and so a latent's
+    direction, whose norm is 1, by lr·√d; and with √batch below the batch that was measured, as the
+    noise of a mean grows. A larger batch or a narrower site has the measured lr: more left half of
+    the latents dead. It is never below the report's.
 
     Args:
         updates: of the run, at least 1.
@@ -79,7 +80,8 @@ def of_site(updates: int, batch: int, d: int, transcoder: bool = False) -> dict[
     short, size = shortness(updates), 1 / math.sqrt(d)
     theta = TRANSCODER_THETA if transcoder else THETA
     bandwidth = TRANSCODER_BANDWIDTH if transcoder else BANDWIDTH
-    size_of_case = math.sqrt(batch / MEASURED_BATCH * MEASURED_WIDTH / d)
+    batches, widths = min(1.0, batch / MEASURED_BATCH), min(1.0, MEASURED_WIDTH / d)
+    size_of_case = math.sqrt(batches * widths)
     return {
         "lr": max(LR[-1][1], _at(LR, updates) * size_of_case**short),
         "theta_start": _between(theta * size, REPORT_THETA, short),

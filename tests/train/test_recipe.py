@@ -50,14 +50,15 @@ def test_values_of_short_and_middle_runs():
         },
         rel=1e-4,
     )
-    rate = (1e-3 * 7e-5) ** 0.5 * (4 * 128 / 2_048) ** 0.25
+    rate = (1e-3 * 7e-5) ** 0.5 * (128 / 2_048) ** 0.25
     assert of_site(half, 4_096, 2_048)["lr"] == pytest.approx(rate, rel=1e-4)
 
 
 def test_rate_of_short_runs_goes_by_batch_and_width():
     base = of_site(1_500, 1_024, 128)["lr"]
-    assert of_site(1_500, 4_096, 128)["lr"] == pytest.approx(2 * base)
+    assert of_site(1_500, 256, 128)["lr"] == pytest.approx(base / 2)
     assert of_site(1_500, 1_024, 512)["lr"] == pytest.approx(base / 2)
+    assert of_site(1_500, 4_096, 128)["lr"] == of_site(1_500, 1_024, 64)["lr"] == base
     assert of_site(1_500, 1, 128 * 64)["lr"] == 7e-5
 
 
