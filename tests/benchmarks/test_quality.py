@@ -58,6 +58,13 @@ def test_what_follows_goes_by_the_best_rate_and_the_best_peer():
     assert after[-1].updates == 25_000
 
 
+def test_the_best_peer_is_that_of_the_grid():
+    """A denser SAE has a lower FVU, whoever trained it."""
+    rows = made(12)
+    dense = row(Run(RIVALS[1], LRS[0], 64, 1500), 0.01)
+    assert quality.best_rival([*rows, dense]) == RIVALS[0]
+
+
 def test_a_whole_campaign_ends():
     rows = made(sum(1 for _ in quality.wanted(made(12))))
     assert quality.missing(rows, list(RIVALS)) == []
