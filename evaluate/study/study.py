@@ -37,6 +37,7 @@ class Scene:
         full: whether the report's sizes are asked for.
         model: the language model.
         twin: its instruction-tuned twin, where one is known.
+        d_in: values of a row of `site`.
         rollouts: token store of the twin's conversations, for a study that asks for them.
     """
 
@@ -52,6 +53,7 @@ class Scene:
     full: bool = False
     model: str = ""
     twin: str | None = None
+    d_in: int = 0
     rollouts: str = ""
 
     @property

@@ -7,9 +7,11 @@ user's name and folders, so that everything with the same content key is shared.
 import copy
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from ...evaluate.study.study import LackError, Scene, Variant
+from ...harvest.model.sites import parse_site, site_width
 from ..suite.members import GRID, members_of
 from ..suite.model_shape import model_config
 from ..suite.settings import SHIPPED_MODELS, SuiteFile, Table, model_place
@@ -42,9 +44,10 @@ def scene_of(file: SuiteFile, full: bool = False) -> Scene:
         values = sorted({one.values[name] for one in members if name in one.values})
         prices |= {name: values} if values else {}
     n_sequences = file.suite.evaluate.get("n_sequences", 2048)
-    return Scene(
+    config = model_config(file.suite.model)
+    scene = Scene(
         sites=tuple(map(str, sites)),
-        n_layers=model_config(file.suite.model).num_hidden_layers,
+        n_layers=config.num_hidden_layers,
         widths=tuple(sorted({one.values["width"] for one in members})),
         prices=prices or {"sparsity": list(SPARSITIES)},
         sparsities=tuple(prices.get("sparsity", SPARSITIES)),
@@ -56,6 +59,7 @@ def scene_of(file: SuiteFile, full: bool = False) -> Scene:
         model=file.suite.model,
         twin=twin_of(file),
     )
+    return replace(scene, d_in=site_width(parse_site(scene.site), config))
 
 
 def twin_of(file: SuiteFile) -> str | None:

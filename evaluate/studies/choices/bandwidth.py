@@ -78,7 +78,7 @@ def _epsilon(scene: Scene) -> float:
     if "bandwidth" in values or "recipe" not in values:
         return values.get("bandwidth", TrainSettings.model_fields["bandwidth"].default)
     shape = {"store": "store", "out": "out", "site": scene.site, "width": scene.width}
-    return TrainSettings.model_validate(values | shape).bandwidth  # a recipe fills it in
+    return TrainSettings.model_validate(values | shape).resolved_for(scene.d_in).bandwidth
 
 
 def _name(epsilon: float) -> str:

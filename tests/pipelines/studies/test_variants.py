@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from scopeworks.evaluate.studies.choices import bandwidth
 from scopeworks.evaluate.study.study import Variant
 from scopeworks.pipelines.studies.variants import SPARSITIES, derived, scene_of
 from scopeworks.pipelines.suite.outputs import Outputs
@@ -19,6 +20,17 @@ def test_a_scene_tells_the_suites_saes(tmp_path):
     assert scene.sparsity == 6e-3 and scene.settings["steps"] == 12
     assert not {"width", "sparsity", "seed"} & set(scene.settings)
     assert (scene.n_sequences, scene.context) == (4, 64)
+
+
+def test_bandwidths_are_around_what_the_recipe_gives_the_suites_site(tmp_path):
+    file = suite(tmp_path)
+    file.suite = file.suite.model_copy(update={"train": file.suite.train | {"recipe": "auto"}})
+    scene = scene_of(file)
+    outputs = Outputs(file)
+    own = outputs.train_settings(outputs.members[0], ["store"]).bandwidth
+    _, others = bandwidth.variants(scene)
+    assert scene.d_in == 128 and own > 0.05
+    assert others.sae[-1]["bandwidth"] == pytest.approx(10 * own, rel=1e-5)
 
 
 def test_a_suite_that_is_steered_has_the_reports_prices_where_they_must_match(tmp_path):
