@@ -37,6 +37,11 @@ TRIED: tuple[dict[str, Any], ...] = (
     {"sparsity_warmup_steps": 1 / 3},
     {"target_l0": 8.0},
     {"target_l0": 64.0},
+    {"bandwidth": 0.02},
+    {"bandwidth": 0.01},
+    {"target_l0": 64.0, "bandwidth": 0.02},
+    {"target_l0": 64.0, "bandwidth": 0.01},
+    {"target_l0": 64.0, "lr": 0.5},
 )
 """Changes to the base; lr as a factor, the warm-up as a share of the updates."""
 
