@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from typing import TypeVar
 
-Run, Found = TypeVar("Run"), TypeVar("Found")
+Run = TypeVar("Run")
+Found = TypeVar("Found")
 
 
 def side_by_side(
