@@ -51,13 +51,16 @@ def write_report(
         ValueError: a file is not what it must be, a study or an evaluation is given twice, or no
             evaluation is given.
     """
+    places = [
+        f"evaluations[{i}]" if isinstance(e, dict) else str(e) for i, e in enumerate(evaluations)
+    ]
     loaded = [
-        checked(e, f"evaluations[{i}]") if isinstance(e, dict) else read_evaluation(Path(e))
-        for i, e in enumerate(evaluations)
+        checked(e, place) if isinstance(e, dict) else read_evaluation(Path(e))
+        for e, place in zip(evaluations, places, strict=True)
     ]
     if not loaded:
         raise ValueError("evaluations must be given at least once, got none; run evaluate first")
-    _check_each_once(loaded)
+    _check_each_once(loaded, places)
     found = _read_studies(studies)
     try:
         path = local_path(Path(out))
@@ -70,21 +73,24 @@ def write_report(
     return path
 
 
-def _check_each_once(evaluations: Sequence[dict[str, Any]]) -> None:
+def _check_each_once(evaluations: Sequence[dict[str, Any]], places: Sequence[str]) -> None:
     """Refuses SAEs that would be counted twice.
 
     Raises:
-        ValueError: naming the SAE.
+        ValueError: naming the SAE and where it is.
     """
-    seen = set()
-    for evaluation in evaluations:
+    seen: dict[bytes, str] = {}
+    for evaluation, place in zip(evaluations, places, strict=True):
         shared = json.dumps(_without_saes(evaluation) | {"seconds": None}, sort_keys=True)
         for entry in evaluation["saes"]:
             text = f"{shared}{json.dumps(entry, sort_keys=True)}"
             if (one := hashlib.sha256(text.encode()).digest()) in seen:
                 name = short(entry["name"])
-                raise ValueError(f"evaluations must each be given once, got SAE {name} twice")
-            seen.add(one)
+                raise ValueError(
+                    f"evaluations must each be given once, got SAE {name} twice, in {seen[one]} "
+                    f"and in {place}"
+                )
+            seen[one] = place
 
 
 def _read_studies(folders: Sequence[str | os.PathLike[str]]) -> list[Study]:

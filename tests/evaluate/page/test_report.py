@@ -159,7 +159,8 @@ def test_report_takes_files_and_several_evaluations(tmp_path, evaluation):
     out = write_report(tmp_path / "deep" / "page.html", [path, on_rollouts(evaluation)])
     assert out == tmp_path / "deep" / "page.html"
     assert Page(out.read_text()).text.count("sae0") >= 2
-    with pytest.raises(ValueError, match="evaluations must each be given once, got SAE sae0 twice"):
+    twice = r"each be given once, got SAE sae0 twice, in \S+e\.json and in evaluations\[1\]"
+    with pytest.raises(ValueError, match=twice):
         write_report(tmp_path / "twice.html", [path, evaluation | {"seconds": 7.0}])
     assert not (tmp_path / "twice.html").exists()
 
