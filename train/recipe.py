@@ -27,8 +27,8 @@ LR: Knots = (
     (SHORT_UPDATES, 1e-3),
     (REPORT_UPDATES, 7e-5),
 )
-"""lr. Up to 1,500 updates the best that was tried at the demo's site, at 6,000 the one that was
-(docs/quality.md), at 250,000 the report's; 25,000 is on the way."""
+"""lr. Up to 6,000 updates the best that was tried at the demo's site (docs/quality.md), at 250,000
+the report's; 25,000 is on the way."""
 
 FORGETTING: Knots = ((300, 0.03), (1_500, 0.015), (SHORT_UPDATES, 0.01), (REPORT_UPDATES, 0.001))
 """1 − β2: second moments remember the last 33 to 1,000 updates."""
