@@ -22,10 +22,10 @@ SPARSITIES = (3e-4, 6e-4, 1.2e-3)
 NEEDS = {
     "precision": ("two SAEs or more", 0),
     "frontier": ("SAEs of two λs or more at one site and width", 2),
-    "importance": ("SAEs of two λs or more at one site", 1),
+    "importance": ("SAEs of two λs or more at one site and width", 2),
 }
 """Study that takes SAEs as they are given -> what it needs of them, and whether this is asked of
-all together (0), of those of one site (1), or of one site and width (2)."""
+all together (0) or of those of one site and width (2)."""
 
 _NOT_SHARED = ("importance", "subsets", "firing_sequences", "top_latents", "top_snippets")
 """Settings of evaluate that a study asks for where it needs them."""

@@ -5,6 +5,7 @@ downloaded it. A run compares nothing with these: it reads the model itself.
 """
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 _GEMMA_2 = {
@@ -41,3 +42,20 @@ def model_config(model: str) -> Any:
         num_key_value_heads=kv_heads,
         head_dim=head,
     )
+
+
+def check_model(model: str, where: str) -> None:
+    """Refuses a model that is in no folder; whether the hub has one, a step will see.
+
+    Raises:
+        ValueError: naming `where`, the model and what it must be.
+    """
+    from ...harvest.model.files import check_name
+
+    try:
+        if Path(model).is_dir():
+            model_config(model)
+        else:
+            check_name(model)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{where}: {error}") from error

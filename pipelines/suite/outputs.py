@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluate.settings import EvaluateSettings
-from ...harvest.model.files import check_name
 from ...harvest.model.sites import Site, site_width
 from ...harvest.settings import HarvestSettings, TokenizeSettings
 from ...harvest.text.sources import expand
@@ -23,10 +22,10 @@ from ...train.settings import FREE_ON_RESUME, TrainSettings
 from ..corpus import stdlib_sources
 from .keys import MODEL_FILES, TOKENIZER_FILES, Digests, key
 from .members import Member, groups_of, harvest_sites, members_of
-from .model_shape import model_config
+from .model_shape import check_model, model_config
 from .settings import STDLIB, SuiteFile, Table, model_place
 
-TOKENS_VERSION, ROWS_VERSION, SAE_VERSION, EVALUATION_VERSION, PAGES_VERSION = 1, 1, 2, 4, 2
+TOKENS_VERSION, ROWS_VERSION, SAE_VERSION, EVALUATION_VERSION, PAGES_VERSION = 1, 1, 2, 5, 3
 """Raised when what a step makes of the same inputs changes."""
 
 _NOT_ROWS = {"model", "tokens", "store", "site", "device", "device_map", "memory_gib", "dask"}
@@ -58,19 +57,10 @@ class Outputs:
         for number in range(len(self.suite.harvest)):
             self._harvest_settings(number, "tokens", "store", ["resid_post.0"])
         evaluate = self.evaluate_settings([self.members[0]], place="tokens")
-        self._check_model("[evaluate]", evaluate.model)
-        self._check_model("[evaluate]", evaluate.norms_of)
-        self._check_model("[twin]", self.suite.twin.model)
-
-    def _check_model(self, table: str, model: str | None) -> None:
-        """Refuses a model that is in no folder; whether the hub has one, a step will see."""
-        try:
-            if model is not None and Path(model).is_dir():
-                model_config(model)
-            elif model is not None:
-                check_name(model)
-        except (ValueError, OSError) as error:
-            raise ValueError(f"suite {self.file.path}, {table}: {error}") from error
+        models = {"evaluate": [evaluate.model, evaluate.norms_of], "twin": [self.suite.twin.model]}
+        for table, names in models.items():
+            for name in filter(None, names):
+                check_model(name, f"suite {self.file.path}, [{table}]")
 
     @cached_property
     def sources(self) -> list[str]:

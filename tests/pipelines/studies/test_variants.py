@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from scopeworks.evaluate.studies.choices import bandwidth
-from scopeworks.evaluate.study.study import Variant
-from scopeworks.pipelines.studies.variants import SPARSITIES, derived, scene_of
+from scopeworks.evaluate.study.study import LackError, Variant
+from scopeworks.pipelines.studies.variants import SPARSITIES, check_enough, derived, scene_of
 from scopeworks.pipelines.suite.outputs import Outputs
 from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.tests.pipelines.small_suite import suite
@@ -91,3 +91,10 @@ def test_the_suites_seed_is_left_out_where_it_has_no_effect(tmp_path, own, kept)
     new = derived(file, Variant("v", evaluate=own))
     assert new.suite.evaluate.get("seed") == (3 if kept else None)
     Outputs(new)  # its settings are as evaluate takes them
+
+
+@pytest.mark.parametrize("study", ["frontier", "importance"])
+def test_saes_of_two_widths_are_no_ladder_of_prices(study):
+    with pytest.raises(LackError, match="at one site and width, got 2 of one each; more"):
+        check_enough(study, [("resid_post.3", 512, 0), ("resid_post.3", 2048, 1)], "more")
+    check_enough(study, [("resid_post.3", 512, 0), ("resid_post.3", 512, 1)], "more")
