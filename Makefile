@@ -45,7 +45,7 @@ $(READY): pyproject.toml constraints.txt
 # Tests, checks, emulators and the peers that exports are read back with, on top. The link lets the type checker resolve
 # `scopeworks.…`, which the editable install maps with an import hook.
 $(READY_DEV): $(READY)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,interop]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,interop,latents]'
 	mkdir -p $(VENV)/links && ln -sfn ../.. $(VENV)/links/scopeworks
 	touch $(READY_DEV)
 

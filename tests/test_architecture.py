@@ -45,10 +45,10 @@ FLOORS = {
         "cpu triton",
     ],
     "evaluate": [
-        "flags settings evaluation_file study_file",
+        "flags settings saved",
         "measure",
         "run page",
-        "study",
+        "study latents",
         "studies",
         "cli",
     ],

@@ -18,7 +18,7 @@ from typing import Any
 
 from ...foreign import short
 from ...store.place.files import check_can_be_written, local_path, write_file
-from ..evaluation_file import checked, read_evaluation
+from ..saved.evaluation_file import checked, read_evaluation
 from . import markup, sections, tables
 from .answer import answer
 from .entries import marked, ordered

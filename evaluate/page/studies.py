@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..study_file import READING_FILE, PlotEntry, ReadingFile, read_reading
+from ..saved.study_file import READING_FILE, PlotEntry, ReadingFile, read_reading
 from . import markup
 from .entries import natural
 from .inline_svg import MAX_BYTES, inline

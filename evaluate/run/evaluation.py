@@ -16,8 +16,8 @@ from ...harvest.workers.cluster import check_cluster, n_local_workers
 from ...machine import find_device, free_memory
 from ...store.place.files import check_can_be_written, write_file
 from ...train.sae.hub import is_remote
-from ..evaluation_file import check_is_evaluation
 from ..measure.declared.causes import say_warnings
+from ..saved.evaluation_file import check_is_evaluation
 from ..settings import EvaluateSettings
 from .groups import groups_of, joined
 from .job import Job

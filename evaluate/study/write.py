@@ -13,7 +13,7 @@ from typing import Any
 
 from ...store.place.files import json_bytes, write_folder
 from ..page.svg import picture
-from ..study_file import POINT_COLUMNS, POINTS_FILE, READING_FILE, ReadingFile
+from ..saved.study_file import POINT_COLUMNS, POINTS_FILE, READING_FILE, ReadingFile
 from .study import Documents, Plot, Point, Reading, Study, Value
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...evaluate.evaluation_file import read_evaluation
+from ...evaluate.saved.evaluation_file import read_evaluation
 from ...train.sae.config import SAEConfig
 from ...train.sae.formats.shared.names import width_name
 from ...train.sae.formats.trained import trained_settings

@@ -7,8 +7,8 @@ evaluated beside it, and holds no path and no time.
 from typing import Any
 
 from ...console import NotReadyError
-from ...evaluate.evaluation_file import read_evaluation
 from ...evaluate.run import evaluation_of, write_evaluation
+from ...evaluate.saved.evaluation_file import read_evaluation
 from ...harvest.workers.share import Share
 from ...train.sae.config import public_name
 from ...train.settings import FREE_ON_RESUME

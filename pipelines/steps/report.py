@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from ...evaluate.page.report import write_report
-from ...evaluate.study_file import READING_FILE
+from ...evaluate.saved.study_file import READING_FILE
 from ...harvest.workers.share import Share
 from ..suite.keys import key
 from ..suite.outputs import Outputs

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from ...evaluate.saved.study_file import ReadingFile, read_minutes, read_reading
 from ...evaluate.studies.table import STUDIES
 from ...evaluate.study.study import Study
-from ...evaluate.study_file import ReadingFile, read_minutes, read_reading
 from ...store.place.files import write_file
 
 _HEAD = """\

@@ -17,10 +17,10 @@ from ..steps.evaluate import documents
 from ..suite.members import Member
 from ..suite.outputs import Outputs
 from ..suite.settings import SuiteFile
-from .conversations import with_rollouts
-from .mixed_batches import with_mixing
-from .storing_costs import storing_documents
-from .subset_text import subset_tokens
+from .inputs.conversations import with_rollouts
+from .inputs.mixed_batches import with_mixing
+from .inputs.storing_costs import storing_documents
+from .inputs.subset_text import subset_tokens
 from .variants import NEEDS, check_enough, derived, scene_of
 
 

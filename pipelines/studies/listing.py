@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...evaluate.saved.study_file import readings_in
 from ...evaluate.study.study import Study
-from ...evaluate.study_file import readings_in
 
 
 def lines(studies: Sequence[Study], out: Path | None) -> list[str]:

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ...evaluate.saved.study_file import READING_FILE, TIMING_FILE
 from ...evaluate.studies.table import STUDIES
 from ...evaluate.study.study import Study
 from ...evaluate.study.write import Finding, find, write_finding
-from ...evaluate.study_file import READING_FILE, TIMING_FILE
 from ...foreign import one_line
 from ...store.place.files import check_can_be_written, write_json
 from .gathering import Gathered

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from scopeworks.evaluate.evaluation_file import check_is_evaluation
 from scopeworks.evaluate.measure.inputs import HeldOut, candidate
 from scopeworks.evaluate.measure.intervals import t_quantile
 from scopeworks.evaluate.measure.rescaling import with_factors
 from scopeworks.evaluate.measure.summaries import weights_summary
 from scopeworks.evaluate.run import evaluate, evaluate_many
+from scopeworks.evaluate.saved.evaluation_file import check_is_evaluation
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.harvest.model.hooks import forward_until
 from scopeworks.harvest.model.sites import parse_site

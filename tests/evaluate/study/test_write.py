@@ -5,9 +5,9 @@ import json
 import pytest
 
 from scopeworks.evaluate.page.studies import read_study
+from scopeworks.evaluate.saved.study_file import read_points, read_reading, readings_in
 from scopeworks.evaluate.study.study import LackError, Plot, Point, Reading, Study
 from scopeworks.evaluate.study.write import find, points_csv, write_finding
-from scopeworks.evaluate.study_file import read_points, read_reading, readings_in
 from scopeworks.tests.evaluate.studies.documents import evaluation, sae
 
 

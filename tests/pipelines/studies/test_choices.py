@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from scopeworks.evaluate.study_file import read_reading
+from scopeworks.evaluate.saved.study_file import read_reading
 from scopeworks.pipelines.cli import app
 from scopeworks.tests.pipelines.small_suite import write_suite
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from scopeworks.evaluate.saved.study_file import read_minutes, read_reading
 from scopeworks.evaluate.study.study import LackError
-from scopeworks.evaluate.study_file import read_minutes, read_reading
 from scopeworks.pipelines.cli import app
 from scopeworks.pipelines.studies import runs
 from scopeworks.pipelines.studies.findings import page, write_findings

@@ -9,18 +9,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from ...evaluate.study.study import Scene, Variant
-from ...harvest.settings import RolloutSettings
-from ...harvest.text.sources import expand
-from ...harvest.tokens.rollouts import rollouts
-from ...store import TokenStore
-from ...store.place.files import write_file
-from ...store.place.place import Place
-from ..run.runner import run
-from ..suite.keys import Digests, key
-from ..suite.outputs import Outputs
-from ..suite.settings import SHIPPED_MODELS, STDLIB_QUESTIONS, SuiteFile, model_place
-from .variants import derived
+from ....evaluate.study.study import Scene, Variant
+from ....harvest.settings import RolloutSettings
+from ....harvest.text.sources import expand
+from ....harvest.tokens.rollouts import rollouts
+from ....store import TokenStore
+from ....store.place.files import write_file
+from ....store.place.place import Place
+from ...run.runner import run
+from ...suite.keys import Digests, key
+from ...suite.outputs import Outputs
+from ...suite.settings import SHIPPED_MODELS, STDLIB_QUESTIONS, SuiteFile, model_place
+from ..variants import derived
 
 
 def with_rollouts(study: str, scene: Scene, file: SuiteFile) -> tuple[Scene, bool]:
@@ -95,7 +95,7 @@ def _files(prompts: list[str], folder: Path) -> list[str]:
 
 def _questions(folder: Path) -> str:
     """The file of the questions."""
-    from ..tiny_model.questions import stdlib_questions
+    from ...tiny_model.questions import stdlib_questions
 
     lines = [json.dumps({"text": one.asked}) + "\n" for one in stdlib_questions(held_out=True)]
     data = "".join(lines).encode()

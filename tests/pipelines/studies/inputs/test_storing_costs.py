@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from scopeworks.evaluate.studies.choices import storing
-from scopeworks.pipelines.studies import storing_costs
-from scopeworks.pipelines.studies.storing_costs import storing_documents
+from scopeworks.pipelines.studies.inputs import storing_costs
+from scopeworks.pipelines.studies.inputs.storing_costs import storing_documents
 from scopeworks.pipelines.suite.settings import SuiteFile
 
 

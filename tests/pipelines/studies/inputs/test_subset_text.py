@@ -2,7 +2,7 @@
 
 import pytest
 
-from scopeworks.pipelines.studies.subset_text import kinds_of_text, subset_tokens
+from scopeworks.pipelines.studies.inputs.subset_text import kinds_of_text, subset_tokens
 from scopeworks.tests.pipelines.small_suite import suite
 
 SOURCE = """\

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ..foreign import Document, parse_json, validated
+from ...foreign import Document, parse_json, validated
 
 
 def _rising(bounds: list[float]) -> list[float]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from scopeworks.evaluate.studies.table import study_named
-from scopeworks.pipelines.studies.conversations import with_rollouts
 from scopeworks.pipelines.studies.gathering import of_suite
+from scopeworks.pipelines.studies.inputs.conversations import with_rollouts
 from scopeworks.pipelines.studies.variants import scene_of, twin_of
 from scopeworks.pipelines.suite.settings import SuiteFile, model_place
 from scopeworks.store import TokenStore

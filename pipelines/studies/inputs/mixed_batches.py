@@ -6,11 +6,11 @@ rows that each SAE was trained in.
 
 from typing import Any
 
-from ...store import ActivationStore
-from ...store.tools.mixing import mixing
-from ..steps.harvest import stores_of
-from ..suite.members import Member
-from ..suite.outputs import Outputs
+from ....store import ActivationStore
+from ....store.tools.mixing import mixing
+from ...steps.harvest import stores_of
+from ...suite.members import Member
+from ...suite.outputs import Outputs
 
 BATCHES = 8
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ..foreign import Document, parse_json, validated
+from ...foreign import Document, parse_json, validated
 
 READING_FILE, POINTS_FILE, TIMING_FILE = "reading.json", "points.csv", "timing.json"
 POINT_COLUMNS = ("value", "low", "high", "n")

@@ -11,16 +11,16 @@ import itertools
 import json
 import tokenize as python_tokens
 
-from ...harvest.settings import TokenizeSettings
-from ...harvest.text.documents import is_held_out, read_files
-from ...harvest.tokens.run import tokenize
-from ...store import TokenStore
-from ...store.place.files import write_file
-from ..corpus import stdlib_sources
-from ..run.runner import run
-from ..suite.keys import key
-from ..suite.outputs import Outputs
-from ..suite.settings import STDLIB, SuiteFile
+from ....harvest.settings import TokenizeSettings
+from ....harvest.text.documents import is_held_out, read_files
+from ....harvest.tokens.run import tokenize
+from ....store import TokenStore
+from ....store.place.files import write_file
+from ...corpus import stdlib_sources
+from ...run.runner import run
+from ...suite.keys import key
+from ...suite.outputs import Outputs
+from ...suite.settings import STDLIB, SuiteFile
 
 _HELD_OUT = 0.999
 """Share of the pieces that are held out: nearly all."""

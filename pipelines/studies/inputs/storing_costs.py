@@ -10,14 +10,14 @@ from typing import Any
 
 from pydantic import PositiveFloat
 
-from ...foreign import Document, read_document
-from ...store.place.files import write_json
-from ..plan.devices import DEVICES
-from ..plan.estimate import by_codec
-from ..plan.quantities import Quantities, quantities
-from ..run.measure import measured_speed
-from ..suite.outputs import Outputs
-from ..suite.settings import SuiteFile
+from ....foreign import Document, read_document
+from ....store.place.files import write_json
+from ...plan.devices import DEVICES
+from ...plan.estimate import by_codec
+from ...plan.quantities import Quantities, quantities
+from ...run.measure import measured_speed
+from ...suite.outputs import Outputs
+from ...suite.settings import SuiteFile
 
 MEASURED_FILE = "measured.json"
 PRESET, SITE = Path("gemma-scope-9b"), "resid_post.20"

@@ -1,0 +1,1 @@
+"""Latents one by one: an index of all of them, pages, explanations with scores, ratings."""

@@ -1,0 +1,1 @@
+"""Pages of latents to browse: the static page, its server, the playground."""

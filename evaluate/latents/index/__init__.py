@@ -1,0 +1,1 @@
+"""One pass over cached activations: where, how often and how strongly every latent fires."""

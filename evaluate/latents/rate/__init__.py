@@ -1,0 +1,1 @@
+"""People rate latents, blind to the SAE."""

@@ -1,0 +1,1 @@
+"""How well an explanation predicts a latent, with controls beside it."""

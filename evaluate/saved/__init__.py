@@ -1,0 +1,1 @@
+"""Files that this room wrote and reads again: evaluations, readings of studies."""
