@@ -61,6 +61,21 @@ FLOORS = {
     ],
     "evaluate/study": ["study", "statistics", "entries axes pairs", "write"],
     "evaluate/studies": ["figures choices", "table"],
+    "evaluate/latents": [
+        "contents",
+        "files weights samples",
+        "index explain",
+        "score",
+        "explorer rate",
+        "cli",
+    ],
+    "evaluate/latents/files": [
+        "manifest records",
+        "gathered",
+        "features pages scripts tables",
+        "folder",
+        "counting",
+    ],
     "pipelines": [
         "corpus",
         "suite tiny_model",

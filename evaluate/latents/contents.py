@@ -113,3 +113,6 @@ class Directions:
     """Decoder directions in the plane, in [0, 1]; near directions lie near one another."""
     others: Mapping[str, Nearest] = field(default_factory=dict)
     """Name of another SAE -> its latents nearest to this one's, by decoder rows."""
+    path: str = ""
+    """Through what a decoder row reaches the logits; or why there is no such way, and no output
+    tokens."""

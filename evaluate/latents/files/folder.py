@@ -1,0 +1,204 @@
+"""The folder of an index: written so that it is whole or unfinished, and opened for reading.
+
+Owns which files there are and their order. The manifest is written last; a reader refuses what is
+unfinished, damaged, or of another version.
+"""
+
+import gzip
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ....store.place.files import json_bytes, write_folder
+from ..contents import Directions, Firings
+from . import scripts, tables
+from .features import feature
+from .gathered import Decode, Gathered
+from .manifest import NAME, Manifest, read_manifest
+from .pages import page
+from .records import Records, framed, json_text, offsets
+
+PAGES, PAGES_OFFSETS = "data/pages.bin", "data/pages.idx"
+FEATURES_OFFSETS, FEATURES_INDEX = "data/features.idx", "features/index.json.gz"
+
+_OURS = ("features/layer_*.bin", "data/search/*.js", "data/shards/*.js", "tables/*.parquet")
+"""Files whose number or name depends on the SAE and on what is installed."""
+
+_AGAIN = "make the index again"
+
+Parts = Iterable[bytes | memoryview]
+
+
+def write_index(
+    out: Path,
+    manifest: Manifest,
+    firings: Firings,
+    directions: Directions,
+    decode: Decode,
+    theta: Float[np.ndarray, " d_sae"],
+    page_files: Mapping[str, bytes] | None = None,
+) -> Manifest:
+    """Writes all files of an index, and its manifest last.
+
+    Args:
+        out: the folder; files of an older index in it are replaced or removed.
+        manifest: what the index is of; counts, sizes and names of files are filled in here.
+        firings: of the pass.
+        directions: of the weights.
+        decode: texts of token ids, each by itself.
+        theta: the SAE's thresholds.
+        page_files: the static page, name -> content; not listed in the manifest.
+
+    Returns:
+        The manifest as it was written.
+
+    Raises:
+        OSError: naming the file that could not be written.
+    """
+    manifest = _filled(manifest, firings, directions)
+    found = Gathered(manifest, firings, directions, decode, theta)
+    sizes: dict[str, int] = {}
+    files = {
+        name: _measured(name, parts, sizes) for name, parts in _files(out, found, sizes).items()
+    }
+    static = {name: [content] for name, content in (page_files or {}).items()}
+    written: list[Manifest] = []
+
+    def last() -> Iterator[bytes]:
+        _remove_others(out, set(files))
+        written.append(manifest.model_copy(update={"files": dict(sorted(sizes.items()))}))
+        yield json_bytes(written[0].model_dump(mode="json"))
+
+    write_folder(out, {**files, **static}, (NAME, last()))
+    return written[0]
+
+
+class Index:
+    """An index for reading.
+
+    Attributes:
+        folder: where it is.
+        manifest: what it is of.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, features: Records, pages: Records):
+        self.folder, self.manifest = folder, manifest
+        self._features, self._pages = features, pages
+
+    def record(self, latent: int) -> dict[str, Any]:
+        """A latent's record for circuit-tracer; IndexError and ValueError in one line."""
+        return self._features.read(latent)
+
+    def page(self, latent: int) -> dict[str, Any]:
+        """A latent's record for its page; errors as `record`."""
+        return self._pages.read(latent)
+
+
+def open_index(folder: str | Path) -> Index:
+    """Opens a finished index; sizes, offsets and counts of its files are checked.
+
+    Raises:
+        OSError: there is none, or it is unfinished, or a file is missing.
+        ValueError: it is damaged, of another version, or something else.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    for name, size in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing, though {NAME} lists it; {_AGAIN}")
+        if (got := path.stat().st_size) != size:
+            raise ValueError(f"{path} must have {size:,} bytes, got {got:,}; {_AGAIN}")
+    needed = (PAGES, PAGES_OFFSETS, manifest.features_file, FEATURES_OFFSETS, FEATURES_INDEX)
+    if absent := [name for name in needed if name not in manifest.files]:
+        raise ValueError(f"{folder / NAME} must list {absent[0]}, got no such file; {_AGAIN}")
+    d_sae = manifest.sae.d_sae
+    features = Records(folder / manifest.features_file, folder / FEATURES_OFFSETS, d_sae)
+    return Index(folder, manifest, features, Records(folder / PAGES, folder / PAGES_OFFSETS, d_sae))
+
+
+def _filled(manifest: Manifest, firings: Firings, directions: Directions) -> Manifest:
+    """The manifest with what is counted from the contents."""
+    return manifest.model_copy(
+        update={
+            "rows": int(firings.rows),
+            "n_alive": int((firings.fired > 0).sum()),
+            "together_rows": int(firings.together_rows),
+            "masked": dict(directions.masked),
+            "logit_path": directions.path,
+            "position_edges": firings.position_edges.tolist(),
+            "bands": int(firings.examples.band.max(initial=0)),
+            "others": list(directions.others),
+        }
+    )
+
+
+def _files(out: Path, found: Gathered, sizes: Mapping[str, int]) -> dict[str, Parts]:
+    """Name -> content, in the order of writing: what comes later reads what is there already."""
+    manifest, d_sae = found.manifest, found.manifest.sae.d_sae
+    feature_ends: list[int] = []
+    page_ends: list[int] = []
+    files: dict[str, Parts] = {
+        manifest.features_file: framed((feature(found, i) for i in range(d_sae)), feature_ends),
+        PAGES: framed((page(found, i) for i in range(d_sae)), page_ends),
+        FEATURES_OFFSETS: _later(lambda: offsets(feature_ends).tobytes()),
+        PAGES_OFFSETS: _later(lambda: offsets(page_ends).tobytes()),
+        FEATURES_INDEX: _later(lambda: _layers(manifest, feature_ends)),
+    }
+    for k in range(-(-d_sae // scripts.SEARCH_LATENTS)):
+        files[f"data/search/{k:02}.js"] = _later(lambda k=k: scripts.search(found, k))
+    files["data/map.js"] = _later(lambda: scripts.plane(found))
+    if d_sae <= scripts.MOST_IN_SHARDS:
+        for k in range(-(-d_sae // scripts.SHARD_LATENTS)):
+            files[f"data/shards/{k:04}.js"] = _later(lambda k=k: _shard(out, manifest, k))
+    if tables.available():
+        for table in tables.COLUMNS:
+            files[f"tables/{table}.parquet"] = tables.parts(found, table)
+    files["data/manifest.js"] = _later(lambda: _manifest_script(manifest, sizes))
+    return files
+
+
+def _later(make: Callable[[], bytes]) -> Iterator[bytes]:
+    """Content that is made when it is written."""
+    yield make()
+
+
+def _measured(name: str, parts: Parts, sizes: dict[str, int]) -> Iterator[bytes | memoryview]:
+    """The same parts; the file's size is noted at its end."""
+    size = 0
+    for part in parts:
+        size += len(part)
+        yield part
+    sizes[name] = size
+
+
+def _remove_others(out: Path, names: set[str]) -> None:
+    """Removes files of an older index that this one does not replace."""
+    for pattern in _OURS:
+        for path in out.glob(pattern):
+            if path.relative_to(out).as_posix() not in names:
+                path.unlink()
+
+
+def _layers(manifest: Manifest, ends: list[int]) -> bytes:
+    """circuit-tracer's `index.json.gz`: layer -> file, and where records begin."""
+    filename = Path(manifest.features_file).name
+    layers = {str(manifest.layer): {"filename": filename, "offsets": [0, *ends]}}
+    return gzip.compress(json_text(layers).encode(), 9, mtime=0)
+
+
+def _shard(out: Path, manifest: Manifest, k: int) -> bytes:
+    """A shard of the records that are on the disk already."""
+    d_sae = manifest.sae.d_sae
+    features = Records(out / manifest.features_file, out / FEATURES_OFFSETS, d_sae)
+    pages = Records(out / PAGES, out / PAGES_OFFSETS, d_sae)
+    return scripts.shard(features, pages, k, d_sae)
+
+
+def _manifest_script(manifest: Manifest, sizes: Mapping[str, int]) -> bytes:
+    """The manifest for a page opened from disk, with the files written so far."""
+    whole = manifest.model_copy(update={"files": dict(sorted(sizes.items()))})
+    return scripts.call("manifest", whole.model_dump(mode="json"))

@@ -1,0 +1,144 @@
+"""The manifest of an index: which SAE, rows and text it is of, and every file with its size.
+
+Owns `index.json`, which is written last: a folder without it is unfinished. Bounds are wide, for
+the document may have come from elsewhere.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ....foreign import Document, parse_json, short, validated
+from ....harvest.model.sites import parse_site
+
+NAME = "index.json"
+FORMAT, VERSION = "latents-index", "1.0"
+
+_MOST_BYTES = 2**24
+
+Size = Annotated[int, Field(ge=1, le=2**24)]
+Count = Annotated[int, Field(ge=0, le=2**50)]
+Text = Annotated[str, Field(max_length=4096)]
+FileName = Annotated[str, Field(pattern=r"^(\w[\w-]*/){0,3}\w[\w-]*(\.[\w-]+)*$", max_length=255)]
+
+
+class SAEFacts(Document):
+    """The SAE whose latents these are."""
+
+    name: Text
+    source: Text | None = None
+    """As the user gave it, or a hub's URL with its commit."""
+    site: Text
+    target_site: Text | None = None
+    """Of a transcoder."""
+    d_in: Size
+    d_out: Size
+    d_sae: Size
+    architecture: Text = "jumprelu"
+    fingerprint: Text
+    """Of its tensors."""
+    l0: float | None = None
+    model: Text | None = None
+
+
+class StoreFacts(Document):
+    """The activation store that was read."""
+
+    key: Text
+    """Which rows in which order, apart from place and codec."""
+    site: Text
+    rows: Count
+    """Rows in it; `Manifest.rows` of them were read."""
+
+
+class TokensFacts(Document):
+    """The token store that snippets come from."""
+
+    fingerprint: Text
+    split: Text
+    context: Size
+
+
+class Manifest(Document):
+    """What an index is of; `write_index` fills what has a default below `settings`."""
+
+    format: Literal["latents-index"] = FORMAT
+    version: Annotated[str, Field(pattern=r"^1\.\d{1,4}$")] = VERSION
+    sae: SAEFacts
+    model: Text
+    """The language model's public name."""
+    model_fingerprint: Text | None = None
+    tokenizer: Text
+    """The tokenizer's fingerprint."""
+    store: StoreFacts
+    tokens: TokensFacts
+    settings: dict[str, Any]
+    """Those that decide what is in the files."""
+    rows: Count = 0
+    n_alive: Count = 0
+    """Latents that fire in at least one row."""
+    together_rows: Count = 0
+    """Rows over which firing together is counted."""
+    masked: dict[Text, Count] = Field(default={})
+    """Kind of output token that is never listed -> how many."""
+    logit_path: Text = ""
+    """Through what a decoder row reaches the logits; or why its tokens are not listed."""
+    position_edges: list[Count] = Field(default=[], max_length=4096)
+    bands: Count = 0
+    """Equal shares of a latent's firings, by strength, that examples are drawn from."""
+    others: list[Text] = Field(default=[])
+    """Names of the SAEs whose nearest latents are listed."""
+    files: dict[FileName, Count] = Field(default={})
+    """Name below the folder -> bytes; of all files but this one and those of explanations, scores
+    and ratings."""
+
+    @property
+    def layer(self) -> int:
+        """Of the site that the SAE reads."""
+        return parse_site(self.sae.site).layer
+
+    @property
+    def features_file(self) -> str:
+        """Where circuit-tracer finds the records."""
+        return f"features/layer_{self.layer}.bin"
+
+
+class _Kind(Document):
+    format: Text
+    version: Text
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a finished index.
+
+    Raises:
+        OSError: there is no such folder, or the index in it is unfinished.
+        ValueError: the folder is of something else or of another version, or the document is
+            damaged.
+    """
+    path = folder / NAME
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"index must be a folder that `scopeworks latents index` wrote, got {folder}, which "
+            "does not exist"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"index in {folder} must be finished, got none or a part of one (no {NAME}); run "
+            "`scopeworks latents index` with the same settings again, it continues"
+        )
+    if (size := path.stat().st_size) > _MOST_BYTES:
+        raise ValueError(f"{path} must have at most {_MOST_BYTES:,} bytes, got {size:,}")
+    value = parse_json(path.read_bytes(), str(path))
+    kind = validated(_Kind, value, str(path))
+    if kind.format != FORMAT:
+        raise ValueError(f"{path} must be the manifest of a {FORMAT}, got {short(kind.format)!r}")
+    if kind.version.split(".")[0] != VERSION.split(".", maxsplit=1)[0]:
+        raise ValueError(
+            f"{path} must be of version {VERSION}, got {short(kind.version)}; make the index again "
+            "with this version of scopeworks"
+        )
+    manifest = validated(Manifest, value, str(path))
+    parse_site(manifest.sae.site)
+    return manifest

@@ -1,0 +1,69 @@
+"""Data as script files, which a page opened from disk may load where it may not fetch.
+
+Owns `data/*.js`: each is one call of a function of `scopeworks`, the page's global. No `<` stands
+in them, so that no text of a corpus can end a script or open a comment.
+"""
+
+import base64
+import zlib
+from typing import Any
+
+import numpy as np
+
+from .gathered import Gathered
+from .records import LEVEL, Records, json_text, rounded
+
+SEARCH_LATENTS = 16384
+"""Latents in one file of columns."""
+
+SHARD_LATENTS, MOST_IN_SHARDS = 64, 16384
+"""Latents in one shard; wider SAEs have none, and are looked at over HTTP."""
+
+_TEXTS = 5
+_BESIDE = 6
+"""Tokens on either side of a peak that can be searched."""
+
+
+def call(name: str, *arguments: Any) -> bytes:
+    """A script that gives a function of the page its data."""
+    text = ",".join(json_text(argument) for argument in arguments)
+    return f"scopeworks.{name}({text});\n".replace("<", "\\u003c").encode()
+
+
+def search(found: Gathered, k: int) -> bytes:
+    """`scopeworks.search(k, columns)` of latents [16384 k, 16384 (k + 1))."""
+    first = k * SEARCH_LATENTS
+    stop = min(first + SEARCH_LATENTS, found.manifest.sae.d_sae)
+    latents, firings = range(first, stop), found.firings
+    columns = {
+        "fired": firings.fired[first:stop].tolist(),
+        "max": rounded(firings.largest[first:stop], 4),
+        "tokens": [[one[0] for one in found.token_shares(i)[:_TEXTS]] for i in latents],
+        "raised": [[one[0] for one in found.output_tokens(i, "raised")[:_TEXTS]] for i in latents],
+        "context": [_contexts(found, i) for i in latents],
+    }
+    return call("search", k, columns)
+
+
+def _contexts(found: Gathered, latent: int) -> list[str]:
+    """Short texts around the peaks of the strongest examples."""
+    return [
+        "".join(one.texts[max(0, one.at - _BESIDE) : one.at + _BESIDE + 1])
+        for one in found.snippets(latent)[:_TEXTS]
+    ]
+
+
+def plane(found: Gathered) -> bytes:
+    """`scopeworks.map({x, y})`: places in the plane as base64 of uint16, little-endian."""
+    places = np.rint(found.directions.map.clip(0, 1) * 65535).astype("<u2")
+    columns = (base64.b64encode(places[:, i].tobytes()).decode() for i in (0, 1))
+    return call("map", dict(zip("xy", columns, strict=True)))
+
+
+def shard(features: Records, pages: Records, k: int, d_sae: int) -> bytes:
+    """`scopeworks.shard(k, text)` of latents [64 k, 64 (k + 1)): base64 of zlib-compressed
+    {"features": [record, …], "pages": [record, …]}, as they are in the .bin files."""
+    latents = range(k * SHARD_LATENTS, min((k + 1) * SHARD_LATENTS, d_sae))
+    lists = (b",".join(records.raw(i) for i in latents) for records in (features, pages))
+    whole = b'{"features":[%b],"pages":[%b]}' % tuple(lists)
+    return call("shard", k, base64.b64encode(zlib.compress(whole, LEVEL)).decode())
