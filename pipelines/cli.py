@@ -7,6 +7,7 @@ import typer
 
 from ..console import run_command
 from ..evaluate.cli import app as evaluate_app
+from ..evaluate.latents.cli import app as latents_app
 from ..harvest.cli import app as harvest_app
 from ..store.cli import app as store_app
 from ..train.cli import app as train_app
@@ -28,6 +29,7 @@ app.add_typer(harvest_app)
 app.add_typer(store_app, name="store")
 app.add_typer(train_app)
 app.add_typer(evaluate_app)
+app.add_typer(latents_app, name="latents")
 app.add_typer(run_app)
 app.add_typer(batch_app, name="batch")
 app.add_typer(plan_app)

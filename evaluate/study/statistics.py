@@ -101,7 +101,7 @@ def chosen_range(values: Sequence[Quantity]) -> tuple[Quantity, float | None]:
     return Quantity(gap, gap - reach, gap + reach), p
 
 
-def share_of(k: int, n: int) -> Quantity:
+def share_of(k: float, n: int) -> Quantity:
     """k of n as a share with Wilson's interval."""
     p, z2 = k / n, Z * Z
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)

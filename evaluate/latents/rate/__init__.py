@@ -1,1 +1,1 @@
-"""People rate latents, blind to the SAE."""
+"""People's ratings of latents: a page that hides whose latents they are, answers, agreement."""

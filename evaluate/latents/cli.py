@@ -1,0 +1,9 @@
+"""`scopeworks latents`: the commands of this folder's folders, joined."""
+
+import typer
+
+from .rate.cli import app as rate_app
+
+app = typer.Typer(no_args_is_help=True, help="Look at latents one by one, explain and rate them.")
+for one in (rate_app,):
+    app.add_typer(one)

@@ -1,0 +1,141 @@
+"""A rater's answers: one JSON line for every key that is pressed, in `RATER.jsonl`.
+
+Owns the file. A line says what changes about one latent (`answer`, `note`, `flag`), and the last
+word on each counts, so that two tabs lose nothing and an answer that is taken back stays on record.
+Every line is on the disk before the page hears that it is kept.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ....foreign import Document, read_document
+from ....store.place.files import write_file
+
+ANSWERS = ("yes", "maybe", "no")
+MOST_CHARACTERS = 2000
+
+Answer = Literal["yes", "maybe", "no"]
+
+
+class Change(Document):
+    """One line; what it does not name stays as it was."""
+
+    item: str
+    answer: Answer | None = None
+    """None: taken back."""
+    note: str = Field(default="", max_length=MOST_CHARACTERS)
+    flag: bool = False
+
+    def changes(self) -> dict[str, Any]:
+        """What the line names."""
+        return {name: getattr(self, name) for name in self.model_fields_set if name != "item"}
+
+
+@dataclass
+class Entry:
+    """What a rater says of a latent."""
+
+    answer: Answer | None = None
+    note: str = ""
+    flag: bool = False
+
+    def take(self, change: Change) -> None:
+        """A later word."""
+        for name, value in change.changes().items():
+            setattr(self, name, value)
+
+
+class AnswerFile:
+    """A rater's file, read once and appended to.
+
+    Attributes:
+        entries: latent's number -> what was said last.
+    """
+
+    def __init__(self, path: Path, items: Collection[str]):
+        """Reads what is there; half a line that a crash has left at the end is cut off.
+
+        Raises:
+            ValueError: another line is damaged, or names a latent that is not in the session.
+        """
+        self.path, self._items = path, items
+        data = path.read_bytes() if path.is_file() else b""
+        self.entries = entries_of(data, str(path), items)
+        if data and not data.endswith(b"\n"):
+            write_file(path, data[: data.rfind(b"\n") + 1])
+
+    def add(self, change: Change) -> Entry:
+        """Keeps a change; it is on the disk when this returns.
+
+        Raises:
+            KeyError: the latent is not in the session.
+            OSError: it could not be written; nothing has changed.
+        """
+        if change.item not in self._items:
+            raise KeyError(change.item)
+        line = json.dumps({"item": change.item, **change.changes()}, ensure_ascii=False) + "\n"
+        _append(self.path, line.encode())
+        entry = self.entries.setdefault(change.item, Entry())
+        entry.take(change)
+        return entry
+
+
+def entries_of(data: bytes, where: str, items: Collection[str]) -> dict[str, Entry]:
+    """What a rater's file says of each latent.
+
+    Args:
+        where: the file's name, for errors.
+        items: numbers of the session's latents.
+
+    Raises:
+        ValueError: a whole line is damaged, or names a latent that is not in the session.
+    """
+    *lines, rest = data.split(b"\n")
+    if rest:
+        print(f"note: {where}: half a line at its end is left out", file=sys.stderr)
+    found: dict[str, Entry] = {}
+    for number, line in enumerate(lines, 1):
+        change = read_document(Change, line, f"{where} line {number}")
+        if change.item not in items:
+            raise ValueError(
+                f"{where} line {number} must name a latent of the session, got {change.item[:20]}"
+            )
+        found.setdefault(change.item, Entry()).take(change)
+    return found
+
+
+def check_rater(name: str) -> str:
+    """A rater's name, which names a file.
+
+    Raises:
+        ValueError: it could not.
+    """
+    if not re.fullmatch(r"\w[\w.\-]{0,39}", name):
+        raise ValueError(
+            "rater must be 1 to 40 letters, digits, '.', '_' or '-', beginning with a letter or "
+            f"digit, got {name[:60]!r}"
+        )
+    return name
+
+
+def _append(path: Path, data: bytes) -> None:
+    """One write at the file's end, flushed: other processes' lines stay whole. What a full disk
+    took only half of is cut off again."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        written = os.write(descriptor, data)
+        if written < len(data):
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+            raise OSError(f"{path} could not be written: the disk is full")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,45 @@
+"""What a rater sees of a latent: snippets, histogram, raised tokens, nothing that names its SAE.
+
+Owns the choice. Sizes of activations differ between sites, so that all are given as shares of the
+latent's largest; how often it fires differs between widths, and is left out.
+"""
+
+from typing import Any
+
+TOP, PER_BAND = 12, 3
+"""Snippets that are shown: of the strongest, and of each band below."""
+
+
+def card(record: dict[str, Any], page: dict[str, Any]) -> dict[str, Any]:
+    """A latent for the page, of its two records in an index."""
+    largest = page["max"] or 1.0
+    groups = []
+    for number, band in enumerate(record["examples_quantiles"]):
+        shown = band["examples"][: TOP if number == 0 else PER_BAND]
+        if shown:
+            groups.append([_snippet(one, largest) for one in shown])
+    histogram = page["histogram"]
+    most = max(histogram["counts"], default=0) or 1
+    return {
+        "groups": groups,
+        "raised": [text for text, _ in page["raised"]],
+        "histogram": {
+            "width": _short(histogram["width"] / largest),
+            "counts": [_short(count / most) for count in histogram["counts"]],
+        },
+    }
+
+
+def _snippet(example: dict[str, Any], largest: float) -> dict[str, Any]:
+    """One snippet: its tokens, and how strongly the latent fires at each."""
+    values = example["tokens_acts_list"]
+    return {
+        "tokens": example["tokens"],
+        "shares": [_short(max(0.0, min(1.0, value / largest))) for value in values],
+        "peak": example["train_token_ind"],
+    }
+
+
+def _short(value: float) -> float:
+    """Three digits are what a shade or a bar shows."""
+    return float(f"{value:.3g}")

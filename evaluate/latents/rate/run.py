@@ -1,0 +1,113 @@
+"""The command: indexes → session → the page of one rater.
+
+Owns the settings and what is checked before the page is served.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+
+from ....settings import Settings
+from ....store.place.files import check_can_be_written, local_path
+from .answers import AnswerFile, check_rater
+from .card import card
+from .server import application, check_installed, listening, serve
+from .session import Candidates, Item, RatedSAE, Session, draw, open_session
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from ..files.folder import Index
+
+
+class RateSettings(Settings):
+    """One rater at one page."""
+
+    index: tuple[Path, ...] = Field(min_length=1)
+    """Folders that `latents index` made, one an SAE."""
+    out: Path
+    """Folder of the ratings; each rater has a file in it."""
+    rater: str
+    """Who rates; the name of the rater's file."""
+    n: PositiveInt = 50
+    """Latents of each SAE, drawn evenly over firing frequency; all that fire, where they are
+    fewer."""
+    seed: NonNegativeInt = 0
+    """Of the draw and the orders."""
+    port: int | None = Field(default=None, ge=0, le=65535)
+    """On 127.0.0.1; by default 8780, or one that is free."""
+
+    _local = field_validator("out")(local_path)
+    _named = field_validator("rater")(check_rater)
+
+
+def rate(settings: RateSettings) -> None:
+    """Serves the rating page until Ctrl-C.
+
+    Raises:
+        ValueError, OSError: an index is not finished, the folder holds another session, the
+            rater's file is damaged, or the port is taken.
+    """
+    check_installed()
+    app, session = prepare(settings)
+    there = listening(settings.port)
+    n = len(session.items)
+    print(
+        f"rating {n} latents of {len(session.saes)} SAEs: http://127.0.0.1:{there.getsockname()[1]}"
+    )
+    print(f"answers: {_answers_path(settings)}; Ctrl-C ends, the same command goes on", flush=True)
+    serve(app, there)
+
+
+def prepare(settings: RateSettings) -> tuple["Starlette", Session]:
+    """The page, ready to be served, and what is rated on it.
+
+    Raises:
+        ValueError, OSError: see `rate`.
+    """
+    from ..files.folder import open_index
+
+    indexes = [open_index(path) for path in settings.index]
+    wanted = draw(
+        [candidates(one, path) for one, path in zip(indexes, settings.index, strict=True)],
+        settings.n,
+        settings.seed,
+    )
+    path = _answers_path(settings)
+    check_can_be_written(path, "out")
+    session = open_session(settings.out, wanted)
+    items = session.items
+    kept = AnswerFile(path, items)
+
+    def card_of(number: str) -> dict:
+        item: Item = items[number]
+        index = indexes[item.sae]
+        return card(index.record(item.latent), index.page(item.latent))
+
+    return application(settings.rater, session.order(settings.rater), kept, card_of), session
+
+
+def candidates(index: "Index", folder: Path) -> Candidates:
+    """An index's latents, as the draw needs them."""
+    manifest = index.manifest
+    sae = manifest.sae
+    fired = [index.page(latent)["fired"] for latent in range(sae.d_sae)]
+    digest = hashlib.blake2b((folder / "index.json").read_bytes(), digest_size=16).hexdigest()
+    facts = RatedSAE(
+        name=sae.name,
+        site=sae.site,
+        target_site=sae.target_site or sae.site,
+        d_sae=sae.d_sae,
+        l0=sae.l0,
+        model=manifest.model,
+        fingerprint=sae.fingerprint,
+        index=digest,
+    )
+    return Candidates(facts, fired, manifest.rows)
+
+
+def _answers_path(settings: RateSettings) -> Path:
+    """The rater's file."""
+    return settings.out / f"{settings.rater}.jsonl"
