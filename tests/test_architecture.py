@@ -77,6 +77,13 @@ FLOORS = {
         "folder",
         "counting",
     ],
+    "evaluate/latents/samples": [
+        "settings sample_set contexts",
+        "samples_file sweep draw",
+        "collect",
+        "twin",
+    ],
+    "evaluate/latents/score": ["statistics controls", "scorers", "baseline"],
     "pipelines": [
         "corpus",
         "suite tiny_model",

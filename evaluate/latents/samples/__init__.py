@@ -1,1 +1,4 @@
-"""Contexts of chosen latents, from cached activations: to explain with, and others to test with."""
+"""Contexts of chosen latents: those that explain them, those that test explanations, and controls.
+
+`collect` is the way in; `twin` gives the latents of an SAE that was never trained.
+"""

@@ -1,0 +1,1 @@
+"""Scorers: one file and one row of `table` each."""

@@ -1,0 +1,145 @@
+"""Figures of one latent from what a scorer said of its test contexts, with 95% intervals.
+
+Owns Pearson's r, AUROC and balanced accuracy, and the bootstrap over contexts. A test context is
+one draw: its tokens are not independent of one another.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+DRAWS = 1000
+"""Bootstrap draws behind an interval."""
+MIN_CONTEXTS = 8
+"""Fewer contexts in which it fires, or in which it does not, give no interval."""
+
+
+class Figure(NamedTuple):
+    """A figure and how sure it is."""
+
+    value: float | None
+    """None where it means nothing, as with no context in which the latent fires."""
+    interval: list[float] | None = None
+    """[low, high]: 2.5% and 97.5% of bootstrap draws over contexts, separately of those in which
+    the latent fires and the others."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Yes or no of every context."""
+
+    fires: Bool[np.ndarray, " n"]
+    """What is true."""
+    said: Float[np.ndarray, " n"]
+    """1 yes, 0 no, NaN where no answer could be had."""
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A number for every token of every context."""
+
+    fires: Bool[np.ndarray, " n"]
+    f: Float[np.ndarray, "n context"]
+    """True activations; NaN at tokens that do not count."""
+    predicted: Float[np.ndarray, "n context"]
+    """In any unit; NaN in contexts for which no answer could be had."""
+
+
+Evidence = Judged | Simulated
+
+
+def figures(evidence: Evidence, seed: int) -> dict[str, Figure]:
+    """All that can be said of a latent, the most telling first.
+
+    `Judged` gives `balanced_accuracy`: the mean of the shares of firing and of silent contexts that
+    were told right; 0.5 is chance. `Simulated` gives `r` over all tokens and `auroc`: the chance
+    that a firing context has a larger largest prediction than a silent one; ties count half.
+    """
+    if isinstance(evidence, Judged):
+        return {"balanced_accuracy": balanced_accuracy(evidence, seed)}
+    return {"r": pearson(evidence, seed), "auroc": auroc(evidence, seed)}
+
+
+def pearson(evidence: Simulated, seed: int) -> Figure:
+    """r = cov(p, f) / sqrt(var p · var f) over all tokens of all answered contexts.
+
+    0 where all predictions are equal, for they explain nothing; None where f is constant.
+    """
+    counts = ~np.isnan(evidence.f) & ~np.isnan(evidence.predicted)
+    p, f = (np.where(counts, v, 0.0).astype(np.float64) for v in (evidence.predicted, evidence.f))
+    if not counts.any():
+        return Figure(None)
+    # Sums of squares around a common centre lose no digits to it.
+    p, f = ((v - v[counts].mean()) * counts for v in (p, f))
+    sums = np.stack([v.sum(1) for v in (counts * 1.0, p, f, p * p, f * f, p * f)], axis=1)
+    weights = _weights(evidence.fires, np.any(counts, axis=1), seed)
+    return _figure(_r(sums.sum(0)[None])[0], _r(weights @ sums) if weights is not None else None)
+
+
+def auroc(evidence: Simulated, seed: int) -> Figure:
+    """The chance that a firing context's largest prediction is above a silent one's."""
+    counts = ~np.isnan(evidence.f) & ~np.isnan(evidence.predicted)
+    peak = np.where(counts, evidence.predicted, -np.inf).max(axis=1, initial=-np.inf)
+    answered = np.any(counts, axis=1)
+    yes, no = answered & evidence.fires, answered & ~evidence.fires
+    above = np.sign(peak[yes][:, None] - peak[no][None]) / 2 + 0.5
+    if not above.size:
+        return Figure(None)
+    weights = _weights(evidence.fires, answered, seed)
+    if weights is None:
+        return _figure(above.mean(), None)
+    a, b = weights[:, yes], weights[:, no]
+    return _figure(above.mean(), (a @ above * b).sum(1) / (a.sum(1) * b.sum(1)))
+
+
+def balanced_accuracy(evidence: Judged, seed: int) -> Figure:
+    """(share of firing contexts told yes + share of silent contexts told no) / 2."""
+    answered = ~np.isnan(evidence.said)
+    right = (evidence.said == 1) == evidence.fires
+    yes, no = answered & evidence.fires, answered & ~evidence.fires
+    if not yes.any() or not no.any():
+        return Figure(None)
+    value = (right[yes].mean() + right[no].mean()) / 2
+    weights = _weights(evidence.fires, answered, seed)
+    if weights is None:
+        return _figure(value, None)
+    shares = [weights[:, at] @ right[at] / weights[:, at].sum(1) for at in (yes, no)]
+    return _figure(value, (shares[0] + shares[1]) / 2)
+
+
+def _r(sums: Float[np.ndarray, "draws 6"]) -> Float[np.ndarray, " draws"]:
+    """r of (n, Σp, Σf, Σp², Σf², Σpf); 0 where p is constant, NaN where f is."""
+    n, p, f, pp, ff, pf = sums.T
+    var_p, var_f = n * pp - p * p, n * ff - f * f
+    # What is left of a constant are rounding errors.
+    flat_p, flat_f = var_p <= 1e-12 * n * pp, var_f <= 1e-12 * n * ff
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = (n * pf - p * f) / np.sqrt(var_p * var_f)
+    return np.where(flat_f, np.nan, np.where(flat_p, 0.0, r))
+
+
+def _weights(
+    fires: Bool[np.ndarray, " n"], answered: Bool[np.ndarray, " n"], seed: int
+) -> Float[np.ndarray, "draws n"] | None:
+    """How often each context is drawn, with as many firing and silent ones as there are; None where
+    there are too few for an interval."""
+    rng = np.random.default_rng(seed)
+    weights = np.zeros((DRAWS, len(fires)))
+    for at in (np.flatnonzero(answered & fires), np.flatnonzero(answered & ~fires)):
+        if len(at) < MIN_CONTEXTS:
+            return None
+        weights[:, at] = rng.multinomial(len(at), np.full(len(at), 1 / len(at)), DRAWS)
+    return weights
+
+
+def _figure(value: float, draws: Float[np.ndarray, " draws"] | None) -> Figure:
+    """As plain numbers."""
+    if math.isnan(value):
+        return Figure(None)
+    if draws is None or np.isnan(draws).any():
+        return Figure(float(value))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Figure(float(value), [float(low), float(high)])
