@@ -65,9 +65,10 @@ FLOORS = {
     "evaluate/latents": [
         "contents",
         "files weights samples",
+        "explorer",
         "index explain",
         "score",
-        "explorer rate",
+        "rate",
         "cli",
     ],
     "evaluate/latents/files": [

@@ -1,1 +1,1 @@
-"""Pages of latents to browse: the static page, its server, the playground."""
+"""The explorer: a static page over an index's folder, a server for it, and a playground."""
