@@ -14,12 +14,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 GROUND = "settings console foreign hub_errors machine caches control_groups moved"
 FLOORS = {
-    "": [GROUND, "store", "harvest train", "evaluate", "pipelines", "__main__"],
+    "": [GROUND, "workers store", "harvest train", "evaluate", "pipelines", "__main__"],
     "store": [
         *["place", "format", "which_rows", "read write", "tokens", "tools", "bfloat16", "cli"]
     ],
     "store/format": ["chunks", "values bfloat16 permutations", "sums arrays", "*"],
-    "harvest": ["flags text model", "settings workers", "settings_beside", "tokens", "rows", "cli"],
+    "harvest": ["flags text model", "settings", "settings_beside", "tokens", "rows", "cli"],
     "harvest/model": [
         "families",
         "files sites",
@@ -102,7 +102,7 @@ BRIDGES = {("train/sae", "harvest/model/families")}
 """Arrows beside the floors: the names that a family's sites have elsewhere, and its norm, are
 asked for where SAEs are read and written. What is crossed to imports nothing of its own stage."""
 
-ROOMS = ("store", "harvest", "train", "evaluate", "pipelines")
+ROOMS = ("workers", "store", "harvest", "train", "evaluate", "pipelines")
 MOST_ENTRIES = 10
 KERNEL_IMPORTS = {"torch", "numpy", "numba", "llvmlite", "triton"}
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from ...harvest.workers.cluster import check_cluster, n_local_workers
 from ...machine import find_device, free_memory
 from ...store.place.files import check_can_be_written, write_file
 from ...train.sae.hub import is_remote
+from ...workers.cluster import check_cluster, n_local_workers
 from ..measure.declared.causes import say_warnings
 from ..saved.evaluation_file import check_is_evaluation
 from ..settings import EvaluateSettings

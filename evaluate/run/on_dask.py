@@ -15,8 +15,8 @@ import torch
 
 from ...console import Progress, progress
 from ...harvest.settings import from_driver, to_worker
-from ...harvest.workers.cluster import RETRIES, Watch, check_done, connect
 from ...settings import differences
+from ...workers.cluster import RETRIES, Watch, check_done, connect
 from ..settings import EvaluateSettings
 from .groups import Item, groups_of
 from .job import Job

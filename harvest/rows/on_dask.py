@@ -16,9 +16,9 @@ from typing import Any
 from ...console import Progress
 from ...settings import differences
 from ...store import StoreSpec, StoreWriter
+from ...workers.cluster import RETRIES, Watch, check_done, connect
+from ...workers.stalls import STALLED_S, Stalls
 from ..settings import HarvestSettings, from_driver, to_worker
-from ..workers.cluster import RETRIES, Watch, check_done, connect
-from ..workers.stalls import STALLED_S, Stalls
 from .bucket_job import Job
 from .plan import Part
 from .prepare import open_writer, prepare, warn_of_versions

@@ -18,10 +18,10 @@ from ...settings import differences, resolve
 from ...store import StoreSpec, StoreWriter, TokenStore
 from ...store.format.chunks.codecs import PRESETS
 from ...store.format.spec import even_bucket_rows
+from ...workers.cluster import n_local_workers
 from ..model.loading import check_context, load_model, tokenizer_fingerprint
 from ..model.sites import expand_sites, site_width
 from ..settings import HarvestSettings
-from ..workers.cluster import n_local_workers
 from .batch_size import sequences_that_fit, sequences_that_run, share_of_memory
 from .bucket_job import Job
 from .plan import Mask, Plan

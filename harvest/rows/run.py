@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from ...console import NotReadyError, Progress, progress
 from ...store import ActivationStore, StoreSpec, StoreWriter
+from ...workers.cluster import check_cluster
+from ...workers.share import ALL, Share
 from ..settings import HarvestSettings
 from ..settings_beside import write_settings
-from ..workers.cluster import check_cluster
-from ..workers.share import ALL, Share
 from .bucket_job import Job
 from .on_dask import harvest_on_dask
 from .plan import Part, Plan

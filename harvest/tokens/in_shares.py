@@ -10,8 +10,8 @@ from typing import Any
 
 from ...console import NotReadyError, progress
 from ...store import TokenStore
+from ...workers.share import Share
 from ..settings import TokenizeSettings
-from ..workers.share import Share
 from .part_files import Batch, Part, read_part, write_part
 from .splits import TRAIN
 from .text_parts import make_part, parts_location, sweep_parts, token_limit

@@ -12,8 +12,8 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any
 
+from ...workers.cluster import RETRIES, Watch, check_done, connect
 from ..settings import TokenizeSettings, everywhere, from_driver, to_worker
-from ..workers.cluster import RETRIES, Watch, check_done, connect
 from .part_files import Part, write_part
 from .text_parts import make_part, parts_location
 

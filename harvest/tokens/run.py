@@ -17,14 +17,14 @@ from ...console import Progress, progress
 from ...settings import differences
 from ...store import TokenStore
 from ...store.place.place import Place
+from ...workers.cluster import check_cluster
+from ...workers.share import ALL, Share
 from ..model.loading import check_context, load_tokenizer, tokenizer_fingerprint
 from ..settings import TokenizeSettings
 from ..settings_beside import write_settings
 from ..text.documents import ReadReport
 from ..text.sources import expand
 from ..text.text_file import Source, is_stream
-from ..workers.cluster import check_cluster
-from ..workers.share import ALL, Share
 from .chat import ChatTemplate, identity_of, template_fingerprint
 from .in_shares import check_all_made, make_share
 from .on_dask import made_on_dask

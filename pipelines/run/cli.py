@@ -50,8 +50,8 @@ def run(
     the network failed: run the same command again. 2 is an error to be repaired first.
     """
     from ...console import place_failures_apart
-    from ...harvest.workers.share import Share
     from ...store.place.options import parse_storage_options
+    from ...workers.share import Share
     from ..suite.settings import SuiteFile
     from .runner import run as run_suite
 

@@ -18,8 +18,8 @@ import psutil
 
 from ...console import NotReadyError
 from ...foreign import Document, one_line, read_document
-from ...harvest.workers.share import Share
 from ...store.place.files import write_json
+from ...workers.share import Share
 
 BEAT_S = 20.0
 """Seconds between two signs of life of a step that runs."""

@@ -13,9 +13,9 @@ from typing import Literal
 
 from ...console import NotReadyError
 from ...foreign import Document, read_document
-from ...harvest.workers.share import ALL, Share
 from ...machine import nearest
 from ...store.place.files import write_json
+from ...workers.share import ALL, Share
 from ..steps.step import State, Step
 from ..steps.table import STEPS, step_named
 from ..suite.outputs import Outputs

@@ -5,7 +5,7 @@ Owns how many shares a step is cut into. How a job runs a share is `batch`'s bus
 
 from dataclasses import dataclass
 
-from ...harvest.workers.share import Share
+from ...workers.share import Share
 from ..steps.table import STEPS
 from ..suite.outputs import Outputs
 from .records import records_of

@@ -9,9 +9,9 @@ from typing import Any
 from ...console import NotReadyError
 from ...evaluate.run import evaluation_of, write_evaluation
 from ...evaluate.saved.evaluation_file import read_evaluation
-from ...harvest.workers.share import Share
 from ...train.sae.config import public_name
 from ...train.settings import FREE_ON_RESUME
+from ...workers.share import Share
 from ..suite.members import Member
 from ..suite.outputs import Outputs
 from .step import State, Step

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from ...console import NotReadyError
 from ...harvest.rows.run import harvest
-from ...harvest.workers.share import Share
 from ...store import TokenStore
 from ...store.place.locate import locate
 from ...store.place.place import Place
 from ...store.tools.catalogue import Entry, catalogue
+from ...workers.share import Share
 from ..suite.members import Member
 from ..suite.outputs import Outputs
 from .marks import alone

@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from ...foreign import Document, read_document
-from ...harvest.workers.share import Share
 from ...store.place.files import write_json
 from ...store.place.ownership import owned
+from ...workers.share import Share
 from ..suite.outputs import Outputs
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ...harvest.workers.share import ALL, Share
 from ...store import TokenStore
+from ...workers.share import ALL, Share
 from ..release.folder import write_release
 from ..release.sums import read_sums
 from ..suite.outputs import Outputs

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...evaluate.page.report import write_report
 from ...evaluate.saved.study_file import READING_FILE
-from ...harvest.workers.share import Share
+from ...workers.share import Share
 from ..suite.keys import key
 from ..suite.outputs import Outputs
 from .evaluate import documents

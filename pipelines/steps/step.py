@@ -6,7 +6,7 @@ Owns what a step must say. What is particular to one is in the module of its nam
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...harvest.workers.share import Share
+from ...workers.share import Share
 from ..suite.outputs import Outputs
 
 

@@ -3,8 +3,8 @@
 from ...harvest.tokens.run import tokenize
 from ...harvest.tokens.splits import HELD_OUT
 from ...harvest.tokens.text_parts import PART_BYTES
-from ...harvest.workers.share import Share
 from ...store import TokenStore
+from ...workers.share import Share
 from ..suite.outputs import Outputs
 from .marks import alone
 from .step import State, Step

@@ -1,8 +1,8 @@
 """Train, as a step: rows → SAEs, shared out by groups that read one stream."""
 
-from ...harvest.workers.share import Share
 from ...train.run.trainer import run
 from ...train.sae.formats.trained import WEIGHTS_FILE, trained_config
+from ...workers.share import Share
 from ..suite.members import Member
 from ..suite.outputs import Outputs
 from .harvest import stores_of

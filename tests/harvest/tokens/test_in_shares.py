@@ -9,8 +9,8 @@ from scopeworks.console import NotReadyError
 from scopeworks.harvest.settings import TokenizeSettings
 from scopeworks.harvest.tokens import text_parts
 from scopeworks.harvest.tokens.run import tokenize
-from scopeworks.harvest.workers.share import Share
 from scopeworks.store import TokenStore
+from scopeworks.workers.share import Share
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from scopeworks.harvest.workers.share import ALL, Share
 from scopeworks.pipelines.run.records import recorded, records_of
 from scopeworks.pipelines.run.runner import command
 from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.tests.pipelines.small_suite import write_suite
+from scopeworks.workers.share import ALL, Share
 
 
 def test_a_step_that_was_cut_otherwise_before_is_known_by_its_last_cut(tmp_path):

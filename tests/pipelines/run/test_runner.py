@@ -9,7 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from scopeworks.console import NotReadyError
-from scopeworks.harvest.workers.share import Share
 from scopeworks.pipelines.cli import app
 from scopeworks.pipelines.release.sums import read_sums
 from scopeworks.pipelines.run import space
@@ -23,6 +22,7 @@ from scopeworks.store.place.files import leftovers
 from scopeworks.store.place.place import Place
 from scopeworks.tests.evaluate.page.study_folder import write_study
 from scopeworks.tests.pipelines.small_suite import files_below, suite, write_suite, write_text
+from scopeworks.workers.share import Share
 
 ALL = [step.name for step in STEPS]
 

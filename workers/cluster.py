@@ -1,7 +1,7 @@
 """The cluster: the way to Dask workers, and what a task that failed says.
 
-Owns local clusters, schedulers' addresses and scheduler files. What a task does,
-`rows.on_dask` and `tokens.on_dask` know.
+Owns local clusters, schedulers' addresses and scheduler files. What a task does, the stages know
+(their modules `on_dask`).
 """
 
 import re
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...machine import available_cores
+from ..machine import available_cores
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -22,9 +22,9 @@ from scopeworks.harvest.settings import HarvestSettings, to_worker
 from scopeworks.harvest.tokens import on_dask as part_tasks
 from scopeworks.harvest.tokens import text_parts as parts
 from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize
-from scopeworks.harvest.workers import cluster
 from scopeworks.store import ActivationStore
 from scopeworks.store.tools.verify import verify
+from scopeworks.workers import cluster
 
 TIMEOUT_S = 600
 
@@ -159,7 +159,7 @@ def own_cluster(folder: Path, *, worker: bool) -> Iterator[tuple[str, subprocess
         if worker:
             flags = ["--no-nanny", "--nthreads", "1", "--host", "127.0.0.1"]
             command = [*module[:2], module[2] + "worker", address, *flags]
-            environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[4])}
+            environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
             processes.append(subprocess.Popen(command, env=environment, **quiet))
         yield address, scheduler
     finally:

@@ -1,7 +1,6 @@
 """Stalls: which tasks of a cluster have been with one worker for too long.
 
-Owns the clock. Asking the scheduler and beginning a task again elsewhere is `rows.on_dask`'s
-business.
+Owns the clock. Asking the scheduler and beginning a task again elsewhere is the stages'.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,6 +1,6 @@
 """Tasks that take too long, on a clock of the test's own."""
 
-from scopeworks.harvest.workers.stalls import Stalls
+from scopeworks.workers.stalls import Stalls
 
 
 def test_a_task_stalls_after_its_time_on_one_worker_and_is_named_once():

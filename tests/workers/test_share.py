@@ -2,7 +2,7 @@
 
 import pytest
 
-from scopeworks.harvest.workers.share import ALL, Share
+from scopeworks.workers.share import ALL, Share
 
 
 def test_shares_deal_out_all_work_once():

@@ -1,1 +1,0 @@
-"""Dask workers: the cluster that tasks run on, and tasks that stall."""
