@@ -24,7 +24,7 @@ FLOORS = {
         "families",
         "files sites",
         "config hooks placement vocabulary weights",
-        "loading",
+        "loading tensors",
     ],
     "harvest/model/families": ["family", "*"],
     "train": ["kernels sae recipe", "settings", "saved frontier", "run", "sweep", "cli"],
@@ -71,6 +71,7 @@ FLOORS = {
         "rate",
         "cli",
     ],
+    "evaluate/latents/weights": ["readout largest", "stream nearest logits plane", "directions"],
     "evaluate/latents/files": [
         "manifest records",
         "gathered",

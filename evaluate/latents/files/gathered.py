@@ -16,7 +16,11 @@ from .manifest import Manifest
 from .records import rounded
 
 Decode = Callable[[Sequence[int]], list[str]]
-"""Texts of token ids, each by itself."""
+"""Texts of token ids, each by itself. A byte that is no character by itself is a surrogate, as
+Python's `surrogateescape` has it."""
+
+_MOST_JOINED = 8
+"""Tokens that may hold one character's bytes, and what is beside it."""
 
 
 class Snippet(NamedTuple):
@@ -61,7 +65,7 @@ class Gathered:
 
     @cached_property
     def texts(self) -> dict[int, str]:
-        """Text of every token that occurs."""
+        """Text of every token that occurs, as `Decode` gives it."""
         found = [self.firings.examples.tokens, self.firings.token]
         found += [self.directions.raised, self.directions.lowered]
         ids = np.unique(np.concatenate([np.unique(array) for array in found]))
@@ -75,7 +79,7 @@ class Gathered:
         ids = examples.tokens[rows].tolist()
         at = (examples.position[rows] - examples.start[rows]).tolist()
         return [
-            Snippet(band, [self.texts[i] for i in ids[k][:n]], values[k][:n], at[k])
+            Snippet(band, joined([self.texts[i] for i in ids[k][:n]]), values[k][:n], at[k])
             for k, (band, n) in enumerate(zip(examples.band[rows].tolist(), n_tokens, strict=True))
         ]
 
@@ -91,11 +95,46 @@ class Gathered:
         shares = np.minimum(counts * times / np.maximum(firings.token_rows[part], 1), 1)
         ids = firings.token[part].tolist()
         return [
-            [self.texts[i], i, a, b] for i, a, b in zip(ids, counts / drawn, shares, strict=True)
+            [shown(self.texts[i]), i, a, b]
+            for i, a, b in zip(ids, counts / drawn, shares, strict=True)
         ]
 
     def output_tokens(self, latent: int, side: str) -> list[tuple[str, int, float]]:
         """Text, id and effect of the `raised` or `lowered` output tokens."""
         ids = getattr(self.directions, side)[latent].tolist()
         effects = getattr(self.directions, f"{side}_by")[latent].tolist()
-        return [(self.texts[i], i, e) for i, e in zip(ids, effects, strict=True) if i >= 0]
+        return [(shown(self.texts[i]), i, e) for i, e in zip(ids, effects, strict=True) if i >= 0]
+
+
+def shown(text: str) -> str:
+    """A token's text by itself; bytes that are no character as `\\xe2`."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def joined(texts: list[str]) -> list[str]:
+    """Texts of tokens in a row: a character of several tokens is at the first of them, and the
+    others are empty."""
+    found, start = [], 0
+    while start < len(texts):
+        stop = start + 1
+        if _is_broken(texts[start]):
+            while stop < len(texts) and stop < start + _MOST_JOINED and _is_broken(texts[stop]):
+                stop += 1
+        stop = next((s for s in range(start + 2, stop + 1) if _is_whole(texts[start:s])), start + 1)
+        whole = shown("".join(texts[start:stop]))
+        found += [whole] + [""] * (stop - start - 1)
+        start = stop
+    return found
+
+
+def _is_broken(text: str) -> bool:
+    return any("\udc80" <= letter <= "\udcff" for letter in text)
+
+
+def _is_whole(texts: list[str]) -> bool:
+    """Whether their bytes are characters."""
+    try:
+        "".join(texts).encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..contents import Nearest
-from .gathered import Gathered
+from .gathered import Gathered, joined
 
 LATENTS = 4096
 """Latents in one row group."""
@@ -172,7 +172,7 @@ def _examples(found: Gathered, first: int, stop: int) -> dict[str, Any]:
     tokens = [row[:n] for row, n in zip(examples.tokens[part], lengths, strict=True)]
     names = ("latent", "band", "sequence", "position", "start", "value")
     return {name: getattr(examples, name)[part] for name in names} | {
-        "text": ["".join(found.texts[i] for i in row.tolist()) for row in tokens],
+        "text": ["".join(joined([found.texts[i] for i in row.tolist()])) for row in tokens],
         "tokens": tokens,
         "f": [row[:n] for row, n in zip(examples.f[part], lengths, strict=True)],
     }

@@ -37,6 +37,9 @@ class SiteModule:
     """Module path and `input` or `output`, as Hugging Face's releases write it; None likewise."""
     in_report: bool = True
     """Whether `*` stands for it among others."""
+    to_stream: tuple[str, ...] | None = None
+    """Modules of the layer through which what is there is added to the residual stream: linear
+    ones, and RMSNorms, of which the gain alone is linear. None where the way is not linear."""
 
 
 @dataclass(frozen=True)

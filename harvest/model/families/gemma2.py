@@ -139,6 +139,7 @@ GEMMA2 = Family(
             _d_heads,
             "blocks.{}.attn.hook_z",
             "model.layers.{}.self_attn.o_proj.input",
+            to_stream=("self_attn.o_proj", "post_attention_layernorm"),
         ),
         # The gainless vector is no module's input or output in transformers.
         "transcoder_in": SiteModule(
@@ -161,9 +162,15 @@ GEMMA2 = Family(
             _d_model,
             "blocks.{}.hook_mlp_out",
             "model.layers.{}.post_feedforward_layernorm.output",
+            to_stream=(),
         ),
         "resid_post": SiteModule(
-            "", "output", _d_model, "blocks.{}.hook_resid_post", "model.layers.{}.output"
+            "",
+            "output",
+            _d_model,
+            "blocks.{}.hook_resid_post",
+            "model.layers.{}.output",
+            to_stream=(),
         ),
     },
     compiled=(

@@ -22,8 +22,8 @@ DEAD = 3
 
 
 def text_of(token: int) -> str:
-    """Text of a token: words, HTML, a line's end, a part of a character."""
-    return {7: HTML, 8: "\n", 9: "\\xe2", 10: " é"}.get(token, f" t{token}")
+    """Text of a token: words, HTML, a line's end."""
+    return {7: HTML, 8: "\n", 10: " é"}.get(token, f" t{token}")
 
 
 def decode(ids: Sequence[int]) -> list[str]:

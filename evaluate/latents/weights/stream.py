@@ -1,0 +1,69 @@
+"""How what an SAE writes reaches the residual stream: directly, through weights, or not linearly.
+
+Owns the way of a decoder row from its site. Where it goes the model's family says
+(`SiteModule.to_stream`).
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ....harvest.model.sites import check_site, parse_site, site_width
+from ....train.sae.config import SAEConfig
+from .readout import Readout
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The way from a site to the residual stream."""
+
+    says: str
+    """The way in words, from a decoder row to the logits; or why there is none."""
+    exists: bool
+    steps: tuple[Float[Tensor, "..."], ...] = ()
+    """Matrices [d_out, d_in] and gains [d], in order."""
+
+    def __call__(self, rows: Float[Tensor, "n d_out"]) -> Float[Tensor, "n d_model"]:
+        """What rows at the site add to the residual stream; norms' scales are left out."""
+        for step in self.steps:
+            rows = rows @ step.T if step.ndim == 2 else rows * step
+        return rows
+
+
+def stream_of(config: SAEConfig, readout: Readout, site: str | None = None) -> Stream:
+    """The way from the site that an SAE's decoder writes.
+
+    Args:
+        config: the SAE's.
+        readout: of the model.
+        site: where its file does not say.
+
+    Raises:
+        ValueError: the model has no such site, or one of another width.
+    """
+    name = config.target_site or (None if config.is_transcoder else site or config.site)
+    if name is None:
+        why = "the SAE's files do not say which site its decoder writes"
+        return Stream(f"{why}: no output tokens are listed", False)
+    where = parse_site(name)
+    check_site(where, readout.config.num_hidden_layers)
+    if config.d_out != (width := site_width(where, readout.config)):
+        raise ValueError(
+            f"SAE must write {name} of model {readout.name}, {width} wide, got decoder rows of "
+            f"{config.d_out} numbers; pass the SAE's own model"
+        )
+    modules = readout.family.place(where.kind).to_stream
+    if modules is None:
+        return Stream(
+            f"{where.kind} is read by the layer and not added to the residual stream: there is no "
+            "linear way to the logits, and no output tokens are listed",
+            False,
+        )
+    parts, steps = ["decoder row"], []
+    for module in modules:
+        path = f"model.layers.{where.layer}.{module}"
+        weight = readout.tensors.read(f"{path}.weight")
+        steps.append(weight if weight.ndim == 2 else readout.gain_of(path))
+        parts.append(f"{'gain of ' * (weight.ndim == 1)}layer {where.layer}'s {module}")
+    return Stream(" → ".join([*parts, "final norm's gain", "unembedding"]), True, tuple(steps))

@@ -1,0 +1,109 @@
+"""Single tensors of a model's files: the model itself is never loaded.
+
+Owns the way from transformers' names to the files' own, and to slices of one. What the files must
+hold `weights` checks.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...foreign import validated
+from .families import family_of
+from .files import explained, model_folder, read_json
+from .weights import Index, check_weights
+
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLED, _PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+
+
+class Tensors:
+    """The weights of a model, read as they are asked for.
+
+    Args:
+        name: a local folder or a hub id, whose files are fetched if they are not here.
+        config: transformers' configuration, as `load_tokenizer` gives it.
+
+    Raises:
+        OSError: there are no weights, or a file is damaged.
+        ValueError: the weights are not those of the configuration.
+    """
+
+    def __init__(self, name: str, config: Any):
+        self.name, self._family = name, family_of(config)
+        folder = model_folder(name, weights=True)
+        check_weights(folder, name, config)
+        self._open = _opener(folder, name)
+        self._own = {self._as_loaded(own): (own, path) for own, path in _named(folder).items()}
+        if not any(known.startswith("model.") for known in self._own):  # the decoder saved alone
+            self._own = {f"model.{known}": where for known, where in self._own.items()}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._own
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
+        """Rows [start, stop) of a tensor, in float32.
+
+        Args:
+            name: as transformers' causal model has it.
+
+        Raises:
+            ValueError: the model has no such tensor.
+            OSError: its file cannot be read.
+        """
+        if name not in self:
+            raise ValueError(f"model {self.name} must have the tensor {name}, got none")
+        own, path = self._own[name]
+        with explained(self.name):
+            return self._open(path, own)[start:stop].float()
+
+    def _as_loaded(self, own: str) -> str:
+        for pattern, ours in self._family.renamed_weights.items():
+            own = re.sub(pattern, ours, own)
+        return own
+
+
+def _named(folder: Path) -> dict[str, Path]:
+    """Every tensor's name in the files, and its file."""
+    for whole, index in ((_WHOLE, _INDEX), (_PICKLED, _PICKLED_INDEX)):
+        if (folder / whole).is_file():
+            return dict.fromkeys(_names(folder / whole), folder / whole)
+        if (folder / index).is_file():
+            known = validated(Index, read_json(folder / index), str(folder / index))
+            return {name: folder / file for name, file in known.weight_map.items()}
+    raise AssertionError("check_weights has found the weights")
+
+
+def _names(path: Path) -> list[str]:
+    from safetensors import safe_open
+
+    if path.suffix != ".safetensors":
+        return list(_loaded(path))
+    with safe_open(path, framework="pt") as file:
+        return list(file.keys())
+
+
+def _opener(folder: Path, name: str) -> Callable[[Path, str], Any]:
+    """What gives a tensor of a file to slice: only the slice is read."""
+    from safetensors import safe_open
+
+    files: dict[Path, Any] = {}
+
+    def opened(path: Path, own: str) -> Any:
+        if path.suffix == ".safetensors":
+            file = files.setdefault(path, None) or safe_open(path, framework="pt")
+            files[path] = file
+            return file.get_slice(own)
+        files[path] = files.get(path) or _loaded(path)
+        return files[path][own]
+
+    return opened
+
+
+def _loaded(path: Path) -> dict[str, Tensor]:
+    """A PyTorch file, its tensors mapped from the disk."""
+    return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
