@@ -171,12 +171,11 @@ def to_worker(settings: StageSettings) -> str:
     """
     own = settings.model_dump(mode="json")
     values: dict[str, Any] = own | {"storage_options": settings.storage_options}
-    for name in ("tokens", "store", "out"):
-        if name in values and isinstance(values[name], str):
-            values[name] = everywhere(values[name])
-    for name in ("text", "sae"):
-        if name in values:
-            values[name] = [everywhere(path) for path in values[name]]
+    for name in ("tokens", "store", "out", "text", "sae"):
+        if isinstance(value := values.get(name), str):
+            values[name] = everywhere(value)
+        elif value is not None:
+            values[name] = [everywhere(path) for path in value]
     for name in ("model", "norms_of"):
         # else it is a name on the hub
         if (given := values.get(name)) and Path(given).is_dir():

@@ -1,0 +1,219 @@
+"""What an index is made from: an SAE, rows of its site, and the tokens that they are of.
+
+Owns every error about inputs that do not belong together. A command and a Dask worker read them
+alike; what it takes to see that the model is theirs, only the command does (`check_model`).
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ....harvest.model.loading import LanguageModel, tokenizer_fingerprint
+from ....harvest.model.sites import Site
+from ....harvest.rows.documents import Documents, documents_of
+from ....machine import find_device, free_memory
+from ....store import ActivationStore, TokenStore
+from ....store.place.place import Place
+from ....store.which_rows import rows_key
+from ....train.sae.hub import is_remote, is_url
+from ....train.sae.sae import SAE
+from ...measure.inputs import named_sites
+from .parts import rows_digest
+from .settings import NOT_DECIDING, IndexSettings
+from .snippets import OVER_COLLECTED
+from .tally.tally import Size
+
+_DRAWN_IN_ALL, _MOST_DRAWN = 2**22, 256
+_POSITION_BINS = 16
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that the pass reads, checked."""
+
+    settings: IndexSettings
+    sae: SAE
+    """On the device that encodes."""
+    sae_fingerprint: str
+    site: Site
+    target_site: Site
+    store: ActivationStore
+    tokens: TokenStore
+    split: str
+    documents: Documents
+    key: str
+    """Of the store's rows, which and in which order."""
+    facts: dict[str, Any]
+    """What decides the parts of the pass, as JSON."""
+
+    @classmethod
+    def load(cls, settings: IndexSettings) -> "Inputs":
+        """Reads and checks them.
+
+        Raises:
+            ValueError, OSError: one is missing, or does not fit the others; one line.
+        """
+        device = find_device(settings.device)
+        sae = _read_sae(settings)
+        name = _last_part(settings.sae)
+        site, target = named_sites(name, sae.config, settings.site, settings.target_site)
+        store = ActivationStore.open(settings.place(settings.store))
+        tokens = TokenStore.open(settings.place(settings.tokens))
+        _check_store(store, sae, name, str(site))
+        key, split = _check_tokens(store, tokens)
+        check_memory(settings, sae)
+        fingerprint = sae_fingerprint(sae)
+        facts = {
+            "sae": fingerprint,
+            "rows": rows_digest(store, str(site), settings.rows),
+            "tokens": tokens.fingerprint,
+            "settings": settings.model_dump(mode="json", exclude=set(NOT_DECIDING)),
+        }
+        return cls(
+            settings,
+            sae.to(device, torch.float32),
+            fingerprint,
+            site,
+            target,
+            store,
+            tokens,
+            split,
+            documents_of(tokens, split),
+            key,
+            facts,
+        )
+
+    @property
+    def rows(self) -> int:
+        """Rows that are read."""
+        return min(self.settings.rows or self.store.rows, self.store.rows)
+
+    def size(self, position_bins: int) -> Size:
+        """Of the tallies."""
+        return Size(
+            self.sae.config.d_sae,
+            OVER_COLLECTED * self.settings.top,
+            n_drawn(self.sae.config.d_sae),
+            position_bins,
+            self.settings.together_rows / self.rows,
+        )
+
+    def check_model(self, lm: LanguageModel) -> None:
+        """Refuses another model than the rows' own.
+
+        Raises:
+            ValueError: weights or tokenizer are another's.
+        """
+        given, rows = self.settings.model, self.store.provenance
+        for what, wanted, got in (
+            ("model", rows["model_fingerprint"], lm.fingerprint),
+            ("tokenizer", rows.get("tokenizer"), tokenizer_fingerprint(lm.tokenizer)),
+        ):
+            if wanted is not None and wanted != got:
+                raise ValueError(
+                    f"{what} must be the one whose rows store {self.store.url} holds, "
+                    f"{rows.get('model')} ({wanted}), got {given}'s ({got}); pass that model"
+                )
+
+
+def n_drawn(d_sae: int) -> int:
+    """Firings that are drawn of each latent: 256, fewer where there are over 16,384 latents."""
+    return max(1, min(_MOST_DRAWN, _DRAWN_IN_ALL // d_sae))
+
+
+def sae_fingerprint(sae: SAE) -> str:
+    """16 hexadecimal digits over an SAE's tensors and its k."""
+    digest = hashlib.blake2b(f"k={sae.config.k}".encode(), digest_size=8)
+    for name, tensor in sorted(sae.tensors().items()):
+        digest.update(f"{name}{list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def check_memory(settings: IndexSettings, sae: SAE) -> None:
+    """Refuses an index that would not fit this machine's memory.
+
+    Raises:
+        ValueError: saying what it takes.
+    """
+    d_sae, d_in = sae.config.d_sae, sae.config.d_in
+    firing = 28 * n_drawn(d_sae) + 20 * OVER_COLLECTED * settings.top + 700
+    shown = (settings.top + settings.bands * settings.per_band) * (40 + 12 * settings.window)
+    needed = d_sae * (2 * firing + shown + 8 * d_in) + 2**27
+    free = free_memory(torch.device("cpu"))
+    if needed > free:
+        raise ValueError(
+            f"memory must hold the index's counts, about {needed / 2**30:.1f} GiB for {d_sae:,} "
+            f"latents, got {free / 2**30:.1f} GiB; lower --top or --per-band, or use a larger "
+            "machine"
+        )
+
+
+def _read_sae(settings: IndexSettings) -> SAE:
+    """The SAE, on the CPU."""
+    if is_remote(settings.sae):
+        options = settings.storage_options if is_url(settings.sae) else None
+        return SAE.from_pretrained(settings.sae, storage_options=options)
+    sae = SAE.load(settings.sae)
+    sae.source = settings.sae
+    return sae
+
+
+def _last_part(path: str) -> str:
+    """What an SAE is called: the last part of its path or address."""
+    return path.rstrip("/").rsplit("/", 1)[-1] if is_remote(path) else Path(path).absolute().name
+
+
+def _check_store(store: ActivationStore, sae: SAE, name: str, site: str) -> None:
+    """Refuses a store without rows of the SAE's site, or with another model's."""
+    if site not in store.sites:
+        raise ValueError(
+            f"store {store.url} must have rows of {site}, which SAE {name} reads, got "
+            f"{', '.join(store.sites)}; pass a store of that site, or harvest it"
+        )
+    if not store.rows:
+        raise ValueError(f"store {store.url} must have rows, got none yet; let the harvest run on")
+    if store.sites[site] != sae.config.d_in:
+        raise ValueError(
+            f"rows of {site} must be as wide as SAE {name} reads, {sae.config.d_in}, got "
+            f"{store.sites[site]} in store {store.url}; pass a store of the SAE's model"
+        )
+    theirs, own = store.provenance.get("model_fingerprint"), sae.config.model_fingerprint
+    if own is not None and theirs is not None and own != theirs:
+        raise ValueError(
+            f"store {store.url} must hold rows of the model that SAE {name} was trained on, "
+            f"{sae.config.model} ({own}), got {store.provenance.get('model')}'s ({theirs}); pass "
+            "that model's store"
+        )
+
+
+def _check_tokens(store: ActivationStore, tokens: TokenStore) -> tuple[str, str]:
+    """The rows' key and their split; refuses tokens that were not harvested for this store."""
+    try:
+        key = rows_key(store.spec)
+    except ValueError as error:
+        raise ValueError(
+            f"store {store.url} must say which tokens its rows are of: {error}; harvest it again"
+        ) from error
+    wanted, split = store.provenance["tokens"], store.provenance["split"]
+    if tokens.fingerprint != wanted:
+        raise ValueError(
+            f"tokens must be those whose rows store {store.url} holds ({str(wanted)[:16]}), got "
+            f"{tokens.url} ({tokens.fingerprint[:16]}); pass the store that was harvested"
+        )
+    tokens.sequences(split)
+    return key, split
+
+
+def check_out(out: Path) -> None:
+    """Refuses a place that no folder can be written to; `Place` tells folders from URLs.
+
+    Raises:
+        ValueError: a file is there.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out must be a folder, got the file {out}")
+    assert not Place(str(out)).is_remote

@@ -1,0 +1,139 @@
+"""Parts: how the pass is cut, and the file that each piece of it leaves.
+
+Owns which rows a part has, which the store alone decides; the key of all that decides what a part's
+file holds; and the files. Whoever computes a part leaves the same bytes, so a pass that was stopped
+goes on with the parts that are missing.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ....store import ActivationStore
+from ....store.format.spec import LABEL_NAMES
+from ....store.place.files import write_file
+from ....store.place.locate import locate
+from ....train.sae.tensor_file import file_parts, read_metadata, read_tensors
+
+FOLDER = "parts"
+MOST = 16
+
+_VERSION = 1
+"""Of what a part's file holds."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows [start, stop) of the store, of whole buckets."""
+
+    number: int
+    start: int
+    stop: int
+
+
+def parts_of(store: ActivationStore, rows: int | None) -> list[Part]:
+    """At most 16 parts of nearly equally many buckets, of the first `rows` rows."""
+    last = store.rows if rows is None else min(rows, store.rows)
+    stops, stop = [], 0
+    for commit in store.commits:
+        if stop >= last:
+            break
+        stop += commit.rows
+        stops.append(min(stop, last))
+    n = min(MOST, len(stops))
+    cuts = [0, *(stops[(i + 1) * len(stops) // n - 1] for i in range(n))]
+    return [Part(i, *cuts[i : i + 2]) for i in range(n)]
+
+
+def rows_digest(store: ActivationStore, site: str, rows: int | None) -> str:
+    """16 hexadecimal digits over the bytes of the rows that are read and their labels, by the
+    checksums of their commits."""
+    names = (f"sites/{site}", *(f"labels/{name}" for name in LABEL_NAMES))
+    commits = [
+        [c.bucket, c.rows, [[list(asdict(r).values()) for r in c.shards[n]] for n in names]]
+        for c in store.commits
+    ]
+    return digest([site, rows, commits])
+
+
+def digest(facts: Any) -> str:
+    """16 hexadecimal digits over what JSON can say."""
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+class PartFiles:
+    """The parts' files in the folder of an index."""
+
+    def __init__(self, out: Path, facts: dict[str, Any]):
+        """`facts` are all that decides what the files hold, as JSON."""
+        self._folder = out / FOLDER
+        self._facts = {name: str(value) for name, value in facts.items()}
+        self._facts["version"] = str(_VERSION)
+        self._location = locate(str(self._folder))
+
+    def check(self) -> None:
+        """Refuses parts of other inputs.
+
+        Raises:
+            ValueError: there is one; the text says what differs.
+        """
+        for path in sorted(self._folder.glob("*.safetensors")):
+            try:
+                found = read_metadata(self._location, path.name)
+            except (ValueError, OSError):
+                continue  # a damaged file is made again
+            changed = [n for n, v in self._facts.items() if found.get(n) != v]
+            if changed:
+                raise ValueError(
+                    f"out must be empty or hold parts of the same index, got {path} of another "
+                    f"{' and '.join(changed)}; remove {self._folder} or pass another folder"
+                )
+
+    def has(self, name: str, key: str = "") -> bool:
+        """Whether a file is there, whole and of this key."""
+        try:
+            found = read_metadata(self._location, f"{name}.safetensors")
+        except (ValueError, OSError):
+            return False
+        return found == self._facts | {"key": key}
+
+    def write(self, name: str, tensors: dict[str, torch.Tensor], key: str = "") -> None:
+        """Writes a file, atomically.
+
+        Raises:
+            OSError: naming it.
+        """
+        parts = file_parts(tensors, self._facts | {"key": key})
+        write_file(self._folder / f"{name}.safetensors", parts)
+
+    def read(self, name: str) -> dict[str, torch.Tensor]:
+        """The tensors of a file.
+
+        Raises:
+            ValueError, OSError: it cannot be read.
+        """
+        try:
+            return read_tensors(self._location, f"{name}.safetensors")[1]
+        except ValueError as error:
+            path = self._folder / f"{name}.safetensors"
+            raise ValueError(f"{path} is damaged: {error}; remove it and run again") from error
+
+    def missing(self, stage: str, parts: Collection[Part], key: str = "") -> Iterator[Part]:
+        """The parts whose file of this stage is not there."""
+        return (part for part in parts if not self.has(name_of(stage, part), key))
+
+    def remove(self) -> None:
+        """Removes all of them."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def name_of(stage: str, part: Part) -> str:
+    """A part's name among the files."""
+    return f"{stage}-{part.number:02d}"

@@ -1,0 +1,153 @@
+"""Reading: a store's rows in order, and what fires in them.
+
+Owns how rows are cut into blocks, which the store and the SAE's width decide alone: matrix products
+of other shapes may round differently. The next rows are read while the last ones are encoded.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ....harvest.rows.documents import Documents
+from ....store import ActivationStore
+from ....train.kernels.cpu.threads import blocks_for, run_blocks
+from ....train.sae.sae import SAE
+from .tally import kernels
+from .tally.kernels import Rows
+from .tally.tally import Entries
+
+_BLOCK_NUMBERS, _FEWEST_ROWS = 2**22, 64
+_PIECE_BYTES = 2**23
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a site."""
+
+    x: Tensor
+    """float32 [rows, d_in], on the CPU."""
+    token: np.ndarray
+    """int32 [rows]."""
+    sequence: np.ndarray
+    """int64 [rows]."""
+    position: np.ndarray
+    """int64 [rows]."""
+
+
+def blocks(store: ActivationStore, site: str, start: int, stop: int, d_sae: int) -> Iterator[Block]:
+    """Rows [start, stop) in blocks of which f has at most 16 MiB (or 64 rows).
+
+    Raises:
+        ValueError: a row is not finite.
+        OSError: the store cannot be read.
+    """
+    rows = max(_FEWEST_ROWS, _BLOCK_NUMBERS // d_sae)
+    chunk = store.spec.chunk_rows
+    piece = max(1, _PIECE_BYTES // (4 * store.sites[site] * chunk)) * chunk
+    with ThreadPoolExecutor(1, thread_name_prefix="scopeworks-read") as pool:
+        firsts = range(start, stop, piece)
+
+        def read(first: int) -> Future[Block]:
+            return pool.submit(_read, store, site, first, min(first + piece, stop))
+
+        reading = read(start) if firsts else None
+        for first in firsts:
+            done = read(first).result() if reading is None else reading.result()
+            reading = read(first + piece) if first + piece < stop else None
+            yield from _cut(done, rows)
+
+
+def _read(store: ActivationStore, site: str, start: int, stop: int) -> Block:
+    """Rows and labels as the store has them."""
+    labels, x = store.labels(start, stop), store.read(site, start, stop)
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError(
+            f"rows of {site} must be finite, got NaN or Inf in rows {start} … {stop} of store "
+            f"{store.url}; harvest again with --drop-nonfinite"
+        )
+    return Block(x, labels.token.astype(np.int32), labels.sequence, labels.position)
+
+
+def _cut(block: Block, rows: int) -> Iterator[Block]:
+    """A block in smaller ones."""
+    for first in range(0, len(block.x), rows):
+        part = slice(first, first + rows)
+        yield Block(block.x[part], block.token[part], block.sequence[part], block.position[part])
+
+
+class Encoder:
+    """An SAE's encoder, ready for blocks of rows on its device."""
+
+    def __init__(self, sae: SAE):
+        self.sae = sae
+        self.is_dense = sae.config.k is not None or sae.W_enc.device.type != "cpu"
+        """Whether f of a row is made of all its latents at once."""
+        self._bias, self._theta = sae.b_enc.cpu().numpy(), sae.theta.cpu().numpy()
+        self._nothing = np.zeros(sae.config.d_sae, np.float32)
+        self._z = torch.empty(0, sae.config.d_sae)
+
+    def dense(self, x: Tensor) -> np.ndarray:
+        """f, float32 [rows, d_sae]: `SAE.encode`."""
+        return self.sae.encode(x.to(self.sae.W_enc.device)).cpu().numpy()
+
+    def entries(self, x: Tensor) -> Entries:
+        """What fires in rows [rows, d_in].
+
+        Raises:
+            ValueError: an activation is not finite.
+        """
+        if self.is_dense:
+            found = self._listed(self.dense(x), self._nothing, self._nothing)
+        else:
+            if len(self._z) < len(x):
+                self._z = torch.empty(len(x), self.sae.config.d_sae)
+            z = torch.mm(x, self.sae.W_enc, out=self._z[: len(x)])
+            found = self._listed(z.numpy(), self._bias, self._theta)
+        if not np.isfinite(found.value).all():
+            raise ValueError(
+                "activations must be finite, got an infinite one; the SAE does not belong to this "
+                "site's rows"
+            )
+        return found
+
+    def _listed(self, z: np.ndarray, bias: np.ndarray, theta: np.ndarray) -> Entries:
+        n_blocks, start = blocks_for(z.size), np.zeros(len(z) + 1, np.int64)
+        run_blocks(kernels.count_entries, n_blocks, z, bias, theta, start[1:])
+        np.cumsum(start, out=start)
+        latent, value = np.empty(start[-1], np.int32), np.empty(start[-1], np.float32)
+        run_blocks(kernels.list_entries, n_blocks, z, bias, theta, start, latent, value)
+        return Entries(start, latent, value)
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """What rows are of, as the tally takes it."""
+
+    documents: Documents
+    position_edges: np.ndarray
+    """int64, rising from 0 beyond the last position."""
+    seed: int
+
+    def rows(self, block: Block) -> Rows:
+        """Of a block."""
+        place = block.sequence * self.documents.context + block.position
+        key = np.empty(len(place), np.uint64)
+        kernels.row_keys(self.seed, place, key)
+        return Rows(
+            place,
+            self.documents.of(block.sequence, block.position),
+            block.token,
+            np.searchsorted(self.position_edges, block.position, side="right") - 1,
+            key,
+        )
+
+
+def position_edges(context: int) -> np.ndarray:
+    """int64 [bins + 1], 0 … context: bins of positions, about 16, each wider than the one before by
+    a factor; the first positions are where activations differ most."""
+    edges = np.round(np.geomspace(2, context, 16)).astype(np.int64) if context > 2 else []
+    return np.unique([0, *edges, context])

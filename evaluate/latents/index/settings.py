@@ -1,0 +1,80 @@
+"""What `scopeworks latents index` is asked to do.
+
+Owns names, defaults and the rules between them, and which of them decide what an index holds.
+"""
+
+from pathlib import Path
+
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from ....harvest.settings import StageSettings
+from ....store.place.files import local_path
+from ....store.place.place import Place
+from ....train.sae.hub import is_url
+
+NOT_DECIDING = ("sae", "store", "model", "tokens", "out", "dask", "device")
+"""Settings that change no byte of an index: places, and who computes."""
+
+
+class IndexSettings(StageSettings):
+    """One pass over the stored rows of one SAE's site."""
+
+    sae: str
+    """Trained folder, params.npz, SAELens or Gemma Scope 2 folder: a path, a URL, or
+    `hf://USER/REPOSITORY[@REVISION]/FOLDER`."""
+    store: str
+    """URL of the activation store with rows of the SAE's site."""
+    model: str
+    """Language model the rows come from: a folder or a hub id. Its tokenizer and its unembedding
+    are used; it is not run."""
+    tokens: str
+    """URL of the token store that was harvested; snippets come from it."""
+    out: Path
+    """Folder of the index."""
+
+    site: str | None = None
+    """Site the SAE reads, `<kind>.<layer>`; needed only for foreign files that do not say."""
+    target_site: str | None = None
+    """Site a transcoder replaces; needed only for foreign files that do not say."""
+    rows: PositiveInt | None = None
+    """First rows of the store to read; by default all of them."""
+    device: str = "auto"
+    """Where the encoder's products are made: cpu, cuda, …; auto takes CUDA where there is one."""
+    before: NonNegativeInt = 20
+    """Tokens of a snippet before the one at which the latent fires."""
+    after: NonNegativeInt = 11
+    """Tokens behind it: snippets are of 32 tokens, as automatic interpretation has them."""
+    top: PositiveInt = Field(default=10, le=100)
+    """Strongest examples of a latent."""
+    bands: NonNegativeInt = Field(default=5, le=20)
+    """Bands of equal shares of a latent's firings by strength, from which examples are drawn; 0
+    draws none."""
+    per_band: PositiveInt = Field(default=3, le=100)
+    """Examples of a band."""
+    together_rows: PositiveInt = 262144
+    """Rows over which firing together is counted: all, or about so many evenly drawn ones; fewer
+    where very many latents fire."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of what is drawn."""
+
+    @field_validator("out")
+    @classmethod
+    def _is_local(cls, value: Path) -> Path:
+        return local_path(value)
+
+    @model_validator(mode="after")
+    def _options_have_an_effect(self) -> "IndexSettings":
+        """An option that would do nothing is an error."""
+        if self.bands == 0 and self.per_band != type(self).model_fields["per_band"].default:
+            raise ValueError("per_band has no effect with bands 0; leave it out")
+        remote = any(Place(url).is_remote for url in (self.tokens, self.store)) or is_url(self.sae)
+        if self.storage_options is not None and not remote:
+            raise ValueError(
+                "storage_options has no effect on local tokens, rows and SAE; leave it out"
+            )
+        return self
+
+    @property
+    def window(self) -> int:
+        """Tokens of a snippet at most."""
+        return self.before + 1 + self.after
