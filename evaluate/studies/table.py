@@ -4,13 +4,25 @@ import difflib
 
 from ..study.study import Study
 from .choices import bandwidth, mixing, precision, storing, transcoder
-from .figures import frequency, frontier, importance, position, subsets, transfer, width
+from .figures import (
+    frequency,
+    frontier,
+    importance,
+    position,
+    ratings,
+    simulation,
+    subsets,
+    transfer,
+    width,
+)
 
 STUDIES: tuple[Study, ...] = (
     frontier.STUDY,
     position.STUDY,
     width.STUDY,
     frequency.STUDY,
+    ratings.STUDY,
+    simulation.STUDY,
     transfer.STUDY,
     subsets.STUDY,
     precision.STUDY,

@@ -157,6 +157,19 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What a study must find among SAEs that it takes as they are given.
+
+    Attributes:
+        words: what two of them or more must be, for errors.
+        alike: whether those must be of one site and width.
+    """
+
+    words: str
+    alike: bool
+
+
+@dataclass(frozen=True)
 class Study:
     """One row of the table of studies.
 
@@ -173,6 +186,7 @@ class Study:
         for_saes: variant -> settings of evaluate, by which SAEs that are there are studied instead
             of a suite's, at the report's sizes or at smaller ones; None: it trains SAEs of its own.
         conversations: whether it needs rollouts of the model's instruction-tuned twin.
+        needs: of SAEs that are there, checked before anything is run; None: nothing.
     """
 
     name: str
@@ -186,7 +200,12 @@ class Study:
     plots: Callable[[list[Point]], list[Plot]]
     for_saes: Callable[[bool], Mapping[str, Table]] | None = None
     conversations: bool = False
+    needs: Needs | None = None
 
 
 class LackError(ValueError):
     """What a study needs is not among the SAEs; the text names the command that makes it."""
+
+
+class AbsentError(LackError):
+    """What a study needs can only be made by people, and they have not made enough of it."""

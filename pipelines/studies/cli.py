@@ -39,6 +39,10 @@ def study(
         str | None, typer.Option(help="With --sae: site of SAEs whose files do not tell it.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="With --sae: auto, cpu, cuda.")] = None,
+    ratings: Annotated[
+        Path | None,
+        typer.Option(help="Folder of `latents rate`, for study ratings; OUT/ratings by default."),
+    ] = None,
     change: Changes = None,
     storage_option: StorageOption = None,
 ) -> None:
@@ -56,6 +60,11 @@ def study(
         "device": device,
     }
     given = {key: value for key, value in given.items() if value is not None}
+    if ratings is not None and name not in ("ratings", "all"):
+        raise ValueError(f"--ratings has no effect on study {name}; leave it out")
+    if ratings is not None and suite is None and name == "ratings":
+        _study_ratings(ratings, out, {"sae": sae, "full": full, "findings": findings, **given})
+        return
     if name == "list":
         _check_list(suite, change, storage_option, sae=sae, full=full, findings=findings, **given)
     elif sae is None and given:
@@ -71,7 +80,7 @@ def study(
         _study_saes(name, sae, full, given, storage_option)
     else:
         assert suite is not None
-        _study_suite(name, suite, full, findings, change, storage_option)
+        _study_suite(name, suite, full, findings, change, storage_option, ratings)
 
 
 def _check_list(
@@ -130,6 +139,22 @@ def _study_saes(
     )
 
 
+def _study_ratings(ratings: Path, out: Path | None, others: dict[str, Any]) -> None:
+    """Studies ratings of any SAEs' latents, without a suite."""
+    from ...evaluate.studies.table import study_named
+    from .gathering import of_ratings
+    from .runs import run_study
+
+    idle = [name for name, value in others.items() if value and name != "out"]
+    if idle or out is None:
+        raise ValueError(
+            "--ratings without a suite must be given with --out and nothing else, got "
+            f"{_options(idle) or 'no --out'}"
+        )
+    folder = out.expanduser().absolute()
+    run_study(study_named("ratings"), folder, lambda _study: of_ratings(ratings))
+
+
 def _study_suite(
     name: str,
     suite: Path,
@@ -137,6 +162,7 @@ def _study_suite(
     findings: Path | None,
     change: Changes,
     storage_option: StorageOption,
+    ratings: Path | None,
 ) -> None:
     """Studies a suite, and makes what is missing."""
     from ...evaluate.studies.table import study_named
@@ -152,9 +178,9 @@ def _study_suite(
         check_can_be_written(findings, "findings")
     failed: dict[str, str] = {}
     if chosen is None:
-        failed = run_all(folder, lambda one: of_suite(one, file, full))
+        failed = run_all(folder, lambda one: of_suite(one, file, full, ratings))
     else:
-        run_study(chosen, folder, lambda one: of_suite(one, file, full))
+        run_study(chosen, folder, lambda one: of_suite(one, file, full, ratings))
     if findings is not None:
         write_findings(findings, folder, str(suite))
         typer.echo(f"findings: {findings}")

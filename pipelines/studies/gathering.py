@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluate.settings import EvaluateSettings
-from ...evaluate.study.study import Documents, Study, Variant
+from ...evaluate.study.study import AbsentError, Documents, Study, Variant
 from ...settings import resolve
 from ..run.runner import run
 from ..steps.evaluate import documents
@@ -21,7 +21,7 @@ from .inputs.conversations import with_rollouts
 from .inputs.mixed_batches import with_mixing
 from .inputs.storing_costs import storing_documents
 from .inputs.subset_text import subset_tokens
-from .variants import NEEDS, check_enough, derived, scene_of
+from .variants import check_enough, derived, scene_of
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Gathered:
     made: bool
 
 
-def _of_storing(file: SuiteFile, _full: bool) -> Gathered:
+def _of_storing(file: SuiteFile, _ratings: Path | None) -> Gathered:
     """Sizes, hours and prices."""
     return Gathered(*storing_documents(file))
 
 
-def _of_subsets(file: SuiteFile, _full: bool) -> Gathered | None:
+def _of_subsets(file: SuiteFile, _ratings: Path | None) -> Gathered | None:
     """The suite's SAEs by kind of text, where its own text has no subsets."""
     if "subset_field" in file.suite.text or file.text_table.store is not None:
         return None
@@ -47,12 +47,39 @@ def _of_subsets(file: SuiteFile, _full: bool) -> Gathered | None:
     return Gathered({variant.name: found}, made=cut or ran)
 
 
-OWN: dict[str, Callable[[SuiteFile, bool], Gathered | None]] = {
+def _of_ratings(file: SuiteFile, ratings: Path | None) -> Gathered:
+    """What people have said of latents."""
+    folder = file.suite.out.expanduser().absolute() / RATINGS
+    if ratings is None and not folder.is_dir():
+        raise AbsentError(
+            f"study ratings must have ratings by people, got none in {folder}; rate latents: "
+            f"scopeworks latents rate INDEX_DIR INDEX_DIR --rater NAME --out {folder}"
+        )
+    return of_ratings(ratings or folder)
+
+
+def of_ratings(folder: Path) -> Gathered:
+    """Ratings as the one document of their study.
+
+    Raises:
+        FileNotFoundError: there are none.
+        ValueError: a file is damaged.
+    """
+    from ...evaluate.latents.rate.ratings import document, read_ratings
+
+    return Gathered({RATINGS: [document(read_ratings(folder))]}, made=False)
+
+
+RATINGS = "ratings"
+"""Their study, and their folder in a suite's, where none is named."""
+
+OWN: dict[str, Callable[[SuiteFile, Path | None], Gathered | None]] = {
     "storing": _of_storing,
     "subsets": _of_subsets,
+    RATINGS: _of_ratings,
 }
-"""Study -> what gathers its documents, of (suite, full), where running variants does not; None: its
-variants do, after all."""
+"""Study -> what gathers its documents, of (suite, folder of ratings), where running variants does
+not; None: its variants do, after all."""
 
 BESIDE: dict[str, Callable[[Outputs, list[dict[str, Any]]], list[dict[str, Any]]]] = {
     "mixing": with_mixing
@@ -60,21 +87,25 @@ BESIDE: dict[str, Callable[[Outputs, list[dict[str, Any]]], list[dict[str, Any]]
 """Study -> what puts more beside the evaluations of a variant."""
 
 
-def of_suite(study: Study, file: SuiteFile, full: bool) -> Gathered:
+def of_suite(study: Study, file: SuiteFile, full: bool, ratings: Path | None = None) -> Gathered:
     """Runs what is missing of a study's variants.
 
+    Args:
+        ratings: folder of ratings; by default that of the suite.
+
     Raises:
+        AbsentError: nobody has rated latents.
         LackError: the suite's SAEs are too few for the question; nothing has been run.
         ValueError, OSError: a step failed; the text says how to try again.
     """
-    if study.name in OWN and (own := OWN[study.name](file, full)) is not None:
+    if study.name in OWN and (own := OWN[study.name](file, ratings)) is not None:
         return own
     scene, made, found = scene_of(file, full), False, {}
     if study.conversations:
         scene, made = with_rollouts(study.name, scene, file)
     suites = {one.name: derived(file, one) for one in study.variants(scene)}
     outputs = [Outputs(suite) for suite in suites.values()]  # all are checked first
-    if study.name in NEEDS:
+    if study.needs is not None:
         _check_suite(study, file, [member for one in outputs for member in one.members])
     for name, suite in suites.items():
         found[name], ran = _evaluated(study.name, name, suite)
@@ -105,7 +136,7 @@ def _check_suite(study: Study, file: SuiteFile, members: Sequence[Member]) -> No
     remedy = (
         f"give [[sae]] of suite {file.given} more values of {name}: --set 'sae.{name}={values}'"
     )
-    check_enough(study.name, saes, remedy)
+    check_enough(study, saes, remedy)
 
 
 def _of_conversations(document: dict[str, Any]) -> dict[str, Any]:
@@ -130,8 +161,8 @@ def of_saes(study: Study, saes: Sequence[str], full: bool, out: Path, **given: A
 
     if study.for_saes is None:
         raise ValueError(
-            f"study {study.name} must be given a suite, for it trains SAEs of its own, got a list "
-            f"of SAEs; run it: scopeworks study {study.name} SUITE.toml"
+            f"study {study.name} must be given a suite, for SAEs that are there are not all that "
+            f"it needs, got a list of SAEs; run it: scopeworks study {study.name} SUITE.toml"
         )
     places = {"out": out / "evaluation.json", "sae": tuple(saes)}
     tables, smaller = (
@@ -141,7 +172,7 @@ def of_saes(study: Study, saes: Sequence[str], full: bool, out: Path, **given: A
     if full and tables == smaller:
         raise ValueError(f"--full has no effect on study {study.name} of these SAEs; leave it out")
     wanted = {name: resolve(EvaluateSettings, **table, **places) for name, table in tables.items()}
-    if study.name in NEEDS:
+    if study.needs is not None:
         _check_saes(study, next(iter(wanted.values())))
     return Gathered({name: [evaluation_of(one)] for name, one in wanted.items()}, made=True)
 
@@ -162,4 +193,4 @@ def _check_saes(study: Study, settings: EvaluateSettings) -> None:
         f"make them: scopeworks sweep --store STORE --site {site} --width {saes[0][1]} "
         "--sparsity 3e-4 --sparsity 6e-4 --sparsity 1.2e-3 --out DIR"
     )
-    check_enough(study.name, saes, remedy)
+    check_enough(study, saes, remedy)

@@ -1,7 +1,7 @@
 """A study's variants as suites: the user's own with the variant's SAEs and settings.
 
-Owns what studies see of a suite, what they need of its SAEs, and the merge. A derived suite has the
-user's name and folders, so that everything with the same content key is shared.
+Owns what studies see of a suite, whether it has the SAEs that they need, and the merge. A derived
+suite has the user's name and folders, so that everything with the same content key is shared.
 """
 
 import copy
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ...evaluate.study.study import LackError, Scene, Variant
+from ...evaluate.study.study import LackError, Scene, Study, Variant
 from ...harvest.model.sites import parse_site, site_width
 from ..suite.members import GRID, members_of
 from ..suite.model_shape import model_config
@@ -18,14 +18,6 @@ from ..suite.settings import SHIPPED_MODELS, SuiteFile, Table, model_place
 
 SPARSITIES = (3e-4, 6e-4, 1.2e-3)
 """λs of a suite that has none, for its SAEs are steered to an L0: about those of the report."""
-
-NEEDS = {
-    "precision": ("two SAEs or more", 0),
-    "frontier": ("SAEs of two λs or more at one site and width", 2),
-    "importance": ("SAEs of two λs or more at one site and width", 2),
-}
-"""Study that takes SAEs as they are given -> what it needs of them, and whether this is asked of
-all together (0) or of those of one site and width (2)."""
 
 _NOT_SHARED = ("importance", "subsets", "firing_sequences", "top_latents", "top_snippets")
 """Settings of evaluate that a study asks for where it needs them."""
@@ -79,8 +71,8 @@ def shared_settings(file: SuiteFile) -> Table:
     return {name: value for name, value in values.items() if name not in GRID}
 
 
-def check_enough(study: str, saes: Iterable[tuple[Any, ...]], remedy: str) -> None:
-    """Whether a study of `NEEDS` can compare some of these SAEs.
+def check_enough(study: Study, saes: Iterable[tuple[Any, ...]], remedy: str) -> None:
+    """Whether a study can compare some of these SAEs.
 
     Args:
         saes: (site, width, what tells one from another of these).
@@ -89,13 +81,14 @@ def check_enough(study: str, saes: Iterable[tuple[Any, ...]], remedy: str) -> No
     Raises:
         LackError: it cannot.
     """
-    words, n_alike = NEEDS[study]
+    if study.needs is None:
+        return
     found: dict[tuple[Any, ...], set[tuple[Any, ...]]] = {}
     for sae in set(saes):
-        found.setdefault(sae[:n_alike], set()).add(sae if n_alike == 0 else sae[2:])
+        found.setdefault(sae[:2] if study.needs.alike else (), set()).add(sae)
     if max(map(len, found.values()), default=0) < 2:
-        got = len(found) if n_alike == 0 else f"{len(found)} of one each"
-        raise LackError(f"study {study} must have {words}, got {got}; {remedy}")
+        got = f"{len(found)} of one each" if study.needs.alike else f"{len(set(saes))}"
+        raise LackError(f"study {study.name} must have {study.needs.words}, got {got}; {remedy}")
 
 
 def derived(file: SuiteFile, variant: Variant) -> SuiteFile:

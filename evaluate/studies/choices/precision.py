@@ -15,6 +15,7 @@ from ...study.statistics import Quantity, mean_of, verdict_of_all
 from ...study.study import (
     Documents,
     LackError,
+    Needs,
     Plot,
     Point,
     Reading,
@@ -151,4 +152,5 @@ STUDY = Study(
     for_saes=lambda full: {
         name: _settings(name) | ({} if full else {"n_sequences": SEQUENCES}) for name in TYPES
     },
+    needs=Needs("two SAEs or more", alike=False),
 )

@@ -23,6 +23,7 @@ from ...study.statistics import Curve, Quantity, at_l0, verdict_below, verdict_o
 from ...study.study import (
     Documents,
     LackError,
+    Needs,
     Plot,
     Point,
     Reading,
@@ -221,4 +222,5 @@ STUDY = Study(
     read=read,
     plots=plots,
     for_saes=lambda _full: {"saes": {}},
+    needs=Needs("SAEs of two λs or more at one site and width", alike=True),
 )

@@ -11,6 +11,7 @@ from ...study.statistics import Curve, Quantity, difference, verdict_below, verd
 from ...study.study import (
     Documents,
     LackError,
+    Needs,
     Plot,
     Point,
     Reading,
@@ -157,4 +158,5 @@ STUDY = Study(
     read=read,
     plots=plots,
     for_saes=lambda _full: {"saes": {"importance": True}},
+    needs=Needs("SAEs of two λs or more at one site and width", alike=True),
 )

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from scopeworks.evaluate.latents.rate.answers import AnswerFile, Change
+from scopeworks.evaluate.latents.rate.session import open_session
 from scopeworks.evaluate.saved.study_file import read_minutes, read_reading
-from scopeworks.evaluate.study.study import LackError
+from scopeworks.evaluate.study.study import AbsentError, LackError
 from scopeworks.pipelines.cli import app
 from scopeworks.pipelines.studies import runs
 from scopeworks.pipelines.studies.findings import page, write_findings
 from scopeworks.pipelines.studies.gathering import Gathered
+from scopeworks.tests.evaluate.latents.rate.cases import a_session
 from scopeworks.tests.evaluate.studies.documents import evaluation, sae
 from scopeworks.tests.pipelines.small_suite import files_below, write_suite
 
@@ -155,6 +158,13 @@ def test_a_suite_with_wanted_l0s_is_told_to_want_more(tmp_path):
         (["list", "demo", "--full", "--findings", "f"], "got --full, --findings, which would have"),
         (["list", "--set", "out=x"], "got --set, which would have no effect"),
         (["frontier", "demo", "--model", "m", "--site", "s"], "--model, --site have no effect"),
+        (["frontier", "demo", "--ratings", "r"], "--ratings has no effect on study frontier"),
+        (["ratings", "--ratings", "r"], "must be given with --out and nothing else, got no --out"),
+        (
+            ["ratings", "--ratings", "r", "--out", "o", "--model", "m", "--full"],
+            "must be given with --out and nothing else, got --full, --model",
+        ),
+        (["all", "--ratings", "r"], "study must be given a suite, or SAEs with --sae"),
         (["frontier", "demoo"], "suite demoo does not exist; did you mean 'demo'"),
         (["frontier", "demo", "--set", "sae.widht=3"], "unknown setting 'widht'"),
         (["frontier", "demo", "--findings", "docs"], "findings must be a file, got the folder"),
@@ -163,6 +173,26 @@ def test_a_suite_with_wanted_l0s_is_told_to_want_more(tmp_path):
 def test_bad_input_is_one_line(words, message):
     with pytest.raises((ValueError, OSError), match=message):
         scopeworks("study", *words)
+
+
+def test_ratings_are_studied_with_a_suite_and_without(tmp_path):
+    folder = tmp_path / "said"
+    session = open_session(folder, a_session(n=8))
+    ada = AnswerFile(folder / "ada.jsonl", session.items)
+    for number, item in session.items.items():
+        ada.add(Change(item=number, answer="no" if item.sae else "yes"))
+    code, text = scopeworks("study", "ratings", "--ratings", folder, "--out", tmp_path / "own")
+    assert code == 0 and "ratings: does not hold. Latents that people find clear" in text
+    reading = read_reading(tmp_path / "own" / "studies" / "ratings")
+    assert (reading.model, reading.text) == ("tiny_model", "latents rated by 1 person")
+    path = write_suite(tmp_path)
+    with pytest.raises(LackError, match=r"by people, got none in .*/out/ratings; rate"):
+        scopeworks("study", "ratings", path)
+    shutil.copytree(folder, tmp_path / "out" / "ratings")
+    code, text = scopeworks("study", "ratings", path)
+    assert code == 0 and read_reading(tmp_path / "out" / "studies" / "ratings") == reading
+    with pytest.raises(FileNotFoundError, match="make it: scopeworks latents rate"):
+        scopeworks("study", "ratings", path, "--ratings", tmp_path)
 
 
 def test_without_matplotlib_nothing_is_run(tmp_path, monkeypatch):
@@ -183,11 +213,18 @@ def test_a_study_that_fails_does_not_keep_the_others_from_being_run(tmp_path, mo
     assert "lacking: failed: study lacking must have" in capsys.readouterr().out
 
 
-def fails_as(name: str):
+def test_what_people_have_not_done_is_left_out_and_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "STUDIES", (fails_as("lacking", AbsentError),))
+    found = Gathered({"v": [evaluation(sae())]}, made=True)
+    assert runs.run_all(tmp_path, lambda _study: found) == {}
+    assert "lacking: left out: study lacking must have SAEs" in capsys.readouterr().out
+
+
+def fails_as(name: str, kind: type[LackError] = LackError):
     """A study that lacks SAEs."""
     import dataclasses
 
     def points(_documents):
-        raise LackError(f"study {name} must have SAEs of two widths")
+        raise kind(f"study {name} must have SAEs of two widths")
 
     return dataclasses.replace(runs.STUDIES[0], name=name, points=points)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from scopeworks.evaluate.studies.choices import bandwidth
+from scopeworks.evaluate.studies.table import study_named
 from scopeworks.evaluate.study.study import LackError, Variant
 from scopeworks.pipelines.studies.variants import SPARSITIES, check_enough, derived, scene_of
 from scopeworks.pipelines.suite.outputs import Outputs
@@ -96,5 +97,8 @@ def test_the_suites_seed_is_left_out_where_it_has_no_effect(tmp_path, own, kept)
 @pytest.mark.parametrize("study", ["frontier", "importance"])
 def test_saes_of_two_widths_are_no_ladder_of_prices(study):
     with pytest.raises(LackError, match="at one site and width, got 2 of one each; more"):
-        check_enough(study, [("resid_post.3", 512, 0), ("resid_post.3", 2048, 1)], "more")
-    check_enough(study, [("resid_post.3", 512, 0), ("resid_post.3", 512, 1)], "more")
+        check_enough(
+            study_named(study), [("resid_post.3", 512, 0), ("resid_post.3", 2048, 1)], "more"
+        )
+    same = [("resid_post.3", 512, 0), ("resid_post.3", 512, 1)]
+    check_enough(study_named(study), same, "more")
