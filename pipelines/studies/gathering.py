@@ -19,6 +19,7 @@ from ..suite.outputs import Outputs
 from ..suite.settings import SuiteFile
 from .inputs.conversations import with_rollouts
 from .inputs.mixed_batches import with_mixing
+from .inputs.simulated import with_simulation
 from .inputs.storing_costs import storing_documents
 from .inputs.subset_text import subset_tokens
 from .variants import check_enough, derived, scene_of
@@ -82,7 +83,8 @@ OWN: dict[str, Callable[[SuiteFile, Path | None], Gathered | None]] = {
 not; None: its variants do, after all."""
 
 BESIDE: dict[str, Callable[[Outputs, list[dict[str, Any]]], list[dict[str, Any]]]] = {
-    "mixing": with_mixing
+    "mixing": with_mixing,
+    "simulation": with_simulation,
 }
 """Study -> what puts more beside the evaluations of a variant."""
 

@@ -16,7 +16,7 @@ from ...study.study import Documents, LackError, Plot, Point, Reading, Scene, St
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MEAN, LATENT = "mean r", "r of a latent"
+MEAN, LATENT, ENOUGH = "mean r", "r of a latent", "share of latents that fire often enough"
 OWN, SHUFFLED, RANDOM = "own", "shuffled", "random"
 KINDS = (OWN, SHUFFLED, RANDOM)
 """A latent with its own explanation; with another latent's; a latent of an SAE that was never
@@ -35,7 +35,10 @@ def points(documents: Documents) -> list[Point]:
     found = []
     for _, document, entry in entries_of(documents):
         own = document["simulation"]
-        columns = columns_of(entry)
+        columns = {"simulator": own["simulator"], **columns_of(entry)}
+        columns |= {"latent": None, "density": None}
+        share = own["fire_enough"] / entry["d_sae"]
+        found.append(Point({"metric": ENOUGH, "of": None, **columns}, share, n=entry["d_sae"]))
         for kind in KINDS:
             known = [one for one in own["latents"] if one[kind] is not None]
             if len(known) < 2:
@@ -46,8 +49,7 @@ def points(documents: Documents) -> list[Point]:
                 )
             values = [one[kind] for one in known]
             mean = mean_of(values)
-            where = {"metric": MEAN, "of": kind, "simulator": own["simulator"], **columns}
-            where |= {"latent": None, "density": None}
+            where = {"metric": MEAN, "of": kind, **columns}
             found.append(Point(where, mean.value, mean.low, mean.high, mean.n))
             for one, value in zip(known, values, strict=True):
                 own_place = {"latent": one["latent"], "density": one["density"]}
@@ -67,10 +69,12 @@ def read(points: list[Point]) -> Reading:
         for site in gaps
     ]
     n = sum(one.n or 0 for one in means[OWN].values())
+    shares = [p.value or 0.0 for p in points if p["metric"] == ENOUGH]
     return Reading(
         verdict_of_all([verdict_above(one) for one in gaps.values()]),
         f"Mean Pearson r over {n} latents, predicted by {points[0]['simulator']}: "
-        f"{'; '.join(parts)}.",
+        f"{'; '.join(parts)}. Of all latents {min(shares):.0%} or more fire often enough to be "
+        "among them.",
         "95% t intervals over latents of each mean, and of the mean difference between a latent "
         "and one of an SAE that was never trained which fires as often; the claim holds if that is "
         "above 0 for every SAE, and does not if it is below for one",
@@ -112,7 +116,7 @@ def plots(points: list[Point]) -> list[Plot]:
             values = [p.value or 0.0 for p in own]
             axes.plot([p["density"] for p in own], values, label=site, **style)
         axes.set_xscale("log")
-        axes.set_xlabel("share of rows in which the latent fires (log scale)")
+        axes.set_xlabel("share of rows in which it fires (log scale)")
         axes.set_ylabel("Pearson r")
         legend(axes)
 

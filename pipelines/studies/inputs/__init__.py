@@ -1,1 +1,1 @@
-"""What some studies need beside the suite: text by subset, conversations, prices, mixed batches."""
+"""What some studies need beside the suite: text by subset, conversations, prices, predictions."""

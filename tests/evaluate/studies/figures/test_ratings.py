@@ -52,7 +52,9 @@ def test_points_hold_every_share_with_its_interval():
     found = ratings.points(documents(rated("mlp_out.1", 0.4, 30), rated("mlp_out.2", 0.8, 30)))
     first = [p for p in found if p["site"] == "mlp_out.1"]
     assert [p.value for p in first[:3]] == pytest.approx([0.4, 0.3, 0.3])
-    assert all(p.low < p.value < p.high and p.n == 30 for p in first[:3])
+    for p in first[:3]:
+        assert p.low is not None and p.value is not None and p.high is not None
+        assert p.low < p.value < p.high and p.n == 30
     by_third = {p["frequency"]: p.value for p in first[3:]}
     assert by_third == pytest.approx(
         {"rarest third": 1.0, "middle third": 0.2, "most frequent third": 0.0}

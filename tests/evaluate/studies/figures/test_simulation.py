@@ -22,7 +22,7 @@ def document(site: str, own: float, random: float, n: int = 40, spread: float = 
         }
         for k in range(n)
     ]
-    found = {"simulator": "token unigrams", "latents": latents}
+    found = {"simulator": "token unigrams", "latents": latents, "fire_enough": 1024}
     return evaluation(sae(site), simulation=found)
 
 
@@ -40,6 +40,9 @@ def test_reading(second: tuple[float, float], n: int, verdict: str):
     assert reading.verdict == verdict
     assert f"over {40 + n} latents, predicted by token unigrams: resid_post.3 0." in (
         reading.sentence
+    )
+    assert reading.sentence.endswith(
+        "Of all latents 50% or more fire often enough to be among them."
     )
     value, low, high = reading.numbers["resid_post.3"]["own_minus_random"]
     assert value == pytest.approx(0.4, abs=0.06) and low < value < high
@@ -62,7 +65,7 @@ def test_latents_without_r_are_left_out():
     points = simulation.points({"simulated": [found]})
     means = {p["of"]: p.n for p in points if p["metric"] == simulation.MEAN}
     assert means == {"own": 40, "shuffled": 40, "random": 35}
-    assert len(points) == 3 + 40 + 40 + 35
+    assert len(points) == 1 + 3 + 40 + 40 + 35
     simulation.read(points)
 
 
