@@ -103,7 +103,7 @@
       ends: [`position ${edges[0] ?? 0}`, edges.length ? count(edges.at(-1) - 1) : ""], caption: "Share of the tokens at a position at which it fires." }));
     if (logits?.counts?.length) drawn.push(bars("Effect on the logits", logits.counts, { log: true,
       names: logits.counts.map((n, i) => `around ${number(logits.low + (i + 0.5) * (logits.high - logits.low) / logits.counts.length)}: ${count(n)} tokens`),
-      ends: [number(logits.low), number(logits.high)], caption: "Output tokens by what one unit of it adds to their logit." }));
+      ends: [number(logits.low), number(logits.high)], caption: "Output tokens by what one unit of it adds to their logit, the final norm's scale left out." }));
     return make("div", { class: "charts" }, ...drawn);
   }
 
@@ -124,8 +124,9 @@
 
   function body(index, latent, { features, page }) {
     const masked = Object.entries(index.manifest.masked ?? {}).filter(([, n]) => n).map(([kind, n]) => `${count(n)} ${kind}`).join(", ");
-    const side = [outputs("Raises", page.raised, "raises"), outputs("Lowers", page.lowered, "lowers"),
-      masked ? make("p", { class: "quiet" }, `Never listed: ${masked} tokens.`) : null, firesOn(page.tokens), charts(index, page)];
+    const side = [page.raised?.length ? null : make("p", { class: "quiet" }, `Output tokens are not listed: ${index.manifest.logit_path || "no way to the logits is known"}.`),
+      outputs("Raises", page.raised, "raises"), outputs("Lowers", page.lowered, "lowers"),
+      masked && page.raised?.length ? make("p", { class: "quiet" }, `Never listed: ${masked} tokens.`) : null, firesOn(page.tokens), charts(index, page)];
     return [facts(index, page), make("div", { class: "columns" },
       make("div", { class: "wide" }, ...(page.fired ? snippets(features) : [make("p", {}, `It never fires in the ${count(index.manifest.rows)} tokens that were read.`)])),
       make("div", { class: "narrow" }, ...side)),

@@ -1,0 +1,62 @@
+"""The indexes that are served: opened, checked, and each with a name of its own.
+
+Owns which files of an index's folder a browser may have. Ratings are not among them: they name
+people.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..files.folder import Index, open_index
+
+SHOWN = ("index.html", "index.json", "app", "data", "features", "tables")
+"""What is served of a folder: these files, and what is in these folders."""
+
+
+_OTHERS = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class Served:
+    """An index at an address."""
+
+    name: str
+    """Of the folder, or with its parents' where two are alike; the address is /NAME/."""
+    index: Index
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return self.index.folder
+
+
+def served_indexes(folders: Sequence[str | Path]) -> list[Served]:
+    """Opens indexes and names them.
+
+    Raises:
+        OSError: there is no index, or an unfinished one.
+        ValueError: one is damaged, or a folder is given twice.
+    """
+    paths = [Path(folder) for folder in folders]
+    whole = [path.resolve() for path in paths]
+    if double := [path for path, n in Counter(whole).items() if n > 1]:
+        raise ValueError(f"every index must be given once, got {double[0]} more than once")
+    names = _names(whole)
+    opened = [open_index(path) for path in paths]
+    return [Served(name, index) for name, index in zip(names, opened, strict=True)]
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Folders' names, as addresses take them; those that are alike get their parents' in front."""
+    longest = max(len(path.parts) for path in paths)
+    names: list[str] = []
+    for n in range(1, longest + 1):
+        names = [
+            _OTHERS.sub("-", "-".join(path.parts[-n:])).strip("-.") or "index" for path in paths
+        ]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{name}-{i}" for i, name in enumerate(names)]

@@ -1,0 +1,191 @@
+"""The playground of one index: requests in text, answers that its page draws.
+
+Owns the shape of both and their bounds, and that model, SAE and index belong together. What is
+computed is `steering`'s.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from ....foreign import Document
+from ....harvest.model.loading import LanguageModel, load_model
+from ....harvest.tokens.encoding import token_ids
+from ....train.sae.hub import is_remote
+from ....train.sae.sae import SAE
+from ...measure.inputs import sites_of
+from ...measure.top_activations import token_texts
+from .folders import Served
+from .steering import Change, Steering
+
+if TYPE_CHECKING:
+    from .settings import ServeSettings
+
+MOST_CHARACTERS, MOST_TOKENS, MOST_NEW, MOST_CHANGES = 4000, 512, 100, 32
+_TOP = 10
+
+Latent = Annotated[int, Field(ge=0, lt=2**31)]
+Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
+Value = Annotated[float, Field(ge=-1e6, le=1e6)]
+
+
+class AskedTokens(Document):
+    """Which latents fire in a text?"""
+
+    text: Text
+    latent: Latent | None = None
+    """Whose activation at every token is wanted."""
+
+
+class AskedChange(Document):
+    """What becomes of a latent; see `steering.Change`."""
+
+    latent: Latent
+    kind: Literal["off", "add", "set"]
+    value: Value = 0.0
+    start: int = Field(default=0, ge=0, lt=2**31)
+
+
+class AskedText(Document):
+    """What does the model write, with and without changes?"""
+
+    text: Text
+    edits: list[AskedChange] = Field(default=[], max_length=MOST_CHANGES)
+    n_tokens: int = Field(default=20, ge=1, le=MOST_NEW)
+    temperature: float = Field(default=0.0, ge=0, le=5)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+class Playground:
+    """A model, an SAE, and the requests that can be made of them. Not for several threads."""
+
+    def __init__(self, lm: LanguageModel, steering: Steering):
+        self._lm, self._steering = lm, steering
+        self._special = frozenset(lm.tokenizer.all_special_ids)
+        ends = lm.config.eos_token_id
+        self._ends = frozenset(ends if isinstance(ends, list) else [ends])
+
+    def tokens(self, asked: AskedTokens) -> dict[str, Any]:
+        """Tokens of a text; at each the strongest latents and how many fire; the activations of
+        the latent that was asked for.
+
+        Raises:
+            ValueError: the text is too long, or there is no such latent.
+        """
+        ids = self._ids(asked.text, 0)
+        f = self._steering.features(torch.tensor([ids], device=self._lm.device))
+        if asked.latent is not None:
+            self._check_latent(asked.latent)
+        value, latent = f.topk(min(_TOP, f.shape[1]), dim=-1)
+        pairs = zip(latent.tolist(), value.tolist(), strict=True)
+        return {
+            "tokens": token_texts(self._lm.tokenizer, ids),
+            "special": [i in self._special for i in ids],
+            "top": [[[i, _short(v)] for i, v in zip(*row, strict=True) if v > 0] for row in pairs],
+            "active": (f > 0).sum(-1).tolist(),
+            "values": None
+            if asked.latent is None
+            else [_short(v) for v in f[:, asked.latent].tolist()],
+        }
+
+    def text(self, asked: AskedText) -> dict[str, Any]:
+        """What the model writes as it is and changed, by the same random numbers, and the most
+        probable next tokens of either.
+
+        Raises:
+            ValueError: the text is too long, or there is no such latent.
+        """
+        latents = [edit.latent for edit in asked.edits]
+        for latent in latents:
+            self._check_latent(latent)
+            if latents.count(latent) > 1:
+                raise ValueError(f"latent must be changed once, got {latent} twice")
+        changes = [Change(**dict(edit)) for edit in asked.edits]
+        ids = self._ids(asked.text, asked.n_tokens)
+        tensor = torch.tensor([ids], device=self._lm.device)
+        how = (asked.n_tokens, asked.temperature, asked.seed, self._ends)
+        before, p = self._steering.continued(tensor, [], *how)
+        after, q = self._steering.continued(tensor, changes, *how)
+        n = min(_TOP, len(p))
+        best = sorted({*p.topk(n).indices.tolist(), *q.topk(n).indices.tolist()})
+        best = sorted(best, key=lambda i: -max(float(p[i]), float(q[i])))
+        texts = [token_texts(self._lm.tokenizer, [i])[0] for i in best]
+        rows = zip(texts, best, p[best].tolist(), q[best].tolist(), strict=True)
+        return {
+            "before": token_texts(self._lm.tokenizer, before),
+            "after": token_texts(self._lm.tokenizer, after),
+            "next": [
+                {"text": text, "id": i, "before": _short(a), "after": _short(b)}
+                for text, i, a, b in rows
+            ],
+        }
+
+    def _ids(self, text: str, more: int) -> list[int]:
+        """BOS, as sequences of the harvest begin, and the text's tokens."""
+        bos: Any = self._lm.tokenizer.bos_token_id
+        ids: list[int] = [] if bos is None else [bos]
+        ids += token_ids(self._lm.tokenizer, [text])[0].tolist()
+        longest = min(MOST_TOKENS, self._lm.config.max_position_embeddings - more)
+        if not 1 <= len(ids) <= longest:
+            raise ValueError(f"text must have 1 to {longest} tokens, got {len(ids):,}")
+        return ids
+
+    def _check_latent(self, latent: int) -> None:
+        d_sae = self._steering.sae.config.d_sae
+        if latent >= d_sae:
+            raise ValueError(f"latent must be 0 to {d_sae - 1}, got {latent}")
+
+
+def open_playgrounds(settings: "ServeSettings", served: Sequence[Served]) -> list[Playground]:
+    """Reads the SAEs and the model, and checks that they and the indexes belong together.
+
+    Raises:
+        OSError: a model or SAE is not there.
+        ValueError: they do not belong together; the text says which and why.
+    """
+    assert settings.model is not None
+    saes = [_read_sae(one, settings.sae[i : i + 1]) for i, one in enumerate(served)]
+    lm = load_model(settings.model, settings.dtype, settings.device)
+    found = []
+    for one, sae in zip(served, saes, strict=True):
+        facts = one.index.manifest
+        if facts.model_fingerprint not in (None, lm.fingerprint):
+            raise ValueError(
+                f"model must be {facts.model} ({facts.model_fingerprint}), of which the index "
+                f"{one.folder} is, got {lm.name} ({lm.fingerprint})"
+            )
+        reads, writes = sites_of(
+            facts.sae.name,
+            sae.config,
+            lm,
+            sae.config.site or facts.sae.site,
+            sae.config.target_site or facts.sae.target_site,
+        )
+        there = sae.to(lm.device, torch.float32)
+        found.append(Playground(lm, Steering(lm.model, there, reads, writes)))
+    return found
+
+
+def _read_sae(one: Served, given: Sequence[str]) -> SAE:
+    """The SAE of an index: the one that is given, or the manifest's."""
+    facts = one.index.manifest.sae
+    source = given[0] if given else facts.source
+    if source is None:
+        raise ValueError(f"sae must be given, for the index {one.folder} does not say where it is")
+    try:
+        sae = SAE.from_pretrained(source) if is_remote(source) else SAE.load(source)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; pass the SAE of {one.folder} as --sae") from error
+    got = (sae.config.d_in, sae.config.d_sae, sae.config.site or facts.site)
+    if got != (facts.d_in, facts.d_sae, facts.site):
+        raise ValueError(
+            f"sae {source} must be that of the index {one.folder}, {facts.d_in} x {facts.d_sae} at "
+            f"{facts.site}, got {got[0]} x {got[1]} at {got[2]}"
+        )
+    return sae
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")

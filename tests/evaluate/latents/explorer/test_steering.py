@@ -1,0 +1,146 @@
+"""Steering: the splice is exact, what it leaves alone is untouched, a cache changes nothing."""
+
+import pytest
+import torch
+
+from scopeworks.evaluate.latents.explorer.steering import Change, Steering, _drawn
+from scopeworks.harvest.model.hooks import capture, replace
+from scopeworks.harvest.model.sites import parse_site
+from scopeworks.tests.evaluate.saes import random_sae
+
+RESIDUAL, SOURCE, TARGET = (
+    parse_site(text) for text in ("resid_post.1", "transcoder_in.1", "mlp_out.1")
+)
+
+
+def residual(lm, seed: int = 0) -> Steering:
+    return Steering(lm.model, random_sae("resid_post.1", seed=seed), RESIDUAL, RESIDUAL)
+
+
+def transcoder(lm) -> Steering:
+    return Steering(lm.model, random_sae("transcoder_in.1", "mlp_out.1"), SOURCE, TARGET)
+
+
+def strongest(steering: Steering, ids: torch.Tensor, n: int) -> list[int]:
+    """Latents that fire most in a text."""
+    return steering.features(ids).amax(0).topk(n).indices.tolist()
+
+
+def site_tensors(lm, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    with torch.no_grad(), capture(lm.model, [RESIDUAL, SOURCE, TARGET]) as seen:
+        lm.model(input_ids=ids)
+    return seen
+
+
+def logits_with(lm, ids: torch.Tensor, site, x: torch.Tensor) -> torch.Tensor:
+    """The model's logits with x at a site."""
+    with torch.no_grad(), replace(lm.model, site, lambda _: x):
+        return lm.model(input_ids=ids).logits
+
+
+def direct(steering: Steering, x, source, changes: list[Change]) -> torch.Tensor:
+    """x + Σ (f_new − f_old) d in float64, token by token."""
+    f = steering.sae.encode(source.float())[0].double()
+    wanted = x[0].double().clone()
+    for change in changes:
+        row = steering.sae.W_dec[change.latent].double()
+        for position in range(change.start, len(wanted)):
+            old = f[position, change.latent]
+            new = {"off": 0.0, "set": change.value, "add": float(old) + change.value}[change.kind]
+            wanted[position] += (new - old) * row
+    return wanted[None].float()
+
+
+def changes_of(latents: list[int]) -> list[Change]:
+    a, b, c = latents
+    return [Change(a, "off", start=2), Change(b, "add", 3.5, start=4), Change(c, "set", 1.25)]
+
+
+@pytest.mark.parametrize("make", [residual, transcoder], ids=["sae", "transcoder"])
+def test_the_splice_is_the_formula(lm, ids, make):
+    one = ids[:1]
+    steering = make(lm)
+    changes = changes_of(strongest(steering, one, 3))
+    seen = site_tensors(lm, one)
+    x, source = seen[str(steering.writes)], seen[str(steering.reads)]
+    wanted = logits_with(lm, one, steering.writes, direct(steering, x, source, changes))
+    with torch.no_grad(), steering.changed(changes):
+        got = lm.model(input_ids=one).logits
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    plain = lm.model(input_ids=one).logits
+    assert (got - plain).abs().max() > 1e-2
+
+
+def test_tokens_before_the_start_are_untouched_to_the_bit(lm, ids):
+    steering, one = residual(lm), ids[:1]
+    latent = strongest(steering, one, 1)[0]
+    with torch.no_grad():
+        plain = lm.model(input_ids=one).logits
+        with steering.changed([Change(latent, "add", 5.0, start=6)]):
+            got = lm.model(input_ids=one).logits
+    assert torch.equal(got[:, :6], plain[:, :6])
+    assert not torch.allclose(got[:, 6:], plain[:, 6:])
+
+
+def test_what_is_set_to_what_it_is_changes_nothing(lm, ids):
+    steering, one = residual(lm), ids[:1]
+    silent = [int(i) for i in (steering.features(one)[-1] == 0).nonzero()[:2, 0]]
+    last = one.shape[1] - 1
+    with torch.no_grad():
+        plain = lm.model(input_ids=one).logits
+        with steering.changed(
+            [Change(silent[0], "off", 0, last), Change(silent[1], "set", 0, last)]
+        ):
+            assert torch.equal(lm.model(input_ids=one).logits, plain)
+
+
+def test_the_unchanged_continuation_is_the_models_own(lm, ids):
+    one = ids[:1, :6]
+    got, first = residual(lm).continued(one, [], 5)
+    generated = lm.model.generate(
+        one, max_new_tokens=5, do_sample=False, eos_token_id=None, pad_token_id=0
+    )
+    assert got == generated[0, 6:].tolist()
+    torch.testing.assert_close(first, lm.model(input_ids=one).logits[0, -1].softmax(-1))
+
+
+@pytest.mark.parametrize("make", [residual, transcoder], ids=["sae", "transcoder"])
+def test_the_cache_changes_nothing(lm, ids, make):
+    steering, one = make(lm), ids[:1, :6]
+    changes = changes_of(strongest(steering, one, 3))
+    changes.append(Change(changes[0].latent, "add", 2.0, start=8))  # among the new tokens
+    got, first = steering.continued(one, changes, 5)
+    grown = one
+    for i in range(5):
+        with torch.no_grad(), steering.changed(changes):
+            logits = lm.model(input_ids=grown, use_cache=False).logits[0, -1]
+        if i == 0:
+            torch.testing.assert_close(first, logits.softmax(-1), rtol=1e-5, atol=1e-7)
+        grown = torch.cat([grown, logits.argmax()[None, None]], 1)
+    assert got == grown[0, 6:].tolist()
+
+
+def test_sampling_depends_on_seed_and_probabilities_alone(lm, ids):
+    steering, one = residual(lm), ids[:1, :6]
+    runs = {seed: steering.continued(one, [], 8, 1.0, seed)[0] for seed in range(4)}
+    assert runs[1] == steering.continued(one, [], 8, 1.0, 1)[0]
+    assert len({tuple(run) for run in runs.values()}) > 1
+    changed = steering.continued(one, [Change(0, "add", 30.0)], 8, 1.0, 1)[0]
+    assert changed != runs[1]
+
+
+def test_drawn_takes_each_token_as_often_as_it_is_probable():
+    logits = torch.tensor([0.1, 0.2, 0.7]).log()
+    drawn = [_drawn(logits, 1.0, (i + 0.5) / 1000) for i in range(1000)]
+    assert [drawn.count(i) for i in range(3)] == [100, 200, 700]
+    assert _drawn(logits, 0.0, 0.05) == 2
+    sharp = [_drawn(logits, 0.5, (i + 0.5) / 1000) for i in range(1000)]
+    assert [sharp.count(i) for i in range(3)] == [19, 74, 907]  # 1 : 4 : 49
+    assert _drawn(logits, 1.0, 1.0 - 1e-12) == 2
+
+
+def test_it_stops_at_an_end(lm, ids):
+    steering, one = residual(lm), ids[:1, :6]
+    got, _ = steering.continued(one, [], 5)
+    short, _ = steering.continued(one, [], 5, stop=frozenset({got[2]}))
+    assert short == got[: got.index(got[2]) + 1]
