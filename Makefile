@@ -9,6 +9,10 @@ READY_PEERS := $(VENV)/.ready-peers
 CLIENTS := tests/pipelines/batch
 READY_SAEBENCH := $(VENV)/.ready-saebench
 SAEBENCH := tests/evaluate/saebench.txt
+READY_CIRCUIT_TRACER := $(VENV)/.ready-circuit-tracer
+CIRCUIT_TRACER := tests/evaluate/latents/circuit_tracer.txt
+# What the page of circuit-tracer loads from elsewhere: d3 with its extensions; dagre and pako in the versions that it names.
+PAGE_SCRIPTS := d3@7.9.0 d3-jetpack@2.2.1 dagre@0.8.5 pako@2.1.0
 
 .PHONY: demo test acceptance peers check format clean
 
@@ -19,7 +23,7 @@ test: $(READY_DEV)
 	$(BIN)/python -m pytest
 
 # What takes minutes: kills, long trajectories, thousands of flips.
-acceptance: $(READY_DEV) $(READY_CLIENTS) $(READY_SAEBENCH)
+acceptance: $(READY_DEV) $(READY_CLIENTS) $(READY_SAEBENCH) $(READY_CIRCUIT_TRACER)
 	$(BIN)/python -m pytest -m slow
 
 # The libraries that benchmarks/quality.py compares with; nothing else needs them.
@@ -66,6 +70,17 @@ $(READY_SAEBENCH): $(READY_DEV) $(SAEBENCH)
 		$(VENV)/saebench/bin/pip install --quiet --no-compile --no-deps -r $(SAEBENCH) || \
 		echo "warning: no environment for $(SAEBENCH); its tests are skipped"
 	touch $(READY_SAEBENCH)
+
+# Opens the folders of `latents index`. Its page takes scripts from other hosts, which the test routes to these.
+$(READY_CIRCUIT_TRACER): $(READY_DEV) $(CIRCUIT_TRACER)
+	$(PYTHON) -m venv $(VENV)/circuit-tracer && \
+		packages='import site; print(site.getsitepackages()[0])' && \
+		$(BIN)/python -c "$$packages" > "$$($(VENV)/circuit-tracer/bin/python -c "$$packages")/parent.pth" && \
+		$(VENV)/circuit-tracer/bin/pip install --quiet --no-compile --no-deps -r $(CIRCUIT_TRACER) || \
+		echo "warning: no environment for $(CIRCUIT_TRACER); its tests are skipped"
+	npm install --silent --no-save --ignore-scripts --prefix $(VENV)/circuit-tracer $(PAGE_SCRIPTS) || \
+		echo "warning: no npm, or no scripts for circuit-tracer's page; that test is skipped"
+	touch $(READY_CIRCUIT_TRACER)
 
 # dictionary_learning's own requirements are of another age, and its trainers need none of them beside what SAELens brings.
 $(READY_PEERS): $(READY) benchmarks/peers.txt

@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tornado.websocket import websocket_connect
 
@@ -33,7 +33,7 @@ class Browser:
         self._loop = asyncio.new_event_loop()
         self._count = 0
 
-    def __enter__(self) -> "Browser":
+    def __enter__(self) -> Self:
         name = program()
         assert name is not None
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
