@@ -21,13 +21,12 @@ from .families import Family, family_of
 from .files import explained, model_folder
 from .placement import check_attention, check_device_map, compile_layers, spread_device
 from .vocabulary import load_checked_tokenizer
-from .weights import check_loading, check_weights
+from .weights import check_loading, check_weights, fingerprint, sampled_places
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-_SAMPLED = 4096
 
 
 @dataclass(frozen=True)
@@ -103,10 +102,10 @@ def load_model(
     target = spread_device(lm, device_map) if device_map is not None else target
     with explained(name):  # which may be larger than the device's memory
         lm = (lm if device_map is not None else lm.to(target)).eval().requires_grad_(False)
-    fingerprint = _fingerprint(lm, config)
+    digest = _fingerprint(lm, config)
     if compile:
         compile_layers(lm.model.layers, family.compiled)
-    return LanguageModel(lm, tokenizer, name, fingerprint, target, dtype, attention, compile)
+    return LanguageModel(lm, tokenizer, name, digest, target, dtype, attention, compile)
 
 
 def load_tokenizer(model: str | Path) -> tuple["PreTrainedTokenizerBase", Any]:
@@ -194,18 +193,11 @@ def _quiet() -> Iterator[None]:
 
 
 def _fingerprint(model: nn.Module, config: Any) -> str:
-    """16 hex digits over the shape and an even sample of every tensor's values, rounded to
-    bfloat16.
+    """Of a loaded model's weights."""
 
-    A sample, so that a 27B model need not be read twice; rounded, so that the load dtype does not
-    matter.
-    """
-    fields = family_of(config).decides
-    shape = json.dumps([getattr(config, field) for field in fields], sort_keys=True)
-    digest = hashlib.blake2b(shape.encode("utf-8"), digest_size=8)
-    for name, tensor in model.named_parameters():
+    def sample(tensor: torch.Tensor) -> torch.Tensor:
         flat = tensor.detach().reshape(-1)
-        picked = torch.arange(0, len(flat), max(1, len(flat) // _SAMPLED), device=flat.device)
-        sample = flat[picked].to(torch.bfloat16).view(torch.int16).cpu()
-        digest.update(name.encode("utf-8") + sample.numpy().tobytes())
-    return digest.hexdigest()
+        places = sampled_places(len(flat))
+        return flat[torch.arange(places.start, places.stop, places.step, device=flat.device)]
+
+    return fingerprint(config, ((name, sample(p)) for name, p in model.named_parameters()))

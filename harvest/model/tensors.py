@@ -15,10 +15,13 @@ from torch import Tensor
 from ...foreign import validated
 from .families import family_of
 from .files import explained, model_folder, read_json
-from .weights import Index, check_weights
+from .weights import Index, check_weights, fingerprint, sampled_places
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLED, _PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+
+_READ_NUMBERS = 2**23
+"""Of a tensor, at a time: 32 MiB."""
 
 
 class Tensors:
@@ -34,7 +37,7 @@ class Tensors:
     """
 
     def __init__(self, name: str, config: Any):
-        self.name, self._family = name, family_of(config)
+        self.name, self._config, self._family = name, config, family_of(config)
         folder = model_folder(name, weights=True)
         check_weights(folder, name, config)
         self._open = _opener(folder, name)
@@ -60,6 +63,35 @@ class Tensors:
         own, path = self._own[name]
         with explained(self.name):
             return self._open(path, own)[start:stop].float()
+
+    def fingerprint(self) -> str:
+        """The loaded model's fingerprint (`LanguageModel.fingerprint`), without loading it: a
+        part of one tensor is in memory at a time.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        _, causal = self._family.classes()
+        with explained(self.name), torch.device("meta"):
+            parameters = dict(causal(self._config).named_parameters())
+        if self._config.tie_word_embeddings:
+            parameters.pop("lm_head.weight", None)
+        return fingerprint(self._config, ((n, self._sample(n, p)) for n, p in parameters.items()))
+
+    def _sample(self, name: str, like: Tensor) -> Tensor:
+        """A tensor's values at `sampled_places`, read some rows at a time."""
+        places = sampled_places(like.numel())
+        width, found = like.numel() // len(like), []
+        rows = max(1, _READ_NUMBERS // width)
+        for start in range(0, len(like), rows):
+            first, stop = (
+                -(-start * width // places.step),
+                -(-(start + rows) * width // places.step),
+            )
+            mine = torch.tensor(places[first:stop], dtype=torch.int64) - start * width
+            if len(mine):
+                found.append(self.read(name, start, start + rows).reshape(-1)[mine])
+        return torch.cat(found)
 
     def _as_loaded(self, own: str) -> str:
         for pattern, ours in self._family.renamed_weights.items():

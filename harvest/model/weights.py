@@ -1,12 +1,16 @@
-"""A model's weights: names, shapes and dtypes, read from the files' headers.
+"""A model's weights: names, shapes and dtypes, read from the files' headers, and what tells two
+models apart.
 
 Owns the comparison of the weight files with the configuration, before memory is taken for them:
 transformers only warns about a tensor that is missing, and leaves it at random values.
 """
 
+import hashlib
+import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -14,6 +18,10 @@ from ...foreign import Document, one_line, validated
 from .families import Family, family_of
 from .files import check_file, explained, read_json
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SAMPLED = 4096
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _SHOWN = 3
 
@@ -82,6 +90,34 @@ def check_loading(name: str, lm: Any, info: Any) -> None:
             f"model {name} must have one matrix for lm_head and embed_tokens, as its config.json "
             "says (tie_word_embeddings), got two in its weights; correct config.json"
         )
+
+
+def fingerprint(config: Any, samples: "Iterable[tuple[str, Tensor]]") -> str:
+    """Identifies a model: 16 hex digits over the shape and an even sample of every tensor's values,
+    rounded to bfloat16.
+
+    A sample, so that a 27B model need not be read twice; rounded, so that the load dtype does not
+    matter.
+
+    Args:
+        config: transformers' configuration.
+        samples: name and sampled values of each tensor, those at `sampled_places`, in the order of
+            transformers' `named_parameters`.
+    """
+    import torch
+
+    fields = family_of(config).decides
+    shape = json.dumps([getattr(config, field) for field in fields], sort_keys=True)
+    digest = hashlib.blake2b(shape.encode("utf-8"), digest_size=8)
+    for name, sample in samples:
+        bits = sample.to(torch.bfloat16).view(torch.int16).cpu()
+        digest.update(name.encode("utf-8") + bits.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def sampled_places(n: int) -> range:
+    """Which of a tensor's n values are sampled: up to about twice 4,096, evenly."""
+    return range(0, n, max(1, n // _SAMPLED))
 
 
 def _named_as_loaded(headers: dict[str, Header], family: Family) -> dict[str, Header]:

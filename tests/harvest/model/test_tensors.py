@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from scopeworks.harvest.model import tensors as module
+from scopeworks.harvest.model.loading import load_model, load_tokenizer
 from scopeworks.harvest.model.tensors import Tensors
 from scopeworks.tests.reference.gemma_models import build_model
 
+ROOT = Path(__file__).parents[3]
 NORM = "model.layers.2.post_attention_layernorm.weight"
 
 
@@ -66,3 +69,18 @@ def test_folder_without_weights_is_refused(model, tmp_path: Path):
     model.config.save_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no model\.safetensors"):
         Tensors(str(tmp_path), model.config)
+
+
+@pytest.mark.parametrize("numbers", [2**23, 100])
+def test_fingerprint_is_the_loaded_models(monkeypatch, numbers):
+    """Whatever of a tensor is read at a time; the embedding has more values than are sampled."""
+    monkeypatch.setattr(module, "_READ_NUMBERS", numbers * 128)
+    folder = ROOT / "pipelines" / "tiny_gemma2"
+    _, config = load_tokenizer(folder)
+    assert Tensors(str(folder), config).fingerprint() == load_model(folder).fingerprint
+
+
+def test_fingerprint_of_other_weights_is_another(model_dir, other_model_dir):
+    _, config = load_tokenizer(model_dir)
+    found = [Tensors(str(path), config).fingerprint() for path in (model_dir, other_model_dir)]
+    assert found[0] == load_model(model_dir).fingerprint != found[1]
