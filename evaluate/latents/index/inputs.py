@@ -11,12 +11,10 @@ from typing import Any
 
 import torch
 
-from ....harvest.model.loading import LanguageModel, tokenizer_fingerprint
 from ....harvest.model.sites import Site
 from ....harvest.rows.documents import Documents, documents_of
 from ....machine import find_device, free_memory
 from ....store import ActivationStore, TokenStore
-from ....store.place.place import Place
 from ....store.which_rows import rows_key
 from ....train.sae.hub import is_remote, is_url
 from ....train.sae.sae import SAE
@@ -35,6 +33,8 @@ class Inputs:
     """All that the pass reads, checked."""
 
     settings: IndexSettings
+    name: str
+    """What the SAE is called: the last part of its path or address."""
     sae: SAE
     """On the device that encodes."""
     sae_fingerprint: str
@@ -57,7 +57,7 @@ class Inputs:
             ValueError, OSError: one is missing, or does not fit the others; one line.
         """
         device = find_device(settings.device)
-        sae = _read_sae(settings)
+        sae = read_sae(settings.sae, settings)
         name = _last_part(settings.sae)
         site, target = named_sites(name, sae.config, settings.site, settings.target_site)
         store = ActivationStore.open(settings.place(settings.store))
@@ -74,6 +74,7 @@ class Inputs:
         }
         return cls(
             settings,
+            name,
             sae.to(device, torch.float32),
             fingerprint,
             site,
@@ -101,21 +102,23 @@ class Inputs:
             self.settings.together_rows / self.rows,
         )
 
-    def check_model(self, lm: LanguageModel) -> None:
-        """Refuses another model than the rows' own.
+    def check_model(self, fingerprint: str, tokenizer: str) -> None:
+        """Refuses another model than the rows' own, by the fingerprints of its weights and its
+        tokenizer.
 
         Raises:
-            ValueError: weights or tokenizer are another's.
+            ValueError: one of them is another's.
         """
         given, rows = self.settings.model, self.store.provenance
+        theirs = rows.get("tokenizer") or self.tokens.provenance.get("tokenizer")
         for what, wanted, got in (
-            ("model", rows["model_fingerprint"], lm.fingerprint),
-            ("tokenizer", rows.get("tokenizer"), tokenizer_fingerprint(lm.tokenizer)),
+            ("model", rows["model_fingerprint"], fingerprint),
+            ("tokenizer", theirs, tokenizer),
         ):
             if wanted is not None and wanted != got:
                 raise ValueError(
                     f"{what} must be the one whose rows store {self.store.url} holds, "
-                    f"{rows.get('model')} ({wanted}), got {given}'s ({got}); pass that model"
+                    f"{rows.get('model')} ({wanted}), got that of {given} ({got}); pass that model"
                 )
 
 
@@ -152,19 +155,21 @@ def check_memory(settings: IndexSettings, sae: SAE) -> None:
         )
 
 
-def _read_sae(settings: IndexSettings) -> SAE:
-    """The SAE, on the CPU."""
-    if is_remote(settings.sae):
-        options = settings.storage_options if is_url(settings.sae) else None
-        return SAE.from_pretrained(settings.sae, storage_options=options)
-    sae = SAE.load(settings.sae)
-    sae.source = settings.sae
+def read_sae(path: str, settings: IndexSettings) -> SAE:
+    """An SAE, on the CPU; `source` says where it came from."""
+    if is_remote(path):
+        options = settings.storage_options if is_url(path) else None
+        return SAE.from_pretrained(path, storage_options=options)
+    sae = SAE.load(path)
+    sae.source = path
     return sae
 
 
 def _last_part(path: str) -> str:
-    """What an SAE is called: the last part of its path or address."""
-    return path.rstrip("/").rsplit("/", 1)[-1] if is_remote(path) else Path(path).absolute().name
+    """What an SAE is called: its folder, whatever its file there is called."""
+    folders = path.rstrip("/").split("/") if is_remote(path) else Path(path).absolute().parts
+    names = [name for name in folders if not name.endswith(".npz")]
+    return names[-1]
 
 
 def _check_store(store: ActivationStore, sae: SAE, name: str, site: str) -> None:
@@ -206,14 +211,3 @@ def _check_tokens(store: ActivationStore, tokens: TokenStore) -> tuple[str, str]
         )
     tokens.sequences(split)
     return key, split
-
-
-def check_out(out: Path) -> None:
-    """Refuses a place that no folder can be written to; `Place` tells folders from URLs.
-
-    Raises:
-        ValueError: a file is there.
-    """
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"out must be a folder, got the file {out}")
-    assert not Place(str(out)).is_remote

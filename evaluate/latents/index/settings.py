@@ -12,8 +12,8 @@ from ....store.place.files import local_path
 from ....store.place.place import Place
 from ....train.sae.hub import is_url
 
-NOT_DECIDING = ("sae", "store", "model", "tokens", "out", "dask", "device")
-"""Settings that change no byte of an index: places, and who computes."""
+NOT_DECIDING = ("sae", "store", "model", "tokens", "out", "dask", "device", "compare")
+"""Settings that change nothing of the pass: places, who computes, what is compared afterwards."""
 
 
 class IndexSettings(StageSettings):
@@ -36,6 +36,8 @@ class IndexSettings(StageSettings):
     """Site the SAE reads, `<kind>.<layer>`; needed only for foreign files that do not say."""
     target_site: str | None = None
     """Site a transcoder replaces; needed only for foreign files that do not say."""
+    compare: tuple[str, ...] = ()
+    """Other SAEs of the same width of rows, whose latents nearest to this one's are listed."""
     rows: PositiveInt | None = None
     """First rows of the store to read; by default all of them."""
     device: str = "auto"
@@ -67,7 +69,8 @@ class IndexSettings(StageSettings):
         """An option that would do nothing is an error."""
         if self.bands == 0 and self.per_band != type(self).model_fields["per_band"].default:
             raise ValueError("per_band has no effect with bands 0; leave it out")
-        remote = any(Place(url).is_remote for url in (self.tokens, self.store)) or is_url(self.sae)
+        remote = any(Place(url).is_remote for url in (self.tokens, self.store))
+        remote = remote or any(is_url(sae) for sae in (self.sae, *self.compare))
         if self.storage_options is not None and not remote:
             raise ValueError(
                 "storage_options has no effect on local tokens, rows and SAE; leave it out"

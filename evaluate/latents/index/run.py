@@ -1,0 +1,185 @@
+"""The index of an SAE's latents: from stored rows and weights to a folder that people browse.
+
+Owns the run of `scopeworks latents index`: what is checked before, what is left afterwards, and
+whether it is done already. The pass is `firing`'s, the files are `files`'.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ....harvest.model.loading import tokenizer_fingerprint
+from ....machine import free_disk
+from ....settings import differences
+from ....store.place.files import write_json
+from ....store.place.ownership import owned
+from ....train.sae.config import public_name
+from ....workers.cluster import check_cluster
+from ...run.saes import short_names
+from ..explorer.static_page import page_files
+from ..files import tables
+from ..files.folder import open_index, write_index
+from ..files.manifest import NAME, Manifest, SAEFacts, StoreFacts, TokensFacts, read_manifest
+from ..weights.directions import directions
+from ..weights.readout import Readout, read_readout
+from .firing import Pass, Seconds, firings, timed
+from .inputs import Inputs, read_sae
+from .on_dask import doing
+from .settings import NOT_DECIDING, IndexSettings
+
+TIMING = "timing.json"
+"""Seconds of the run, in a file of its own: an index holds no time."""
+
+_LATENT_BYTES, _KEPT_BYTES = 2**14, 28 * 256 + 4096
+"""About what a latent takes: in an index, and in the file of a part."""
+
+
+def index(settings: IndexSettings) -> Manifest:
+    """Makes the index of an SAE, or goes on with one that was stopped.
+
+    Same inputs and settings give the same bytes, whoever computes them. An index that is complete
+    is left as it is.
+
+    Raises:
+        ValueError, OSError: an input is missing or does not fit the others, or the folder holds
+            something else; nothing is written.
+    """
+    if settings.dask is not None:
+        check_cluster(settings.dask)
+    times: Seconds = {}
+    started = time.monotonic()
+    with timed(times, "inputs"):
+        inputs = Inputs.load(settings)
+        readout = read_readout(settings.model)
+        wanted = _manifest(inputs, readout)
+    with owned(settings.out, wait=None):
+        if (done := already_there(settings.out, wanted)) is not None:
+            return done
+        _check_disk(inputs)
+        manifest = _made(inputs, readout, wanted, times)
+        times["all"] = time.monotonic() - started
+        write_json(settings.out / TIMING, {n: round(s, 2) for n, s in times.items()})
+    return manifest
+
+
+def _made(inputs: Inputs, readout: Readout, wanted: Manifest, times: Seconds) -> Manifest:
+    """The index, written."""
+    settings = inputs.settings
+    work = Pass(inputs)
+    work.files.check()
+    with timed(times, "weights"):  # first: what does not fit costs no pass
+        of_weights = directions(
+            inputs.sae.to("cpu"),
+            readout,
+            site=str(inputs.site),
+            others=_others(settings),
+            device=inputs.sae.W_enc.device,
+        )
+    with doing(work) as do:
+        of_rows = firings(work, do, times)
+    if not tables.available():
+        print(
+            "tables/ is left out, for pyarrow is not installed; after pip install "
+            "'scopeworks[latents]' the same command adds it",
+            file=sys.stderr,
+        )
+    with timed(times, "writing"):
+        theta = inputs.sae.theta.cpu().numpy()
+        page = page_files(settings.out)
+        manifest = write_index(
+            settings.out, wanted, of_rows, of_weights, readout.texts, theta, page
+        )
+        work.files.remove()
+    return manifest
+
+
+def _others(settings: IndexSettings) -> Mapping[str, Any]:
+    """The SAEs that it is compared with, by short names."""
+    if not settings.compare:
+        return {}
+    names = short_names(settings.compare)
+    return {
+        name: read_sae(path, settings) for name, path in zip(names, settings.compare, strict=True)
+    }
+
+
+def _manifest(inputs: Inputs, readout: Readout) -> Manifest:
+    """What the index is of; the model is checked by the way."""
+    config, settings = inputs.sae.config, inputs.settings
+    fingerprint = readout.tensors.fingerprint()
+    tokenizer = tokenizer_fingerprint(readout.tokenizer)
+    inputs.check_model(fingerprint, tokenizer)
+    decides = settings.model_dump(mode="json", exclude=set(NOT_DECIDING))
+    across = "of the text, also across sequences" if inputs.documents.across else "of one sequence"
+    return Manifest(
+        sae=SAEFacts(
+            name=inputs.name,
+            source=inputs.sae.source,
+            site=str(inputs.site),
+            target_site=str(inputs.target_site) if config.is_transcoder else None,
+            d_in=config.d_in,
+            d_out=config.d_out,
+            d_sae=config.d_sae,
+            architecture="jumprelu" if config.k is None else "topk",
+            fingerprint=inputs.sae_fingerprint,
+            l0=config.l0,
+            model=config.model,
+        ),
+        model=public_name(readout.name),
+        model_fingerprint=fingerprint,
+        tokenizer=tokenizer,
+        store=StoreFacts(key=inputs.key, site=str(inputs.site), rows=inputs.store.rows),
+        tokens=TokensFacts(
+            fingerprint=inputs.tokens.fingerprint,
+            split=inputs.split,
+            context=inputs.tokens.context,
+        ),
+        settings=decides | {"compare": list(settings.compare), "documents": across},
+    )
+
+
+def already_there(out: Path, wanted: Manifest) -> Manifest | None:
+    """The manifest of the complete index in a folder; None where it is to be made or completed.
+
+    Raises:
+        ValueError: another index is there.
+    """
+    if not (out / NAME).is_file():
+        return None
+    old = read_manifest(out)
+    changed = differences(_identity(old), _identity(wanted))
+    if changed:
+        raise ValueError(
+            f"out must be empty or hold this index, got {out}, an index of SAE {old.sae.name} with "
+            f"other {'; '.join(changed[:3])}; pass another folder"
+        )
+    try:
+        open_index(out)
+    except (ValueError, OSError):
+        return None  # damaged: its files are made again
+    has_tables = any(name.startswith("tables/") for name in old.files)
+    return old if has_tables or not tables.available() else None
+
+
+def _identity(manifest: Manifest) -> dict[str, Any]:
+    """What tells two indices apart: content, not places."""
+    found = manifest.model_dump(
+        mode="json", include={"model_fingerprint", "tokenizer", "store", "tokens", "settings"}
+    )
+    return found | {"sae": manifest.sae.fingerprint, "site": manifest.sae.site}
+
+
+def _check_disk(inputs: Inputs) -> None:
+    """Refuses a disk without room for the index and the parts of its pass."""
+    settings, d_sae = inputs.settings, inputs.sae.config.d_sae
+    n_parts = len(Pass(inputs).parts)
+    needed = d_sae * (_LATENT_BYTES + n_parts * _KEPT_BYTES) + 2**26
+    free = free_disk(settings.out)
+    if needed > free:
+        raise OSError(
+            f"out must be on a disk with about {needed / 2**30:.1f} GiB for the index of "
+            f"{d_sae:,} latents and its parts, got {free / 2**30:.1f} GiB free at {settings.out}; "
+            "make room, or pass another folder"
+        )
