@@ -41,9 +41,7 @@ def test_reading(second: tuple[float, float], n: int, verdict: str):
     assert f"over {40 + n} latents, predicted by token unigrams: resid_post.3 0." in (
         reading.sentence
     )
-    assert reading.sentence.endswith(
-        "Of all latents 50% or more fire often enough to be among them."
-    )
+    assert reading.sentence.endswith(" (of its latents 50% fire often enough).")
     value, low, high = reading.numbers["resid_post.3"]["own_minus_random"]
     assert value == pytest.approx(0.4, abs=0.06) and low < value < high
 
