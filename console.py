@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 LOG_EVERY_S = 15.0
@@ -29,6 +30,9 @@ RETRY = 75
 
 PLACE_FAILED = 74
 """Exit code of a task whose files or network failed it: run it again, a few times (EX_IOERR)."""
+
+
+_HIDDEN: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
 class NotReadyError(ValueError):
@@ -67,8 +71,26 @@ class Progress:
 def progress(description: str, total: int | None, unit: str) -> Iterator[Progress]:
     """Shows progress over `total` units (None if unknown), with its rate and the time left."""
     shown = _rich_bar if sys.stderr.isatty() else _log_lines
+    if _HIDDEN.get():
+        shown = _nothing
     with shown(description, total, unit) as bar:
         yield bar
+
+
+@contextmanager
+def hidden_progress() -> Iterator[None]:
+    """Shows no progress of what this thread does meanwhile: somebody else tells of it."""
+    before = _HIDDEN.set(True)
+    try:
+        yield
+    finally:
+        _HIDDEN.reset(before)
+
+
+@contextmanager
+def _nothing(description: str, total: int | None, unit: str) -> Iterator[Progress]:
+    """Progress that nobody sees."""
+    yield Progress(description, total, unit, lambda *_state: None)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ MOVED = {
     "train.export": "train.sae.export",
     "train.fold": "train.run.fold",
     "train.sae_config": "train.sae.config",
+    "train.sweep": "train.sweeps.sweep",
     "train.trainer": "train.run.trainer",
     "evaluate.evaluate": "evaluate.run",
     "evaluate.importance": "evaluate.measure.importance",

@@ -63,7 +63,7 @@ def train_steps(folder: Path, name: str, steps: int) -> None:
     """A sweep as the demo makes it, as far as `steps`."""
     from demo_case import demo_case
 
-    from scopeworks.train.sweep import expand, sweep
+    from scopeworks.train.sweeps.sweep import expand, sweep
 
     demo = demo_case(folder)
     sweep(

@@ -29,7 +29,7 @@ from recording import record, surroundings
 from scopeworks.store import ActivationStore, StoreSpec, StoreWriter
 from scopeworks.store.read.stream_order import Order
 from scopeworks.train.sae.sae import SAE
-from scopeworks.train.sweep import expand, sweep
+from scopeworks.train.sweeps.sweep import expand, sweep
 
 ORDERS = ("sequence", "bucket", "stream", "perfect")
 BUCKET = 65_536

@@ -77,6 +77,19 @@ def test_log_lines_show_rate_time_left_and_fields(
     assert lines[-1].endswith("done")
 
 
+def test_hidden_progress_counts_and_shows_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(console, "LOG_EVERY_S", 0.0)
+    with console.hidden_progress(), console.progress("work", 3, "rows") as bar:
+        bar.advance(2)
+    assert bar.done == 2
+    assert capsys.readouterr().err == ""
+    with console.progress("work", 3, "rows") as bar:
+        bar.advance(2)
+    assert "work: 2/3 rows" in capsys.readouterr().err
+
+
 def test_quick_work_is_silent(capsys: pytest.CaptureFixture[str]):
     with console.progress("quick", None, "rows") as bar:
         bar.advance(3)

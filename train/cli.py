@@ -123,14 +123,25 @@ def sweep(
     more: More = None,
     storage_option: Options = None,
     cache_dir: Cache = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            help="Dask cluster to spread the SAEs over, a worker a device: local:N, a scheduler's "
+            "address or a scheduler file."
+        ),
+    ] = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(help="Devices of this machine to spread the SAEs over: cuda:0,cuda:1."),
+    ] = None,
     config: Config = None,
     resume: Resume = False,
     wait: Wait = False,
 ) -> None:
     """Trains many SAEs on one stream: each batch is read once. --config may be a sweep.toml."""
     from ..store.place.options import parse_storage_options
-    from .sweep import expand
-    from .sweep import sweep as run_sweep
+    from .sweeps.sweep import expand
+    from .sweeps.sweep import sweep as run_sweep
 
     flags = {
         "store": store or None,
@@ -147,7 +158,7 @@ def sweep(
     lists = {"width": width, "sparsity": sparsity, "target_l0": target_l0, "seed": seed}
     given = {name: values for name, values in lists.items() if values}
     members = expand(out, config, given, **merged(flags, more))
-    for folder in run_sweep(members, members[0].out.parent, resume, wait):
+    for folder in run_sweep(members, members[0].out.parent, resume, wait, dask, devices):
         typer.echo(described(folder))
 
 

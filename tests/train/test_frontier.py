@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from scopeworks.train.frontier import Board, plain_log_axis, table
 from scopeworks.train.settings import TrainSettings
-from scopeworks.train.sweep import sweep
+from scopeworks.train.sweeps.sweep import sweep
 
 Make = Callable[..., TrainSettings]
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -55,6 +55,7 @@ def run(
     resume: bool = False,
     watch: Watch | None = None,
     wait: bool = False,
+    stop: Callable[[], bool] | None = None,
 ) -> list[Path]:
     """Trains every member, or continues it from its newest checkpoint; returns their folders.
 
@@ -67,6 +68,7 @@ def run(
         resume: insist that there is a run to continue; members' `steps` may then be raised.
         watch: called with every line that a member adds to its metrics.jsonl.
         wait: for other processes that own these folders to end.
+        stop: asked between two updates; True ends the run as SIGINT does.
 
     Raises:
         ValueError: settings, store, device and folders do not fit together, another process owns a
@@ -79,7 +81,7 @@ def run(
     with ExitStack() as stack:
         for folder in _folders(members):
             stack.enter_context(owned(folder, wait))
-        _run(members, resume, watch or (lambda settings, line: None))
+        _run(members, resume, watch or (lambda settings, line: None), stop)
     return [settings.out for settings in members]
 
 
@@ -94,7 +96,12 @@ def _folders(members: Sequence[TrainSettings]) -> list[Path]:
     return sorted(folders)
 
 
-def _run(members: Sequence[TrainSettings], resume: bool, watch: Watch) -> None:
+def _run(
+    members: Sequence[TrainSettings],
+    resume: bool,
+    watch: Watch,
+    asked: Callable[[], bool] | None,
+) -> None:
     """Checks everything, then trains what is not finished; the folders are ours."""
     device = find_device(members[0].device)
     source = Source.open(members[0])
@@ -113,7 +120,7 @@ def _run(members: Sequence[TrainSettings], resume: bool, watch: Watch) -> None:
         for settings in unfinished:
             claim_folder(settings)
             started.append(Member(settings, source, device))
-        _train(list(started), source, device, watch)
+        _train(list(started), source, device, watch, asked)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -140,6 +147,11 @@ def check_members(members: Sequence[TrainSettings]) -> None:
                 f"{name} must be equal for all members of a sweep, got "
                 f"{', '.join(sorted(values))}; run them as separate sweeps"
             )
+    check_places(members)
+
+
+def check_places(members: Sequence[TrainSettings]) -> None:
+    """Raises ValueError naming a folder claimed twice."""
     for name in ("out", "checkpoints"):
         places = [getattr(s, name) for s in members if getattr(s, name) is not None]
         twice = {str(place) for place in places if places.count(place) > 1}
@@ -150,7 +162,13 @@ def check_members(members: Sequence[TrainSettings]) -> None:
             )
 
 
-def _train(active: list[Member], source: Source, device: torch.device, watch: Watch) -> None:
+def _train(
+    active: list[Member],
+    source: Source,
+    device: torch.device,
+    watch: Watch,
+    asked: Callable[[], bool] | None,
+) -> None:
     """Feeds the members until each is done or has diverged.
 
     The stream starts where the member that is furthest behind stands; the others join when it
@@ -163,7 +181,7 @@ def _train(active: list[Member], source: Source, device: torch.device, watch: Wa
     laggard = min(active, key=lambda member: member.step)
     n_batches = max(member.settings.steps for member in active) - laggard.step
     with (
-        _StopSignals() as stop,
+        StopSignals(asked) as stop,
         source.batches(laggard.stream_state, device) as batches,
         progress("train", n_batches * source.settings.batch, "rows") as bar,
     ):
@@ -185,7 +203,7 @@ def _train(active: list[Member], source: Source, device: torch.device, watch: Wa
                     watch(member.settings, member.line)
             failures += _finish_done(active)
             bar.advance(x.shape[0], **shown)
-            if stop.signal is not None:
+            if stop.requested:
                 _save_all(active)
                 stop.leave()
     _raise(failures)
@@ -243,18 +261,20 @@ def _save_all(active: list[Member]) -> None:
             member.save_unless_saved()
 
 
-class _StopSignals:
-    """Turns SIGINT and SIGTERM into a request that the loop honours between two updates.
+class StopSignals:
+    """Turns SIGINT and SIGTERM, and what `asked` says, into a request that a loop honours between
+    two updates.
 
     A second signal stops at once. Outside the main thread Python allows no handlers, and nothing is
     changed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Callable[[], bool] | None = None) -> None:
         self.signal: int | None = None
+        self._asked = asked or (lambda: False)
         self._old: dict[int, object] = {}
 
-    def __enter__(self) -> "_StopSignals":
+    def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._old[number] = signal.signal(number, self._handle)
@@ -268,6 +288,11 @@ class _StopSignals:
         if self.signal is not None:
             self.leave()
         self.signal = number
+
+    @property
+    def requested(self) -> bool:
+        """Whether to stop."""
+        return self.signal is not None or self._asked()
 
     def leave(self) -> None:
         """Ends the run the way the signal asks for: exit code 130 or 143."""

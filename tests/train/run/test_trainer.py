@@ -22,7 +22,7 @@ from scopeworks.train.sae.sae import SAE
 from scopeworks.train.saved.checkpoint import Checkpoints
 from scopeworks.train.saved.metrics import read_metrics
 from scopeworks.train.settings import TrainSettings
-from scopeworks.train.sweep import sweep
+from scopeworks.train.sweeps.sweep import sweep
 
 from ..conftest import SITE, write_store
 

@@ -14,7 +14,7 @@ from scopeworks.train.run.trainer import run
 from scopeworks.train.sae.sae import SAE
 from scopeworks.train.saved.metrics import read_metrics
 from scopeworks.train.settings import TrainSettings
-from scopeworks.train.sweep import sweep
+from scopeworks.train.sweeps.sweep import sweep
 
 Make = Callable[..., TrainSettings]
 WEIGHTS = "sae.safetensors"

@@ -23,12 +23,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..settings import read_toml, resolve
-from ..store.place.ownership import owned
-from .frontier import Board
-from .run.trainer import check_members, run
-from .sae.formats.trained import trained_config
-from .settings import TrainSettings
+from ...settings import read_toml, resolve
+from ...store.place.ownership import owned
+from ..frontier import Board
+from ..run.trainer import check_members, check_places, run
+from ..sae.formats.trained import trained_config
+from ..settings import TrainSettings
+from .devices import Devices, devices_of
+from .groups import by_stream
 
 
 def expand(
@@ -78,30 +80,53 @@ def expand(
 
 
 def sweep(
-    members: Sequence[TrainSettings], out: Path, resume: bool = False, wait: bool = False
+    members: Sequence[TrainSettings],
+    out: Path,
+    resume: bool = False,
+    wait: bool = False,
+    dask: str | None = None,
+    devices: str | None = None,
 ) -> list[Path]:
-    """Trains the members on one stream; shows a table and keeps sweep.json and frontier.png.
+    """Trains the members; shows a table and keeps sweep.json and frontier.png.
 
-    Members that diverge or are stopped do not keep the others' results out of the summary. `wait`
-    is for another sweep in `out` to end.
+    Members that diverge or are stopped do not keep the others' results out of the summary.
+
+    Args:
+        members: on one stream, unless they are spread over workers.
+        out: folder of the whole sweep.
+        resume: as `trainer.run` takes it.
+        wait: for another sweep in `out` to end.
+        dask: cluster to spread the members over: local:N, a scheduler's address or file.
+        devices: of this machine, with commas between them, to spread the members over.
     """
-    check_members(members)
+    spread = devices_of(dask, devices, members)
+    if spread is None:
+        check_members(members)
+    else:
+        check_places(members)
     with owned(out, wait):
-        return _swept(members, out, resume, wait)
+        return _swept(members, out, resume, wait, spread)
 
 
-def _swept(members: Sequence[TrainSettings], out: Path, resume: bool, wait: bool) -> list[Path]:
+def _swept(
+    members: Sequence[TrainSettings], out: Path, resume: bool, wait: bool, spread: Devices | None
+) -> list[Path]:
     """The sweep in a folder that is ours."""
     board = Board(members, out)
     try:
-        folders = run(members, resume, watch=board.watch, wait=wait)
+        if spread is None:
+            run(members, resume, watch=board.watch, wait=wait)
+        else:
+            from .on_dask import train_on_dask
+
+            train_on_dask(by_stream(members), spread, resume, board.watch, wait)
     except BaseException:
         # What stopped the run is the news; a summary that cannot be made must not hide it.
         with suppress(ValueError, OSError):
             _summarise(board, members)
         raise
     _summarise(board, members)
-    return folders
+    return [settings.out for settings in members]
 
 
 def _summarise(board: Board, members: Sequence[TrainSettings]) -> None:

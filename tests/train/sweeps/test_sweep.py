@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scopeworks.train.sweep import expand
+from scopeworks.train.sweeps.sweep import expand
 
 BASE = {"store": "s", "site": "resid_post.1", "width": 64}
 

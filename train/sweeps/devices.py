@@ -1,0 +1,89 @@
+"""Devices: where a sweep's groups run, as the command names it.
+
+Owns `--devices`, the short form of a local cluster with a worker for each device.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...workers.cluster import check_cluster, n_local_workers
+from ..settings import TrainSettings
+
+_DEVICE = re.compile(r"cpu|cuda(?::(\d{1,4}))?")
+
+
+@dataclass(frozen=True)
+class Devices:
+    """A cluster and what its workers see.
+
+    Attributes:
+        dask: local:N, a scheduler's address or a scheduler file.
+        visible: CUDA_VISIBLE_DEVICES of each worker of a local cluster; none where workers have
+            devices of their own.
+    """
+
+    dask: str
+    visible: tuple[str, ...] = ()
+
+
+def devices_of(
+    dask: str | None, names: str | None, members: Sequence[TrainSettings]
+) -> Devices | None:
+    """Where `--dask` or `--devices` says that members are trained; None: in this process.
+
+    Raises:
+        ValueError: both are given, this is no cluster, or a device is not there.
+    """
+    if dask is not None and names is not None:
+        raise ValueError(
+            f"devices must stand without dask, got {names} beside --dask {dask}; a worker of a "
+            "cluster has the device that it was started with"
+        )
+    named = sorted({settings.device for settings in members})
+    if (dask or names) and len(named) > 1:
+        raise ValueError(
+            f"device must be equal for all members of a sweep, got {', '.join(named)}; leave it "
+            "out: a worker has one"
+        )
+    if dask is not None:
+        check_cluster(dask)
+        return Devices(dask, _one_each(n_local_workers(dask), members))
+    if names is None:
+        return None
+    if any(settings.device != "auto" for settings in members):
+        raise ValueError("device has no effect beside devices, which names them; leave it out")
+    found = tuple(_visible(name.strip()) for name in names.split(","))
+    return Devices(f"local:{len(found)}", found)
+
+
+def _one_each(n_workers: int, members: Sequence[TrainSettings]) -> tuple[str, ...]:
+    """The GPUs of this machine, dealt to the workers of a local cluster."""
+    import torch
+
+    n_devices = torch.cuda.device_count()
+    if n_devices < 2 or any(settings.device != "auto" for settings in members):
+        return ()
+    return tuple(_visible(f"cuda:{i % n_devices}") for i in range(n_workers))
+
+
+def _visible(name: str) -> str:
+    """What CUDA_VISIBLE_DEVICES shows one device by; nothing for a CPU."""
+    import torch
+
+    match = _DEVICE.fullmatch(name)
+    if match is None:
+        raise ValueError(
+            f"devices must be cpu, cuda or cuda:N with commas between them, got {name!r}"
+        )
+    if name == "cpu":
+        return ""
+    index, n_devices = int(match[1] or 0), torch.cuda.device_count()
+    if index >= n_devices:
+        raise ValueError(
+            f"devices must be there, got {name} on a machine with {n_devices} CUDA devices; pass "
+            "--devices cpu,cpu for two processes on the CPU"
+        )
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return shown.split(",")[index].strip() if shown else str(index)

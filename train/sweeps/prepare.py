@@ -1,0 +1,120 @@
+"""Before a sweep begins on Dask: what of it is left to do, and what the workers have.
+
+Owns the checks that cost nothing yet: settings, stores, folders, disks, the workers' versions and
+memory.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...settings import differences
+from ...store.place.ownership import owned
+from ..run.disk import check_disk
+from ..run.rows import Source
+from ..run.trainer import check_places
+from ..saved.loggers import check_loggers
+from ..saved.run_folder import find_run
+from ..settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Stand:
+    """A member that is not finished.
+
+    Attributes:
+        given: its settings as the caller has them.
+        settings: resolved, with absolute paths: a worker's folder is another.
+        source: the rows of its stream.
+        step: updates done.
+    """
+
+    given: TrainSettings
+    settings: TrainSettings
+    source: Source
+    step: int
+
+
+def prepared(
+    streams: Sequence[Sequence[TrainSettings]], resume: bool, wait: bool
+) -> list[list[Stand]]:
+    """The members that are not finished, stream by stream; nothing is written.
+
+    Args:
+        streams: members that read one stream each.
+        resume: as `trainer.run` takes it.
+        wait: for other processes that own members' folders to end.
+
+    Raises:
+        ValueError: settings, stores and folders do not fit together, or another process owns a
+            folder.
+        OSError: a store cannot be read.
+    """
+    check_places([settings for stream in streams for settings in stream])
+    found: list[list[Stand]] = []
+    for stream in streams:
+        source = Source.open(stream[0])
+        stands = []
+        for given in stream:
+            settings = _everywhere(given.resolved_for(source.d_in))
+            with owned(settings.out, wait):
+                run = find_run(settings, resume)
+            if not run.finished:
+                step = run.checkpoint.step if run.checkpoint is not None else 0
+                stands.append(Stand(given, settings, source, step))
+        left = [one.settings for one in stands]
+        check_disk(left, source)
+        check_loggers(left)
+        found += [stands] if stands else []
+    return found
+
+
+def sent(settings: TrainSettings) -> dict[str, Any]:
+    """Settings with their storage options: for a worker's memory, never for a file."""
+    return settings.model_dump(mode="json") | {"storage_options": settings.storage_options}
+
+
+def room_of(workers: dict[str, dict[str, Any]]) -> int:
+    """Bytes that each worker may count on; workers of one place share what is free there.
+
+    Args:
+        workers: address -> what `group_task.room_here` has found there.
+
+    Raises:
+        ValueError: workers have other versions, or other kinds of devices, than one another: their
+            bits would differ.
+    """
+    places = [tuple(found["place"]) for found in workers.values()]
+    first = next(iter(workers.values()))
+    for found in workers.values():
+        alike = ("versions", "type")
+        changed = differences({k: first[k] for k in alike}, {k: found[k] for k in alike})
+        if changed:
+            raise ValueError(
+                "every worker must have the same versions and kind of device, got "
+                f"{'; '.join(changed)}; start all workers alike"
+            )
+    return min(
+        found["free"] // places.count(place)
+        for place, found in zip(places, workers.values(), strict=True)
+    )
+
+
+def _everywhere(settings: TrainSettings) -> TrainSettings:
+    """Settings whose paths mean the same in every folder."""
+    store = settings.store
+    paths: dict[str, Any] = {
+        "out": settings.out.expanduser().absolute(),
+        "store": _path(store) if isinstance(store, str) else tuple(map(_path, store)),
+    }
+    if settings.checkpoints is not None:
+        paths["checkpoints"] = _path(settings.checkpoints)
+    if settings.cache_dir is not None:
+        paths["cache_dir"] = settings.cache_dir.expanduser().absolute()
+    return settings.model_copy(update=paths)
+
+
+def _path(url: str) -> str:
+    """A local path as it is named from everywhere; URLs as they are."""
+    return url if "://" in url else str(Path(url).expanduser().absolute())
