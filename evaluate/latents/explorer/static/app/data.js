@@ -114,14 +114,14 @@
     }
 
     async readAll() {
+      // Explanations first: rows that grew when they came would move under the reader's eyes.
+      const said = script(`${this.base}data/explanations.js`).catch(() => {});
       for (let k = 0; k < this.nParts; k++) {
-        await script(`${this.base}data/search/${String(k).padStart(2, "0")}.js`);
+        await Promise.all([said, script(`${this.base}data/search/${String(k).padStart(2, "0")}.js`)]);
         this.parts = k + 1;
         this.heard();
         await new Promise(done => setTimeout(done));
       }
-      await script(`${this.base}data/explanations.js`).catch(() => {});
-      this.heard();
     }
 
     heard() { for (const fn of [...this.listeners]) fn(); }

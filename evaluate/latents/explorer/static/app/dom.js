@@ -86,7 +86,9 @@ const scopeworks = {};
     const cut = given.flat ? [Math.max(0, peak - 7), peak + 14] : [0, one.tokens.length];
     const label = given.flat ? undefined
       : `Snippet, strongest ${number(one.tokens_acts_list[peak], 4)} at ${JSON.stringify(one.tokens[peak])}`;
-    return snippet(one.tokens.slice(...cut), one.tokens_acts_list.slice(...cut), most,
+    // In one line a run of spaces, such as an indentation, takes the room of what can be read.
+    const tokens = one.tokens.slice(...cut).map(text => (given.flat ? text.replace(/ {3,}/g, "  ") : text));
+    return snippet(tokens, one.tokens_acts_list.slice(...cut), most,
       { ...given, peak: peak - cut[0], label });
   }
 

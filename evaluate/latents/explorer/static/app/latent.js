@@ -7,10 +7,10 @@
   /** A cosine, a jaccard or a correlation. */
   const share = value => (Number.isFinite(value) ? value.toFixed(2).replace("-", "−") : "–");
 
-  /** The figure in a score, which may stand alone or with its interval and controls. */
+  /** A score's figure: a number, or {value, interval, metric, controls}. */
   function scoreOf(one) {
     if (typeof one === "number") return one;
-    return one?.score ?? one?.value ?? one?.balanced_accuracy ?? one?.r ?? NaN;
+    return one?.value ?? NaN;
   }
 
   /** An explanation's scores in a few words, for the list. */
@@ -21,14 +21,11 @@
 
   /** A score as one row: its figure and interval, then every control's. */
   function scoreRow(name, one) {
-    const interval = one?.interval ?? one?.ci;
-    const known = new Set(["score", "value", "balanced_accuracy", "r", "interval", "ci", "controls"]);
-    const controls = one?.controls ?? {};
-    const beside = Object.entries(controls).map(([key, value]) => `${key.replaceAll("_", " ")} ${number(scoreOf(value), 2)}`);
-    const more = typeof one === "object" && one ? Object.entries(one).filter(([key, value]) => !known.has(key) && ["number", "string"].includes(typeof value)) : [];
-    return make("tr", {}, make("th", { scope: "row" }, name.replaceAll("_", " ")),
+    const interval = one?.interval;
+    const beside = Object.entries(one?.controls ?? {}).map(([key, value]) => `${key.replaceAll("_", " ")} ${number(scoreOf(value), 2)}`);
+    return make("tr", {}, make("th", { scope: "row" }, name.replaceAll("_", " "), one?.metric ? make("small", {}, ` ${one.metric.replaceAll("_", " ")}`) : null),
       make("td", { class: "n" }, number(scoreOf(one), 3), interval ? make("small", {}, `${number(interval[0], 2)} to ${number(interval[1], 2)}`) : null),
-      make("td", {}, beside.join(" · ") || "none", ...more.map(([key, value]) => make("small", {}, `${key.replaceAll("_", " ")} ${typeof value === "number" ? number(value) : value}`))));
+      make("td", {}, beside.join(" · ") || "none"));
   }
 
   function explanation(said) {
@@ -50,14 +47,14 @@
     return make("ul", { class: "facts" }, ...rows.map(([value, meaning]) => make("li", {}, make("b", {}, value), make("span", { class: "quiet" }, meaning))));
   }
 
-  /** Bands of snippets; those after the strongest are folded once there are many. */
+  /** Bands of snippets; on a phone those of the weaker firings are folded. */
   function snippets(features) {
-    const bands = features.examples_quantiles ?? [];
+    const bands = features.examples_quantiles ?? [], wide = matchMedia("(min-width: 56rem)").matches;
     return bands.map((band, i) => {
       const list = band.examples.map(one => example(one, features.act_max));
       const title = `${band.quantile_name} (${band.examples.length})`;
       return i === 0 ? make("section", {}, make("h3", {}, title), ...list)
-        : make("details", { open: i <= 2 }, make("summary", {}, title), ...list);
+        : make("details", { open: wide || i === 1 }, make("summary", {}, title), ...list);
     });
   }
 

@@ -180,10 +180,9 @@
     }
 
     draw(latents) {
-      const kept = new Map([...this.rows.children].map(row => [row.dataset.key, row]));
+      const kept = new Map([...this.rows.children].map(row => [row.dataset.latent, row]));
       const rows = [...latents].map(i => {
-        const key = `${i} ${index_version(this.index, i)}`;
-        return kept.get(key) ?? this.row(i, key);
+        return kept.get(String(i)) ?? this.row(i);
       });
       this.observer.disconnect();
       this.rows.replaceChildren(...rows);
@@ -191,18 +190,18 @@
       for (const row of rows) if (!row.dataset.filled) this.observer.observe(row);
     }
 
-    row(i, key) {
+    row(i) {
       const { index } = this;
       const [tokens, contexts, said] = [index.columns.tokens[i] ?? [], index.columns.context[i] ?? [], index.explanations[i]];
       const fires = index.fired[i] > 0;
       const words = contexts.length ? snippet([scopeworks.data.plain(contexts[0])], [0], 1, { flat: true }) : make("div", { class: "snippet flat quiet" }, fires ? "" : "never fires in these tokens");
-      return make("li", { class: fires ? "row" : "row dead", "data-key": key, "data-latent": i },
+      return make("li", { class: fires ? "row" : "row dead", "data-latent": i },
         make("h2", {}, link(i, { "aria-label": `Latent ${i}${tokens[0] ? `, fires on ${JSON.stringify(tokens[0])}` : ""}` })),
         make("div", { class: "amount" }, densityBar(index.density(i)),
           make("span", {}, percent(index.density(i)), make("span", { class: "hidden" }, " of tokens")),
           make("span", { class: "quiet" }, fires ? `max ${number(index.max[i])}` : "")),
         make("div", { class: "chips" }, ...tokens.map(chip)),
-        make("div", { class: "says" }, words, said ? make("p", { class: "explained" }, said.text, ...scopeworks.latent.badge(said)) : null));
+        make("div", { class: "says" }, words, said ? make("p", { class: "explained" }, `${said.text} `, ...scopeworks.latent.badge(said)) : null));
     }
 
     /** Rows that come into sight get their strongest snippet with its shade; its place is there. */
@@ -238,9 +237,6 @@
       links[at < 0 ? 0 : Math.min(links.length - 1, Math.max(0, at + by))]?.focus();
     }
   }
-
-  /** A row is drawn again once its explanation is known. */
-  const index_version = (index, i) => (index.explanations[i] ? "explained" : "");
 
   scopeworks.list = { List, matches, chosen };
 })();

@@ -39,20 +39,26 @@
       const label = (text, control) => make("label", {}, make("span", {}, text), control);
       this.element = make("div", { class: "playground" }, make("h1", { tabindex: "-1" }, "Playground"),
         make("form", { class: "ask", on: { submit: event => { event.preventDefault(); this.read(); } } }, make("label", { for: "text" }, "Text"), this.text, this.reading),
-        this.error, this.tokens, this.firing, make("h2", {}, "Changes"), this.changes,
+        this.error, this.tokens, make("div", { class: "halves" }, this.firing, make("div", {}, make("h2", {}, "Changes"), this.changes,
         make("form", { class: "filters", on: { submit: event => { event.preventDefault(); this.run(); } } },
-          label("New tokens", this.amount), label("Temperature", this.temperature), label("Seed", this.seed), this.go),
-        this.result);
+          label("New tokens", this.amount), label("Temperature", this.temperature), label("Seed", this.seed), this.go), this.result)));
       this.drawChanges();
     }
 
     show(state) {
       if (/^\d+$/.test(state.latent ?? "") && Number(state.latent) < this.index.width) {
         this.latent = Number(state.latent);
-        if (!this.edits.some(edit => edit.latent === this.latent)) this.change(this.latent, "add");
+        if (!this.edits.some(edit => edit.latent === this.latent)) this.whenKnown(this.latent, () => this.change(this.latent, "add"));
       }
       if (!this.found || (this.found.latent ?? null) !== this.latent) this.read();
       return this.element;
+    }
+
+    /** Once the latent's columns are read: its largest activation is what is added at first. */
+    whenKnown(latent, act) {
+      if (this.index.has(latent)) { act(); return; }
+      const heard = () => { if (this.index.has(latent)) { this.index.listeners.delete(heard); act(); } };
+      this.index.listeners.add(heard);
     }
 
     /** Runs one request, its button waiting; an error is shown, what was there stays. */
