@@ -102,7 +102,7 @@
       this.field = this.select({ "": "everything", tokens: "tokens it fires on", raised: "tokens it raises", context: "snippets", explanation: "explanations" }, changed);
       this.density = this.select(Object.fromEntries(DENSITIES), changed, DENSITIES.map(([key]) => key));
       this.score = this.select({ "": "any", 0.5: "over 0.5", 0.6: "over 0.6", 0.7: "over 0.7", 0.8: "over 0.8", 0.9: "over 0.9" }, changed, ["", "0.5", "0.6", "0.7", "0.8", "0.9"]);
-      this.sort = this.select(SORTS, () => this.change({ turned: false }));
+      this.sort = this.select(SORTS, () => this.change({ turned: false, sort: this.sort.value }));
       this.turn = make("button", { type: "button", class: "turn", on: { click: () => this.change({ turned: true }) } }, "↓");
       this.scoreLabel = this.labelled("Score", this.score);
       const form = make("form", { class: "filters", role: "search", on: { submit: event => { event.preventDefault(); this.openFirst(); } } },
@@ -127,12 +127,12 @@
       this.timer = setTimeout(() => this.change({ typed: true }), 60);
     }
 
-    change({ typed = false, turned = null, page = 0 } = {}) {
+    change({ typed = false, turned = null, page = 0, sort = this.state.sort } = {}) {
       const state = { q: this.query.value.trim(), in: this.field.value, density: this.density.value, score: this.score.value };
-      const sort = this.sort.value;
       if (sort !== (state.q ? "match" : "index")) state.sort = sort;
+      const by = sortOf(state);
       const turn = turned === true ? !(this.state.up || this.state.down) : turned === null && (this.state.up || this.state.down);
-      if (turn && sort !== "match") state[sort === "index" ? "down" : "up"] = "1";
+      if (turn && by !== "match") state[by === "index" ? "down" : "up"] = "1";
       if (page) state.page = String(page);
       const query = new URLSearchParams(Object.entries(state).filter(([, value]) => value)).toString();
       const hash = `#/search${query ? `?${query}` : ""}`;
