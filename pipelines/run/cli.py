@@ -36,7 +36,7 @@ def run(
         float, typer.Option(min=0, help="Minutes to wait for steps that others do.")
     ] = 0.0,
     dask: Annotated[
-        str | None, typer.Option(help="Dask cluster for tokenize and harvest, as theirs.")
+        str | None, typer.Option(help="Dask cluster for tokenize, harvest, train and evaluate.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be run, and run nothing.")

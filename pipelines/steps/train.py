@@ -1,7 +1,13 @@
-"""Train, as a step: rows → SAEs, shared out by groups that read one stream."""
+"""Train, as a step: rows → SAEs, shared out by groups that read one stream.
+
+A suite's Dask cluster trains all groups of a share at once, each of them cut further where there
+are more workers.
+"""
 
 from ...train.run.trainer import run
 from ...train.sae.formats.trained import WEIGHTS_FILE, trained_config
+from ...train.settings import TrainSettings
+from ...train.sweeps.devices import devices_of
 from ...workers.share import Share
 from ..suite.members import Member
 from ..suite.outputs import Outputs
@@ -26,18 +32,32 @@ def state(outputs: Outputs) -> State:
 
 def execute(outputs: Outputs, share: Share) -> None:
     """Trains a share of the groups; one that fails does not keep the others from being trained."""
+    missing = _missing(outputs, share)
+    spread = devices_of(outputs.suite.dask, None, [one for group in missing for one in group])
+    if spread is not None:
+        from ...train.sweeps.on_dask import train_on_dask
+
+        train_on_dask(missing, spread, wait=True)
+        return
     failed = []
-    for number, group in enumerate(outputs.groups):
-        missing = [one for one in group if not is_trained(outputs, one)]
-        if not missing or not share.has(number):
-            continue
-        stores = stores_of(outputs, missing[0])
+    for group in missing:
         try:
-            run([outputs.train_settings(one, stores) for one in missing], wait=True)
+            run(group, wait=True)
         except ValueError as error:
             failed.append(str(error))
     if failed:
         raise ValueError("; ".join(failed))
+
+
+def _missing(outputs: Outputs, share: Share) -> list[list[TrainSettings]]:
+    """What is left to train of a share, group by group."""
+    found = []
+    for number, group in enumerate(outputs.groups):
+        missing = [one for one in group if not is_trained(outputs, one)]
+        if missing and share.has(number):
+            stores = stores_of(outputs, missing[0])
+            found.append([outputs.train_settings(one, stores) for one in missing])
+    return found
 
 
 def pieces(outputs: Outputs) -> int:

@@ -133,7 +133,8 @@ class Suite(StorageSettings):
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of every shuffle and start for which a table gives none."""
     dask: str | None = None
-    """Dask cluster on which tokenize, harvest and evaluate run, as their own `dask` says it."""
+    """Dask cluster on which tokenize, harvest, train and evaluate run: local:N, a scheduler's
+    address or a scheduler file."""
     together: PositiveInt = 16
     """SAEs of one site that are trained at once on one stream, as memory allows."""
     text: Table

@@ -89,6 +89,24 @@ def test_an_added_price_trains_and_evaluates_those_saes_only(copied, capsys):
     assert len(list((copied / "out" / "release").rglob("params.npz"))) == 4
 
 
+def test_dask_workers_train_the_same_saes(copied):
+    from distributed import LocalCluster
+
+    before = files_below(copied / "out" / "saes")
+    shutil.rmtree(copied / "out" / "saes")
+    local: Any = LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0"
+    )
+    with local:
+        file = SuiteFile(copied / "suite.toml", [f"dask={local.scheduler_address}"])
+        assert now(run(file)) == ["train"]
+    after = files_below(copied / "out" / "saes")
+    assert before.keys() == after.keys()
+    weights = [name for name in before if name.endswith(".safetensors")]
+    assert {name for name in weights if before[name] != after[name]} == set()
+    assert len(weights) > 4
+
+
 def test_a_changed_text_is_tokenized_again_with_all_that_follows(copied):
     tokens = {path.name for path in (copied / "out" / "tokens").iterdir() if path.is_dir()}
     changed = sorted((copied / "text").iterdir())[2]
