@@ -31,7 +31,7 @@ def check_installed() -> None:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"latents serve needs {' and '.join(missing)}, got no such package; "
+            f"the page's server needs {' and '.join(missing)}, got no such package; "
             "run pip install 'scopeworks[latents]'"
         )
 

@@ -4,6 +4,8 @@ Owns the settings and what is checked before the page is served.
 """
 
 import hashlib
+import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +13,19 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from ....settings import Settings
 from ....store.place.files import check_can_be_written, local_path
+from ..explorer.listening import address, check_installed, listen, serve
 from .answers import AnswerFile, check_rater
 from .card import card
-from .server import application, check_installed, listening, serve
+from .server import HOSTS, application
 from .session import Candidates, Item, RatedSAE, Session, draw, open_session
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from ..files.folder import Index
+
+
+PORT = 8780
 
 
 class RateSettings(Settings):
@@ -52,13 +58,12 @@ def rate(settings: RateSettings) -> None:
     """
     check_installed()
     app, session = prepare(settings)
-    there = listening(settings.port)
-    n = len(session.items)
-    print(
-        f"rating {n} latents of {len(session.saes)} SAEs: http://127.0.0.1:{there.getsockname()[1]}"
-    )
-    print(f"answers: {_answers_path(settings)}; Ctrl-C ends, the same command goes on", flush=True)
-    serve(app, there)
+    with _listening(settings.port) as opened:
+        n, where = len(session.items), address(HOSTS[0], opened)
+        print(f"rating {n} latents of {len(session.saes)} SAEs: {where}")
+        print(f"answers: {_answers_path(settings)} (Ctrl-C ends, the same command goes on)")
+        sys.stdout.flush()
+        serve(app, opened)
 
 
 def prepare(settings: RateSettings) -> tuple["Starlette", Session]:
@@ -106,6 +111,16 @@ def candidates(index: "Index", folder: Path) -> Candidates:
         index=digest,
     )
     return Candidates(facts, fired, manifest.rows)
+
+
+def _listening(port: int | None) -> socket.socket:
+    """The port that was asked for; `PORT`, or any that is free."""
+    if port is not None:
+        return listen(HOSTS[0], port)
+    try:
+        return listen(HOSTS[0], PORT)
+    except OSError:
+        return listen(HOSTS[0], 0)
 
 
 def _answers_path(settings: RateSettings) -> Path:

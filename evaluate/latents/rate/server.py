@@ -4,12 +4,12 @@ Owns the addresses and what may be asked of them. What goes over the wire are la
 cards and the rater's own answers; names, sites, widths and files of SAEs never do.
 """
 
-import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....foreign import one_line, read_document
+from ..explorer import static_page as explorer_page
 from .answers import AnswerFile, Change
 
 if TYPE_CHECKING:
@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-STATIC = Path(__file__).parent / "static"
-FILES = {"/": "index.html", "/rate.js": "rate.js", "/rate.css": "rate.css"}
+_STATIC = Path(__file__).parent / "static"
+FILES = {
+    "/": _STATIC / "index.html",
+    "/dom.js": explorer_page.STATIC / "app" / "dom.js",
+    "/rate.js": _STATIC / "rate.js",
+    "/rate.css": _STATIC / "rate.css",
+}
+"""Address -> file; tokens are shown as the explorer shows them."""
 HOSTS = ("127.0.0.1", "localhost")
-PORT = 8780
 MOST_BYTES = 20_000
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -41,7 +46,7 @@ class _Pages:
         """A file of the page."""
         from starlette.responses import FileResponse
 
-        return FileResponse(STATIC / FILES[request.url.path], headers=_HEADERS)
+        return FileResponse(FILES[request.url.path], headers=_HEADERS)
 
     async def session(self, _request: "Request") -> "Response":
         """The rater's order and what has been answered."""
@@ -102,56 +107,6 @@ def application(
     ]
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))
     return Starlette(routes=routes, middleware=[hosts])
-
-
-def listening(port: int | None) -> socket.socket:
-    """A socket on 127.0.0.1.
-
-    Args:
-        port: None for `PORT`, or any that is free where somebody else listens there.
-
-    Raises:
-        OSError: the port that was asked for is taken or may not be used.
-    """
-    if port is None:
-        try:
-            return listening(PORT)
-        except OSError:
-            return listening(0)
-    found = socket.socket()
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((HOSTS[0], port))
-        found.listen()
-    except OSError as error:
-        found.close()
-        why = error.strerror
-        raise OSError(f"port must be free, got {port} ({why}); pass another, or none") from error
-    return found
-
-
-def serve(app: "Starlette", there: socket.socket) -> None:
-    """Serves until Ctrl-C."""
-    import uvicorn
-
-    config = uvicorn.Config(app, log_level="warning", lifespan="off", server_header=False)
-    uvicorn.Server(config).run(sockets=[there])
-
-
-def check_installed(modules: Collection[str] = ("starlette", "uvicorn")) -> None:
-    """Says at once what is not installed.
-
-    Raises:
-        ValueError: naming the command that installs it.
-    """
-    import importlib.util
-
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(
-            f"a page can only be served with {' and '.join(missing)}, which must be installed: "
-            "pip install 'scopeworks[latents]'"
-        )
 
 
 def _json(value: Any, status: int = 200) -> "Response":

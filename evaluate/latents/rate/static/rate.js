@@ -1,6 +1,7 @@
 // The rating page: shows one latent after another and sends every answer as it is given.
 "use strict";
 
+const { make, chip, snippet } = scopeworks.dom; // the explorer's dom.js
 const BUTTONS = ["yes", "maybe", "no"];
 const at = (id) => document.getElementById(id);
 const cards = new Map(); // number -> promise of a card
@@ -40,43 +41,18 @@ function say(text) {
   at("trouble").hidden = !text;
 }
 
-function element(kind, text, name) {
-  const made = document.createElement(kind);
-  if (text !== undefined) made.textContent = text;
-  if (name) made.className = name;
-  return made;
-}
-
-// Tokens are shown as they are; a line's end and a tab also by a sign, so that a shade is seen there.
-function token(text, share, isPeak) {
-  const made = element("span", undefined, isPeak ? "peak" : "");
-  for (const part of text.split(/([\n\r\t])/)) {
-    if (part === "\n" || part === "\r") made.append(element("i", "↵"), "\n");
-    else if (part === "\t") made.append(element("i", "⇥"), "\t");
-    else if (part) made.append(part);
-  }
-  if (share > 0) made.style.backgroundColor = `rgba(var(--shade), ${(0.12 + 0.78 * share).toFixed(3)})`;
-  return made;
-}
-
-function snippet(one) {
-  const made = element("div", undefined, "snippet");
-  one.tokens.forEach((text, k) => made.append(token(text, one.shares[k], k === one.peak)));
-  return made;
-}
-
 function drawCard(card) {
   const shown = [];
   card.groups.forEach((group, k) => {
     const name = k === 0 ? "Strongest" : k === 1 ? "Weaker" : "";
-    if (name) shown.push(element("h2", name));
-    shown.push(...group.map(snippet));
+    if (name) shown.push(make("h2", {}, name));
+    shown.push(...group.map((one) => snippet(one.tokens, one.shares, 1, { peak: one.peak, label: "Snippet" })));
   });
   at("snippets").replaceChildren(...shown);
-  at("raised").replaceChildren(...card.raised.map((text) => element("span", text.replaceAll("\n", "↵").replaceAll("\t", "⇥"))));
+  at("raised").replaceChildren(...card.raised.map(chip));
   at("histogram").replaceChildren(
     ...card.histogram.counts.map((share) => {
-      const bar = element("div");
+      const bar = make("div");
       bar.style.height = share > 0 ? `max(1px, ${100 * share}%)` : "0";
       return bar;
     }),
@@ -115,6 +91,7 @@ async function show(next) {
   const mine = place;
   const isEnd = place === order.length;
   at("end").hidden = !isEnd;
+  at("question").hidden = isEnd;
   at("marks").hidden = isEnd;
   at("card").hidden = true;
   drawEntry();

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+from scopeworks.evaluate.latents.explorer.listening import listen
 from scopeworks.evaluate.latents.rate.answers import AnswerFile
 from scopeworks.evaluate.latents.rate.card import card
-from scopeworks.evaluate.latents.rate.server import application, listening
+from scopeworks.evaluate.latents.rate.server import application
 from scopeworks.tests.evaluate.latents.rate.cases import a_session, page, record
 from scopeworks.tests.evaluate.page.browser import Browser, program
 
@@ -33,7 +34,7 @@ class Served:
         self.path, self.order = path, session.order("ada")
         kept = AnswerFile(path, session.items)
         app = application("ada", self.order, kept, lambda _: card(record(), page()))
-        self.socket = listening(None)
+        self.socket = listen("127.0.0.1", 0)
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
         self.thread.start()
@@ -147,9 +148,9 @@ def test_goes_on_where_it_was_and_two_tabs_lose_nothing(browser: Browser, served
 
 def test_html_in_tokens_is_text(browser: Browser, served: Served):
     visit(browser, served.url)
-    assert browser.run("document.querySelector('.snippet').textContent") == "def <b>f</b>(↵\nx"
+    assert browser.run("document.querySelector('.snippet').textContent") == "def <b>f</b>(↵x"
     assert browser.run("document.querySelectorAll('.snippet b').length") == 0
-    assert browser.run("document.querySelector('.peak').textContent") == "(↵\n"
+    assert browser.run("document.querySelector('.peak').textContent") == "(↵"
 
 
 def test_stopped_server_is_said_and_nothing_goes_on(browser: Browser, tmp_path: Path):

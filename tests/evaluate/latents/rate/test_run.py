@@ -101,6 +101,9 @@ def test_command_serves_or_shows_the_table(
     assert str(refused.exception) == "--table must be given --out and nothing else, got rater"
 
 
-def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(ValueError, match=r"no_such_module, .*pip install 'scopeworks\[latents\]'"):
-        run_module.check_installed(("no_such_module",))
+def test_a_port_that_was_not_asked_for_may_be_taken():
+    with run_module._listening(None) as first, run_module._listening(None) as second:
+        ports = {one.getsockname()[1] for one in (first, second)}
+        assert len(ports) == 2
+        with pytest.raises(OSError, match=r"must be free, got 127\.0\.0\.1:"):
+            run_module._listening(first.getsockname()[1])

@@ -1,7 +1,6 @@
 """The page's server: what it gives, what it keeps, and what it never says."""
 
 import json
-import socket
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from starlette.testclient import TestClient
 
 from scopeworks.evaluate.latents.rate.answers import AnswerFile
 from scopeworks.evaluate.latents.rate.card import card
-from scopeworks.evaluate.latents.rate.server import application, listening
+from scopeworks.evaluate.latents.rate.server import FILES, application
 from scopeworks.tests.evaluate.latents.rate.cases import NAMES, SAES, a_session, page, record
 
 
@@ -42,7 +41,7 @@ def test_order_answers_and_resume(tmp_path: Path):
 def test_nothing_over_the_wire_tells_the_sae(tmp_path: Path):
     there = client(tmp_path)
     order = there.get("/session").json()["order"]
-    addresses = ["/", "/rate.js", "/rate.css", "/session", *(f"/latents/{n}" for n in order)]
+    addresses = [*FILES, "/session", *(f"/latents/{n}" for n in order)]
     answers = [there.get(one) for one in addresses]
     answers.append(there.post("/answers", json={"item": order[0], "answer": "yes"}))
     answers.append(there.post("/answers", json={"item": order[0], "answer": "never"}))
@@ -102,14 +101,3 @@ def test_answers_that_cannot_be_written_say_so(tmp_path: Path):
 def test_other_hosts_are_refused(tmp_path: Path):
     assert client(tmp_path, host="evil.example").get("/session").status_code == 400
     assert client(tmp_path, host="localhost").get("/session").status_code == 200
-
-
-def test_taken_port_is_one_line():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f"port must be free, got {port} "):
-            listening(port)
-    with listening(None) as free:
-        assert free.getsockname()[0] == "127.0.0.1"
