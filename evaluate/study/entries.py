@@ -4,6 +4,7 @@ Owns what most studies ask of an entry: its figures with their intervals, its pl
 the frontiers that entries make.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -60,6 +61,22 @@ def place_of(entry: Entry) -> str:
     """Where it reads, and where it writes if that is elsewhere."""
     site, target = entry["site"], entry["target_site"]
     return site if site == target else f"{site} → {target}"
+
+
+def told_apart(saes: Iterable[tuple[str, int, str]]) -> list[str]:
+    """Of SAEs by (place, width, name): each one's place, with its width where the place has
+    several; its name where that is not enough."""
+    every = list(saes)
+    widths: dict[str, set[int]] = {}
+    alike = Counter(place for place, _, _ in every)
+    for place, width, _ in every:
+        widths.setdefault(place, set()).add(width)
+    found = []
+    for place, width, name in every:
+        n = len(widths[place])
+        short = place if n == 1 else f"{place}, width {width:,}"
+        found.append(short if alike[place] == n else name)
+    return found
 
 
 def columns_of(entry: Entry) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from ...page.svg import legend, look
+from ...study.entries import place_of, told_apart
 from ...study.statistics import Quantity, chosen_range, share_of, verdict_below
 from ...study.study import AbsentError, Documents, Plot, Point, Reading, Study
 
@@ -31,18 +32,20 @@ def points(documents: Documents) -> list[Point]:
             f"{len(rated)}; rate more: scopeworks latents rate INDEX_DIR INDEX_DIR --rater NAME "
             "--out DIR"
         )
-    own = [point for sae in rated for point in _points(sae)]
+    places = [place_of(sae) for sae in rated]
+    names = told_apart(
+        (place, sae["d_sae"], sae["name"]) for place, sae in zip(places, rated, strict=True)
+    )
+    own = [point for name, sae in zip(names, rated, strict=True) for point in _points(name, sae)]
     alpha = found["agreement"]
     where = dict.fromkeys(own[0].where) | {"metric": ALPHA}
     return [*own, Point(where, alpha["alpha"], alpha["low"], alpha["high"], alpha["n"])]
 
 
-def _points(sae: dict[str, Any]) -> list[Point]:
+def _points(name: str, sae: dict[str, Any]) -> list[Point]:
     """One SAE's."""
-    site, target = sae["site"], sae["target_site"]
-    place = site if site == target else f"{site} → {target}"
     latents = sorted(sae["latents"], key=lambda one: one["density"])
-    where = {"site": place, "width": sae["d_sae"], "l0": sae["l0"], "sae": sae["name"]}
+    where = {"sae": name, "site": place_of(sae), "width": sae["d_sae"], "l0": sae["l0"]}
 
     def point(metric: str, group: str, some: list[dict[str, Any]]) -> Point:
         total = sum(one["shares"][ANSWERS.index(metric)] for one in some)
@@ -129,20 +132,9 @@ def _draw(axes: "Axes", names: list[str], series: dict[str, dict[str, Quantity]]
 
 
 def _by_sae(points: list[Point], metric: str, group: str = ALL) -> dict[str, Quantity]:
-    """An SAE's place, with what tells it from others of the same place -> its share."""
-    own = [p for p in points if (p["metric"], p["frequency"]) == (metric, group)]
-    every = [p for p in points if (p["metric"], p["frequency"]) == ("YES", ALL)]
-    found = {}
-    for point in own:
-        alike = [one for one in every if one["site"] == point["site"]]
-        widths = {one["width"] for one in alike}
-        name = point["site"]
-        if len(widths) > 1:
-            name += f", width {point['width']:,}"
-        if len(alike) > len(widths):
-            name = point["sae"]
-        found[name] = _quantity(point)
-    return found
+    """SAE -> its share."""
+    key = (metric, group)
+    return {p["sae"]: _quantity(p) for p in points if (p["metric"], p["frequency"]) == key}
 
 
 def _quantity(point: Point) -> Quantity:

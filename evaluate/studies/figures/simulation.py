@@ -5,11 +5,11 @@ SAE that was never trained and that fire as often. r comes beside the evaluation
 simulator was at hand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...page.svg import legend, look
-from ...study.entries import columns_of, entries_of
+from ...study.entries import Entry, columns_of, entries_of, place_of, told_apart
 from ...study.statistics import Quantity, mean_of, verdict_above, verdict_of_all
 from ...study.study import Documents, LackError, Plot, Point, Reading, Scene, Study, Variant
 
@@ -32,42 +32,54 @@ def variants(scene: Scene) -> list[Variant]:
 
 def points(documents: Documents) -> list[Point]:
     """r of every latent, and its mean by SAE and by what it is of."""
-    found = []
-    for _, document, entry in entries_of(documents):
-        own = document["simulation"]
-        columns = {"simulator": own["simulator"], **columns_of(entry)}
-        columns |= {"latent": None, "density": None}
+    known = [(document, entry) for _, document, entry in entries_of(documents)]
+    names = told_apart((place_of(entry), entry["d_sae"], entry["name"]) for _, entry in known)
+    return [
+        point
+        for name, (document, entry) in zip(names, known, strict=True)
+        for point in _points(name, document["simulation"], entry)
+    ]
+
+
+def _points(name: str, own: dict[str, Any], entry: Entry) -> Iterator[Point]:
+    """One SAE's."""
+    columns = {"sae": name, "simulator": own["simulator"], **columns_of(entry)}
+    columns |= {"latent": None, "density": None}
+    if own["fire_enough"] is not None:
         share = own["fire_enough"] / entry["d_sae"]
-        found.append(Point({"metric": ENOUGH, "of": None, **columns}, share, n=entry["d_sae"]))
-        for kind in KINDS:
-            known = [one for one in own["latents"] if one[kind] is not None]
-            if len(known) < 2:
-                raise LackError(
-                    "study simulation must have two latents or more in each SAE that fire often "
-                    f"enough, got {len(known)} of {entry['name']}; take more rows: --set "
-                    "harvest.rows=…"
-                )
-            values = [one[kind] for one in known]
-            mean = mean_of(values)
-            where = {"metric": MEAN, "of": kind, **columns}
-            found.append(Point(where, mean.value, mean.low, mean.high, mean.n))
-            for one, value in zip(known, values, strict=True):
-                own_place = {"latent": one["latent"], "density": one["density"]}
-                found.append(Point(where | {"metric": LATENT} | own_place, value))
-    return found
+        yield Point({"metric": ENOUGH, "of": None, **columns}, share, n=entry["d_sae"])
+    for kind in KINDS:
+        known = [one for one in own["latents"] if None not in (one[OWN], one[kind])]
+        if len(known) < 2:
+            raise LackError(
+                "study simulation must have two latents or more in each SAE whose r is known, got "
+                f"{len(known)} of {name} ({kind}); take more rows: --set harvest.rows=…, or score "
+                "more latents"
+            )
+        values = [one[kind] for one in known]
+        mean = mean_of(values)
+        where = {"metric": MEAN, "of": kind, **columns}
+        yield Point(where, mean.value, mean.low, mean.high, mean.n)
+        for one, value in zip(known, values, strict=True):
+            own_place = {"latent": one["latent"], "density": one["density"]}
+            yield Point(where | {"metric": LATENT} | own_place, value)
 
 
 def read(points: list[Point]) -> Reading:
     """Whether r is higher than of an SAE that was never trained, for every SAE."""
     means = {kind: _means(points, kind) for kind in KINDS}
     gaps, shuffled = (
-        {site: _paired(points, kind, site) for site in means[OWN]} for kind in (RANDOM, SHUFFLED)
+        {name: _paired(points, kind, name) for name in means[OWN]} for kind in (RANDOM, SHUFFLED)
     )
-    enough = {p["site"]: p.value or 0.0 for p in points if p["metric"] == ENOUGH}
+    enough = {
+        p["sae"]: f" (of its latents {p.value or 0.0:.0%} fire often enough)"
+        for p in points
+        if p["metric"] == ENOUGH
+    }
     parts = [
-        f"{site} {means[OWN][site]}, never trained {means[RANDOM][site]}, with another latent's "
-        f"explanation {means[SHUFFLED][site]} (of its latents {enough[site]:.0%} fire often enough)"
-        for site in gaps
+        f"{name} {means[OWN][name]}, never trained {means[RANDOM][name]}, with another latent's "
+        f"explanation {means[SHUFFLED][name]}{enough.get(name, '')}"
+        for name in gaps
     ]
     n = sum(one.n or 0 for one in means[OWN].values())
     return Reading(
@@ -78,42 +90,42 @@ def read(points: list[Point]) -> Reading:
         "and one of an SAE that was never trained which fires as often; the claim holds if that is "
         "above 0 for every SAE, and does not if it is below for one",
         {
-            site: {
-                **{kind: means[kind][site].numbers() for kind in KINDS},
-                "own_minus_random": gaps[site].numbers(),
-                "own_minus_shuffled": shuffled[site].numbers(),
+            name: {
+                **{kind: means[kind][name].numbers() for kind in KINDS},
+                "own_minus_random": gaps[name].numbers(),
+                "own_minus_shuffled": shuffled[name].numbers(),
             }
-            for site in gaps
+            for name in gaps
         },
     )
 
 
 def plots(points: list[Point]) -> list[Plot]:
     """Violins by SAE, and r against firing frequency."""
-    sites = list(_means(points, OWN))
+    names = list(_means(points, OWN))
 
     def violins(axes: "Axes") -> None:
         for i, kind in enumerate(VIOLINS):
-            for k, site in enumerate(sites):
+            for k, name in enumerate(names):
                 shift = 0.2 * (2 * i - 1)
-                _violin(axes, _values(points, kind, site), k + shift, look(i)["color"])
-                mean = _means(points, kind)[site]
+                _violin(axes, _latents(points, kind, name), k + shift, look(i)["color"])
+                mean = _means(points, kind)[name]
                 half = mean.half or 0.0
                 style: dict[str, Any] = look(i) | {"linestyle": "none"}
                 label = VIOLINS[kind] if k == 0 else None
-                axes.errorbar([k + shift], [mean.value], yerr=[half], label=label, **style)
-        axes.set_xticks(range(len(sites)), sites)
-        axes.set_xlim(-0.5, len(sites) - 0.5)
-        axes.grid(visible=False, axis="x")
-        axes.set_ylabel("Pearson r")
+                axes.errorbar([mean.value], [k + shift], xerr=[half], label=label, **style)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("Pearson r")
         legend(axes)
 
     def frequency(axes: "Axes") -> None:
-        for i, site in enumerate(sites):
-            own = [p for p in _latents(points, OWN, site) if p["density"] > 0]
+        for i, name in enumerate(names):
+            own = [p for p in _latents(points, OWN, name) if p["density"] > 0]
             style: dict[str, Any] = look(i) | {"linestyle": "none", "markersize": 4}
             values = [p.value or 0.0 for p in own]
-            axes.plot([p["density"] for p in own], values, label=site, **style)
+            axes.plot([p["density"] for p in own], values, label=name, **style)
         axes.set_xscale("log")
         axes.set_xlabel("share of rows in which it fires (log scale)")
         axes.set_ylabel("Pearson r")
@@ -130,37 +142,36 @@ def plots(points: list[Point]) -> list[Plot]:
     ]
 
 
-def _violin(axes: "Axes", values: Sequence[float], x: float, colour: str) -> None:
+def _violin(axes: "Axes", own: Sequence[Point], y: float, colour: str) -> None:
     """A density's outline, as wide as the values lie dense."""
+    values = [point.value or 0.0 for point in own]
     if len(set(values)) < 2:
         return
-    for body in axes.violinplot([values], [x], widths=0.36, showextrema=False)["bodies"]:  # pyright: ignore
+    parts: Any = axes.violinplot(
+        [values], [y], orientation="horizontal", widths=0.36, showextrema=False
+    )
+    for body in parts["bodies"]:
         body.set(facecolor=colour, alpha=0.25, edgecolor=colour)
 
 
-def _latents(points: list[Point], kind: str, site: str) -> list[Point]:
+def _latents(points: list[Point], kind: str, name: str) -> list[Point]:
     """Points of single latents."""
-    key = (LATENT, kind, site)
-    return [p for p in points if (p["metric"], p["of"], p["site"]) == key]
+    key = (LATENT, kind, name)
+    return [p for p in points if (p["metric"], p["of"], p["sae"]) == key]
 
 
-def _values(points: list[Point], kind: str, site: str) -> list[float]:
-    """r of single latents."""
-    return [p.value for p in _latents(points, kind, site) if p.value is not None]
-
-
-def _paired(points: list[Point], kind: str, site: str) -> Quantity:
+def _paired(points: list[Point], kind: str, name: str) -> Quantity:
     """Mean over latents of their own r minus another, with Student's t interval."""
     own, other = (
-        {p["latent"]: p.value or 0.0 for p in _latents(points, one, site)} for one in (OWN, kind)
+        {p["latent"]: p.value or 0.0 for p in _latents(points, one, name)} for one in (OWN, kind)
     )
     return mean_of([r - other[latent] for latent, r in own.items() if latent in other])
 
 
 def _means(points: list[Point], kind: str) -> dict[str, Quantity]:
-    """Site -> mean r."""
+    """SAE -> mean r."""
     return {
-        p["site"]: Quantity(p.value, p.low, p.high, p.n)
+        p["sae"]: Quantity(p.value, p.low, p.high, p.n)
         for p in points
         if p["metric"] == MEAN and p["of"] == kind and p.value is not None
     }

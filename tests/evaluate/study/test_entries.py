@@ -1,6 +1,6 @@
 """What studies read of an SAE's entry."""
 
-from scopeworks.evaluate.study.entries import around, figure_of, of_one_seed
+from scopeworks.evaluate.study.entries import around, figure_of, of_one_seed, told_apart
 from scopeworks.evaluate.study.statistics import Quantity
 from scopeworks.tests.evaluate.studies.documents import sae
 
@@ -28,3 +28,10 @@ def test_of_several_seeds_the_longest_frontier_is_taken():
     found = of_one_seed(curves)
     assert found == {("a",): long, ("b",): short}
     assert found["a",] is curves["a", 1]
+
+
+def test_saes_are_named_by_as_little_as_tells_them_apart():
+    one, wide = ("mlp_out.1", 512, "a"), ("mlp_out.1", 2048, "b")
+    assert told_apart([one, ("resid_post.1", 512, "c")]) == ["mlp_out.1", "resid_post.1"]
+    assert told_apart([one, wide]) == ["mlp_out.1, width 512", "mlp_out.1, width 2,048"]
+    assert told_apart([one, wide, ("mlp_out.1", 512, "d")]) == ["a", "b", "d"]

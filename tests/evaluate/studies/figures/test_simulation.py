@@ -69,7 +69,7 @@ def test_latents_without_r_are_left_out():
 
 def test_too_few_latents_are_refused():
     found = document("resid_post.3", 0.5, 0.2, n=1)
-    with pytest.raises(LackError, match=r"two latents or more .*got 1 of resid_post\.3"):
+    with pytest.raises(LackError, match=r"two latents or more .*got 1 of resid_post\.3 \(own\)"):
         simulation.points({"simulated": [found]})
 
 
