@@ -53,6 +53,8 @@ def demo(
     It is `scopeworks run demo`: the suite file of that name, which comes with the project.
     """
     from .run.runner import run
+    from .steps.latents import index_folders
+    from .suite.outputs import Outputs
     from .suite.settings import SuiteFile
 
     flags = {
@@ -63,8 +65,15 @@ def demo(
         "seed": seed,
     }
     given = [f"{name}={value}" for name, value in flags.items() if value is not None]
-    run(SuiteFile(Path("demo"), [f"out={out}", *given, *(change or ())]))
+    file = SuiteFile(Path("demo"), [f"out={out}", *given, *(change or ())])
+    run(file)
     typer.echo(f"report: {out / 'report.html'}")
+    for folder in index_folders(Outputs(file)).values():
+        where = out / folder.relative_to(file.suite.out.absolute())
+        typer.echo(f"latents: {where / 'index.html'}")
+        typer.echo(
+            f"to steer with them: scopeworks latents serve {where} --model {file.suite.model}"
+        )
 
 
 def main() -> None:

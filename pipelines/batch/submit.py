@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...store.place.files import write_folder
 from ..run.work import missing_shares, work_of
-from ..steps.table import STEPS
+from ..steps.table import steps_of
 from ..suite.outputs import Outputs
 from ..suite.settings import SuiteFile
 from .jobs import Submission, batch_settings, submission
@@ -30,7 +30,7 @@ def render(
         ValueError: naming the setting that is wrong.
     """
     kind = target_named(target)
-    settings = batch_settings(file, [step.name for step in STEPS])
+    settings = batch_settings(file, [step.name for step in steps_of(file.suite)])
     outputs = Outputs(file)
     work = work_of(outputs, settings.shares, settings.gpus)
     missing = missing_shares(outputs, work) if missing_only else None

@@ -11,6 +11,7 @@ from typing import Any
 from ...harvest.model.families import family_of
 from ...harvest.model.sites import Site, site_width
 from ...train.settings import TrainSettings
+from ..suite.latents import indexed
 from ..suite.members import Member, groups_of, harvest_sites, members_of
 from ..suite.model_shape import model_config
 from ..suite.settings import SuiteFile
@@ -25,6 +26,9 @@ LABEL_BYTES = 4.0
 CHARACTERS_PER_TOKEN = 3.5
 ASSUMED_L0 = 100.0
 """Active latents of an SAE whose L0 nobody has asked for: the canonical SAEs'."""
+
+INDEX_BYTES = 10_000.0
+"""Of a latent in an index: its snippets, tables and pages (docs/latents.md)."""
 
 FILLED = 0.5
 """Share of a sequence that is no padding where every document stands alone; assumed."""
@@ -96,7 +100,24 @@ def quantities(file: SuiteFile, text_bytes: int | None = None) -> list[Quantitie
     release = Quantities("release")
     release.written["out"] = sum(weight_bytes(m, config) for m in members)
     release.written["out"] *= len(file.suite.release.formats)
-    return [*found, release, Quantities("report")]
+    found += [release, Quantities("report")]
+    if file.suite.latents is not None:
+        found.append(_latents(file, indexed(file, members), config))
+    return found
+
+
+def _latents(file: SuiteFile, members: list[Member], config: Any) -> Quantities:
+    """One encoder product over an index's rows, which are read twice."""
+    found = Quantities("latents")
+    for member in members:
+        rows = min(float((file.suite.latents or {}).get("rows", math.inf)), float(member.rows))
+        d_in, width = widths(member, config)[0], member.values["width"]
+        found.rows += rows
+        found.flops += 2.0 * rows * d_in * width
+        found.read_bytes += 2 * rows * d_in * _bits(file, member.harvests[0]) / 8
+        found.written["out"] = found.written.get("out", 0.0) + INDEX_BYTES * width
+    found.report_flops = found.flops
+    return found
 
 
 def weight_bytes(member: Member, config: Any) -> float:

@@ -17,9 +17,9 @@ from ...machine import nearest
 from ...store.place.files import write_json
 from ...workers.share import ALL, Share
 from ..steps.step import State, Step
-from ..steps.table import STEPS, step_named
+from ..steps.table import step_named, steps_of
 from ..suite.outputs import Outputs
-from ..suite.settings import SuiteFile
+from ..suite.settings import Suite, SuiteFile
 from .records import recorded
 from .space import check_space
 
@@ -71,7 +71,7 @@ def run(
         NotReadyError: what a step needs is not there yet.
         ValueError, OSError: a step failed; the text says how to try again.
     """
-    steps = chosen(only, first, last)
+    steps = chosen(file.suite, only, first, last)
     if not share.is_all and only is None:
         raise ValueError(f"share must be of one step, got {share} for all; add --only STEP")
     outputs = Outputs(file)
@@ -92,22 +92,30 @@ def run(
     return outcomes
 
 
-def chosen(only: str | None, first: str | None, last: str | None) -> Sequence[Step]:
-    """The steps to run.
+def chosen(suite: Suite, only: str | None, first: str | None, last: str | None) -> Sequence[Step]:
+    """The steps to run, of those that the suite asks for.
 
     Raises:
         ValueError: there is no such step, or none is left between the two.
     """
+    all_steps = steps_of(suite)
     if only is not None:
         if first or last:
             raise ValueError(f"only must stand alone, got {only} beside --from or --until")
-        return [step_named(only)]
-    names = [step.name for step in STEPS]
-    start = 0 if first is None else names.index(step_named(first).name)
-    stop = len(names) if last is None else names.index(step_named(last).name) + 1
+        return [_wanted(only, all_steps)]
+    start = 0 if first is None else all_steps.index(_wanted(first, all_steps))
+    stop = len(all_steps) if last is None else all_steps.index(_wanted(last, all_steps)) + 1
     if start >= stop:
         raise ValueError(f"from must not come after until, got {first} and {last}")
-    return STEPS[start:stop]
+    return all_steps[start:stop]
+
+
+def _wanted(name: str, steps: Sequence[Step]) -> Step:
+    """The step of that name, which the suite must ask for."""
+    step = step_named(name)
+    if step not in steps:
+        raise ValueError(f"step {name} must be asked for by the suite; add a table [{name}] to it")
+    return step
 
 
 def _executed(

@@ -7,7 +7,7 @@ took and what went wrong is read from the records.
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..steps.table import STEPS
+from ..steps.table import steps_of
 from ..suite.outputs import Outputs
 from ..suite.settings import SuiteFile
 from .records import records_of
@@ -43,7 +43,7 @@ def status(file: SuiteFile) -> list[Row]:
     """
     outputs = Outputs(file)
     rows = []
-    for step in STEPS:
+    for step in steps_of(outputs.suite):
         there, records = step.state(outputs), records_of(outputs.out, step.name)
         states = {record.state for record in records}
         shown = next((s for s in ("running", "failed", "stopped") if s in states), "waiting")

@@ -6,7 +6,7 @@ Owns how many shares a step is cut into. How a job runs a share is `batch`'s bus
 from dataclasses import dataclass
 
 from ...workers.share import Share
-from ..steps.table import STEPS
+from ..steps.table import step_named, steps_of
 from ..suite.outputs import Outputs
 from .records import records_of
 
@@ -45,7 +45,7 @@ def work_of(outputs: Outputs, shares: int | None = None, gpus: int = 1) -> list[
             step.needs,
             gpus if step.on_gpu else 0,
         )
-        for step in STEPS
+        for step in steps_of(outputs.suite)
     ]
 
 
@@ -57,7 +57,7 @@ def missing_shares(outputs: Outputs, work: list[Work]) -> dict[str, list[int]]:
     """
     missing = {}
     for one in work:
-        step = next(step for step in STEPS if step.name == one.step)
+        step = step_named(one.step)
         if step.state(outputs).complete:
             continue
         records = {record.share: record.state for record in records_of(outputs.out, one.step)}

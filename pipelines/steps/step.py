@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ...workers.share import Share
 from ..suite.outputs import Outputs
+from ..suite.settings import Suite
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Step:
             while another share has yet to do what it needs.
         pieces: how many shares could have work.
         on_gpu: whether a GPU makes it faster.
+        is_wanted: whether a suite asks for it; one that does not has no such step.
     """
 
     name: str
@@ -52,3 +54,4 @@ class Step:
     execute: Callable[[Outputs, Share], None]
     pieces: Callable[[Outputs], int]
     on_gpu: bool
+    is_wanted: Callable[[Suite], bool] = lambda _suite: True

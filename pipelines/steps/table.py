@@ -2,7 +2,8 @@
 
 import difflib
 
-from . import evaluate, harvest, release, report, tokenize, train
+from ..suite.settings import Suite
+from . import evaluate, harvest, latents, release, report, tokenize, train
 from .step import Step
 
 STEPS: tuple[Step, ...] = (
@@ -12,7 +13,13 @@ STEPS: tuple[Step, ...] = (
     evaluate.STEP,
     release.STEP,
     report.STEP,
+    latents.STEP,
 )
+
+
+def steps_of(suite: Suite) -> tuple[Step, ...]:
+    """The steps that a suite asks for, in their order."""
+    return tuple(step for step in STEPS if step.is_wanted(suite))
 
 
 def step_named(name: str) -> Step:

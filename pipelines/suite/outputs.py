@@ -21,6 +21,7 @@ from ...store.tools.catalogue import Entry, catalogue
 from ...train.settings import FREE_ON_RESUME, TrainSettings
 from ..corpus import stdlib_sources
 from .keys import MODEL_FILES, TOKENIZER_FILES, Digests, key
+from .latents import check_latents
 from .members import Member, groups_of, harvest_sites, members_of
 from .model_shape import check_model, model_config
 from .settings import STDLIB, SuiteFile, Table, model_place
@@ -57,6 +58,7 @@ class Outputs:
         for number in range(len(self.suite.harvest)):
             self._harvest_settings(number, "tokens", "store", ["resid_post.0"])
         evaluate = self.evaluate_settings([self.members[0]], place="tokens")
+        check_latents(self.file, self.members)
         models = {"evaluate": [evaluate.model, evaluate.norms_of], "twin": [self.suite.twin.model]}
         for table, names in models.items():
             for name in filter(None, names):
@@ -116,7 +118,7 @@ class Outputs:
         values = {"seed": self.suite.seed} | self.suite.text
         values.pop("sources", None)
         filled: Table = {"model": self.suite.model, "text": text, "out": out}
-        options = self._options([*text, out])
+        options = self.options([*text, out])
         dask = None if all(map(is_stream, text)) else self.suite.dask
         return self.file.table(
             TokenizeSettings, "[text]", values, **filled, dask=dask, storage_options=options
@@ -208,7 +210,7 @@ class Outputs:
             values,
             **filled,
             dask=self.suite.dask,
-            storage_options=self._options([tokens, store]),
+            storage_options=self.options([tokens, store]),
         )
 
     def sae_key(self, member: Member) -> str:
@@ -235,7 +237,7 @@ class Outputs:
             "site": str(member.site),
             "target_site": None if target is None else str(target),
             "checkpoints": root,
-            "storage_options": self._options([*stores, *([root] if root else [])]),
+            "storage_options": self.options([*stores, *([root] if root else [])]),
         }
         values = {"device": self.suite.device} | member.values
         settings = self.file.table(TrainSettings, "[[sae]]", values, **filled)
@@ -282,7 +284,7 @@ class Outputs:
             tokens=tokens,
             out=self.out / "evaluation.json",
             dask=self.suite.dask,
-            storage_options=self._options([tokens]),
+            storage_options=self.options([tokens]),
         )
 
     @property
@@ -307,7 +309,7 @@ class Outputs:
         keys = [self.evaluation_key(member) for member in self.members]
         return key("pages", PAGES_VERSION, said, *keys)
 
-    def _options(self, urls: list[str]) -> dict[str, Any] | None:
+    def options(self, urls: list[str]) -> dict[str, Any] | None:
         """The storage options, where one of the URLs takes them."""
         remote = any(Place(url).is_remote for url in urls)
         return self.suite.storage_options if remote else None

@@ -2,8 +2,9 @@
 
 Owns the tables of the file and their errors, which name file, table and key. What a table's keys
 mean is said by the stage that reads them: `[text]` takes tokenize's settings, `[[harvest]]`
-harvest's, `[train]` and `[[sae]]` train's, `[evaluate]` evaluate's, without those that the suite
-fills in itself. Which SAEs a suite asks for is `members`' business, where outputs are `outputs`'.
+harvest's, `[train]` and `[[sae]]` train's, `[evaluate]` evaluate's, `[latents]` those of an index,
+without those that the suite fills in itself. Which SAEs a suite asks for is said by `members`,
+where outputs are by `outputs`.
 """
 
 import difflib
@@ -111,7 +112,7 @@ class TwinSettings(Settings):
 
 
 class Suite(StorageSettings):
-    """A whole run: tokenize → harvest → train → evaluate → release → report."""
+    """A whole run: tokenize → harvest → train → evaluate → release → report → latents."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")
     """Name of the run and of its release."""
@@ -150,6 +151,8 @@ class Suite(StorageSettings):
     evaluate: Table = Field(default_factory=dict)
     """Settings of evaluate; `model` and `tokens` are those that the SAEs are measured on, where
     they are not the suite's."""
+    latents: Table | None = None
+    """Settings of `latents index`, and `of`: which SAEs get one; without the table none does."""
     twin: TwinSettings = Field(default_factory=TwinSettings)
     """The instruction-tuned model that the study of transfer takes."""
     release: ReleaseSettings = Field(default_factory=ReleaseSettings)

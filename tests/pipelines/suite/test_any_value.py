@@ -15,6 +15,7 @@ KEYS = {
     "sae": "site target_site width sparsity target_l0 seed name tokens together steps",
     "evaluate": "n_sequences",
     "release": "formats license text limits repo",
+    "latents": "of rows seed",
 }
 VALUES = (
     "5",

@@ -1,0 +1,66 @@
+"""The table `[latents]`: which SAEs of a suite get an index, and its settings.
+
+Owns the table's own key; the others are settings of `scopeworks latents index`. Where an index is
+kept is said by the step.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from ...evaluate.latents.index.settings import IndexSettings
+from ...settings import Settings
+from .members import Member
+from .settings import Suite, SuiteFile
+
+
+class LatentsSettings(Settings):
+    """Keys of `[latents]` that are no settings of an index."""
+
+    of: Literal["middle", "all"] = "middle"
+    """Which SAEs: of every site and width the one in the middle of its prices and seeds, or all."""
+
+
+def are_wanted(suite: Suite) -> bool:
+    """Whether a suite asks for indexes."""
+    return suite.latents is not None
+
+
+def indexed(file: SuiteFile, members: list[Member]) -> list[Member]:
+    """The SAEs that get an index, in the suite's order.
+
+    Raises:
+        ValueError: naming file, table and key.
+    """
+    table = file.suite.latents
+    if table is None:
+        return []
+    own = {name: value for name, value in table.items() if name in LatentsSettings.model_fields}
+    if file.table(LatentsSettings, "[latents]", own).of == "all":
+        return members
+    groups: dict[tuple[Any, ...], list[Member]] = {}
+    for member in members:
+        groups.setdefault((*member.sites, member.values["width"]), []).append(member)
+    return [group[(len(group) - 1) // 2] for group in groups.values()]
+
+
+def index_settings(file: SuiteFile, **filled: Any) -> IndexSettings:
+    """What `latents index` is asked to do, with what the suite fills in.
+
+    Raises:
+        ValueError: naming file, table and key.
+    """
+    table = file.suite.latents or {}
+    values = {name: v for name, v in table.items() if name not in LatentsSettings.model_fields}
+    defaults = {"device": file.suite.device}
+    filled |= {"model": file.suite.model, "dask": file.suite.dask}
+    return file.table(IndexSettings, "[latents]", defaults | values, **filled)
+
+
+def check_latents(file: SuiteFile, members: list[Member]) -> None:
+    """Looks at the table once, so that an error in it costs nothing.
+
+    Raises:
+        ValueError: naming file, table and key.
+    """
+    if indexed(file, members):
+        index_settings(file, sae="sae", store="store", tokens="tokens", out=Path("index"))
