@@ -77,7 +77,7 @@ FLOORS = {
         "manifest records",
         "gathered",
         "features pages scripts tables",
-        "folder",
+        "folder explanations",
         "counting",
     ],
     "evaluate/latents/samples": [
@@ -86,7 +86,28 @@ FLOORS = {
         "collect",
         "twin",
     ],
-    "evaluate/latents/score": ["statistics controls", "scorers", "baseline"],
+    "evaluate/latents/explain": [
+        "asking",
+        "settings flags templates shown",
+        "explainers",
+        "inputs",
+        "run",
+        "cli",
+    ],
+    "evaluate/latents/explain/asking": [
+        "request settings",
+        "answers endpoint local",
+        "asker",
+        "models",
+    ],
+    "evaluate/latents/score": [
+        "statistics controls",
+        "scorers",
+        "baseline settings variants summary",
+        "run",
+        "cli",
+    ],
+    "evaluate/latents/score/scorers": ["scorer unigrams", "detection fuzzing simulation", "table"],
     "pipelines": [
         "corpus",
         "suite tiny_model",

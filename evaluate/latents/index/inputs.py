@@ -4,7 +4,6 @@ Owns every error about inputs that do not belong together. A command and a Dask 
 alike; what it takes to see that the model is theirs, only the command does (`check_model`).
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ....store.which_rows import rows_key
 from ....train.sae.hub import is_remote, is_url
 from ....train.sae.sae import SAE
 from ...measure.inputs import named_sites
+from ..weights.identity import sae_fingerprint
 from .parts import rows_digest
 from .settings import NOT_DECIDING, IndexSettings
 from .snippets import OVER_COLLECTED
@@ -125,15 +125,6 @@ class Inputs:
 def n_drawn(d_sae: int) -> int:
     """Firings that are drawn of each latent: 256, fewer where there are over 16,384 latents."""
     return max(1, min(_MOST_DRAWN, _DRAWN_IN_ALL // d_sae))
-
-
-def sae_fingerprint(sae: SAE) -> str:
-    """16 hexadecimal digits over an SAE's tensors and its k."""
-    digest = hashlib.blake2b(f"k={sae.config.k}".encode(), digest_size=8)
-    for name, tensor in sorted(sae.tensors().items()):
-        digest.update(f"{name}{list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().float().contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def check_memory(settings: IndexSettings, sae: SAE) -> None:

@@ -1,0 +1,210 @@
+"""A language model at an OpenAI-compatible URL.
+
+Owns the request over HTTP, its retries and its pace. What will pass (a full queue, a time-out, an
+error of the server) is tried again with growing waits, at most `attempts` times; what will not (no
+such model, a key that is missing) stops the run at once. The key is taken from the environment and
+goes into one header only.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .....foreign import Document, one_line, read_document
+from .request import Answer, Request
+from .settings import AskingSettings
+
+_PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 529)
+_LONGEST_WAIT_S = 60.0
+_MOST_BYTES = 2**22
+_SHOWN = 200
+
+
+class _Message(Document):
+    content: str | None = None
+
+
+class _Choice(Document):
+    message: _Message
+
+
+class _Usage(Document):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Completion(Document):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+
+
+class PassingError(OSError):
+    """A failure that may pass; `after` are the seconds that the server asked to wait."""
+
+    def __init__(self, text: str, after: float | None = None):
+        super().__init__(text)
+        self.after = after
+
+
+class Endpoint:
+    """An endpoint; see `request.LanguageModel`."""
+
+    def __init__(self, settings: AskingSettings):
+        assert settings.endpoint is not None and settings.llm is not None
+        http = _http()
+        self.name, self.parallel = settings.llm, settings.parallel
+        self._url = settings.endpoint.rstrip("/") + "/chat/completions"
+        self._settings, self._stopped = settings, threading.Event()
+        self._pace = _Pace(settings.requests_per_minute, self._stopped)
+        self._retried = _retrying(settings.attempts, self._stopped)
+        self._client = http.Client(
+            headers=_headers(settings.key_from),
+            timeout=http.Timeout(settings.timeout_s),
+            limits=http.Limits(max_connections=settings.parallel),
+        )
+        self._transport_error, self._slow = http.TransportError, http.TimeoutException
+        self._bad_url = (http.InvalidURL, http.UnsupportedProtocol)
+
+    def answer(self, request: Request) -> Answer:
+        """Asks until there is an answer.
+
+        Raises:
+            OSError: the endpoint did not answer in `attempts` tries.
+            ValueError: it refuses what is asked, or does not speak this protocol.
+        """
+        return self._retried(self._once, request)
+
+    def stop(self) -> None:
+        """Ends all waiting."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+    def _once(self, request: Request) -> Answer:
+        """Sends a request once."""
+        self._pace.wait()
+        if self._stopped.is_set():
+            raise ValueError("the run has stopped")
+        try:
+            response = self._client.post(self._url, json=request.content())
+        except self._bad_url as error:
+            raise ValueError(
+                f"endpoint must be a URL, got {self._url}: {one_line(error)}"
+            ) from None
+        except self._slow:
+            limit = self._settings.timeout_s
+            raise PassingError(f"endpoint {self._url} gave no answer in {limit:g} s") from None
+        except self._transport_error as error:
+            text = f"endpoint {self._url} cannot be reached: {one_line(error)}"
+            raise PassingError(text) from None
+        if response.status_code != 200:
+            raise self._refusal(response)
+        return self._read(response.content)
+
+    def _refusal(self, response: Any) -> Exception:
+        """What an answer that is none means."""
+        code, said = response.status_code, " ".join(response.text.split())[:_SHOWN]
+        text = f"endpoint {self._url} answered {code}"
+        if code in _PASSING:
+            return PassingError(f"{text}: {said}", _seconds(response.headers.get("retry-after")))
+        if code in (401, 403):
+            name = self._settings.key_from
+            how = f"check ${name}" if name else "name the variable that holds it with --key-from"
+            return ValueError(f"{text}: it asks for a key; {how}")
+        return ValueError(f"{text}: {said}; check --endpoint and --llm")
+
+    def _read(self, data: bytes) -> Answer:
+        """The answer in a completion; a whole document that is something else will not pass."""
+        if len(data) > _MOST_BYTES:
+            raise ValueError(f"endpoint {self._url} answered {len(data):,} bytes; check --endpoint")
+        try:
+            found = read_document(_Completion, data, f"the answer of {self._url}")
+        except ValueError as error:
+            raise PassingError(
+                f"endpoint must answer as chat completions do, but {error}"
+            ) from None
+        usage = found.usage or _Usage()
+        text = (found.choices[0].message.content or "") if found.choices else ""
+        return Answer(text, usage.prompt_tokens, usage.completion_tokens)
+
+
+class _Pace:
+    """Lets requests go one after the other, evenly."""
+
+    def __init__(self, per_minute: float | None, stopped: threading.Event):
+        self._gap_s = 60 / per_minute if per_minute else 0.0
+        self._lock, self._next, self._stopped = threading.Lock(), 0.0, stopped
+
+    def wait(self) -> None:
+        """Until it is this request's turn."""
+        if not self._gap_s:
+            return
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._gap_s
+        self._stopped.wait(turn - now)
+
+
+def _http() -> Any:
+    """httpx, under the name by which huggingface_hub has brought it."""
+    try:
+        import httpx2 as http
+    except ImportError:
+        import httpx as http
+    return http
+
+
+def _headers(key_from: str | None) -> dict[str, str]:
+    """The key's header.
+
+    Raises:
+        ValueError: the variable is not set.
+    """
+    if key_from is None:
+        return {}
+    key = os.environ.get(key_from, "").strip()
+    if not key:
+        raise ValueError(f"key_from must name a variable that holds the key, got {key_from}, empty")
+    if not key.isascii() or not key.isprintable():
+        raise ValueError(f"the key in ${key_from} must be printable ASCII, got other characters")
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _seconds(text: str | None) -> float | None:
+    """A Retry-After header in seconds; dates are left to the growing waits."""
+    try:
+        return max(0.0, float(text)) if text else None
+    except ValueError:
+        return None
+
+
+def _retrying(attempts: int, stopped: threading.Event) -> Callable[..., Answer]:
+    """Calls again what failed by something that may pass."""
+    try:
+        import tenacity
+    except ImportError as error:
+        raise ValueError(
+            "asking an endpoint needs tenacity, which is not installed; "
+            "pip install 'scopeworks[latents]'"
+        ) from error
+    growing = tenacity.wait_random_exponential(multiplier=0.5, max=_LONGEST_WAIT_S)
+
+    def wait(state: Any) -> float:
+        failure = state.outcome.exception()
+        asked = min(failure.after or 0.0, 10 * _LONGEST_WAIT_S)
+        return max(asked, growing(state))
+
+    return tenacity.Retrying(
+        stop=tenacity.stop_any(
+            tenacity.stop_after_attempt(attempts), tenacity.stop_when_event_set(stopped)
+        ),
+        wait=wait,
+        retry=tenacity.retry_if_exception_type(PassingError),
+        sleep=tenacity.sleep_using_event(stopped),
+        reraise=True,
+    )

@@ -1,0 +1,64 @@
+"""The language model that settings name, and where its answers are kept."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .answers import Answers
+from .asker import Asker, Estimate, Question
+from .request import LanguageModel
+from .settings import AskingSettings
+
+ANSWERS = "explanations/answers"
+"""In the folder of an index."""
+
+
+@contextmanager
+def asker(settings: AskingSettings, index: Path) -> Iterator[Asker]:
+    """Asks the settings' language model; its answers are kept in the index.
+
+    Raises:
+        ValueError: there is no such model, or no key.
+    """
+    model = _model(settings)
+    try:
+        yield Asker(model, Answers(index / ANSWERS), settings)
+    finally:
+        model.close()
+
+
+def _model(settings: AskingSettings) -> LanguageModel:
+    """The model at the endpoint, or the one on this machine."""
+    if settings.llm_model:
+        from .local import LocalModel
+
+        return LocalModel(settings.llm_model)
+    from .endpoint import Endpoint
+
+    return Endpoint(settings)
+
+
+def estimate(
+    questions: list[Question], settings: AskingSettings, index: Path, tokenizer: Any
+) -> list[str]:
+    """What asking would take, in lines; an endpoint is neither reached nor needs its key.
+
+    Args:
+        tokenizer: of the index's model, by which an endpoint's tokens are estimated.
+    """
+    found, answers = Estimate(), Answers(index / ANSWERS)
+    if settings.llm_model:
+        from .local import LocalModel
+
+        model = LocalModel(settings.llm_model)
+        found.add(questions, model.name, answers, settings, model.count)
+        return found.lines(settings, f"{model.name}'s own tokenizer")
+    assert settings.llm is not None
+    found.add(questions, settings.llm, answers, settings, _counter(tokenizer))
+    return found.lines(settings, f"the index's tokenizer, an estimate for {settings.llm}")
+
+
+def _counter(tokenizer: Any) -> Callable[[str], int]:
+    """Tokens of a text."""
+    return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

@@ -1,0 +1,1 @@
+"""Explainers: one file and one row of `table` each."""

@@ -1,0 +1,127 @@
+"""What explaining reads: an index, its tokenizer, and the samples of some latents.
+
+Owns how samples are found again or drawn, and the errors for what is not the index's.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ....harvest.model.loading import load_tokenizer, tokenizer_fingerprint
+from ....store import ActivationStore, TokenStore
+from ....store.which_rows import rows_key
+from ....train.sae.hub import is_remote
+from ....train.sae.sae import SAE
+from ...measure.top_activations import choose_latents
+from ..files.folder import Index
+from ..samples.sample_set import Samples
+from ..samples.samples_file import read_samples, write_samples
+from ..samples.settings import SampleSettings
+from ..samples.twin import with_twin
+from ..weights.identity import sae_fingerprint
+from .settings import ExplainSettings, SourcesSettings
+
+SAMPLES = "explanations/samples.npz"
+
+
+def chosen_latents(index: Index, settings: ExplainSettings) -> list[int]:
+    """The latents that are asked for, ascending.
+
+    Raises:
+        ValueError: one is not in the SAE, or is given twice.
+    """
+    d_sae = index.manifest.sae.d_sae
+    if settings.latents is None:
+        import torch
+
+        fired = torch.tensor([index.page(latent)["fired"] for latent in range(d_sae)])
+        return sorted(choose_latents(fired, settings.n or 100, settings.seed))
+    wrong = [latent for latent in settings.latents if not 0 <= latent < d_sae]
+    if wrong:
+        raise ValueError(f"latents must be 0 … {d_sae - 1}, as in {index.folder}, got {wrong[0]}")
+    if len(set(settings.latents)) < len(settings.latents):
+        raise ValueError("latents must each be given once, got one of them twice")
+    return sorted(settings.latents)
+
+
+def tokenizer_of(index: Index, model: str | None) -> Any:
+    """The tokenizer of an index's tokens.
+
+    Raises:
+        ValueError: none is named, or it is another one.
+    """
+    if model is None:
+        raise ValueError(
+            f"model must name the language model of {index.folder}, {index.manifest.model}, for "
+            "its tokenizer; pass --model"
+        )
+    tokenizer, _ = load_tokenizer(model)
+    wanted, got = index.manifest.tokenizer, tokenizer_fingerprint(tokenizer)
+    if wanted != got:
+        raise ValueError(
+            f"model must have the tokenizer of {index.folder} (fingerprint {wanted}), got {got} in "
+            f"{model}; pass {index.manifest.model}"
+        )
+    return tokenizer
+
+
+def drawn_by(index: Index, latents: list[int], sampling: SampleSettings) -> dict[str, Any]:
+    """All that decides which samples are drawn, as JSON values."""
+    manifest = index.manifest
+    facts = {
+        "sae": manifest.sae.fingerprint,
+        "store": manifest.store.key,
+        "tokens": manifest.tokens.fingerprint,
+        "latents": latents,
+        "settings": sampling.model_dump(mode="json"),
+    }
+    return json.loads(json.dumps(facts))
+
+
+def samples_of(
+    index: Index, by: dict[str, Any], settings: SourcesSettings
+) -> tuple[Samples, Samples]:
+    """The samples of latents and of their random twins: those that are kept, or drawn now.
+
+    Raises:
+        ValueError, OSError: they must be drawn, and what they are drawn from is not at hand, or not
+            the index's.
+    """
+    path = index.folder / SAMPLES
+    kept = read_samples(path, by)
+    if kept is not None:
+        return kept
+    sae, store, tokens = _sources(index, settings)
+    site = index.manifest.sae.site
+    sampling = SampleSettings.model_validate(by["settings"])
+    found = with_twin(sae, store, tokens, by["latents"], sampling, site)
+    write_samples(path, *found, by)
+    return found
+
+
+def _sources(index: Index, settings: SourcesSettings) -> tuple[SAE, ActivationStore, TokenStore]:
+    """The SAE, rows and tokens of an index, checked to be those."""
+    manifest = index.manifest
+    for name in ("store", "tokens"):
+        if getattr(settings, name) is None:
+            raise ValueError(
+                f"{name} must be given, for contexts are drawn from the rows that {index.folder} "
+                f"was made from; pass --{name} URL"
+            )
+    where = settings.sae or manifest.sae.source
+    if where is None:
+        raise ValueError(f"sae must be given: {index.folder} does not say where its SAE is; --sae")
+    sae = SAE.from_pretrained(where) if is_remote(where) else SAE.load(Path(where))
+    store = ActivationStore.open(settings.place(str(settings.store)))
+    tokens = TokenStore.open(settings.place(str(settings.tokens)))
+    for name, place, wanted, got in (
+        ("sae", where, manifest.sae.fingerprint, sae_fingerprint(sae)),
+        ("store", settings.store, manifest.store.key, rows_key(store.spec)),
+        ("tokens", settings.tokens, manifest.tokens.fingerprint, tokens.fingerprint),
+    ):
+        if wanted != got:
+            raise ValueError(
+                f"{name} must be the one that {index.folder} was made from ({wanted[:16]}), got "
+                f"another in {place} ({got[:16]})"
+            )
+    return sae, store, tokens

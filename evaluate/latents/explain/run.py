@@ -1,0 +1,97 @@
+"""The command: explanations of some latents and of their random twins, kept in the index."""
+
+from ....store.place.ownership import owned
+from ..files.explanations import Explanations, write_explanations
+from ..files.folder import Index, open_index
+from ..samples.sample_set import Samples
+from .asking.asker import Counts
+from .asking.models import asker, estimate
+from .explainers.llm import PROMPT
+from .explainers.table import EXPLAINERS, Explainer, Sentences
+from .inputs import chosen_latents, drawn_by, samples_of, tokenizer_of
+from .settings import TOKENS, ExplainSettings
+from .templates import check_folder
+
+
+def explain(settings: ExplainSettings) -> list[str]:
+    """Explains; returns what a person should see.
+
+    Raises:
+        ValueError, OSError: something is not there, is not the index's, or cannot be asked.
+    """
+    check_folder(settings.prompts, [PROMPT])
+    index = open_index(settings.index)
+    with owned(index.folder / "explanations", name="index"):
+        return _explained(index, settings)
+
+
+def _explained(index: Index, settings: ExplainSettings) -> list[str]:
+    """All of it, while the folder is this process's."""
+    explainer = EXPLAINERS[settings.kind](settings.prompts)
+    latents = chosen_latents(index, settings)
+    tokenizer = tokenizer_of(index, settings.model)
+    by = drawn_by(index, latents, settings.sampling)
+    both = samples_of(index, by, settings)
+    if settings.dry_run:
+        questions = [q for one in both for q in explainer.questions(one, tokenizer) if q]
+        if settings.kind == TOKENS:
+            return ["explainer tokens asks no language model: nothing to pay"]
+        return estimate(questions, settings, index.folder, tokenizer)
+    texts, twin, counts, name = _texts(explainer, both, tokenizer, settings, index)
+    found = Explanations(
+        explainer=settings.kind,
+        by=name,
+        drawn_by=by,
+        settings=settings.kept(),
+        texts={str(latent): text for latent, text in zip(latents, texts, strict=True)},
+        twin={str(latent): text for latent, text in zip(latents, twin, strict=True)},
+        failed=counts.failed,
+        nonsense=counts.nonsense,
+    )
+    path = write_explanations(index.folder, found)
+    return [*lines(found, counts), f"written: {path}"]
+
+
+def _texts(
+    explainer: Explainer,
+    both: tuple[Samples, Samples],
+    tokenizer: object,
+    settings: ExplainSettings,
+    index: Index,
+) -> tuple[Sentences, Sentences, Counts, str]:
+    """Sentences of latents and twins, what they took, and whose they are."""
+    if settings.kind == TOKENS:
+        texts, twin = (explainer.texts(one, tokenizer, None) for one in both)
+        return texts, twin, Counts(), "token unigrams"
+    with asker(settings, index.folder) as asking:
+        texts, twin = (explainer.texts(one, tokenizer, asking) for one in both)
+        return texts, twin, asking.counts, asking.name
+
+
+def lines(found: Explanations, counts: Counts) -> list[str]:
+    """What was found, for a person."""
+    explained = sum(text is not None for text in found.texts.values())
+    twins = sum(text is not None for text in found.twin.values())
+    first = (
+        f"{explained} of {len(found.texts)} latents explained by {found.by}, and {twins} of a "
+        "random SAE beside them"
+    )
+    shown = [(latent, text) for latent, text in found.texts.items() if text is not None]
+    rows = [f"{latent:>8}  {text}" for latent, text in shown[:10]]
+    rows += [f"          … and {len(shown) - 10} more"] * (len(shown) > 10)
+    return [first, *rows, *asked_lines(counts)]
+
+
+def asked_lines(counts: Counts) -> list[str]:
+    """What asking took, for a person."""
+    if not counts.asked and not counts.kept:
+        return []
+    text = f"{counts.asked:,} requests answered now, {counts.kept:,} before"
+    if counts.tokens_in:
+        text += f"; {counts.tokens_in:,} tokens read and {counts.tokens_out:,} written"
+    if not counts.nonsense:
+        return [text]
+    return [
+        text,
+        f"{counts.nonsense:,} answers were nonsense; {counts.failed:,} questions failed by it",
+    ]

@@ -1,0 +1,78 @@
+"""What `scopeworks latents explain` is asked to do."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PositiveInt, model_validator
+
+from ..samples.settings import SampleSettings
+from .asking.settings import AskingSettings
+
+LLM, TOKENS = "llm", "tokens"
+
+_NOT_KEPT = {
+    *("index", "parallel", "requests_per_minute", "timeout_s", "attempts"),
+    *("price_in", "price_out"),
+}
+"""Settings that change no answer."""
+
+
+class SourcesSettings(AskingSettings):
+    """An index, and what it was made from where that is needed again."""
+
+    index: Path
+    """Folder that `scopeworks latents index` made."""
+    sae: str | None = None
+    """The SAE, where it is no longer where the index found it."""
+    store: str | None = None
+    """URL of the activation store; not needed for latents whose contexts were drawn before."""
+    tokens: str | None = None
+    """URL of the token store that the rows come from; likewise."""
+    model: str | None = None
+    """Folder or hub id of the language model that was harvested, for its tokenizer."""
+    prompts: Path | None = None
+    """Folder of prompts that replace ours."""
+    dry_run: bool = Field(default=False, exclude=True)
+    """Say requests, tokens and price, and ask nothing."""
+
+    def kept(self) -> dict[str, Any]:
+        """What is written beside results: all that decides them, and the places."""
+        return self.model_dump(mode="json", exclude=_NOT_KEPT)
+
+
+class ExplainSettings(SourcesSettings, SampleSettings):
+    """Explanations of some latents of an index."""
+
+    explainer: str | None = None
+    """llm or tokens; by default llm where there is a language model to ask, else tokens."""
+    latents: list[int] | None = None
+    """Which; by default `n` of them."""
+    n: PositiveInt | None = None
+    """Latents, spread evenly over firing frequency; 100 by default."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ExplainSettings":
+        if self.explainer not in (None, LLM, TOKENS):
+            raise ValueError(f"explainer must be {LLM} or {TOKENS}, got {self.explainer!r}")
+        if self.latents is not None and self.n is not None:
+            raise ValueError("n has no effect with latents; leave one of them out")
+        if self.kind == TOKENS:
+            for name in ("endpoint", "llm_model", "prompts"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} has no effect with explainer tokens; leave it out")
+        elif not self.has_model:
+            raise ValueError(
+                "explainer llm must have a language model to ask: pass --endpoint URL --llm NAME, "
+                "or --llm-model PATH"
+            )
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The explainer."""
+        return self.explainer or (LLM if self.has_model else TOKENS)
+
+    @property
+    def sampling(self) -> SampleSettings:
+        """How contexts are drawn."""
+        return SampleSettings(**{name: getattr(self, name) for name in SampleSettings.model_fields})

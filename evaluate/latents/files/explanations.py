@@ -1,0 +1,186 @@
+"""Explanations and scores in an index: a file an explainer, a file a scorer, and the page's script.
+
+Owns `explanations/*.json`, `scores/*.json` and `data/explanations.js`, which is made again from all
+of them. Latents stand under their numbers as text.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ....foreign import Document, read_document
+from ....store.place.files import json_bytes, write_file
+from .scripts import call
+
+EXPLANATIONS, SCORES, SCRIPT = "explanations", "scores", "data/explanations.js"
+
+_MOST_BYTES = 2**28
+
+Latent = Annotated[str, Field(pattern=r"^\d{1,8}$")]
+Text = Annotated[str, Field(max_length=4096)]
+Name = Annotated[str, Field(max_length=200)]
+
+
+class Explanations(Document):
+    """What one explainer says of some latents, and of as many of a random SAE."""
+
+    format: Literal["latent-explanations"] = "latent-explanations"
+    version: Annotated[str, Field(pattern=r"^1\.\d{1,4}$")] = "1.0"
+    explainer: Name
+    by: Text
+    """The language model, or the table, whose words these are."""
+    drawn_by: dict[str, Any]
+    """What decides the samples that were shown; see `samples/samples_file`."""
+    settings: dict[str, Any]
+    """Of the run."""
+    texts: dict[Latent, Text | None]
+    """None where there is none: the latent never fires, or all answers were nonsense."""
+    twin: dict[Latent, Text | None]
+    """Of the random SAE's latent beside each."""
+    failed: int = Field(ge=0)
+    """Latents, of both, of which a language model gave nothing but nonsense."""
+    nonsense: int = Field(ge=0)
+    """Answers that were no explanation."""
+
+
+class Value(Document):
+    """A figure and its 95% interval."""
+
+    value: float | None
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+
+
+class LatentScore(Document):
+    """One latent's figures, by variant (own, shuffled, random, tokens), then metric."""
+
+    density: float
+    """Share of rows in which it fires."""
+    figures: dict[Name, dict[Name, Value]]
+    failed: int = Field(ge=0)
+    """Test contexts, of all variants, to which no answer could be had."""
+
+
+class Stratum(Document):
+    """Means over the latents of a stratum of firing frequency, by variant, then metric."""
+
+    name: Text
+    n: int = Field(ge=0)
+    """Latents that have a figure with their own explanation."""
+    means: dict[Name, dict[Name, Value]]
+    above: dict[Name, dict[Name, Value]]
+    """Mean of own minus control, over latents that have both."""
+
+
+class Scores(Document):
+    """What one scorer says of explanations, beside controls."""
+
+    format: Literal["latent-scores"] = "latent-scores"
+    version: Annotated[str, Field(pattern=r"^1\.\d{1,4}$")] = "1.0"
+    scorer: Name
+    metrics: Annotated[list[Name], Field(min_length=1)]
+    """Most telling first."""
+    explainer: Name
+    by: Text
+    """Who predicted."""
+    settings: dict[str, Any]
+    latents: dict[Latent, LatentScore]
+    strata: list[Stratum]
+    """All latents first."""
+    failed: int = Field(ge=0)
+    """Test contexts to which no answer could be had."""
+    nonsense: int = Field(ge=0)
+    """Answers that were none of what was asked for."""
+
+
+def write_explanations(folder: Path, found: Explanations) -> Path:
+    """Writes an explainer's file and the page's script; returns the file."""
+    path = folder / EXPLANATIONS / f"{found.explainer}.json"
+    write_file(path, json_bytes(found.model_dump(mode="json")))
+    write_script(folder)
+    return path
+
+
+def write_scores(folder: Path, found: Scores) -> Path:
+    """Writes a scorer's file and the page's script; returns the file."""
+    path = folder / SCORES / f"{found.scorer}.json"
+    write_file(path, json_bytes(found.model_dump(mode="json")))
+    write_script(folder)
+    return path
+
+
+def read_explanations(folder: Path, explainer: str) -> Explanations:
+    """An explainer's file.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is damaged.
+    """
+    path = folder / EXPLANATIONS / f"{explainer}.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"explanations by {explainer} must be in {folder}, got none; run `scopeworks latents "
+            f"explain {folder} --explainer {explainer}`"
+        )
+    return read_document(Explanations, _data(path), str(path))
+
+
+def read_all(folder: Path) -> tuple[list[Explanations], list[Scores]]:
+    """All explanations and scores of an index, by the names of their files, a language model's
+    explanations first.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    texts = [read_document(Explanations, _data(path), str(path)) for path in _files(folder, 0)]
+    scores = [read_document(Scores, _data(path), str(path)) for path in _files(folder, 1)]
+    return sorted(texts, key=lambda one: one.explainer != "llm"), scores
+
+
+def write_script(folder: Path) -> None:
+    """Makes the page's script again: `scopeworks.explanations({latent: {text, by, scores}})`."""
+    explanations, scores = read_all(folder)
+    found: dict[str, dict[str, Any]] = {}
+    for one in explanations:
+        for latent, text in one.texts.items():
+            if text is not None:
+                found.setdefault(latent, {"text": text, "by": one.by, "scores": {}})
+    for one in scores:
+        for latent, score in one.latents.items():
+            if latent in found:
+                found[latent]["scores"][one.scorer] = shown(score, one.metrics[0])
+    ordered = {latent: found[latent] for latent in sorted(found, key=int)}
+    write_file(folder / SCRIPT, call("explanations", ordered))
+
+
+def shown(score: LatentScore, metric: str) -> dict[str, Any]:
+    """A latent's score as its page shows it."""
+    figures = {
+        variant: by_metric[metric]
+        for variant, by_metric in score.figures.items()
+        if metric in by_metric
+    }
+    own = figures.pop("own", Value(value=None))
+    return {
+        "value": _rounded(own.value),
+        "interval": None if own.interval is None else [_rounded(v) for v in own.interval],
+        "metric": metric,
+        "controls": {name: {"value": _rounded(one.value)} for name, one in figures.items()},
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _files(folder: Path, which: int) -> Iterator[Path]:
+    """The files of explanations (0) or scores (1)."""
+    paths = sorted((folder / (EXPLANATIONS, SCORES)[which]).glob("*.json"))
+    yield from (path for path in paths if not path.name.startswith("."))  # the owner's
+
+
+def _data(path: Path) -> bytes:
+    if (size := path.stat().st_size) > _MOST_BYTES:
+        raise ValueError(f"{path} must have at most {_MOST_BYTES:,} bytes, got {size:,}")
+    return path.read_bytes()

@@ -1,0 +1,222 @@
+"""The command: scores of the explanations in an index, beside controls, kept in the index."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ....store.place.ownership import owned
+from ..explain.asking.asker import Asker, Question
+from ..explain.asking.models import asker, estimate
+from ..explain.inputs import samples_of, tokenizer_of
+from ..explain.run import asked_lines
+from ..explain.templates import check_folder
+from ..files.explanations import (
+    Explanations,
+    LatentScore,
+    Scores,
+    Value,
+    read_explanations,
+    write_scores,
+)
+from ..files.folder import Index, open_index
+from ..samples.sample_set import Samples
+from .controls import OWN, RANDOM, SHUFFLED, derangement
+from .scorers.scorer import Scorer
+from .scorers.table import SCORERS, TOKENS
+from .scorers.unigrams import simulate
+from .settings import ScoreSettings
+from .statistics import Evidence, Figure, Judged, figures
+from .summary import strata, table
+from .variants import Variant, variants
+
+_ENOUGH = 0.5
+"""Share of the test contexts of either kind that must be judged for a latent to have a score."""
+
+ByLatent = dict[str, list[tuple[dict[str, Figure], int]]]
+"""Variant -> figures and contexts that failed, by latent."""
+
+
+def score(settings: ScoreSettings) -> Iterator[str]:
+    """Scores, scorer by scorer; gives what a person should see as it is found.
+
+    Raises:
+        ValueError, OSError: something is not there, is not the index's, or cannot be asked.
+    """
+    check_folder(settings.prompts, [scorer.prompt for scorer in SCORERS.values()])
+    index = open_index(settings.index)
+    with owned(index.folder / "explanations", name="index"):
+        found = _explanations(index, settings)
+        settings = _with_places(settings, found)
+        both = samples_of(index, found.drawn_by, settings)
+        tokenizer = tokenizer_of(index, settings.model)
+        told = variants(found, *both, tokenizer, settings.seed)
+        asks = [name for name in settings.scorers if name != TOKENS]
+        if settings.dry_run:
+            questions = [q for name in asks for q in _questions(name, told, tokenizer, settings)]
+            yield from (
+                estimate(questions, settings, index.folder, tokenizer)
+                if asks
+                else ["scorer tokens asks no language model: nothing to pay"]
+            )
+            return
+        if TOKENS in settings.scorers:
+            result = _by_tables(*both, settings.seed)
+            yield from _written(
+                index, _scores(TOKENS, TOKENS, "token unigrams", result, both[0], 0, settings)
+            )
+        if asks:
+            with asker(settings, index.folder) as asking:
+                for name in asks:
+                    before = asking.counts.nonsense
+                    result = _by_asking(name, told, tokenizer, asking, settings)
+                    nonsense = asking.counts.nonsense - before
+                    yield from _written(
+                        index,
+                        _scores(
+                            name, found.explainer, asking.name, result, both[0], nonsense, settings
+                        ),
+                    )
+                yield from asked_lines(asking.counts)
+
+
+def _explanations(index: Index, settings: ScoreSettings) -> Explanations:
+    """Those asked for; a language model's before those of tokens."""
+    name = settings.explainer
+    if name is None:
+        has_llm = (index.folder / "explanations" / "llm.json").is_file()
+        name = "llm" if has_llm else TOKENS
+    found = read_explanations(index.folder, name)
+    if found.drawn_by.get("sae") != index.manifest.sae.fingerprint:
+        raise ValueError(
+            f"explanations in {index.folder} must be of its SAE, got another's; explain again"
+        )
+    return found
+
+
+def _with_places(settings: ScoreSettings, found: Explanations) -> ScoreSettings:
+    """What is not given is where `explain` found it."""
+    names = ("sae", "store", "tokens", "model")
+    known = {name: found.settings.get(name) for name in names if getattr(settings, name) is None}
+    return settings.model_copy(update=known)
+
+
+def _questions(
+    name: str, told: Sequence[Variant], tokenizer: object, settings: ScoreSettings
+) -> list[Question]:
+    """All that a scorer would ask."""
+    scorer = _scorer(name, settings)
+    return [
+        question
+        for variant in told
+        for k, text in enumerate(variant.texts)
+        if text is not None
+        for question in scorer.questions(variant.samples, k, text, tokenizer)
+    ]
+
+
+def _scorer(name: str, settings: ScoreSettings) -> Scorer:
+    return SCORERS[name](settings.prompts, settings.examples_per_prompt, settings.seed)
+
+
+def _by_asking(
+    name: str, told: Sequence[Variant], tokenizer: object, asking: Asker, settings: ScoreSettings
+) -> ByLatent:
+    """Figures of every variant and latent by a language model's answers."""
+    scorer, result = _scorer(name, settings), ByLatent()
+    for variant in told:
+        by_latent = [
+            [] if text is None else scorer.questions(variant.samples, k, text, tokenizer)
+            for k, text in enumerate(variant.texts)
+        ]
+        flat = [question for questions in by_latent for question in questions]
+        answers = iter(asking.ask_all(flat, f"{name}, {variant.name}"))
+        result[variant.name] = [
+            _figures(
+                scorer.evidence(variant.samples, k, [next(answers) for _ in questions]),
+                settings.seed + int(told[0].samples.latents[k]),
+            )
+            if questions
+            else ({}, 0)
+            for k, questions in enumerate(by_latent)
+        ]
+    return result
+
+
+def _by_tables(samples: Samples, twin: Samples, seed: int) -> ByLatent:
+    """Figures of every latent by token-unigram tables, own and others'."""
+    places = range(len(samples.latents))
+    alive = [k for k in places if samples.unigrams.firings(k)]
+    other = derangement(len(alive), seed)
+    seeds = (seed + samples.latents).tolist()
+    result = {OWN: [_figures(simulate(samples, k), seeds[k]) for k in places]}
+    if other is not None:
+        tables = {k: alive[i] for k, i in zip(alive, other, strict=True)}
+        result[SHUFFLED] = [
+            _figures(simulate(samples, k, tables[k]), seeds[k]) if k in tables else ({}, 0)
+            for k in places
+        ]
+    result[RANDOM] = [_figures(simulate(twin, k), seeds[k]) for k in places]
+    return result
+
+
+def _figures(evidence: Evidence, seed: int) -> tuple[dict[str, Figure], int]:
+    """A latent's figures, without value where too few of its contexts could be judged; and how many
+    could not."""
+    said = evidence.said[:, None] if isinstance(evidence, Judged) else evidence.predicted
+    failed: np.ndarray = np.all(np.isnan(said), axis=1)
+    found = figures(evidence, seed)
+    for kind in (evidence.fires, ~evidence.fires):
+        if kind.any() and failed[kind].mean() > _ENOUGH:
+            found = {name: Figure(None) for name in found}
+    return found, int(failed.sum())
+
+
+def _scores(
+    scorer: str,
+    explainer: str,
+    by: str,
+    result: ByLatent,
+    samples: Samples,
+    nonsense: int,
+    settings: ScoreSettings,
+) -> Scores:
+    """The scorer's document."""
+    latents, metrics = {}, list[str]()
+    for k, latent in enumerate(samples.latents.tolist()):
+        found = {variant: by_latent[k][0] for variant, by_latent in result.items()}
+        metrics = metrics or list(found[OWN])
+        latents[str(latent)] = LatentScore(
+            density=float(samples.density[k]),
+            figures={
+                variant: {
+                    name: Value(value=f.value, interval=f.interval) for name, f in one.items()
+                }
+                for variant, one in found.items()
+                if one
+            },
+            failed=sum(by_latent[k][1] for by_latent in result.values()),
+        )
+    if not metrics:
+        raise ValueError(
+            f"explanations by {explainer} must be there for a latent at least, got none of "
+            f"{len(latents)}; explain other latents"
+        )
+    return Scores(
+        scorer=scorer,
+        metrics=metrics,
+        explainer=explainer,
+        by=by,
+        settings=settings.kept(),
+        latents=latents,
+        strata=strata(latents, metrics),
+        failed=sum(one.failed for one in latents.values()),
+        nonsense=nonsense,
+    )
+
+
+def _written(index: Index, scores: Scores) -> Iterator[str]:
+    """Writes a scorer's document; its table and place."""
+    path: Path = write_scores(index.folder, scores)
+    yield from table(scores)
+    yield f"written: {path}"

@@ -1,0 +1,51 @@
+"""A latent with its own explanation, and the controls: what each is scored with.
+
+Owns which latent gets whose explanation. Knows no scorer.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..explain.explainers import unigrams
+from ..files.explanations import Explanations
+from ..samples.sample_set import Samples
+from .controls import OWN, RANDOM, SHUFFLED, TOKENS, derangement
+
+
+class Variant(NamedTuple):
+    """Latents and what is said of them."""
+
+    name: str
+    samples: Samples
+    texts: list[str | None]
+    """By latent; None where there is nothing to score."""
+
+
+def variants(
+    found: Explanations, samples: Samples, twin: Samples, tokenizer: object, seed: int
+) -> list[Variant]:
+    """Own explanations first, then the controls. The unigrams' own explanations are no control of
+    themselves, and a single latent's cannot be shuffled."""
+    keys = [str(latent) for latent in samples.latents.tolist()]
+    own = [found.texts.get(key) for key in keys]
+    result = [Variant(OWN, samples, own)]
+    other = shuffled(own, seed)
+    if other is not None:
+        result.append(Variant(SHUFFLED, samples, other))
+    result.append(Variant(RANDOM, twin, [found.twin.get(key) for key in keys]))
+    if found.explainer != TOKENS:
+        tables = [unigrams.text(samples, k, tokenizer) for k in range(len(keys))]
+        result.append(Variant(TOKENS, samples, tables))
+    return result
+
+
+def shuffled(texts: Sequence[str | None], seed: int) -> list[str | None] | None:
+    """Each latent's explanation given to another one that has one; None where there are no two."""
+    at = [k for k, text in enumerate(texts) if text is not None]
+    other = derangement(len(at), seed)
+    if other is None:
+        return None
+    result: list[str | None] = [None] * len(texts)
+    for k, i in zip(at, other, strict=True):
+        result[k] = texts[at[i]]
+    return result
