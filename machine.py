@@ -155,3 +155,17 @@ def keep_freed_memory() -> bool:
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES),
     ]
     return found == [1, 1]
+
+
+def give_back_memory() -> bool:
+    """Gives freed memory back to the system at once; whether that can be asked for here (glibc
+    only).
+
+    glibc keeps what was freed between pieces still in use, so that a process that does one large
+    thing after another holds nearly the sum of them.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(trim(0))

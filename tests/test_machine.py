@@ -150,3 +150,16 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     machine.keep_freed_memory.cache_clear()
     assert not machine.keep_freed_memory()
     machine.keep_freed_memory.cache_clear()
+
+
+def test_freed_memory_goes_back_where_that_can_be_asked_for(monkeypatch):
+    code = (
+        "from scopeworks import machine; from pathlib import Path; import sys\n"
+        "def held(): return int(Path('/proc/self/statm').read_text().split()[1]) * 4096\n"
+        "small = [bytearray(1000) for _ in range(200000)]; kept = small[::5000]; del small\n"
+        "before = held(); assert machine.give_back_memory(); print(before - held())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 100 * 2**20
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda _name: object())
+    assert not machine.give_back_memory()

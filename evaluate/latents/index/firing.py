@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ....machine import give_back_memory
 from ....train.kernels.cpu.threads import blocks_for, run_blocks
 from ..contents import Examples, Firings
 from .inputs import Inputs
@@ -38,7 +39,9 @@ Do = Callable[[str, Collection[Part], str], None]
 
 @contextmanager
 def timed(times: Seconds, name: str) -> Iterator[None]:
-    """Adds what the block takes to the times, under a name."""
+    """Adds what the block takes to the times, under a name. What was freed before it goes back to
+    the system."""
+    give_back_memory()
     started = time.monotonic()
     yield
     times[name] = times.get(name, 0) + time.monotonic() - started
@@ -60,6 +63,7 @@ class Pass:
         """Makes a part's file of a stage; `advance` is told of rows."""
         make = self._filled if stage == FILL else self._counted
         self.files.write(name_of(stage, part), make(part, advance), key)
+        give_back_memory()
 
     def blocks(self, part: Part, advance: Advance) -> Iterator[Block]:
         """A part's rows."""

@@ -21,7 +21,7 @@ from .tally.kernels import Rows
 from .tally.tally import Entries
 
 _BLOCK_NUMBERS, _FEWEST_ROWS = 2**22, 64
-_PIECE_BYTES = 2**23
+_PIECE_BYTES = 2**22
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,8 @@ def _made(inputs: Inputs, readout: Readout, wanted: Manifest, times: Seconds) ->
         )
     with doing(work) as do:
         of_rows = firings(work, do, times)
+    files = work.files
+    del work, do  # and with them what the sweeps have held
     if not tables.available():
         print(
             "tables/ is left out, for pyarrow is not installed; after pip install "
@@ -91,7 +93,7 @@ def _made(inputs: Inputs, readout: Readout, wanted: Manifest, times: Seconds) ->
         manifest = write_index(
             settings.out, wanted, of_rows, of_weights, readout.texts, theta, page
         )
-        work.files.remove()
+        files.remove()
     return manifest
 
 
