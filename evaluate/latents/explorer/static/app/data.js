@@ -121,6 +121,7 @@
         this.parts = k + 1;
         this.heard();
         await new Promise(done => setTimeout(done));
+        idle(() => FIELDS.forEach(field => this.haystack(field, k)));
       }
     }
 
@@ -133,19 +134,24 @@
       for (const field of FIELDS) {
         const column = this.columns[field];
         part[field].forEach((texts, i) => { column[from + i] = texts; });
-        this.hay[field][k] = haystack(part[field]);
       }
+    }
+
+    /** What is searched of a part. Made when it is first asked for: the first rows come before. */
+    haystack(field, k) {
+      if (!this.hay[field][k]) {
+        const from = k * PART, stop = Math.min(this.width, from + PART);
+        const rows = field === "explanation"
+          ? Array.from({ length: stop - from }, (_, i) => [this.explanations[from + i]?.text ?? ""])
+          : this.columns[field].slice(from, stop);
+        this.hay[field][k] = haystack(rows);
+      }
+      return this.hay[field][k];
     }
 
     takeExplanations(all) {
       this.explanations = all;
       this.hay.explanation = [];
-      if (!Object.keys(all).length) return;
-      for (let k = 0; k < this.nParts; k++) {
-        const texts = [];
-        for (let i = k * PART; i < Math.min(this.width, (k + 1) * PART); i++) texts.push([all[i]?.text ?? ""]);
-        this.hay.explanation[k] = haystack(texts);
-      }
     }
 
     /** A latent's two records: {features, page}. */
@@ -168,6 +174,8 @@
       return this.points;
     }
   }
+
+  const idle = fn => (window.requestIdleCallback ? requestIdleCallback(fn) : setTimeout(fn, 300));
 
   /** Texts of many latents as one lower-case string, and where each latent's begin. */
   function haystack(rows) {

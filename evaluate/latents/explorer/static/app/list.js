@@ -32,12 +32,15 @@
   /** How well each latent matches a query; 0 where it does not. */
   function matches(index, query, field) {
     const marks = new Uint8Array(index.width), all = words(query);
-    const fields = field ? [field] : Object.keys(FIELDS);
+    const said = Object.keys(index.explanations).length > 0;
+    const fields = field in FIELDS ? [field] : Object.keys(FIELDS).filter(name => said || name !== "explanation");
     all.forEach((word, n) => {
       const found = n ? new Uint8Array(index.width) : marks;
       for (let k = 0; k < index.parts; k++) {
-        for (const name of fields) if (index.hay[name][k]) markMatches(index.hay[name][k], word, FIELDS[name], found, k * scopeworks.data.PART);
-        if (fields.includes("tokens")) for (const same of [`\u0001${word}\u0001`, `\u0001 ${word}\u0001`]) markMatches(index.hay.tokens[k], same, EXACT, found, k * scopeworks.data.PART);
+        const from = k * scopeworks.data.PART;
+        for (const name of fields) markMatches(index.haystack(name, k), word, FIELDS[name], found, from);
+        if (!fields.includes("tokens")) continue;
+        for (const same of [`\u0001${word}\u0001`, `\u0001 ${word}\u0001`]) markMatches(index.haystack("tokens", k), same, EXACT, found, from);
       }
       if (n) for (let i = 0; i < marks.length; i++) marks[i] = marks[i] && found[i] ? marks[i] | found[i] : 0;
     });
@@ -121,10 +124,11 @@
 
     labelled(text, control) { return make("label", {}, make("span", {}, text), control); }
 
-    /** Typing replaces the address: one step back leaves the search, not its last letter. */
+    /** Typing replaces the address: one step back leaves the search, not its last letter. Where a
+        search takes long, it waits for the next letter. */
     typed() {
       clearTimeout(this.timer);
-      this.timer = setTimeout(() => this.change({ typed: true }), 60);
+      this.timer = setTimeout(() => this.change({ typed: true }), Math.min(150, this.took ?? 0));
     }
 
     change({ typed = false, turned = null, page = 0, sort = this.state.sort } = {}) {
