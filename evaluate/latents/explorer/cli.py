@@ -13,8 +13,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 @app.command()
 def serve(
     index: Annotated[
-        list[Path] | None, typer.Argument(help="Folders that `latents index` made; one or several.")
-    ] = None,
+        list[Path], typer.Argument(help="Folders that `latents index` made; one or several.")
+    ],
     host: Annotated[
         str | None, typer.Option(help="Address to listen at; 127.0.0.1 by default.")
     ] = None,
