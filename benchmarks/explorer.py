@@ -189,7 +189,7 @@ def measured(url: str, repeats: int) -> dict[str, float]:
 
 def main() -> None:
     """Makes, serves and measures each width."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--latents", type=int, action="append", default=None)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=None, help="keep indexes, take them again")
