@@ -61,7 +61,7 @@ def effects(
     kept = np.flatnonzero(readout.kinds < 0)
     block = max(1, min(1024, _EFFECTS_BYTES // (4 * max(len(kept), 1))))
     found = [
-        _of_block(_onto(stream(rows), readout, kept, device), torch.from_numpy(kept), top, bins)
+        _of_block(_onto(stream(rows), readout, kept, device), kept, top, bins)
         for rows in W_dec.float().split(block)
     ]
     return Effects(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
@@ -88,20 +88,19 @@ def _onto(
 
 
 def _of_block(
-    x: Float[Tensor, "block kept"], ids: Int[Tensor, " kept"], top: int, bins: int
+    x: Float[Tensor, "block kept"], ids: Int[np.ndarray, " kept"], top: int, bins: int
 ) -> tuple[np.ndarray, ...]:
     """Largest, smallest and histogram of a block of effects."""
-    dead = (x == 0).all(1).cpu()
-    high, most = (part.cpu() for part in largest(x, top))
-    low, least = (part.cpu() for part in largest(-x, top))
+    dead = (x == 0).all(1).cpu().numpy()
+    high, most = largest(x, top)
+    low, least = largest(-x, top)
     raised, lowered = ids[most], ids[least]
     raised[dead], lowered[dead] = -1, -1
     first, last = x.amin(1).double(), x.amax(1).double()
     counts = _histogram(x, first, (last - first) / bins, bins)
     counts[dead] = 0
     edges = np.linspace(first.cpu().numpy(), last.cpu().numpy(), bins + 1, axis=1)
-    parts = (raised, high, lowered, -low)
-    return *(part.numpy() for part in parts), edges, counts.numpy()
+    return raised, high, lowered, -low, edges, counts
 
 
 def _histogram(
@@ -109,11 +108,11 @@ def _histogram(
     low: Float[Tensor, " block"],
     width: Float[Tensor, " block"],
     bins: int,
-) -> Int[Tensor, "block bins"]:
+) -> Int[np.ndarray, "block bins"]:
     """Counts in bins of equal width from `low`; the last one holds its upper edge."""
     counts = torch.zeros((len(x), bins), dtype=torch.int64, device=x.device)
     scale = torch.where(width > 0, 1 / width, 0).float()[:, None]
     for part in x.split(max(1, _COUNTED // len(x)), dim=1):
         where = ((part - low.float()[:, None]) * scale).long().clamp_(0, bins - 1)
         counts.scatter_add_(1, where, torch.ones_like(where))
-    return counts.cpu()
+    return counts.cpu().numpy()

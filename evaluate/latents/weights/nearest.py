@@ -45,7 +45,7 @@ def nearest(
         if among is None:
             mine = torch.arange(len(part), device=a.device)
             cosines[mine, start + mine] = -2
-        found.append([one.cpu().numpy() for one in largest(cosines, k)])
+        found.append(largest(cosines, k))
     values = np.concatenate([one[0] for one in found])
     where = np.concatenate([one[1] for one in found])
     there = values >= -1.5
