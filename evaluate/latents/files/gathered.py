@@ -72,6 +72,11 @@ class Gathered:
         known = [int(i) for i in ids if i >= 0]
         return dict(zip(known, self.decode(known), strict=True))
 
+    @cached_property
+    def _broken(self) -> set[int]:
+        """Tokens that are parts of characters; few snippets have one."""
+        return {i for i, text in self.texts.items() if _is_broken(text)}
+
     def snippets(self, latent: int) -> list[Snippet]:
         """A latent's examples, by band, then falling value."""
         rows, examples = self.examples_of(latent), self.firings.examples
@@ -79,9 +84,14 @@ class Gathered:
         ids = examples.tokens[rows].tolist()
         at = (examples.position[rows] - examples.start[rows]).tolist()
         return [
-            Snippet(band, joined([self.texts[i] for i in ids[k][:n]]), values[k][:n], at[k])
+            Snippet(band, self.words(ids[k][:n]), values[k][:n], at[k])
             for k, (band, n) in enumerate(zip(examples.band[rows].tolist(), n_tokens, strict=True))
         ]
+
+    def words(self, ids: list[int]) -> list[str]:
+        """Texts of tokens in a row, see `joined`."""
+        texts = [self.texts[i] for i in ids]
+        return texts if self._broken.isdisjoint(ids) else joined(texts)
 
     def token_shares(self, latent: int) -> list[list[Any]]:
         """Text, id, share of the latent's firings, share of the token's rows; most firings first.

@@ -5,6 +5,7 @@ in them, so that no text of a corpus can end a script or open a comment.
 """
 
 import base64
+import json
 import zlib
 from typing import Any
 
@@ -18,6 +19,9 @@ SEARCH_LATENTS = 16384
 
 SHARD_LATENTS, MOST_IN_SHARDS = 64, 16384
 """Latents in one shard; wider SAEs have none, and are looked at over HTTP."""
+
+IN_SHARDS = ("act_max", "examples_quantiles")
+"""Of circuit-tracer's record, what the page shows; the rest is in its own record too."""
 
 _TEXTS = 5
 _BESIDE = 6
@@ -62,8 +66,15 @@ def plane(found: Gathered) -> bytes:
 
 def shard(features: Records, pages: Records, k: int, d_sae: int) -> bytes:
     """`scopeworks.shard(k, text)` of latents [64 k, 64 (k + 1)): base64 of zlib-compressed
-    {"features": [record, …], "pages": [record, …]}, as they are in the .bin files."""
+    {"features": [record, …], "pages": [record, …]}; of the first only `IN_SHARDS`."""
     latents = range(k * SHARD_LATENTS, min((k + 1) * SHARD_LATENTS, d_sae))
-    lists = (b",".join(records.raw(i) for i in latents) for records in (features, pages))
-    whole = b'{"features":[%b],"pages":[%b]}' % tuple(lists)
+    lists = (
+        b",".join(_in_shard(json.loads(features.raw(i))) for i in latents),
+        b",".join(pages.raw(i) for i in latents),
+    )
+    whole = b'{"features":[%b],"pages":[%b]}' % lists
     return call("shard", k, base64.b64encode(zlib.compress(whole, LEVEL)).decode())
+
+
+def _in_shard(record: dict[str, Any]) -> bytes:
+    return json_text({key: record[key] for key in IN_SHARDS}).encode()

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..contents import Nearest
-from .gathered import Gathered, joined
+from .gathered import Gathered
 
 LATENTS = 4096
 """Latents in one row group."""
+
+_LEVEL = 19
+"""Of zstd."""
 
 _SHARE, _F, _COUNT = "share, 0 to 1", "feature activation", "count"
 
@@ -29,7 +32,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str, str]]] = {
         "theta": ("float64", "pre-activation", "Threshold above which it fires"),
         "histogram_width": ("float64", _F, "Bin k of histogram is [k, k + 1) times this"),
         "histogram": ("list<int64>", "rows", "Firings by feature activation"),
-        "positions": ("list<float64>", _SHARE, "Density between the manifest's position edges"),
+        "positions": ("list<float32>", _SHARE, "Density between the manifest's position edges"),
         "x": ("float32", "0 to 1", "Place of the decoder row in the plane"),
         "y": ("float32", "0 to 1", "Likewise"),
     },
@@ -40,8 +43,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str, str]]] = {
         "position": ("int32", "token", "Position in the sequence at which the latent fires"),
         "start": ("int32", "token", "Position of the first token"),
         "value": ("float32", _F, "At position"),
-        "text": ("string", "text", "The tokens' text"),
-        "tokens": ("list<int32>", "token id", "The tokens"),
+        "tokens": ("list<string>", "text", "The tokens' texts; joined, they are the snippet"),
         "f": ("list<float32>", _F, "At every token"),
     },
     "tokens": {
@@ -49,8 +51,8 @@ COLUMNS: dict[str, dict[str, tuple[str, str, str]]] = {
         "token": ("int32", "token id", "A token at which it fires"),
         "text": ("string", "text", "The token's text"),
         "count": ("int64", _COUNT, "Of the drawn firings at this token"),
-        "share_of_firings": ("float64", _SHARE, "count / drawn firings"),
-        "share_of_token": ("float64", _SHARE, "Of this token's rows, those at which it fires"),
+        "share_of_firings": ("float32", _SHARE, "count / drawn firings"),
+        "share_of_token": ("float32", _SHARE, "Of this token's rows, those at which it fires"),
     },
     "logits": {
         "latent": ("int32", "index", "The latent"),
@@ -91,8 +93,15 @@ def parts(found: Gathered, table: str) -> Iterator[bytes]:
 
     schema = _schema(table)
     sink = _Sink()
+    floats, others = _leaves(table)
+    # Floating-point numbers' exponents compress, once they are apart from the mantissas.
+    encodings: Any = {"use_byte_stream_split": floats, "use_dictionary": others}
     with pq.ParquetWriter(
-        pa.PythonFile(sink, mode="w"), schema, compression="zstd", compression_level=9
+        pa.PythonFile(sink, mode="w"),
+        schema,
+        compression="zstd",
+        compression_level=_LEVEL,
+        **encodings,
     ) as writer:
         for first in range(0, found.manifest.sae.d_sae, LATENTS):
             last = min(first + LATENTS, found.manifest.sae.d_sae)
@@ -125,6 +134,16 @@ class _Sink:
         """All bytes since the last call."""
         parts, self._parts = self._parts, []
         return b"".join(parts)
+
+
+def _leaves(table: str) -> tuple[list[str], list[str]]:
+    """Paths of a table's columns as Parquet has them: those of floating-point numbers, others."""
+    paths = {
+        f"{name}.list.element" if of.startswith("list<") else name: "float" in of
+        for name, (of, _, _) in COLUMNS[table].items()
+    }
+    floats = [path for path, is_float in paths.items() if is_float]
+    return floats, [path for path in paths if path not in floats]
 
 
 def _schema(table: str) -> Any:
@@ -172,8 +191,7 @@ def _examples(found: Gathered, first: int, stop: int) -> dict[str, Any]:
     tokens = [row[:n] for row, n in zip(examples.tokens[part], lengths, strict=True)]
     names = ("latent", "band", "sequence", "position", "start", "value")
     return {name: getattr(examples, name)[part] for name in names} | {
-        "text": ["".join(joined([found.texts[i] for i in row.tolist()])) for row in tokens],
-        "tokens": tokens,
+        "tokens": [found.words(row.tolist()) for row in tokens],
         "f": [row[:n] for row, n in zip(examples.f[part], lengths, strict=True)],
     }
 

@@ -16,6 +16,7 @@ from scopeworks.evaluate.latents.files import folder as folder_module
 from scopeworks.evaluate.latents.files.counting import counted
 from scopeworks.evaluate.latents.files.folder import open_index, write_index
 from scopeworks.evaluate.latents.files.records import frame
+from scopeworks.evaluate.latents.files.scripts import IN_SHARDS
 from scopeworks.tests.evaluate.latents import made_contents as made
 
 D_SAE = 80
@@ -105,7 +106,8 @@ def test_scripts_hold_the_records_and_no_markup(whole: Path):
     shard = json.loads(zlib.decompress(base64.b64decode(text)))
     assert k == 1
     assert shard["pages"] == [index.page(i) for i in range(64, D_SAE)]
-    assert shard["features"] == [index.record(i) for i in range(64, D_SAE)]
+    records = [index.record(i) for i in range(64, D_SAE)]
+    assert shard["features"] == [{key: one[key] for key in IN_SHARDS} for one in records]
     scripts = [path.read_bytes() for path in sorted((whole / "data").rglob("*.js"))]
     assert not any(b"<" in script for script in scripts)
     search = argument((whole / "data/search/00.js").read_bytes(), "search")[1]
