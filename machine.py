@@ -8,7 +8,9 @@ nothing heavy before it is used.
 import ctypes
 import math
 import os
+import platform
 import shutil
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +71,18 @@ def cpu_flags() -> frozenset[str]:
     named = [line.partition(":") for line in lines]
     found = [set(words.split()) for name, _, words in named if name.strip() in _FLAG_LINES]
     return frozenset(set.intersection(*found)) if found else frozenset()
+
+
+@cache
+def processor() -> str:
+    """The kind of this machine's processor, in Linux's words; the architecture where it does not
+    say."""
+    with suppress(OSError):
+        for line in _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.machine()
 
 
 def has_bfloat16_units() -> bool:

@@ -27,7 +27,7 @@ FLOORS = {
         "loading tensors",
     ],
     "harvest/model/families": ["family", "*"],
-    "train": ["kernels sae recipe", "settings", "saved frontier", "run", "sweeps", "cli"],
+    "train": ["kernels sae recipe", "settings ranks", "saved frontier", "run", "sweeps", "cli"],
     "train/sweeps": ["groups devices", "group_task prepare", "on_dask", "sweep"],
     "train/sae": [
         "config tensor_file",

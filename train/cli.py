@@ -74,9 +74,11 @@ def train(
     resume: Resume = False,
     wait: Wait = False,
 ) -> None:
-    """Trains one JumpReLU SAE from a store; the same command continues a stopped run."""
+    """Trains one JumpReLU SAE from a store; the same command continues a stopped run. Started with
+    torchrun, several processes train it together."""
     from ..settings import resolve
     from ..store.place.options import parse_storage_options
+    from .ranks.joining import joined
     from .run.trainer import run
     from .settings import TrainSettings
 
@@ -94,13 +96,15 @@ def train(
         "seed": seed,
         "device": device,
         "cache_dir": cache_dir,
-        "storage_options": parse_storage_options(storage_option),
     }
-    settings = resolve(TrainSettings, config, out=out, **merged(flags, more))
-    if settings.name is not None and settings.wandb_project is None:
-        raise ValueError("name has no effect on a run without wandb_project; leave it out")
-    for folder in run([settings], resume, wait=wait):
-        typer.echo(described(folder))
+    with joined() as world:
+        flags["storage_options"] = parse_storage_options(storage_option)
+        settings = resolve(TrainSettings, config, out=out, **merged(flags, more))
+        if settings.name is not None and settings.wandb_project is None:
+            raise ValueError("name has no effect on a run without wandb_project; leave it out")
+        for folder in run([settings], resume, wait=wait, world=world):
+            if world.is_first:
+                typer.echo(described(folder))
 
 
 @app.command()
@@ -140,8 +144,11 @@ def sweep(
 ) -> None:
     """Trains many SAEs on one stream: each batch is read once. --config may be a sweep.toml."""
     from ..store.place.options import parse_storage_options
+    from .ranks.place import refuse_ranks
     from .sweeps.sweep import expand
     from .sweeps.sweep import sweep as run_sweep
+
+    refuse_ranks("sweep")
 
     flags = {
         "store": store or None,

@@ -28,7 +28,7 @@ from . import recipe as recipes
 FREE_ON_RESUME = frozenset(
     {"out", "store", "name", "recipe", "log_every", "checkpoint_every", "checkpoint_minutes"}
     | {"keep_checkpoints", "checkpoints", "measure_rows", "prefetch", "tensorboard"}
-    | {"wandb_project", "cache_dir", "cache_bytes"}
+    | {"wandb_project", "cache_dir", "cache_bytes", "rank_timeout_s"}
 )
 
 BACKENDS = ("auto", "reference", "cpu", "triton")
@@ -139,6 +139,10 @@ class TrainSettings(StorageSettings):
     """Folder that keeps what is read of a remote store, for epochs and runs to come."""
     cache_bytes: PositiveInt = CACHE_BYTES
     """Bound on what `cache_dir` keeps of the store; what was unused for longest goes first."""
+
+    rank_timeout_s: PositiveFloat = 600.0
+    """Of several ranks (torchrun): seconds that one may keep the others waiting; then the run
+    ends."""
 
     log_every: PositiveInt = 50
     """Updates between two lines of metrics.jsonl."""

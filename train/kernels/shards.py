@@ -137,6 +137,11 @@ class Share:
         """Latents owned."""
         return min(self.last * self.size, self.d_sae) - self.first * self.size
 
+    @property
+    def mine(self) -> slice:
+        """The latents owned, counted from the SAE's first."""
+        return slice(self.first * self.size, self.first * self.size + self.n_latents)
+
     def latents(self, shard: int) -> slice:
         """A shard's latents, counted from the first one owned."""
         start = (shard - self.first) * self.size

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_DRAWN_ROWS = 1024
+"""Latents whose initial weights are drawn at once."""
+
 
 @dataclass
 class Parameters:
@@ -172,12 +175,14 @@ def initial_parameters(
     transcoder: bool = False,
     skip: bool = False,
     device: str | torch.device = "cpu",
+    mine: slice | None = None,
 ) -> Parameters:
     """Parameters before training (Gemma Scope report, section 3).
 
     W_dec He-uniform, then rows scaled to unit norm; W_enc its transpose for an SAE, drawn the same
     way but independently for a transcoder; biases zero; θ constant; W_skip zero. Drawn on the CPU,
-    so every device starts from the same numbers.
+    so every device starts from the same numbers. `mine` are the latents that are wanted; the others
+    are drawn too, and not kept.
 
     Raises:
         ValueError: a width is not positive, θ is not positive, or an SAE's d_in and d_out differ.
@@ -187,15 +192,15 @@ def initial_parameters(
             raise ValueError(f"{name} must be above 0, got {value}")
     if not transcoder and d_in != d_out:
         raise ValueError(f"d_out must be d_in ({d_in}) for an SAE, got {d_out}; set transcoder")
-    generator = torch.Generator().manual_seed(seed)
-    W_dec = _unit_rows(d_sae, d_out, generator)
-    rows = _unit_rows(d_sae, d_in, generator) if transcoder else W_dec.clone()
+    generator, mine = torch.Generator().manual_seed(seed), mine or slice(0, d_sae)
+    W_dec = _unit_rows(d_sae, d_out, generator, mine)
+    rows = _unit_rows(d_sae, d_in, generator, mine) if transcoder else W_dec.clone()
     return Parameters(
         W_enc=rows.to(device).t(),
-        b_enc=torch.zeros(d_sae, device=device),
+        b_enc=torch.zeros(len(W_dec), device=device),
         W_dec=W_dec.to(device),
         b_dec=torch.zeros(d_out, device=device),
-        theta=torch.full((d_sae,), theta, device=device),
+        theta=torch.full((len(W_dec),), theta, device=device),
         W_skip=torch.zeros(d_in, d_out, device=device) if skip else None,
     )
 
@@ -223,8 +228,16 @@ def bytes_needed(
     return 4 * (2 * owned + gradients + 3 * shared + batch_rows * rows) + 8 * d_sae
 
 
-def _unit_rows(n_rows: int, width: int, generator: torch.Generator) -> Tensor:
-    """He-uniform rows (bound √(6/fan_in)) scaled to unit norm."""
+def _unit_rows(n_rows: int, width: int, generator: torch.Generator, mine: slice) -> Tensor:
+    """The rows `mine` of He-uniform ones (bound √(6/fan_in)) scaled to unit norm; drawn in
+    blocks, which give the numbers of one draw."""
     bound = math.sqrt(6 / width)
-    rows = torch.rand(n_rows, width, generator=generator).mul_(2 * bound).sub_(bound)
-    return rows.div_(rows.norm(dim=1, keepdim=True))
+    kept = torch.empty(mine.stop - mine.start, width)
+    for start in range(0, n_rows, _DRAWN_ROWS):
+        stop = min(start + _DRAWN_ROWS, n_rows)
+        rows = torch.rand(stop - start, width, generator=generator).mul_(2 * bound).sub_(bound)
+        first, last = max(start, mine.start), min(stop, mine.stop)
+        if first < last:
+            rows = rows[first - start : last - start]
+            kept[first - mine.start : last - mine.start] = rows.div_(rows.norm(dim=1, keepdim=True))
+    return kept

@@ -15,34 +15,42 @@ b_enc' = C_t·b_enc, θ' = C_t·θ, b_dec' = C_t·b_dec, W_skip' = (C_t/C)·W_sk
 import torch
 from torch import Tensor
 
-from ..kernels.state import Parameters
+from ..kernels import Parameters, Share
 
 _BLOCK_LATENTS = 1024  # of W_enc, so that no float64 copy of the whole of it is held
 
 
 def fold(
-    parameters: Parameters, normaliser: float, target_normaliser: float, pre_bias: bool
+    parameters: Parameters,
+    normaliser: float,
+    target_normaliser: float,
+    pre_bias: bool,
+    share: Share | None = None,
 ) -> dict[str, Tensor]:
-    """The tensors of the folded SAE, float32 and contiguous; computed in float64.
+    """The tensors of the folded SAE, float32; computed in float64, block by block of a shard, so
+    that a rank finds the numbers of a process alone.
 
-    W_dec stays the parameters' own; the only large new tensor is W_enc.
+    W_dec stays the parameters' own; the only large new tensor is W_enc, which is laid out as the
+    parameters' is: a latent's encoder is one row in memory.
 
     Args:
         parameters: trained parameters in scaled units.
         normaliser: C of the input site.
         target_normaliser: C of the target site; equals `normaliser` for an SAE.
         pre_bias: whether the encoder saw x − b_dec (SAEs) or x (transcoders).
+        share: the latents that the parameters are; by default all.
     """
     p, ratio = parameters, target_normaliser / normaliser
-    b_dec = p.b_dec.double()
-    W_enc = torch.empty(p.W_enc.shape, dtype=torch.float32, device=p.W_enc.device)
+    share, b_dec = share or Share.whole(p.d_sae), p.b_dec.double()
+    W_enc = torch.empty(p.d_sae, p.d_in, device=p.W_enc.device).t()
     b_enc = p.b_enc.to(torch.float64, copy=True)
-    for start in range(0, p.d_sae, _BLOCK_LATENTS):
-        block = slice(start, start + _BLOCK_LATENTS)
-        exact = p.W_enc[:, block].double()
-        W_enc[:, block] = ratio * exact
-        if pre_bias:
-            b_enc[block] -= b_dec @ exact
+    for shard in map(share.latents, share.shards()):
+        for start in range(shard.start, shard.stop, _BLOCK_LATENTS):
+            block = slice(start, min(start + _BLOCK_LATENTS, shard.stop))
+            exact = p.W_enc[:, block].double()
+            W_enc[:, block] = ratio * exact
+            if pre_bias:
+                b_enc[block] -= b_dec @ exact
     folded = {
         "W_enc": W_enc,
         "b_enc": target_normaliser * b_enc,
@@ -52,4 +60,4 @@ def fold(
     }
     if p.W_skip is not None:
         folded["W_skip"] = ratio * p.W_skip.double()
-    return {name: t.detach().float().contiguous() for name, t in folded.items()}
+    return {name: t.detach().float() for name, t in folded.items()}

@@ -3,7 +3,8 @@
 Errors are squared in units of about C (`_unit`), so that rows may be as small or as large as
 float32 holds.
 
-Runs the folded SAE on raw activations, as its users will; evaluation on text is `evaluate`'s.
+Runs the folded SAE on raw activations, as its users will, shard by shard and rank by rank;
+evaluation on text is `evaluate`'s.
 """
 
 import math
@@ -12,15 +13,15 @@ import torch
 from torch import Tensor
 
 from ...machine import DTYPES
-from ..kernels import Parameters
+from ..kernels import Parameters, Share
 from ..kernels.precision import exact_products
+from ..kernels.shards import product
 from ..sae.config import SAEConfig, public_name
-from ..sae.sae import SAE
 from ..settings import TrainSettings
 from .fold import fold
 from .rows import Source
 
-MAX_ENTRIES = 1 << 25  # of one dense [rows, d_sae] block: 128 MiB of float32
+MAX_ENTRIES = 1 << 25  # of one dense [rows, latents of a shard] block: 128 MiB of float32
 
 
 def measure(
@@ -28,20 +29,20 @@ def measure(
     settings: TrainSettings,
     source: Source,
     stream_state: dict[str, int],
-) -> SAE:
-    """The folded SAE with its quality measured on the `measure_rows` rows that follow in the
-    stream.
+    share: Share,
+) -> tuple[SAEConfig, dict[str, Tensor]]:
+    """The SAE's quality, measured on the `measure_rows` rows that follow in the stream, and the
+    folded tensors of the latents that are here.
 
     Those rows are ones not trained on while the run is shorter than an epoch. FVU's denominator is
     the variance of the whole site from the store's commits; its numerator and L0 are means over the
     measured rows.
     """
     pre_bias = settings.target_site is None
-    tensors = fold(parameters, source.normaliser, source.target_normaliser, pre_bias)
-    sae = SAE(_config(settings, source), **tensors)
+    tensors = fold(parameters, source.normaliser, source.target_normaliser, pre_bias, share)
     n_batches = -(-settings.measure_rows // settings.batch)
-    error, unit, device = 0.0, _unit(source.target_normaliser), sae.theta.device
-    fired = torch.zeros(settings.width, dtype=torch.int64, device=device)
+    error, unit, device = 0.0, _unit(source.target_normaliser), parameters.theta.device
+    fired = torch.zeros(share.n_latents, dtype=torch.int64, device=device)
     with (
         torch.no_grad(),
         exact_products(device.type),
@@ -49,25 +50,24 @@ def measure(
     ):
         for _ in range(n_batches):
             x, target = batches.next_raw()
-            for part, wanted in _parts(x, target, settings.width):
-                part_error, part_fired = _error_and_firing(sae, part, wanted, unit)
-                error, fired = error + part_error, fired + part_fired
+            for part, wanted in _parts(x, target, share.size):
+                x_hat = _reconstructed(tensors, share, part, fired)
+                exact = ((wanted - x_hat) / unit).square().sum(dtype=torch.float64)
+                error += float(exact)
     n_rows = n_batches * settings.batch
-    active = int(fired.sum())
+    active, dead = share.count(torch.stack([fired.sum(), (fired == 0).sum()])).tolist()
     scale = source.variance * (source.target_normaliser / unit) ** 2
     if not math.isfinite(error):
         raise OverflowError(f"got a squared error of {error} after the last update")
-    l0, wanted = active / n_rows, settings.target_l0
-    sae.config = sae.config.model_copy(
-        update={
-            "l0": l0,
-            "l0_off_target": None if wanted is None else l0 / wanted - 1,
-            "fvu": error / n_rows / scale,
-            "dead_share": float((fired == 0).double().mean()),
-            "measured_rows": n_rows,
-        }
-    )
-    return sae
+    l0, wanted_l0 = active / n_rows, settings.target_l0
+    found = {
+        "l0": l0,
+        "l0_off_target": None if wanted_l0 is None else l0 / wanted_l0 - 1,
+        "fvu": error / n_rows / scale,
+        "dead_share": dead / settings.width,
+        "measured_rows": n_rows,
+    }
+    return _config(settings, source).model_copy(update=found), tensors
 
 
 def _unit(normaliser: float) -> float:
@@ -75,18 +75,26 @@ def _unit(normaliser: float) -> float:
     return 2.0 ** math.floor(math.log2(normaliser))
 
 
-def _error_and_firing(sae: SAE, x: Tensor, target: Tensor, unit: float) -> tuple[float, Tensor]:
-    """Σ‖(target − x̂) / unit‖² of some rows and the rows in which each latent fires; on its own, so
-    that one block of dense features is held and not two.
+def _reconstructed(tensors: dict[str, Tensor], share: Share, x: Tensor, fired: Tensor) -> Tensor:
+    """x̂ of some raw rows, over all latents; adds to `fired` the rows in which each latent that is
+    here fires. As `SAE` computes it, shard by shard.
     """
-    f = sae.encode(x)
-    error = ((target - sae.decode(f, x)) / unit).square().sum(dtype=torch.float64)
-    return float(error), (f > 0).sum(0)
+    W_enc_rows = tensors["W_enc"].t()
+
+    def part(shard: int) -> Tensor:
+        mine = share.latents(shard)
+        z = product(x, W_enc_rows[mine].t()) + tensors["b_enc"][mine]
+        f = torch.where(z > tensors["theta"][mine], z, 0).relu_()
+        fired[mine] += (f > 0).sum(0)
+        return product(f, tensors["W_dec"][mine])
+
+    x_hat = share.add(part) + tensors["b_dec"]
+    return x_hat + product(x, tensors["W_skip"]) if "W_skip" in tensors else x_hat
 
 
-def _parts(x: Tensor, target: Tensor, width: int) -> list[tuple[Tensor, Tensor]]:
-    """The rows in blocks whose dense features fit `MAX_ENTRIES`."""
-    rows = max(1, MAX_ENTRIES // width)
+def _parts(x: Tensor, target: Tensor, latents: int) -> list[tuple[Tensor, Tensor]]:
+    """The rows in blocks whose dense features of so many latents fit `MAX_ENTRIES`."""
+    rows = max(1, MAX_ENTRIES // latents)
     return list(zip(x.split(rows), target.split(rows), strict=True))
 
 

@@ -6,7 +6,6 @@ beside others gives the same bits.
 """
 
 import json
-import math
 import sys
 import time
 from dataclasses import replace
@@ -19,11 +18,11 @@ from ...foreign import one_line, validated
 from ...settings import dump
 from ..kernels import Parameters, StepResult, StepSettings, TrainState, initial_parameters
 from ..kernels import step as kernel_step
+from ..ranks.world import World
 from ..sae.config import SAEConfig
-from ..sae.files import check_tensors, write_safetensors
-from ..sae.formats.trained import WEIGHTS_FILE
+from ..sae.files import check_tensors
 from ..saved.checkpoint import Checkpoint, Checkpoints
-from ..saved.loggers import open_loggers
+from ..saved.loggers import Logger, open_loggers
 from ..saved.metrics import (
     Means,
     append_line,
@@ -35,10 +34,11 @@ from ..saved.metrics import (
 )
 from ..saved.records import CheckpointRecord, Used
 from ..saved.run_folder import write_config
+from ..saved.weights import write_weights
 from ..settings import TrainSettings
 from .measure import measure
 from .rows import Source, normaliser_kind
-from .schedules import learning_rate, sparsity_share
+from .schedules import sparsity_share, step_settings
 from .steering import Steering
 
 
@@ -53,27 +53,32 @@ class Member:
         step: updates done, which is also the index of the batch wanted next.
         stream_state: position of the stream after those batches; None at the start.
         line: the metrics line that the last update wrote, if it wrote one.
+        loss: of the last update; 0 before the first.
     """
 
-    def __init__(self, settings: TrainSettings, source: Source, device: torch.device):
-        """Starts from the newest checkpoint of the run, or from fresh parameters."""
-        self.settings, self.source, self.device = settings, source, device
+    def __init__(
+        self,
+        settings: TrainSettings,
+        source: Source,
+        device: torch.device,
+        world: World,
+        begin_at: int | None,
+    ):
+        """Starts from the checkpoint of an update, or from fresh parameters; with the latents of
+        this rank's share."""
+        self.settings, self.source, self.device, self.world = settings, source, device, world
+        self.share = world.share(settings.width)
         self.checkpoints = Checkpoints(settings.checkpoint_place, settings.keep_checkpoints)
-        self.checkpoints.sweep()
         self.steering = Steering.start(settings) if settings.target_l0 is not None else None
-        self.step, self.stream_state, self.line = 0, None, None
-        self.rows_idle = torch.zeros(settings.width, dtype=torch.int64, device=device)
-        self.firing = torch.zeros(settings.width, device=device)
+        self.step, self.stream_state, self.line, self.loss = 0, None, None, 0.0
+        self.rows_idle = torch.zeros(self.share.n_latents, dtype=torch.int64, device=device)
+        self.firing = torch.zeros(self.share.n_latents, device=device)
         self._means, self._used = Means(), None
-        checkpoint = self.checkpoints.newest(device)
-        if checkpoint is None:
+        if begin_at is None:
             self.state = TrainState.fresh(self._fresh_parameters())
         else:
-            self._restore(checkpoint)
-        if self.step:
-            take_kept(settings, self.checkpoints)
-        cut_after(settings.out, self.step if self.done else self._means.since)
-        self._loggers = open_loggers(settings, self.step)
+            self._restore(self.checkpoints.load(begin_at, device, self.share))
+        self._loggers = self._opened_files() if world.is_first else []
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
     @property
@@ -81,8 +86,21 @@ class Member:
         """Whether all updates are done."""
         return self.step >= self.settings.steps
 
+    def _opened_files(self) -> list[Logger]:
+        """Brings the run's files to the state of this update; the loggers."""
+        self.checkpoints.sweep()
+        if self.step:
+            take_kept(self.settings, self.checkpoints)
+        cut_after(self.settings.out, self.step if self.done else self._means.since)
+        return open_loggers(self.settings, self.step)
+
     def update(
-        self, x: Tensor, target: Tensor, stream_state: dict[str, int], waited_s: float
+        self,
+        x: Tensor,
+        target: Tensor,
+        stream_state: dict[str, int],
+        waited_s: float,
+        late: bool,
     ) -> StepResult:
         """One update on a scaled batch; writes a metrics line and a checkpoint when they are due.
 
@@ -91,29 +109,36 @@ class Member:
             target: scaled rows to reconstruct; x itself for an SAE.
             stream_state: the stream's position after this batch.
             waited_s: seconds that were spent waiting for this batch.
+            late: whether a checkpoint is due by the clock.
 
         Raises:
             DivergedError: the loss is not finite; parameters, moments and checkpoints are as
                 before.
         """
         price = self._price()
-        now = self._step_settings(price)
-        result = kernel_step(self.state, x, target, now, backend=self.settings.backend)
+        now = step_settings(self.settings, self.step, price, self.firing)
+        result = kernel_step(self.state, x, target, now, self.settings.backend, self.share)
         if not result.finite:
             raise self._diverged("got NaN or infinity")
         n_rows = x.shape[0]
         self._count(result, n_rows, now)
         fvu = result.mse / self.source.variance
         self._means.add(n_rows, waited_s, loss=result.loss, mse=result.mse, fvu=fvu, l0=result.l0)
-        self.step, self.stream_state = self.step + 1, stream_state
+        self.step, self.stream_state, self.loss = self.step + 1, stream_state, result.loss
         self._used = Used(lr=now.lr, sparsity=price, path=result.path)
         due = self.step % self.settings.log_every == 0
         self.line = self._write_line(self._used) if due or self.done else None
         if due:  # a run's last line comes early, and a longer run must not know of it
             self._means = Means(self.step)
-        if self._checkpoint_due():
+        if late or self.done or self.step % self.settings.checkpoint_every == 0:
             self.save()
         return result
+
+    @property
+    def late(self) -> bool:
+        """Whether the settings' minutes have passed since the last checkpoint."""
+        minutes = self.settings.checkpoint_minutes
+        return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
 
     def save(self) -> None:
         """Writes a checkpoint of this moment, after the metrics so far.
@@ -121,7 +146,8 @@ class Member:
         Raises:
             DivergedError: a parameter is not finite; the older checkpoints stay as they are.
         """
-        if not all(bool(tensor.isfinite().all()) for _, tensor in self.state.parameters.items()):
+        bad = [(~tensor.isfinite()).any() for _, tensor in self.state.parameters.items()]
+        if int(self.share.count(torch.stack(bad).sum())):
             raise self._diverged("got parameters with NaN or infinity")
         if self._used is None:
             raise RuntimeError("a checkpoint is written after an update")
@@ -135,8 +161,14 @@ class Member:
             "used": self._used.model_dump(),
         }
         tensors = self.state.tensors() | {"rows_idle": self.rows_idle, "firing": self.firing}
-        keep(self.settings, self.checkpoints)
-        self.checkpoints.save(Checkpoint(self.step, tensors, record))
+        checkpoint = Checkpoint(self.step, tensors, record)
+        if not self.share.is_whole:
+            self.checkpoints.save_part(checkpoint, self.share)
+            self.world.together()
+        if self.world.is_first:
+            keep(self.settings, self.checkpoints)
+            self.checkpoints.save(checkpoint, self.world.shares(self.settings.width))
+        self.world.together()  # nobody leaves before it is there
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
     def save_unless_saved(self) -> None:
@@ -159,17 +191,23 @@ class Member:
         """
         if self.stream_state is None or self._used is None:
             raise RuntimeError("a member is finished after its last update, not before the first")
-        parameters, out = self.state.parameters, self.settings.out
+        parameters, out, source = self.state.parameters, self.settings.out, self.source
         del self.state  # the moments' memory is what folding needs
         try:
-            sae = measure(parameters, self.settings, self.source, self.stream_state)
+            config, tensors = measure(
+                parameters, self.settings, source, self.stream_state, self.share
+            )
         except OverflowError as error:
             raise self._diverged(str(error)) from error
-        config = sae.config.model_copy(update={"sparsity": self._used.sparsity})
-        if config.missed:
+        del parameters
+        config = config.model_copy(update={"sparsity": self._used.sparsity})
+        if config.missed and self.world.is_first:
             print(f"{out}: L0 {config.l0:.1f} is {config.missed}", file=sys.stderr)
-        write_safetensors(out / WEIGHTS_FILE, sae.tensors())
-        write_config(self.settings, json.loads(dump(config)), self._everything_used(self._used))
+        write_weights(out, tensors, self.share, self.world)
+        if self.world.is_first:
+            used = self._everything_used(self._used)
+            write_config(self.settings, json.loads(dump(config)), used)
+        self.world.together()
 
     def _fresh_parameters(self) -> Parameters:
         """The report's initialisation from the settings' seed."""
@@ -183,16 +221,11 @@ class Member:
             transcoder=settings.target_site is not None,
             skip=settings.skip,
             device=self.device,
+            mine=self.share.mine,
         )
         if settings.b_dec_start == "mean":
             parameters.b_dec.copy_(source.target_mean())
         return parameters
-
-    def _checkpoint_due(self) -> bool:
-        """Whether the settings' steps or minutes have passed, or training is over."""
-        minutes = self.settings.checkpoint_minutes
-        late = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
-        return late or self.done or self.step % self.settings.checkpoint_every == 0
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Takes everything from a checkpoint of this run (`run_folder` has made sure that it
@@ -214,7 +247,7 @@ class Member:
 
     def _check_state(self) -> None:
         """Raises ValueError for tensors of other shapes than the run's."""
-        source, width = self.source, self.settings.width
+        source, width = self.source, self.share.n_latents
         config = SAEConfig(d_in=source.d_in, d_sae=width, d_out=source.d_out)
         for group in (self.state.parameters, self.state.second_moments):
             check_tensors(dict(group.items()), config)
@@ -247,32 +280,6 @@ class Member:
         sparsity = self.steering.sparsity if self.steering else self.settings.sparsity
         return sparsity * sparsity_share(self.settings, self.step)
 
-    def _step_settings(self, price: float) -> StepSettings:
-        """The numbers of the next update."""
-        settings = self.settings
-        return StepSettings(
-            lr=learning_rate(settings, self.step),
-            sparsity=price,
-            bandwidth=settings.bandwidth,
-            beta2=settings.beta2,
-            eps=settings.adam_eps,
-            theta_form=settings.theta_form,
-            pre_bias=settings.target_site is None,
-            latent_weight=self._latent_weight(price),
-            penalty=settings.penalty,
-            target_l0=settings.target_l0,
-            quadratic_coefficient=settings.quadratic_coefficient,
-            encoder=settings.encoder,
-        )
-
-    def _latent_weight(self, price: float) -> Tensor | None:
-        """Extra price of latents that fire more often than they may, in units of λ; a price also
-        where λ is below 0."""
-        if self.settings.frequency_penalty == 0:
-            return None
-        often = self.firing > self.settings.frequency_limit
-        return math.copysign(self.settings.frequency_penalty, price) * often.float()
-
     def _count(self, result: StepResult, n_rows: int, now: StepSettings) -> None:
         """Updates the counters that outlive a batch."""
         count_idle_rows(self.rows_idle, result.fired, n_rows)
@@ -281,14 +288,18 @@ class Member:
         if self.steering is not None and self.step >= self.settings.sparsity_warmup_steps:
             self.steering.update(result.l0, now.lr)
 
-    def _write_line(self, used: Used) -> dict[str, Any]:
-        """Writes one line of metrics.jsonl and returns it."""
-        dead = (self.rows_idle >= self.settings.dead_after_rows).float().mean()
-        line: dict[str, Any] = {"step": self.step, "rows": self.step * self.settings.batch}
+    def _write_line(self, used: Used) -> dict[str, Any] | None:
+        """Writes one line of metrics.jsonl and returns it; on the first rank."""
+        settings = self.settings
+        n_dead = self.share.count((self.rows_idle >= settings.dead_after_rows).sum())
+        theta = self.world.collected(self.state.parameters.theta, self.share)
+        if theta is None:
+            return None
+        line: dict[str, Any] = {"step": self.step, "rows": self.step * settings.batch}
         line |= self._means.line()
-        line |= {"dead_share": float(dead)} | used.model_dump()
-        line |= theta_quantiles(self.state.parameters.theta)
-        append_line(self.settings.out, line)
+        line |= {"dead_share": float(n_dead.float() / settings.width)} | used.model_dump()
+        line |= theta_quantiles(theta)
+        append_line(settings.out, line)
         for logger in self._loggers:
             logger.write(line)
         return line

@@ -11,7 +11,9 @@ import torch
 
 from ...machine import free_memory
 from ...store.read.stream_order import INTERLEAVE
-from ..kernels import bytes_needed, choose_backend
+from ..kernels import Share, bytes_needed, choose_backend
+from ..kernels.shards import shard_size
+from ..ranks.world import World
 from ..settings import TrainSettings
 from .measure import MAX_ENTRIES
 from .rows import Source
@@ -23,25 +25,43 @@ _STREAM_BATCHES = 8  # beside those read ahead: being made, handed out, moved an
 _SHARE_ON_TOP, _BYTES_ON_TOP = 1.1, 1 << 25
 
 
-def check_memory(members: Sequence[TrainSettings], source: Source, device: torch.device) -> None:
+def check_memory(
+    members: Sequence[TrainSettings],
+    source: Source,
+    device: torch.device,
+    world: World | None = None,
+) -> None:
     """Raises ValueError if the members need more memory than the device has free.
 
     The text says what was needed and which width would fit. `members` are those that will train:
-    finished ones take nothing.
+    finished ones take nothing. What ranks need that are on one device is added up.
     """
-    if members and bytes_for(members, source, device) > free_memory(device):
-        raise ValueError(memory_text(members, source, device))
+    world = world or World()
+    if members and bytes_for(members, source, device, world.size) > _free(device, world):
+        raise ValueError(memory_text(members, source, device, world))
 
 
-def memory_text(members: Sequence[TrainSettings], source: Source, device: torch.device) -> str:
+def memory_text(
+    members: Sequence[TrainSettings],
+    source: Source,
+    device: torch.device,
+    world: World | None = None,
+) -> str:
     """What the members need, what there is, and what would fit."""
-    needed, free = bytes_for(members, source, device), free_memory(device)
+    world = world or World()
+    needed, free = bytes_for(members, source, device, world.size), _free(device, world)
     widest = max(members, key=lambda member: member.width)
+    of_each = "" if world.is_alone else f" in each of {world.size} ranks"
     return (
         f"memory must hold {needed / _GIB:.1f} GiB for {len(members)} SAE(s) of width up to "
-        f"{widest.width} at batch {widest.batch}, got {free / _GIB:.1f} GiB free on {device}; "
-        + _what_fits(members, widest, source, device, free)
+        f"{widest.width} at batch {widest.batch}{of_each}, got {free / _GIB:.1f} GiB free on "
+        f"{device}; " + _what_fits(members, widest, source, device, free, world.size)
     )
+
+
+def _free(device: torch.device, world: World) -> int:
+    """Bytes that each of the ranks on a device may take."""
+    return free_memory(device) // world.ranks_on(device)
 
 
 def _what_fits(
@@ -50,6 +70,7 @@ def _what_fits(
     source: Source,
     device: torch.device,
     free: int,
+    n_ranks: int,
 ) -> str:
     """The largest width that the widest member may have, if any."""
     others = [member for member in members if member is not widest]
@@ -57,7 +78,7 @@ def _what_fits(
     while high - low > 1:
         middle = (low + high) // 2
         narrower = widest.model_copy(update={"width": middle})
-        if bytes_for([*others, narrower], source, device) <= free:
+        if bytes_for([*others, narrower], source, device, n_ranks) <= free:
             low = middle
         else:
             high = middle
@@ -66,28 +87,39 @@ def _what_fits(
     return "train fewer members at once" if others else "lower the batch"
 
 
-def bytes_for(members: Sequence[TrainSettings], source: Source, device: torch.device) -> int:
-    """Estimated bytes of the largest moment: all states, with the largest dense step or the
-    measuring of a trained member; on a CPU the stream's batches and chunks as well.
+def bytes_for(
+    members: Sequence[TrainSettings], source: Source, device: torch.device, n_ranks: int = 1
+) -> int:
+    """Estimated bytes of the largest moment of a rank: all states, with the largest dense step or
+    the measuring of a trained member; on a CPU the stream's batches and chunks as well.
 
     A run takes at most this, and at least half of it (less where no step is dense).
     """
     states, moments = 0, []
     for member in members:
-        width, wide = member.width, source.d_in + source.d_out
+        wide, size = source.d_in + source.d_out, shard_size(member.width)
+        # The most latents that a rank has.
+        width = member.width if n_ranks == 1 else min(member.width, _most(member, n_ranks) * size)
         shape, last = (source.d_in, source.d_out, width), (member.skip, _backend(member, device))
         step = bytes_needed(*shape, member.batch, *last) - bytes_needed(*shape, 0, *last)
         tensors = 4 * width * wide
         gradients = tensors if last[1] == "reference" else tensors // 8
+        if n_ranks > 1:  # of a shard, and the parts of x̂ that are exchanged
+            gradients = 4 * size * wide + 4 * 12 * member.batch * source.d_out
         # Parameters and moments; per latent two counters, a running mean; a bfloat16 encoder.
         states += 2 * tensors + width * (20 + 2 * source.d_in)
         # A done member's moments give way to its folded encoder.
-        measuring = _MEASURE_BYTES * min(member.batch * width, MAX_ENTRIES)
+        measuring = _MEASURE_BYTES * min(member.batch * size, MAX_ENTRIES)
         moments.append(step + max(gradients, measuring - 4 * width * source.d_out))
         if member.checkpoint_place.is_remote:
             moments.append(step + 2 * tensors)  # an object store takes a file in one piece
     stream = _stream_bytes(members[0], source) if device.type == "cpu" else 0
     return int(_SHARE_ON_TOP * (states + max(moments) + stream)) + _BYTES_ON_TOP
+
+
+def _most(member: TrainSettings, n_ranks: int) -> int:
+    """Shards of the rank that has most."""
+    return -(-Share.whole(member.width).n_shards // n_ranks)
 
 
 def _backend(member: TrainSettings, device: torch.device) -> str:

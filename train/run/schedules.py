@@ -1,10 +1,13 @@
-"""The numbers of one update as pure functions of its index: learning rate and λ.
+"""The numbers of one update as pure functions of its index: learning rate, λ and their like.
 
 Step s counts from 0; nothing here remembers anything, which is what makes resuming exact.
 """
 
 import math
 
+from torch import Tensor
+
+from ..kernels import StepSettings
 from ..settings import TrainSettings
 
 
@@ -32,3 +35,37 @@ def sparsity_share(settings: TrainSettings, step: int) -> float:
     if settings.sparsity_warmup_steps == 0:
         return 1.0
     return min(1.0, step / settings.sparsity_warmup_steps)
+
+
+def step_settings(settings: TrainSettings, step: int, price: float, firing: Tensor) -> StepSettings:
+    """The numbers of update `step`.
+
+    Args:
+        settings: the run's.
+        step: counts from 0.
+        price: λ now; steering may bring it below 0.
+        firing: share of rows in which each latent fires.
+    """
+    return StepSettings(
+        lr=learning_rate(settings, step),
+        sparsity=price,
+        bandwidth=settings.bandwidth,
+        beta2=settings.beta2,
+        eps=settings.adam_eps,
+        theta_form=settings.theta_form,
+        pre_bias=settings.target_site is None,
+        latent_weight=_latent_weight(settings, price, firing),
+        penalty=settings.penalty,
+        target_l0=settings.target_l0,
+        quadratic_coefficient=settings.quadratic_coefficient,
+        encoder=settings.encoder,
+    )
+
+
+def _latent_weight(settings: TrainSettings, price: float, firing: Tensor) -> Tensor | None:
+    """Extra price of latents that fire more often than they may, in units of λ; a price also where
+    λ is below 0."""
+    if settings.frequency_penalty == 0:
+        return None
+    often = firing > settings.frequency_limit
+    return math.copysign(settings.frequency_penalty, price) * often.float()

@@ -5,13 +5,9 @@ signals and what members must share. A single member's work is `member`'s.
 """
 
 import itertools
-import signal
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -22,10 +18,13 @@ from ...machine import find_device
 from ...store.place.local import LocalFiles
 from ...store.place.locate import locate
 from ...store.place.ownership import owned
+from ..ranks.stopping import Beat, StopSignals, agreed
+from ..ranks.wire import LostError
+from ..ranks.world import World
 from ..saved.loggers import check_loggers
-from ..saved.run_folder import claim_folder, find_run
+from ..saved.run_folder import Found, claim_folder, find_run
 from ..settings import TrainSettings
-from .backends import check_backends
+from .backends import check_backends, check_ranks
 from .disk import check_disk
 from .member import DivergedError, Member
 from .memory import check_memory, is_out_of_memory, memory_text
@@ -56,6 +55,7 @@ def run(
     watch: Watch | None = None,
     wait: bool = False,
     stop: Callable[[], bool] | None = None,
+    world: World | None = None,
 ) -> list[Path]:
     """Trains every member, or continues it from its newest checkpoint; returns their folders.
 
@@ -69,6 +69,8 @@ def run(
         watch: called with every line that a member adds to its metrics.jsonl.
         wait: for other processes that own these folders to end.
         stop: asked between two updates; True ends the run as SIGINT does.
+        world: the processes that train together (`ranks.world.joined`), each of which calls this
+            with the same arguments; by default this process alone.
 
     Raises:
         ValueError: settings, store, device and folders do not fit together, another process owns a
@@ -78,10 +80,11 @@ def run(
             written.
     """
     check_members(members)
+    world = world or World()
     with ExitStack() as stack:
-        for folder in _folders(members):
+        for folder in _folders(members) if world.is_first else ():
             stack.enter_context(owned(folder, wait))
-        _run(members, resume, watch or (lambda settings, line: None), stop)
+        _run(members, resume, watch or (lambda settings, line: None), stop, world)
     return [settings.out for settings in members]
 
 
@@ -101,35 +104,52 @@ def _run(
     resume: bool,
     watch: Watch,
     asked: Callable[[], bool] | None,
+    world: World,
 ) -> None:
     """Checks everything, then trains what is not finished; the folders are ours."""
-    device = find_device(members[0].device)
+    device = find_device(world.device(members[0].device))
     source = Source.open(members[0])
     members = [settings.resolved_for(source.d_in) for settings in members]
     check_backends(members, device)
-    found = [(settings, find_run(settings, resume)) for settings in members]
-    unfinished = [settings for settings, run in found if not run.finished]
+    check_ranks(members, source, device, world)
+    found = [(settings, _found(settings, resume, world)) for settings in members]
+    unfinished = [(settings, run) for settings, run in found if not run.finished]
     for _, run in found:
         if run.checkpoint is not None:
             source = source.as_begun(run.checkpoint.store, run.where)
-    check_memory(unfinished, source, device)
-    check_disk(unfinished, source)
-    check_loggers(unfinished)
+    to_train = [settings for settings, _ in unfinished]
+    check_memory(to_train, source, device, world)
+    if world.is_first:
+        check_disk(to_train, source)
+        check_loggers(to_train)
+        for settings in to_train:
+            claim_folder(settings)
+    world.together()
+    if to_train:
+        world.connect(world.wire_for(members[0].device, device), device, members[0].rank_timeout_s)
     started: list[Member] = []
     try:
-        for settings in unfinished:
-            claim_folder(settings)
-            started.append(Member(settings, source, device))
-        _train(list(started), source, device, watch, asked)
+        for settings, run in unfinished:
+            step = None if run.checkpoint is None else run.checkpoint.step
+            started.append(Member(settings, source, device, world, step))
+        _train(list(started), source, device, watch, asked, world)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise ValueError(
-            f"{memory_text(unfinished, source, device)}; the newest checkpoints are intact"
+            f"{memory_text(to_train, source, device, world)}; the newest checkpoints are intact"
         ) from error
     finally:
         for member in started:
             member.close()
+
+
+def _found(settings: TrainSettings, resume: bool, world: World) -> Found:
+    """What there is of a run; the first rank looks."""
+    if world.is_alone:
+        return find_run(settings, resume)
+    text = world.of_first(lambda: find_run(settings, resume).text())
+    return Found.of_text(text)
 
 
 def check_members(members: Sequence[TrainSettings]) -> None:
@@ -168,6 +188,7 @@ def _train(
     device: torch.device,
     watch: Watch,
     asked: Callable[[], bool] | None,
+    world: World,
 ) -> None:
     """Feeds the members until each is done or has diverged.
 
@@ -181,18 +202,21 @@ def _train(
     laggard = min(active, key=lambda member: member.step)
     n_batches = max(member.settings.steps for member in active) - laggard.step
     with (
-        StopSignals(asked) as stop,
+        StopSignals(world, asked) as stop,
         source.batches(laggard.stream_state, device) as batches,
         progress("train", n_batches * source.settings.batch, "rows") as bar,
     ):
         for position in itertools.count(laggard.step):
             if not active:
                 break
-            x, target, stream_state, waited_s = _next_batch(batches, active)
+            world.update = position + 1
+            x, target, stream_state, waited_s = _next_batch(batches, active, world)
+            late = _agreed(world, stop, active)
             shown: dict[str, float] = {}
             for member in [member for member in active if member.step == position]:
                 try:
-                    result = member.update(x, target, stream_state, waited_s)
+                    is_late = member.late if late is None else late
+                    result = member.update(x, target, stream_state, waited_s, is_late)
                 except DivergedError as error:
                     _refuse_non_finite_row(source, x, target, stream_state, active)
                     failures.append(str(error))
@@ -203,7 +227,7 @@ def _train(
                     watch(member.settings, member.line)
             failures += _finish_done(active)
             bar.advance(x.shape[0], **shown)
-            if stop.requested:
+            if world.is_alone and stop.requested:
                 _save_all(active)
                 stop.leave()
     _raise(failures)
@@ -216,16 +240,34 @@ def _raise(failures: list[str]) -> None:
 
 
 def _next_batch(
-    batches: Batches, active: list[Member]
+    batches: Batches, active: list[Member], world: World
 ) -> tuple[Tensor, Tensor, dict[str, int], float]:
     """Input, target, the stream's position after them, and the seconds spent waiting."""
     before_s = batches.waiting_s
     try:
         x, target = batches.next()
     except (ValueError, OSError):
+        if not world.is_alone:
+            agreed(world, Beat(failed=True, loss=active[0].loss))
         _save_all(active)  # a damaged or vanished store costs no update
         raise
     return x, target, batches.state(), batches.waiting_s - before_s
+
+
+def _agreed(world: World, stop: StopSignals, active: list[Member]) -> bool | None:
+    """Whether a checkpoint is due by the clock, as ranks agree; None for a process alone. Ends the
+    run, with a checkpoint, if a rank got a signal or has no rows."""
+    if world.is_alone:
+        return None
+    (member,) = active
+    now = agreed(world, Beat(stop.signal or 0, member.late, loss=member.loss))
+    if now.signal or now.failed:
+        _save_all(active)
+    if now.failed:
+        raise LostError("a rank has no rows")
+    if now.signal:
+        stop.leave(now.signal)
+    return now.late
 
 
 def _refuse_non_finite_row(
@@ -259,44 +301,3 @@ def _save_all(active: list[Member]) -> None:
     for member in active:
         with suppress(DivergedError):
             member.save_unless_saved()
-
-
-class StopSignals:
-    """Turns SIGINT and SIGTERM, and what `asked` says, into a request that a loop honours between
-    two updates.
-
-    A second signal stops at once. Outside the main thread Python allows no handlers, and nothing is
-    changed.
-    """
-
-    def __init__(self, asked: Callable[[], bool] | None = None) -> None:
-        self.signal: int | None = None
-        self._asked = asked or (lambda: False)
-        self._old: dict[int, object] = {}
-
-    def __enter__(self) -> "StopSignals":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
-            self.leave()
-        self.signal = number
-
-    @property
-    def requested(self) -> bool:
-        """Whether to stop."""
-        return self.signal is not None or self._asked()
-
-    def leave(self) -> None:
-        """Ends the run the way the signal asks for: exit code 130 or 143."""
-        if self.signal == signal.SIGTERM:
-            print("stopped by SIGTERM; the same command continues", file=sys.stderr)
-            raise SystemExit(128 + signal.SIGTERM)
-        raise KeyboardInterrupt

@@ -1,5 +1,6 @@
 """What every format of an SAE shares: the tensors' names and checks, and the writing of files."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from ...store.place.files import write_file, write_folder
 from .config import SAEConfig
-from .tensor_file import file_parts
+from .tensor_file import Blocks, file_parts
 
 NAMES = ("W_enc", "b_enc", "W_dec", "b_dec", "theta", "W_skip")
 """Of an SAE's tensors; only a skip transcoder has the last."""
@@ -16,7 +17,7 @@ NAMES = ("W_enc", "b_enc", "W_dec", "b_dec", "theta", "W_skip")
 _CHECKED_VALUES = 1 << 24  # at once, so that the check takes no memory to speak of
 
 
-def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor | Blocks]) -> None:
     """Writes `tensors` as `write_file` does; equal tensors give equal bytes."""
     write_file(path, file_parts(tensors))
 

@@ -8,8 +8,9 @@ the whole file beside the tensors, which doubles the memory of a resumed run. Wh
 
 import json
 import math
-from collections.abc import Collection, Iterator
-from typing import Annotated, Any, Literal, cast
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -49,20 +50,33 @@ class _Header(Document):
     tensors: dict[str, _Entry]
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """A tensor that is written without ever being whole in memory.
+
+    Attributes:
+        shape, dtype: of the whole.
+        blocks: its rows, in order, in tensors that are each used before the next is asked for.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    blocks: Iterator[Tensor]
+
+
 def file_parts(
-    tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+    tensors: Mapping[str, Tensor | Blocks], metadata: dict[str, str] | None = None
 ) -> Iterator[bytes]:
     """A safetensors file as parts to be written one after the other; equal tensors give equal
     bytes.
 
     A contiguous CPU tensor's part is a view of its memory; others are copied one at a time.
     """
-    # The widest first, so that every tensor starts at a multiple of its item's size.
-    order = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    order = written_order(tensors)
     header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     end = 0
     for name, tensor in order:
-        start, end = end, end + tensor.numel() * tensor.element_size()
+        start, end = end, end + math.prod(tensor.shape) * tensor.dtype.itemsize
         header[name] = {
             "dtype": _NAMES[tensor.dtype],
             "shape": list(tensor.shape),
@@ -72,8 +86,18 @@ def file_parts(
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
     for _, tensor in order:
-        # A file takes any buffer; bytes() would be the copy that this module avoids.
-        yield cast(bytes, _bytes_of(tensor.detach().cpu().contiguous()).data)
+        for block in [tensor] if isinstance(tensor, Tensor) else tensor.blocks:
+            # A file takes any buffer; bytes() would be the copy that this module avoids.
+            yield cast(bytes, _bytes_of(block.detach().cpu().contiguous()).data)
+
+
+TensorT = TypeVar("TensorT", Tensor, Blocks, Tensor | Blocks)
+
+
+def written_order(tensors: Mapping[str, TensorT]) -> list[tuple[str, TensorT]]:
+    """The order of tensors in a file: the widest first, so that every one starts at a multiple of
+    its item's size."""
+    return sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
 
 
 def read_metadata(location: Location, key: str) -> dict[str, str]:
@@ -84,10 +108,7 @@ def read_metadata(location: Location, key: str) -> dict[str, str]:
 def stand_ins(location: Location, key: str) -> dict[str, Tensor]:
     """The tensors' shapes and dtypes, as tensors without memory (torch's `meta` device): the file
     has the length that they need; errors as `read_tensors`."""
-    return {
-        name: torch.empty(entry.shape, dtype=_DTYPES[entry.dtype], device="meta")
-        for name, entry in _read_header(location, key)[0].tensors.items()
-    }
+    return TensorFile(location, key).tensors
 
 
 def read_tensors(
@@ -108,19 +129,56 @@ def read_tensors(
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, or no safetensors file.
     """
-    header, first = _read_header(location, key)
-    tensors = {}
-    for name, entry in header.tensors.items():
-        if names is not None and name not in names:
-            continue
-        tensor = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
-        out = _bytes_of(tensor)
+    file = TensorFile(location, key)
+    wanted = [name for name in file.tensors if names is None or name in names]
+    return file.metadata, {name: file.tensor(name).to(device) for name in wanted}
+
+
+class TensorFile:
+    """A file whose header is read; tensors are read when they are asked for, whole or some rows.
+
+    Attributes:
+        metadata: the header's.
+        tensors: shapes and dtypes by name, as tensors without memory.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or no safetensors file.
+    """
+
+    def __init__(self, location: Location, key: str):
+        self._location, self._key = location, key
+        header, self._first = _read_header(location, key)
+        self.metadata, self._entries = header.metadata, header.tensors
+        self.tensors = {
+            name: torch.empty(entry.shape, dtype=_DTYPES[entry.dtype], device="meta")
+            for name, entry in header.tensors.items()
+        }
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor, read whole."""
+        whole = self.tensors[name]
+        out = torch.empty(whole.shape, dtype=whole.dtype)
+        self._fill(name, 0, _bytes_of(out))
+        return out
+
+    def rows_into(self, name: str, first: int, out: Tensor) -> None:
+        """Reads the rows [first, first + len(out)) into `out`, a contiguous CPU tensor."""
+        whole = self.tensors[name]
+        if whole.dtype != out.dtype or whole.shape[1:] != out.shape[1:]:
+            raise ValueError(f"{name} must be rows of {list(out.shape[1:])} {out.dtype}")
+        row_bytes = math.prod(whole.shape[1:]) * whole.dtype.itemsize
+        self._fill(name, first * row_bytes, _bytes_of(out))
+
+    def _fill(self, name: str, start: int, out: np.ndarray) -> None:
+        """Reads bytes of a tensor from `start` on, as many as `out` takes."""
+        begin, stop = self._entries[name].data_offsets
+        if begin + start + len(out) > stop:
+            raise ValueError(f"{name} must be whole, got a part of it")
         for at in range(0, len(out), _BLOCK_BYTES):
-            block = out[at : at + _BLOCK_BYTES]
-            if location.read_into(key, first + entry.data_offsets[0] + at, block) != len(block):
+            block, where = out[at : at + _BLOCK_BYTES], self._first + begin + start + at
+            if self._location.read_into(self._key, where, block) != len(block):
                 raise ValueError(f"{name} must be whole, got a part of it")
-        tensors[name] = tensor.to(device)
-    return header.metadata, tensors
 
 
 def _read_header(location: Location, key: str) -> tuple[_Header, int]:

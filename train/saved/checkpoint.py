@@ -3,28 +3,37 @@
 A checkpoint is one safetensors file, `step_000001500.safetensors`: the tensors, and as its metadata
 a JSON record (step, stream position, settings, counters). One file is what a file system renames
 and an object store puts atomically. The folder is a local path or any fsspec URL.
+
+Where several ranks train one SAE, each writes the latents of its shards to a file of its own,
+`step_000001500.shards_16_32.safetensors` (shards 16 to 31), and `step_000001500.safetensors`, which
+is written once all are there, holds the rest and names them. The parts joined are the tensors of
+the one file, so any number of ranks reads either.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from ...foreign import parse_json
+from ...foreign import Document, one_line, parse_json, read_document
 from ...store.place.files import leftovers
 from ...store.place.local import LocalFiles
 from ...store.place.locate import locate
 from ...store.place.location import StorageOptions
 from ...store.place.place import AnyPlace
-from ..sae.tensor_file import file_parts, read_metadata, read_tensors
+from ..kernels import Share
+from ..sae.tensor_file import TensorFile, file_parts, read_metadata
 
 _NAME = re.compile(r"step_(\d{9})\.safetensors")
-_RECORD = "scopeworks"
+_PART = re.compile(r"step_(\d{9})\.shards_(\d\d)_(\d\d)\.safetensors")
+_RECORD, _PARTS = "scopeworks", "parts"
 _METRICS = "metrics.jsonl"
 
 
@@ -35,6 +44,26 @@ class Checkpoint:
     step: int
     tensors: dict[str, Tensor]
     record: dict[str, Any]
+
+    def of_latents(self) -> dict[str, Tensor]:
+        """The tensors whose rows are latents'."""
+        return {name: t for name, t in self.tensors.items() if not _is_shared(name)}
+
+    def of_all(self) -> dict[str, Tensor]:
+        """The tensors that no latent owns: every rank has the same."""
+        return {name: t for name, t in self.tensors.items() if _is_shared(name)}
+
+
+def _is_shared(name: str) -> bool:
+    return name.rpartition(".")[2] in ("b_dec", "W_skip", "n_updates", "density")
+
+
+class _Parts(Document):
+    """Where the latents' tensors are, if not in the file itself."""
+
+    d_sae: PositiveInt
+    edges: list[NonNegativeInt] = Field(min_length=2, max_length=65)
+    """The parts' borders, counted in shards: part i has the shards [edges[i], edges[i + 1])."""
 
 
 class Checkpoints:
@@ -49,34 +78,91 @@ class Checkpoints:
         names = self._location.children()
         return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint, shares: Sequence[Share] = ()) -> None:
         """Writes the checkpoint atomically, then drops the ones that are too old.
+
+        Args:
+            checkpoint: of all latents; or what a rank has, once all have written their parts.
+            shares: the ranks', if there are several.
 
         Raises:
             OSError: there is no room, or no permission; older checkpoints are untouched.
         """
-        record = json.dumps(checkpoint.record, allow_nan=False)
-        name = _name(checkpoint.step)
+        metadata = {_RECORD: json.dumps(checkpoint.record, allow_nan=False)}
+        tensors = checkpoint.tensors
+        if len(shares) > 1:
+            edges = [0, *(share.last for share in shares)]
+            metadata[_PARTS] = _Parts(d_sae=shares[0].d_sae, edges=edges).model_dump_json()
+            tensors = checkpoint.of_all()
+        self._write(checkpoint.step, _name(checkpoint.step), tensors, metadata)
+        for step in self.steps()[: -self._keep]:
+            self._location.remove(_name(step))
+        self._drop_parts()
+
+    def save_part(self, checkpoint: Checkpoint, share: Share) -> None:
+        """Writes the latents of one of several ranks; errors as `save`."""
+        name = _part_name(checkpoint.step, share.first, share.last)
+        self._write(checkpoint.step, name, checkpoint.of_latents(), {})
+
+    def _write(
+        self, step: int, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]
+    ) -> None:
+        """Writes a file, to the disk."""
         try:
-            self._location.write(name, file_parts(checkpoint.tensors, {_RECORD: record}))
+            self._location.write(name, file_parts(tensors, metadata))
             self._location.flush([name])
         except OSError as error:
             raise OSError(
-                f"checkpoint {self.where(checkpoint.step)} cannot be written: {error}; "
-                "older ones are intact"
+                f"checkpoint {self.where(step)} cannot be written: {error}; older ones are intact"
             ) from error
-        for step in self.steps()[: -self._keep]:
-            self._location.remove(_name(step))
 
-    def load(self, step: int, device: torch.device | str = "cpu") -> Checkpoint:
+    def _drop_parts(self) -> None:
+        """Removes the parts of checkpoints that are not there: too old, or never completed."""
+        steps = set(self.steps())
+        for name in self._location.children():
+            if (match := _PART.fullmatch(name)) and int(match[1]) not in steps:
+                self._location.remove(name)
+
+    def load(
+        self, step: int, device: torch.device | str = "cpu", share: Share | None = None
+    ) -> Checkpoint:
         """Reads the checkpoint of `step`, its tensors straight to `device`.
 
+        Args:
+            step: of an existing one.
+            device: where the tensors go.
+            share: the latents that are wanted; by default all.
+
         Raises:
-            ValueError: the file is damaged or not a checkpoint.
+            ValueError: a file is damaged or not a checkpoint's.
         """
         with self._explained(step):
-            metadata, tensors = read_tensors(self._location, _name(step), device)
-            return Checkpoint(step, tensors, _record(metadata))
+            file = TensorFile(self._location, _name(step))
+            record, pieces = _record(file.metadata), self._pieces(step, file)
+            is_whole = pieces[0].file is file and (share is None or share.is_whole)
+            here = (name for name in file.tensors if is_whole or _is_shared(name))
+            tensors = {name: file.tensor(name).to(device) for name in here}
+            if is_whole:
+                return Checkpoint(step, tensors, record)
+            for name, first in pieces[0].file.tensors.items():
+                if not _is_shared(name):
+                    tensors[name] = _rows(pieces, name, first, share).to(device)
+            return Checkpoint(step, tensors, record)
+
+    def _pieces(self, step: int, file: TensorFile) -> list["_Piece"]:
+        """The files that hold latents, and which."""
+        if _PARTS not in file.metadata:
+            return [_Piece(file, None)]
+        parts = read_document(_Parts, file.metadata[_PARTS], "its list of parts")
+        pieces = []
+        for first, last in pairwise(parts.edges):
+            name = _part_name(step, first, last)
+            try:
+                part = TensorFile(self._location, name)
+            except (FileNotFoundError, ValueError) as error:
+                raise ValueError(f"its part {name}: {one_line(error)}") from error
+            pieces.append(_Piece(part, Share(parts.d_sae, first, last).mine))
+        return pieces
 
     def newest_record(self) -> dict[str, Any] | None:
         """The record of the newest checkpoint without its tensors; errors as `load`."""
@@ -125,7 +211,8 @@ class Checkpoints:
         if isinstance(self._location, LocalFiles):
             partials = leftovers(self._location.root)
             names = {partial.name[1:].rsplit(".", 2)[0] for partial in partials}
-            self._location.sweep(name for name in names if _NAME.fullmatch(name))
+            ours = (name for name in names if _NAME.fullmatch(name) or _PART.fullmatch(name))
+            self._location.sweep(ours)
 
 
 def _record(metadata: dict[str, str]) -> dict[str, Any]:
@@ -141,3 +228,40 @@ def _record(metadata: dict[str, str]) -> dict[str, Any]:
 def _name(step: int) -> str:
     """The file of a step."""
     return f"step_{step:09d}.safetensors"
+
+
+def _part_name(step: int, first: int, last: int) -> str:
+    """The file of some shards of a step."""
+    return f"step_{step:09d}.shards_{first:02d}_{last:02d}.safetensors"
+
+
+class _Piece(NamedTuple):
+    """A file with latents, and which these are; None for all."""
+
+    file: TensorFile
+    latents: slice | None
+
+
+def _rows(pieces: list[_Piece], name: str, first: Tensor, share: Share | None) -> Tensor:
+    """The wanted latents' rows of a tensor, from the files that have them.
+
+    Args:
+        pieces: in the latents' order.
+        name: of the tensor.
+        first: the first piece's, without memory.
+        share: which latents are wanted; None for all.
+    """
+    n_rows = sum(len(piece.file.tensors[name]) for piece in pieces)
+    wanted = share.mine if share is not None else slice(0, n_rows)
+    if share is not None and n_rows != share.d_sae:
+        raise ValueError(f"{name} must be of {share.d_sae} latents, got {n_rows}")
+    out = torch.empty((wanted.stop - wanted.start, *first.shape[1:]), dtype=first.dtype)
+    for file, latents in pieces:
+        held = latents or slice(0, n_rows)
+        if len(file.tensors[name]) != held.stop - held.start:
+            raise ValueError(f"{name} must be of {held.stop - held.start} latents in each part")
+        start, stop = max(held.start, wanted.start), min(held.stop, wanted.stop)
+        if start < stop:
+            place = out[start - wanted.start : stop - wanted.start]
+            file.rows_into(name, start - held.start, place)
+    return out

@@ -36,6 +36,20 @@ class Found:
     where: str = ""
     """Names that checkpoint in messages."""
 
+    def text(self) -> str:
+        """As the first rank tells it to the others."""
+        checkpoint = None if self.checkpoint is None else self.checkpoint.model_dump(mode="json")
+        return json.dumps({"finished": self.finished, "where": self.where, "of": checkpoint})
+
+    @classmethod
+    def of_text(cls, text: str) -> "Found":
+        """The inverse of `text`."""
+        told = json.loads(text)
+        checkpoint = told["of"]
+        if checkpoint is not None:
+            checkpoint = validated(CheckpointRecord, checkpoint, told["where"])
+        return cls(told["finished"], checkpoint, told["where"])
+
 
 def find_run(settings: TrainSettings, resume: bool) -> Found:
     """Looks for the run in `settings.out` and in its checkpoints; changes nothing.

@@ -22,9 +22,10 @@ from distributed.scheduler import KilledWorker
 from ...console import Progress, progress
 from ...workers.cluster import RETRIES, check_done, connect, n_local_workers
 from ...workers.cluster import Watch as Workers
+from ..ranks.stopping import StopSignals
 from ..run.backends import check_backends
 from ..run.memory import bytes_for
-from ..run.trainer import StopSignals, Watch
+from ..run.trainer import Watch
 from ..settings import TrainSettings
 from .devices import Devices
 from .group_task import Order, room_here, stop_here, train_group

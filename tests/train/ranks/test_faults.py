@@ -1,0 +1,126 @@
+"""Ranks that die, stall, are stopped, or do not fit together: one line by one rank, and the newest
+checkpoint stays."""
+
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from scopeworks.train.run.trainer import run
+from scopeworks.train.saved.checkpoint import Checkpoints
+from scopeworks.train.saved.metrics import read_metrics
+from scopeworks.train.settings import TrainSettings
+
+from .processes import Rank, ends, lot, started
+
+Make = Callable[..., TrainSettings]
+
+SHAPE = {"width": 768, "theta_start": 0.5, "steps": 20_000, "log_every": 5, "checkpoint_every": 50}
+
+
+def words(settings: TrainSettings) -> list[str]:
+    """A rank's command."""
+    given = settings.model_dump(include=settings.model_fields_set - {"out", "store", "site"})
+    pairs = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+    where = ["--store", str(settings.store), "--site", settings.site, "--out", str(settings.out)]
+    return ["-m", "scopeworks", "train", *where, *pairs]
+
+
+def wait_for(run: Path, step: int, ranks: Sequence[Rank]) -> None:
+    """Returns once the run has come to a step."""
+    while not (lines := read_metrics(run)) or lines[-1]["step"] < step:
+        assert all(rank.process.poll() is None for rank in ranks), [r.ended() for r in ranks]
+        time.sleep(0.02)
+
+
+def speakers(ranks: Sequence[Rank], code: int, text: str) -> list[int]:
+    """Which of the ranks say a line; all end with the code."""
+    ends = [rank.ended() for rank in ranks]
+    assert {found for found, _ in ends} == {code}, ends
+    return [i for i, (_, errors) in enumerate(ends) if re.search(text, errors)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dying", [2, 0])
+def test_a_rank_that_dies_ends_all_with_one_line(settings: Make, dying: int):
+    one = settings(**SHAPE)
+    with started(3, lambda rank: words(one)) as ranks:
+        wait_for(one.out, 60, ranks)
+        ranks[dying].process.kill()
+        text = rf"error: rank {dying} on \S+ must take part in update \d+, got no answer"
+        assert speakers([rank for rank in ranks if rank != ranks[dying]], 2, text) == [0]
+    assert Checkpoints(one.checkpoint_place, keep=2).steps()
+
+
+@pytest.mark.slow
+def test_a_rank_that_stalls_ends_all_within_the_limit(settings: Make):
+    one = settings(**SHAPE, rank_timeout_s=4.0)
+    with started(3, lambda rank: words(one)) as ranks:
+        wait_for(one.out, 60, ranks)
+        ranks[1].process.send_signal(signal.SIGSTOP)
+        since = time.monotonic()
+        text = r"error: rank 1 on \S+ must take part in update \d+, got no answer .*silent for 4 s"
+        assert speakers([ranks[0], ranks[2]], 2, text) == [0]
+        assert time.monotonic() - since < 4 + 5 + 10
+        ranks[1].process.send_signal(signal.SIGCONT)
+        assert ranks[1].ended()[0] == 2
+
+
+@pytest.mark.slow
+def test_sigterm_of_one_rank_makes_all_write_a_checkpoint_of_one_update(settings: Make):
+    one = settings(**SHAPE | {"checkpoint_every": 10_000})
+    with started(3, lambda rank: words(one)) as ranks:
+        wait_for(one.out, 40, ranks)
+        ranks[2].process.terminate()
+        assert speakers(ranks, 143, "stopped by SIGTERM; the same command continues") == [0]
+    (step,) = Checkpoints(one.checkpoint_place, keep=2).steps()
+    assert len(list(one.out.rglob(f"step_{step:09d}.shards_*"))) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("other", "environment", "text"),
+    [
+        ({"lr": 1e-3}, {}, r"ranks must have the same lr, got 0.002 on rank 0 .* 0.001 on rank 1"),
+        ({}, {"OMP_NUM_THREADS": "2"}, r"the same threads, got 1 on rank 0 .* 2 on rank 1"),
+        ({"batch": 1 << 20}, {}, r"rank 1 on \S+: batch must be at most the 2048 rows"),
+    ],
+)
+def test_ranks_that_differ_are_refused(settings: Make, other: dict, environment: dict, text: str):
+    one = settings(**SHAPE)
+    different = settings(**SHAPE | other)
+    commands = [words(one), words(different)]
+    more = [{}, environment]
+    with started(2, lambda rank: commands[rank], more=lambda rank: more[rank]) as ranks:
+        assert speakers(ranks, 2, text) == [0]
+    assert not one.out.exists()
+
+
+def test_bad_input_is_one_line_of_the_first_rank_and_exit_code_2_of_all(settings: Make):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        cases = {
+            "ranks must be at most the 3 shards of 3 latents, got 4": lot(
+                4, [settings(**SHAPE | {"width": 3})]
+            ),
+            "backend must be cpu or triton for 2 ranks, got reference": lot(
+                2, [settings(**SHAPE, backend="reference")]
+            ),
+            "nowhere": lot(2, [settings(**SHAPE, store="nowhere")]),
+            "address already in use": lot(1, [], of=2, port=taken.getsockname()[1]),
+            "within 1 s, got": lot(1, [], of=2, patience_s=1),
+        }
+        codes, errors = ends(list(cases.values()))
+    assert codes == [[2] * case["size"] for case in cases.values()]
+    lines = errors.splitlines()
+    assert len(lines) == len(cases), errors
+    for line, text in zip(lines, cases, strict=True):
+        assert line.startswith("error: ") and text in line, line
+
+
+def test_limit_without_ranks_has_no_effect(settings: Make):
+    with pytest.raises(ValueError, match="rank_timeout_s has no effect on a process alone"):
+        run([settings(rank_timeout_s=5.0)])

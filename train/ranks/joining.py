@@ -1,0 +1,141 @@
+"""How the processes of a run come together, and how they end together.
+
+A rank that meets an error writes it down, lets go of its connections, so that the others notice,
+and waits a moment for them. Of all that have said something, the first rank says in one line what
+happened, and all end with exit code 2. The ranks that have said nothing are the ones that died or
+stalled.
+"""
+
+import io
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from datetime import timedelta
+from typing import NoReturn
+
+from ...foreign import one_line
+from .place import Place
+from .world import JOIN_S, World
+
+
+class _Nowhere(io.TextIOBase):
+    """Where the other ranks print."""
+
+    def write(self, text: str) -> int:
+        """Drops it."""
+        return len(text)
+
+
+@contextmanager
+def joined(patience_s: float = JOIN_S) -> Iterator[World]:
+    """The world that the environment describes, for as long as the block runs; a process alone
+    without torchrun's environment. Only the first rank prints.
+
+    Raises:
+        ValueError: the others cannot be reached, or an error of one rank has ended all: one rank
+            raises it, the others SystemExit(2).
+    """
+    place = Place.of_environment()
+    if place.size == 1:
+        yield World()
+        return
+    with ExitStack() as stack:
+        if place.rank:
+            stack.enter_context(redirect_stdout(_Nowhere()))
+            stack.enter_context(redirect_stderr(_Nowhere()))
+        world = _met(place, patience_s)
+        old = signal.signal(signal.SIGTERM, _stop(world))
+        try:
+            yield world
+            world.lost = True
+            with suppress(RuntimeError):
+                world.endings.part(range(world.size))
+        except BaseException as error:
+            _end(world, error)
+        finally:
+            world.close()
+        signal.signal(signal.SIGTERM, old)
+
+
+def _met(place: Place, patience_s: float) -> World:
+    """The world, once all have come."""
+    from torch.distributed.rendezvous import rendezvous
+
+    address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    try:
+        patience = timedelta(seconds=patience_s)
+        store, _, _ = next(iter(rendezvous("env://", timeout=patience)))
+        return World(place, store)
+    except (RuntimeError, ValueError) as error:  # torch's own among them
+        if place.rank:
+            raise SystemExit(2) from error
+        raise ValueError(
+            f"ranks must meet at {address} within {patience_s:g} s, got {_line(error)}; check that "
+            "every node runs the command and reaches this address, and that its port is free"
+        ) from error
+
+
+def _stop(world: World) -> Callable[[int, object], None]:
+    """SIGTERM ends a rank as an error does, so that the others hear of it; not once the ranks are
+    ending, when torchrun sends it to whoever is left."""
+
+    def stop(number: int, _frame: object) -> None:
+        if not world.lost:
+            raise SystemExit(128 + number)
+
+    return stop
+
+
+def _end(world: World, error: BaseException) -> NoReturn:
+    """Ends this rank as all end: raises what one line says on the rank that speaks, SystemExit on
+    the others."""
+    from .wire import LostError
+
+    world.lost = True
+    is_lost = isinstance(error, LostError)
+    why = "" if is_lost else _line(error)
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        why = "stopped by a signal"
+    heard = {world.rank: why}
+    with suppress(RuntimeError):  # a store that is gone tells nothing
+        world.endings.say(why)
+        world.close()
+        heard = world.endings.all_heard()
+        world.endings.part(heard)
+    # torchrun ends whoever is left when one has ended, and all end now; this lasts to the end of
+    # the interpreter.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if not is_lost and not isinstance(error, ValueError | OSError):
+        raise error
+    if world.rank != min(heard):
+        raise SystemExit(2) from error
+    told = {rank: text for rank, text in heard.items() if text}
+    if world.rank == 0 and told.get(0):
+        raise error
+    raise ValueError(_what_happened(world, told, heard, error)) from error
+
+
+def _what_happened(
+    world: World, told: dict[int, str], heard: dict[int, str], error: BaseException
+) -> str:
+    """One line about an end whose cause is another rank, or all that is known of it."""
+    if told:
+        rank = min(told)
+        return f"{world.named(rank)}: {told[rank]}"
+    silent = [rank for rank in range(world.size) if rank not in heard]
+    if not silent:
+        return f"ranks must hear each other, got {one_line(error)} in update {world.update}"
+    who = ", ".join(map(world.named, silent))
+    return (
+        f"{who} must take part in update {world.update}, got no answer (it has ended, or was "
+        f"silent for {world.limit_s:g} s); the newest checkpoint is intact, and the same command "
+        "continues"
+    )
+
+
+def _line(error: BaseException) -> str:
+    """An error as one line, with its type where it is none of ours."""
+    text = one_line(error)
+    ours = isinstance(error, ValueError | OSError)
+    return text if ours and text else f"{type(error).__name__}: {text}"

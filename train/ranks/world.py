@@ -1,0 +1,226 @@
+"""The ranks of one run, seen from one of them: who this process is, and what it says to the others.
+
+Owns the `World`: small messages by the rendezvous' store, tensors by `wire`, and the notice that
+another rank is gone. How processes come together and end together is `joining`'s.
+"""
+
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ...foreign import one_line
+from .endings import Endings
+from .place import Place
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ..kernels import Share
+    from .wire import Wire
+
+JOIN_S = 300.0
+"""How long processes wait for each other at the start."""
+
+_POLL_S = 0.02
+
+
+class World:
+    """The processes that train together, seen from one of them.
+
+    Attributes:
+        rank, size: which of how many; a process alone is 0 of 1.
+        hosts: of every rank, its host.
+        update: the update in the making, for messages.
+        limit_s: how long a rank may keep the others waiting.
+        lost: whether ranks are ending; from then on signals hide nothing of what has happened.
+        endings: what ranks say when they end.
+    """
+
+    def __init__(self, place: Place | None = None, store: Any = None):
+        place = place or Place()
+        self.place, self.rank, self.size = place, place.rank, place.size
+        self.update, self.lost = 0, False
+        self._store, self._wire, self._n_calls, self.limit_s = store, None, 0, JOIN_S
+        self.endings = Endings(store, self.rank, self.size)
+        self.hosts: Sequence[str] = [socket.gethostname()] * self.size
+        if not self.is_alone:
+            self.hosts = self.told(socket.gethostname())
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is one process only."""
+        return self.size == 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes and speaks."""
+        return self.rank == 0
+
+    def named(self, rank: int) -> str:
+        """A rank and its host, for messages."""
+        return f"rank {rank} on {self.hosts[rank]}"
+
+    def device(self, wanted: str) -> str:
+        """The device of this rank: of `auto` and `cuda` on a machine with several cards, a card by
+        the rank's number."""
+        import torch
+
+        if self.is_alone or wanted not in ("auto", "cuda") or not torch.cuda.is_available():
+            return wanted
+        return f"cuda:{self.place.rank_of_host % torch.cuda.device_count()}"
+
+    def wire_for(self, wanted: str, device: "torch.device") -> str:
+        """nccl where every rank of this host has a card of its own, else gloo."""
+        import torch
+
+        several = wanted in ("auto", "cuda") or self.place.size_of_host == 1
+        own_card = several and self.place.size_of_host <= torch.cuda.device_count()
+        return "nccl" if device.type == "cuda" and own_card else "gloo"
+
+    def ranks_on(self, device: "torch.device") -> int:
+        """How many of this host's ranks are on a device of this kind, at most."""
+        import torch
+
+        n_devices = torch.cuda.device_count() if device.type == "cuda" else 1
+        return -(-self.place.size_of_host // max(1, n_devices))
+
+    def connect(self, backend: str, device: "torch.device", limit_s: float) -> None:
+        """Opens the way for tensors.
+
+        Args:
+            backend: gloo or nccl.
+            device: of this rank.
+            limit_s: how long any rank may keep the others waiting from now on.
+
+        Raises:
+            LostError: a rank does not come.
+        """
+        if self.is_alone or self._wire is not None:
+            return
+        from torch.distributed.distributed_c10d import PrefixStore
+
+        from .wire import Wire
+
+        self.limit_s = limit_s
+        store = PrefixStore("wire", self._store)
+        with self._noticed():
+            self._wire = Wire(store, self.rank, self.size, backend, device, limit_s)
+
+    def shares(self, d_sae: int) -> "list[Share]":
+        """Every rank's share of an SAE's latents."""
+        from .reduce import dealt
+
+        return dealt(d_sae, self.size)
+
+    def share(self, d_sae: int) -> "Share":
+        """This rank's share, with the way to the others."""
+        from .reduce import TreeReduce
+
+        shares = self.shares(d_sae)
+        if self.is_alone:
+            return shares[0]
+        reduce = TreeReduce(self.wire, shares)
+
+        def noticing(nodes: Any) -> "Tensor":
+            with self._noticed():
+                return reduce(nodes)
+
+        return replace(shares[self.rank], reduce=noticing)
+
+    @property
+    def wire(self) -> "Wire":
+        """The way for tensors, once it is open."""
+        if self._wire is None:
+            raise RuntimeError("ranks send tensors after `connect`")
+        return self._wire
+
+    def gathered(self, numbers: Sequence[int]) -> list[list[int]]:
+        """Every rank's few whole numbers."""
+        import torch
+
+        if self.is_alone:
+            return [list(numbers)]
+        with self._noticed():
+            return self.wire.all(torch.tensor(numbers, dtype=torch.int64)).tolist()
+
+    def collected(self, mine: "Tensor", share: "Share") -> "Tensor | None":
+        """On the first rank what all ranks hold of one number a latent or more, joined along the
+        first axis; None on the others."""
+        if self.is_alone:
+            return mine
+        rows = [other.n_latents for other in self.shares(share.d_sae)]
+        with self._noticed():
+            return self.wire.collected(mine, rows)
+
+    def in_order(self, mine: "Tensor", share: "Share", numbers: int) -> "Iterator[Tensor]":
+        """On the first rank what all ranks hold, row by row of the latents, in blocks of so many
+        numbers; the others get nothing of use."""
+        n_rows = max(1, numbers // max(1, mine[0].numel()))
+        for rank, other in enumerate(self.shares(share.d_sae)):
+            for start in range(0, other.n_latents, n_rows):
+                n = min(n_rows, other.n_latents - start)
+                if self.is_first or rank == self.rank:
+                    rows = mine[start : start + n] if rank == self.rank else mine.new_empty(0)
+                    yield self._passed(rank, rows, (n, *mine.shape[1:]))
+
+    def _passed(self, rank: int, rows: "Tensor", shape: tuple[int, ...]) -> "Tensor":
+        """See `in_order`."""
+        if rank == 0:
+            return rows
+        with self._noticed():
+            return self.wire.passed(rank, rows.new_empty(shape) if self.is_first else rows)
+
+    def together(self) -> None:
+        """Returns once all ranks have come here."""
+        self.told("")
+
+    def of_first(self, make: Callable[[], str]) -> str:
+        """What the first rank makes, told to all; its error is everyone's."""
+        return self.told(make() if self.is_first else "")[0]
+
+    def told(self, text: str) -> list[str]:
+        """Every rank's text.
+
+        Raises:
+            LostError: a rank has ended, or says nothing for as long as it may.
+        """
+        if self.is_alone:
+            return [text]
+        with self._noticed():
+            self._n_calls += 1
+            keys = [f"told/{self._n_calls}/{rank}" for rank in range(self.size)]
+            self._store.set(keys[self.rank], text)
+            since = time.monotonic()
+            while not self._store.check(keys):
+                if self.endings.heard() or time.monotonic() - since > self.limit_s:
+                    raise _lost("a rank has ended, or is silent")
+                time.sleep(_POLL_S)
+            return [self._store.get(key).decode() for key in keys]
+
+    @contextmanager
+    def _noticed(self) -> Iterator[None]:
+        """What a store or a wire raises because another rank is gone, as one kind of error."""
+        try:
+            yield
+        except RuntimeError as error:
+            self.lost = True
+            from .wire import LostError
+
+            raise error if isinstance(error, LostError) else _lost(one_line(error)) from error
+
+    def close(self) -> None:
+        """Lets go of the other ranks."""
+        if self._wire is not None:
+            with suppress(RuntimeError):
+                self._wire.close()
+            self._wire = None
+
+
+def _lost(why: str) -> RuntimeError:
+    from .wire import LostError
+
+    return LostError(why)
