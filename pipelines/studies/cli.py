@@ -43,6 +43,13 @@ def study(
         Path | None,
         typer.Option(help="Folder of `latents rate`, for study ratings; OUT/ratings by default."),
     ] = None,
+    index: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Instead of a suite, for study simulation: index that `latents score` has scored; "
+            "repeatable."
+        ),
+    ] = None,
     change: Changes = None,
     storage_option: StorageOption = None,
 ) -> None:
@@ -62,8 +69,11 @@ def study(
     given = {key: value for key, value in given.items() if value is not None}
     if ratings is not None and name not in ("ratings", "all"):
         raise ValueError(f"--ratings has no effect on study {name}; leave it out")
-    if ratings is not None and suite is None and name == "ratings":
-        _study_ratings(ratings, out, {"sae": sae, "full": full, "findings": findings, **given})
+    if index and (name != "simulation" or suite is not None):
+        raise ValueError("--index has an effect on study simulation without a suite; leave it out")
+    if index or (ratings is not None and suite is None and name == "ratings"):
+        beside = {"sae": sae, "full": full, "findings": findings, "set": change, **given}
+        _study_there(name, ratings, index, beside | {"storage_option": storage_option})
         return
     if name == "list":
         _check_list(suite, change, storage_option, sae=sae, full=full, findings=findings, **given)
@@ -139,20 +149,27 @@ def _study_saes(
     )
 
 
-def _study_ratings(ratings: Path, out: Path | None, others: dict[str, Any]) -> None:
-    """Studies ratings of any SAEs' latents, without a suite."""
+def _study_there(
+    name: str, ratings: Path | None, index: list[Path] | None, beside: dict[str, Any]
+) -> None:
+    """Studies what was found out about latents before, of any SAEs, without a suite."""
     from ...evaluate.studies.table import study_named
-    from .gathering import of_ratings
+    from .gathering import of_indexes, of_ratings
     from .runs import run_study
 
-    idle = [name for name, value in others.items() if value and name != "out"]
+    out = beside.pop("out", None)
+    idle = [option for option, value in beside.items() if value]
     if idle or out is None:
         raise ValueError(
-            "--ratings without a suite must be given with --out and nothing else, got "
-            f"{_options(idle) or 'no --out'}"
+            f"--{'index' if index else 'ratings'} without a suite must be given with --out and "
+            f"nothing else, got {_options(idle) or 'no --out'}"
         )
-    folder = out.expanduser().absolute()
-    run_study(study_named("ratings"), folder, lambda _study: of_ratings(ratings))
+    folder = Path(str(out)).expanduser().absolute()
+    run_study(
+        study_named(name),
+        folder,
+        lambda _study: of_indexes(index) if index else of_ratings(ratings or folder),
+    )
 
 
 def _study_suite(

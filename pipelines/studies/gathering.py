@@ -71,6 +71,18 @@ def of_ratings(folder: Path) -> Gathered:
     return Gathered({RATINGS: [document(read_ratings(folder))]}, made=False)
 
 
+def of_indexes(folders: Sequence[Path]) -> Gathered:
+    """Scores that `latents score` has written, for the study of simulation.
+
+    Raises:
+        OSError: an index is unfinished or not scored.
+        ValueError: an index is damaged, or they were not scored alike.
+    """
+    from ...evaluate.latents.score.document import documents as documents_of
+
+    return Gathered({"scored": documents_of(folders)}, made=False)
+
+
 RATINGS = "ratings"
 """Their study, and their folder in a suite's, where none is named."""
 

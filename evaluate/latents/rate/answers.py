@@ -6,7 +6,6 @@ Every line is on the disk before the page hears that it is kept.
 """
 
 import json
-import os
 import re
 import sys
 from collections.abc import Collection
@@ -18,6 +17,7 @@ from pydantic import Field
 
 from ....foreign import Document, read_document
 from ....store.place.files import write_file
+from ....store.place.local import LocalFiles
 
 ANSWERS = ("yes", "maybe", "no")
 MOST_CHARACTERS = 2000
@@ -120,8 +120,7 @@ def check_rater(name: str) -> str:
     """
     if not re.fullmatch(r"\w[\w.\-]{0,39}", name):
         raise ValueError(
-            "rater must be 1 to 40 letters, digits, '.', '_' or '-', beginning with a letter or "
-            f"digit, got {name[:60]!r}"
+            "must be 1 to 40 letters, digits, '.', '_' or '-', beginning with a letter or digit"
         )
     return name
 
@@ -129,13 +128,9 @@ def check_rater(name: str) -> str:
 def _append(path: Path, data: bytes) -> None:
     """One write at the file's end, flushed: other processes' lines stay whole. What a full disk
     took only half of is cut off again."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    descriptor = os.open(path, flags, 0o666)
-    try:
-        written = os.write(descriptor, data)
+    with path.open("ab", buffering=0) as file:
+        written = file.write(data)
         if written < len(data):
-            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+            file.truncate(file.tell() - written)
             raise OSError(f"{path} could not be written: the disk is full")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    LocalFiles(path.parent).flush([path.name])

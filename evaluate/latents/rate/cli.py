@@ -39,6 +39,11 @@ def rate(
     from .run import RateSettings
     from .run import rate as run
 
+    if index is None and not table:
+        raise ValueError(
+            "index must be given: a folder that `scopeworks latents index` made, or several; or "
+            "--table for what has been rated"
+        )
     if not values.pop("table", False):
         run(resolve(RateSettings, **values))
         return

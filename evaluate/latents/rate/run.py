@@ -60,7 +60,8 @@ def rate(settings: RateSettings) -> None:
     app, session = prepare(settings)
     with _listening(settings.port) as opened:
         n, where = len(session.items), address(HOSTS[0], opened)
-        print(f"rating {n} latents of {len(session.saes)} SAEs: {where}")
+        n_saes = len(session.saes)
+        print(f"rating {n} latents of {n_saes} SAE{'s' * (n_saes > 1)}: {where}")
         print(f"answers: {_answers_path(settings)} (Ctrl-C ends, the same command goes on)")
         sys.stdout.flush()
         serve(app, opened)

@@ -1,5 +1,6 @@
 """A rater's file: what counts, what a crash leaves, what is refused."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,20 @@ def test_what_the_disk_does_not_take_changes_nothing(tmp_path: Path):
     assert kept.entries == {}
 
 
+def test_half_a_line_on_a_full_disk_is_cut_off_again(tmp_path: Path):
+    kept = AnswerFile(tmp_path / "ada.jsonl", ITEMS)
+    kept.add(said("1", answer="yes"))
+    whole = kept.path.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 9, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"ada\.jsonl could not be written: the disk is full"):
+            kept.add(said("2", answer="no"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert kept.path.read_bytes() == whole and set(kept.entries) == {"1"}
+
+
 @pytest.mark.parametrize("name", ["ada", "Zoë-2", "a.b_c"])
 def test_names_that_can_be_files(name: str):
     assert check_rater(name) == name
@@ -94,5 +109,5 @@ def test_names_that_can_be_files(name: str):
     "name", ["", "../ada", "a/b", "a\\b", ".ada", "-a", "a b", "x" * 41, "a\n"]
 )
 def test_names_that_cannot(name: str):
-    with pytest.raises(ValueError, match="rater must be 1 to 40 letters"):
+    with pytest.raises(ValueError, match=r"^must be 1 to 40 letters"):
         check_rater(name)

@@ -69,7 +69,7 @@ def test_bad_input_is_refused_before_anything_is_written(
         prepare(settings((indexes[0], unfinished), out))
     with pytest.raises(ValueError, match="different SAEs, got first-secret twice"):
         prepare(settings((indexes[0], indexes[0]), out))
-    with pytest.raises(ValueError, match="rater must be 1 to 40 letters"):
+    with pytest.raises(ValueError, match=r"^rater: must be 1 to 40 letters.*digit, got '\.\./ada'"):
         resolve(RateSettings, index=indexes, out=out, rater="../ada")
     with pytest.raises(ValueError, match="out: must be a local path"):
         resolve(RateSettings, index=indexes, out="gs://bucket/x", rater="ada")
@@ -97,6 +97,8 @@ def test_command_serves_or_shows_the_table(
     assert not [facts["name"] for facts in FACTS if facts["name"] in done.output]
     shown = CliRunner().invoke(cli, ["--table", "--out", str(tmp_path)])
     assert "second-secret" in shown.output and "nobody yet" in shown.output
+    refused = CliRunner().invoke(cli, ["--rater", "ada", "--out", str(tmp_path)])
+    assert str(refused.exception).startswith("index must be given: a folder that")
     refused = CliRunner().invoke(cli, ["--table", "--out", str(tmp_path), "--rater", "ada"])
     assert str(refused.exception) == "--table must be given --out and nothing else, got rater"
 
