@@ -3,23 +3,41 @@
 Owns the files of ranges that were read before, and forgets those unused for longest. A range is
 kept under the committed checksum of its object, so what was replaced since is not found; and it is
 checked before it is kept and whenever it is used, so damage here or on the way is fetched again.
+
+Processes of one machine that read the same store share the folder, and a range is fetched by one of
+them: a lock's file stands beside it meanwhile, and the others wait for the range. The kernel lets
+go of the lock of a process that ends; where one is halted, the others fetch for themselves after
+`PATIENCE_S`.
 """
 
 import hashlib
 import secrets
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import google_crc32c
 import numpy as np
+from filelock import FileLock
 
 from ..format.chunks.codecs import CRC_BYTES
 from ..place.location import Forwarding, Location
 
 CACHE_BYTES = 64 * 2**30
 """How much is kept unless told."""
+
+PATIENCE_S = 30.0
+"""How long a range that another process fetches is waited for."""
+
+_POLL_S = 0.01
+_LEFT_BEHIND_S = 3600.0
+"""Age at which a half-written range, or its lock, is nobody's."""
+
+_LOOK_SHARE = 1 / 8
+"""Of the bound: after so much was kept, the folder is looked at for what other processes keep."""
 
 
 class CachedReads(Forwarding):
@@ -29,7 +47,8 @@ class CachedReads(Forwarding):
         location: where the objects are.
         folder: of the cache; shared by processes that read the same store.
         version: key of an object -> text that changes whenever its content does.
-        max_bytes: bound on the ranges kept by this process.
+        max_bytes: bound on the ranges kept. Each of n processes that read different ranges may go
+            over it by an eighth before it sees the others'.
     """
 
     def __init__(
@@ -43,10 +62,9 @@ class CachedReads(Forwarding):
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._sizes: OrderedDict[str, int] = OrderedDict()
-        found = [(path.stat(), path.name) for path in self._folder.glob("*.range")]
-        for status, file in sorted(found, key=lambda item: item[0].st_mtime_ns):
-            self._sizes[file] = status.st_size
-        self._held = sum(self._sizes.values())
+        self._held = self._kept = 0
+        self._sweep()
+        self._look()
         self._evict()
 
     def read_into(self, key: str, start: int, out: np.ndarray) -> int:
@@ -56,11 +74,14 @@ class CachedReads(Forwarding):
         path = self._folder / (hashlib.sha256(identity.encode()).hexdigest()[:32] + ".range")
         if self._find(path, out):
             return len(out)
-        found = self._location.read_into(key, start, out)
-        if not _is_sound(out[:found]):
+        with _alone(path):
+            if self._find(path, out):  # another process has fetched it meanwhile
+                return len(out)
             found = self._location.read_into(key, start, out)
-        if found == len(out) and _is_sound(out):
-            self._keep(path, out)
+            if not _is_sound(out[:found]):
+                found = self._location.read_into(key, start, out)
+            if found == len(out) and _is_sound(out):
+                self._keep(path, out)
         return found
 
     def _find(self, path: Path, out: np.ndarray) -> bool:
@@ -75,8 +96,8 @@ class CachedReads(Forwarding):
             if not sound:
                 self._held -= self._sizes.pop(path.name, 0)
                 path.unlink(missing_ok=True)
-            elif path.name in self._sizes:
-                self._sizes.move_to_end(path.name)
+            else:
+                self._count(path.name, found)
         return sound
 
     def _keep(self, path: Path, data: np.ndarray) -> None:
@@ -89,9 +110,37 @@ class CachedReads(Forwarding):
             partial.unlink(missing_ok=True)
             return
         with self._lock:
-            self._held += len(data) - self._sizes.pop(path.name, 0)
-            self._sizes[path.name] = len(data)
+            self._count(path.name, len(data))
+            self._kept += len(data)
+            if self._kept > _LOOK_SHARE * self._max_bytes:
+                self._look()
             self._evict()
+
+    def _count(self, name: str, size: int) -> None:
+        """Notes that a range was used just now."""
+        self._held += size - self._sizes.pop(name, 0)
+        self._sizes[name] = size
+
+    def _look(self) -> None:
+        """Takes note of the ranges that other processes have kept and removed."""
+        found: dict[str, tuple[int, int]] = {}
+        for path in self._folder.glob("*.range"):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                found[path.name] = status.st_mtime_ns, status.st_size
+        for name in [name for name in self._sizes if name not in found]:
+            self._held -= self._sizes.pop(name)
+        for name in sorted(found.keys() - self._sizes.keys(), key=found.__getitem__):
+            self._count(name, found[name][1])
+        self._kept = 0
+
+    def _sweep(self) -> None:
+        """Removes what killed processes have left behind."""
+        for pattern in ("*.partial", "*.lock"):
+            for path in self._folder.glob(pattern):
+                with suppress(OSError):
+                    if time.time() - path.stat().st_mtime > _LEFT_BEHIND_S:
+                        path.unlink()
 
     def _evict(self) -> None:
         """Removes the ranges unused for longest until the rest fits."""
@@ -99,6 +148,23 @@ class CachedReads(Forwarding):
             name, size = self._sizes.popitem(last=False)
             self._held -= size
             (self._folder / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Only one thread of all processes fetches a range at a time; a cache without locks, or one
+    whose owner stalls, is no reason to stop reading."""
+    file = path.with_suffix(".lock")
+    lock = FileLock(file, poll_interval=_POLL_S, fallback_to_soft=False, thread_local=False)
+    with suppress(OSError):  # a timeout too
+        lock.acquire(timeout=PATIENCE_S)
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with suppress(OSError):  # held still: who waits for it finds that it has no name
+                file.unlink(missing_ok=True)
+            lock.release()
 
 
 def _is_sound(data: np.ndarray) -> bool:

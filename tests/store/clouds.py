@@ -77,6 +77,8 @@ class Faults:
     def __init__(self, share: float, seed: int):
         self._share, self._random, self._lock = share, random.Random(seed), threading.Lock()
         self.done = dict.fromkeys(self.KINDS, 0)
+        self.fetched_bytes = 0
+        """Of what was asked for with GET."""
 
     def draw(self) -> str | None:
         with self._lock:
@@ -85,6 +87,10 @@ class Faults:
             kind = self._random.choice(self.KINDS)
             self.done[kind] += 1
             return kind
+
+    def count(self, method: str, n_bytes: int) -> None:
+        with self._lock:
+            self.fetched_bytes += n_bytes if method == "GET" else 0
 
 
 @contextmanager
@@ -108,6 +114,7 @@ def faulty_proxy(target: int, faults: Faults) -> Iterator[int]:
             if fault == "slow":
                 time.sleep(0.3)
             status, headers, answer = self.ask(body)
+            faults.count(self.command, len(answer))
             if fault == "reset after":
                 self.hang_up()
                 return

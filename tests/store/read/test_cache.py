@@ -1,12 +1,22 @@
 """The read cache: same values, no second read, bounded, never stale, checked."""
 
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from scopeworks.store import ActivationStore, DamagedStoreError, StoreWriter
 from scopeworks.store.place.remote import RemoteObjects
+from scopeworks.store.read import cache
+from scopeworks.tests.store.clouds import BUCKET, Faults, faulty_proxy, gcs_emulator, gcs_options
 from scopeworks.tests.store.making import fill, make_store, rows_of, spec_of
 
 
@@ -141,3 +151,159 @@ def test_the_folder_may_be_text_and_begin_with_a_tilde(url, reads, tmp_path, mon
     store = ActivationStore.open(url, cache_dir="~/cache")
     store.read("mlp_out.0", 0, 10)
     assert held(tmp_path / "cache") > 0
+
+
+@pytest.fixture
+def slow_reads(reads, monkeypatch) -> list[str]:
+    """The same, each of which takes a while."""
+    counted = RemoteObjects.read_into
+
+    def slow(self, key, start, out):
+        time.sleep(0.02)
+        return counted(self, key, start, out)
+
+    monkeypatch.setattr(RemoteObjects, "read_into", slow)
+    return reads
+
+
+def test_readers_at_the_same_time_fetch_each_range_once(url, slow_reads, tmp_path):
+    expected = ActivationStore.open(url).read("mlp_out.0", 0, 700)
+    slow_reads.clear()
+    ActivationStore.open(url, cache_dir=tmp_path / "one").read("mlp_out.0", 0, 700)
+    n_ranges = len(slow_reads)
+    slow_reads.clear()
+    stores = [ActivationStore.open(url, cache_dir=tmp_path / "all") for _ in range(4)]
+    found: list[torch.Tensor] = []
+    threads = [
+        threading.Thread(target=lambda s=s: found.append(s.read("mlp_out.0", 0, 700)))
+        for s in stores
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [bool(torch.equal(one, expected)) for one in found] == [True] * 4
+    assert len(slow_reads) == n_ranges
+    assert list((tmp_path / "all").rglob("*.lock")) == []
+
+
+def test_a_range_whose_fetcher_stalls_is_fetched_by_the_others(url, reads, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "PATIENCE_S", 0.05)
+    store = ActivationStore.open(url, cache_dir=tmp_path)
+    names = []
+    alone = cache._alone
+
+    def noted(path):
+        names.append(path)
+        return alone(path)
+
+    monkeypatch.setattr(cache, "_alone", noted)
+    expected = store.read("mlp_out.0", 0, 10)
+    chunk = names[-1]
+    chunk.unlink()
+    reads.clear()
+    with alone(chunk):
+        assert torch.equal(store.read("mlp_out.0", 0, 10), expected)
+    assert len(reads) == 1
+    assert chunk.is_file()
+
+
+def test_a_folder_without_locks_is_used_as_before(url, reads, tmp_path, monkeypatch):
+    def no_locks(*_: object, **_more: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(cache.FileLock, "acquire", no_locks)
+    store = ActivationStore.open(url, cache_dir=tmp_path)
+    expected = store.read("mlp_out.0", 0, 700)
+    reads.clear()
+    assert torch.equal(store.read("mlp_out.0", 0, 700), expected)
+    assert reads == []
+
+
+def test_what_another_process_keeps_counts_towards_the_bound(url, reads, tmp_path):
+    """Two readers of different sites, whose ranges neither sees the other fetch."""
+    stores = [ActivationStore.open(url, cache_dir=tmp_path, cache_bytes=8000) for _ in range(2)]
+    for start in range(0, 640, 64):
+        for store, site in zip(stores, ("resid_post.1", "mlp_out.0"), strict=True):
+            store.read(site, start, start + 64)
+            assert held(tmp_path) <= 8000 * (1 + 2 / 8)
+    assert held(tmp_path) > 4000
+
+
+def test_what_killed_processes_left_is_swept_once_it_is_old(url, tmp_path):
+    ActivationStore.open(url, cache_dir=tmp_path).read("mlp_out.0", 0, 10)
+    folder = next(tmp_path.iterdir())
+    old, new = folder / "a.1.partial", folder / "b.2.partial"
+    lock = folder / "c.lock"
+    for path in (old, new, lock):
+        path.write_bytes(b"half")
+    for path in (old, lock):
+        os.utime(path, (0, 0))
+    ActivationStore.open(url, cache_dir=tmp_path)
+    assert [path.exists() for path in (old, new, lock)] == [False, True, False]
+
+
+@pytest.fixture(scope="module")
+def counting_bucket() -> Iterator[tuple[str, dict[str, Any], Faults]]:
+    """A store of 2 MB in an emulated bucket, its options, and a count of what is fetched."""
+    pytest.importorskip("gcp_storage_emulator")
+    faults = Faults(0.0, seed=0)
+    with pytest.MonkeyPatch.context() as patch, gcs_emulator() as port:
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        with faulty_proxy(port, faults) as proxy:
+            patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{proxy}")
+            options = gcs_options(proxy)
+            spec = spec_of(
+                sites={"resid_post.1": 64},
+                rows=16384,
+                bucket_rows=4096,
+                chunk_rows=256,
+                shard_rows=2048,
+            )
+            with StoreWriter.open(f"gs://{BUCKET}/shared", spec, storage_options=options) as writer:
+                for bucket in range(writer.n_buckets):
+                    fill(writer, rows_of(spec), bucket, step=1024)
+            yield f"gs://{BUCKET}/shared", options, faults
+
+
+TRAINER = """
+import hashlib, itertools, json, sys
+from scopeworks.store import ActivationStore
+url, options, folder = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+store = ActivationStore.open(url, options, cache_dir=folder)
+print("ready", flush=True)
+input()
+digest = hashlib.sha256()
+with store.stream("resid_post.1", 1024) as stream:
+    for batch in itertools.islice(stream, 32):
+        digest.update(batch.numpy().tobytes())
+print(digest.hexdigest())
+"""
+"""Two epochs of the store, once it is told to begin."""
+
+
+@pytest.mark.slow
+@pytest.mark.emulator
+@pytest.mark.parametrize("apart_s", [0.0, 0.5])
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_processes_fetch_a_store_once_between_them(counting_bucket, tmp_path, n, apart_s):
+    url, options, faults = counting_bucket
+    size = ActivationStore.open(url, options).stored_bytes["sites/resid_post.1"]
+    before = faults.fetched_bytes
+    command = [sys.executable, "-c", TRAINER, url, json.dumps(options), str(tmp_path)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(n)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        time.sleep(apart_s)
+    said = {process.communicate(timeout=300)[0] for process in processes}
+    assert [process.returncode for process in processes] == [0] * n
+    assert len(said) == 1
+    fetched = faults.fetched_bytes - before
+    print(f"{n} processes, {apart_s} s apart: {fetched / size:.3f} of {size} bytes")
+    assert fetched <= 1.1 * size
