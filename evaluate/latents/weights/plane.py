@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from ....caches import compiled
 
 _REPELLED = 5
-_UPDATES = 2**27
+_UPDATES = 2**29
 _FEWEST, _MOST = 60, 400
 """Rounds over all edges."""
 
