@@ -113,7 +113,7 @@ def load_tokenizer(model: str | Path) -> tuple["PreTrainedTokenizerBase", Any]:
     name = str(model)
     folder = model_folder(name)
     config = read_config(folder, name)
-    with _quiet():
+    with quiet():
         return load_checked_tokenizer(folder, name, config), config
 
 
@@ -162,7 +162,7 @@ def _loaded(name: str, config: Any, dtype: str, attention: str, device_map: str 
     if family.renamed_weights:
         more["key_mapping"] = dict(family.renamed_weights)
     folder = model_folder(name, weights=True)
-    with _quiet():
+    with quiet():
         check_weights(folder, name, config)
         with explained(name):
             lm, info = causal.from_pretrained(
@@ -179,7 +179,7 @@ def _loaded(name: str, config: Any, dtype: str, attention: str, device_map: str 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps transformers' own progress bars out of our log lines."""
     from transformers.utils import logging
 

@@ -3,6 +3,7 @@
 Owns how samples are found again or drawn, and the errors for what is not the index's.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from ..samples.twin import with_twin
 from ..weights.identity import sae_fingerprint
 from .settings import ExplainSettings, SourcesSettings
 
-SAMPLES = "explanations/samples.npz"
+SAMPLES = "explanations/samples"
+"""Folder of a file for each choice of latents and settings."""
 
 
 def chosen_latents(index: Index, settings: ExplainSettings) -> list[int]:
@@ -87,7 +89,9 @@ def samples_of(
         ValueError, OSError: they must be drawn, and what they are drawn from is not at hand, or not
             the index's.
     """
-    path = index.folder / SAMPLES
+    text = json.dumps(by, sort_keys=True)
+    name = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    path = index.folder / SAMPLES / f"{name}.npz"
     kept = read_samples(path, by)
     if kept is not None:
         return kept

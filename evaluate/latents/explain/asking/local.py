@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .....foreign import one_line
+from .....harvest.model.loading import quiet
 from .....machine import find_device, good_dtype
 from .request import Answer, Request
 
@@ -89,8 +90,9 @@ def _loaded(path: str) -> tuple[Any, Any]:
     device = find_device("auto")
     dtype = getattr(torch, good_dtype(device.type))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(path)
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
     except Exception as error:  # transformers' errors have no common base
         raise ValueError(
             f"llm_model must be a folder or hub id of a causal language model, got {path}: "

@@ -101,6 +101,8 @@ def test_contexts_are_drawn_once(index, monkeypatch):
     run(index, **places)
     with pytest.raises(ValueError, match="store must be given, for contexts are drawn from the"):
         run(index, **places, seed=1)
+    run(index, seed=1)
+    run(index, **places)  # others that were drawn since have replaced nothing
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,9 @@ def test_bad_input_is_one_line(index, settings, error, match):
 
 
 def test_samples_that_are_gone_are_drawn_again(index):
-    (index / "explanations" / "samples.npz").unlink()
+    shutil.rmtree(index / "explanations" / "samples")
     assert "written" in run(index)[-1]
+    assert len(list((index / "explanations" / "samples").iterdir())) == 1
 
 
 def test_damaged_explanations_are_one_line(index):

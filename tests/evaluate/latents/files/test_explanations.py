@@ -1,0 +1,106 @@
+"""Explanations and scores of an index, and what its page is given of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scopeworks.evaluate.latents.files.explanations import (
+    Explanations,
+    LatentScore,
+    Scores,
+    Stratum,
+    Value,
+    read_all,
+    read_explanations,
+    write_explanations,
+    write_scores,
+)
+
+
+def said(explainer: str, **texts: str | None) -> Explanations:
+    return Explanations(
+        explainer=explainer,
+        by=f"{explainer}'s",
+        drawn_by={},
+        settings={},
+        texts={name.removeprefix("l"): text for name, text in texts.items()},
+        twin={},
+        failed=0,
+        nonsense=0,
+    )
+
+
+def scores() -> Scores:
+    figures = {
+        "own": {"r": Value(value=2 / 3, interval=[0.5, 0.75])},
+        "random": {"r": Value(value=None)},
+    }
+    return Scores(
+        scorer="simulation",
+        metrics=["r"],
+        explainer="llm",
+        by="m",
+        settings={},
+        latents={"7": LatentScore(density=0.1, figures=figures, failed=0)},
+        strata=[Stratum(name="all", n=1, means={}, above={})],
+        failed=0,
+        nonsense=0,
+    )
+
+
+def page(folder: Path) -> dict:
+    text = (folder / "data" / "explanations.js").read_text(encoding="utf-8")
+    return json.loads(text.removeprefix("scopeworks.explanations(").removesuffix(");\n"))
+
+
+def test_a_language_model_s_words_go_before_a_table_s(tmp_path):
+    write_explanations(tmp_path, said("llm", l7="a </script>", l12=None))
+    write_explanations(tmp_path, said("tokens", l7="b", l12="c"))
+    write_scores(tmp_path, scores())
+    assert "<" not in (tmp_path / "data" / "explanations.js").read_text()
+    assert page(tmp_path) == {
+        "7": {
+            "text": "a </script>",
+            "by": "llm's",
+            "scores": {
+                "simulation": {
+                    "value": 0.6667,
+                    "interval": [0.5, 0.75],
+                    "metric": "r",
+                    "controls": {"random": {"value": None}},
+                }
+            },
+        },
+        "12": {"text": "c", "by": "tokens's", "scores": {}},
+    }
+    assert list(page(tmp_path)) == ["7", "12"]
+    assert read_all(tmp_path) == (
+        [said("llm", l7="a </script>", l12=None), said("tokens", l7="b", l12="c")],
+        [scores()],
+    )
+
+
+def test_other_files_are_no_explanations(tmp_path):
+    write_explanations(tmp_path, said("tokens", l1="x"))
+    (tmp_path / "explanations" / ".owner.json").write_text("{}")
+    write_explanations(tmp_path, said("tokens", l1="y"))
+    assert page(tmp_path)["1"]["text"] == "y"
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("", "is not valid JSON"),
+        ('{"format": "latent-scores"}', "format"),
+        (json.dumps(said("llm").model_dump() | {"texts": {"x": "y"}}), "texts"),
+        (json.dumps(said("llm").model_dump() | {"version": "2.0"}), "version"),
+    ],
+)
+def test_damage_is_one_line(tmp_path, text, match):
+    write_explanations(tmp_path, said("llm", l1="x"))
+    (tmp_path / "explanations" / "llm.json").write_text(text)
+    with pytest.raises(ValueError, match=match):
+        read_explanations(tmp_path, "llm")
+    with pytest.raises(FileNotFoundError, match="explanations by poet must be in"):
+        read_explanations(tmp_path, "poet")
