@@ -329,6 +329,32 @@ def test_a_damaged_record_is_an_error_on_the_page(browser: Browser, tmp_path: Pa
         assert "latent 5's record is damaged" in said
 
 
+def test_columns_that_are_missing_are_named(browser: Browser, tmp_path: Path):
+    folder = tmp_path / "index"
+    made_contents.write(folder, 80)
+    place_page(folder)
+    (folder / "data" / "search" / "00.js").unlink()
+    browser.send("Page.navigate", url=f"{folder.as_uri()}/index.html")
+    until(browser, "document.querySelector('.status')?.textContent.includes('cannot be read')")
+    assert "00.js" in browser.run("document.querySelector('.status').textContent")
+
+
+def test_nothing_moves_once_it_is_shown(browser: Browser, base: str):
+    source = (
+        "window.moved = 0; new PerformanceObserver(list => { for (const one of list.getEntries())"
+        " window.moved += one.value; }).observe({ type: 'layout-shift', buffered: true })"
+    )
+    script = browser.send("Page.addScriptToEvaluateOnNewDocument", source=source)["identifier"]
+    for width in (1280, 360):
+        browser.resize(width)
+        for view in ("#/search", "#/latent/5", "#/map"):
+            visit(browser, base + view)
+            time.sleep(0.5)
+            assert browser.run("window.moved") < 0.01, view
+    browser.send("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+    browser.resize(1280)
+
+
 def test_the_playground(browser: Browser, lm, tmp_path: Path):
     site = parse_site("resid_post.1")
     made_contents.write(tmp_path / "index", 48, site="resid_post.1", d_in=32, d_out=32)

@@ -8,8 +8,8 @@ from scopeworks.harvest.model.hooks import capture, replace
 from scopeworks.harvest.model.sites import parse_site
 from scopeworks.tests.evaluate.saes import random_sae
 
-RESIDUAL, SOURCE, TARGET = (
-    parse_site(text) for text in ("resid_post.1", "transcoder_in.1", "mlp_out.1")
+RESIDUAL, SOURCE, TARGET, HEADS = (
+    parse_site(text) for text in ("resid_post.1", "transcoder_in.1", "mlp_out.1", "attn_out.2")
 )
 
 
@@ -21,13 +21,17 @@ def transcoder(lm) -> Steering:
     return Steering(lm.model, random_sae("transcoder_in.1", "mlp_out.1"), SOURCE, TARGET)
 
 
+def heads(lm) -> Steering:
+    return Steering(lm.model, random_sae("attn_out.2"), HEADS, HEADS)
+
+
 def strongest(steering: Steering, ids: torch.Tensor, n: int) -> list[int]:
     """Latents that fire most in a text."""
     return steering.features(ids).amax(0).topk(n).indices.tolist()
 
 
 def site_tensors(lm, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    with torch.no_grad(), capture(lm.model, [RESIDUAL, SOURCE, TARGET]) as seen:
+    with torch.no_grad(), capture(lm.model, [RESIDUAL, SOURCE, TARGET, HEADS]) as seen:
         lm.model(input_ids=ids)
     return seen
 
@@ -56,7 +60,7 @@ def changes_of(latents: list[int]) -> list[Change]:
     return [Change(a, "off", start=2), Change(b, "add", 3.5, start=4), Change(c, "set", 1.25)]
 
 
-@pytest.mark.parametrize("make", [residual, transcoder], ids=["sae", "transcoder"])
+@pytest.mark.parametrize("make", [residual, transcoder, heads], ids=["sae", "transcoder", "heads"])
 def test_the_splice_is_the_formula(lm, ids, make):
     one = ids[:1]
     steering = make(lm)

@@ -109,15 +109,15 @@
       const layer = Object.keys(this.manifest.files ?? {}).find(name => /^features\/layer_\d+\.bin$/.test(name));
       this.features = new Records(this.base, layer ?? `features/layer_${this.manifest.sae.site.split(".")[1]}.bin`, "data/features.idx");
       this.pages = new Records(this.base, "data/pages.bin", "data/pages.idx");
-      this.reading = this.readAll();
+      // Explanations first: what grew when they came would move under the reader's eyes.
+      this.said = script(`${this.base}data/explanations.js`).catch(() => {});
+      this.readAll().catch(error => { this.failed = error.message; this.heard(); });
       return this;
     }
 
     async readAll() {
-      // Explanations first: rows that grew when they came would move under the reader's eyes.
-      const said = script(`${this.base}data/explanations.js`).catch(() => {});
       for (let k = 0; k < this.nParts; k++) {
-        await Promise.all([said, script(`${this.base}data/search/${String(k).padStart(2, "0")}.js`)]);
+        await Promise.all([this.said, script(`${this.base}data/search/${String(k).padStart(2, "0")}.js`)]);
         this.parts = k + 1;
         this.heard();
         await new Promise(done => setTimeout(done));

@@ -138,20 +138,20 @@
   function show(index, latent) {
     const element = make("article", { class: "latent" }, make("div", { class: "head" }, make("h1", { tabindex: "-1" }, `Latent ${count(latent)}`), steps(index, latent)));
     const place = make("div", { class: "body", "aria-busy": "true" }, make("p", { class: "quiet" }, "Reading …"));
-    const said = make("div", {}, explanation(index.explanations[latent]));
-    element.append(said, place);
-    const draw = records => {
+    element.append(place);
+    const put = nodes => {
       place.removeAttribute("aria-busy");
-      place.replaceChildren(...body(index, latent, records).filter(Boolean));
+      place.replaceChildren(...[explanation(index.explanations[latent]), ...nodes].filter(Boolean));
     };
-    if (!index.pagesCanBeRead) { place.replaceChildren(withoutRecords(index)); place.removeAttribute("aria-busy"); return element; }
-    const read = index.record(latent);
+    const draw = records => put(body(index, latent, records));
+    if (!index.pagesCanBeRead) { index.said.then(() => put([withoutRecords(index)])); return element; }
+    const read = Promise.all([index.record(latent), index.said]).then(([records]) => records);
     read.then(draw).catch(error => place.replaceChildren(make("p", { class: "error", role: "alert" }, `The record cannot be read: ${error.message}`)));
-    if (!index.complete || !Object.keys(index.explanations).length) {
-      // Neighbours' tokens and the explanation come with the columns.
+    if (!index.complete) {  // neighbours' tokens come with the columns
       const again = () => {
-        if (!element.isConnected) { index.listeners.delete(again); return; }
-        if (index.complete) { said.replaceChildren(...[explanation(index.explanations[latent])].filter(Boolean)); read.then(draw, () => {}); }
+        if (element.isConnected && !index.complete) return;
+        index.listeners.delete(again);
+        if (element.isConnected) read.then(draw, () => {});
       };
       index.listeners.add(again);
     }

@@ -180,7 +180,8 @@
       const alive = index.manifest.n_alive;
       const whole = index.complete ? "" : ` So far ${count(Math.min(index.width, index.parts * scopeworks.data.PART))} of ${count(index.width)} latents are read …`;
       const all = state.q || state.density || state.score ? `${count(n)} of ${count(index.width)} latents` : `${count(index.width)} latents, ${count(alive)} of which fire in the ${count(index.manifest.rows)} tokens read`;
-      this.status.textContent = `${all}.${whole}`;
+      this.status.textContent = index.failed ? `${all}. The others cannot be read: ${index.failed}.` : `${all}.${whole}`;
+      this.status.classList.toggle("error", Boolean(index.failed));
     }
 
     draw(latents) {

@@ -107,7 +107,8 @@
     document.getElementById("help-button").addEventListener("click", () => document.getElementById("help").showModal());
   }
 
-  scopeworks.data.index().then(opened => {
+  scopeworks.data.index().then(async opened => {
+    await opened.said;
     index = opened;
     head();
     listen();
