@@ -17,6 +17,7 @@ from ....train.sae.hub import is_remote
 from ....train.sae.sae import SAE
 from ...measure.inputs import sites_of
 from ...measure.top_activations import token_texts
+from ..weights.identity import sae_fingerprint
 from .folders import Served
 from .steering import Change, Steering
 
@@ -178,11 +179,10 @@ def _read_sae(one: Served, given: Sequence[str]) -> SAE:
         sae = SAE.from_pretrained(source) if is_remote(source) else SAE.load(source)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}; pass the SAE of {one.folder} as --sae") from error
-    got = (sae.config.d_in, sae.config.d_sae, sae.config.site or facts.site)
-    if got != (facts.d_in, facts.d_sae, facts.site):
+    if (got := sae_fingerprint(sae)) != facts.fingerprint:
         raise ValueError(
-            f"sae {source} must be that of the index {one.folder}, {facts.d_in} x {facts.d_sae} at "
-            f"{facts.site}, got {got[0]} x {got[1]} at {got[2]}"
+            f"sae {source} must be that of the index {one.folder}, {facts.name} "
+            f"({facts.fingerprint}), got other weights ({got}); make the index of this SAE"
         )
     return sae
 

@@ -13,6 +13,7 @@ from scopeworks.evaluate.latents.explorer.playground import (
 )
 from scopeworks.evaluate.latents.explorer.settings import ServeSettings
 from scopeworks.evaluate.latents.explorer.steering import Steering
+from scopeworks.evaluate.latents.weights.identity import sae_fingerprint
 from scopeworks.foreign import validated
 from scopeworks.harvest.model.sites import parse_site
 from scopeworks.tests.evaluate.latents import made_contents
@@ -80,6 +81,7 @@ def settings(folder: Path, model: Path, **more) -> ServeSettings:
 
 def an_index(folder: Path, **sae) -> Path:
     facts = {"site": "resid_post.1", "d_in": 32, "d_out": 32} | sae
+    facts["fingerprint"] = sae_fingerprint(random_sae("resid_post.1"))
     made_contents.write(folder, 48, **facts)
     return folder
 
@@ -94,9 +96,9 @@ def test_an_sae_that_is_not_the_indexs(tmp_path: Path, model_dir: Path, sae_dir:
     folder = an_index(tmp_path / "index")
     with pytest.raises(ValueError, match=r"sae must be given, for the index .* does not say where"):
         open_playgrounds(settings(folder, model_dir), served_indexes([folder]))
-    random_sae("resid_post.2").save(tmp_path / "other")
+    random_sae("resid_post.1", seed=1).save(tmp_path / "other")
     other = settings(folder, model_dir, sae=(str(tmp_path / "other"),))
-    with pytest.raises(ValueError, match=r"at resid_post.1, got 32 x 48 at resid_post.2"):
+    with pytest.raises(ValueError, match=r"must be that of the index .*, got other weights"):
         open_playgrounds(other, served_indexes([folder]))
     gone = an_index(tmp_path / "gone", source=str(tmp_path / "nothing"))
     with pytest.raises(FileNotFoundError, match=r"nothing.*; pass the SAE of .*gone as --sae"):
