@@ -10,8 +10,12 @@ TOP, PER_BAND = 12, 3
 """Snippets that are shown: of the strongest, and of each band below."""
 
 
-def card(record: dict[str, Any], page: dict[str, Any]) -> dict[str, Any]:
-    """A latent for the page, of its two records in an index."""
+def card(record: dict[str, Any], page: dict[str, Any], raised: bool = True) -> dict[str, Any]:
+    """A latent for the page, of its two records in an index.
+
+    Args:
+        raised: whether raised tokens are shown.
+    """
     largest = page["max"] or 1.0
     groups = []
     for number, band in enumerate(record["examples_quantiles"]):
@@ -22,7 +26,7 @@ def card(record: dict[str, Any], page: dict[str, Any]) -> dict[str, Any]:
     most = max(histogram["counts"], default=0) or 1
     return {
         "groups": groups,
-        "raised": [text for text, _ in page["raised"]],
+        "raised": [text for text, _ in page["raised"]] if raised else [],
         "histogram": {
             "width": _short(histogram["width"] / largest),
             "counts": [_short(count / most) for count in histogram["counts"]],

@@ -6,6 +6,7 @@ Owns the settings and what is checked before the page is served.
 import hashlib
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 from ....settings import Settings
 from ....store.place.files import check_can_be_written, local_path
 from ..explorer.listening import address, check_installed, listen, serve
+from ..files.manifest import NAME
 from .answers import AnswerFile, check_rater
 from .card import card
 from .server import HOSTS, application
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 
 PORT = 8780
+_SHAPE = ("before", "after", "top", "bands", "per_band")
+"""Settings of an index that snippets show."""
 
 
 class RateSettings(Settings):
@@ -76,31 +80,46 @@ def prepare(settings: RateSettings) -> tuple["Starlette", Session]:
     from ..files.folder import open_index
 
     indexes = [open_index(path) for path in settings.index]
-    wanted = draw(
-        [candidates(one, path) for one, path in zip(indexes, settings.index, strict=True)],
-        settings.n,
-        settings.seed,
-    )
+    _check_alike(indexes)
+    wanted = draw([candidates(one) for one in indexes], settings.n, settings.seed)
     path = _answers_path(settings)
     check_can_be_written(path, "out")
     session = open_session(settings.out, wanted)
     items = session.items
     kept = AnswerFile(path, items)
+    raised = all(one.page(0)["raised"] for one in indexes)  # some sites have no way to the logits
 
     def card_of(number: str) -> dict:
         item: Item = items[number]
         index = indexes[item.sae]
-        return card(index.record(item.latent), index.page(item.latent))
+        return card(index.record(item.latent), index.page(item.latent), raised)
 
     return application(settings.rater, session.order(settings.rater), kept, card_of), session
 
 
-def candidates(index: "Index", folder: Path) -> Candidates:
+def _check_alike(indexes: Sequence["Index"]) -> None:
+    """Refuses indexes whose snippets would tell them apart.
+
+    Raises:
+        ValueError: their lengths or numbers differ.
+    """
+    for name in _SHAPE:
+        first, *others = [one.manifest.settings.get(name) for one in indexes]
+        for other in others:
+            if other != first:
+                flag = name.replace("_", "-")
+                raise ValueError(
+                    f"indexes must be made with the same {name}, by which raters would tell them "
+                    f"apart, got {first} and {other}; make one again: latents index --{flag}"
+                )
+
+
+def candidates(index: "Index") -> Candidates:
     """An index's latents, as the draw needs them."""
     manifest = index.manifest
     sae = manifest.sae
     fired = [index.page(latent)["fired"] for latent in range(sae.d_sae)]
-    digest = hashlib.blake2b((folder / "index.json").read_bytes(), digest_size=16).hexdigest()
+    digest = hashlib.blake2b((index.folder / NAME).read_bytes(), digest_size=16).hexdigest()
     facts = RatedSAE(
         name=sae.name,
         site=sae.site,

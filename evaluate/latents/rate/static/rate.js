@@ -50,6 +50,7 @@ function drawCard(card) {
   });
   at("snippets").replaceChildren(...shown);
   at("raised").replaceChildren(...card.raised.map(chip));
+  at("raises").hidden = card.raised.length === 0;
   at("histogram").replaceChildren(
     ...card.histogram.counts.map((share) => {
       const bar = make("div");

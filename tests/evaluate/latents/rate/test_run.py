@@ -1,7 +1,9 @@
 """From finished indexes to the page: what is checked before it is served."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
@@ -74,6 +76,25 @@ def test_bad_input_is_refused_before_anything_is_written(
     with pytest.raises(ValueError, match="out: must be a local path"):
         resolve(RateSettings, index=indexes, out="gs://bucket/x", rater="ada")
     assert not out.exists()
+
+
+def test_what_one_of_them_lacks_or_has_more_of_gives_nobody_away(
+    indexes: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    other = tmp_path / "other"
+    none = replace(made.directions(80), raised=np.zeros((80, 0), int), raised_by=np.zeros((80, 0)))
+    with monkeypatch.context() as patch:
+        patch.setattr(made, "directions", lambda *_, **__: none)
+        made.write(other, name="no way", fingerprint="c" * 16)
+    app, session = prepare(settings((indexes[0], other), tmp_path / "out"))
+    there = TestClient(app, base_url="http://127.0.0.1")
+    assert all(there.get(f"/latents/{one}").json()["raised"] == [] for one in session.items)
+    longer = made.manifest(80, fingerprint="d" * 16)
+    longer = longer.model_copy(update={"settings": {"top": 20}})
+    monkeypatch.setattr(made, "manifest", lambda *_, **__: longer)
+    made.write(other)
+    with pytest.raises(ValueError, match=r"same top, .* got None and 20; make one again: .*--top"):
+        prepare(settings((indexes[0], other), tmp_path / "again"))
 
 
 def test_an_index_that_was_made_again_is_refused(indexes: tuple[Path, Path], tmp_path: Path):
