@@ -48,6 +48,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--cold", action="store_true", help="with no compiled code at hand")
     parser.add_argument("--folder", type=Path, help="keeps the inputs here for the next time")
+    parser.add_argument("--device", default="cpu", help="where the encoder's products are made")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
@@ -55,14 +56,14 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.folder or Path(scratch)
-        given = prepared(folder, args) | {"out": f"{scratch}/index", "device": "cpu"}
+        given = prepared(folder, args) | {"out": f"{scratch}/index", "device": args.device}
         cold = {"NUMBA_CACHE_DIR": f"{scratch}/numba"} if args.cold else {}
         command = [sys.executable, __file__, "--measure", json.dumps(given)]
         done = subprocess.run(
             command, env=os.environ | cold, capture_output=True, text=True, check=True
         )
     shape = {name: getattr(args, name) for name in ("width", "d", "rows", "context", "cold")}
-    row = shape | json.loads(done.stdout.splitlines()[-1]) | surroundings("cpu", PACKAGES)
+    row = shape | json.loads(done.stdout.splitlines()[-1]) | surroundings(args.device, PACKAGES)
     print(row)
     record("latents_index", row)
 
