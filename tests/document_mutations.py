@@ -25,11 +25,13 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
+from scopeworks.evaluate.latents.files.folder import open_index
 from scopeworks.evaluate.page.report import write_report
 from scopeworks.store import ActivationStore, StoreWriter, TokenStore
 from scopeworks.store.format.spec import checksum
 from scopeworks.store.tools.verify import verify
 from scopeworks.tests.damaged_json import EDGES, damaged_bytes, damaged_value
+from scopeworks.tests.evaluate.latents import made_contents
 from scopeworks.tests.store.making import fill, rows_of, spec_of
 from scopeworks.train.sae.config import SAEConfig
 from scopeworks.train.sae.export import export
@@ -237,6 +239,13 @@ def _read_evaluation(folder: Path) -> str:
     return READ
 
 
+def _read_index(folder: Path) -> str:
+    """An index's records."""
+    index = open_index(folder)
+    assert index.page(1)["i"] == index.record(1)["index"] == 1
+    return READ
+
+
 @cache
 def _rows() -> dict[str, torch.Tensor]:
     """What the sound store holds."""
@@ -273,6 +282,13 @@ def _token_store() -> dict[str, bytes]:
         store = TokenStore.create(f"{folder}/tokens", context=10, bos=0, eos=1, pad=None)
         store.write({"train": _TOKENS, "held_out": _TOKENS[:2]})
         return _contents(Path(folder, "tokens"))
+
+
+@cache
+def _index() -> dict[str, bytes]:
+    with TemporaryDirectory() as folder:
+        made_contents.write(Path(folder, "index"), 6)
+        return _contents(Path(folder, "index"))
 
 
 @cache
@@ -394,4 +410,5 @@ KINDS = {
     "Gemma Scope 2 transcoder's config": _sae_kind("gemma-scope-2", "config.json", _json, True),
     "origin.json": _sae_kind("gemma-scope", "origin.json", _json),
     "npz": _sae_kind("gemma-scope", "params.npz", _npz),
+    "index's manifest": Kind(_index, "index.json", _json, _read_index),
 }

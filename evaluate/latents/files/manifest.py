@@ -7,7 +7,7 @@ the document may have come from elsewhere.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ....foreign import Document, parse_json, short, validated
 from ....harvest.model.sites import parse_site
@@ -23,13 +23,19 @@ Text = Annotated[str, Field(max_length=4096)]
 FileName = Annotated[str, Field(pattern=r"^(\w[\w-]*/){0,3}\w[\w-]*(\.[\w-]+)*$", max_length=255)]
 
 
+def _checked_site(site: str) -> str:
+    """The site, if it is one."""
+    parse_site(site)
+    return site
+
+
 class SAEFacts(Document):
     """The SAE whose latents these are."""
 
     name: Text
     source: Text | None = None
     """As the user gave it, or a hub's URL with its commit."""
-    site: Text
+    site: Annotated[Text, AfterValidator(_checked_site)]
     target_site: Text | None = None
     """Of a transcoder."""
     d_in: Size
@@ -139,6 +145,4 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} must be of version {VERSION}, got {short(kind.version)}; make the index again "
             "with this version of scopeworks"
         )
-    manifest = validated(Manifest, value, str(path))
-    parse_site(manifest.sae.site)
-    return manifest
+    return validated(Manifest, value, str(path))
