@@ -22,7 +22,7 @@ from .inputs import Inputs
 from .parts import Part, PartFiles, name_of, parts_of
 from .reading import Block, Encoder, Labeller, blocks, position_edges
 from .snippets import Listed, Needed, Windows, choose, fill_by_products, fill_from
-from .tally.sample import together
+from .tally.sample import Together, together
 from .tally.tally import Tally
 
 COUNT, FILL, CHOSEN = "count", "fill", "examples"
@@ -132,6 +132,17 @@ def firings(work: Pass, do: Do, times: Seconds) -> Firings:
         examples = _with_values(work, examples)
     with timed(times, "together"):
         partners = together(tally.sample, work.size.d_sae, PARTNERS)
+    return _gathered(work, tally, _tokens(drawn, tally.token_rows), partners, examples)
+
+
+def _gathered(
+    work: Pass,
+    tally: Tally,
+    tokens: dict[str, np.ndarray],
+    partners: Together,
+    examples: Examples,
+) -> Firings:
+    """What was found, in one."""
     counts = tally.counts
     return Firings(
         rows=tally.rows,
@@ -146,7 +157,7 @@ def firings(work: Pass, do: Do, times: Seconds) -> Firings:
         position_rows=tally.position_rows,
         by_position=counts.by_position,
         drawn=tally.drawn.n.astype(np.int64),
-        **_tokens(drawn, tally.token_rows),
+        **tokens,
         together_rows=len(tally.sample.n),
         **partners._asdict(),
         examples=examples,

@@ -22,6 +22,8 @@ from .tally.tally import Entries
 
 _BLOCK_NUMBERS, _FEWEST_ROWS = 2**22, 64
 _PIECE_BYTES = 2**22
+_MOST_TOKENS = 2**24
+LABELS = ("sequence", "position", "token")
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,19 @@ class Labeller:
     seed: int
 
     def rows(self, block: Block) -> Rows:
-        """Of a block."""
+        """Of a block.
+
+        Raises:
+            ValueError: a row is of no token of the token store.
+        """
+        most = len(self.documents.first), self.documents.context, _MOST_TOKENS
+        labels = (block.sequence, block.position, block.token)
+        for name, values, bound in zip(LABELS, labels, most, strict=True):
+            if len(values) and not 0 <= values.min() <= values.max() < bound:
+                raise ValueError(
+                    f"{name} of the store's rows must be in 0 … {bound - 1:,}, as the token store "
+                    f"has it, got {values.min()} … {values.max()}; harvest the rows again"
+                )
         place = block.sequence * self.documents.context + block.position
         key = np.empty(len(place), np.uint64)
         kernels.row_keys(self.seed, place, key)

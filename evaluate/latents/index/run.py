@@ -27,6 +27,7 @@ from ..weights.readout import Readout, read_readout
 from .firing import Pass, Seconds, firings, timed
 from .inputs import Inputs, read_sae
 from .on_dask import doing
+from .parts import parts_of
 from .settings import NOT_DECIDING, IndexSettings
 
 TIMING = "timing.json"
@@ -56,6 +57,7 @@ def index(settings: IndexSettings) -> Manifest:
         wanted = _manifest(inputs, readout)
     with owned(settings.out, wait=None):
         if (done := already_there(settings.out, wanted)) is not None:
+            print(f"index in {settings.out} is complete: it stays as it is", file=sys.stderr)
             return done
         _check_disk(inputs)
         manifest = _made(inputs, readout, wanted, times)
@@ -176,7 +178,7 @@ def _identity(manifest: Manifest) -> dict[str, Any]:
 def _check_disk(inputs: Inputs) -> None:
     """Refuses a disk without room for the index and the parts of its pass."""
     settings, d_sae = inputs.settings, inputs.sae.config.d_sae
-    n_parts = len(Pass(inputs).parts)
+    n_parts = len(parts_of(inputs.store, settings.rows))
     needed = d_sae * (_LATENT_BYTES + n_parts * _KEPT_BYTES) + 2**26
     free = free_disk(settings.out)
     if needed > free:

@@ -91,10 +91,12 @@ def test_planted_latents_are_told_by_their_records(given):
             assert one["tokens"][one["train_token_ind"] - 1].strip() == "def"
 
 
-def test_a_complete_index_is_left_as_it_is(given, monkeypatch):
+def test_a_complete_index_is_left_as_it_is(given, monkeypatch, capsys):
     first = made(given)
+    assert "is complete" not in capsys.readouterr().err
     monkeypatch.setattr(run, "firings", None)
     assert made(given) == first
+    assert "is complete: it stays as it is" in capsys.readouterr().err
 
 
 def test_an_index_without_tables_is_completed_where_they_can_be_written(given, monkeypatch, capsys):
