@@ -15,8 +15,8 @@ from ..sae.files import write_safetensors
 from ..sae.formats.trained import WEIGHTS_FILE
 from ..sae.tensor_file import Blocks, written_order
 
-BLOCK_NUMBERS = 1 << 24
-"""Of a tensor, that are brought together at once: 64 MiB of float32."""
+BLOCK_NUMBERS = 1 << 21
+"""Of a tensor, that are brought together at once: 8 MiB of float32."""
 
 _SHARED = ("b_dec", "W_skip")
 

@@ -1,0 +1,143 @@
+"""Ranks killed again and again: is the SAE the one that a process alone trained undisturbed?
+
+    python benchmarks/rank_kills.py [--kills 10] [--seed 0] [--steps 400]
+
+One run by one process, then one by torchrun's ranks, of which a random one is killed with SIGKILL
+at a random moment; each restart has another number of ranks. Weights, metrics (times apart) and the
+tensors of the newest checkpoint are compared. A row of `results/rank_kills.csv` has the moments.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+from recording import record, surroundings
+
+from scopeworks.tests.train.conftest import SITE, write_store
+from scopeworks.train.saved.checkpoint import Checkpoints
+from scopeworks.train.saved.metrics import read_metrics
+
+TIMINGS = {"rows_per_s", "waiting_share"}
+LIMIT_S = 600.0
+
+
+def command(ranks: int, store: str, out: Path, steps: int) -> list[str]:
+    """A run by so many ranks; one is a process without torchrun."""
+    given = {"width": 1536, "steps": steps, "batch": 128, "lr": 2e-3, "theta_start": 0.5}
+    given |= {"bandwidth": 0.05, "lr_warmup_steps": 20, "sparsity_warmup_steps": 50}
+    given |= {"log_every": 4, "checkpoint_every": 13, "measure_rows": 512, "target_l0": 12}
+    given |= {"frequency_penalty": 1.0}
+    words = ["-m", "scopeworks", "train", "--store", store, "--out", str(out), "--site", SITE]
+    words += ["--device", "cpu"]
+    words += [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+    if ranks > 1:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+        words = [*torchrun, "--nproc-per-node", str(ranks), *words]
+    return [sys.executable, *words]
+
+
+def started(words: list[str]) -> subprocess.Popen[bytes]:
+    """The run, in a process group of its own."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    return subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    )
+
+
+def ranks_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The ranks that torchrun has started; the process itself where it is one."""
+    me = psutil.Process(process.pid)
+    found = [child for child in me.children() if "train" in child.cmdline()]
+    return found or [me]
+
+
+def newest_step(out: Path) -> int:
+    """Of the metrics so far."""
+    with suppress(OSError, ValueError):
+        lines = read_metrics(out)
+        return lines[-1]["step"] if lines else 0
+    return 0
+
+
+def killed_at(words: list[str], out: Path, step: int, after_s: float, chosen: random.Random) -> int:
+    """Kills a random rank once the run has come to a step and a moment has passed; the metrics'
+    step then. ValueError if the run ended before."""
+    process, began = started(words), time.monotonic()
+    while newest_step(out) < step and time.monotonic() - began < LIMIT_S:
+        if process.poll() is not None:
+            raise ValueError(f"the run ended before update {step} with {process.returncode}")
+        time.sleep(0.02)
+    time.sleep(after_s)
+    with suppress(psutil.NoSuchProcess):
+        chosen.choice(ranks_of(process)).send_signal(signal.SIGKILL)
+    if process.wait(LIMIT_S) == 0:
+        raise ValueError("the run ended before its rank was killed")
+    return newest_step(out)
+
+
+def to_the_end(words: list[str]) -> None:
+    """Runs undisturbed."""
+    code = started(words).wait(LIMIT_S)
+    if code:
+        raise SystemExit(f"the run failed with exit code {code}")
+
+
+def result(out: Path) -> tuple[str, list[dict], str]:
+    """Weights' digest, metrics without times, digest of the newest checkpoint's tensors."""
+    lines = [{k: v for k, v in line.items() if k not in TIMINGS} for line in read_metrics(out)]
+    checkpoint, tensors = Checkpoints(str(out / "checkpoints"), 2).newest(), hashlib.sha256()
+    assert checkpoint is not None
+    for name, tensor in sorted(checkpoint.tensors.items()):
+        tensors.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    weights = hashlib.sha256((out / "sae.safetensors").read_bytes()).hexdigest()
+    return weights, lines, tensors.hexdigest()
+
+
+def kill_often(folder: Path, kills: int, seed: int, steps: int) -> dict[str, object]:
+    """Trains both ways in a folder; what happened, and whether the results are the same."""
+    chosen, whole, killed = random.Random(seed), folder / "whole", folder / "killed"
+    store = write_store(folder, {SITE: 16})
+    to_the_end(command(1, store, whole, steps))
+    ranks, at, numbers, began = 0, [], [], time.monotonic()
+    for step in sorted(chosen.sample(range(5, steps - 60), kills)):
+        ranks = chosen.choice([n for n in (1, 2, 3, 4) if n != ranks])
+        numbers.append(ranks)
+        words = command(ranks, store, killed, steps)
+        at.append(killed_at(words, killed, step, chosen.uniform(0, 0.1), chosen))
+    to_the_end(command(3 if ranks != 3 else 2, store, killed, steps))
+    return {
+        "kills": kills,
+        "seed": seed,
+        "steps": steps,
+        "ranks": " ".join(map(str, numbers)),
+        "killed_at": " ".join(map(str, at)),
+        "killed_s": round(time.monotonic() - began, 1),
+        "same": result(whole) == result(killed),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=400)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        row = kill_often(Path(folder), args.kills, args.seed, args.steps)
+    record("rank_kills", row | surroundings("cpu", ("torch", "numpy")))
+    print(row)
+    if not row["same"]:
+        raise SystemExit("the results differ")
+
+
+if __name__ == "__main__":
+    main()
