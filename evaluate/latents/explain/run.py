@@ -1,7 +1,7 @@
 """The command: explanations of some latents and of their random twins, kept in the index."""
 
 from ....store.place.ownership import owned
-from ..files.explanations import Explanations, write_explanations
+from ..files.explanations import Explanations, read_explanations, write_explanations
 from ..files.folder import Index, open_index
 from ..samples.sample_set import Samples
 from .asking.asker import Counts
@@ -48,8 +48,24 @@ def _explained(index: Index, settings: ExplainSettings) -> list[str]:
         failed=counts.failed,
         nonsense=counts.nonsense,
     )
+    replaced = _replaced(index, found)
     path = write_explanations(index.folder, found)
-    return [*lines(found, counts), f"written: {path}"]
+    return [*lines(found, counts), *replaced, f"written: {path}"]
+
+
+def _replaced(index: Index, found: Explanations) -> list[str]:
+    """A word on explanations of other latents that will be gone; their answers are not."""
+    try:
+        before = read_explanations(index.folder, found.explainer)
+    except (OSError, ValueError):
+        return []
+    gone = before.texts.keys() - found.texts.keys()
+    if not gone:
+        return []
+    return [
+        f"these replace explanations of {len(gone)} other latents; asked for together with them "
+        "they are there again, and what was answered before is not asked again"
+    ]
 
 
 def _texts(

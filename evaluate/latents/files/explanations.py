@@ -55,6 +55,8 @@ class Value(Document):
 class LatentScore(Document):
     """One latent's figures, by variant (own, shuffled, random, tokens), then metric."""
 
+    text: Text | None = None
+    """The explanation that was scored; None for token tables."""
     density: float
     """Share of rows in which it fires."""
     figures: dict[Name, dict[Name, Value]]
@@ -139,7 +141,10 @@ def read_all(folder: Path) -> tuple[list[Explanations], list[Scores]]:
 
 
 def write_script(folder: Path) -> None:
-    """Makes the page's script again: `scopeworks.explanations({latent: {text, by, scores}})`."""
+    """Makes the page's script again: `scopeworks.explanations({latent: {text, by, scores}})`.
+
+    A score of another explanation than the one that is shown is left out.
+    """
     explanations, scores = read_all(folder)
     found: dict[str, dict[str, Any]] = {}
     for one in explanations:
@@ -148,7 +153,7 @@ def write_script(folder: Path) -> None:
                 found.setdefault(latent, {"text": text, "by": one.by, "scores": {}})
     for one in scores:
         for latent, score in one.latents.items():
-            if latent in found:
+            if latent in found and score.text in (None, found[latent]["text"]):
                 found[latent]["scores"][one.scorer] = shown(score, one.metrics[0])
     ordered = {latent: found[latent] for latent in sorted(found, key=int)}
     write_file(folder / SCRIPT, call("explanations", ordered))

@@ -63,7 +63,7 @@ def score(settings: ScoreSettings) -> Iterator[str]:
         if TOKENS in settings.scorers:
             result = _by_tables(*both, settings.seed)
             yield from _written(
-                index, _scores(TOKENS, TOKENS, "token unigrams", result, both[0], 0, settings)
+                index, _scores(TOKENS, None, "token unigrams", result, both[0], 0, settings)
             )
         if asks:
             with asker(settings, index.folder) as asking:
@@ -73,9 +73,7 @@ def score(settings: ScoreSettings) -> Iterator[str]:
                     nonsense = asking.counts.nonsense - before
                     yield from _written(
                         index,
-                        _scores(
-                            name, found.explainer, asking.name, result, both[0], nonsense, settings
-                        ),
+                        _scores(name, found, asking.name, result, both[0], nonsense, settings),
                     )
                 yield from asked_lines(asking.counts)
 
@@ -174,19 +172,25 @@ def _figures(evidence: Evidence, seed: int) -> tuple[dict[str, Figure], int]:
 
 def _scores(
     scorer: str,
-    explainer: str,
+    told: Explanations | None,
     by: str,
     result: ByLatent,
     samples: Samples,
     nonsense: int,
     settings: ScoreSettings,
 ) -> Scores:
-    """The scorer's document."""
+    """The scorer's document.
+
+    Args:
+        told: the explanations that were scored; None for token tables, which are none.
+    """
     latents, metrics = {}, list[str]()
+    explainer, texts = (TOKENS, {}) if told is None else (told.explainer, told.texts)
     for k, latent in enumerate(samples.latents.tolist()):
         found = {variant: by_latent[k][0] for variant, by_latent in result.items()}
         metrics = metrics or list(found[OWN])
         latents[str(latent)] = LatentScore(
+            text=texts.get(str(latent)),
             density=float(samples.density[k]),
             figures={
                 variant: {

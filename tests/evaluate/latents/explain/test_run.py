@@ -54,6 +54,13 @@ def test_planted_latents_are_explained_by_their_tokens(index):
     }
 
 
+def test_explanations_that_are_replaced_are_said(index):
+    run(index)
+    said = run(index, latents=[2])
+    assert said[-2].startswith("these replace explanations of 4 other latents")
+    assert not any(line.startswith("these replace") for line in run(index))
+
+
 def test_latents_are_spread_over_firing_frequency(index):
     run(index, latents=None, n=5)
     assert len(read_explanations(index.index, "tokens").texts) == 5

@@ -81,6 +81,16 @@ def test_a_language_model_s_words_go_before_a_table_s(tmp_path):
     )
 
 
+def test_a_score_of_another_explanation_is_not_shown(tmp_path):
+    found = scores()
+    scored = found.latents["7"].model_copy(update={"text": "a"})
+    write_scores(tmp_path, found.model_copy(update={"latents": {"7": scored}}))
+    write_explanations(tmp_path, said("llm", l7="a"))
+    assert page(tmp_path)["7"]["scores"]
+    write_explanations(tmp_path, said("llm", l7="b"))
+    assert not page(tmp_path)["7"]["scores"]
+
+
 def test_other_files_are_no_explanations(tmp_path):
     write_explanations(tmp_path, said("tokens", l1="x"))
     (tmp_path / "explanations" / ".owner.json").write_text("{}")

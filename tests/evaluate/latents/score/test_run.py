@@ -80,9 +80,10 @@ def test_all_scorers_tell_planted_latents_from_noise(index):
     with LanguageServer(oracle) as server:
         run(index, endpoint=server.url, llm="oracle")
     fuzzing, simulation = found(index, "fuzzing"), found(index, "simulation")
-    for latent in (p.DIGIT, p.RETURN, p.AFTER_DEF):
+    # What follows `def` is elsewhere too, where a wrong mark may hit it.
+    for latent, least in ((p.DIGIT, 0.95), (p.RETURN, 0.95), (p.AFTER_DEF, 0.8)):
         values = figures(fuzzing, latent, "balanced_accuracy")
-        assert values["own"] >= 0.9  # pyright: ignore
+        assert values["own"] >= least  # pyright: ignore
         assert values["shuffled"] <= 0.8  # pyright: ignore
         assert figures(simulation, latent, "r")["own"] >= 0.4  # pyright: ignore
     assert abs(figures(simulation, 7, "r")["own"]) < 0.3  # pyright: ignore
