@@ -15,7 +15,7 @@ import torch
 
 from ...console import hidden_progress
 from ...machine import find_device, free_memory
-from ...settings import Settings
+from ...settings import Settings, differences
 from ..run.trainer import run
 from ..settings import TrainSettings
 
@@ -27,25 +27,28 @@ _STOPPED: set[str] = set()
 
 
 class Order(Settings):
-    """What every task of a sweep is told.
-
-    Attributes:
-        sweep: its name on the cluster, under which workers tell of their progress.
-        resume: as `trainer.run` takes it.
-        n_threads: of the command: sums over parts of other sizes round differently.
-        devices: CUDA_VISIBLE_DEVICES of every worker by its number; none where workers have
-            devices of their own.
-    """
+    """What every task of a sweep is told."""
 
     sweep: str
+    """Its name on the cluster, under which workers tell of their progress."""
     resume: bool
+    """As `trainer.run` takes it."""
     n_threads: int
+    """Of the command: sums over parts of other sizes round differently."""
     devices: tuple[str, ...]
+    """CUDA_VISIBLE_DEVICES of every worker by its number; none where workers have devices of their
+    own."""
+    versions: dict[str, str]
+    """Of what computes: with others a member's bits would differ."""
 
 
 def room_here(order: Order, device: str, dask_worker: Any = None) -> dict[str, Any]:
-    """What this worker has: its device, the bytes free there, and the versions that its numbers
-    depend on. Workers of one `place` share it."""
+    """What this worker has: its device and the bytes free there. Workers of one `place` share it.
+
+    Raises:
+        ValueError: it has other versions than the command, or no such device.
+    """
+    _check_versions(order)
     _take_device(order, dask_worker)
     found = find_device(device)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") if found.type == "cuda" else None
@@ -53,8 +56,12 @@ def room_here(order: Order, device: str, dask_worker: Any = None) -> dict[str, A
         "place": (socket.gethostname(), str(found), visible),
         "type": found.type,
         "free": free_memory(found),
-        "versions": {name: version(name) for name in ("scopeworks", "torch")},
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions that a member's bits depend on."""
+    return {name: version(name) for name in ("scopeworks", "torch")}
 
 
 def stop_here(sweep: str) -> None:
@@ -80,6 +87,10 @@ def train_group(order: Order, numbers: Sequence[int], members: list[dict[str, An
     from distributed import get_worker
 
     worker = get_worker()
+    try:
+        _check_versions(order)
+    except ValueError as error:  # of a worker that came late: another may do it
+        raise OSError(str(error)) from error
     _take_device(order, worker)
     group = [TrainSettings.model_validate(values) for values in members]
     number_of = {settings.out: n for settings, n in zip(group, numbers, strict=True)}
@@ -108,6 +119,15 @@ def _stop(worker: Any, key: str, sweep: str) -> Callable[[], bool]:
         return sweep in _STOPPED or task is None or task.state == "cancelled"
 
     return stop
+
+
+def _check_versions(order: Order) -> None:
+    """Raises ValueError on a worker with other versions than the command."""
+    if changed := differences(order.versions, versions()):
+        raise ValueError(
+            f"every worker must have the command's versions, one has {'; '.join(changed)}; start "
+            "all in one environment"
+        )
 
 
 def _take_device(order: Order, worker: Any) -> None:

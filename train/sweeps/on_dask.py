@@ -28,7 +28,7 @@ from ..run.memory import bytes_for
 from ..run.trainer import Watch
 from ..settings import TrainSettings
 from .devices import Devices
-from .group_task import Order, room_here, stop_here, train_group
+from .group_task import Order, room_here, stop_here, train_group, versions
 from .groups import groups_of
 from .prepare import Stand, prepared, room_of, sent
 
@@ -71,21 +71,21 @@ def train_on_dask(
         resume=resume,
         n_threads=torch.get_num_threads(),
         devices=devices.visible,
+        versions=versions(),
     )
     left = sum(one.settings.steps - one.step for stream in stands for one in stream)
-    with (
-        connect(devices.dask) as client,
-        StopSignals() as stop,
-        progress("train", left, "updates") as bar,
-    ):
+    with connect(devices.dask) as client, progress("train", left, "updates") as bar:
         if n_local_workers(devices.dask):
             client.register_plugin(_Uninterrupted())
         sweep = _Sweep(client, order, stands, watch or (lambda settings, line: None), bar)
-        while sweep.look() and not stop.requested:
-            time.sleep(_POLL_S)
-        if stop.requested:
-            sweep.end()
-            stop.leave()
+        groups = sweep.groups(stands)
+        with StopSignals() as stop:
+            sweep.begin(groups)
+            while sweep.look() and not stop.requested:
+                time.sleep(_POLL_S)
+            if stop.requested:
+                sweep.end()
+                stop.leave()
     if sweep.failures:
         raise ValueError("; ".join(sweep.failures))
 
@@ -125,7 +125,6 @@ class _Sweep:
     def __init__(
         self, client: Any, order: Order, stands: list[list[Stand]], watch: Watch, bar: Progress
     ):
-        """Waits for a worker, and sends out all groups."""
         self._client, self._order, self._watch, self._bar = client, order, watch, bar
         self._members = [one for stream in stands for one in stream]
         self._steps = [one.step for one in self._members]
@@ -133,7 +132,31 @@ class _Sweep:
         self._workers = Workers(client)
         self.failures: list[str] = []
         client.subscribe_topic(order.sweep, lambda event: self._told.put(event[1]))
-        self._waiting = [self._sent(numbers) for numbers in self._groups(stands)]
+        self._waiting: list[_Begun] = []
+
+    def groups(self, stands: list[list[Stand]]) -> list[list[int]]:
+        """The members' numbers, group by group, once there is a worker.
+
+        Raises:
+            ValueError: workers differ, or a member fits none of them.
+        """
+        number = {one.settings.out: i for i, one in enumerate(self._members)}
+        while not self._workers.processing():
+            time.sleep(_POLL_S)
+        rooms = self._rooms()
+        room, kind = room_of(rooms), torch.device(next(iter(rooms.values()))["type"])
+
+        def bytes_of(group: list[TrainSettings]) -> int:
+            return bytes_for(group, self._members[number[group[0].out]].source, kind)
+
+        streams = [[one.settings for one in stream] for stream in stands]
+        check_backends([settings for stream in streams for settings in stream], kind)
+        groups = groups_of(streams, len(rooms), bytes_of, room)
+        return [[number[settings.out] for settings in group] for group in groups]
+
+    def begin(self, groups: list[list[int]]) -> None:
+        """Sends out all groups."""
+        self._waiting = [self._sent(numbers) for numbers in groups]
 
     def look(self) -> bool:
         """Takes what the workers have told and done; whether there is more to come.
@@ -158,23 +181,16 @@ class _Sweep:
                 return
             time.sleep(_POLL_S)
 
-    def _groups(self, stands: list[list[Stand]]) -> list[list[int]]:
-        """The members' numbers, group by group."""
-        number = {one.settings.out: i for i, one in enumerate(self._members)}
+    def _rooms(self) -> dict[str, dict[str, Any]]:
+        """What every worker has, by its address."""
         device = self._members[0].settings.device
-        while not self._workers.processing():
-            time.sleep(_POLL_S)
-        found = self._client.run(room_here, self._order, device)
-        room = room_of(found)
-        kind = torch.device(next(iter(found.values()))["type"])
-
-        def bytes_of(group: list[TrainSettings]) -> int:
-            return bytes_for(group, self._members[number[group[0].out]].source, kind)
-
-        streams = [[one.settings for one in stream] for stream in stands]
-        check_backends([settings for stream in streams for settings in stream], kind)
-        groups = groups_of(streams, len(found), bytes_of, room)
-        return [[number[settings.out] for settings in group] for group in groups]
+        try:
+            return self._client.run(room_here, self._order, device)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(
+                f"every worker must have the command's scopeworks, one has another or none "
+                f"({error}); start all in one environment"
+            ) from error
 
     def _sent(self, numbers: list[int]) -> _Begun:
         """Sends out a group."""
@@ -206,13 +222,14 @@ class _Sweep:
         try:
             check_done(begun.future, f"the group of {names}")
             failure = begun.future.result()
-        except (ValueError, OSError) as error:
+        except Exception as error:
             killed = isinstance(error.__cause__, KilledWorker)
             if killed and self._steps_of(begun.numbers) > begun.steps:
                 # Workers come and go, on machines that may be taken away at any time.
                 self._waiting.append(self._sent(begun.numbers))
                 return
-            failure = str(error)
+            known = isinstance(error, ValueError | OSError)
+            failure = str(error) if known else f"{type(error).__name__}: {error}"  # and Dask's log
         if failure is None:
             for number in begun.numbers:
                 self._advance(number, self._members[number].settings.steps)

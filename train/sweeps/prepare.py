@@ -1,6 +1,6 @@
 """Before a sweep begins on Dask: what of it is left to do, and what the workers have.
 
-Owns the checks that cost nothing yet: settings, stores, folders, disks, the workers' versions and
+Owns the checks that cost nothing yet: settings, stores, folders, disks, the workers'
 memory.
 """
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...settings import differences
 from ...store.place.ownership import owned
 from ..run.disk import check_disk
 from ..run.rows import Source
@@ -82,19 +81,15 @@ def room_of(workers: dict[str, dict[str, Any]]) -> int:
         workers: address -> what `group_task.room_here` has found there.
 
     Raises:
-        ValueError: workers have other versions, or other kinds of devices, than one another: their
-            bits would differ.
+        ValueError: workers have other kinds of devices than one another: their bits would differ.
     """
     places = [tuple(found["place"]) for found in workers.values()]
-    first = next(iter(workers.values()))
-    for found in workers.values():
-        alike = ("versions", "type")
-        changed = differences({k: first[k] for k in alike}, {k: found[k] for k in alike})
-        if changed:
-            raise ValueError(
-                "every worker must have the same versions and kind of device, got "
-                f"{'; '.join(changed)}; start all workers alike"
-            )
+    kinds = sorted({found["type"] for found in workers.values()})
+    if len(kinds) > 1:
+        raise ValueError(
+            f"every worker must have the same kind of device, got {' and '.join(kinds)}; name one "
+            "with --device, or start all workers alike"
+        )
     return min(
         found["free"] // places.count(place)
         for place, found in zip(places, workers.values(), strict=True)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import psutil
@@ -16,9 +17,9 @@ import pytest
 from scopeworks.train.run.trainer import run
 from scopeworks.train.saved.metrics import METRICS_FILE
 from scopeworks.train.settings import TrainSettings
-from scopeworks.train.sweeps import group_task
+from scopeworks.train.sweeps import group_task, on_dask
 from scopeworks.train.sweeps.devices import Devices
-from scopeworks.train.sweeps.group_task import Order, train_group
+from scopeworks.train.sweeps.group_task import Order, train_group, versions
 from scopeworks.train.sweeps.on_dask import train_on_dask
 from scopeworks.train.sweeps.prepare import sent
 from scopeworks.train.sweeps.sweep import sweep
@@ -98,14 +99,22 @@ def test_an_error_in_one_group_is_one_line_and_the_others_are_trained(
     assert not (tmp_path / "s/bad/sae.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("the device is on fire"), "the device is on fire"),
+        (OSError("the disk is on fire"), "the disk is on fire"),
+        (RuntimeError("CUDA error: on fire"), "RuntimeError: CUDA error: on fire"),
+    ],
+)
 def test_an_error_that_names_no_member_is_given_its_name(
-    settings: Make, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Make, scheduler: str, monkeypatch: pytest.MonkeyPatch, error: Exception, text: str
 ):
     def fails(group: list[TrainSettings], *_: object, **_more: object) -> None:
-        raise ValueError("the device is on fire")
+        raise error
 
     monkeypatch.setattr(group_task, "run", fails)
-    with pytest.raises(ValueError, match=r"^a: the device is on fire; b: the device is on fire$"):
+    with pytest.raises(ValueError, match=rf"^a: {text}; b: {text}$"):
         train_on_dask([[settings("a"), settings("b", seed=1)]], Devices(scheduler))
 
 
@@ -115,6 +124,37 @@ def test_a_member_that_no_workers_memory_holds_is_refused_before_anything_is_wri
     monkeypatch.setattr(group_task, "free_memory", lambda _device: 2 * 10**6)
     with pytest.raises(ValueError, match=r"memory must hold .* for a \(width 48, batch 64\)"):
         train_on_dask([[settings("a")]], Devices(scheduler))
+    assert not (tmp_path / "a").exists()
+
+
+def test_workers_of_another_version_or_without_the_package_are_refused(
+    settings: Make, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    told = iter([{"torch": "1"}, {"torch": "2"}, {"torch": "2"}])
+    monkeypatch.setattr(on_dask, "versions", lambda: {"torch": "1"})
+    monkeypatch.setattr(group_task, "versions", lambda: next(told))
+    with pytest.raises(ValueError, match=r"the command's versions, one has torch: '1' → '2'"):
+        train_on_dask([[settings("a")]], Devices(scheduler))
+
+    def missing() -> None:
+        raise ModuleNotFoundError("No module named 'scopeworks'")
+
+    monkeypatch.setattr(group_task, "versions", missing)
+    with pytest.raises(ValueError, match=r"every worker must have the command's scopeworks, one"):
+        train_on_dask([[settings("a")]], Devices(scheduler))
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_signal_while_there_is_no_worker_ends_the_command(settings: Make, tmp_path: Path):
+    from distributed import LocalCluster
+
+    local: Any = LocalCluster(n_workers=0, processes=False, protocol="tcp", dashboard_address=":0")
+    with local:
+        stopped = Timer(1.0, os.kill, [os.getpid(), signal.SIGINT])
+        stopped.start()
+        with pytest.raises(KeyboardInterrupt):
+            train_on_dask([[settings("a")]], Devices(local.scheduler_address))
+        stopped.join()
     assert not (tmp_path / "a").exists()
 
 
@@ -144,7 +184,7 @@ def test_a_group_whose_command_is_gone_stops_with_a_checkpoint(settings: Make, s
     from distributed import Client
 
     one = settings("a", steps=100_000, checkpoint_every=100_000)
-    order = Order(sweep="gone", resume=False, n_threads=1, devices=())
+    order = Order(sweep="gone", resume=False, n_threads=1, devices=(), versions=versions())
     client: Any = Client(scheduler)
     begun = client.submit(train_group, order, [0], [sent(one)], pure=False)
     deadline = time.monotonic() + 60
