@@ -99,6 +99,9 @@ class Steering:
 
         Returns:
             The new tokens' ids, and the probabilities of the first of them at temperature 1.
+
+        Raises:
+            ValueError: the model's numbers overflow under these changes.
         """
         uniform = torch.rand(n_tokens, generator=torch.Generator().manual_seed(seed))
         written: list[int] = []
@@ -108,6 +111,10 @@ class Steering:
             for u in uniform.tolist():
                 got = _causal(self.model)(input_ids=step, past_key_values=past, use_cache=True)
                 logits, past = got.logits[0, -1].float(), got.past_key_values
+                if not logits.isfinite().all():
+                    raise ValueError(
+                        "value must leave the model's numbers finite; take smaller ones"
+                    )
                 first = logits.softmax(-1) if first is None else first
                 written.append(_drawn(logits, temperature, u))
                 if written[-1] in stop:
@@ -152,5 +159,6 @@ def _drawn(logits: Float[Tensor, " vocabulary"], temperature: float, u: float) -
     """The token at u of the cumulative probabilities; the most probable one at temperature 0."""
     if temperature <= 0:
         return int(logits.argmax())
-    steps = (logits.double() / temperature).softmax(-1).cumsum(-1)
+    logits = logits.double()
+    steps = ((logits - logits.max()) / temperature).softmax(-1).cumsum(-1)
     return min(int(torch.searchsorted(steps, u * float(steps[-1]), right=True)), len(steps) - 1)

@@ -183,6 +183,24 @@ def test_search_open_shade_and_neighbours(browser: Browser, base: str, folders: 
     assert browser.complaints() == []
 
 
+def test_search_finds_what_a_plain_search_finds(browser: Browser, base: str, folders: list[Path]):
+    text = (folders[0] / "data" / "search" / "00.js").read_text(encoding="utf-8")
+    columns = json.loads(text[text.index("{") : text.rindex("}") + 1])
+    fields = ("tokens", "raised", "context")
+    texts = ["\n".join(x for f in fields for x in columns[f][i]).lower() for i in range(120)]
+    visit(browser, base)
+    until(browser, f"{ROWS} === 50")
+    for query in ("t1", "T49", "t12 t3", '" t2"', "</script", "é", "zzz", '"'):
+        wanted = [word.strip('"') or word for word in ([query] if '"' in query else query.split())]
+        n = sum(all(word.lower() in text for word in wanted) for text in texts)
+        marks = f"scopeworks.list.matches(index, {json.dumps(query)}, '')"
+        script = f"scopeworks.data.index().then(index => [...{marks}].filter(Boolean).length)"
+        got = browser.send(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )["result"]["value"]
+        assert got == n, query
+
+
 def test_what_is_said_of_a_latent_is_shown_as_text(browser: Browser, base: str):
     visit(browser, f"{base}#/latent/5")
     text = browser.run("document.querySelector('.explanation').innerText")

@@ -141,6 +141,7 @@ def test_drawn_takes_each_token_as_often_as_it_is_probable():
     sharp = [_drawn(logits, 0.5, (i + 0.5) / 1000) for i in range(1000)]
     assert [sharp.count(i) for i in range(3)] == [19, 74, 907]  # 1 : 4 : 49
     assert _drawn(logits, 1.0, 1.0 - 1e-12) == 2
+    assert [_drawn(logits, 1e-300, u) for u in (0.0, 0.5, 1.0)] == [2, 2, 2]
 
 
 def test_it_stops_at_an_end(lm, ids):
@@ -148,3 +149,9 @@ def test_it_stops_at_an_end(lm, ids):
     got, _ = steering.continued(one, [], 5)
     short, _ = steering.continued(one, [], 5, stop=frozenset({got[2]}))
     assert short == got[: got.index(got[2]) + 1]
+
+
+def test_numbers_that_overflow_are_an_error(lm, ids):
+    steering = residual(lm)
+    with pytest.raises(ValueError, match="value must leave the model's numbers finite"):
+        steering.continued(ids[:1, :6], [Change(0, "add", float("inf"))], 2)

@@ -7,6 +7,7 @@
   const ROWS = 50;
   const FIELDS = { explanation: 8, tokens: 4, raised: 2, context: 1 };
   const EXACT = 16;
+  const UNSCORED = -2;  // below every correlation
   const SORTS = { index: "number", density: "density", max: "strongest activation", score: "score", match: "best match" };
   const DENSITIES = [["", "any"], ["dead", "never fires"], ["0-1e-4", "under 0.01%"], ["1e-4-1e-3", "0.01% to 0.1%"], ["1e-3-1e-2", "0.1% to 1%"], ["1e-2-0.1", "1% to 10%"], ["0.1-1", "over 10%"]];
 
@@ -51,7 +52,7 @@
   function score(index, latent) {
     const all = index.explanations[latent]?.scores ?? {};
     const values = Object.values(all).map(one => scopeworks.latent.scoreOf(one)).filter(Number.isFinite);
-    return values.length ? Math.max(...values) : -1;
+    return values.length ? Math.max(...values) : UNSCORED;
   }
 
   /** Numbers of the latents that are shown, in order. */
