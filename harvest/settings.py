@@ -174,7 +174,7 @@ def to_worker(settings: StageSettings) -> str:
     for name in ("tokens", "store", "out", "text", "sae"):
         if isinstance(value := values.get(name), str):
             values[name] = everywhere(value)
-        elif value is not None:
+        elif isinstance(value, list):
             values[name] = [everywhere(path) for path in value]
     for name in ("model", "norms_of"):
         # else it is a name on the hub
