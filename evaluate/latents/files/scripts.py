@@ -77,4 +77,10 @@ def shard(features: Records, pages: Records, k: int, d_sae: int) -> bytes:
 
 
 def _in_shard(record: dict[str, Any]) -> bytes:
+    """What a page opened from disk shows of circuit-tracer's record: shades need no more than four
+    digits, and two more are a tenth of the shard."""
+    for band in record["examples_quantiles"]:
+        for one in band["examples"]:
+            values = one["tokens_acts_list"]
+            one["tokens_acts_list"] = [value and float(f"{value:.4g}") for value in values]
     return json_text({key: record[key] for key in IN_SHARDS}).encode()

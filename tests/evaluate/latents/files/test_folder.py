@@ -106,8 +106,17 @@ def test_scripts_hold_the_records_and_no_markup(whole: Path):
     shard = json.loads(zlib.decompress(base64.b64decode(text)))
     assert k == 1
     assert shard["pages"] == [index.page(i) for i in range(64, D_SAE)]
-    records = [index.record(i) for i in range(64, D_SAE)]
-    assert shard["features"] == [{key: one[key] for key in IN_SHARDS} for one in records]
+    for i, found in enumerate(shard["features"], start=64):
+        record = index.record(i)
+        assert found.keys() == set(IN_SHARDS) and found["act_max"] == record["act_max"]
+        assert len(found["examples_quantiles"]) == len(record["examples_quantiles"])
+        for mine, band in zip(
+            found["examples_quantiles"], record["examples_quantiles"], strict=True
+        ):
+            for example, said in zip(mine["examples"], band["examples"], strict=True):
+                values = said.pop("tokens_acts_list")
+                assert example.pop("tokens_acts_list") == pytest.approx(values, rel=1e-3)
+                assert example == said
     scripts = [path.read_bytes() for path in sorted((whole / "data").rglob("*.js"))]
     assert not any(b"<" in script for script in scripts)
     search = argument((whole / "data/search/00.js").read_bytes(), "search")[1]
