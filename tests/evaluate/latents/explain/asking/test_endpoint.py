@@ -1,5 +1,6 @@
 """An endpoint that fails, stalls, refuses, asks for a key or talks nonsense."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -95,6 +96,15 @@ def test_servers_say_how_long_to_wait():
     with pytest.raises(PassingError, match="busy"):
         retried(fail)
     assert waits == [21.5, 21.5]
+
+
+def test_what_the_extra_brings_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tenacity", None)
+    with (
+        LanguageServer(str) as server,
+        pytest.raises(ValueError, match=r"pip install 'scopeworks\[latents\]'"),
+    ):
+        asked(server)
 
 
 def test_requests_keep_their_pace(monkeypatch):
