@@ -23,6 +23,7 @@ from scopeworks.evaluate.latents.index import on_dask, run
 from scopeworks.evaluate.latents.index.firing import Pass
 from scopeworks.evaluate.latents.index.run import TIMING, index
 from scopeworks.evaluate.latents.index.settings import IndexSettings
+from scopeworks.harvest.settings import to_worker
 from scopeworks.store import TokenStore
 from scopeworks.tests.evaluate.latents import planted
 from scopeworks.train.sae.sae import SAE
@@ -169,6 +170,13 @@ def test_two_workers_write_what_one_process_writes(given, whole, scheduler, monk
     monkeypatch.chdir(tmp_path)
     given["out"] = Path("index")  # as a person names it
     assert made(given, dask=scheduler) == whole
+
+
+def test_workers_are_sent_paths_that_they_find_from_any_folder(given, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names = ("sae", "store", "tokens", "out")
+    sent = json.loads(to_worker(IndexSettings.model_validate(given | {n: n for n in names})))
+    assert [sent[name] for name in names] == [str(tmp_path / name) for name in names]
 
 
 def test_a_worker_with_other_rows_is_refused(given, scheduler, monkeypatch):
