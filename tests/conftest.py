@@ -13,7 +13,12 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+import hypothesis
 from jaxtyping import install_import_hook
+
+# No example has a time limit: machines differ, and beside other work all of them are slow.
+hypothesis.settings.register_profile("any_machine", deadline=None)
+hypothesis.settings.load_profile("any_machine")
 
 # The tensors' annotated shapes and dtypes are checked in tests only: it costs time in every call.
 CHECKED = (

@@ -48,11 +48,9 @@ PriceOut = Annotated[
     float | None, typer.Option(help="Dollars for a million tokens written, for --dry-run.")
 ]
 SAE = Annotated[str | None, typer.Option(help="The SAE, if it is not where the index found it.")]
-Store = Annotated[str | None, typer.Option(help="URL of the activation store of the index.")]
-Tokens = Annotated[str | None, typer.Option(help="URL of the token store of the index.")]
-Model = Annotated[
-    str | None, typer.Option(help="The language model of the index, for its tokenizer.")
-]
+Store = Annotated[str | None, typer.Option(help="Its rows, likewise.")]
+Tokens = Annotated[str | None, typer.Option(help="Its token store, likewise.")]
+Model = Annotated[str | None, typer.Option(help="Its language model, likewise.")]
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings; flags win.")]
 StorageOption = Annotated[
     list[str] | None,

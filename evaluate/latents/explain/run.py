@@ -3,6 +3,7 @@
 from ....store.place.ownership import owned
 from ..files.explanations import Explanations, read_explanations, write_explanations
 from ..files.folder import Index, open_index
+from ..files.manifest import read_places
 from ..samples.sample_set import Samples
 from .asking.asker import Counts
 from .asking.models import asker, estimate
@@ -21,6 +22,7 @@ def explain(settings: ExplainSettings) -> list[str]:
     """
     check_folder(settings.prompts, [PROMPT])
     index = open_index(settings.index)
+    settings = settings.with_places(read_places(index.folder))
     with owned(index.folder / "explanations", name="index"):
         return _explained(index, settings)
 

@@ -1,10 +1,11 @@
 """What `scopeworks latents explain` is asked to do."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from ..files.manifest import Places
 from ..samples.settings import SampleSettings
 from .asking.settings import AskingSettings
 
@@ -23,17 +24,23 @@ class SourcesSettings(AskingSettings):
     index: Path
     """Folder that `scopeworks latents index` made."""
     sae: str | None = None
-    """The SAE, where it is no longer where the index found it."""
+    """The SAE, where it is no longer where the index found it; so are the next three."""
     store: str | None = None
-    """URL of the activation store; not needed for latents whose contexts were drawn before."""
+    """URL of the activation store."""
     tokens: str | None = None
-    """URL of the token store that the rows come from; likewise."""
+    """URL of the token store that the rows come from."""
     model: str | None = None
     """Folder or hub id of the language model that was harvested, for its tokenizer."""
     prompts: Path | None = None
     """Folder of prompts that replace ours."""
     dry_run: bool = Field(default=False, exclude=True)
     """Say requests, tokens and price, and ask nothing."""
+
+    def with_places(self, places: Places | None) -> Self:
+        """The same, with what the index's maker knew where nothing is given."""
+        known = {} if places is None else places.model_dump()
+        missing = {name: value for name, value in known.items() if getattr(self, name) is None}
+        return self.model_copy(update=missing)
 
     def kept(self) -> dict[str, Any]:
         """What is written beside results: all that decides them, and the places."""

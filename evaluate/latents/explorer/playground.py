@@ -17,6 +17,7 @@ from ....train.sae.hub import is_remote
 from ....train.sae.sae import SAE
 from ...measure.inputs import sites_of
 from ...measure.top_activations import token_texts
+from ..files.manifest import read_places
 from ..weights.identity import sae_fingerprint
 from .folders import Served
 from .steering import Change, Steering
@@ -172,7 +173,8 @@ def open_playgrounds(settings: "ServeSettings", served: Sequence[Served]) -> lis
 def _read_sae(one: Served, given: Sequence[str]) -> SAE:
     """The SAE of an index: the one that is given, or the manifest's."""
     facts = one.index.manifest.sae
-    source = given[0] if given else facts.source
+    places = read_places(one.folder)
+    source = given[0] if given else facts.source if places is None else places.sae
     if source is None:
         raise ValueError(f"sae must be given, for the index {one.folder} does not say where it is")
     try:

@@ -1,7 +1,8 @@
 """The manifest of an index: which SAE, rows and text it is of, and every file with its size.
 
 Owns `index.json`, which is written last: a folder without it is unfinished. Bounds are wide, for
-the document may have come from elsewhere.
+the document may have come from elsewhere. Beside it, `places.json` says where its maker found what
+it was made from; it is no part of the index, whose bytes are the same anywhere.
 """
 
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from ....foreign import Document, parse_json, short, validated
+from ....foreign import Document, parse_json, read_document, short, validated
 from ....harvest.model.sites import parse_site
 
 NAME = "index.json"
+PLACES = "places.json"
 FORMAT, VERSION = "latents-index", "1.0"
 
 _MOST_BYTES = 2**24
@@ -34,7 +36,7 @@ class SAEFacts(Document):
 
     name: Text
     source: Text | None = None
-    """As the user gave it, or a hub's URL with its commit."""
+    """A URL, or a hub's with its commit; of a local SAE `Places` knows it."""
     site: Annotated[Text, AfterValidator(_checked_site)]
     target_site: Text | None = None
     """Of a transcoder."""
@@ -110,6 +112,15 @@ class Manifest(Document):
         return f"features/layer_{self.layer}.bin"
 
 
+class Places(Document):
+    """Where an index was made from: URLs, hub ids, and absolute paths of its maker's machine."""
+
+    sae: Text
+    store: Text
+    tokens: Text
+    model: Text
+
+
 class _Kind(Document):
     format: Text
     version: Text
@@ -146,3 +157,17 @@ def read_manifest(folder: Path) -> Manifest:
             "with this version of scopeworks"
         )
     return validated(Manifest, value, str(path))
+
+
+def read_places(folder: Path) -> Places | None:
+    """Where an index was made from, if its folder says so.
+
+    Raises:
+        ValueError: the document is damaged.
+    """
+    path = folder / PLACES
+    if not path.is_file():
+        return None
+    if (size := path.stat().st_size) > _MOST_BYTES:
+        raise ValueError(f"{path} must have at most {_MOST_BYTES:,} bytes, got {size:,}")
+    return read_document(Places, path.read_bytes(), str(path))

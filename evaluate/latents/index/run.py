@@ -16,12 +16,22 @@ from ....settings import differences
 from ....store.place.files import write_json
 from ....store.place.ownership import owned
 from ....train.sae.config import public_name
+from ....train.sae.hub import is_remote
 from ....workers.cluster import check_cluster
 from ...run.saes import short_names
 from ..explorer.static_page import page_files
 from ..files import tables
 from ..files.folder import open_index, write_index
-from ..files.manifest import NAME, Manifest, SAEFacts, StoreFacts, TokensFacts, read_manifest
+from ..files.manifest import (
+    NAME,
+    PLACES,
+    Manifest,
+    Places,
+    SAEFacts,
+    StoreFacts,
+    TokensFacts,
+    read_manifest,
+)
 from ..weights.directions import directions
 from ..weights.readout import Readout, read_readout
 from .firing import Pass, Seconds, firings, timed
@@ -62,6 +72,7 @@ def index(settings: IndexSettings) -> Manifest:
         _check_disk(inputs)
         manifest = _made(inputs, readout, wanted, times)
         times["all"] = time.monotonic() - started
+        write_json(settings.out / PLACES, _places(settings))
         write_json(settings.out / TIMING, {n: round(s, 2) for n, s in times.items()})
     return manifest
 
@@ -99,6 +110,15 @@ def _made(inputs: Inputs, readout: Readout, wanted: Manifest, times: Seconds) ->
     return manifest
 
 
+def _places(settings: IndexSettings) -> dict[str, str]:
+    """Where all was found, for the commands that need some of it again."""
+    given = {name: str(getattr(settings, name)) for name in Places.model_fields}
+    return {
+        name: str(Path(place).absolute()) if Path(place).exists() else place
+        for name, place in given.items()
+    }
+
+
 def _others(settings: IndexSettings) -> Mapping[str, Any]:
     """The SAEs that it is compared with, by short names."""
     if not settings.compare:
@@ -120,7 +140,7 @@ def _manifest(inputs: Inputs, readout: Readout) -> Manifest:
     return Manifest(
         sae=SAEFacts(
             name=inputs.name,
-            source=inputs.sae.source,
+            source=inputs.sae.source if is_remote(settings.sae) else None,
             site=str(inputs.site),
             target_site=str(inputs.target_site) if config.is_transcoder else None,
             d_in=config.d_in,

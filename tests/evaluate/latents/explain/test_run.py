@@ -54,6 +54,19 @@ def test_planted_latents_are_explained_by_their_tokens(index):
     }
 
 
+def test_what_the_index_was_made_from_is_found_where_its_maker_says(index, tmp_path):
+    places = index.places | {"sae": index.planted.sae}
+    (index.index / "places.json").write_text(json.dumps(places), encoding="utf-8")
+    bare = {"index": index.index, "latents": LATENTS} | SMALL
+    assert explain(ExplainSettings.model_validate(bare))[0].startswith("4 of 5 latents explained")
+    gone = {"store": str(tmp_path / "gone"), "seed": 1}
+    with pytest.raises(FileNotFoundError, match="gone"):
+        explain(ExplainSettings.model_validate(bare | gone))
+    (index.index / "places.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"places.json .* sae is missing"):
+        explain(ExplainSettings.model_validate(bare))
+
+
 def test_explanations_that_are_replaced_are_said(index):
     run(index)
     said = run(index, latents=[2])
