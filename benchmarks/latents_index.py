@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from recording import record, surroundings
 
+from scopeworks.evaluate.latents.files import tables
 from scopeworks.evaluate.latents.index.run import TIMING, index
 from scopeworks.evaluate.latents.index.settings import IndexSettings
 from scopeworks.harvest.model.loading import load_model, load_tokenizer, tokenizer_fingerprint
@@ -70,8 +71,9 @@ def main() -> None:
 
 def measured(settings: IndexSettings) -> dict[str, Any]:
     """Makes the index; its figures."""
-    for name in ("pyarrow.parquet", "scopeworks.evaluate.latents.index.tally.kernels"):
-        importlib.import_module(name)
+    if tables.available():
+        importlib.import_module("pyarrow.parquet")
+    importlib.import_module("scopeworks.evaluate.latents.index.tally.kernels")
     importlib.import_module("transformers").Gemma2ForCausalLM  # noqa: B018  (imports its module)
     base, started = anonymous_bytes(), time.monotonic()
     peak = peak_while(lambda: index(settings)) - base
