@@ -11,6 +11,7 @@ GRACE_S = 5.0
 """How long a rank that ends waits for what the others say about their end."""
 
 _POLL_S = 0.02
+_ANY = "end/any"
 
 
 class _End(Document):
@@ -29,6 +30,19 @@ class Endings:
     def say(self, why: str) -> None:
         """Writes down why this rank ends."""
         self._store.set(self._key(self._rank), _End(why=why).model_dump_json())
+        self._store.set(_ANY, "")
+
+    def answer(self) -> bool:
+        """Says that this rank is there and waits for others, if any has ended; whether that is
+        so."""
+        if not self._store.check([_ANY]):
+            return False
+        self._store.set(f"waits/{self._rank}", "")
+        return True
+
+    def waiting(self) -> set[int]:
+        """Ranks that have answered."""
+        return {rank for rank in range(self._size) if self._store.check([f"waits/{rank}"])}
 
     def heard(self) -> dict[int, str]:
         """What ranks have said so far."""
@@ -40,9 +54,10 @@ class Endings:
         return heard
 
     def all_heard(self) -> dict[int, str]:
-        """What all have said, or those who do within the time of grace."""
+        """What all have said, but for those that only answer; or those who do within the time of
+        grace."""
         until, heard = time.monotonic() + GRACE_S, self.heard()
-        while len(heard) < self._size and time.monotonic() < until:
+        while len(heard.keys() | self.waiting()) < self._size and time.monotonic() < until:
             time.sleep(_POLL_S)
             heard = self.heard()
         return heard

@@ -97,33 +97,33 @@ def _end(world: World, error: BaseException) -> NoReturn:
     why = "" if is_lost else _line(error)
     if isinstance(error, KeyboardInterrupt | SystemExit):
         why = "stopped by a signal"
-    heard = {world.rank: why}
+    heard, waiting = {world.rank: why}, set()
     with suppress(RuntimeError):  # a store that is gone tells nothing
         world.endings.say(why)
         world.close()
-        heard = world.endings.all_heard()
+        heard, waiting = world.endings.all_heard(), world.endings.waiting()
         world.endings.part(heard)
     # torchrun ends whoever is left when one has ended, and all end now; this lasts to the end of
     # the interpreter.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if not is_lost and not isinstance(error, ValueError | OSError):
         raise error
-    if world.rank != min(heard):
+    if world.rank != min(heard.keys() | waiting):
         raise SystemExit(2) from error
     told = {rank: text for rank, text in heard.items() if text}
     if world.rank == 0 and told.get(0):
         raise error
-    raise ValueError(_what_happened(world, told, heard, error)) from error
+    raise ValueError(_what_happened(world, told, heard.keys() | waiting, error)) from error
 
 
 def _what_happened(
-    world: World, told: dict[int, str], heard: dict[int, str], error: BaseException
+    world: World, told: dict[int, str], there: set[int], error: BaseException
 ) -> str:
     """One line about an end whose cause is another rank, or all that is known of it."""
     if told:
         rank = min(told)
         return f"{world.named(rank)}: {told[rank]}"
-    silent = [rank for rank in range(world.size) if rank not in heard]
+    silent = [rank for rank in range(world.size) if rank not in there]
     if not silent:
         return f"ranks must hear each other, got {one_line(error)} in update {world.update}"
     who = ", ".join(map(world.named, silent))

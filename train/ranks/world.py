@@ -5,6 +5,7 @@ another rank is gone. How processes come together and end together is `joining`'
 """
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 JOIN_S = 300.0
 """How long processes wait for each other at the start."""
 
-_POLL_S = 0.02
+_POLL_S, _ANSWER_S = 0.02, 0.3
 
 
 class World:
@@ -43,7 +44,7 @@ class World:
     def __init__(self, place: Place | None = None, store: Any = None):
         place = place or Place()
         self.place, self.rank, self.size = place, place.rank, place.size
-        self.update, self.lost = 0, False
+        self.update, self.lost, self._waits = 0, False, False
         self._store, self._wire, self._n_calls, self.limit_s = store, None, 0, JOIN_S
         self.endings = Endings(store, self.rank, self.size)
         self.hosts: Sequence[str] = [socket.gethostname()] * self.size
@@ -109,6 +110,14 @@ class World:
         store = PrefixStore("wire", self._store)
         with self._noticed():
             self._wire = Wire(store, self.rank, self.size, backend, device, limit_s)
+        threading.Thread(target=self._answer, daemon=True).start()
+
+    def _answer(self) -> None:
+        """While this rank waits for others, tells ranks that end that it is there: a library's
+        wait for a living rank may outlast the time of grace."""
+        with suppress(RuntimeError):
+            while not self.lost and not (self._waits and self.endings.answer()):
+                time.sleep(_ANSWER_S)
 
     def shares(self, d_sae: int) -> "list[Share]":
         """Every rank's share of an SAE's latents."""
@@ -205,7 +214,9 @@ class World:
     def _noticed(self) -> Iterator[None]:
         """What a store or a wire raises because another rank is gone, as one kind of error."""
         try:
+            self._waits = True
             yield
+            self._waits = False
         except RuntimeError as error:
             self.lost = True
             from .wire import LostError
