@@ -19,7 +19,7 @@ from .features import feature
 from .gathered import Decode, Gathered
 from .manifest import NAME, Manifest, read_manifest
 from .pages import page
-from .records import Records, framed, json_text, offsets
+from .records import Records, framed, json_text, offsets, side_by_side
 
 PAGES, PAGES_OFFSETS = "data/pages.bin", "data/pages.idx"
 FEATURES_OFFSETS, FEATURES_INDEX = "data/features.idx", "features/index.json.gz"
@@ -152,8 +152,10 @@ def _files(out: Path, found: Gathered, sizes: Mapping[str, int]) -> dict[str, Pa
         files[f"data/search/{k:02}.js"] = _later(lambda k=k: scripts.search(found, k))
     files["data/map.js"] = _later(lambda: scripts.plane(found))
     if d_sae <= scripts.MOST_IN_SHARDS:
-        for k in range(-(-d_sae // scripts.SHARD_LATENTS)):
-            files[f"data/shards/{k:04}.js"] = _later(lambda k=k: _shard(out, manifest, k))
+        n_shards = -(-d_sae // scripts.SHARD_LATENTS)
+        shards = side_by_side((_shard(out, manifest, k) for k in range(n_shards)), scripts.shard)
+        for k in range(n_shards):
+            files[f"data/shards/{k:04}.js"] = _later(lambda: next(shards))
     if tables.available():
         for table in tables.COLUMNS:
             files[f"tables/{table}.parquet"] = tables.parts(found, table)
@@ -190,12 +192,12 @@ def _layers(manifest: Manifest, ends: list[int]) -> bytes:
     return gzip.compress(json_text(layers).encode(), 9, mtime=0)
 
 
-def _shard(out: Path, manifest: Manifest, k: int) -> bytes:
-    """A shard of the records that are on the disk already."""
+def _shard(out: Path, manifest: Manifest, k: int) -> tuple[int, bytes]:
+    """What is in a shard, of the records that are on the disk already."""
     d_sae = manifest.sae.d_sae
     features = Records(out / manifest.features_file, out / FEATURES_OFFSETS, d_sae)
     pages = Records(out / PAGES, out / PAGES_OFFSETS, d_sae)
-    return scripts.shard(features, pages, k, d_sae)
+    return scripts.shard_json(features, pages, k, d_sae)
 
 
 def _manifest_script(manifest: Manifest, sizes: Mapping[str, int]) -> bytes:

@@ -64,15 +64,20 @@ def plane(found: Gathered) -> bytes:
     return call("map", dict(zip("xy", columns, strict=True)))
 
 
-def shard(features: Records, pages: Records, k: int, d_sae: int) -> bytes:
-    """`scopeworks.shard(k, text)` of latents [64 k, 64 (k + 1)): base64 of zlib-compressed
-    {"features": [record, …], "pages": [record, …]}; of the first only `IN_SHARDS`."""
+def shard_json(features: Records, pages: Records, k: int, d_sae: int) -> tuple[int, bytes]:
+    """The number of a shard, and its content: {"features": [record, …], "pages": [record, …]} of
+    latents [64 k, 64 (k + 1)); of the first only `IN_SHARDS`."""
     latents = range(k * SHARD_LATENTS, min((k + 1) * SHARD_LATENTS, d_sae))
     lists = (
         b",".join(_in_shard(json.loads(features.raw(i))) for i in latents),
         b",".join(pages.raw(i) for i in latents),
     )
-    whole = b'{"features":[%b],"pages":[%b]}' % lists
+    return k, b'{"features":[%b],"pages":[%b]}' % lists
+
+
+def shard(content: tuple[int, bytes]) -> bytes:
+    """`scopeworks.shard(k, text)`: base64 of a shard's content, compressed by zlib."""
+    k, whole = content
     return call("shard", k, base64.b64encode(zlib.compress(whole, LEVEL)).decode())
 
 

@@ -15,7 +15,7 @@ import pytest
 from scopeworks.evaluate.latents.files import folder as folder_module
 from scopeworks.evaluate.latents.files.counting import counted
 from scopeworks.evaluate.latents.files.folder import open_index, write_index
-from scopeworks.evaluate.latents.files.records import frame
+from scopeworks.evaluate.latents.files.records import frame, json_text
 from scopeworks.evaluate.latents.files.scripts import IN_SHARDS
 from scopeworks.tests.evaluate.latents import made_contents as made
 
@@ -262,7 +262,7 @@ def test_latent_outside_is_refused(whole: Path):
 
 
 def test_record_that_inflates_without_end_is_refused(copy: Path):
-    bomb = frame(" " * 2**25)
+    bomb = frame(json_text(" " * 2**25))
     (copy / "data/pages.bin").write_bytes(bomb)
     np.array([0, len(bomb)], "<u8").tofile(copy / "data/pages.idx")
     manifest = json.loads((copy / "index.json").read_text())

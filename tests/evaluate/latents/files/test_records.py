@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeworks.evaluate.latents.files.records import frame, framed, number, offsets, rounded
+from scopeworks.evaluate.latents.files.records import (
+    frame,
+    framed,
+    json_text,
+    number,
+    offsets,
+    rounded,
+)
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
@@ -38,9 +45,9 @@ def test_offsets_lead_to_the_frames():
     starts = offsets(ends)
     parts = [whole[a:b] for a, b in pairwise(starts.tolist())]
     assert [json.loads(zlib.decompress(part[4:])) for part in parts] == records
-    assert parts == [frame(record) for record in records]
+    assert parts == [frame(json_text(record)) for record in records]
 
 
 def test_no_record_holds_nan():
     with pytest.raises(ValueError, match="not JSON compliant"):
-        frame({"a": float("nan")})
+        json_text({"a": float("nan")})
