@@ -78,9 +78,10 @@ def train_on_dask(
         if n_local_workers(devices.dask):
             client.register_plugin(_Uninterrupted())
         sweep = _Sweep(client, order, stands, watch or (lambda settings, line: None), bar)
-        groups = sweep.groups(stands)
         with StopSignals() as stop:
-            sweep.begin(groups)
+            if not sweep.has_workers(stop):
+                stop.leave()
+            sweep.begin(sweep.groups(stands))
             while sweep.look() and not stop.requested:
                 time.sleep(_POLL_S)
             if stop.requested:
@@ -134,15 +135,21 @@ class _Sweep:
         client.subscribe_topic(order.sweep, lambda event: self._told.put(event[1]))
         self._waiting: list[_Begun] = []
 
+    def has_workers(self, stop: StopSignals) -> bool:
+        """Waits for the first worker; whether there is one, and not a signal."""
+        while not self._workers.processing():
+            if stop.requested:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
     def groups(self, stands: list[list[Stand]]) -> list[list[int]]:
-        """The members' numbers, group by group, once there is a worker.
+        """The members' numbers, group by group.
 
         Raises:
             ValueError: workers differ, or a member fits none of them.
         """
         number = {one.settings.out: i for i, one in enumerate(self._members)}
-        while not self._workers.processing():
-            time.sleep(_POLL_S)
         rooms = self._rooms()
         room, kind = room_of(rooms), torch.device(next(iter(rooms.values()))["type"])
 
