@@ -10,6 +10,7 @@ is written once all are there, holds the rest and names them. The parts joined a
 the one file, so any number of ranks reads either.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ from ..sae.tensor_file import TensorFile, file_parts, read_metadata
 
 _NAME = re.compile(r"step_(\d{9})\.safetensors")
 _PART = re.compile(r"step_(\d{9})\.shards_(\d\d)_(\d\d)\.safetensors")
-_RECORD, _PARTS = "scopeworks", "parts"
+_RECORD, _PARTS, _MOMENT = "scopeworks", "parts", "moment"
 _METRICS = "metrics.jsonl"
 
 
@@ -94,15 +95,28 @@ class Checkpoints:
             edges = [0, *(share.last for share in shares)]
             metadata[_PARTS] = _Parts(d_sae=shares[0].d_sae, edges=edges).model_dump_json()
             tensors = checkpoint.of_all()
+            self._check_parts(checkpoint.step, edges)
         self._write(checkpoint.step, _name(checkpoint.step), tensors, metadata)
         for step in self.steps()[: -self._keep]:
             self._location.remove(_name(step))
         self._drop_parts()
 
+    def _check_parts(self, step: int, edges: list[int]) -> None:
+        """Refuses to complete a checkpoint whose parts are elsewhere."""
+        there = set(self._location.children())
+        for first, last in pairwise(edges):
+            if (name := _part_name(step, first, last)) not in there:
+                raise OSError(
+                    f"checkpoints must be where all ranks see them, but part {name} is not in "
+                    f"{self._location.url} of the first; pass --checkpoints on a shared disk or in "
+                    "a bucket; older ones are intact"
+                )
+
     def save_part(self, checkpoint: Checkpoint, share: Share) -> None:
         """Writes the latents of one of several ranks; errors as `save`."""
         name = _part_name(checkpoint.step, share.first, share.last)
-        self._write(checkpoint.step, name, checkpoint.of_latents(), {})
+        metadata = {_MOMENT: moment(checkpoint.record)}
+        self._write(checkpoint.step, name, checkpoint.of_latents(), metadata)
 
     def _write(
         self, step: int, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]
@@ -155,12 +169,15 @@ class Checkpoints:
             return [_Piece(file, None)]
         parts = read_document(_Parts, file.metadata[_PARTS], "its list of parts")
         pieces = []
+        wanted = moment(_record(file.metadata))
         for first, last in pairwise(parts.edges):
             name = _part_name(step, first, last)
             try:
                 part = TensorFile(self._location, name)
             except (FileNotFoundError, ValueError) as error:
                 raise ValueError(f"its part {name}: {one_line(error)}") from error
+            if part.metadata.get(_MOMENT) != wanted:
+                raise ValueError(f"its part {name} is another run's or another moment's")
             pieces.append(_Piece(part, Share(parts.d_sae, first, last).mine))
         return pieces
 
@@ -191,7 +208,7 @@ class Checkpoints:
         """Turns what a damaged file raises into one line."""
         try:
             yield
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             raise ValueError(
                 f"checkpoint {self.where(step)} is damaged ({error}); delete it to "
                 "continue from an older one"
@@ -213,6 +230,13 @@ class Checkpoints:
             names = {partial.name[1:].rsplit(".", 2)[0] for partial in partials}
             ours = (name for name in names if _NAME.fullmatch(name) or _PART.fullmatch(name))
             self._location.sweep(ours)
+
+
+def moment(record: dict[str, Any]) -> str:
+    """Which run's which update: equal on all ranks, whose clocks and counters may differ."""
+    identity = {name: record.get(name) for name in ("step", "stream", "settings", "store")}
+    text = json.dumps(identity, sort_keys=True, allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _record(metadata: dict[str, str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from scopeworks.store.place.local import LocalFiles
+from scopeworks.train.kernels import Share
 from scopeworks.train.run.trainer import run
 from scopeworks.train.saved.checkpoint import Checkpoint, Checkpoints
 from scopeworks.train.settings import TrainSettings
@@ -110,3 +111,36 @@ def test_damaged_file_is_named(tmp_path: Path):
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(ValueError, match=r"step_000000005.safetensors is damaged"):
         folder.newest()
+
+
+def of_ranks(folder, theta: float, seed: int = 0) -> Checkpoint:
+    """A checkpoint whose latents two ranks have written."""
+    shares = [Share(64, 0, 4), Share(64, 4, 8)]
+    tensors = {"theta": torch.full((32,), theta), "b_dec": torch.zeros(2)}
+    one = Checkpoint(10, tensors, {"step": 10, "stream": {}, "settings": {"seed": seed}})
+    for share in shares:
+        Checkpoints(str(folder), keep=2).save_part(one, share)
+    Checkpoints(str(folder), keep=2).save(one, shares)
+    return one
+
+
+def test_a_part_of_another_run_is_no_part(tmp_path):
+    of_ranks(tmp_path / "a", 0.0)
+    of_ranks(tmp_path / "b", 1.0, seed=1)
+    load = Checkpoints(str(tmp_path / "a"), keep=2).load
+    assert load(10).tensors["theta"].tolist() == [0.0] * 64
+    name = "step_000000010.shards_04_08.safetensors"
+    (tmp_path / "a" / name).write_bytes((tmp_path / "b" / name).read_bytes())
+    with pytest.raises(ValueError, match=rf"its part {name} is another run's or another moment's"):
+        load(10)
+
+
+def test_no_record_is_written_where_a_part_is_missing(tmp_path):
+    one = of_ranks(tmp_path, 0.0)
+    later = Checkpoint(20, one.tensors, one.record | {"step": 20})
+    shares = [Share(64, 0, 4), Share(64, 4, 8)]
+    there = Checkpoints(str(tmp_path), keep=1)
+    there.save_part(later, shares[0])  # the other rank wrote to a disk of its own
+    with pytest.raises(OSError, match=r"all ranks see them, but part step_000000020.shards_04_08"):
+        there.save(later, shares)
+    assert there.steps() == [10] and there.load(10).step == 10
