@@ -62,6 +62,8 @@ class LatentScore(Document):
     figures: dict[Name, dict[Name, Value]]
     failed: int = Field(ge=0)
     """Test contexts, of all variants, to which no answer could be had."""
+    left_out: int = Field(default=0, ge=0)
+    """Test contexts, of all variants, about which nothing could be asked."""
 
 
 class Stratum(Document):
@@ -92,6 +94,8 @@ class Scores(Document):
     """All latents first."""
     failed: int = Field(ge=0)
     """Test contexts to which no answer could be had."""
+    left_out: int = Field(default=0, ge=0)
+    """Test contexts about which nothing could be asked."""
     nonsense: int = Field(ge=0)
     """Answers that were none of what was asked for."""
 

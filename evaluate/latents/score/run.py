@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,8 +34,18 @@ from .variants import Variant, variants
 _ENOUGH = 0.5
 """Share of the test contexts of either kind that must be judged for a latent to have a score."""
 
-ByLatent = dict[str, list[tuple[dict[str, Figure], int]]]
-"""Variant -> figures and contexts that failed, by latent."""
+
+class Found(NamedTuple):
+    """What is found of one latent."""
+
+    figures: dict[str, Figure]
+    failed: int = 0
+    """Contexts that could not be judged."""
+    left_out: int = 0
+
+
+ByLatent = dict[str, list[Found]]
+"""Variant -> what is found, by latent."""
 
 
 def score(settings: ScoreSettings) -> Iterator[str]:
@@ -134,8 +145,8 @@ def _by_asking(
                 scorer.evidence(variant.samples, k, [next(answers) for _ in questions]),
                 settings.seed + int(told[0].samples.latents[k]),
             )
-            if questions
-            else ({}, 0)
+            if variant.texts[k] is not None
+            else Found({})
             for k, questions in enumerate(by_latent)
         ]
     return result
@@ -151,23 +162,23 @@ def _by_tables(samples: Samples, twin: Samples, seed: int) -> ByLatent:
     if other is not None:
         tables = {k: alive[i] for k, i in zip(alive, other, strict=True)}
         result[SHUFFLED] = [
-            _figures(simulate(samples, k, tables[k]), seeds[k]) if k in tables else ({}, 0)
+            _figures(simulate(samples, k, tables[k]), seeds[k]) if k in tables else Found({})
             for k in places
         ]
     result[RANDOM] = [_figures(simulate(twin, k), seeds[k]) for k in places]
     return result
 
 
-def _figures(evidence: Evidence, seed: int) -> tuple[dict[str, Figure], int]:
-    """A latent's figures, without value where too few of its contexts could be judged; and how many
-    could not."""
-    said = evidence.said[:, None] if isinstance(evidence, Judged) else evidence.predicted
+def _figures(evidence: Evidence, seed: int) -> Found:
+    """A latent's figures, without value where too few of its contexts could be judged."""
+    judged = isinstance(evidence, Judged)
+    said = evidence.said[:, None] if judged else evidence.predicted
     failed: np.ndarray = np.all(np.isnan(said), axis=1)
     found = figures(evidence, seed)
     for kind in (evidence.fires, ~evidence.fires):
         if kind.any() and failed[kind].mean() > _ENOUGH:
             found = {name: Figure(None) for name in found}
-    return found, int(failed.sum())
+    return Found(found, int(failed.sum()), evidence.left_out if judged else 0)
 
 
 def _scores(
@@ -187,7 +198,7 @@ def _scores(
     latents, metrics = {}, list[str]()
     explainer, texts = (TOKENS, {}) if told is None else (told.explainer, told.texts)
     for k, latent in enumerate(samples.latents.tolist()):
-        found = {variant: by_latent[k][0] for variant, by_latent in result.items()}
+        found = {variant: by_latent[k].figures for variant, by_latent in result.items()}
         metrics = metrics or list(found[OWN])
         latents[str(latent)] = LatentScore(
             text=texts.get(str(latent)),
@@ -199,7 +210,8 @@ def _scores(
                 for variant, one in found.items()
                 if one
             },
-            failed=sum(by_latent[k][1] for by_latent in result.values()),
+            failed=sum(by_latent[k].failed for by_latent in result.values()),
+            left_out=sum(by_latent[k].left_out for by_latent in result.values()),
         )
     if not metrics:
         raise ValueError(
@@ -215,6 +227,7 @@ def _scores(
         latents=latents,
         strata=strata(latents, metrics),
         failed=sum(one.failed for one in latents.values()),
+        left_out=sum(one.left_out for one in latents.values()),
         nonsense=nonsense,
     )
 

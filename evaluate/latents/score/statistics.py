@@ -35,6 +35,8 @@ class Judged:
     """What is true."""
     said: Float[np.ndarray, " n"]
     """1 yes, 0 no, NaN where no answer could be had."""
+    left_out: int = 0
+    """Contexts that could not be asked about."""
 
 
 @dataclass(frozen=True)

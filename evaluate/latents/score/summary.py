@@ -90,6 +90,11 @@ def table(scores: Scores) -> Iterator[str]:
         yield f"{without} latents have no score: {why}"
     if scores.failed:
         yield f"{scores.failed:,} test contexts could not be judged: their answers were nonsense"
+    if scores.left_out:
+        yield (
+            f"{scores.left_out:,} test contexts were left out: marks like theirs fit nowhere else "
+            "in them"
+        )
 
 
 def _cell(value: Value) -> str:

@@ -15,9 +15,10 @@ from .scorer import Scorer, numbers
 
 class Fuzzing(Scorer):
     """Shows test contexts in which the latent fires, each once: in half of them the tokens at which
-    it fires are marked, in the other half equally many others.
+    it fires are marked, in the other half the same pattern of marks, moved to where it is silent.
 
-    Contexts in which it fires at more tokens than it does not are left out.
+    A pattern keeps its number and lengths of runs, so that marks tell nothing without the text.
+    Contexts that have no such place are left out of both halves, and counted.
     """
 
     prompt = "fuzzing.txt"
@@ -39,12 +40,12 @@ class Fuzzing(Scorer):
 
     def evidence(self, samples: Samples, k: int, answers: Sequence[Any | None]) -> Judged:
         """Yes or no of every context; true where the marks are right."""
-        _, right, _ = self._marked(samples, k)
+        drawn, right, _ = self._marked(samples, k)
         said = np.full(len(right), np.nan)
         for i, answer in enumerate(answers):
             if answer is not None:
                 said[i * self._per_prompt : (i + 1) * self._per_prompt] = answer
-        return Judged(right, said)
+        return Judged(right, said, left_out=len(samples.of(k, TEST)) - len(drawn))
 
     def _marked(
         self, samples: Samples, k: int
@@ -52,19 +53,27 @@ class Fuzzing(Scorer):
         """Contexts in random order, which of them are marked right, and the marks."""
         drawn, rng = samples.of(k, TEST), np.random.default_rng([self._seed, samples.latents[k]])
         fires = np.nan_to_num(drawn.f) > 0
-        kept = np.flatnonzero(2 * fires.sum(1) <= drawn.known.sum(1))
-        kept = rng.permutation(kept)
+        moved = [_moved(*pair) for pair in zip(fires, drawn.known & ~fires, strict=True)]
+        kept = rng.permutation([i for i, places in enumerate(moved) if len(places)]).astype(int)
         right = np.zeros(len(kept), dtype=bool)
         right[rng.permutation(len(kept))[: len(kept) // 2]] = True
         marks = fires[kept]
         for i in np.flatnonzero(~right):
-            others = np.flatnonzero(drawn.known[kept[i]] & ~fires[kept[i]])
-            chosen: Int[np.ndarray, " m"] = rng.permutation(others)[: int(fires[kept[i]].sum())]
             marks[i] = False
-            marks[i, chosen] = True
+            marks[i, rng.choice(moved[kept[i]])] = True
         return Drawn(*(column[kept] for column in drawn)), right, marks
 
     def _question(self, explanation: str, texts: list[str]) -> Question:
         pieces = "\n\n".join(f"Piece {i + 1}: {text}" for i, text in enumerate(texts))
         messages = self._asked.filled(explanation=explanation, pieces=pieces)
         return Question(messages, numbers(len(texts), 1))
+
+
+def _moved(
+    marks: Bool[np.ndarray, " context"], free: Bool[np.ndarray, " context"]
+) -> Int[np.ndarray, "places n_marks"]:
+    """Every place to which all marks can be moved together, so that each falls on a free token."""
+    at = np.flatnonzero(marks)
+    pattern = at - at[0]
+    places = np.arange(len(marks) - pattern[-1])[:, None] + pattern
+    return places[free[places].all(axis=1)]

@@ -11,7 +11,7 @@ def latent(density: float, **values: float | None) -> LatentScore:
     return LatentScore(density=density, figures=figures, failed=0)
 
 
-def scored(latents: dict[str, LatentScore], failed: int = 0) -> Scores:
+def scored(latents: dict[str, LatentScore], failed: int = 0, left_out: int = 0) -> Scores:
     return Scores(
         scorer="simulation",
         metrics=["r"],
@@ -21,6 +21,7 @@ def scored(latents: dict[str, LatentScore], failed: int = 0) -> Scores:
         latents=latents,
         strata=strata(latents, ["r"]),
         failed=failed,
+        left_out=left_out,
         nonsense=0,
     )
 
@@ -59,6 +60,8 @@ def test_sixteen_latents_have_an_interval():
 
 
 def test_what_has_no_score_or_failed_is_said():
-    lines = list(table(scored({"1": latent(0.5, own=0.5), "2": latent(0.1)}, failed=7)))
-    assert lines[-2].startswith("1 latents have no score: ")
-    assert lines[-1] == "7 test contexts could not be judged: their answers were nonsense"
+    latents = {"1": latent(0.5, own=0.5), "2": latent(0.1)}
+    lines = list(table(scored(latents, failed=7, left_out=3)))
+    assert lines[-3].startswith("1 latents have no score: ")
+    assert lines[-2] == "7 test contexts could not be judged: their answers were nonsense"
+    assert lines[-1].startswith("3 test contexts were left out: ")

@@ -7,11 +7,12 @@ import pytest
 
 from scopeworks.evaluate.latents.explain.asking.request import NonsenseError
 from scopeworks.evaluate.latents.samples.collect import collect
+from scopeworks.evaluate.latents.samples.sample_set import TEST, Samples, Unigrams
 from scopeworks.evaluate.latents.samples.settings import SampleSettings
 from scopeworks.evaluate.latents.score.scorers.fuzzing import Fuzzing
 from scopeworks.evaluate.latents.score.scorers.scorer import numbers
 from scopeworks.evaluate.latents.score.scorers.table import SCORERS
-from scopeworks.evaluate.latents.score.statistics import Judged, Simulated
+from scopeworks.evaluate.latents.score.statistics import Judged, Simulated, figures
 from scopeworks.tests.evaluate.latents import cached_rows as made
 from scopeworks.tests.reference.gemma_models import build_tokenizer
 
@@ -44,16 +45,46 @@ def test_answers_find_their_contexts(samples, name, per_prompt):
     assert isinstance(missing, Judged) and np.isnan(missing.said).sum() == per_prompt
 
 
-def test_wrong_marks_are_as_many_and_elsewhere(samples):
+def test_wrong_marks_are_the_same_pattern_elsewhere(samples):
     scorer = Fuzzing(None, 1, seed=0)
     drawn, right, marks = scorer._marked(samples, 0)
     fires = np.nan_to_num(drawn.f) > 0
-    np.testing.assert_array_equal(marks.sum(1), fires.sum(1))
+    for mark, fire in zip(marks, fires, strict=True):
+        np.testing.assert_array_equal(np.diff(np.flatnonzero(mark)), np.diff(np.flatnonzero(fire)))
     np.testing.assert_array_equal(marks[right], fires[right])
     assert not (marks[~right] & fires[~right]).any() and not (marks & np.isnan(drawn.f)).any()
     assert right.sum() == len(right) // 2 > 5
-    # A latent that fires everywhere has no other tokens to be marked.
-    assert len(scorer._marked(samples, 2)[1]) == 0
+
+
+def test_contexts_without_another_place_are_left_out_and_counted(samples):
+    """A latent that fires everywhere has no other tokens to be marked."""
+    scorer = Fuzzing(None, 1, seed=0)
+    assert scorer.questions(samples, 2, "all", build_tokenizer()) == []
+    found = scorer.evidence(samples, 2, [])
+    assert len(found.fires) == 0 and found.left_out == len(samples.of(2, TEST)) > 5
+
+
+def test_marks_tell_nothing_without_the_text():
+    """Whoever only counts runs, or their tokens, is at chance: the latent fires on runs of 1 to 14
+    tokens, so that many contexts have no place for wrong marks."""
+    rng, n, context = np.random.default_rng(0), 2000, 32
+    f, none = np.zeros((n, context), np.float32), np.zeros(0, int)
+    for i in range(n):
+        for length in rng.integers(1, 8, 1 + i % 2):
+            start = rng.integers(0, context - length)
+            f[i, start : start + length] = 1
+    nothing = Unigrams(none, none, np.zeros(2, int), none, none, np.zeros(0))
+    zeros, one = np.zeros(n, int), np.ones(1)
+    tokens = rng.integers(0, 99, (n, context))
+    rows = (zeros, np.full(n, TEST), zeros + 1, zeros, zeros, tokens, f)
+    made = Samples(one.astype(int), n * context, one.astype(int), one, nothing, *rows)
+    scorer = Fuzzing(None, 1, 0)
+    _, right, marks = scorer._marked(made, 0)
+    runs = (np.diff(marks.astype(int), prepend=0, axis=1) == 1).sum(1)
+    assert len(right) > 1500
+    for said in (runs == 1, marks.sum(1) > 5):
+        figure = figures(Judged(right, said * 1.0), 0)["balanced_accuracy"]
+        assert abs((figure.value or 0) - 0.5) < 0.04  # 3 standard errors
 
 
 def test_simulations_are_by_token(samples):
