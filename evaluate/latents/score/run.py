@@ -96,10 +96,17 @@ def _explanations(index: Index, settings: ScoreSettings) -> Explanations:
         has_llm = (index.folder / "explanations" / "llm.json").is_file()
         name = "llm" if has_llm else TOKENS
     found = read_explanations(index.folder, name)
-    if found.drawn_by.get("sae") != index.manifest.sae.fingerprint:
-        raise ValueError(
-            f"explanations in {index.folder} must be of its SAE, got another's; explain again"
-        )
+    manifest = index.manifest
+    for kind, name, wanted in (
+        ("SAE", "sae", manifest.sae.fingerprint),
+        ("rows", "store", manifest.store.key),
+        ("tokens", "tokens", manifest.tokens.fingerprint),
+    ):
+        if found.drawn_by.get(name) != wanted:
+            raise ValueError(
+                f"explanations in {index.folder} must be of its {kind}, got another index's; "
+                "explain again"
+            )
     return found
 
 

@@ -167,6 +167,19 @@ def test_damaged_explanations_are_one_line(index):
         run(index)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("sae", "SAE"), ("store", "rows"), ("tokens", "tokens")]
+)
+def test_explanations_of_another_index_are_refused(index, name, said):
+    """Their samples would be kept under a name that says they are of other rows."""
+    path = index / "explanations" / "llm.json"
+    explanations = json.loads(path.read_text())
+    explanations["drawn_by"][name] = "another"
+    path.write_text(json.dumps(explanations))
+    with pytest.raises(ValueError, match=f"must be of its {said}, got .*; explain again"):
+        run(index)
+
+
 def test_an_endpoint_that_is_gone_stops_the_run_and_loses_nothing(index):
     with LanguageServer(oracle) as server:
         asked = {"endpoint": server.url, "llm": "oracle", "scorer": ["detection"], "attempts": 1}
