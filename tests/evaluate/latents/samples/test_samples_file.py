@@ -1,5 +1,7 @@
 """Samples are read as they were written, or not at all."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -46,4 +48,37 @@ def test_damage_is_one_line(both, tmp_path, at):
     data = path.read_bytes()
     path.write_bytes(data[: int(at * len(data))])
     with pytest.raises(ValueError, match=r"samples\.npz must be the samples that"):
+        read_samples(path, {"seed": 0})
+
+
+def test_every_changed_bit_is_one_line_or_changes_nothing(both, tmp_path):
+    path, rng = tmp_path / "samples.npz", np.random.default_rng(0)
+    write_samples(path, both[0], both[1], {"seed": 0})
+    data, refused = path.read_bytes(), 0
+    for at in rng.integers(len(data), size=300):
+        damaged = bytearray(data)
+        damaged[at] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            read = read_samples(path, {"seed": 0})
+        except ValueError as error:
+            assert "samples.npz must be the samples that" in str(error)
+            refused += 1
+        else:
+            assert read is not None
+            np.testing.assert_array_equal(read[0].f, both[0].f)
+    assert refused > 200
+
+
+def test_an_unknown_compression_is_one_line(both, tmp_path):
+    path = tmp_path / "samples.npz"
+    write_samples(path, both[0], both[1], {"seed": 0})
+    with zipfile.ZipFile(path) as archive:
+        at = archive.infolist()[0].header_offset
+        central = archive.start_dir
+    data = bytearray(path.read_bytes())
+    for start in (at + 8, central + 10):
+        data[start] ^= 64
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="remove it, and they are drawn again"):
         read_samples(path, {"seed": 0})
