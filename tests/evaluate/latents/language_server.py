@@ -1,6 +1,6 @@
 """A language model for tests: an OpenAI-compatible server whose answers come from a rule.
 
-It counts what it is asked, and can fail, stall and refuse.
+It counts what it is asked, and can fail, stall, drip and refuse.
 """
 
 import json
@@ -12,6 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from scopeworks.evaluate.latents.explain.asking.request import Messages, Request
+
+_DRIP = 8
+"""Characters of a piece of an answer that drips."""
 
 Rule = Callable[[str], str]
 """The user's message -> an answer."""
@@ -26,12 +29,17 @@ class LanguageServer:
     """
 
     def __init__(
-        self, rule: Rule, fail_every: int = 0, stall_s: float = 0.0, key: str | None = None
+        self,
+        rule: Rule,
+        fail_every: int = 0,
+        stall_s: float = 0.0,
+        key: str | None = None,
+        drip_s: float = 0.0,
     ):
         self.rule, self.key = rule, key
         self.answered: Counter[str] = Counter()
         self.n_failed = self.seen = self.most_at_once = self._now = 0
-        self._fail_every, self._stall_s = fail_every, stall_s
+        self._fail_every, self._stall_s, self._drip_s = fail_every, stall_s, drip_s
         self._lock, self._ended = threading.Lock(), threading.Event()
         self.refuse: tuple[int, str, dict[str, str]] | None = None
         """Status, body and headers that everything is answered with."""
@@ -107,7 +115,13 @@ class LanguageServer:
         text = self.rule(messages[-1][1])
         usage = {"prompt_tokens": 7, "completion_tokens": 3}
         message = {"choices": [{"message": {"role": "assistant", "content": text}}]}
-        _send(handler, 200, json.dumps(message | {"usage": usage}))
+        data = json.dumps(message | {"usage": usage})
+        step = _DRIP if self._drip_s else len(data)
+        _send(handler, 200, data[:step], {"Content-Length": str(len(data))})
+        for start in range(step, len(data), step):
+            handler.wfile.flush()
+            self._ended.wait(self._drip_s)
+            handler.wfile.write(data[start : start + step].encode())
 
 
 def _send(

@@ -3,16 +3,17 @@
 Owns the request over HTTP, its retries and its pace. What will pass (a full queue, a time-out, an
 error of the server) is tried again with growing waits, at most `attempts` times; what will not (no
 such model, a key that is missing) stops the run at once. The key is taken from the environment and
-goes into one header only.
+goes into one header only; where a server repeats it, errors show *** instead.
 """
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from .....foreign import Document, one_line, read_document
+from .....foreign import Document, read_document
 from .request import Answer, Request
 from .settings import AskingSettings
 
@@ -59,13 +60,16 @@ class Endpoint:
         self._settings, self._stopped = settings, threading.Event()
         self._pace = _Pace(settings.requests_per_minute, self._stopped)
         self._retried = _retrying(settings.attempts, self._stopped)
+        key = _key(settings.key_from)
+        self._secret = _spellings(key)
         self._client = http.Client(
-            headers=_headers(settings.key_from),
+            headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=http.Timeout(settings.timeout_s),
             limits=http.Limits(max_connections=settings.parallel),
         )
         self._transport_error, self._slow = http.TransportError, http.TimeoutException
         self._bad_url = (http.InvalidURL, http.UnsupportedProtocol)
+        self._unreadable = (http.HTTPError, http.StreamError, http.CookieConflict)
 
     def answer(self, request: Request) -> Answer:
         """Asks until there is an answer.
@@ -90,24 +94,59 @@ class Endpoint:
         if self._stopped.is_set():
             raise ValueError("the run has stopped")
         try:
-            response = self._client.post(self._url, json=request.content())
+            response, data = self._sent(request)
         except self._bad_url as error:
             raise ValueError(
-                f"endpoint must be a URL, got {self._url}: {one_line(error)}"
+                f"endpoint must be a URL, got {self._url}: {self._shown(error)}"
             ) from None
         except self._slow:
-            limit = self._settings.timeout_s
-            raise PassingError(f"endpoint {self._url} gave no answer in {limit:g} s") from None
+            raise self._late() from None
         except self._transport_error as error:
-            text = f"endpoint {self._url} cannot be reached: {one_line(error)}"
+            text = f"endpoint {self._url} cannot be reached: {self._shown(error)}"
+            raise PassingError(text) from None
+        except self._unreadable as error:
+            text = f"endpoint {self._url} answered what cannot be read: {self._shown(error)}"
             raise PassingError(text) from None
         if response.status_code != 200:
-            raise self._refusal(response)
-        return self._read(response.content)
+            raise self._refusal(response, data)
+        return self._read(data)
 
-    def _refusal(self, response: Any) -> Exception:
+    def _sent(self, request: Request) -> tuple[Any, bytes]:
+        """A response and its body, of which no more is read than is too much.
+
+        The client's own time limit is one of silence: it begins again with every byte. So an answer
+        that drips is given up at the first piece after `timeout_s`.
+
+        Raises:
+            PassingError: it took longer.
+        """
+        end, data = time.monotonic() + self._settings.timeout_s, bytearray()
+        with self._client.stream("POST", self._url, json=request.content()) as response:
+            for piece in response.iter_bytes():
+                data += piece
+                if len(data) > _MOST_BYTES:
+                    break
+                if time.monotonic() > end:
+                    raise self._late()
+        return response, bytes(data)
+
+    def _late(self) -> PassingError:
+        """An answer that took too long."""
+        limit = self._settings.timeout_s
+        return PassingError(f"endpoint {self._url} gave no answer in {limit:g} s")
+
+    def _shown(self, said: bytes | Exception) -> str:
+        """What a server said, in one short line without the key."""
+        if isinstance(said, bytes):
+            text = said.decode(errors="replace")
+        else:
+            text = str(said) or type(said).__name__
+        # First the key: a part of it, where the line is cut, would not be found.
+        return " ".join(self._secret.sub("***", text).split())[:_SHOWN]
+
+    def _refusal(self, response: Any, data: bytes) -> Exception:
         """What an answer that is none means."""
-        code, said = response.status_code, " ".join(response.text.split())[:_SHOWN]
+        code, said = response.status_code, self._shown(data)
         text = f"endpoint {self._url} answered {code}"
         if code in _PASSING:
             return PassingError(f"{text}: {said}", _seconds(response.headers.get("retry-after")))
@@ -120,12 +159,17 @@ class Endpoint:
     def _read(self, data: bytes) -> Answer:
         """The answer in a completion; a whole document that is something else will not pass."""
         if len(data) > _MOST_BYTES:
-            raise ValueError(f"endpoint {self._url} answered {len(data):,} bytes; check --endpoint")
+            raise ValueError(
+                f"endpoint {self._url} answered more than {_MOST_BYTES:,} bytes; check --endpoint"
+            )
         try:
             found = read_document(_Completion, data, f"the answer of {self._url}")
         except ValueError as error:
+            # The error shows values cut short, and so may show a part of the key.
+            has_key = self._secret.search(data.decode(errors="replace"))
+            problem = f"it answered {self._shown(data)}" if has_key else error
             raise PassingError(
-                f"endpoint must answer as chat completions do, but {error}"
+                f"endpoint must answer as chat completions do, but {problem}"
             ) from None
         usage = found.usage or _Usage()
         text = (found.choices[0].message.content or "") if found.choices else ""
@@ -159,20 +203,27 @@ def _http() -> Any:
     return http
 
 
-def _headers(key_from: str | None) -> dict[str, str]:
-    """The key's header.
+def _key(key_from: str | None) -> str | None:
+    """The key in the environment.
 
     Raises:
         ValueError: the variable is not set.
     """
     if key_from is None:
-        return {}
+        return None
     key = os.environ.get(key_from, "").strip()
     if not key:
         raise ValueError(f"key_from must name a variable that holds the key, got {key_from}, empty")
     if not key.isascii() or not key.isprintable():
         raise ValueError(f"the key in ${key_from} must be printable ASCII, got other characters")
-    return {"Authorization": f"Bearer {key}"}
+    return key
+
+
+def _spellings(key: str | None) -> re.Pattern[str]:
+    r"""The key wherever it stands in a text, also as JSON may write it: with \ before / or "."""
+    if key is None:
+        return re.compile(r"(?!)")  # nowhere
+    return re.compile("".join(r"\\?" + re.escape(letter) for letter in key))
 
 
 def _seconds(text: str | None) -> float | None:

@@ -1,6 +1,7 @@
 """An endpoint that fails, stalls, refuses, asks for a key or talks nonsense."""
 
 import sys
+from traceback import format_exception
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from scopeworks.evaluate.latents.explain.asking import endpoint as module
 from scopeworks.evaluate.latents.explain.asking.endpoint import Endpoint, PassingError
 from scopeworks.evaluate.latents.explain.asking.request import Answer, Request
 from scopeworks.evaluate.latents.explain.asking.settings import AskingSettings
+from scopeworks.settings import resolve
 from scopeworks.tests.evaluate.latents.language_server import LanguageServer
 
 REQUEST = Request("parrot", (("system", "repeat"), ("user", "é\n")), 0.0, 9, 3)
@@ -44,6 +46,12 @@ def test_what_fails_or_stalls_is_asked_again():
         ((403, "", {}), {}, ValueError, "asks for a key; name the variable .* with --key-from"),
         ((200, "<html>", {}), {"attempts": 1}, OSError, "must answer as chat completions do, but"),
         ((200, '{"choices": 3}', {}), {"attempts": 1}, OSError, "choices: input should be a"),
+        (
+            (200, "no", {"Content-Encoding": "gzip"}),
+            {"attempts": 2},
+            OSError,
+            "cannot be read: Err",
+        ),
         ((302, "", {"Location": "/elsewhere"}), {}, ValueError, "answered 302"),
     ],
 )
@@ -79,6 +87,63 @@ def test_the_key_comes_from_the_environment(monkeypatch, capsys):
     monkeypatch.delenv("SOME_KEY")
     with pytest.raises(ValueError, match="key_from must name a variable that holds the key"):
         asked(server, key_from="SOME_KEY", url="http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        ((400, 'no header "Bearer {}"', {}), ValueError),
+        ((503, "x" * 180 + "{}", {}), OSError),  # a line is cut within the key
+        ((200, '{{"choices": "{}"}}', {}), OSError),
+        ((200, "<html>{}", {"Content-Encoding": "{}"}), OSError),
+    ],
+)
+@pytest.mark.parametrize("escaped", ["/", r"\/"])
+def test_a_key_that_the_server_repeats_is_not_shown(monkeypatch, refusal, error, escaped):
+    monkeypatch.setenv("SOME_KEY", "s3cr/" + "e" * 60 + "t")
+    with LanguageServer(str) as server:
+        status, body, headers = refusal
+        server.refuse = (status, body.format("s3cr" + escaped + "e" * 60 + "t"), headers)
+        with pytest.raises(error, match=r"\*\*\*") as caught:
+            asked(server, key_from="SOME_KEY", attempts=1)
+    assert "s3cr" not in str(caught.value)
+
+
+def test_an_answer_that_drips_has_one_time_limit():
+    with (
+        LanguageServer(lambda _: "long " * 100, drip_s=0.05) as server,
+        pytest.raises(OSError, match=r"gave no answer in 0\.4 s"),
+    ):
+        asked(server, timeout_s=0.4, attempts=1)
+
+
+def test_an_answer_is_not_read_beyond_its_limit(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_BYTES", 4)
+    with (
+        LanguageServer(str, drip_s=30.0) as server,
+        pytest.raises(ValueError, match="answered more than 4 bytes; check --endpoint"),
+    ):
+        asked(server, timeout_s=5.0, attempts=1)
+
+
+HTTP = module._http()  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind
+        for kind in vars(HTTP).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ],
+)
+def test_no_error_of_the_client_escapes(monkeypatch, kind):
+    def fail(*_: object, **_more: object) -> None:
+        raise Exception.__new__(kind, "broken")
+
+    monkeypatch.setattr(HTTP.Client, "stream", fail)
+    with LanguageServer(str) as server, pytest.raises((ValueError, OSError), match="endpoint"):
+        asked(server, attempts=1)
 
 
 def test_servers_say_how_long_to_wait():
@@ -121,7 +186,8 @@ def test_requests_keep_their_pace(monkeypatch):
     ("settings", "match"),
     [
         ({"endpoint": "http://x"}, "llm must name the language model"),
-        ({"endpoint": "ftp://x", "llm": "m"}, "endpoint"),
+        ({"endpoint": "ftp://x", "llm": "m"}, "endpoint must be a URL as .*, got 'ftp://x'"),
+        ({"endpoint": "", "llm": "m"}, "endpoint must be a URL as"),
         ({"endpoint": "http://x", "llm": "m", "llm_model": "y"}, "must not both be given"),
         ({"llm": "m"}, "llm has no effect without endpoint"),
         ({"llm_model": "y", "key_from": "K"}, "key_from has no effect without endpoint"),
@@ -130,3 +196,20 @@ def test_requests_keep_their_pace(monkeypatch):
 def test_settings_that_do_not_fit_are_refused(settings, match):
     with pytest.raises(ValueError, match=match):
         AskingSettings.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"endpoint": "http://me:s3cret@127.0.0.1/v1"},
+        {"endpoint": "https://s3cret@host"},
+        {"endpoint": "http://host/v1?key=s3cret"},
+        {"endpoint": "http://host/v1#s3cret"},
+        {"endpoint": "me:s3cret@host/v1"},
+        {"endpoint": "http://host/v1", "key_from": "sk-s3cret"},
+    ],
+)
+def test_a_secret_in_the_settings_is_refused_and_not_shown(settings):
+    with pytest.raises(ValueError, match=r"variable that holds the key.* --key-from") as caught:
+        resolve(AskingSettings, llm="m", **settings)
+    assert "s3cret" not in "".join(format_exception(caught.value))
