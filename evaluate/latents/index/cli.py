@@ -40,7 +40,7 @@ def index(
         typer.Option(help="Another SAE, whose nearest latents are listed; repeat for more."),
     ] = None,
     rows: Annotated[
-        int | None, typer.Option(help="First rows of the store to read (default: all).")
+        int | None, typer.Option(help="First rows to read, up to whole buckets (default: all).")
     ] = None,
     before: Annotated[
         int | None, typer.Option(help="Tokens of a snippet before the one that fires; 20.")

@@ -65,16 +65,16 @@ class Pass:
         self.files.write(name_of(stage, part), make(part, advance), key)
         give_back_memory()
 
-    def blocks(self, part: Part, advance: Advance) -> Iterator[Block]:
-        """A part's rows."""
+    def blocks(self, start: int, stop: int, advance: Advance) -> Iterator[Block]:
+        """The rows from one to another."""
         site, d_sae = str(self.inputs.site), self.size.d_sae
-        for block in blocks(self.inputs.store, site, part.start, part.stop, d_sae):
+        for block in blocks(self.inputs.store, site, start, stop, d_sae):
             yield block
             advance(len(block.x))
 
     def _counted(self, part: Part, advance: Advance) -> dict[str, torch.Tensor]:
         tally = Tally(self.size)
-        for block in self.blocks(part, advance):
+        for block in self.blocks(part.start, part.stop, advance):
             tally.add(self._label.rows(block), self._encoder.entries(block.x))
         return tally.tensors()
 
@@ -86,7 +86,7 @@ class Pass:
         out, sae = np.zeros_like(examples.f), self.inputs.sae
         weights = [] if self._encoder.is_dense else [sae.W_enc.T.contiguous(), sae.b_enc, sae.theta]
         arrays = [tensor.numpy() for tensor in weights]
-        for block in self.blocks(part, advance):
+        for block in self.blocks(part.start, part.beyond, advance):
             where = (block.sequence, block.position, needed)
             if self._encoder.is_dense:
                 run_blocks(fill_from, 1, *where, self._encoder.dense(block.x), out)

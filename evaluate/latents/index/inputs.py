@@ -19,7 +19,7 @@ from ....train.sae.hub import is_remote, is_url
 from ....train.sae.sae import SAE
 from ...measure.inputs import named_sites
 from ..weights.identity import sae_fingerprint
-from .parts import rows_digest
+from .parts import parts_of, rows_digest
 from .settings import NOT_DECIDING, IndexSettings
 from .snippets import OVER_COLLECTED
 from .tally.tally import Size
@@ -89,8 +89,8 @@ class Inputs:
 
     @property
     def rows(self) -> int:
-        """Rows that are read."""
-        return min(self.settings.rows or self.store.rows, self.store.rows)
+        """Rows that are read: whole buckets."""
+        return parts_of(self.store, self.settings.rows)[-1].stop
 
     def size(self, position_bins: int) -> Size:
         """Of the tallies."""

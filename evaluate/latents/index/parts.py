@@ -7,12 +7,14 @@ goes on with the parts that are missing.
 
 import hashlib
 import json
-import shutil
+import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ....store import ActivationStore
@@ -24,42 +26,55 @@ from ....train.sae.tensor_file import file_parts, read_metadata, read_tensors
 FOLDER = "parts"
 MOST = 16
 
+_OURS = re.compile(r"(count|fill)-\d\d\.safetensors|examples\.safetensors")
+
 _VERSION = 1
 """Of what a part's file holds."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows [start, stop) of the store, of whole buckets."""
+    """Rows [start, stop) of the store, of whole buckets: in a bucket rows are shuffled, and a
+    sequence is whole in it but at the bucket's borders.
+
+    Attributes:
+        beyond: where the next bucket ends, which a snippet at the border goes on in; `stop` where
+            another part has it, or nothing comes.
+    """
 
     number: int
     start: int
     stop: int
+    beyond: int
 
 
 def parts_of(store: ActivationStore, rows: int | None) -> list[Part]:
-    """At most 16 parts of nearly equally many buckets, of the first `rows` rows."""
-    last = store.rows if rows is None else min(rows, store.rows)
-    stops, stop = [], 0
-    for commit in store.commits:
-        if stop >= last:
-            break
-        stop += commit.rows
-        stops.append(min(stop, last))
+    """At most 16 parts of nearly equally many buckets, of the first `rows` rows rounded up to whole
+    buckets."""
+    ends = np.cumsum([commit.rows for commit in store.commits], dtype=np.int64).tolist()
+    stops = ends[: _n_buckets(store, rows)]
     n = min(MOST, len(stops))
     cuts = [0, *(stops[(i + 1) * len(stops) // n - 1] for i in range(n))]
-    return [Part(i, *cuts[i : i + 2]) for i in range(n)]
+    beyond = [*cuts[1:n], ends[min(len(stops), len(ends) - 1)]]
+    return [Part(i, cuts[i], cuts[i + 1], beyond[i]) for i in range(n)]
+
+
+def _n_buckets(store: ActivationStore, rows: int | None) -> int:
+    """How many of the committed buckets the first `rows` rows take."""
+    ends = np.cumsum([commit.rows for commit in store.commits], dtype=np.int64)
+    return len(ends) if rows is None else min(len(ends), int(np.searchsorted(ends, rows)) + 1)
 
 
 def rows_digest(store: ActivationStore, site: str, rows: int | None) -> str:
     """16 hexadecimal digits over the bytes of the rows that are read and their labels, by the
     checksums of their commits."""
     names = (f"sites/{site}", *(f"labels/{name}" for name in LABEL_NAMES))
+    n = _n_buckets(store, rows)
     commits = [
         [c.bucket, c.rows, [[list(asdict(r).values()) for r in c.shards[n]] for n in names]]
-        for c in store.commits
+        for c in store.commits[: n + 1]  # and the one that `Part.beyond` reads
     ]
-    return digest([site, rows, commits])
+    return digest([site, n, commits])
 
 
 def digest(facts: Any) -> str:
@@ -130,8 +145,12 @@ class PartFiles:
         return (part for part in parts if not self.has(name_of(stage, part), key))
 
     def remove(self) -> None:
-        """Removes all of them."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Removes all of them, and their folder if nothing else is in it."""
+        for path in self._folder.glob("*.safetensors"):
+            if _OURS.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._folder.rmdir()
 
 
 def name_of(stage: str, part: Part) -> str:

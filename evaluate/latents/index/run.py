@@ -37,8 +37,11 @@ from ..weights.readout import Readout, read_readout
 from .firing import Pass, Seconds, firings, timed
 from .inputs import Inputs, read_sae
 from .on_dask import doing
-from .parts import parts_of
+from .parts import PartFiles, parts_of
 from .settings import NOT_DECIDING, IndexSettings
+
+WRITTEN = ("index.html", "app", "data", "features", "tables", "parts")
+"""What an index writes into its folder."""
 
 TIMING = "timing.json"
 """Seconds of the run, in a file of its own: an index holds no time."""
@@ -68,11 +71,14 @@ def index(settings: IndexSettings) -> Manifest:
     with owned(settings.out, wait=None):
         if (done := already_there(settings.out, wanted)) is not None:
             print(f"index in {settings.out} is complete: it stays as it is", file=sys.stderr)
+            PartFiles(settings.out, {}).remove()  # of a run that was stopped behind the manifest
+            write_json(settings.out / PLACES, _places(settings))
             return done
+        check_is_ours(settings.out)
         _check_disk(inputs)
+        write_json(settings.out / PLACES, _places(settings))
         manifest = _made(inputs, readout, wanted, times)
         times["all"] = time.monotonic() - started
-        write_json(settings.out / PLACES, _places(settings))
         write_json(settings.out / TIMING, {n: round(s, 2) for n, s in times.items()})
     return manifest
 
@@ -185,6 +191,22 @@ def already_there(out: Path, wanted: Manifest) -> Manifest | None:
         return None  # damaged: its files are made again
     has_tables = any(name.startswith("tables/") for name in old.files)
     return old if has_tables or not tables.available() else None
+
+
+def check_is_ours(out: Path) -> None:
+    """Refuses a folder with things that an index would replace, and no sign of one.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    if (out / NAME).is_file() or (out / PLACES).is_file():
+        return
+    found = [name for name in WRITTEN if (out / name).exists()]
+    if found:
+        raise ValueError(
+            f"out must be empty or hold an index, got {out} with {found[0]} in it, which an index "
+            "would replace; pass another folder"
+        )
 
 
 def _identity(manifest: Manifest) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class IndexSettings(StageSettings):
     compare: tuple[str, ...] = ()
     """Other SAEs of the same width of rows, whose latents nearest to this one's are listed."""
     rows: PositiveInt | None = None
-    """First rows of the store to read; by default all of them."""
+    """First rows of the store to read, rounded up to whole buckets; by default all of them."""
     device: str = "auto"
     """Where the encoder's products are made: cpu, cuda, …; auto takes CUDA where there is one."""
     before: NonNegativeInt = 20

@@ -35,7 +35,7 @@ def test_the_middle_sae_of_every_site_gets_an_index_of_its_own_rows(path):
         assert "sparsity_0.003" in name
         index = open_index(folder)
         assert index.manifest.sae.site == name.split("-")[0]
-        assert index.manifest.rows == 3_000
+        assert index.manifest.rows == 3_072
     everyone = Outputs(SuiteFile(path, [*ASKED, 'latents.of="all"']))
     assert len(index_folders(everyone)) == 4
     assert set(folders.items()) < set(index_folders(everyone).items())

@@ -100,6 +100,24 @@ def test_a_complete_index_is_left_as_it_is(given, monkeypatch, capsys):
     assert "is complete: it stays as it is" in capsys.readouterr().err
 
 
+def test_what_a_stop_behind_the_manifest_left_is_put_right(given):
+    first = made(given)
+    (given["out"] / "places.json").unlink()
+    (given["out"] / "parts").mkdir()
+    (given["out"] / "parts" / "count-00.safetensors").write_bytes(b"left")
+    assert made(given) == first and not (given["out"] / "parts").exists()
+
+
+@pytest.mark.parametrize("name", ["tables/mine.parquet", "index.html", "parts/thesis.txt"])
+def test_other_files_are_not_replaced(given, name):
+    path = given["out"] / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(ValueError, match=rf"out must be empty .* with {name.split('/')[0]} in it"):
+        made(given)
+    assert path.read_text() == "mine" and not (given["out"] / NAME).exists()
+
+
 def test_an_index_without_tables_is_completed_where_they_can_be_written(given, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(run.tables, "available", lambda: False)
