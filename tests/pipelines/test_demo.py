@@ -93,5 +93,5 @@ def test_same_seed_gives_the_same_saes_and_release_bit_for_bit(made: Path, tmp_p
 def test_same_command_again_does_nothing(made: Path):
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()}
     output = run_demo(made)
-    assert output.count(": before (") == 6 and ": now" not in output
+    assert output.count(": before (") == 7 and ": now" not in output
     assert {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()} == before
