@@ -81,7 +81,11 @@ class IndexFiles:
 
         self._folder, self._files = one.folder, StaticFiles(directory=one.folder.resolve())
         self._own = page_files()
-        beside = [{"folder": each.name, "name": each.index.manifest.sae.name} for each in served]
+        saes = [(each.name, each.index.manifest.sae) for each in served]
+        beside = [
+            {"folder": folder, "name": sae.name, "fingerprint": sae.fingerprint}
+            for folder, sae in saes
+        ]
         said = json.dumps({"beside": beside, "playground": playground}).replace("<", "\\u003c")
         self._own["served.js"] = f"scopeworks.served({said});\n".encode()
 

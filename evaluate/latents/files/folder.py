@@ -131,7 +131,6 @@ def _filled(manifest: Manifest, firings: Firings, directions: Directions) -> Man
             "logit_path": directions.path,
             "position_edges": firings.position_edges.tolist(),
             "bands": int(firings.examples.band.max(initial=0)),
-            "others": list(directions.others),
         }
     )
 

@@ -68,6 +68,15 @@ class TokensFacts(Document):
     context: Size
 
 
+class OtherFacts(Document):
+    """Another SAE, whose latents nearest to this one's are listed."""
+
+    name: Text
+    """What records, tables and pages call it."""
+    fingerprint: Text
+    """Of its tensors."""
+
+
 class Manifest(Document):
     """What an index is of; `write_index` fills what has a default below `settings`."""
 
@@ -81,6 +90,8 @@ class Manifest(Document):
     """The tokenizer's fingerprint."""
     store: StoreFacts
     tokens: TokensFacts
+    others: list[OtherFacts] = Field(default=[], max_length=1024)
+    """The SAEs that it is compared with."""
     settings: dict[str, Any]
     """Those that decide what is in the files."""
     rows: Count = 0
@@ -95,8 +106,6 @@ class Manifest(Document):
     position_edges: list[Count] = Field(default=[], max_length=4096)
     bands: Count = 0
     """Equal shares of a latent's firings, by strength, that examples are drawn from."""
-    others: list[Text] = Field(default=[])
-    """Names of the SAEs whose nearest latents are listed."""
     files: dict[FileName, Count] = Field(default={})
     """Name below the folder -> bytes; of all files but this one and those of explanations, scores
     and ratings."""

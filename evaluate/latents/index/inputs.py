@@ -4,6 +4,7 @@ Owns every error about inputs that do not belong together. A command and a Dask 
 alike; what it takes to see that the model is theirs, only the command does (`check_model`).
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ....store.which_rows import rows_key
 from ....train.sae.hub import is_remote, is_url
 from ....train.sae.sae import SAE
 from ...measure.inputs import named_sites
+from ..files.manifest import OtherFacts
 from ..weights.identity import sae_fingerprint
 from .parts import parts_of, rows_digest
 from .settings import NOT_DECIDING, IndexSettings
@@ -26,6 +28,8 @@ from .tally.tally import Size
 
 _DRAWN_IN_ALL, _MOST_DRAWN = 2**22, 256
 _POSITION_BINS = 16
+_TAKEN = ("decoder", "encoder")
+"""What tables of neighbours call the SAE's own sides."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,29 @@ def read_sae(path: str, settings: IndexSettings) -> SAE:
     sae = SAE.load(path)
     sae.source = path
     return sae
+
+
+def compared(settings: IndexSettings) -> list[OtherFacts]:
+    """Which SAEs it is compared with, in the order of the settings. Names are the last parts of
+    their paths; those that are alike get their fingerprints behind. One is in memory at a time.
+
+    Raises:
+        ValueError, OSError: one cannot be read, or is given twice.
+    """
+    prints = [sae_fingerprint(read_sae(path, settings)) for path in settings.compare]
+    for i, path in enumerate(settings.compare):
+        if prints[i] in prints[:i]:
+            first = settings.compare[prints.index(prints[i])]
+            raise ValueError(
+                f"every SAE of compare must be given once, got {path} with the tensors of {first}; "
+                "leave one out"
+            )
+    names = [_last_part(path) for path in settings.compare]
+    alike = {name for name, n in Counter([*names, *_TAKEN]).items() if n > 1}
+    return [
+        OtherFacts(name=f"{name} ({print_})" if name in alike else name, fingerprint=print_)
+        for name, print_ in zip(names, prints, strict=True)
+    ]
 
 
 def _last_part(path: str) -> str:

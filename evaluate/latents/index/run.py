@@ -6,7 +6,8 @@ whether it is done already. The pass is `firing`'s, the files are `files`'.
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from ....store.place.files import write_json
 from ....store.place.ownership import owned
 from ....train.sae.config import public_name
 from ....train.sae.hub import is_remote
+from ....train.sae.sae import SAE
 from ....workers.cluster import check_cluster
-from ...run.saes import short_names
 from ..explorer.static_page import page_files
 from ..files import tables
 from ..files.folder import open_index, write_index
@@ -35,7 +36,7 @@ from ..files.manifest import (
 from ..weights.directions import directions
 from ..weights.readout import Readout, read_readout
 from .firing import Pass, Seconds, firings, timed
-from .inputs import Inputs, read_sae
+from .inputs import Inputs, compared, read_sae
 from .on_dask import doing
 from .parts import PartFiles, parts_of
 from .settings import NOT_DECIDING, IndexSettings
@@ -93,7 +94,7 @@ def _made(inputs: Inputs, readout: Readout, wanted: Manifest, times: Seconds) ->
             inputs.sae.to("cpu"),
             readout,
             site=str(inputs.site),
-            others=_others(settings),
+            others=_others(settings, wanted),
             device=inputs.sae.W_enc.device,
         )
     with doing(work) as do:
@@ -125,14 +126,10 @@ def _places(settings: IndexSettings) -> dict[str, str]:
     }
 
 
-def _others(settings: IndexSettings) -> Mapping[str, Any]:
-    """The SAEs that it is compared with, by short names."""
-    if not settings.compare:
-        return {}
-    names = short_names(settings.compare)
-    return {
-        name: read_sae(path, settings) for name, path in zip(names, settings.compare, strict=True)
-    }
+def _others(settings: IndexSettings, wanted: Manifest) -> dict[str, Callable[[], SAE]]:
+    """What reads the SAEs that it is compared with, by their names."""
+    pairs = zip(wanted.others, settings.compare, strict=True)
+    return {facts.name: partial(read_sae, path, settings) for facts, path in pairs}
 
 
 def _manifest(inputs: Inputs, readout: Readout) -> Manifest:
@@ -166,7 +163,8 @@ def _manifest(inputs: Inputs, readout: Readout) -> Manifest:
             split=inputs.split,
             context=inputs.tokens.context,
         ),
-        settings=decides | {"compare": list(settings.compare), "documents": across},
+        others=compared(settings),
+        settings=decides | {"documents": across},
     )
 
 
@@ -214,7 +212,11 @@ def _identity(manifest: Manifest) -> dict[str, Any]:
     found = manifest.model_dump(
         mode="json", include={"model_fingerprint", "tokenizer", "store", "tokens", "settings"}
     )
-    return found | {"sae": manifest.sae.fingerprint, "site": manifest.sae.site}
+    return found | {
+        "sae": manifest.sae.fingerprint,
+        "site": manifest.sae.site,
+        "compare": sorted(other.fingerprint for other in manifest.others),
+    }
 
 
 def _check_disk(inputs: Inputs) -> None:

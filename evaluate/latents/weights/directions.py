@@ -4,12 +4,12 @@ Owns which directions are compared: decoder rows, and encoder columns where a tr
 differ.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
 from ....train.sae.sae import SAE
-from ..contents import Directions
+from ..contents import Directions, Nearest
 from .logits import effects, none_of
 from .nearest import nearest
 from .plane import plane
@@ -22,7 +22,7 @@ def directions(
     readout: Readout,
     *,
     site: str | None = None,
-    others: Mapping[str, SAE] | None = None,
+    others: Mapping[str, Callable[[], SAE]] | None = None,
     top: int = 10,
     bins: int = 32,
     neighbours: int = 8,
@@ -35,7 +35,8 @@ def directions(
         sae: the SAE or transcoder.
         readout: of the language model, see `readout.read_readout`.
         site: that the SAE reads, where its files do not say.
-        others: name -> SAE whose decoder rows have the same width.
+        others: name -> what reads an SAE whose decoder rows have the same width; one is in memory
+            at a time.
         top: output tokens on either side.
         bins: of the histogram of effects.
         neighbours: nearest latents.
@@ -45,15 +46,12 @@ def directions(
     Raises:
         ValueError: the SAE does not fit the model, or another SAE does not fit it; one line.
     """
-    others = others or {}
-    for name, other in others.items():
-        if other.config.d_out != sae.config.d_out:
-            raise ValueError(
-                f"other SAE {name} must have decoder rows of {sae.config.d_out} numbers, got "
-                f"{other.config.d_out}; compare SAEs of one site"
-            )
     stream = stream_of(sae.config, readout, site)
     W_dec = sae.W_dec
+    of_others = {  # first: what does not fit costs no products with the unembedding
+        name: _nearest_of(read(), name, sae, neighbours_of_others, device)
+        for name, read in (others or {}).items()
+    }
     found = (
         effects(W_dec, stream, readout, top, bins, device)
         if stream.exists
@@ -67,9 +65,16 @@ def directions(
         decoder=decoder,
         encoder=nearest(sae.W_enc.T, None, neighbours, device) if sides else None,
         map=plane(decoder.latent),
-        others={
-            name: nearest(W_dec, other.W_dec, neighbours_of_others, device)
-            for name, other in others.items()
-        },
+        others=of_others,
         path=stream.says,
     )
+
+
+def _nearest_of(other: SAE, name: str, sae: SAE, most: int, device: torch.device | str) -> Nearest:
+    """Another SAE's latents that are nearest to each of this one's."""
+    if other.config.d_out != sae.config.d_out:
+        raise ValueError(
+            f"other SAE {name} must have decoder rows of {sae.config.d_out} numbers, got "
+            f"{other.config.d_out}; compare SAEs of one site"
+        )
+    return nearest(sae.W_dec, other.W_dec, most, device)

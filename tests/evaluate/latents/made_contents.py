@@ -10,6 +10,7 @@ from scopeworks.evaluate.latents.contents import Directions, Examples, Firings, 
 from scopeworks.evaluate.latents.files.folder import write_index
 from scopeworks.evaluate.latents.files.manifest import (
     Manifest,
+    OtherFacts,
     SAEFacts,
     StoreFacts,
     TokensFacts,
@@ -19,6 +20,8 @@ VOCABULARY, ROWS, WINDOW, BANDS = 500, 10_000, 12, 5
 HTML = "</script><b>&"
 DEAD = 3
 """A latent that never fires."""
+WIDER = "1" * 16
+"""Fingerprint of the SAE that every index here is compared with."""
 
 
 def text_of(token: int) -> str:
@@ -39,6 +42,7 @@ def manifest(d_sae: int, **sae: Any) -> Manifest:
         tokenizer="f" * 16,
         store=StoreFacts(key="k", site="resid_post.3", rows=ROWS),
         tokens=TokensFacts(fingerprint="t", split="train", context=64),
+        others=[OtherFacts(name="wider", fingerprint=WIDER)],
         settings={"window": WINDOW},
     )
 

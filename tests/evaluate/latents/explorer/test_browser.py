@@ -42,6 +42,7 @@ SAID = {
         }
     },
 }
+WIDER = {"fingerprint": made_contents.WIDER, "target_site": "mlp_out.3"}
 VIEWS = ("#/search", "#/search?q=t1", "#/latent/5", "#/map", "#/compare?with=wider&latent=5")
 SHOWN = "!!document.querySelector('main h1') && !document.querySelector('[aria-busy]')"
 ROWS = "document.querySelectorAll('.rows .row').length"
@@ -53,7 +54,7 @@ def folders(tmp_path_factory) -> list[Path]:
     """Two indexes beside one another, one with explanations, both with hostile texts."""
     root = tmp_path_factory.mktemp("indexes")
     made_contents.write(root / "here", 120, name=HOSTILE)
-    made_contents.write(root / "wider", 200, 1, name="wider", target_site="mlp_out.3")
+    made_contents.write(root / "wider", 200, 1, name="its-own", **WIDER)
     for name in ("here", "wider"):
         place_page(root / name)
     said = json.dumps({"5": SAID, "9": {"text": "fires on nothing", "by": "m", "scores": {}}})
@@ -261,11 +262,30 @@ def test_two_saes_beside_one_another(browser: Browser, base: str, folders: list[
     assert titles == ["Latent 5"] + [f"Latent {i} · cosine {c:.2f}" for i, c in nearest]
     browser.run("document.querySelectorAll('.card h3 a')[1].click()")
     until(browser, f"location.hash === '#/latent/{nearest[0][0]}' && {SHOWN}")
-    assert browser.run("document.getElementById('sae-name').textContent") == "wider"
+    assert browser.run("document.getElementById('sae-name').textContent") == "its-own"
     for name in ("../here", "//evil.example", "..", "a%2Fb"):
         visit(browser, f"{base}#/compare?with={name}&latent=5")
         until(browser, "document.querySelector('.sides').textContent.includes('not beside')")
         assert all("evil" not in url for url in browser.requests())
+
+
+def test_an_index_of_the_same_name_is_not_taken_for_the_listed_sae(
+    browser: Browser, tmp_path: Path
+):
+    """Folders of many SAEs have one name; the cosines are of one of them."""
+    named = {"here": "0" * 16, "wider": "2" * 16, "right": made_contents.WIDER}
+    for folder, fingerprint in named.items():
+        made_contents.write(tmp_path / folder, 80, name="wider", fingerprint=fingerprint)
+    with Running(application(served_indexes([tmp_path / name for name in named]))) as running:
+        visit(browser, f"{running.url}here/#/compare?with=wider&latent=5")
+        until(browser, "document.querySelectorAll('.sides .card').length === 4")
+        link = browser.run("document.querySelectorAll('.card h3 a')[1].getAttribute('href')")
+        assert link.startswith("../right/")
+    with Running(application(served_indexes([tmp_path / n for n in ("here", "wider")]))) as running:
+        visit(browser, f"{running.url}here/#/compare?with=wider&latent=5")
+        until(browser, "document.querySelector('.sides').textContent.includes('another SAE')")
+        assert browser.run("document.querySelectorAll('.sides .card').length") == 1
+        assert browser.complaints() == []
 
 
 def test_it_is_used_by_keyboard_alone(browser: Browser, base: str):

@@ -119,6 +119,7 @@ def test_the_start_page_lists_indexes_as_text(folders: list[Path]):
 
 def test_the_page_is_told_what_is_served_beside_it(folders: list[Path]):
     said = client(folders).get("/second/served.js").text
+    assert '"fingerprint": "0000000000000000"' in said
     assert '"folder": "first"' in said and '"playground": false' in said and "<" not in said
     bare = client(folders).get("/second")
     assert bare.status_code == 307 and bare.headers["location"].endswith("/second/")

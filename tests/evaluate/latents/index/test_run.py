@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ import torch
 
 from scopeworks.evaluate.latents.files.counting import counted
 from scopeworks.evaluate.latents.files.folder import open_index
-from scopeworks.evaluate.latents.files.manifest import NAME
+from scopeworks.evaluate.latents.files.manifest import NAME, OtherFacts
 from scopeworks.evaluate.latents.index import inputs as inputs_module
 from scopeworks.evaluate.latents.index import on_dask, run
 from scopeworks.evaluate.latents.index.firing import Pass
 from scopeworks.evaluate.latents.index.run import TIMING, index
 from scopeworks.evaluate.latents.index.settings import IndexSettings
+from scopeworks.evaluate.latents.weights.identity import sae_fingerprint
 from scopeworks.harvest.settings import to_worker
 from scopeworks.store import TokenStore
 from scopeworks.tests.evaluate.latents import planted
@@ -358,8 +360,61 @@ def test_another_sae_is_compared(given, tmp_path):
     def change(sae: SAE) -> None:
         sae.W_dec.copy_(torch.flip(sae.W_dec, [0]))
 
-    given["compare"] = (other_sae(tmp_path, change),)
-    settings = IndexSettings.model_validate(given)
-    assert index(settings).others == ["other"]
-    nearest = open_index(settings.out).page(2)["others"]["other"][0]
-    assert nearest == [planted.D_SAE - 3, 1]
+    path = other_sae(tmp_path, change)
+    files = made(given, compare=(path,))
+    there = open_index(given["out"])
+    assert there.manifest.others == [OtherFacts(name="other", fingerprint=print_of(path))]
+    assert there.page(2)["others"]["other"][0] == [planted.D_SAE - 3, 1]
+    assert str(tmp_path).encode() not in files[NAME]
+
+    moved = shutil.copytree(path, tmp_path / "elsewhere" / "moved")
+    assert made(given, compare=(str(moved),)) == files
+    shutil.rmtree(path)
+    other_sae(tmp_path, rolled(1))
+    with pytest.raises(ValueError, match=r"other compare: .*; pass another folder"):
+        made(given, compare=(path,))
+    with pytest.raises(ValueError, match=r"other compare: .*; pass another folder"):
+        made(given)
+
+
+def rolled(by: int) -> Callable[[SAE], None]:
+    """A change of an SAE: latents' decoder rows change places."""
+
+    def change(sae: SAE) -> None:
+        sae.W_dec.copy_(torch.roll(sae.W_dec, by, 0))
+
+    return change
+
+
+def print_of(path: str) -> str:
+    return sae_fingerprint(SAE.load(path))
+
+
+def test_compared_saes_of_one_name_are_told_apart_by_their_tensors(given, tmp_path):
+    paths = tuple(other_sae(tmp_path / str(by), rolled(by)) for by in (1, 2))
+    settings = IndexSettings.model_validate(given | {"compare": paths})
+    names = [other.name for other in inputs_module.compared(settings)]
+    assert names == [f"other ({print_of(path)})" for path in paths]
+    encoder = shutil.copytree(paths[0], tmp_path / "encoder")
+    alone = settings.model_copy(update={"compare": (str(encoder),)})
+    assert inputs_module.compared(alone)[0].name == f"encoder ({print_of(paths[0])})"
+    twice = settings.model_copy(update={"compare": (*paths, str(encoder))})
+    with pytest.raises(ValueError, match=r"compare must be given once, got .*encoder with the"):
+        index(twice)
+
+
+def test_compared_saes_are_read_one_after_another(given, tmp_path, monkeypatch):
+    paths = [other_sae(tmp_path / str(by), rolled(by)) for by in (1, 2)]
+    held: list[weakref.ref[SAE]] = []
+
+    def read(path: str, settings: IndexSettings) -> SAE:
+        assert not any(one() for one in held), "the one before is still there"
+        sae = SAE.load(path)
+        if path in paths:
+            held.append(weakref.ref(sae))
+        return sae
+
+    monkeypatch.setattr(inputs_module, "read_sae", read)
+    monkeypatch.setattr(run, "read_sae", read)
+    index(IndexSettings.model_validate(given | {"compare": tuple(paths)}))
+    assert len(held) == 4

@@ -88,7 +88,7 @@ def test_blocks_make_no_difference(readout: Readout, monkeypatch: pytest.MonkeyP
 def test_neighbours_are_the_nearest(readout: Readout, site: str, target: str | None, d_in: int):
     sae = sae_of(site, target, d_in)
     other = sae_of(site, target, d_in, seed=1)
-    found = directions(sae, readout, others={"other": other})
+    found = directions(sae, readout, others={"other": lambda: other})
     sides = [(found.decoder, sae.W_dec, sae.W_dec, 8)]
     sides.append((found.others["other"], sae.W_dec, other.W_dec, 3))
     assert (found.encoder is None) == (target is None)
@@ -154,5 +154,6 @@ def test_misfits_are_refused(readout: Readout):
         directions(random_sae("resid_post.3"), readout)
     with pytest.raises(ValueError, match=r"site resid_post\.9 does not exist: the model has 6"):
         directions(sae_of("resid_post.9"), readout)
+    narrow = sae_of("attn_out.1", d_in=160)
     with pytest.raises(ValueError, match="other SAE b must have decoder rows of 128 numbers, got"):
-        directions(sae_of("mlp_out.1"), readout, others={"b": sae_of("attn_out.1", d_in=160)})
+        directions(sae_of("mlp_out.1"), readout, others={"b": lambda: narrow})

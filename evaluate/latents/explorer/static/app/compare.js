@@ -6,15 +6,23 @@
   const address = (name, latent, other) =>
     `#/compare?${new URLSearchParams({ with: name, latent: String(latent), ...(other === undefined ? {} : { other: String(other) }) })}`;
 
+  const listed = index => index.manifest.others ?? [];
+  const beside = () => scopeworks.server.beside.filter(one => one.folder !== scopeworks.data.folder);
+
   /** Other SAEs that can be chosen: served beside this one, or named in the manifest. */
   function choices(index) {
-    const found = new Map();
-    for (const { folder, name } of scopeworks.server.beside) if (folder !== scopeworks.data.folder) found.set(folder, name);
-    for (const name of index.manifest.others ?? []) if (![...found.values()].includes(name)) found.set(name, name);
+    const found = new Map(beside().map(one => [one.folder, one.name]));
+    for (const { name, fingerprint } of listed(index))
+      if (!found.has(name) && !beside().some(one => one.fingerprint === fingerprint)) found.set(name, name);
     return found;
   }
 
-  const folderOf = (index, name) => [...choices(index)].find(([folder, its]) => folder === name || its === name)?.[0] ?? name;
+  /** The folder of what was asked for: that of the listed SAE's tensors before one of the same name. */
+  function folderOf(index, name) {
+    const wanted = listed(index).find(one => one.name === name)?.fingerprint;
+    const of = test => beside().find(test)?.folder;
+    return of(one => wanted && one.fingerprint === wanted) ?? of(one => one.folder === name) ?? of(one => one.name === name) ?? name;
+  }
 
   function form(index, state) {
     const found = choices(index);
@@ -26,21 +34,23 @@
       make("label", {}, make("span", {}, "Latent of this one"), latent), make("button", {}, "Compare"));
   }
 
-  /** The other index's nearest latents by this one's record, or the one that was asked for. */
-  function nearest(page, names, wanted) {
-    const listed = Object.entries(page.others ?? {}).find(([name]) => names.includes(name))?.[1] ?? [];
-    return wanted === undefined || listed.some(([i]) => i === wanted) ? listed : [[wanted, null], ...listed];
+  /** The other SAE's nearest latents by this one's record, or the one that was asked for. */
+  function nearest(page, name, wanted) {
+    const known = page.others?.[name] ?? [];
+    return wanted === undefined || known.some(([i]) => i === wanted) ? known : [[wanted, null], ...known];
   }
 
   async function right(index, state, latent, page) {
     const folder = folderOf(index, state.with);
     const other = await scopeworks.data.index(folder).catch(error => ({ error }));
-    const names = [state.with, folder, other.manifest?.sae.name];
+    const asked = listed(index).find(one => one.name === state.with);
+    const its = other.error ? asked : listed(index).find(one => one.fingerprint === other.manifest.sae.fingerprint);
     const wanted = /^\d+$/.test(state.other ?? "") ? Number(state.other) : undefined;
-    const found = nearest(page, names, wanted);
-    if (other.error) return missing(state.with, found);
+    const found = nearest(page, (asked ?? its)?.name, wanted);
+    if (other.error) return missing(state.with, found, "Its index is not beside this one");
+    if (asked && asked !== its) return missing(state.with, found, "The index of this name beside this one is another SAE's");
     const shown = found.filter(([i]) => i < other.width);
-    if (!shown.length) return [make("p", {}, "This index does not say which of its latents are nearest: make it with `--other`."), ...await chooser(index, other, state, latent)];
+    if (!shown.length) return [make("p", {}, "This index does not say which of its latents are nearest: make it with `--compare`."), ...await chooser(index, other, state, latent)];
     const cards = await Promise.all(shown.map(([i, cosine]) => scopeworks.latent.card(other, i, title(folder, i, cosine))));
     return [make("h2", {}, other.manifest.sae.name), make("p", { class: "quiet" }, `${count(other.width)} latents at ${other.manifest.sae.site}`), ...cards];
   }
@@ -54,8 +64,8 @@
     return [make("form", { class: "filters", on: { submit } }, make("label", {}, make("span", {}, `Latent of ${other.manifest.sae.name}`), input), make("button", {}, "Show"))];
   }
 
-  function missing(name, found) {
-    return [make("h2", {}, name), make("p", {}, "Its index is not beside this one, so only numbers are known. `scopeworks latents serve DIR OTHER` serves both."),
+  function missing(name, found, why) {
+    return [make("h2", {}, name), make("p", {}, `${why}, so only numbers are known. \`scopeworks latents serve DIR OTHER\` serves both.`),
       make("ul", { class: "related" }, ...found.map(([i, cosine]) => make("li", {}, `latent ${count(i)}`, make("span", { class: "n" }, scopeworks.latent.share(cosine)))))];
   }
 
