@@ -35,12 +35,15 @@ def levels(f: Float[np.ndarray, "..."], largest: float) -> Int[np.ndarray, "..."
 
 
 def marked(texts: list[str], marks: Bool[np.ndarray, " n"]) -> str:
-    """The text with its marked tokens between << and >>; neighbours share a pair."""
+    r"""The text with its marked tokens between << and >>; neighbours share a pair.
+
+    < and > of the text itself are written \< and \>, so that no text looks like a mark.
+    """
     parts, inside = [], False
     for text, mark in zip(texts, marks.tolist(), strict=True):
         if mark != inside:
             parts.append(OPEN if mark else CLOSE)
-        parts.append(text)
+        parts.append(text.replace("<", r"\<").replace(">", r"\>"))
         inside = mark
     return "".join([*parts, CLOSE * inside])
 

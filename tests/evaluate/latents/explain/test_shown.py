@@ -1,5 +1,6 @@
 """What a language model is shown: golden prompts, marks, levels."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,14 @@ def test_marks_join_neighbours():
     marks = np.array([True, True, False, True])
     assert marked(["a", " b", " c", "d"], marks) == "<<a b>> c<<d>>"
     assert marked(["a", "b"], np.zeros(2, bool)) == "ab"
+
+
+def test_no_text_looks_like_marks():
+    texts = ["cout", " <<", " x", ">", "\\\\<", "y"]
+    marks = np.array([False, False, True, False, False, True])
+    shown = marked(texts, marks)
+    assert shown == r"cout \<\<<< x>>\>\\\<<<y>>"
+    assert len(re.findall(r"(?<!\\)<<", shown.replace(r"\\", ""))) == 2
 
 
 def test_levels_are_one_at_least_where_it_fires():
