@@ -8,7 +8,7 @@ from ....train.sae.sae import SAE
 from ..samples.sample_set import Samples
 from ..samples.settings import SampleSettings
 from ..samples.twin import with_twin
-from .controls import derangement
+from .controls import OWN, RANDOM, SHUFFLED, derangement
 from .scorers.unigrams import simulate
 from .statistics import Figure, figures
 
@@ -19,8 +19,9 @@ class Baseline(NamedTuple):
     samples: Samples
     """Of the SAE: `density` tells each latent's stratum."""
     own: list[Figure]
+    """Without value for a latent that has no table; so in `shuffled` and `random`."""
     shuffled: list[Figure] | None
-    """With another latent's table; None for a single latent."""
+    """With another latent's table; None where no two have one."""
     random: list[Figure]
     """Of an SAE that was never trained, whose latent k fires as often as the k-th asked for."""
 
@@ -43,16 +44,29 @@ def baseline(
     """
     settings = settings or SampleSettings()
     samples, twin = with_twin(sae, store, tokens, latents, settings, site)
-    other = derangement(len(latents), settings.seed)
-    places = list(range(len(latents)))
-    return Baseline(
-        samples,
-        _simulated(samples, places, settings.seed),
-        None if other is None else _simulated(samples, other, settings.seed),
-        _simulated(twin, places, settings.seed),
-    )
+    by_variant = by_tables(samples, twin, settings.seed)
+    r = {name: [one.get("r", Figure(None)) for one in found] for name, found in by_variant.items()}
+    return Baseline(samples, r[OWN], r.get(SHUFFLED), r[RANDOM])
 
 
-def _simulated(samples: Samples, tables: Sequence[int], seed: int) -> list[Figure]:
-    """r of every latent with the table of the latent named for it."""
-    return [figures(simulate(samples, k, table), seed)["r"] for k, table in enumerate(tables)]
+def by_tables(samples: Samples, twin: Samples, seed: int) -> dict[str, list[dict[str, Figure]]]:
+    """Figures by token-unigram tables: by variant, then by latent.
+
+    A latent whose own table is empty, for it never fires in the half that explains, has none, and
+    its table is no other latent's explanation: own and shuffled are of the same latents. Without
+    two tables nothing is shuffled.
+    """
+    places = list(range(len(samples.latents)))
+    seeds = (seed + samples.latents).tolist()
+    alive = [k for k in places if samples.unigrams.firings(k)]
+    own = {k: k for k in alive}
+    random = {k: k for k in places if twin.unigrams.firings(k)}
+    other = derangement(len(alive), seed)
+    tables = {OWN: (samples, own)}
+    if other is not None:
+        tables[SHUFFLED] = (samples, {k: alive[i] for k, i in zip(alive, other, strict=True)})
+    tables[RANDOM] = (twin, random)
+    return {
+        name: [figures(simulate(of, k, table[k]), seeds[k]) if k in table else {} for k in places]
+        for name, (of, table) in tables.items()
+    }

@@ -22,10 +22,10 @@ from ..files.explanations import (
 )
 from ..files.folder import Index, open_index
 from ..samples.sample_set import Samples
-from .controls import OWN, RANDOM, SHUFFLED, derangement
+from .baseline import by_tables
+from .controls import OWN
 from .scorers.scorer import Scorer
 from .scorers.table import SCORERS, TOKENS
-from .scorers.unigrams import simulate
 from .settings import ScoreSettings
 from .statistics import Evidence, Figure, Judged, figures
 from .summary import strata, table
@@ -72,7 +72,8 @@ def score(settings: ScoreSettings) -> Iterator[str]:
             )
             return
         if TOKENS in settings.scorers:
-            result = _by_tables(*both, settings.seed)
+            by_variant = by_tables(*both, settings.seed)
+            result = {name: [Found(one) for one in ones] for name, ones in by_variant.items()}
             yield from _written(
                 index, _scores(TOKENS, None, "token unigrams", result, both[0], 0, settings)
             )
@@ -156,23 +157,6 @@ def _by_asking(
             else Found({})
             for k, questions in enumerate(by_latent)
         ]
-    return result
-
-
-def _by_tables(samples: Samples, twin: Samples, seed: int) -> ByLatent:
-    """Figures of every latent by token-unigram tables, own and others'."""
-    places = range(len(samples.latents))
-    alive = [k for k in places if samples.unigrams.firings(k)]
-    other = derangement(len(alive), seed)
-    seeds = (seed + samples.latents).tolist()
-    result = {OWN: [_figures(simulate(samples, k), seeds[k]) for k in places]}
-    if other is not None:
-        tables = {k: alive[i] for k, i in zip(alive, other, strict=True)}
-        result[SHUFFLED] = [
-            _figures(simulate(samples, k, tables[k]), seeds[k]) if k in tables else Found({})
-            for k in places
-        ]
-    result[RANDOM] = [_figures(simulate(twin, k), seeds[k]) for k in places]
     return result
 
 

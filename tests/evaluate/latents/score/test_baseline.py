@@ -1,11 +1,15 @@
 """Unigram tables predict token detectors, and nothing else; shuffled ones predict nothing."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from scopeworks.evaluate.latents.samples.sample_set import TEST
 from scopeworks.evaluate.latents.samples.settings import SampleSettings
-from scopeworks.evaluate.latents.score.baseline import baseline
+from scopeworks.evaluate.latents.samples.twin import with_twin
+from scopeworks.evaluate.latents.score.baseline import baseline, by_tables
 from scopeworks.evaluate.latents.score.controls import derangement
 from scopeworks.tests.evaluate.latents import cached_rows as made
 from scopeworks.tests.reference.latent_scores import pearson
@@ -44,6 +48,24 @@ def test_r_is_that_of_the_stored_rows(cached):
 def test_one_latent_has_nothing_to_be_shuffled_with(cached):
     found = baseline(cached.sae, cached.store, cached.tokens, [0], SampleSettings(explain=5))
     assert found.shuffled is None
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_own_and_shuffled_are_of_the_latents_that_have_a_table(cached, seed):
+    """One of them fires in tests only, so that it has none; r would be 0 with its empty table."""
+    settings = SampleSettings(explain=5, test=10, silent=10)
+    samples, twin = with_twin(cached.sae, cached.store, cached.tokens, LATENTS[:5], settings)
+    tables, second = samples.unigrams, slice(*samples.unigrams.offsets[1:3])
+    kept = np.ones(len(tables.fired), bool)
+    kept[second] = False
+    offsets = np.r_[0, np.cumsum([kept[a:b].sum() for a, b in pairwise(tables.offsets)])]
+    columns = {name: getattr(tables, name)[kept] for name in ("fired_at", "fired", "total")}
+    without = replace(samples, unigrams=replace(tables, offsets=offsets, **columns))
+    found = by_tables(without, twin, seed)
+    assert list(found) == ["own", "shuffled", "random"]
+    for variant in ("own", "shuffled"):
+        values = [one["r"].value if one else None for one in found[variant]]
+        assert values[1] is None and all(values[k] not in (None, 0.0) for k in (0, 2, 3, 4))
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])
