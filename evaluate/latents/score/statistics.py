@@ -1,7 +1,7 @@
 """Figures of one latent from what a scorer said of its test contexts, with 95% intervals.
 
-Owns Pearson's r, AUROC and balanced accuracy, and the bootstrap over contexts. A test context is
-one draw: its tokens are not independent of one another.
+Owns Pearson's r, AUROC and balanced accuracy, and the bootstrap over sequences. A sequence is one
+draw: its contexts and their tokens are not independent of one another.
 """
 
 import math
@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 DRAWS = 1000
 """Bootstrap draws behind an interval."""
-MIN_CONTEXTS = 8
-"""Fewer contexts in which it fires, or in which it does not, give no interval."""
+MIN_SEQUENCES = 8
+"""Contexts in which it fires, or in which it does not, that are of fewer give no interval."""
+
+_Z = 1.959964
 
 
 class Figure(NamedTuple):
@@ -23,8 +25,8 @@ class Figure(NamedTuple):
     value: float | None
     """None where it means nothing, as with no context in which the latent fires."""
     interval: list[float] | None = None
-    """[low, high]: 2.5% and 97.5% of bootstrap draws over contexts, separately of those in which
-    the latent fires and the others."""
+    """[low, high]: 2.5% and 97.5% of bootstrap draws over sequences, separately of the contexts in
+    which the latent fires and the others; wider by Wilson's where a share is 0 or 1."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Judged:
     """What is true."""
     said: Float[np.ndarray, " n"]
     """1 yes, 0 no, NaN where no answer could be had."""
+    sequence: Int[np.ndarray, " n"]
+    """Of which sequence each is."""
     left_out: int = 0
     """Contexts that could not be asked about."""
 
@@ -48,6 +52,8 @@ class Simulated:
     """True activations; NaN at tokens that do not count."""
     predicted: Float[np.ndarray, "n context"]
     """In any unit; NaN in contexts for which no answer could be had."""
+    sequence: Int[np.ndarray, " n"]
+    """Of which sequence each context is."""
 
 
 Evidence = Judged | Simulated
@@ -77,7 +83,7 @@ def pearson(evidence: Simulated, seed: int) -> Figure:
     # Sums of squares around a common centre lose no digits to it.
     p, f = ((v - v[counts].mean()) * counts for v in (p, f))
     sums = np.stack([v.sum(1) for v in (counts * 1.0, p, f, p * p, f * f, p * f)], axis=1)
-    weights = _weights(evidence.fires, np.any(counts, axis=1), seed)
+    weights = _weights(evidence, np.any(counts, axis=1), seed)
     return _figure(_r(sums.sum(0)[None])[0], _r(weights @ sums) if weights is not None else None)
 
 
@@ -90,11 +96,13 @@ def auroc(evidence: Simulated, seed: int) -> Figure:
     above = np.sign(peak[yes][:, None] - peak[no][None]) / 2 + 0.5
     if not above.size:
         return Figure(None)
-    weights = _weights(evidence.fires, answered, seed)
+    weights = _weights(evidence, answered, seed)
     if weights is None:
         return _figure(above.mean(), None)
     a, b = weights[:, yes], weights[:, no]
-    return _figure(above.mean(), (a @ above * b).sum(1) / (a.sum(1) * b.sum(1)))
+    found = _figure(above.mean(), (a @ above * b).sum(1) / (a.sum(1) * b.sum(1)))
+    n = min(len(np.unique(evidence.sequence[at])) for at in (yes, no))
+    return _widened(found, [_unseen(above.mean(), n)])
 
 
 def balanced_accuracy(evidence: Judged, seed: int) -> Figure:
@@ -105,11 +113,36 @@ def balanced_accuracy(evidence: Judged, seed: int) -> Figure:
     if not yes.any() or not no.any():
         return Figure(None)
     value = (right[yes].mean() + right[no].mean()) / 2
-    weights = _weights(evidence.fires, answered, seed)
+    weights = _weights(evidence, answered, seed)
     if weights is None:
         return _figure(value, None)
     shares = [weights[:, at] @ right[at] / weights[:, at].sum(1) for at in (yes, no)]
-    return _figure(value, (shares[0] + shares[1]) / 2)
+    unseen = [
+        _unseen(right[at].mean(), len(np.unique(evidence.sequence[at]))) / 2 for at in (yes, no)
+    ]
+    return _widened(_figure(value, (shares[0] + shares[1]) / 2), unseen)
+
+
+def _unseen(share: float, n: int) -> float:
+    """How far a share of n draws that is 0 or 1 may be from the truth, towards the middle: Wilson's
+    95% interval, whose other end is the share itself; with a sign. 0 for any other share."""
+    width = _Z**2 / (n + _Z**2)
+    return width if share == 0 else -width if share == 1 else 0.0
+
+
+def _widened(found: Figure, unseen: list[float]) -> Figure:
+    """With independent errors that no bootstrap draw shows, side by side: their squares add."""
+    if found.value is None or found.interval is None:
+        return found
+    up, down = (math.hypot(*(max(0.0, sign * one) for one in unseen)) for sign in (1, -1))
+    low, high = found.interval
+    return Figure(
+        found.value,
+        [
+            found.value - math.hypot(found.value - low, down),
+            found.value + math.hypot(high - found.value, up),
+        ],
+    )
 
 
 def _r(sums: Float[np.ndarray, "draws 6"]) -> Float[np.ndarray, " draws"]:
@@ -124,16 +157,19 @@ def _r(sums: Float[np.ndarray, "draws 6"]) -> Float[np.ndarray, " draws"]:
 
 
 def _weights(
-    fires: Bool[np.ndarray, " n"], answered: Bool[np.ndarray, " n"], seed: int
+    evidence: Evidence, answered: Bool[np.ndarray, " n"], seed: int
 ) -> Float[np.ndarray, "draws n"] | None:
-    """How often each context is drawn, with as many firing and silent ones as there are; None where
-    there are too few for an interval."""
+    """How often each context is drawn: as often as its sequence, of as many with firing contexts
+    and as many with silent ones as there are; None where there are too few for an interval."""
     rng = np.random.default_rng(seed)
-    weights = np.zeros((DRAWS, len(fires)))
-    for at in (np.flatnonzero(answered & fires), np.flatnonzero(answered & ~fires)):
-        if len(at) < MIN_CONTEXTS:
+    weights = np.zeros((DRAWS, len(answered)))
+    for kind in (evidence.fires, ~evidence.fires):
+        at = np.flatnonzero(answered & kind)
+        sequences, which = np.unique(evidence.sequence[at], return_inverse=True)
+        n = len(sequences)
+        if n < MIN_SEQUENCES:
             return None
-        weights[:, at] = rng.multinomial(len(at), np.full(len(at), 1 / len(at)), DRAWS)
+        weights[:, at] = rng.multinomial(n, np.full(n, 1 / n), DRAWS)[:, which]
     return weights
 
 

@@ -38,7 +38,7 @@ class Detection(Scorer):
         for i, answer in enumerate(answers):
             if answer is not None:
                 said[order[i * self._per_prompt : (i + 1) * self._per_prompt]] = answer
-        return Judged(fires, said)
+        return Judged(fires, said, drawn.sequence)
 
     def _order(self, samples: Samples, k: int) -> np.ndarray:
         """Firing and silent contexts mixed."""

@@ -45,7 +45,7 @@ class Fuzzing(Scorer):
         for i, answer in enumerate(answers):
             if answer is not None:
                 said[i * self._per_prompt : (i + 1) * self._per_prompt] = answer
-        return Judged(right, said, left_out=len(samples.of(k, TEST)) - len(drawn))
+        return Judged(right, said, drawn.sequence, left_out=len(samples.of(k, TEST)) - len(drawn))
 
     def _marked(
         self, samples: Samples, k: int

@@ -32,7 +32,7 @@ class Simulation(Scorer):
         for i, answer in enumerate(answers):
             if answer is not None:
                 predicted[i] = answer
-        return Simulated(fires, drawn.f.astype(np.float64), predicted)
+        return Simulated(fires, drawn.f.astype(np.float64), predicted, drawn.sequence)
 
     def _question(self, explanation: str, texts: list[str]) -> Question:
         listed = "\n".join(f"{i + 1} {quoted(text)}" for i, text in enumerate(texts))

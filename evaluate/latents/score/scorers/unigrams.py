@@ -21,4 +21,4 @@ def simulate(samples: Samples, k: int, table_of: int | None = None) -> Simulated
     """
     drawn, fires = samples.tests(k)
     predicted = samples.unigrams.predict(k if table_of is None else table_of, drawn.tokens)
-    return Simulated(fires, drawn.f.astype(np.float64), predicted)
+    return Simulated(fires, drawn.f.astype(np.float64), predicted, drawn.sequence)
