@@ -14,6 +14,7 @@ from ....store.which_rows import rows_key
 from ....train.sae.hub import is_remote
 from ....train.sae.sae import SAE
 from ...measure.top_activations import choose_latents
+from ..files.explanations import origin
 from ..files.folder import Index
 from ..samples.sample_set import Samples
 from ..samples.samples_file import read_samples, write_samples
@@ -69,14 +70,8 @@ def tokenizer_of(index: Index, model: str | None) -> Any:
 
 def drawn_by(index: Index, latents: list[int], sampling: SampleSettings) -> dict[str, Any]:
     """All that decides which samples are drawn, as JSON values."""
-    manifest = index.manifest
-    facts = {
-        "sae": manifest.sae.fingerprint,
-        "store": manifest.store.key,
-        "tokens": manifest.tokens.fingerprint,
-        "latents": latents,
-        "settings": sampling.model_dump(mode="json"),
-    }
+    facts: dict[str, Any] = {"latents": latents, "settings": sampling.model_dump(mode="json")}
+    facts |= origin(index.manifest)
     return json.loads(json.dumps(facts))
 
 

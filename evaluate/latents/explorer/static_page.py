@@ -16,17 +16,10 @@ EXPLANATIONS = "data/explanations.js"
 _LAST = "index.html"
 
 
-def page_files(out: Path | None = None) -> dict[str, bytes]:
-    """The page, name -> content.
-
-    Args:
-        out: the index's folder; explanations that are there already are not among the files.
-    """
+def page_files() -> dict[str, bytes]:
+    """The page, name -> content; without explanations."""
     paths = sorted(path for path in STATIC.rglob("*") if path.is_file())
-    files = {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in paths}
-    if out is not None and (out / EXPLANATIONS).is_file():
-        files.pop(EXPLANATIONS)
-    return files
+    return {path.relative_to(STATIC).as_posix(): path.read_bytes() for path in paths}
 
 
 def place_page(out: Path) -> None:
@@ -35,6 +28,8 @@ def place_page(out: Path) -> None:
     Raises:
         OSError: naming the file that cannot be written.
     """
-    files = page_files(out)
+    files = page_files()
+    if (out / EXPLANATIONS).is_file():
+        files.pop(EXPLANATIONS)
     last = files.pop(_LAST)
     write_folder(out, {name: [content] for name, content in files.items()}, (_LAST, last))

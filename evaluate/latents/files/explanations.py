@@ -1,7 +1,8 @@
 """Explanations and scores in an index: a file an explainer, a file a scorer, and the page's script.
 
 Owns `explanations/*.json`, `scores/*.json` and `data/explanations.js`, which is made again from all
-of them. Latents stand under their numbers as text.
+of them. Latents stand under their numbers as text. What an older index left in the folder, of
+another SAE or of other rows or tokens, is neither read nor shown.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pydantic import Field
 
 from ....foreign import Document, read_document
 from ....store.place.files import json_bytes, write_file
+from .manifest import Manifest, read_manifest
 from .scripts import call
 
 EXPLANATIONS, SCORES, SCRIPT = "explanations", "scores", "data/explanations.js"
@@ -88,6 +90,8 @@ class Scores(Document):
     explainer: Name
     by: Text
     """Who predicted."""
+    drawn_by: dict[str, Any] = Field(default={})
+    """The index's SAE, rows and tokens; see `origin`."""
     settings: dict[str, Any]
     latents: dict[Latent, LatentScore]
     strata: list[Stratum]
@@ -104,15 +108,17 @@ def write_explanations(folder: Path, found: Explanations) -> Path:
     """Writes an explainer's file and the page's script; returns the file."""
     path = folder / EXPLANATIONS / f"{found.explainer}.json"
     write_file(path, json_bytes(found.model_dump(mode="json")))
-    write_script(folder)
+    write_file(folder / SCRIPT, script(folder))
     return path
 
 
 def write_scores(folder: Path, found: Scores) -> Path:
-    """Writes a scorer's file and the page's script; returns the file."""
+    """Writes a scorer's file, with the index that it is of, and the page's script; returns the
+    file."""
+    found = found.model_copy(update={"drawn_by": origin(read_manifest(folder))})
     path = folder / SCORES / f"{found.scorer}.json"
     write_file(path, json_bytes(found.model_dump(mode="json")))
-    write_script(folder)
+    write_file(folder / SCRIPT, script(folder))
     return path
 
 
@@ -132,24 +138,48 @@ def read_explanations(folder: Path, explainer: str) -> Explanations:
     return read_document(Explanations, _data(path), str(path))
 
 
-def read_all(folder: Path) -> tuple[list[Explanations], list[Scores]]:
+def origin(manifest: Manifest) -> dict[str, str]:
+    """What explanations and scores of an index are of."""
+    return {
+        "sae": manifest.sae.fingerprint,
+        "store": manifest.store.key,
+        "tokens": manifest.tokens.fingerprint,
+    }
+
+
+def read_all(
+    folder: Path, manifest: Manifest | None = None
+) -> tuple[list[Explanations], list[Scores]]:
     """All explanations and scores of an index, by the names of their files, a language model's
     explanations first.
 
+    Args:
+        folder: the index's.
+        manifest: of the index that is being made there; by default that of the finished one.
+
     Raises:
+        OSError: there is no finished index.
         ValueError: a file is damaged.
     """
+    of = origin(manifest or read_manifest(folder))
     texts = [read_document(Explanations, _data(path), str(path)) for path in _files(folder, 0)]
     scores = [read_document(Scores, _data(path), str(path)) for path in _files(folder, 1)]
+    texts = [one for one in texts if _is_of(one.drawn_by, of)]
+    scores = [one for one in scores if _is_of(one.drawn_by, of)]
     return sorted(texts, key=lambda one: one.explainer != "llm"), scores
 
 
-def write_script(folder: Path) -> None:
-    """Makes the page's script again: `scopeworks.explanations({latent: {text, by, scores}})`.
+def _is_of(drawn_by: dict[str, Any], of: dict[str, str]) -> bool:
+    return all(drawn_by.get(name) == value for name, value in of.items())
 
-    A score of another explanation than the one that is shown is left out.
+
+def script(folder: Path, manifest: Manifest | None = None) -> bytes:
+    """The page's script: `scopeworks.explanations({latent: {text, by, scores}})`.
+
+    A score of another explanation than the one that is shown is left out. Arguments and errors are
+    those of `read_all`.
     """
-    explanations, scores = read_all(folder)
+    explanations, scores = read_all(folder, manifest)
     found: dict[str, dict[str, Any]] = {}
     for one in explanations:
         for latent, text in one.texts.items():
@@ -159,8 +189,7 @@ def write_script(folder: Path) -> None:
         for latent, score in one.latents.items():
             if latent in found and score.text in (None, found[latent]["text"]):
                 found[latent]["scores"][one.scorer] = shown(score, one.metrics[0])
-    ordered = {latent: found[latent] for latent in sorted(found, key=int)}
-    write_file(folder / SCRIPT, call("explanations", ordered))
+    return call("explanations", {latent: found[latent] for latent in sorted(found, key=int)})
 
 
 def shown(score: LatentScore, metric: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ....train.sae.sae import SAE
 from ....workers.cluster import check_cluster
 from ..explorer.static_page import page_files
 from ..files import tables
+from ..files.explanations import SCRIPT, script
 from ..files.folder import open_index, write_index
 from ..files.manifest import (
     NAME,
@@ -89,6 +90,7 @@ def _made(inputs: Inputs, readout: Readout, wanted: Manifest, times: Seconds) ->
     settings = inputs.settings
     work = Pass(inputs)
     work.files.check()
+    page = page_files() | {SCRIPT: script(settings.out, wanted)}
     with timed(times, "weights"):  # first: what does not fit costs no pass
         of_weights = directions(
             inputs.sae.to("cpu"),
@@ -109,7 +111,6 @@ def _made(inputs: Inputs, readout: Readout, wanted: Manifest, times: Seconds) ->
         )
     with timed(times, "writing"):
         theta = inputs.sae.theta.cpu().numpy()
-        page = page_files(settings.out)
         manifest = write_index(
             settings.out, wanted, of_rows, of_weights, readout.texts, theta, page
         )

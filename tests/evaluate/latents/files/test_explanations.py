@@ -11,18 +11,26 @@ from scopeworks.evaluate.latents.files.explanations import (
     Scores,
     Stratum,
     Value,
+    origin,
     read_all,
     read_explanations,
+    script,
     write_explanations,
     write_scores,
 )
+from scopeworks.tests.evaluate.latents import made_contents as made
+
+
+@pytest.fixture(autouse=True)
+def _index(tmp_path: Path) -> None:
+    made.write(tmp_path, 8)
 
 
 def said(explainer: str, **texts: str | None) -> Explanations:
     return Explanations(
         explainer=explainer,
         by=f"{explainer}'s",
-        drawn_by={},
+        drawn_by=origin(made.manifest(8)) | {"latents": [7]},
         settings={},
         texts={name.removeprefix("l"): text for name, text in texts.items()},
         twin={},
@@ -41,6 +49,7 @@ def scores() -> Scores:
         metrics=["r"],
         explainer="llm",
         by="m",
+        drawn_by=origin(made.manifest(8)),
         settings={},
         latents={"7": LatentScore(density=0.1, figures=figures, failed=0)},
         strata=[Stratum(name="all", n=1, means={}, above={})],
@@ -89,6 +98,22 @@ def test_a_score_of_another_explanation_is_not_shown(tmp_path):
     assert page(tmp_path)["7"]["scores"]
     write_explanations(tmp_path, said("llm", l7="b"))
     assert not page(tmp_path)["7"]["scores"]
+
+
+@pytest.mark.parametrize("what", ["sae", "store", "tokens"])
+def test_what_an_older_index_left_is_not_shown(tmp_path, what):
+    write_explanations(tmp_path, said("llm", l7="a"))
+    write_scores(tmp_path, scores())
+    manifest = made.manifest(8)
+    name = "key" if what == "store" else "fingerprint"
+    part = getattr(manifest, what).model_copy(update={name: "new"})
+    new = manifest.model_copy(update={what: part})
+    assert b'"a"' in script(tmp_path, manifest) and b'"a"' not in script(tmp_path, new)
+    assert read_all(tmp_path, new) == ([], [])
+
+    again = said("llm", l7="a").model_copy(update={"drawn_by": origin(new)})
+    write_explanations(tmp_path, again)
+    assert b'"a"' in script(tmp_path, new) and b"0.6667" not in script(tmp_path, new)
 
 
 def test_other_files_are_no_explanations(tmp_path):

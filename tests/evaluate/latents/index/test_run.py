@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from scopeworks.evaluate.latents.files import explanations
 from scopeworks.evaluate.latents.files.counting import counted
 from scopeworks.evaluate.latents.files.folder import open_index
 from scopeworks.evaluate.latents.files.manifest import NAME, OtherFacts
@@ -384,6 +385,19 @@ def rolled(by: int) -> Callable[[SAE], None]:
         sae.W_dec.copy_(torch.roll(sae.W_dec, by, 0))
 
     return change
+
+
+def test_explanations_of_the_sae_stay_and_another_s_go(given, tmp_path):
+    made(given)
+    facts = explanations.origin(open_index(given["out"]).manifest)
+    told = {"explainer": "llm", "by": "m", "drawn_by": facts, "settings": {}, "twin": {}}
+    told |= {"texts": {"2": "fires after def"}, "failed": 0, "nonsense": 0}
+    explanations.write_explanations(given["out"], explanations.Explanations.model_validate(told))
+    script = explanations.SCRIPT
+    (given["out"] / NAME).unlink()
+    assert b"fires after def" in made(given)[script]
+    (given["out"] / NAME).unlink()
+    assert b"fires after def" not in made(given, sae=other_sae(tmp_path, rolled(1)))[script]
 
 
 def print_of(path: str) -> str:
