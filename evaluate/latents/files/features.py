@@ -41,7 +41,7 @@ def band_name(band: int, bands: int) -> str:
     """What a band of examples is called."""
     if band == 0:
         return TOP
-    return f"Firings {100 * (band - 1) / bands:.3g}–{100 * band / bands:.3g}% by strength"
+    return f"Firings {100 * (band - 1) / bands:.3g}–{100 * band / bands:.3g}% from the strongest"
 
 
 def _bands(found: Gathered, latent: int) -> list[dict[str, Any]]:

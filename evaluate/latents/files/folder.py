@@ -130,9 +130,16 @@ def _filled(manifest: Manifest, firings: Firings, directions: Directions) -> Man
             "masked": dict(directions.masked),
             "logit_path": directions.path,
             "position_edges": firings.position_edges.tolist(),
-            "bands": int(firings.examples.band.max(initial=0)),
+            "bands": _bands(manifest, firings),
         }
     )
+
+
+def _bands(manifest: Manifest, firings: Firings) -> int:
+    """Bands that were asked for: of the last ones no example may have been kept."""
+    kept = int(firings.examples.band.max(initial=0))
+    asked = manifest.settings.get("bands")
+    return max(asked, kept) if isinstance(asked, int) else kept
 
 
 def _files(out: Path, found: Gathered, sizes: Mapping[str, int]) -> dict[str, Parts]:

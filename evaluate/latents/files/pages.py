@@ -32,6 +32,7 @@ def page(found: Gathered, latent: int) -> dict[str, Any]:
             "counts": np.trim_zeros(firings.histogram[latent], "b").tolist(),
         },
         "positions": rounded(firings.by_position[latent] / np.maximum(firings.position_rows, 1)),
+        "drawn": int(found.firings.drawn[latent]),
         "tokens": _tokens(found, latent),
         "raised": _outputs(found, latent, "raised"),
         "lowered": _outputs(found, latent, "lowered"),

@@ -24,7 +24,7 @@ def test_examples_are_in_bands_by_strength(found: Gathered):
     bands = feature(found, 0)["examples_quantiles"]
     examples = found.firings.examples
     assert bands[0]["quantile_name"] == "Top activations"
-    assert bands[1]["quantile_name"] == "Firings 0–20% by strength"
+    assert bands[1]["quantile_name"] == "Firings 0–20% from the strongest"
     peaks = [
         example["tokens_acts_list"][example["train_token_ind"]]
         for band in bands
@@ -81,6 +81,6 @@ def test_output_tokens_are_in_order(found: Gathered):
 def test_band_names_count_from_the_strongest():
     assert [band_name(b, 3) for b in (0, 1, 3)] == [
         "Top activations",
-        "Firings 0–33.3% by strength",
-        "Firings 66.7–100% by strength",
+        "Firings 0–33.3% from the strongest",
+        "Firings 66.7–100% from the strongest",
     ]

@@ -34,6 +34,16 @@ def copy(whole: Path, tmp_path: Path) -> Path:
     return shutil.copytree(whole, tmp_path / "index")
 
 
+def test_bands_are_those_that_were_asked_for(tmp_path: Path):
+    asked = made.manifest(D_SAE)
+    asked = asked.model_copy(update={"settings": asked.settings | {"bands": made.BANDS + 2}})
+    contents = made.firings(D_SAE), made.directions(D_SAE)
+    written = write_index(tmp_path, asked, *contents, made.decode, np.zeros(D_SAE, np.float32))
+    assert written.bands == made.BANDS + 2
+    name = open_index(tmp_path).record(0)["examples_quantiles"][1]["quantile_name"]
+    assert name == "Firings 0–14.3% from the strongest"
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     paths = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
