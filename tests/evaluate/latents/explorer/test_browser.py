@@ -38,8 +38,17 @@ SAID = {
             "value": 0.75,
             "interval": [0.6, 0.9],
             "metric": "auroc",
-            "controls": {"shuffled": {"value": 0.5}},
-        }
+            "controls": {"shuffled": {"value": 0.5}, "random": {"value": 0.65}},
+        },
+        "simulation": {"value": 0.36, "metric": "r", "controls": {"random": {"value": 0.45}}},
+        "alone": {"value": 0.99, "metric": "r", "controls": {}},
+    },
+}
+SAID_OF_9 = {
+    "text": "fires on nothing",
+    "by": "m",
+    "scores": {
+        "detection": {"value": 0.9, "metric": "auroc", "controls": {"shuffled": {"value": 0.88}}}
     },
 }
 WIDER = {"fingerprint": made_contents.WIDER, "target_site": "mlp_out.3"}
@@ -57,7 +66,7 @@ def folders(tmp_path_factory) -> list[Path]:
     made_contents.write(root / "wider", 200, 1, name="its-own", **WIDER)
     for name in ("here", "wider"):
         place_page(root / name)
-    said = json.dumps({"5": SAID, "9": {"text": "fires on nothing", "by": "m", "scores": {}}})
+    said = json.dumps({"5": SAID, "9": SAID_OF_9})
     script = root / "here" / "data" / "explanations.js"
     script.write_text(f"scopeworks.explanations({said});", encoding="utf-8")
     return [root / "here", root / "wider"]
@@ -205,7 +214,7 @@ def test_search_finds_what_a_plain_search_finds(browser: Browser, base: str, fol
 def test_what_is_said_of_a_latent_is_shown_as_text(browser: Browser, base: str):
     visit(browser, f"{base}#/latent/5")
     text = browser.run("document.querySelector('.explanation').innerText")
-    assert "<img src=x onerror=alert(1)>" in text and "after def" in text
+    assert "<img src=x onerror=alert(1)>⟨202e⟩ after def" in text
     assert "auroc" in text and "0.75" in text and "0.6 to 0.9" in text and "shuffled 0.5" in text
     visit(browser, f"{base}#/search?q=%22{made_contents.HTML.replace('/', '%2F')[:9]}")
     until(browser, f"{ROWS} > 0")
@@ -233,8 +242,40 @@ def test_filters_and_sorting(browser: Browser, base: str, folders: list[Path]):
     )
     visit(browser, f"{base}#/search?density=dead")
     until(browser, f"{ROWS} === 1 && {numbers}[0] === {made_contents.DEAD}")
-    visit(browser, f"{base}#/search?score=0.7")
-    until(browser, f"{ROWS} === 1 && {numbers}[0] === 5")
+
+
+def test_scores_are_read_beside_their_best_control(browser: Browser, base: str):
+    numbers = "[...document.querySelectorAll('.row h2')].map(h => Number(h.textContent))"
+    visit(browser, f"{base}#/search?score=0")
+    until(browser, f"{ROWS} === 2")
+    badges = browser.run("[...document.querySelectorAll('.score')].map(s => s.textContent)")
+    assert badges == [
+        "detection auroc 0.75 (shuffled 0.50, random 0.65)",
+        "simulation r 0.36 (random 0.45)",
+        "alone r 0.99 (no controls)",
+        "detection auroc 0.90 (shuffled 0.88)",
+    ]
+    visit(browser, f"{base}#/search?sort=score")
+    until(browser, f"{ROWS} === 50")
+    assert browser.run(numbers)[:3] == [5, 9, 0]
+    visit(browser, f"{base}#/search?score=0&by=simulation")
+    until(browser, f"{ROWS} === 0")
+    choices = "[...document.querySelectorAll('.filters option')].map(o => o.textContent)"
+    assert [one for one in browser.run(choices) if one.endswith((", auroc", ", r"))] == [
+        "detection, auroc",
+        "simulation, r",
+    ]
+    visit(browser, f"{base}#/search?sort=toString&in=toString&q=t1&by=toString")
+    until(browser, f"{ROWS} > 0")
+    assert browser.complaints() == []
+
+
+def test_a_host_without_ranges_sends_each_file_once(browser: Browser, folders: list[Path]):
+    with Running(without_ranges(application(served_indexes(folders)))) as running:
+        visit(browser, f"{running.url}here/")
+        until(browser, "document.querySelectorAll('.row mark').length > 5")
+        asked = [url for url in browser.requests() if url.endswith((".bin", ".idx"))]
+    assert len(asked) == len(set(asked)) == 4
 
 
 def test_a_click_on_the_map_opens_the_latent(browser: Browser, base: str):
@@ -251,6 +292,14 @@ def test_a_click_on_the_map_opens_the_latent(browser: Browser, base: str):
     assert place[2] == 42
     click(browser, place[0], place[1])
     until(browser, "location.hash === '#/latent/42'")
+    browser.run("window.kept = null; location.hash = '#/map?latent=7'")
+    until(browser, "document.querySelector('.map-view')?.shown?.marked === 7")
+    browser.run("window.kept = document.querySelector('.map-view').shown; location.hash = '#/map'")
+    until(browser, "kept.marked === undefined && kept.scale === 6")
+    browser.run("location.hash = '#/search'")
+    until(browser, f"{ROWS} === 50")
+    browser.run("location.hash = '#/map'")
+    until(browser, "document.querySelector('.map-view')?.shown === kept")
     assert browser.complaints() == []
 
 
@@ -419,10 +468,14 @@ def test_the_playground(browser: Browser, lm, tmp_path: Path):
             "(() => { const f = document.querySelector('.edits input'); f.value = 60;"
             " f.dispatchEvent(new Event('change')); })()"
         )
-        browser.run("document.querySelectorAll('.playground .main')[1].click()")
+        browser.run(
+            "document.querySelectorAll('.playground .main')[1].click();"
+            " document.getElementById('text').value = 'typed since'"
+        )
         until(browser, "document.querySelectorAll('.result .card').length === 2")
         texts = browser.run("[...document.querySelectorAll('.result .card')].map(c => c.innerText)")
         assert texts[0].startswith("Unchanged") and texts[1].startswith("Changed")
+        assert all("The old man" in text and "typed since" not in text for text in texts)
         assert texts[0].split("\n", 1)[1] != texts[1].split("\n", 1)[1]
         assert browser.run("document.querySelectorAll('.next tbody tr').length") >= 10
         browser.run("document.getElementById('text').value = 'a b '.repeat(900)")

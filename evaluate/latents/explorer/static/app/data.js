@@ -37,18 +37,35 @@
     return bytes;
   }
 
-  /** Bytes of a file by Range. A host that ignores it sends the whole file, which is then kept. */
+  const body = async answer => new Uint8Array(await answer.arrayBuffer());
+
+  /** Bytes of a file by Range. A host that ignores it sends the whole file, which is then kept: until
+      the first answer tells, nothing else is asked for. */
   class Ranges {
     constructor(url) { Object.assign(this, { url, whole: null }); }
 
     async get(start, stop) {
-      if (this.whole) return this.whole.slice(start, stop);
+      while (this.whole) {
+        const whole = await this.whole.catch(() => undefined);
+        if (whole) return whole.slice(start, stop);
+        if (whole === null) return this.part(await this.ask(start, stop), start, stop);
+      }
+      const answer = this.ask(start, stop);
+      // Bytes, or null where the host knows ranges; after an error the next one to ask finds out.
+      this.whole = answer.then(one => (one.status === 206 ? null : body(one)));
+      this.whole.catch(() => { this.whole = null; });
+      return (await this.whole)?.slice(start, stop) ?? body(await answer);
+    }
+
+    async part(answer, start, stop) {
+      const bytes = await body(answer);
+      return answer.status === 206 ? bytes : bytes.slice(start, stop);
+    }
+
+    async ask(start, stop) {
       const answer = await fetch(this.url, { headers: { Range: `bytes=${start}-${stop - 1}` } });
       if (!answer.ok) throw new Error(`${this.url}: the server answers ${answer.status}`);
-      const bytes = new Uint8Array(await answer.arrayBuffer());
-      if (answer.status === 206) return bytes;
-      this.whole = bytes;
-      return bytes.slice(start, stop);
+      return answer;
     }
   }
 

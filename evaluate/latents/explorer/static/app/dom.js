@@ -42,14 +42,18 @@ const scopeworks = {};
 
   const count = n => Number.isFinite(n) ? n.toLocaleString("en") : "–";
 
+  const sign = found => SIGNS[found] ?? `⟨${found.codePointAt(0).toString(16).padStart(4, "0")}⟩`;
+
+  /** A text for where no nodes can be, such as a label: what `shown` makes of it, as text. */
+  const legible = text => String(text).replace(HIDDEN, sign);
+
   /** A token's text as nodes: line breaks, tabs and what hides as quiet signs. */
   function shown(text) {
     const nodes = [];
     let from = 0;
     for (const found of text.matchAll(HIDDEN)) {
       if (found.index > from) nodes.push(text.slice(from, found.index));
-      const code = found[0].codePointAt(0).toString(16).padStart(4, "0");
-      nodes.push(make("i", {}, SIGNS[found[0]] ?? `⟨${code}⟩`));
+      nodes.push(make("i", {}, sign(found[0])));
       from = found.index + found[0].length;
     }
     if (from < text.length || nodes.length === 0) nodes.push(text.slice(from));
@@ -70,7 +74,7 @@ const scopeworks = {};
       const share = Math.min(1, value / (most || 1));
       return make("mark", {
         class: i === peak ? "peak" : undefined,
-        title: `${JSON.stringify(text)}: ${number(value, 4)}`,
+        title: `${legible(JSON.stringify(text))}: ${number(value, 4)}`,
         tabindex: flat ? undefined : "-1",
         style: { "--a": (0.12 + 0.73 * share).toFixed(2), "--t": `${Math.ceil(4 * share)}px` },
       }, ...shown(text));
@@ -85,7 +89,7 @@ const scopeworks = {};
     const peak = one.train_token_ind;
     const cut = given.flat ? [Math.max(0, peak - 7), peak + 14] : [0, one.tokens.length];
     const label = given.flat ? undefined
-      : `Snippet, strongest ${number(one.tokens_acts_list[peak], 4)} at ${JSON.stringify(one.tokens[peak])}`;
+      : `Snippet, strongest ${number(one.tokens_acts_list[peak], 4)} at ${legible(JSON.stringify(one.tokens[peak]))}`;
     // In one line a run of spaces, such as an indentation, takes the room of what can be read.
     const tokens = one.tokens.slice(...cut).map(text => (given.flat ? text.replace(/ {3,}/g, "  ") : text));
     return snippet(tokens, one.tokens_acts_list.slice(...cut), most,
@@ -102,5 +106,5 @@ const scopeworks = {};
     bubble.hidden = !text;
   }
 
-  scopeworks.dom = { make, number, percent, count, shown, chip, snippet, example, link, note };
+  scopeworks.dom = { make, number, percent, count, legible, shown, chip, snippet, example, link, note };
 })();

@@ -1,7 +1,7 @@
 // A latent's page: where it fires, what it writes, what is like it, what is said of it.
 "use strict";
 (() => {
-  const { make, number, percent, count, chip, example, link } = scopeworks.dom;
+  const { make, number, percent, count, shown, chip, example, link } = scopeworks.dom;
   const { bars, meter } = scopeworks.charts;
 
   /** A cosine, a jaccard or a correlation. */
@@ -13,17 +13,30 @@
     return one?.value ?? NaN;
   }
 
-  /** An explanation's scores in a few words, for the list. */
+  /** A score's controls that have a figure: [name, figure]. */
+  const controlsOf = one => Object.entries(one?.controls ?? {}).map(([name, its]) => [name.replaceAll("_", " "), scoreOf(its)]).filter(([, value]) => Number.isFinite(value));
+
+  /** How far a scorer's figure is above its best control; NaN where it has none of either. */
+  function above(said, scorer) {
+    const one = said?.scores?.[scorer], controls = controlsOf(one);
+    return controls.length ? scoreOf(one) - Math.max(...controls.map(([, value]) => value)) : NaN;
+  }
+
+  const metricOf = one => (one?.metric ?? "").replaceAll("_", " ");
+
+  /** An explanation's scores in a few words, for the list: without its controls none says anything. */
   function badge(said) {
-    return Object.entries(said.scores ?? {}).filter(([, one]) => Number.isFinite(scoreOf(one)))
-      .map(([name, one]) => make("span", { class: "score" }, `${name} ${number(scoreOf(one), 2)}`));
+    return Object.entries(said.scores ?? {}).filter(([, one]) => Number.isFinite(scoreOf(one))).map(([name, one]) => {
+      const beside = controlsOf(one).map(([control, value]) => `${control} ${share(value)}`).join(", ");
+      return make("span", { class: "score" }, `${[name, metricOf(one)].filter(Boolean).join(" ")} ${share(scoreOf(one))} (${beside || "no controls"})`);
+    });
   }
 
   /** A score as one row: its figure and interval, then every control's. */
   function scoreRow(name, one) {
     const interval = one?.interval;
-    const beside = Object.entries(one?.controls ?? {}).map(([key, value]) => `${key.replaceAll("_", " ")} ${number(scoreOf(value), 2)}`);
-    return make("tr", {}, make("th", { scope: "row" }, name.replaceAll("_", " "), one?.metric ? make("small", {}, ` ${one.metric.replaceAll("_", " ")}`) : null),
+    const beside = controlsOf(one).map(([control, value]) => `${control} ${number(value, 2)}`);
+    return make("tr", {}, make("th", { scope: "row" }, name.replaceAll("_", " "), one?.metric ? make("small", {}, ` ${metricOf(one)}`) : null),
       make("td", { class: "n" }, number(scoreOf(one), 3), interval ? make("small", {}, `${number(interval[0], 2)} to ${number(interval[1], 2)}`) : null),
       make("td", {}, beside.join(" · ") || "none"));
   }
@@ -32,7 +45,7 @@
     if (!said) return null;
     const scores = Object.entries(said.scores ?? {});
     return make("section", { class: "explanation", "aria-label": "Explanation" },
-      make("p", { class: "lead" }, said.text), said.by ? make("p", { class: "quiet" }, `Explained by ${said.by}.`) : null,
+      make("p", { class: "lead" }, ...shown(said.text)), said.by ? make("p", { class: "quiet" }, "Explained by ", ...shown(said.by), ".") : null,
       scores.length ? make("table", {}, make("thead", {}, make("tr", {}, ...["Score", "", "Controls"].map((text, i) => make("th", { scope: "col", class: i === 1 ? "n" : undefined }, text || "value")))),
         make("tbody", {}, ...scores.map(([name, one]) => scoreRow(name, one)))) : make("p", { class: "quiet" }, "Not scored: `scopeworks latents score` says whether this holds."));
   }
@@ -65,12 +78,14 @@
       make("li", {}, chip(text), meter(Math.abs(value) / most, kind), make("span", { class: "n" }, number(value, 3))))));
   }
 
-  function firesOn(tokens) {
+  function firesOn({ tokens, fired, drawn }) {
     if (!tokens?.length) return null;
+    const counted = drawn < fired ? `Counted at ${count(drawn)} of its ${count(fired)} firings, drawn at random.` : "Counted at all its firings.";
     return make("section", {}, make("h3", {}, "Tokens it fires on"), make("table", { class: "tokens" },
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "token"), make("th", { scope: "col", class: "n" }, "of the firings"), make("th", { scope: "col", class: "n" }, "when it occurs"))),
       make("tbody", {}, ...tokens.map(([text, , mine, its]) => make("tr", {}, make("th", { scope: "row" }, chip(text)),
-        make("td", { class: "n" }, percent(mine)), make("td", { class: "n" }, percent(its)))))));
+        make("td", { class: "n" }, percent(mine)), make("td", { class: "n" }, percent(its)))))),
+    Number.isFinite(drawn) ? make("p", { class: "quiet" }, counted) : null);
   }
 
   /** Latents with what they fire on and figures beside them. */
@@ -123,14 +138,14 @@
     const masked = Object.entries(index.manifest.masked ?? {}).filter(([, n]) => n).map(([kind, n]) => `${count(n)} ${kind}`).join(", ");
     const side = [page.raised?.length ? null : make("p", { class: "quiet" }, `Output tokens are not listed: ${index.manifest.logit_path || "no way to the logits is known"}.`),
       outputs("Raises", page.raised, "raises"), outputs("Lowers", page.lowered, "lowers"),
-      masked && page.raised?.length ? make("p", { class: "quiet" }, `Never listed: ${masked} tokens.`) : null, firesOn(page.tokens), charts(index, page)];
+      masked && page.raised?.length ? make("p", { class: "quiet" }, `Never listed: ${masked} tokens.`) : null, firesOn(page), charts(index, page)];
     return [facts(index, page), make("div", { class: "columns" },
       make("div", { class: "wide" }, ...(page.fired ? snippets(features) : [make("p", {}, `It never fires in the ${count(index.manifest.rows)} tokens that were read.`)])),
       make("div", { class: "narrow" }, ...side)),
     make("div", { class: "neighbours" },
       related(index, "Nearest decoder rows", page.neighbours, ["cosine"], "Cosine of the directions they write."),
       related(index, "Nearest encoder columns", page.encoder_neighbours, ["cosine"], "Cosine of the directions they read."),
-      related(index, "Fires together with", page.together, ["jaccard", "r"], "Rows in which both fire over rows in which either does; Pearson's r."),
+      related(index, "Fires together with", page.together, ["jaccard", "r"], `Rows in which both fire over rows in which either does; Pearson's r. Counted in ${count(index.manifest.together_rows)} of the ${count(index.manifest.rows)} rows read.`),
       ...others(latent, page.others))];
   }
 
@@ -166,11 +181,11 @@
     const best = (features.examples_quantiles[0]?.examples ?? []).slice(0, 4);
     return make("section", { class: "card" }, title,
       make("p", { class: "quiet" }, `fires on ${percent(page.density)} of tokens, strongest ${number(page.max)}`),
-      index.explanations[latent] ? make("p", {}, index.explanations[latent].text) : null,
+      index.explanations[latent] ? make("p", {}, ...shown(index.explanations[latent].text)) : null,
       make("p", { class: "chips" }, make("span", { class: "quiet" }, "fires on "), ...page.tokens.slice(0, 6).map(([text]) => chip(text))),
       make("p", { class: "chips" }, make("span", { class: "quiet" }, "raises "), ...page.raised.slice(0, 6).map(([text]) => chip(text))),
       ...best.map(one => example(one, features.act_max)));
   }
 
-  scopeworks.latent = { show, card, badge, scoreOf, share };
+  scopeworks.latent = { show, card, badge, above, metricOf, share };
 })();

@@ -2,13 +2,14 @@
 // Its state is in the address, so that a search can be linked to and gone back to.
 "use strict";
 (() => {
-  const { make, number, percent, count, chip, example, snippet, link } = scopeworks.dom;
+  const { make, number, percent, count, legible, shown, chip, example, snippet, link } = scopeworks.dom;
   const { density: densityBar } = scopeworks.charts;
   const ROWS = 50;
   const FIELDS = { explanation: 8, tokens: 4, raised: 2, context: 1 };
   const EXACT = 16;
-  const UNSCORED = -2;  // below every correlation
-  const SORTS = { index: "number", density: "density", max: "strongest activation", score: "score", match: "best match" };
+  const known = new WeakMap();
+  const ABOVE = ["0", "0.1", "0.2", "0.3", "0.5"];
+  const SORTS = { index: "number", density: "density", max: "strongest activation", score: "score above its best control", match: "best match" };
   const DENSITIES = [["", "any"], ["dead", "never fires"], ["0-1e-4", "under 0.01%"], ["1e-4-1e-3", "0.01% to 0.1%"], ["1e-3-1e-2", "0.1% to 1%"], ["1e-2-0.1", "1% to 10%"], ["0.1-1", "over 10%"]];
 
   /** Words that must all occur; what stands in quotes is one. */
@@ -34,7 +35,7 @@
   function matches(index, query, field) {
     const marks = new Uint8Array(index.width), all = words(query);
     const said = Object.keys(index.explanations).length > 0;
-    const fields = field in FIELDS ? [field] : Object.keys(FIELDS).filter(name => said || name !== "explanation");
+    const fields = Object.hasOwn(FIELDS, field ?? "") ? [field] : Object.keys(FIELDS).filter(name => said || name !== "explanation");
     all.forEach((word, n) => {
       const found = n ? new Uint8Array(index.width) : marks;
       for (let k = 0; k < index.parts; k++) {
@@ -48,12 +49,25 @@
     return marks;
   }
 
-  /** A latent's best score, for sorting; none where it has none. */
-  function score(index, latent) {
-    const all = index.explanations[latent]?.scores ?? {};
-    const values = Object.values(all).map(one => scopeworks.latent.scoreOf(one)).filter(Number.isFinite);
-    return values.length ? Math.max(...values) : UNSCORED;
+  /** Scorer -> its metric, of those with controls. Figures of two metrics cannot be compared, so
+      one scorer is filtered and sorted by. */
+  function scorers(index) {
+    if (known.has(index.explanations)) return known.get(index.explanations);
+    const found = new Map();
+    for (const said of Object.values(index.explanations))
+      for (const [name, one] of Object.entries(said.scores ?? {}))
+        if (!found.has(name) && Number.isFinite(scopeworks.latent.above(said, name))) found.set(name, scopeworks.latent.metricOf(one));
+    known.set(index.explanations, new Map([...found].sort(([a], [b]) => (a < b ? -1 : 1))));
+    return known.get(index.explanations);
   }
+
+  /** How far a latent's score is above its best control; below all others where that is unknown. */
+  function score(index, latent, scorer) {
+    const value = scopeworks.latent.above(index.explanations[latent], scorer);
+    return Number.isFinite(value) ? value : -Infinity;
+  }
+
+  const scorerOf = (index, state) => (scorers(index).has(state.by) ? state.by : scorers(index).keys().next().value);
 
   /** Numbers of the latents that are shown, in order. */
   function chosen(index, state) {
@@ -61,16 +75,17 @@
     const marks = state.q ? matches(index, state.q, state.in) : null;
     const bounds = densityBounds(state.density);
     const least = state.score ? Number(state.score) : null;
+    const scorer = scorerOf(index, state);
     const found = new Uint32Array(seen);
     let n = 0;
     for (let i = 0; i < seen; i++) {
       if (marks && !marks[i]) continue;
       const density = index.density(i);
       if (bounds && !(density >= bounds[0] && density < bounds[1])) continue;
-      if (least !== null && score(index, i) < least) continue;
+      if (least !== null && score(index, i, scorer) <= least) continue;
       found[n++] = i;
     }
-    return ordered(index, found.subarray(0, n), state, marks);
+    return ordered(index, found.subarray(0, n), state, marks, scorer);
   }
 
   function densityBounds(text) {
@@ -80,15 +95,15 @@
     return Number.isFinite(low) && Number.isFinite(high) ? [Math.max(low, Number.MIN_VALUE), high === 1 ? 1.01 : high] : null;
   }
 
-  function ordered(index, found, state, marks) {
+  function ordered(index, found, state, marks, scorer) {
     const sort = sortOf(state), sign = state.up ? 1 : -1;
     if (sort === "index") return state.down ? found.reverse() : found;
     if (sort === "match") return found.sort((a, b) => marks[b] - marks[a] || index.fired[b] - index.fired[a] || a - b);
-    const key = sort === "density" ? index.fired : sort === "max" ? index.max : Float64Array.from({ length: index.width }, (_, i) => score(index, i));
+    const key = sort === "density" ? index.fired : sort === "max" ? index.max : Float64Array.from({ length: index.width }, (_, i) => score(index, i, scorer));
     return found.sort((a, b) => sign * (key[a] - key[b]) || a - b);
   }
 
-  const sortOf = state => (state.sort in SORTS && (state.sort !== "match" || state.q) ? state.sort : state.q ? "match" : "index");
+  const sortOf = state => (Object.hasOwn(SORTS, state.sort ?? "") && (state.sort !== "match" || state.q) ? state.sort : state.q ? "match" : "index");
 
   /** The view. Kept over changes of its state, so that the search box keeps its cursor. */
   class List {
@@ -105,13 +120,16 @@
       this.query = make("input", { type: "search", id: "q", placeholder: "token, text or explanation", autocomplete: "off", spellcheck: "false", on: { input: () => this.typed() } });
       this.field = this.select({ "": "everything", tokens: "tokens it fires on", raised: "tokens it raises", context: "snippets", explanation: "explanations" }, changed);
       this.density = this.select(Object.fromEntries(DENSITIES), changed, DENSITIES.map(([key]) => key));
-      this.score = this.select({ "": "any", 0.5: "over 0.5", 0.6: "over 0.6", 0.7: "over 0.7", 0.8: "over 0.8", 0.9: "over 0.9" }, changed, ["", "0.5", "0.6", "0.7", "0.8", "0.9"]);
+      this.score = this.select({ "": "any", ...Object.fromEntries(ABOVE.map(least => [least, `by over ${least}`])) }, changed, ["", ...ABOVE]);
+      const found = scorers(this.index);
+      this.by = this.select(Object.fromEntries([...found].map(([name, metric]) => [name, legible(metric ? `${name}, ${metric}` : name)])), changed, [...found.keys()]);
+      this.byLabel = this.labelled("Scorer", this.by);
       this.sort = this.select(SORTS, () => this.change({ turned: false, sort: this.sort.value }));
       this.turn = make("button", { type: "button", class: "turn", on: { click: () => this.change({ turned: true }) } }, "↓");
-      this.scoreLabel = this.labelled("Score", this.score);
+      this.scoreLabel = this.labelled("Above its best control", this.score);
       const form = make("form", { class: "filters", role: "search", on: { submit: event => { event.preventDefault(); this.openFirst(); } } },
         make("label", { class: "query", for: "q" }, make("span", {}, "Search"), this.query),
-        this.labelled("in", this.field), this.labelled("Density", this.density), this.scoreLabel,
+        this.labelled("in", this.field), this.labelled("Density", this.density), this.byLabel, this.scoreLabel,
         make("div", { class: "sort" }, this.labelled("Sort by", this.sort), this.turn));
       this.status = make("p", { class: "quiet status", role: "status" });
       this.rows = make("ol", { class: "rows" });
@@ -134,6 +152,7 @@
 
     change({ typed = false, turned = null, page = 0, sort = this.state.sort } = {}) {
       const state = { q: this.query.value.trim(), in: this.field.value, density: this.density.value, score: this.score.value };
+      if (this.by.selectedIndex > 0) state.by = this.by.value;
       if (sort !== (state.q ? "match" : "index")) state.sort = sort;
       const by = sortOf(state);
       const turn = turned === true ? !(this.state.up || this.state.down) : turned === null && (this.state.up || this.state.down);
@@ -152,6 +171,7 @@
       this.field.value = state.in ?? "";
       this.density.value = state.density ?? "";
       this.score.value = state.score ?? "";
+      this.by.value = scorerOf(this.index, state) ?? "";
       this.sort.querySelector("[value=match]").hidden = !state.q;
       this.sort.value = sortOf(state);
       this.refresh();
@@ -160,8 +180,8 @@
 
     refresh() {
       const { index, state } = this;
-      const scored = Object.keys(index.explanations).length > 0;
-      this.scoreLabel.hidden = this.sort.querySelector("[value=score]").hidden = !scored;
+      const scored = this.by.options.length > 0;
+      this.byLabel.hidden = this.scoreLabel.hidden = this.sort.querySelector("[value=score]").hidden = !scored;
       const began = performance.now();
       const found = chosen(index, state);
       this.took = performance.now() - began;
@@ -202,12 +222,12 @@
       const fires = index.fired[i] > 0;
       const words = contexts.length ? snippet([scopeworks.data.plain(contexts[0])], [0], 1, { flat: true }) : make("div", { class: "snippet flat quiet" }, fires ? "" : "never fires in these tokens");
       return make("li", { class: fires ? "row" : "row dead", "data-latent": i },
-        make("h2", {}, link(i, { "aria-label": `Latent ${i}${tokens[0] ? `, fires on ${JSON.stringify(tokens[0])}` : ""}` })),
+        make("h2", {}, link(i, { "aria-label": `Latent ${i}${tokens[0] ? `, fires on ${legible(JSON.stringify(tokens[0]))}` : ""}` })),
         make("div", { class: "amount" }, densityBar(index.density(i)),
           make("span", {}, percent(index.density(i)), make("span", { class: "hidden" }, " of tokens")),
           make("span", { class: "quiet" }, fires ? `max ${number(index.max[i])}` : "")),
         make("div", { class: "chips" }, ...tokens.map(chip)),
-        make("div", { class: "says" }, words, said ? make("p", { class: "explained" }, `${said.text} `, ...scopeworks.latent.badge(said)) : null));
+        make("div", { class: "says" }, words, said ? make("p", { class: "explained" }, ...shown(said.text), " ", ...scopeworks.latent.badge(said)) : null));
     }
 
     /** Rows that come into sight get their strongest snippet with its shade; its place is there. */

@@ -1,7 +1,7 @@
 // Which view the address asks for, the keys, and the page's head.
 "use strict";
 (() => {
-  const { make, count, number } = scopeworks.dom;
+  const { make, count, number, legible } = scopeworks.dom;
   const main = document.getElementById("main");
   const places = new Map();
   let index = null, list = null, shown = null;
@@ -39,7 +39,7 @@
     const first = shown === null, before = shown?.split("?")[0];
     shown = location.hash;
     if (main.firstChild !== element) main.replaceChildren(element);
-    document.title = `${TITLES[view] ?? "Not found"}${view === "latent" ? ` ${rest[0]}` : ""} · ${index.manifest.sae.name}`;
+    document.title = `${TITLES[view] ?? "Not found"}${view === "latent" ? ` ${rest[0]}` : ""} · ${legible(index.manifest.sae.name)}`;
     for (const one of document.querySelectorAll("[data-view]")) {
       if (one.dataset.view === view) one.setAttribute("aria-current", "page"); else one.removeAttribute("aria-current");
     }
@@ -50,7 +50,7 @@
 
   function head() {
     const { sae, rows, n_alive: alive } = index.manifest;
-    document.getElementById("sae-name").textContent = sae.name;
+    document.getElementById("sae-name").textContent = legible(sae.name);
     const site = sae.target_site && sae.target_site !== sae.site ? `${sae.site} → ${sae.target_site}` : sae.site;
     const facts = [site, `${count(sae.d_sae)} latents, ${count(alive)} alive`, sae.l0 ? `L0 ${number(sae.l0)}` : null, `${count(rows)} tokens`, index.manifest.model];
     document.getElementById("sae-facts").textContent = facts.filter(Boolean).join(" · ");

@@ -1,7 +1,7 @@
 // The map: every latent's decoder direction as a point in the plane, coloured by density.
 "use strict";
 (() => {
-  const { make, count, percent, chip } = scopeworks.dom;
+  const { make, count, percent, shown, chip } = scopeworks.dom;
   const CELLS = 128, REACH = 10, COLOURS = 24, MARGIN = 14;
 
   /** Points in a grid of cells, so that the one under the pointer is found at once. */
@@ -22,8 +22,8 @@
   }
 
   class Map2D {
-    constructor(index, points, marked) {
-      Object.assign(this, { index, points, marked, grid: cells(points), scale: 1, left: 0, top: 0, pointers: new Map() });
+    constructor(index, points) {
+      Object.assign(this, { index, points, marked: undefined, grid: cells(points), scale: 1, left: 0, top: 0, pointers: new Map() });
       this.canvas = make("canvas", { tabindex: "0", role: "img", "aria-label": `Map of ${count(index.width)} decoder directions. Arrows move it, + and − zoom. The list shows the same latents.` });
       this.tip = make("div", { class: "tip", hidden: true, role: "status" });
       this.element = make("div", { class: "map" }, this.canvas, this.tip);
@@ -39,12 +39,19 @@
       Object.assign(this, { width: this.canvas.clientWidth, height: this.canvas.clientHeight, ratio });
       this.canvas.width = this.width * ratio;
       this.canvas.height = this.height * ratio;
-      if (!this.placed && this.marked !== undefined) {
-        this.scale = 6;
-        this.left = this.points.x[this.marked] / 65535 - 1 / 12;
-        this.top = this.points.y[this.marked] / 65535 - 1 / 12;
-      }
       this.placed = true;
+      this.soon();
+    }
+
+    /** Rings a latent and goes to it, or rings none; where it is rung already nothing moves. */
+    mark(latent) {
+      if (latent !== undefined && latent !== this.marked) {
+        this.scale = 6;
+        this.left = this.points.x[latent] / 65535 - 1 / 12;
+        this.top = this.points.y[latent] / 65535 - 1 / 12;
+      }
+      this.marked = latent;
+      this.point(-99, -99);
       this.soon();
     }
 
@@ -62,6 +69,7 @@
 
     /** Points by colour: a canvas changes its colour slowly, and draws rectangles fast. */
     draw() {
+      if (!this.width) return;
       const context = this.canvas.getContext("2d"), { index, points, dark } = this;
       context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
       context.clearRect(0, 0, this.width, this.height);
@@ -125,7 +133,7 @@
     name(i) {
       const { index } = this, said = index.explanations[i]?.text;
       this.tip.replaceChildren(make("b", {}, `Latent ${count(i)}`), " ", make("span", { class: "quiet" }, percent(index.density(i))),
-        make("div", { class: "chips" }, ...(index.columns.tokens[i] ?? []).map(chip)), ...(said ? [make("div", {}, said)] : []));
+        make("div", { class: "chips" }, ...(index.columns.tokens[i] ?? []).map(chip)), ...(said ? [make("div", {}, ...shown(said))] : []));
       const [x, y] = [this.screenX(i), this.screenY(i)];
       const left = x > this.width / 2 ? Math.max(4, x - this.tip.offsetWidth - 12) : Math.min(x + 12, this.width - this.tip.offsetWidth - 4);
       this.tip.style.left = `${Math.max(4, left)}px`;
@@ -178,23 +186,37 @@
     }
   }
 
-  /** The view. */
-  function show(index, state) {
+  /** The view without its points, which come once they are read. */
+  function view(index) {
     const element = make("div", { class: "map-view" }, make("h1", { tabindex: "-1" }, "Map of decoder directions"),
       make("p", { class: "quiet" }, "Directions that are alike lie near one another; colour says how often a latent fires. Distances over more than a neighbourhood mean little."));
     const place = make("div", {}, make("div", { class: "map" }));
     const legend = make("div", { class: "legend quiet", "aria-hidden": "true" }, "rare", make("span", { class: "ramp" }), "dense", make("span", { class: "grey" }), "never fires");
     element.append(place, legend);
-    const marked = /^\d+$/.test(state.latent ?? "") && Number(state.latent) < index.width ? Number(state.latent) : undefined;
-    index.map().then(points => {
-      const drawn = new Map2D(index, points, marked);
+    const drawn = index.map().then(points => {
+      const drawn = new Map2D(index, points);
       element.shown = drawn;
       place.replaceChildren(drawn.element);
       const zoom = make("div", { class: "zoom" }, ...[["+", 1.5, "Zoom in"], ["−", 1 / 1.5, "Zoom out"]].map(([sign, by, label]) =>
         make("button", { type: "button", "aria-label": label, on: { click: () => drawn.zoom(by) } }, sign)));
       drawn.element.append(zoom);
-    }).catch(error => place.replaceChildren(make("p", { class: "error", role: "alert" }, `The map cannot be read: ${error.message}`)));
-    return element;
+      return drawn;
+    });
+    drawn.catch(error => {
+      kept = null;
+      place.replaceChildren(make("p", { class: "error", role: "alert" }, `The map cannot be read: ${error.message}`));
+    });
+    return { element, drawn };
+  }
+
+  let kept = null;
+
+  /** The view, kept while others are looked at: it is where it was left. */
+  function show(index, state) {
+    const marked = /^\d+$/.test(state.latent ?? "") && Number(state.latent) < index.width ? Number(state.latent) : undefined;
+    kept ??= view(index);
+    kept.drawn.then(drawn => drawn.mark(marked), () => {});
+    return kept.element;
   }
 
   scopeworks.map2d = { show };

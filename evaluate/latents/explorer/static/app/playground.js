@@ -99,7 +99,7 @@
       this.firing.replaceChildren(make("h2", {}, "At ", chip(found.tokens[at] ?? ""), ` (position ${at})`),
         make("p", { class: "quiet" }, `${count(found.active[at] ?? 0)} latents fire here${found.special[at] ? "; a special token, which SAEs are not trained on" : ""}. `, shading),
         make("ul", { class: "related" }, ...rows.map(([latent, value]) => make("li", { class: latent === this.latent ? "chosen" : undefined }, link(latent),
-          make("span", { class: "says" }, make("span", { class: "chips" }, ...(index.columns.tokens[latent] ?? []).slice(0, 4).map(chip)), make("small", {}, index.explanations[latent]?.text ?? "")),
+          make("span", { class: "says" }, make("span", { class: "chips" }, ...(index.columns.tokens[latent] ?? []).slice(0, 4).map(chip)), make("small", {}, ...shown(index.explanations[latent]?.text ?? ""))),
           make("span", { class: "n" }, meter(value / most), number(value)),
           make("span", { class: "acts" }, this.button("shade", latent, () => { this.latent = latent; this.read(); }),
             this.button("off", latent, () => this.change(latent, "off")), this.button("steer", latent, () => this.change(latent, "add")))))));
@@ -131,12 +131,12 @@
       return this.wait(this.go, async () => {
         const edits = this.edits.map(({ latent, kind, value, start }) => ({ latent, kind, value: kind === "off" ? 0 : value, start }));
         const body = { text: this.text.value, edits, n_tokens: Number(this.amount.value), temperature: Number(this.temperature.value), seed: Number(this.seed.value) };
-        this.drawResult(await ask("continue", body));
+        this.drawResult(body.text, await ask("continue", body));
       });
     }
 
-    drawResult({ before, after, next }) {
-      const side = (title, tokens) => make("section", { class: "card" }, make("h3", {}, title), make("div", { class: "snippet" }, make("span", { class: "quiet" }, ...shown(this.text.value)), ...tokens.flatMap(shown)));
+    drawResult(text, { before, after, next }) {
+      const side = (title, tokens) => make("section", { class: "card" }, make("h3", {}, title), make("div", { class: "snippet" }, make("span", { class: "quiet" }, ...shown(text)), ...tokens.flatMap(shown)));
       const parts = next.map(one => make("tr", {}, make("th", { scope: "row" }, chip(one.text)), make("td", {}, meter(one.before), make("span", {}, percent(one.before))), make("td", {}, meter(one.after, "raises"), make("span", {}, percent(one.after)))));
       this.result.replaceChildren(make("div", { class: "sides" }, side("Unchanged", before), side("Changed", after)),
         make("section", {}, make("h3", {}, "The next token"), make("table", { class: "next" }, make("thead", {}, make("tr", {}, ...["token", "unchanged", "changed"].map(text => make("th", { scope: "col" }, text)))), make("tbody", {}, ...parts))));
