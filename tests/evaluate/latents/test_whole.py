@@ -58,4 +58,4 @@ def test_planted_latents_are_found_by_search(folder, tmp_path, words, latent):
             assert time.monotonic() < end, rows
             time.sleep(0.1)
     assert rows[0].split()[0] == str(latent)
-    assert "tokens 1" in " ".join(rows[0].split())
+    assert "tokens r 1.00 (shuffled" in " ".join(rows[0].split())
