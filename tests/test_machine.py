@@ -163,3 +163,11 @@ def test_freed_memory_goes_back_where_that_can_be_asked_for(monkeypatch):
     assert int(done.stdout) > 100 * 2**20
     monkeypatch.setattr(machine.ctypes, "CDLL", lambda _name: object())
     assert not machine.give_back_memory()
+
+
+def test_a_failed_allocation_is_told_from_other_errors():
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(2**60)
+    assert machine.is_out_of_memory(refused.value)
+    assert machine.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not machine.is_out_of_memory(RuntimeError("Connection closed by peer"))

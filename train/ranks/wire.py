@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ...machine import is_out_of_memory
+
 # The same collective under its new name, and the old one's of torch before 2.13.
 _all_gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
@@ -115,6 +117,8 @@ class Wire:
         try:
             collective(*arguments, **options)
         except (RuntimeError, ValueError) as error:  # DistError among them
+            if is_out_of_memory(error):
+                raise
             raise LostError(str(error).splitlines()[0]) from error
 
 

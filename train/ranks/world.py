@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ...foreign import one_line
+from ...machine import is_out_of_memory
 from .endings import Endings
 from .place import Place
 
@@ -218,6 +219,8 @@ class World:
             yield
             self._waits = False
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise  # this rank's own, and not another's end
             self.lost = True
             from .wire import LostError
 

@@ -137,9 +137,3 @@ def _stream_bytes(settings: TrainSettings, source: Source) -> int:
         chunks = [source.store.rows] * len(layouts)
     rows = [batches + kept for kept in chunks]
     return 4 * sum(n * (layout.width or 1) for n, layout in zip(rows, layouts, strict=True))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed; on a CPU torch raises a bare RuntimeError for it."""
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or "can't allocate memory" in str(error)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...console import progress
-from ...machine import find_device
+from ...machine import find_device, is_out_of_memory
 from ...store.place.local import LocalFiles
 from ...store.place.locate import locate
 from ...store.place.ownership import owned
@@ -27,7 +27,7 @@ from ..settings import TrainSettings
 from .backends import check_backends, check_ranks
 from .disk import check_disk
 from .member import DivergedError, Member
-from .memory import check_memory, is_out_of_memory, memory_text
+from .memory import check_memory, memory_text
 from .rows import Batches, Source
 
 # One stream of scaled batches on one device serves all members.

@@ -72,6 +72,7 @@ class Inputs:
         fingerprint = sae_fingerprint(sae)
         facts = {
             "sae": fingerprint,
+            "device": device.type,  # its products round otherwise than another kind's
             "rows": rows_digest(store, str(site), settings.rows),
             "tokens": tokens.fingerprint,
             "settings": settings.model_dump(mode="json", exclude=set(NOT_DECIDING)),

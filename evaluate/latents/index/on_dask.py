@@ -18,7 +18,7 @@ from ....console import progress
 from ....harvest.settings import from_driver, to_worker
 from ....settings import differences
 from ....workers.cluster import RETRIES, Watch, check_done, connect
-from .firing import Do, Pass
+from .firing import FILL, Do, Pass
 from .inputs import Inputs
 from .parts import Part
 from .settings import IndexSettings
@@ -44,7 +44,7 @@ def doing(work: Pass) -> Iterator[Do]:
 
 
 def _done_here(work: Pass, stage: str, parts: Collection[Part], key: str) -> None:
-    with progress(f"index: {stage}", sum(p.stop - p.start for p in parts), "rows") as bar:
+    with progress(f"index: {stage}", sum(p.rows(stage == FILL) for p in parts), "rows") as bar:
         for part in parts:
             work.do(stage, part, key, bar.advance)
 
@@ -52,7 +52,7 @@ def _done_here(work: Pass, stage: str, parts: Collection[Part], key: str) -> Non
 def _done_there(client: Any, work: Pass, stage: str, parts: Collection[Part], key: str) -> None:
     settings = work.inputs.settings
     sent = to_worker(settings), json.dumps(work.inputs.facts), torch.get_num_threads()
-    with progress(f"index: {stage}", sum(p.stop - p.start for p in parts), "rows") as bar:
+    with progress(f"index: {stage}", sum(p.rows(stage == FILL) for p in parts), "rows") as bar:
         waiting = {
             part: client.submit(_do, *sent, stage, part.number, key, pure=False, retries=RETRIES)
             for part in parts
@@ -62,7 +62,7 @@ def _done_there(client: Any, work: Pass, stage: str, parts: Collection[Part], ke
             watch.processing()
             for part in [part for part, future in waiting.items() if future.done()]:
                 check_done(waiting.pop(part), f"part {part.number}")
-                bar.advance(part.stop - part.start)
+                bar.advance(part.rows(stage == FILL))
             time.sleep(_POLL_S if waiting else 0)
 
 

@@ -47,6 +47,10 @@ class Part:
     stop: int
     beyond: int
 
+    def rows(self, also_beyond: bool) -> int:
+        """How many, with those of the next bucket or without."""
+        return (self.beyond if also_beyond else self.stop) - self.start
+
 
 def parts_of(store: ActivationStore, rows: int | None) -> list[Part]:
     """At most 16 parts of nearly equally many buckets, of the first `rows` rows rounded up to whole

@@ -78,7 +78,6 @@ def index(settings: IndexSettings) -> Manifest:
             return done
         check_is_ours(settings.out)
         _check_disk(inputs)
-        write_json(settings.out / PLACES, _places(settings))
         manifest = _made(inputs, readout, wanted, times)
         times["all"] = time.monotonic() - started
         write_json(settings.out / TIMING, {n: round(s, 2) for n, s in times.items()})
@@ -90,6 +89,7 @@ def _made(inputs: Inputs, readout: Readout, wanted: Manifest, times: Seconds) ->
     settings = inputs.settings
     work = Pass(inputs)
     work.files.check()
+    write_json(settings.out / PLACES, _places(settings))
     page = page_files() | {SCRIPT: script(settings.out, wanted)}
     with timed(times, "weights"):  # first: what does not fit costs no pass
         of_weights = directions(
@@ -213,6 +213,7 @@ def _identity(manifest: Manifest) -> dict[str, Any]:
     found = manifest.model_dump(
         mode="json", include={"model_fingerprint", "tokenizer", "store", "tokens", "settings"}
     )
+    found["store"].pop("rows")  # a harvest may go on behind the rows that were read
     return found | {
         "sae": manifest.sae.fingerprint,
         "site": manifest.sae.site,

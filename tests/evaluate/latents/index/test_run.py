@@ -9,6 +9,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -323,11 +324,35 @@ def test_a_folder_of_another_sae_is_refused(given, tmp_path):
     assert (given["out"] / NAME).read_bytes() == first[NAME]
 
 
+def test_a_harvest_that_goes_on_makes_no_other_index(given, monkeypatch, capsys):
+    first = made(given, rows=100)
+    real = run.StoreFacts
+    monkeypatch.setattr(run, "StoreFacts", lambda **facts: real(**facts | {"rows": 10**6}))
+    capsys.readouterr()
+    assert made(given, rows=100) == first
+    assert "is complete: it stays as it is" in capsys.readouterr().err
+
+
+def test_parts_made_on_another_kind_of_device_are_refused(given, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(OSError, match="disk full"):
+            made(given)
+    real = inputs_module.Inputs.load
+    elsewhere = lambda settings: replace(  # noqa: E731
+        (found := real(settings)), facts=found.facts | {"device": "cuda"}
+    )
+    monkeypatch.setattr(inputs_module.Inputs, "load", elsewhere)
+    with pytest.raises(ValueError, match=r"hold parts of the same index.*of another device"):
+        made(given)
+
+
 def test_parts_of_another_sae_are_refused(given, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         with pytest.raises(OSError, match="disk full"):
             made(given)
+    places = (given["out"] / "places.json").read_bytes()
 
     def change(sae: SAE) -> None:
         sae.theta[3] = 0.3
@@ -335,6 +360,7 @@ def test_parts_of_another_sae_are_refused(given, tmp_path, monkeypatch):
     given["sae"] = other_sae(tmp_path, change)
     with pytest.raises(ValueError, match=r"hold parts of the same index.*of another sae"):
         made(given)
+    assert (given["out"] / "places.json").read_bytes() == places
 
 
 def test_activations_that_are_not_finite_are_refused(given, tmp_path):
