@@ -327,7 +327,9 @@ def test_a_folder_of_another_sae_is_refused(given, tmp_path):
 def test_a_harvest_that_goes_on_makes_no_other_index(given, monkeypatch, capsys):
     first = made(given, rows=100)
     real = run.StoreFacts
-    monkeypatch.setattr(run, "StoreFacts", lambda **facts: real(**facts | {"rows": 10**6}))
+    monkeypatch.setattr(
+        run, "StoreFacts", lambda **facts: real.model_validate(facts | {"rows": 10**6})
+    )
     capsys.readouterr()
     assert made(given, rows=100) == first
     assert "is complete: it stays as it is" in capsys.readouterr().err
