@@ -57,6 +57,7 @@ def of_update(
     *,
     pre_bias: bool = True,
     latent_weight: bool = False,
+    triton: bool = True,
 ) -> Traffic:
     """What a rank sends in one sparse update, without lines and checkpoints.
 
@@ -67,6 +68,7 @@ def of_update(
         batch: rows.
         pre_bias: of SAEs; transcoders have none.
         latent_weight: whether there is a frequency penalty.
+        triton: whether it is the step on CUDA, which asks once more.
     """
     if n_ranks == 1:
         return Traffic(0, 0)
@@ -78,6 +80,8 @@ def of_update(
         _sum(n_ranks, batch * _WHOLE),  # ‖f‖₀
         _sum(n_ranks, _WHOLE),  # entries
     ]
+    if triton:
+        found.append(_sum(n_ranks, _WHOLE))  # whether the entries have room
     if pre_bias:
         found.append(_tree(n_ranks, rank, counts, d_in, _FLOAT))
     if latent_weight:

@@ -21,7 +21,8 @@ def test_model_is_what_the_wire_counts_and_the_sockets_send(size: int):
     assert [code for code, _ in ends] == [0] * size, ends
     for rank, (_, errors) in enumerate(ends):
         found = json.loads(errors.partition("sent ")[2].splitlines()[0])
-        model = of_update(size, rank, WIDTH, D_IN, D_IN, BATCH, latent_weight=True).sent_bytes
+        more = {"latent_weight": True, "triton": False}
+        model = of_update(size, rank, WIDTH, D_IN, D_IN, BATCH, **more).sent_bytes
         assert found["wire"] == pytest.approx(model, abs=size)
         assert found["sockets"] == pytest.approx(model, rel=0.1)
 
