@@ -1,28 +1,26 @@
 """Gemma Scope end to end: harvest activations once, train and evaluate JumpReLU SAEs on them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .machine import prepare
 from .moved import keep_old_paths
-
-if TYPE_CHECKING:
-    from .store import ActivationStore
-    from .train.sae.sae import SAE
-
-__all__ = ["SAE", "ActivationStore"]
+from .public_names import public_names
 
 prepare()  # before anything imports torch
 keep_old_paths()
 
-
-def __getattr__(name: str) -> Any:
-    """Imports the public names when they are first asked for: torch is no part of `--help`."""
-    if name == "ActivationStore":
-        from .store import ActivationStore
-
-        return ActivationStore
-    if name == "SAE":
-        from .train.sae.sae import SAE
-
-        return SAE
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:
+    from .store.read.reader import ActivationStore as ActivationStore
+    from .store.tokens import TokenStore as TokenStore
+    from .train.sae.sae import SAE as SAE
+    from .version import __version__ as __version__
+else:
+    __getattr__, __dir__, __all__ = public_names(
+        __name__,
+        {
+            "ActivationStore": "store.read.reader",
+            "SAE": "train.sae.sae",
+            "TokenStore": "store.tokens",
+            "__version__": "version",
+        },
+    )

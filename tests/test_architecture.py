@@ -12,7 +12,9 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = "settings console foreign hub_errors machine caches control_groups moved"
+GROUND = (
+    "settings console foreign hub_errors machine caches control_groups moved public_names version"
+)
 FLOORS = {
     "": [GROUND, "workers store", "harvest train", "evaluate", "pipelines", "__main__"],
     "store": [

@@ -1,8 +1,15 @@
 """The names that users import."""
 
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
 import pytest
 
 import scopeworks
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_public_names_are_the_real_classes():
@@ -13,6 +20,22 @@ def test_public_names_are_the_real_classes():
     assert scopeworks.SAE is SAE
 
 
-def test_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+def test_unknown_name_is_an_attribute_error_with_the_nearest_one():
+    with pytest.raises(AttributeError, match=r"no attribute 'Nothing'$"):
         _ = scopeworks.Nothing  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(AttributeError, match=r"'Activation'; did you mean ActivationStore\?"):
+        _ = scopeworks.Activation  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_version_is_that_of_the_files_that_are_imported():
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert scopeworks.__version__ == table["project"]["version"]
+
+
+def test_import_and_dir_import_nothing_heavy():
+    code = (
+        "import sys, scopeworks; names = dir(scopeworks); assert 'SAE' in names; "
+        "print([m for m in ('torch', 'numpy', 'pydantic', 'zarr') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -48,6 +48,16 @@ def test_package_is_the_installed_one(installed: Path, tmp_path: Path):
     assert Path(where.strip()).is_relative_to(installed.parents[1])
 
 
+def test_version_and_types_are_in_the_wheel(installed: Path, tmp_path: Path):
+    code = """
+import scopeworks
+from importlib import metadata, resources
+print(scopeworks.__version__ == metadata.version("scopeworks"))
+print(resources.files("scopeworks").joinpath("py.typed").is_file())
+"""
+    assert _run([str(installed), "-c", code], tmp_path).split() == ["True", "True"]
+
+
 def test_command_answers_outside_the_repository(installed: Path, tmp_path: Path):
     shown = _run([str(installed.parent / "scopeworks"), "--help"], tmp_path)
     for command in ("tokenize", "harvest", "store", "train", "sweep", "evaluate", "export", "demo"):
