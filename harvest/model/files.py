@@ -17,7 +17,7 @@ from .families import titles
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _JSON_BYTES = 2**28
-"""No document of a model is larger: Gemma 2's tokenizer.json has 34 MB."""
+"""No document of a model is larger: Gemma's tokenizer.json has 34 MB."""
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 _DOCUMENTS = (
@@ -55,7 +55,7 @@ def model_folder(name: str, weights: bool = False) -> Path:
     if not (folder / "config.json").exists():
         raise FileNotFoundError(
             f"model folder {name} must hold a config.json, got none; "
-            "pass the folder of a saved Gemma 2"
+            f"pass the folder of a saved {titles()}"
         )
     for file in (folder / other for other in (*_DOCUMENTS, *_OTHERS)):
         if file.is_symlink() or file.exists():

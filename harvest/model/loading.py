@@ -71,7 +71,7 @@ def load_model(
 
     Args:
         model: folder or hub id.
-        dtype: of weights and computation: bfloat16, in which Gemma 2 was trained, or float32; auto
+        dtype: of weights and computation: bfloat16, in which Gemma was trained, or float32; auto
             takes the one that suits the device.
         device: cpu, cuda, cuda:1, …; auto takes cuda where there is one.
         attention: one of `Family.attention`; auto takes the first.

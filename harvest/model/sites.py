@@ -1,7 +1,7 @@
 """Sites: the places in a model whose activations are harvested, and how they are written.
 
 Owns the names (`resid_post.12`) and the expansion of patterns (`resid_post.*`, `mlp_out.0-12`).
-Where a site is in the running model, and how wide, its family says (`families`). In a Gemma 2:
+Where a site is in the running model, and how wide, its family says (`families`). In Gemma 2 and 3:
 
 | kind | tensor | width |
 |---|---|---|
@@ -39,6 +39,15 @@ class Site:
 
     kind: str
     layer: int
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a kind that no family has, and for what is no layer's number."""
+        _check_kind(str(self), str(self.kind))
+        if isinstance(self.layer, bool) or not isinstance(self.layer, int) or self.layer < 0:
+            raise ValueError(
+                f"layer of a site must be a whole number from 0 on, got {_shown(str(self.layer))}; "
+                f"for example Site({self.kind!r}, 12)"
+            )
 
     def __str__(self) -> str:
         return f"{self.kind}.{self.layer}"

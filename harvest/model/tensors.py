@@ -4,7 +4,6 @@ Owns the way from transformers' names to the files' own, and to slices of one. W
 hold `weights` checks.
 """
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,9 @@ class Tensors:
         folder = model_folder(name, weights=True)
         check_weights(folder, name, config)
         self._open = _opener(folder, name)
-        self._own = {self._as_loaded(own): (own, path) for own, path in _named(folder).items()}
+        self._own = {
+            self._family.as_loaded(own): (own, path) for own, path in _named(folder).items()
+        }
         if not any(known.startswith("model.") for known in self._own):  # the decoder saved alone
             self._own = {f"model.{known}": where for known, where in self._own.items()}
 
@@ -92,11 +93,6 @@ class Tensors:
             if len(mine):
                 found.append(self.read(name, start, start + rows).reshape(-1)[mine])
         return torch.cat(found)
-
-    def _as_loaded(self, own: str) -> str:
-        for pattern, ours in self._family.renamed_weights.items():
-            own = re.sub(pattern, ours, own)
-        return own
 
 
 def _named(folder: Path) -> dict[str, Path]:

@@ -122,10 +122,8 @@ def sampled_places(n: int) -> range:
 
 def _named_as_loaded(headers: dict[str, Header], family: Family) -> dict[str, Header]:
     """What is loaded, under transformers' own names."""
-    found = {t: h for t, h in headers.items() if not re.match(family.ignored_weights, t)}
-    for pattern, ours in family.renamed_weights.items():
-        found = {re.sub(pattern, ours, tensor): header for tensor, header in found.items()}
-    return found
+    ignored = re.compile(family.ignored_weights)
+    return {family.as_loaded(t): header for t, header in headers.items() if not ignored.match(t)}
 
 
 def _expected(config: Any, family: Family) -> dict[str, tuple[int, ...]]:

@@ -28,7 +28,8 @@ def sequences_that_fit(job: Job, free_bytes: int, rows_bytes: int) -> int:
     """
     context, model = job.sequences.shape[1], job.model
     most = _MOST_TOKENS.get(model.device.type, _MOST_TOKENS_ELSEWHERE) // context
-    one = family_of(model.config).sequence_bytes(model.config, context, model.dtype)
+    estimate = family_of(model.config).sequence_bytes
+    one = estimate(model.config, context, model.dtype, model.attention)
     forward = int(_SHARE * free_bytes) // one
     rows = rows_bytes // (2 * job.row_bytes * context)
     return max(1, min(most, forward, rows))

@@ -5,12 +5,12 @@ suite has the user's name and folders, so that everything with the same content 
 """
 
 import copy
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from ...evaluate.study.study import LackError, Scene, Study, Variant
+from ...harvest.model.families import FAMILIES
 from ...harvest.model.sites import parse_site, site_width
 from ..suite.members import GRID, members_of
 from ..suite.model_shape import model_config
@@ -61,7 +61,7 @@ def twin_of(file: SuiteFile) -> str | None:
         return file.suite.twin.model
     if name == model_place(SHIPPED_MODELS[0]):
         return model_place(SHIPPED_MODELS[1])
-    return f"{name}-it" if re.fullmatch(r"google/gemma-2-\d+b", name) else None
+    return next((f.tuned[name] for f in FAMILIES if name in f.tuned), None)
 
 
 def shared_settings(file: SuiteFile) -> Table:

@@ -4,6 +4,7 @@ Owns the way to one small tensor; the model itself is never loaded. What the nor
 what it multiplies by, the model's family says.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -19,9 +20,6 @@ from .formats.shared.reading import read_document
 from .tensor_file import read_tensors, stand_ins
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_PREFIXES = ("model.", "", "model.language_model.", "language_model.model.")
-"""What the decoder is called inside a causal model, alone, and inside a model with images."""
-
 _FAMILIES = {kind: f for f in FAMILIES for kind in (*f.model_types, *f.gain_types)}
 """`model_type` -> the family whose norms the model has."""
 
@@ -55,35 +53,38 @@ def norm_gain(model: str, layer: int) -> tuple[str, Float[Tensor, " d_model"]]:
         ValueError: it is of no family with such a norm, has no such layer, or a file is damaged.
     """
     family = _FAMILIES[read_document(_Config, _file(model, "config.json")).model_type]
-    norm = f"layers.{layer}.{family.place('transcoder_in').module}"
-    names = [f"{prefix}{norm}.weight" for prefix in _PREFIXES]
-    path = _file_with(model, names).resolve()  # the hub's cache is made of links
+    norm = f"model.layers.{layer}.{family.place('transcoder_in').module}"
+
+    def is_norm(own: str) -> bool:
+        loaded = family.as_loaded(own)
+        return f"{norm}.weight" in (loaded, f"model.{loaded}")  # or the decoder saved alone
+
+    path = _file_with(model, is_norm, norm).resolve()  # the hub's cache is made of links
     place = LocalFiles(path.parent)
     try:
-        found = [name for name in names if name in stand_ins(place, path.name)]
+        found = [name for name in stand_ins(place, path.name) if is_norm(name)]
         tensors = read_tensors(place, path.name, names=found)[1]
     except ValueError as error:
         raise ValueError(f"{path} must be a safetensors file: {error}") from error
     if len(found) != 1 or tensors[found[0]].ndim != 1:
-        raise ValueError(f"model {model} must have one vector {names[0]}, got none in {path}")
+        raise ValueError(f"model {model} must have one vector {norm}.weight, got none in {path}")
     gain = family.gain(tensors[found[0]].double())
     if not torch.isfinite(gain).all():
         raise ValueError(f"{found[0]} of model {model} must be finite, got NaN or infinity")
-    return f"model.{norm}", gain
+    return norm, gain
 
 
-def _file_with(model: str, names: list[str]) -> Path:
-    """The weights' file that has the tensor."""
+def _file_with(model: str, is_norm: Callable[[str], bool], norm: str) -> Path:
+    """The weights' file that has the norm's tensor."""
     if Path(model).is_dir() and (Path(model) / _WHOLE).is_file():
         return Path(model) / _WHOLE
     try:
         index = read_document(_Index, _file(model, _INDEX))
     except FileNotFoundError:  # a small model is in one file
         return _file(model, _WHOLE)
-    for name in names:
-        if name in index.weight_map:
-            return _file(model, index.weight_map[name])
-    raise ValueError(f"model {model} must have the tensor {names[0]}, got an index without it")
+    for name in filter(is_norm, index.weight_map):
+        return _file(model, index.weight_map[name])
+    raise ValueError(f"model {model} must have the tensor {norm}.weight, got an index without it")
 
 
 def _file(model: str, name: str) -> Path:

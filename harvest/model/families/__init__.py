@@ -33,9 +33,10 @@ def family_named(model_type: Any, model: str) -> Family:
     for family in FAMILIES:
         if model_type in family.model_types:
             return family
+    got = "no model_type" if model_type is None else f"model_type {str(model_type)[:60]!r}"
     raise ValueError(
-        f"model must be a {titles()}, got {model} with model_type {str(model_type)[:60]!r}; "
-        "other decoder families have other sites"
+        f"model must be a {titles()}, got {model} with {got}; other decoder families have other "
+        "sites"
     )
 
 

@@ -5,6 +5,7 @@ light functions: neither this file nor a family's imports torch or transformers 
 `train` can take names from it.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -18,6 +19,13 @@ Id = Annotated[int, Field(ge=0, lt=2**22)]
 Scale = Annotated[float, Field(gt=0, le=1e15)]
 
 MOST_LAYERS = 512
+
+INSIDE_A_LARGER_MODEL = {
+    r"^(?:model\.)?language_model\.lm_head\.": "lm_head.",
+    r"^(?:model\.)?language_model\.(?:model\.)?": "model.",
+}
+"""What transformers calls a decoder's weights in the files of a model that also sees images: three
+spellings, by its versions. Names of a causal model alone stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +84,9 @@ class Family:
     """The decoder's module between the last layer and the unembedding."""
     gain: Callable[[Any], Any]
     """What its RMSNorms multiply by, from their `weight`."""
-    sequence_bytes: Callable[[Any, int, str], int]
-    """(configuration, context, dtype) -> bytes that the forward pass of one sequence takes beside
-    the weights, at its peak."""
+    sequence_bytes: Callable[[Any, int, str, str], int]
+    """(configuration, context, dtype, attention) -> bytes that the forward pass of one sequence
+    takes beside the weights, at its peak."""
     flops_per_token: Callable[[Any, int, int, str], float]
     """(configuration, context, layer, kind) -> multiplications and additions of one token's forward
     pass up to this site; without the unembedding."""
@@ -88,15 +96,31 @@ class Family:
     nested: str | None = None
     """Entry of config.json that holds the language model's own, where a file has it: the model is
     a part of a larger one."""
-    renamed_weights: Mapping[str, str] = field(default_factory=dict)
+    renamed_weights: Mapping[str, str] = field(default_factory=lambda: dict(INSIDE_A_LARGER_MODEL))
     """Regular expression of names in the weights' files -> what transformers' causal model has in
     its place, where the model is a part of a larger one."""
     ignored_weights: str = r".*rotary_emb\.inv_freq"
     """Regular expression of names that are not loaded. Of rotary embeddings' frequencies, which
     older checkpoints hold, transformers computes its own."""
+    released: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Hub id -> what its config.json says of its shape, so that a model that has not been
+    downloaded can be planned for. Its `tuned` twin has the same shape."""
+    tuned: Mapping[str, str] = field(default_factory=dict)
+    """Hub id of a base model -> of the instruction-tuned one that was made from it."""
     gain_types: tuple[str, ...] = ()
     """Further `model_type`s whose norms have the same name and gain, though none of their models is
     run here."""
+
+    def as_loaded(self, name: str) -> str:
+        """A weight's name in transformers' causal model, from its name in the files."""
+        for pattern, ours in self.renamed_weights.items():
+            name = re.sub(pattern, ours, name)
+        return name
+
+    def shape_of(self, model: str) -> Mapping[str, Any] | None:
+        """Entries of the configuration of a released model, by its hub id; None for others."""
+        bases = {tuned: base for base, tuned in self.tuned.items()}
+        return self.released.get(bases.get(model, model))
 
     def place(self, kind: str) -> SiteModule:
         """Where a kind of site is.

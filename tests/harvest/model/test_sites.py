@@ -59,6 +59,21 @@ def test_expand_sites_answers_at_once_whatever_is_asked_for():
         assert len(str(raised.value)) < 200
 
 
+@pytest.mark.parametrize(
+    ("kind", "layer", "message"),
+    [
+        ("mlp", 1, r"site 'mlp\.1' does not exist; .*the kinds are attn_out, "),
+        (3, 1, r"site '3\.1' does not exist; the kinds are attn_out, "),
+        ("mlp_out", -1, r"whole number from 0 on, got '-1'; for example Site\('mlp_out', 12\)"),
+        ("mlp_out", "1", "whole number from 0 on, got '1'"),
+        ("mlp_out", True, "whole number from 0 on, got 'True'"),
+    ],
+)
+def test_site_made_in_python_is_one_that_can_exist(kind, layer, message: str):
+    with pytest.raises(ValueError, match=message):
+        Site(kind, layer)
+
+
 def test_expand_sites_refuses_an_empty_list():
     with pytest.raises(ValueError, match="at least once"):
         expand_sites([], 3)

@@ -40,7 +40,7 @@ def test_batch_is_as_many_tokens_as_help_where_memory_is_plenty(job):
 
 
 def test_batch_shrinks_with_the_free_memory_and_with_that_for_rows_down_to_one(job):
-    one = GEMMA2.sequence_bytes(job.model.config, 32, "float32")
+    one = GEMMA2.sequence_bytes(job.model.config, 32, "float32", "eager")
     assert sequences_that_fit(job, 10 * one, 100 * GIB) == 8  # four fifths of what is free
     assert job.row_bytes == 2 * (4 * (64 + 3 * 32))
     assert sequences_that_fit(job, 100 * GIB, 2 * 5 * 32 * job.row_bytes) == 5

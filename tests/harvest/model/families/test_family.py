@@ -49,6 +49,32 @@ def test_model_of_no_family_is_refused_by_its_type():
         family_of(Config())
 
 
+def test_config_without_a_model_type_is_refused(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"hidden_size": 32}')
+    with pytest.raises(ValueError, match=r"must be a Gemma 2.*, got .* with no model_type; other"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("own", "loaded"),
+    [
+        ("language_model.model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"),
+        ("model.language_model.norm.weight", "model.norm.weight"),
+        ("language_model.lm_head.weight", "lm_head.weight"),
+        ("model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"),
+        ("lm_head.weight", "lm_head.weight"),
+    ],
+)
+def test_weights_of_a_model_inside_a_larger_one_are_named_as_alone(own: str, loaded: str):
+    assert GEMMA2.as_loaded(own) == loaded
+
+
+def test_shape_of_a_released_model_is_its_twins_too():
+    base, tuned = map(GEMMA2.shape_of, ("google/gemma-2-9b", "google/gemma-2-9b-it"))
+    assert base is not None and base == tuned and base["hidden_size"] == 3584
+    assert GEMMA2.shape_of("google/gemma-2-9b-it-it") is None
+
+
 def test_kind_that_a_family_lacks_is_refused():
     with pytest.raises(
         ValueError, match=r"site embed does not exist in a Gemma 2; its kinds are a"

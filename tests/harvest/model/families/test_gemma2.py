@@ -17,11 +17,19 @@ CONFIG: Any = SimpleNamespace(
 """As in Gemma 2 2B."""
 
 
+def sequence_bytes(context: int, dtype: str = "bfloat16", attention: str = "eager") -> int:
+    return GEMMA2.sequence_bytes(CONFIG, context, dtype, attention)
+
+
 def test_sequence_bytes_grow_with_the_square_of_the_context():
-    short, long = (GEMMA2.sequence_bytes(CONFIG, context, "bfloat16") for context in (4096, 8192))
-    assert 3.5 < long / short < 4
-    wide, narrow = (GEMMA2.sequence_bytes(CONFIG, 1024, name) for name in ("float32", "bfloat16"))
-    assert wide > narrow
+    assert 3.5 < sequence_bytes(8192) / sequence_bytes(4096) < 4
+    assert sequence_bytes(1024, "float32") > sequence_bytes(1024)
+
+
+def test_sequence_bytes_without_scores_in_memory_grow_with_the_context():
+    short, long = (sequence_bytes(n, attention="flex_attention") for n in (1024, 2048))
+    assert 2 <= long / short < 2.2
+    assert sequence_bytes(8192) > 8 * sequence_bytes(8192, attention="flex_attention")
 
 
 @pytest.mark.parametrize(

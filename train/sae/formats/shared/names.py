@@ -27,7 +27,9 @@ def site_of_hook(hook: str | None) -> str | None:
     A module's path alone is its output (`model.layers.3` is `resid_post.3`), as SAELens hooks it;
     models with images have `language_model` in the path.
     """
-    hook = (hook or "").replace("model.language_model.layers.", "model.layers.", 1)
+    hook = hook or ""
+    for family in FAMILIES:
+        hook = family.as_loaded(hook)
     for kind, patterns in HOOKS.items():
         for pattern in filter(None, patterns):
             for spelling in {pattern, pattern.removesuffix(".output")}:
