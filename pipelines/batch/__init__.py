@@ -1,1 +1,1 @@
-"""A suite as jobs of a batch system: Slurm, Google Batch, Kubernetes, SkyPilot; one file each."""
+"""A suite as jobs of a batch system; `targets` has one file for each system."""

@@ -11,7 +11,7 @@ from ..steps.table import steps_of
 from ..suite.outputs import Outputs
 from ..suite.settings import SuiteFile
 from .jobs import Submission, batch_settings, submission
-from .targets import target_named
+from .targets.table import target_named
 
 _OURS = re.compile(r"\d\d-[a-z_]+\.(sbatch|json|yaml)")
 

@@ -15,9 +15,9 @@ from ...store.place.locate import locate
 from ...store.place.place import Place
 from ...store.tools.catalogue import Entry, catalogue
 from ...workers.share import Share
+from ..suite.marks import alone
 from ..suite.members import Member
 from ..suite.outputs import Outputs
-from .marks import alone
 from .step import State, Step
 
 

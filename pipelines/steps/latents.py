@@ -9,10 +9,10 @@ from ...evaluate.latents.index.settings import IndexSettings
 from ...workers.share import Share
 from ..suite.keys import key
 from ..suite.latents import are_wanted, index_settings, indexed
+from ..suite.marks import alone
 from ..suite.members import Member
 from ..suite.outputs import Outputs
 from .harvest import stores_of
-from .marks import alone
 from .step import State, Step
 
 INDEX_VERSION = 1

@@ -6,11 +6,11 @@ from ...store import TokenStore
 from ...workers.share import ALL, Share
 from ..release.folder import write_release
 from ..release.sums import read_sums
+from ..suite.marks import alone, is_marked, mark
 from ..suite.outputs import Outputs
 from ..suite.settings import STDLIB
 from .evaluate import documents
 from .harvest import rows_of
-from .marks import alone, is_marked, mark
 from .step import State, Step
 
 

@@ -7,9 +7,9 @@ from ...evaluate.page.report import write_report
 from ...evaluate.saved.study_file import READING_FILE
 from ...workers.share import Share
 from ..suite.keys import key
+from ..suite.marks import is_marked, mark
 from ..suite.outputs import Outputs
 from .evaluate import documents
-from .marks import is_marked, mark
 from .step import State, Step
 
 

@@ -5,8 +5,8 @@ from ...harvest.tokens.splits import HELD_OUT
 from ...harvest.tokens.text_parts import PART_BYTES
 from ...store import TokenStore
 from ...workers.share import Share
+from ..suite.marks import alone
 from ..suite.outputs import Outputs
-from .marks import alone
 from .step import State, Step
 
 

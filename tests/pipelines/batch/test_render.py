@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from scopeworks.pipelines.batch.jobs import dns_name
 from scopeworks.pipelines.batch.submit import render, submit
-from scopeworks.pipelines.batch.targets import TARGETS
+from scopeworks.pipelines.batch.targets.table import TARGETS
 from scopeworks.pipelines.cli import app
 from scopeworks.pipelines.suite.settings import SuiteFile, presets
 from scopeworks.tests.pipelines.small_suite import files_below, write_suite, write_text

@@ -6,8 +6,8 @@ restarts. A step waits until all tasks it needs have ended well; if one fails fo
 
 import shlex
 
-from .jobs import Job, Submission
-from .texts import (
+from ..jobs import Job, Submission
+from ..texts import (
     GRACE_S,
     MARK,
     USER_ERROR,

@@ -8,9 +8,9 @@ machines that were taken.
 import shlex
 from typing import Any
 
-from ...store.place.files import json_bytes
-from .jobs import Job, Submission, check_out_is_kept, dns_name, start_folder
-from .texts import FAULTS, YIELDED, container_script, readme, submit_script
+from ....store.place.files import json_bytes
+from ..jobs import Job, Submission, check_out_is_kept, dns_name, start_folder
+from ..texts import FAULTS, YIELDED, container_script, readme, submit_script
 
 _MACHINE_LOST = (50001, 50002, 50003, 50005, 50006)
 """Batch's own codes: taken (spot), not heard of, rebooted, out of time, recreated."""

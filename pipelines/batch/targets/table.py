@@ -4,8 +4,8 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..jobs import Submission
 from . import google, kubernetes, skypilot, slurm
-from .jobs import Submission
 
 
 @dataclass(frozen=True)

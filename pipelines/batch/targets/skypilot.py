@@ -8,8 +8,8 @@ exit codes are not worth a retry: exit code 2 is tried as often as a fault.
 import shlex
 from typing import Any
 
-from .jobs import Job, Submission, check_out_is_kept, dns_name, start_folder
-from .texts import YIELDED, container_script, quoted, readme, submit_script, yaml_text
+from ..jobs import Job, Submission, check_out_is_kept, dns_name, start_folder
+from ..texts import YIELDED, container_script, quoted, readme, submit_script, yaml_text
 
 
 def render(plan: Submission) -> dict[str, bytes]:

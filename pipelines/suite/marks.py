@@ -10,7 +10,7 @@ from ...foreign import Document, read_document
 from ...store.place.files import write_json
 from ...store.place.ownership import owned
 from ...workers.share import Share
-from ..suite.outputs import Outputs
+from .outputs import Outputs
 
 
 class _Mark(Document):

@@ -8,8 +8,8 @@ import hashlib
 import shlex
 from typing import Any
 
-from .jobs import Job, Submission, check_out_is_kept, dns_name, start_folder
-from .texts import (
+from ..jobs import Job, Submission, check_out_is_kept, dns_name, start_folder
+from ..texts import (
     GRACE_S,
     USER_ERROR,
     YIELDED,
