@@ -31,7 +31,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "between": {"theta_start": 0.03, "bandwidth": 0.02, "lr": 1e-3, "beta2": 0.99},
     "demo": {"theta_start": 0.15, "bandwidth": 0.1, "lr": 2e-3, "beta2": 0.99},
 }
-PRICES = (1.5e-3, 6e-3)
+SPARSITIES = (1.5e-3, 6e-3)
 WIDTH, BATCH = 1_024, 256
 PACKAGES = ("torch", "numba")
 
@@ -51,9 +51,11 @@ def members(length: str, store: str, out: Path) -> list[TrainSettings]:
         "lr_decay_share": 0.2,
     }
     return [
-        TrainSettings(**common, **recipe, sparsity=price, out=out / length / f"{name} {price}")
+        TrainSettings(
+            **common, **recipe, sparsity=sparsity, out=out / length / f"{name} {sparsity}"
+        )
         for name, recipe in RECIPES.items()
-        for price in PRICES
+        for sparsity in SPARSITIES
     ]
 
 
@@ -72,14 +74,14 @@ def main() -> None:
 
 def write(length: str, folder: Path) -> None:
     """One SAE as a row."""
-    name, _, price = folder.name.rpartition(" ")
+    name, _, sparsity = folder.name.rpartition(" ")
     recipe, config = RECIPES[name], SAE.load(folder).config
     row = {
         "length": length,
         "steps": LENGTHS[length],
         "recipe": name,
         **recipe,
-        "sparsity": price,
+        "sparsity": sparsity,
         "l0": f"{config.l0:.1f}",
         "fvu": f"{config.fvu:.4f}",
         "dead_share": f"{config.dead_share:.4f}",

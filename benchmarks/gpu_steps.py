@@ -154,7 +154,7 @@ def measure_step(
     """A path of the step at an L0."""
     p = state.parameters
     p.theta.copy_(thresholds(p.d_sae, p.d_in, l0, rates, part.device))
-    state.density = l0
+    state.entries_per_row = l0
 
     def run(k: int) -> Any:
         x = batches[k % len(batches)]

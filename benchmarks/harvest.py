@@ -34,7 +34,7 @@ from recording import record, surroundings
 from scopeworks.harvest.model.hooks import decoder_of, forward_until
 from scopeworks.harvest.model.loading import LanguageModel
 from scopeworks.harvest.model.sites import Site, expand_sites, site_width
-from scopeworks.harvest.rows.bucket_job import Job
+from scopeworks.harvest.rows.bucket_job import BucketHarvester
 from scopeworks.harvest.rows.plan import Mask, Plan
 from scopeworks.store import StoreSpec, StoreWriter
 
@@ -96,8 +96,8 @@ def tokens(rows: int, vocabulary: int) -> np.ndarray:
 
 def harvest_case(name: str, lm: LanguageModel, sites: list[Site], rows: int) -> Case:
     """The harvest of some sites to a local store."""
-    job = Job(lm, tokens(rows, lm.config.vocab_size), Mask((0, 1, 2)), tuple(sites), BATCH,
-              torch.bfloat16)  # fmt: skip
+    job = BucketHarvester(lm, tokens(rows, lm.config.vocab_size), Mask((0, 1, 2)),
+                          tuple(sites), BATCH, torch.bfloat16)  # fmt: skip
     plan = Plan(job.sequences, job.mask, rows)
     spec = StoreSpec.model_validate(
         {

@@ -30,7 +30,7 @@ from recording import ROOT, record, surroundings
 from torch import Tensor
 
 from scopeworks.console import progress
-from scopeworks.evaluate.measure.inputs import Candidate, HeldOut, candidate, open_held_out
+from scopeworks.evaluate.measure.inputs import HeldOut, PlacedSAE, candidate, open_held_out
 from scopeworks.evaluate.measure.intervals import Estimate, ratio
 from scopeworks.evaluate.measure.metrics import MeanActivation
 from scopeworks.evaluate.measure.passes import MainPass
@@ -111,7 +111,7 @@ class Pool:
 
 
 @torch.no_grad()
-def measured(lm: LanguageModel, one: Candidate, held_out: HeldOut, batch: int = BATCH) -> Pool:
+def measured(lm: LanguageModel, one: PlacedSAE, held_out: HeldOut, batch: int = BATCH) -> Pool:
     """Runs the evaluation's own pass over the pool."""
     totals, mean = [], MeanActivation(one.sae.W_dec.shape[1])
     with progress("pool", 2 * held_out.n, "sequences") as bar:

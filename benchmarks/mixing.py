@@ -84,8 +84,8 @@ def write(url: Path, site: str, x: torch.Tensor, sequence: np.ndarray, position:
         for bucket in sorted(set(range(writer.n_buckets)) - writer.committed):
             start, stop = writer.bucket_range(bucket)
             rows = at[start:stop]
-            with writer.bucket(bucket, in_stored_order=True) as filling:
-                filling.append(
+            with writer.bucket(bucket, in_stored_order=True) as opened:
+                opened.append(
                     {site: x[rows]},
                     token=np.zeros(len(rows), dtype=np.int64),
                     sequence=sequence[rows],

@@ -26,7 +26,7 @@ from recording import record, surroundings
 from scopeworks.store import StoreSpec, StoreWriter
 
 SITE, STEPS, LOG_EVERY = "resid_post.0", 600, 4
-PRICES = ("4e-4", "6e-4", "1e-3", "2e-3", "3e-3", "4e-3")
+SPARSITIES = ("4e-4", "6e-4", "1e-3", "2e-3", "3e-3", "4e-3")
 TIMINGS = {"rows_per_s", "waiting_share"}
 
 
@@ -55,7 +55,7 @@ def command(store: str, out: Path, *more: str) -> list[str]:
     """The sweep of eight."""
     words = [sys.executable, "-m", "scopeworks", "sweep", "--store", store, "--site", SITE]
     words += ["--width", "1024", "--steps", str(STEPS), "--batch", "256", "--recipe", "auto"]
-    words += [word for price in PRICES for word in ("--sparsity", price)]
+    words += [word for sparsity in SPARSITIES for word in ("--sparsity", sparsity)]
     words += ["--target-l0", "6", "--target-l0", "12", "--device", "cpu", "--out", str(out)]
     for pair in (f"log_every={LOG_EVERY}", "checkpoint_every=23", "measure_rows=2048"):
         words += ["--set", pair]

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ...harvest.model.hooks import capture
 from ...harvest.model.sites import Site
-from .inputs import Candidate, HeldOut
-from .lm_loss import clean_run, logits_of, predicting, rest_of_model
+from .inputs import HeldOut, PlacedSAE
+from .lm_loss import clean_run, has_target, logits_of, rest_of_model
 
 if TYPE_CHECKING:
     from ...console import Progress
@@ -45,7 +45,7 @@ def effective_number(y: Float[Tensor, "rows d_sae"]) -> Float[Tensor, " rows"]:
 
 def importance(
     lm: "LanguageModel",
-    candidates: list[Candidate],
+    candidates: list[PlacedSAE],
     held_out: HeldOut,
     batch: int,
     seed: int,
@@ -68,7 +68,7 @@ def importance(
     numbers: list[list[Tensor]] = [[] for _ in candidates]
     for sequences in held_out.batches(batch, lm.device):
         bar.advance(len(sequences))
-        rows, positions = draw_positions(predicting(sequences.keep), generator)
+        rows, positions = draw_positions(has_target(sequences.keep), generator)
         ids = sequences.ids[rows]
         if not len(ids):
             continue

@@ -22,7 +22,7 @@ from ...store import TokenStore
 from ...store.place.place import AnyPlace, Place
 from ...train.sae.config import SAEConfig
 from ...train.sae.sae import SAE
-from .lm_loss import ordinary
+from .lm_loss import is_text
 from .summaries import weights_summary
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class PlacedSAE:
     """One SAE to be evaluated: what it reads, what it replaces, and the name it is reported
     under.
     """
@@ -56,7 +56,7 @@ class Sequences:
     """
 
     ids: Int[Tensor, "batch seq"]
-    ordinary: Bool[Tensor, "batch seq"]
+    is_text: Bool[Tensor, "batch seq"]
     """Positions of the kind that SAEs are trained on: what is spliced."""
     keep: Bool[Tensor, "batch seq"]
     """Those of them that count in every mean."""
@@ -91,7 +91,7 @@ class HeldOut:
         for start in range(first, stop, size):
             rows = slice(start, min(start + size, stop))
             ids = _integers(self.sequences[rows], device)
-            trained_on = ordinary(ids, self.special)
+            trained_on = is_text(ids, self.special)
             trained_on[:, : self.prefix] = False
             keep = trained_on
             if self.parts is not None:
@@ -112,11 +112,11 @@ def candidate(
     target_site: str | None = None,
     path: str | Path | None = None,
     dtype: torch.dtype = torch.float32,
-) -> Candidate:
+) -> PlacedSAE:
     """Checks one SAE against the model's sites and widths and moves it to the model's device."""
     reads, writes = sites_of(name, sae.config, lm, site, target_site)
     where, here = None if path is None else str(path), sae.to(lm.device, dtype)
-    return Candidate(name, here, reads, writes, where, weights_summary(here))
+    return PlacedSAE(name, here, reads, writes, where, weights_summary(here))
 
 
 def sites_of(

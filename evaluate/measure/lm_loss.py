@@ -28,9 +28,7 @@ not fit.
 """
 
 
-def ordinary(
-    ids: Int[Tensor, "batch seq"], special: Int[Tensor, " n"]
-) -> Bool[Tensor, "batch seq"]:
+def is_text(ids: Int[Tensor, "batch seq"], special: Int[Tensor, " n"]) -> Bool[Tensor, "batch seq"]:
     """Where a token is none of the special ones: a condition of every position that counts.
 
     A chat's constant prefix and, on request, one part of a conversation do not count either; that
@@ -39,7 +37,7 @@ def ordinary(
     return ~torch.isin(ids, special)
 
 
-def predicting(keep: Bool[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
+def has_target(keep: Bool[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
     """Where a prediction counts: the position and the token to be predicted both do."""
     counted = torch.zeros_like(keep)
     counted[:, :-1] = keep[:, :-1] & keep[:, 1:]

@@ -15,11 +15,11 @@ from torch import Tensor
 from ...harvest.model.sites import Site
 from ...store.read.variance import is_constant
 from .declared.training_record import read_training
-from .inputs import Candidate, Sequences
+from .inputs import PlacedSAE, Sequences
 from .intervals import Estimate, Interval, SequenceSums, ratio
 from .lm_loss import (
     CleanRun,
-    predicting,
+    has_target,
     recovered_share,
     spliced_losses,
     spliced_losses_and_kl,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Batch:
+class SharedRun:
     """Sequences with what all SAEs share: activations [batch, seq, d] by site and clean losses
     [batch, seq].
     """
@@ -56,7 +56,7 @@ class SiteMeter:
         self.sequences = SequenceSums()
         self._deviations = Comparison(len(mean))
 
-    def add(self, lm: "LanguageModel", batch: Batch) -> Tensor:
+    def add(self, lm: "LanguageModel", batch: SharedRun) -> Tensor:
         """Adds a batch; returns ‖x − E x‖² of every position, float64 [batch, seq]."""
         x = batch.x[self.site]
         mean = self.mean.to(x.device)
@@ -101,7 +101,7 @@ class SiteMeter:
 class SAEMeter:
     """One SAE: its reconstruction, its latents, and the loss with it in place."""
 
-    def __init__(self, candidate: Candidate, context: int):
+    def __init__(self, candidate: PlacedSAE, context: int):
         self.candidate, sae = candidate, candidate.sae
         self.features = FeatureMeter(sae.encode, sae.decode, sae.config.d_sae, sae.W_enc.device)
         self.reconstruction, self.losses = PositionMeans(context), PositionMeans(context)
@@ -109,7 +109,7 @@ class SAEMeter:
         self._errors = Comparison(sae.W_dec.shape[1])
         self.n_firing_tokens = 0
 
-    def add(self, lm: "LanguageModel", batch: Batch, deviations: dict[Site, Tensor]) -> None:
+    def add(self, lm: "LanguageModel", batch: SharedRun, deviations: dict[Site, Tensor]) -> None:
         """Adds a batch; `deviations` is ‖x − E x‖² of every position, by target site."""
         target = batch.x[self.candidate.target]
         x_hat, l0 = self.count_firing(batch.x[self.candidate.site], batch.keep)
@@ -236,7 +236,7 @@ class MainPass:
     def __init__(
         self,
         lm: "LanguageModel",
-        candidates: list[Candidate],
+        candidates: list[PlacedSAE],
         means: dict[Site, Tensor],
         context: int,
         splice_special: bool,
@@ -249,11 +249,11 @@ class MainPass:
 
     def add(self, sequences: Sequences, clean: CleanRun, x: dict[Site, Tensor]) -> None:
         """Adds a batch with its clean run and the activations of all sites."""
-        keep, spliced = sequences.keep, sequences.ordinary
-        batch = Batch(
+        keep, spliced = sequences.keep, sequences.is_text
+        batch = SharedRun(
             clean=clean,
             keep=keep,
-            counted=predicting(keep),
+            counted=has_target(keep),
             where=torch.ones_like(spliced) if self._splice_special else spliced,
             x=x,
         )

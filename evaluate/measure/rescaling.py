@@ -14,18 +14,18 @@ from ...harvest.model.loading import load_model, tokenizer_fingerprint
 from ...harvest.model.sites import Site
 from ...train.sae.sae import SAE
 from ..settings import EvaluateSettings
-from .inputs import Candidate, HeldOut
+from .inputs import HeldOut, PlacedSAE
 
 if TYPE_CHECKING:
     from ...harvest.model.loading import LanguageModel
 
 
 def rescaled(
-    candidates: list[Candidate],
+    candidates: list[PlacedSAE],
     held_out: HeldOut,
     lm: "LanguageModel",
     settings: EvaluateSettings,
-) -> list[Candidate]:
+) -> list[PlacedSAE]:
     """The candidates for activations that have the norms of the model `settings.norms_of`.
 
     Raises:
@@ -44,7 +44,7 @@ def rescaled(
     return [_with_norms(one, factors[one.site], factors[one.target]) for one in candidates]
 
 
-def _with_norms(one: Candidate, before: float, after: float) -> Candidate:
+def _with_norms(one: PlacedSAE, before: float, after: float) -> PlacedSAE:
     """The candidate with factors taken in, and noted."""
     noted = {"site": before, "target_site": after}
     return replace(one, sae=with_factors(one.sae, before, after), norm_factors=noted)

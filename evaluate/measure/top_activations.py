@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...train.sae.sae import SAE
 from ..settings import EvaluateSettings
-from .inputs import Candidate
+from .inputs import PlacedSAE
 from .metrics import MAX_FEATURE_VALUES
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class LatentSearch:
 
     def __init__(
         self,
-        candidate: Candidate,
+        candidate: PlacedSAE,
         fired: Int[Tensor, " d_sae"],
         n_firing_tokens: int,
         settings: EvaluateSettings,

@@ -151,7 +151,7 @@ def wanted_l0(entry: Entry) -> float | None:
     return numbers[0] if numbers else None
 
 
-def price(entry: Entry) -> str:
+def sparsity_label(entry: Entry) -> str:
     """What L0 goes by, in a word: λ, or the L0 that was wanted; nothing where it is not known."""
     if (wanted := wanted_l0(entry)) is not None:
         return f"wanted L0 {three_digits(wanted)}"
@@ -190,7 +190,7 @@ def _label(entry: Entry, several_places: bool, several_widths: bool) -> str:
     parts = [short(where(entry))] if several_places else []
     parts += [f"width {entry['d_sae']:,}"] if several_widths else []
     if not parts:
-        parts = [price(entry) or short(entry["name"])]
+        parts = [sparsity_label(entry) or short(entry["name"])]
     return ", ".join([*parts, f"L0 {entry['l0']:.3g}"])
 
 

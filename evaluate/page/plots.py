@@ -16,10 +16,10 @@ from .entries import (
     Entry,
     interval,
     labels,
-    price,
     rungs,
     short,
     slots,
+    sparsity_label,
     spread,
     three_digits,
 )
@@ -195,17 +195,17 @@ def _annotate(axes: "Axes", points: Sequence[Entry], metric: str) -> None:
     """Writes λ, or the wanted L0, beside the points."""
     for entry in points:
         at = (entry["l0"], entry[metric])
-        axes.annotate(price(entry), at, xytext=(6, 6), textcoords="offset points")
+        axes.annotate(sparsity_label(entry), at, xytext=(6, 6), textcoords="offset points")
 
 
 def _l0_axis(axes: "Axes", values: Sequence[float], named: bool) -> None:
-    """L0 from 0, or logarithmic where it spans more than a decade; with room on the right for the
+    """L0 from 0, or logarithmic where it spans more than a decade; with space on the right for the
     last point's name."""
     axes.set_xlabel(_L0)
     low, high = min(values), max(values)
     if low > 0 and high / low > 10:
-        room = (high / low) ** (0.22 if named else 0.05)
-        axes.set_xlim(low / (high / low) ** 0.05, high * room)
+        margin = (high / low) ** (0.22 if named else 0.05)
+        axes.set_xlim(low / (high / low) ** 0.05, high * margin)
         plain_log_axis(axes, "x")
         axes.set_xlabel(f"{_L0} (log scale)")
     else:
@@ -227,11 +227,11 @@ def _whole_numbers(axes: "Axes", most: int) -> None:
 
 def _from_zero(axes: "Axes", lowest: Sequence[float], above: float = 0.05) -> None:
     """The y axis from 0, or from below the `lowest` ends of points and bars where one is negative;
-    with room above for the topmost points' names."""
+    with space above for the topmost points' names."""
     low, high = axes.get_ylim()
-    room = high - low
+    span = high - low
     least = min(lowest)
-    axes.set_ylim(bottom=0.0 if least >= 0 else least - 0.05 * room, top=high + above * room)
+    axes.set_ylim(bottom=0.0 if least >= 0 else least - 0.05 * span, top=high + above * span)
 
 
 def _bar(entry: Entry, metric: str) -> tuple[float, float]:

@@ -141,7 +141,11 @@ def sae_table(evaluations: Sequence[dict[str, Any]], entries: list[Entry]) -> st
 
 def _row(entry: Entry, is_best: bool, with_place: bool) -> list[str | Cell]:
     """An SAE's cells."""
-    trained, price, dense = entry["config"].get("trained_rows"), sparsity(entry), _dense(entry)
+    trained, coefficient, dense = (
+        entry["config"].get("trained_rows"),
+        sparsity(entry),
+        _dense(entry),
+    )
     return [
         entry["name"],
         on(entry),
@@ -152,7 +156,7 @@ def _row(entry: Entry, is_best: bool, with_place: bool) -> list[str | Cell]:
         plain(dense, markup.percent(dense or 0.0)),
         place(entry) if with_place else "",
         plain(entry["d_sae"], f"{entry['d_sae']:,}"),
-        plain(price, "" if price is None else three_digits(price)),
+        plain(coefficient, "" if coefficient is None else three_digits(coefficient)),
         plain(trained, markup.number(trained, ",")),
         "● best" if is_best else "",
     ]

@@ -20,7 +20,7 @@ from ..measure.declared.causes import say_warnings
 from ..saved.evaluation_file import check_is_evaluation
 from ..settings import EvaluateSettings
 from .groups import groups_of, joined
-from .job import Job
+from .job import EvaluationJob
 from .on_dask import Figures, Seconds, measured_on_dask
 from .saes import SAEs, model_dtype
 from .timing import check_timing, write_timing
@@ -64,7 +64,7 @@ def _evaluated(settings: EvaluateSettings) -> tuple[dict[str, Any], dict[str, An
     saes = SAEs(settings)
     saes.look_through(free_memory(torch.device("cpu")) // 2 if settings.dask is None else 0)
     settings = settings.model_copy(update={"dtype": model_dtype(settings, saes.configs)})
-    job = Job.load(settings, saes)
+    job = EvaluationJob.load(settings, saes)
     settings, facts, items = job.settings, job.facts(), job.items()
     most_bytes = _most_bytes(job)
     if settings.dask is None:
@@ -88,14 +88,14 @@ def _evaluated(settings: EvaluateSettings) -> tuple[dict[str, Any], dict[str, An
     }
 
 
-def _most_bytes(job: Job) -> int:
+def _most_bytes(job: EvaluationJob) -> int:
     """Of a group's weights: half of what the device has for them beside the model."""
     device = job.lm.device
     held = job.saes.held_bytes if device.type == "cpu" else 0  # these need no more memory there
     return (free_memory(device) + held) // 2
 
 
-def _measured_here(job: Job, groups: list[tuple[int, ...]]) -> tuple[Figures, Seconds]:
+def _measured_here(job: EvaluationJob, groups: list[tuple[int, ...]]) -> tuple[Figures, Seconds]:
     """The figures of each group and the seconds it took, one group after the other."""
     figures: Figures = {}
     seconds: Seconds = {}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Job:
+class EvaluationJob:
     """What is loaded; `batch` of its settings is resolved."""
 
     settings: EvaluateSettings
@@ -35,7 +35,7 @@ class Job:
     saes: SAEs
 
     @classmethod
-    def load(cls, settings: EvaluateSettings, saes: SAEs) -> "Job":
+    def load(cls, settings: EvaluateSettings, saes: SAEs) -> "EvaluationJob":
         """Loads model and text.
 
         Raises:

@@ -15,8 +15,8 @@ from ...console import Progress, progress
 from ...harvest.model.hooks import forward_until
 from ...harvest.model.sites import Site, site_width
 from ..measure.importance import importance
-from ..measure.inputs import Candidate, HeldOut
-from ..measure.lm_loss import predicting
+from ..measure.inputs import HeldOut, PlacedSAE
+from ..measure.lm_loss import has_target
 from ..measure.metrics import MeanActivation
 from ..measure.passes import MainPass, SAEMeter
 from ..measure.top_activations import LatentSearch
@@ -35,7 +35,7 @@ SUBSET_FIGURES = (
 @torch.no_grad()
 def evaluate_many(
     lm: "LanguageModel",
-    candidates: list[Candidate],
+    candidates: list[PlacedSAE],
     held_out: HeldOut,
     settings: EvaluateSettings,
     bar: Progress | None = None,
@@ -74,7 +74,7 @@ def evaluate_many(
 
 def evaluate_subsets(
     lm: "LanguageModel",
-    candidates: list[Candidate],
+    candidates: list[PlacedSAE],
     subsets: dict[str, HeldOut],
     settings: EvaluateSettings,
     bar: Progress | None = None,
@@ -131,7 +131,7 @@ def _site_means(
     for sequences, x in runs.activations(targets):
         for site, mean in means.items():
             mean.add(x[site], sequences.keep)
-        n_predictions += int(predicting(sequences.keep).sum())
+        n_predictions += int(has_target(sequences.keep).sum())
         bar.advance(len(sequences))
     if n_predictions == 0:
         raise ValueError(

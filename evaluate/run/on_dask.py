@@ -19,7 +19,7 @@ from ...settings import differences
 from ...workers.cluster import RETRIES, Watch, check_done, connect
 from ..settings import EvaluateSettings
 from .groups import Item, groups_of
-from .job import Job
+from .job import EvaluationJob
 from .saes import SAEs
 
 _POLL_S = 0.1
@@ -89,10 +89,10 @@ def _measure(
 
 
 @lru_cache(maxsize=1)
-def _job_here(sent: str, facts: str) -> Job:
+def _job_here(sent: str, facts: str) -> EvaluationJob:
     """This worker's model and text, loaded once and checked against what the command has."""
     settings = from_driver(EvaluateSettings, sent)
-    job, wanted = Job.load(settings, SAEs(settings)), json.loads(facts)
+    job, wanted = EvaluationJob.load(settings, SAEs(settings)), json.loads(facts)
     own = job.facts()
     # Whoever sent the task has made folders' names absolute; fingerprints tell them apart.
     own["model"]["name"] = wanted["model"]["name"]

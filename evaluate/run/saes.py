@@ -15,7 +15,7 @@ from ...machine import find_device, good_dtype
 from ...train.sae.config import SAEConfig
 from ...train.sae.hub import is_remote, is_url
 from ...train.sae.sae import SAE
-from ..measure.inputs import Candidate, candidate, is_open, named_sites, sites_of
+from ..measure.inputs import PlacedSAE, candidate, is_open, named_sites, sites_of
 from ..settings import EvaluateSettings
 from .groups import Item
 
@@ -90,7 +90,7 @@ class SAEs:
             found.append(Item(i, *sites, self._n_bytes[i]))
         return found
 
-    def candidates(self, numbers: Sequence[int], lm: "LanguageModel") -> list[Candidate]:
+    def candidates(self, numbers: Sequence[int], lm: "LanguageModel") -> list[PlacedSAE]:
         """Some of the SAEs, ready to be measured; they are not kept here any longer."""
         settings = self._settings
         found, dtype = [], _DTYPES[settings.sae_dtype]

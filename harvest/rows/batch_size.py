@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..model.families import family_of
-from .bucket_job import Job
+from .bucket_job import BucketHarvester
 from .plan import Block
 
 _MOST_TOKENS = {"cpu": 4096}
@@ -18,7 +18,7 @@ _MOST_TOKENS_ELSEWHERE = 16384
 _SHARE = 0.8
 
 
-def sequences_that_fit(job: Job, free_bytes: int, rows_bytes: int) -> int:
+def sequences_that_fit(job: BucketHarvester, free_bytes: int, rows_bytes: int) -> int:
     """Sequences in one batch by estimate, at least one.
 
     Args:
@@ -40,14 +40,14 @@ def share_of_memory(free_bytes: int, model_bytes: int, n_workers: int) -> int:
     return max(0, free_bytes - n_workers * model_bytes) // max(1, n_workers)
 
 
-def sequences_that_run(job: Job, sequences: int) -> int:
+def sequences_that_run(job: BucketHarvester, sequences: int) -> int:
     """Half of `sequences` as often as the device runs out of memory with them; at least one."""
     while sequences > 1 and not _runs(job, sequences):
         sequences //= 2
     return sequences
 
 
-def _runs(job: Job, sequences: int) -> bool:
+def _runs(job: BucketHarvester, sequences: int) -> bool:
     """Whether the device has the memory for a batch of so many sequences."""
     context = job.sequences.shape[1]
     tokens = np.zeros((sequences, context), dtype=np.uint32)

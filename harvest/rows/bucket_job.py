@@ -21,14 +21,14 @@ from ...store import StoreWriter
 from ..model.hooks import forward_until
 from ..model.loading import LanguageModel
 from ..model.sites import Site, site_width
-from .plan import Block, Mask, Part
+from .plan import Block, Mask, RowRange
 
-Room = dict[str, Tensor]
+Buffers = dict[str, Tensor]
 """Site -> memory for its rows, filled batch after batch."""
 
 
 @dataclass(frozen=True)
-class Job:
+class BucketHarvester:
     """A model, the sequences it reads, and what is kept of it.
 
     Attributes:
@@ -57,16 +57,16 @@ class Job:
         width = sum(site_width(site, self.model.config) for site in self.sites)
         return width * self.stored.itemsize
 
-    def rows(self, block: Block, room: Room | None = None) -> dict[str, Tensor]:
+    def rows(self, block: Block, buffers: Buffers | None = None) -> dict[str, Tensor]:
         """The sites' activations [rows, d] of a block, on the CPU, in the stored dtype; without
-        those that are to be dropped, which are NaN. With a `room` they lie there.
+        those that are to be dropped, which are NaN. With `buffers` they are there.
 
         Raises:
             ValueError: the batch does not fit the device's memory, or a row is not finite though
                 only outliers are to be dropped.
         """
         try:
-            rows = self.forward(block, room)
+            rows = self.forward(block, buffers)
         except torch.OutOfMemoryError as error:
             raise ValueError(
                 f"batch_sequences must fit the memory of {self.model.device}, got "
@@ -78,7 +78,7 @@ class Job:
             mark_outliers(rows, self.outlier)
         return rows
 
-    def forward(self, block: Block, room: Room | None = None) -> dict[str, Tensor]:
+    def forward(self, block: Block, buffers: Buffers | None = None) -> dict[str, Tensor]:
         """The sites' activations [rows, d] of a block, on the CPU, in the stored dtype."""
         tokens = block.tokens
         if self.model.compiled:  # for one shape; what fills it up is repeated and gives no row
@@ -89,28 +89,28 @@ class Job:
         def take(site: Site, x: Tensor) -> Tensor:
             # Rounded first: half the bytes to gather.
             rounded, kept = x.flatten(0, 1).to(self.stored), flat.to(x.device)
-            if room is None:
+            if buffers is None:
                 return rounded.index_select(0, kept).cpu()
-            out = _place(room, site, len(flat), rounded)
+            out = _buffer_for(buffers, site, len(flat), rounded)
             if x.device.type == "cpu":
                 return torch.index_select(rounded, 0, kept, out=out)
             return out.copy_(rounded.index_select(0, kept))
 
         return forward_until(self.model, ids, self.sites, take)
 
-    def fill(self, bucket: Any, part: Part, advance: Callable[[int], None]) -> None:
+    def fill(self, bucket: Any, part: RowRange, advance: Callable[[int], None]) -> None:
         """Puts a part's rows into a store's bucket; `advance` is told how many, batch by batch.
 
-        A batch is put into the bucket while the next one is in the model, each in a room that is
+        A batch is put into the bucket while the next one is in the model, each in buffers that are
         used again.
         """
         if self.model.device.type == "cpu":
             keep_freed_memory()
-        rooms = cycle(({}, {}))
+        both = cycle(({}, {}))
         with ThreadPoolExecutor(1, thread_name_prefix="scopeworks-append") as pool:
             appended: Future[None] | None = None
             for block in part.blocks(self.sequences, self.mask, self.batch_sequences):
-                rows = self.rows(block, next(rooms))
+                rows = self.rows(block, next(both))
                 if appended is not None:
                     appended.result()
                 labels = (block.token, block.sequence, block.position)
@@ -120,7 +120,10 @@ class Job:
                 appended.result()
 
     def fill_all(
-        self, writer: StoreWriter, parts: Mapping[int, Part], advance: Callable[[int, int], None]
+        self,
+        writer: StoreWriter,
+        parts: Mapping[int, RowRange],
+        advance: Callable[[int, int], None],
     ) -> None:
         """Harvests buckets, given by number, in order; `advance` is told (bucket, rows) by batch.
 
@@ -131,12 +134,12 @@ class Job:
                 self.fill(bucket, part, partial(advance, number))
 
 
-def _place(room: Room, site: Site, n: int, like: Tensor) -> Tensor:
-    """A site's place for n rows like those of `like` [rows, d]."""
-    place = room.get(str(site))
-    if place is None or len(place) < n:
-        place = room[str(site)] = torch.empty((n, like.shape[1]), dtype=like.dtype)
-    return place[:n]
+def _buffer_for(buffers: Buffers, site: Site, n: int, like: Tensor) -> Tensor:
+    """A site's buffer for n rows like those of `like` [rows, d]."""
+    found = buffers.get(str(site))
+    if found is None or len(found) < n:
+        found = buffers[str(site)] = torch.empty((n, like.shape[1]), dtype=like.dtype)
+    return found[:n]
 
 
 def mark_outliers(rows: dict[str, Tensor], times: float) -> None:

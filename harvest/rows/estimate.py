@@ -15,7 +15,7 @@ from ...store.format.chunks.codecs import PRESETS
 from ...store.format.values import Extremes, quantised, to_bits
 from ..model.families import family_of
 from ..settings import HarvestSettings
-from .bucket_job import Job
+from .bucket_job import BucketHarvester
 from .plan import Block, Plan
 from .prepare import begun_spec, planned, prepare
 
@@ -87,13 +87,15 @@ def estimate(settings: HarvestSettings) -> Estimate:
     )
 
 
-def flops_per_token(job: Job, context: int) -> float:
+def flops_per_token(job: BucketHarvester, context: int) -> float:
     """Multiplications and additions of one token's forward pass up to the last site."""
     config, last = job.model.config, max(job.sites, key=lambda site: site.depth)
     return family_of(config).flops_per_token(config, context, last.layer, last.kind)
 
 
-def _warm_up(job: Job, plan: Plan, started: float) -> tuple[dict[str, torch.Tensor], float]:
+def _warm_up(
+    job: BucketHarvester, plan: Plan, started: float
+) -> tuple[dict[str, torch.Tensor], float]:
     """The rows of the largest batch that was run, and seconds per token in batches of its size.
 
     Batches grow from part of a sequence on, so that a slow model shows its speed in a few tokens.
@@ -114,7 +116,7 @@ def _warm_up(job: Job, plan: Plan, started: float) -> tuple[dict[str, torch.Tens
     return rows, sum(same[1:] or same) / len(same[1:] or same)
 
 
-def _sizes(job: Job, plan: Plan) -> list[int]:
+def _sizes(job: BucketHarvester, plan: Plan) -> list[int]:
     """Tokens of the batches to run: doubled until a batch is whole, then a few whole ones."""
     whole = min(job.batch_sequences, plan.n_sequences) * job.sequences.shape[1]
     growing = []
@@ -123,7 +125,7 @@ def _sizes(job: Job, plan: Plan) -> list[int]:
     return growing + [whole] * (1 + _WARM_UP_BATCHES)
 
 
-def _block(job: Job, size: int) -> Block:
+def _block(job: BucketHarvester, size: int) -> Block:
     """The first tokens: whole sequences, or the beginning of one."""
     context = job.sequences.shape[1]
     tokens = np.asarray(job.sequences[: max(1, size // context)])[:, :size]

@@ -19,8 +19,8 @@ from ...store import StoreSpec, StoreWriter
 from ...workers.cluster import RETRIES, Watch, check_done, connect
 from ...workers.stalls import STALLED_S, Stalls
 from ..settings import HarvestSettings, from_driver, to_worker
-from .bucket_job import Job
-from .plan import Part
+from .bucket_job import BucketHarvester
+from .plan import RowRange
 from .prepare import open_writer, prepare, warn_of_versions
 
 _POLL_S = 0.2
@@ -31,7 +31,7 @@ def harvest_on_dask(
     settings: HarvestSettings,
     spec: StoreSpec,
     writer: StoreWriter,
-    parts: dict[int, Part],
+    parts: dict[int, RowRange],
     bar: Progress,
 ) -> None:
     """Harvests buckets on the cluster of `settings.dask`; returns when all are committed.
@@ -90,7 +90,7 @@ def _harvest_bucket(settings_json: str, spec_json: str, number: int, part: tuple
     """The task: harvests one bucket on this worker. The commit is its result."""
     settings = from_driver(HarvestSettings, settings_json)
     spec = StoreSpec.model_validate_json(spec_json)
-    rows = Part(*part)
+    rows = RowRange(*part)
     # A worker with several threads has one model, and hooks of one bucket would see another's.
     with _ONE_AT_A_TIME, open_writer(settings, spec) as writer:
         job = _job_here(settings_json, spec_json)
@@ -99,7 +99,7 @@ def _harvest_bucket(settings_json: str, spec_json: str, number: int, part: tuple
 
 
 @lru_cache(maxsize=1)
-def _job_here(settings_json: str, spec_json: str) -> Job:
+def _job_here(settings_json: str, spec_json: str) -> BucketHarvester:
     """This worker's model and tokens, loaded once and checked against what the others have."""
     spec = StoreSpec.model_validate_json(spec_json)
     job, origin = prepare(from_driver(HarvestSettings, settings_json), spec)

@@ -52,7 +52,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Part:
+class RowRange:
     """Rows [start, stop) and the sequences [first, last) they are in; `row` is the first's first
     row.
 
@@ -115,8 +115,8 @@ class Plan:
         """Sequences that give the rows."""
         return self.part(0, self.rows).last
 
-    def part(self, start: int, stop: int) -> Part:
+    def part(self, start: int, stop: int) -> RowRange:
         """Rows [start, stop) with the sequences that hold them."""
         first = int(np.searchsorted(self._first_row, start, side="right")) - 1
         last = int(np.searchsorted(self._first_row, stop, side="left"))
-        return Part(start, stop, first, last, int(self._first_row[first]))
+        return RowRange(start, stop, first, last, int(self._first_row[first]))

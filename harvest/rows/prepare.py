@@ -23,7 +23,7 @@ from ..model.loading import check_context, load_model, tokenizer_fingerprint
 from ..model.sites import expand_sites, site_width
 from ..settings import HarvestSettings
 from .batch_size import sequences_that_fit, sequences_that_run, share_of_memory
-from .bucket_job import Job
+from .bucket_job import BucketHarvester
 from .plan import Mask, Plan
 
 _BATCH_SHARE = 0.25
@@ -49,7 +49,7 @@ def resolved(settings: HarvestSettings, begun: StoreSpec | None) -> HarvestSetti
 
 def prepare(
     settings: HarvestSettings, begun: StoreSpec | None = None
-) -> tuple[Job, dict[str, Any]]:
+) -> tuple[BucketHarvester, dict[str, Any]]:
     """Loads and checks model and tokens; returns the job and the rows' provenance.
 
     `begun` is the spec of the store that is to be continued: what was chosen for it is kept.
@@ -75,7 +75,7 @@ def prepare(
     masked = {*special_ids(tokens), *settings.mask_token}
     mask = Mask(tuple(sorted(masked)), prefix=tokens.provenance.get("masked_prefix", 0))
     stored = torch.bfloat16 if PRESETS[settings.codec].dtype == "bfloat16" else torch.float32
-    job = Job(
+    job = BucketHarvester(
         model=model,
         sequences=sequences,
         mask=mask,
@@ -98,7 +98,7 @@ def special_ids(tokens: TokenStore) -> tuple[int, ...]:
 def store_spec(
     settings: HarvestSettings,
     rows: int,
-    job: Job,
+    job: BucketHarvester,
     origin: dict[str, Any],
     begun: StoreSpec | None = None,
 ) -> StoreSpec:
@@ -119,7 +119,7 @@ def store_spec(
     )
 
 
-def planned(settings: HarvestSettings, job: Job, begun: StoreSpec | None) -> Plan:
+def planned(settings: HarvestSettings, job: BucketHarvester, begun: StoreSpec | None) -> Plan:
     """The rows to harvest: those asked for, rounded up to whole buckets while there is text.
 
     A store that an earlier version has begun with just so many stays as it is.
@@ -167,7 +167,9 @@ def warn_of_versions(spec: StoreSpec) -> None:
         )
 
 
-def provenance(settings: HarvestSettings, tokens: TokenStore, job: Job) -> dict[str, Any]:
+def provenance(
+    settings: HarvestSettings, tokens: TokenStore, job: BucketHarvester
+) -> dict[str, Any]:
     """Everything that decides the rows' values and is not in the store's own spec."""
     return {
         "model": job.model.name,
@@ -205,7 +207,7 @@ def open_writer(
     )
 
 
-def _batch_sequences(settings: HarvestSettings, job: Job) -> int:
+def _batch_sequences(settings: HarvestSettings, job: BucketHarvester) -> int:
     """The batch asked for, or begun with, else what the memory allows."""
     if settings.batch_sequences is not None:
         return settings.batch_sequences

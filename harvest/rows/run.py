@@ -14,9 +14,9 @@ from ...workers.cluster import check_cluster
 from ...workers.share import ALL, Share
 from ..settings import HarvestSettings
 from ..settings_beside import write_settings
-from .bucket_job import Job
+from .bucket_job import BucketHarvester
 from .on_dask import harvest_on_dask
-from .plan import Part, Plan
+from .plan import Plan, RowRange
 from .prepare import (
     begun_spec,
     open_writer,
@@ -100,9 +100,11 @@ def harvest(settings: HarvestSettings, share: Share = ALL) -> HarvestReport:
     return HarvestReport(settings.store, spec, store.dropped_at)
 
 
-def _opened(settings: HarvestSettings, begun: StoreSpec | None) -> tuple[Job, Plan, StoreWriter]:
-    """Job, plan and the store, begun or continued. Who finds that another has begun the store in
-    the meantime takes what that one has decided."""
+def _opened(
+    settings: HarvestSettings, begun: StoreSpec | None
+) -> tuple[BucketHarvester, Plan, StoreWriter]:
+    """Harvester, plan and the store, begun or continued. Who finds that another has begun the
+    store in the meantime takes what that one has decided."""
     job, origin = prepare(settings, begun)
     plan = planned(settings, job, begun)
     spec = store_spec(settings, plan.rows, job, origin, begun)
@@ -116,7 +118,7 @@ def _opened(settings: HarvestSettings, begun: StoreSpec | None) -> tuple[Job, Pl
     return _opened(settings, now)
 
 
-def missing_parts(writer: StoreWriter, plan: Plan) -> dict[int, Part]:
+def missing_parts(writer: StoreWriter, plan: Plan) -> dict[int, RowRange]:
     """The buckets that are not committed yet, with the rows and sequences they need."""
     committed = writer.committed
     return {

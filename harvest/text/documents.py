@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .file_formats import Bad, Document, RowOptions, documents_of
 from .sources import expand
-from .text_file import Source, unchanged
+from .text_file import TextFile, unchanged
 
 __all__ = ["Document", "ReadReport", "RowOptions", "is_held_out", "read_documents", "read_files"]
 
@@ -99,7 +99,7 @@ def read_documents(
 
 
 def documents_in(
-    sources: Iterable[Source],
+    sources: Iterable[TextFile],
     options: RowOptions,
     report: ReadReport,
     skip_bad: bool = False,

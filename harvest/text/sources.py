@@ -14,7 +14,7 @@ from ...store.place.location import StorageOptions
 from ...store.place.place import Place
 from .listing import SIGNS, Entry, LocalTree, RemoteTree, matching, split_pattern, walk
 from .text_file import (
-    Source,
+    TextFile,
     filesystem_of,
     info_of,
     is_stream,
@@ -30,7 +30,7 @@ ROWS = (".jsonl", ".json", ".ndjson", ".parquet")
 
 def expand(
     paths: Iterable[str | Path], storage: StorageOptions = None, skipped: Counter[str] | None = None
-) -> list[Source]:
+) -> list[TextFile]:
     """The files meant by paths, folders, globs and URLs: each once, however often and by whichever
     names it is given; a folder's or glob's in sorted order.
 
@@ -43,7 +43,7 @@ def expand(
         ValueError: no path is given, or a URL's protocol is unknown.
         OSError: a place cannot be listed.
     """
-    found: dict[str, Source] = {}
+    found: dict[str, TextFile] = {}
     counted: Counter[str] = Counter() if skipped is None else skipped
     for path in map(str, paths):
         for source in _expand(path, storage, counted):
@@ -53,10 +53,10 @@ def expand(
     return list(found.values())
 
 
-def _expand(path: str, storage: StorageOptions, skipped: Counter[str]) -> list[Source]:
+def _expand(path: str, storage: StorageOptions, skipped: Counter[str]) -> list[TextFile]:
     """One argument's files."""
     if is_stream(path):
-        return [Source(path)]
+        return [TextFile(path)]
     if Place(path).is_remote:
         return _expand_url(path, storage, skipped)
     local = Path(path.removeprefix("file://")).expanduser()
@@ -75,7 +75,7 @@ def _expand(path: str, storage: StorageOptions, skipped: Counter[str]) -> list[S
     return [look_at(file) for file in files]
 
 
-def _expand_url(url: str, storage: StorageOptions, skipped: Counter[str]) -> list[Source]:
+def _expand_url(url: str, storage: StorageOptions, skipped: Counter[str]) -> list[TextFile]:
     """A URL's files, as URLs."""
     filesystem, path = filesystem_of(url, storage)
     info = info_of(url, storage)

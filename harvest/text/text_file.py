@@ -33,7 +33,7 @@ counts: the time in a listing may be rounded otherwise than that of the object i
 
 
 @dataclass(frozen=True)
-class Source:
+class TextFile:
     """One file as it was listed.
 
     Attributes:
@@ -75,17 +75,17 @@ def open_bytes(path: str, storage: StorageOptions = None) -> Iterator[IO[bytes]]
         yield stack.enter_context(unpack(raw)) if unpack is not None else raw
 
 
-def look_at(path: str, storage: StorageOptions = None) -> Source:
+def look_at(path: str, storage: StorageOptions = None) -> TextFile:
     """A file as it is at this moment.
 
     Raises:
         FileNotFoundError: there is none.
     """
     if is_stream(path):
-        return Source(path)
+        return TextFile(path)
     if not Place(path).is_remote:
         found = Path(path).stat()
-        return Source(path, found.st_size, f"mtime={found.st_mtime_ns}")
+        return TextFile(path, found.st_size, f"mtime={found.st_mtime_ns}")
     info = info_of(path, storage)
     if info is None:
         raise FileNotFoundError(f"text {path} does not exist")
@@ -93,7 +93,7 @@ def look_at(path: str, storage: StorageOptions = None) -> Source:
 
 
 @contextmanager
-def unchanged(source: Source, storage: StorageOptions = None) -> Iterator[None]:
+def unchanged(source: TextFile, storage: StorageOptions = None) -> Iterator[None]:
     """Sees to it that what is read in the block is the file that was listed.
 
     Raises:
@@ -129,15 +129,15 @@ def info_of(url: str, storage: StorageOptions) -> dict[str, Any] | None:
         return None
 
 
-def source_of(url: str, info: dict[str, Any]) -> Source:
+def source_of(url: str, info: dict[str, Any]) -> TextFile:
     """What is known of an object."""
     for names in _VERSIONS:
         for name in names:
             if value := info.get(name):
                 # A file system may give a time in a listing as seconds, else as a date.
                 shown = value.timestamp() if isinstance(value, datetime) else value
-                return Source(url, info.get("size"), f"{name}={shown}")
-    return Source(url, info.get("size"))
+                return TextFile(url, info.get("size"), f"{name}={shown}")
+    return TextFile(url, info.get("size"))
 
 
 def filesystem_of(url: str, storage: StorageOptions = None) -> tuple[Any, str]:

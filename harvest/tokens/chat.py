@@ -79,14 +79,14 @@ class ChatTemplate:
         except Exception as error:  # a template may raise anything
             message = f"text {document.name} is refused by the chat template: {_told(error)}"
             return Bad("refused by the chat template", message)
-        room = len(turn) - len(self._before) - len(self._after)
-        if room <= 0 or not (turn.startswith(self._before) and turn.endswith(self._after)):
+        n_letters = len(turn) - len(self._before) - len(self._after)
+        if n_letters <= 0 or not (turn.startswith(self._before) and turn.endswith(self._after)):
             message = (
                 f"text {document.name} must stand between the chat template's {self._before!r} and "
                 f"{self._after!r}, got {turn!r:.80}"
             )
             return Bad("changed by the chat template", message)
-        return turn[len(self._before) : len(self._before) + room]
+        return turn[len(self._before) : len(self._before) + n_letters]
 
     def _split_before(self) -> tuple[list[int], str]:
         """The ids up to the last special token before a text, and what may join with the text: no

@@ -12,13 +12,13 @@ from ...console import NotReadyError, progress
 from ...store import TokenStore
 from ...workers.share import Share
 from ..settings import TokenizeSettings
-from .part_files import Batch, Part, read_part, write_part
+from .part_files import TextPart, TokenizedTexts, read_part, write_part
 from .splits import TRAIN
 from .text_parts import make_part, parts_location, sweep_parts, token_limit
 
 
 def make_share(
-    parts: Sequence[Part], settings: TokenizeSettings, tokenizer: Any, share: Share
+    parts: Sequence[TextPart], settings: TokenizeSettings, tokenizer: Any, share: Share
 ) -> None:
     """Makes a share's parts that are not there, as many as could fill the token budget; ends when
     the token store is complete. Streams are left to whoever packs."""
@@ -36,7 +36,7 @@ def make_share(
     sweep_parts(location)
 
 
-def check_all_made(parts: Sequence[Part], settings: TokenizeSettings) -> None:
+def check_all_made(parts: Sequence[TextPart], settings: TokenizeSettings) -> None:
     """Raises NotReadyError while other shares still make parts that are to be packed."""
     location, n_tokens = parts_location(settings), 0
     there = set(location.children())
@@ -57,7 +57,7 @@ def _fills(settings: TokenizeSettings, n_tokens: int) -> bool:
     return limit is not None and n_tokens >= limit
 
 
-def _training_tokens(location: Any, part: Part, settings: TokenizeSettings) -> int:
+def _training_tokens(location: Any, part: TextPart, settings: TokenizeSettings) -> int:
     """Tokens of a part's documents that are trained on; not counted without a budget."""
     if settings.tokens is None:
         return 0
@@ -69,7 +69,7 @@ def _training_tokens(location: Any, part: Part, settings: TokenizeSettings) -> i
     )
 
 
-def _counted(batches: Iterable[Batch], advance: Any) -> Iterable[Batch]:
+def _counted(batches: Iterable[TokenizedTexts], advance: Any) -> Iterable[TokenizedTexts]:
     """The batches; the progress bar advances by their tokens."""
     for batch in batches:
         advance(len(batch.ids))

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...workers.cluster import RETRIES, Watch, check_done, connect
 from ..settings import TokenizeSettings, everywhere, from_driver, to_worker
-from .part_files import Part, write_part
+from .part_files import TextPart, write_part
 from .text_parts import make_part, parts_location
 
 _AHEAD = 4
@@ -23,8 +23,8 @@ _ONE_AT_A_TIME = Lock()
 
 
 def made_on_dask(
-    parts: Iterable[Part], there: set[str], settings: TokenizeSettings, tokenizer: str
-) -> Generator[Part, None, None]:
+    parts: Iterable[TextPart], there: set[str], settings: TokenizeSettings, tokenizer: str
+) -> Generator[TextPart, None, None]:
     """Yields the parts in their order, each once its file is there (a stream at once).
 
     Only a few parts for every worker are begun ahead of what the caller takes, so that a token
@@ -42,7 +42,7 @@ def made_on_dask(
             tokenizer.
     """
     with connect(settings.dask or "") as client:
-        sent, begun = to_worker(settings), deque[tuple[Part, Any]]()
+        sent, begun = to_worker(settings), deque[tuple[TextPart, Any]]()
         watch = Watch(client)
         for part in parts:
             made = not part.key or part.key in there
@@ -59,7 +59,7 @@ def _n_threads(client: Any) -> int:
     return max(2, sum(client.nthreads().values()))
 
 
-def _submit(client: Any, sent: str, part: Part, tokenizer: str) -> Any:
+def _submit(client: Any, sent: str, part: TextPart, tokenizer: str) -> Any:
     """Begins a part; the key that Dask knows it by is its own, so that none is made twice."""
     key = f"tokenize-{part.key}"
     there = tuple(replace(source, path=everywhere(source.path)) for source in part.sources)
@@ -68,7 +68,7 @@ def _submit(client: Any, sent: str, part: Part, tokenizer: str) -> Any:
     )
 
 
-def _waited_for(watch: Watch, part: Part, future: Any) -> Part:
+def _waited_for(watch: Watch, part: TextPart, future: Any) -> TextPart:
     """The part, once its file is there."""
     if future is not None:
         while not future.done():
@@ -78,7 +78,7 @@ def _waited_for(watch: Watch, part: Part, future: Any) -> Part:
     return part
 
 
-def _tokenize_part(settings_json: str, part: Part, tokenizer: str) -> None:
+def _tokenize_part(settings_json: str, part: TextPart, tokenizer: str) -> None:
     """The task: makes one part on this worker. The file is its result."""
     settings = from_driver(TokenizeSettings, settings_json)
     # The tokenizer's own threads use the worker's cores; its state is not to be shared.

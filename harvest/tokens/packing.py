@@ -1,6 +1,6 @@
 """Packing: documents' tokens into sequences of one length.
 
-Owns where BOS and EOS go, the room on disk where sequences wait until all are there, and their
+Owns where BOS and EOS go, the folder where sequences wait until all are there, and their
 global permutation. Knows neither text nor tokenizer.
 """
 
@@ -160,7 +160,7 @@ class Spool:
         return self._map[self._order[rows]]
 
     def close(self) -> None:
-        """Gives the room back."""
+        """Deletes the folder."""
         self._map = np.empty((0, self._context), dtype=np.uint32)
         self._file.close()
 

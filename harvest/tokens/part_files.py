@@ -20,14 +20,14 @@ from pydantic import NonNegativeInt
 from ...foreign import Document, read_document
 from ...store.place.location import Location
 from ..text.documents import ReadReport
-from ..text.text_file import Source
+from ..text.text_file import TextFile
 
 _READ_BYTES = 2**22
 _LENGTHS = struct.Struct("<QQ")
 
 
 @dataclass(frozen=True)
-class Part:
+class TextPart:
     """Files that are tokenized together.
 
     Attributes:
@@ -35,7 +35,7 @@ class Part:
         key: name of the part's file; "" for a stream, whose ids are never kept.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[TextFile, ...]
     key: str
 
     @property
@@ -45,7 +45,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TokenizedTexts:
     """Some documents' token ids.
 
     Attributes:
@@ -67,12 +67,12 @@ class Batch:
             yield split, self.ids[end - length : end]
 
 
-def write_part(location: Location, part: Part, batches: Iterable[Batch]) -> None:
+def write_part(location: Location, part: TextPart, batches: Iterable[TokenizedTexts]) -> None:
     """Writes a part's file, atomically, a batch at a time."""
     location.write(part.key, map(_to_bytes, batches))
 
 
-def read_part(location: Location, part: Part) -> Iterator[Batch]:
+def read_part(location: Location, part: TextPart) -> Iterator[TokenizedTexts]:
     """Yields the batches of a part's file.
 
     Raises:
@@ -96,7 +96,7 @@ def read_part(location: Location, part: Part) -> Iterator[Batch]:
                 ) from error
 
 
-def _to_bytes(batch: Batch) -> bytes:
+def _to_bytes(batch: TokenizedTexts) -> bytes:
     ids = np.ascontiguousarray(batch.ids, dtype="<u4").tobytes()
     header = {"splits": batch.splits, "lengths": batch.lengths, "read": vars(batch.read)}
     text = json.dumps(header | {"crc32": zlib.crc32(ids)}).encode("utf-8")
@@ -121,7 +121,7 @@ class _Header(Document):
     read: _Read
 
 
-def _from_bytes(text: bytes, ids: bytes) -> Batch:
+def _from_bytes(text: bytes, ids: bytes) -> TokenizedTexts:
     header = read_document(_Header, text, "a batch's header")
     if zlib.crc32(ids) != header.crc32:
         raise ValueError("its checksum is wrong")
@@ -129,7 +129,7 @@ def _from_bytes(text: bytes, ids: bytes) -> Batch:
         raise ValueError("its documents are not those of its header")
     read = header.read
     report = ReadReport(read.files, read.documents, read.characters, Counter(read.skipped))
-    return Batch(header.splits, header.lengths, np.frombuffer(ids, "<u4"), report)
+    return TokenizedTexts(header.splits, header.lengths, np.frombuffer(ids, "<u4"), report)
 
 
 class _Object(io.RawIOBase):

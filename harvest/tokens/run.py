@@ -24,12 +24,12 @@ from ..settings import TokenizeSettings
 from ..settings_beside import write_settings
 from ..text.documents import ReadReport
 from ..text.sources import expand
-from ..text.text_file import Source, is_stream
+from ..text.text_file import TextFile, is_stream
 from .chat import ChatTemplate, identity_of, template_fingerprint
 from .in_shares import check_all_made, make_share
 from .on_dask import made_on_dask
 from .packing import Packer, Spool, Turns, Wrapper
-from .part_files import Batch, Part, read_part, write_part
+from .part_files import TextPart, TokenizedTexts, read_part, write_part
 from .splits import Splits
 from .text_parts import cut, make_part, owned_parts, parts_location, remove_parts, sweep_parts
 
@@ -112,7 +112,7 @@ def tokenize(
 def _tokenize(
     settings: TokenizeSettings,
     tokenizer: Any,
-    sources: list[Source],
+    sources: list[TextFile],
     new_packer: Any,
     provenance: dict[str, Any],
     report: TokenizeReport,
@@ -148,7 +148,7 @@ def _pack_into(
     splits: Splits,
     settings: TokenizeSettings,
     tokenizer: Any,
-    sources: list[Source],
+    sources: list[TextFile],
     report: TokenizeReport,
 ) -> None:
     """Packs all text, or what fills the token budget."""
@@ -165,8 +165,8 @@ def _pack_into(
 
 
 def _batches(
-    settings: TokenizeSettings, tokenizer: Any, sources: list[Source], bar: Progress
-) -> Generator[Batch, None, None]:
+    settings: TokenizeSettings, tokenizer: Any, sources: list[TextFile], bar: Progress
+) -> Generator[TokenizedTexts, None, None]:
     """The text's batches in reading order, whoever tokenizes them; `bar` is told of new tokens.
 
     Every part is made first, unless an earlier run of the command has made it, and then read.
@@ -190,12 +190,12 @@ def _batches(
 
 
 def _made_here(
-    parts: Iterable[Part],
+    parts: Iterable[TextPart],
     there: set[str],
     settings: TokenizeSettings,
     tokenizer: Any,
     bar: Progress,
-) -> Generator[Part, None, None]:
+) -> Generator[TextPart, None, None]:
     """Yields the parts, each once its file is there, made by this process."""
     location = parts_location(settings)
     for part in parts:
@@ -205,7 +205,7 @@ def _made_here(
         yield part
 
 
-def _counted(batches: Iterable[Batch], bar: Progress) -> Iterator[Batch]:
+def _counted(batches: Iterable[TokenizedTexts], bar: Progress) -> Iterator[TokenizedTexts]:
     """The batches; the bar advances by their tokens."""
     for batch in batches:
         bar.advance(len(batch.ids))
@@ -254,7 +254,7 @@ def _packing(
 
 
 def _provenance(
-    settings: TokenizeSettings, tokenizer: Any, sources: list[Source]
+    settings: TokenizeSettings, tokenizer: Any, sources: list[TextFile]
 ) -> dict[str, Any]:
     """What decides the tokens: the settings, the tokenizer, and the files by name and size."""
     known = {one.path: one.size for one in sources if not is_stream(one.path)}

@@ -1,6 +1,6 @@
 """Splits: which documents are trained on and which are held out, each packed into its sequences.
 
-Owns the splits' names, and one packer and one room for sequences for each. How a packer packs is
+Owns the splits' names, and one packer and one folder of sequences for each. How a packer packs is
 `packing`'s business.
 """
 

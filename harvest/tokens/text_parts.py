@@ -25,10 +25,10 @@ from ...store.place.partials import target_of
 from ..settings import TokenizeSettings
 from ..text.documents import Document, ReadReport, RowOptions, documents_in
 from ..text.file_formats import Bad
-from ..text.text_file import Source, is_stream
+from ..text.text_file import TextFile, is_stream
 from .chat import ChatTemplate
 from .encoding import grouped, token_ids, unknown_share
-from .part_files import Batch, Part
+from .part_files import TextPart, TokenizedTexts
 from .splits import TRAIN, split_of
 
 PART_BYTES = 2**25
@@ -45,15 +45,15 @@ _KEY = re.compile("[0-9a-f]{24}")
 """What the name of a part's file looks like."""
 
 
-def cut(sources: Iterable[Source], settings: TokenizeSettings, tokenizer: str) -> list[Part]:
+def cut(sources: Iterable[TextFile], settings: TokenizeSettings, tokenizer: str) -> list[TextPart]:
     """Cuts files into parts, the same whoever does it: neighbours share one up to `PART_BYTES`.
 
     Args:
         sources: in reading order.
         tokenizer: its identity, see `chat.identity_of`.
     """
-    parts: list[Part] = []
-    group: list[Source] = []
+    parts: list[TextPart] = []
+    group: list[TextFile] = []
     for source in sources:
         stream = is_stream(source.path)
         size = sum(one.size or PART_BYTES for one in group)
@@ -61,7 +61,7 @@ def cut(sources: Iterable[Source], settings: TokenizeSettings, tokenizer: str) -
             parts.append(_part(group, settings, tokenizer))
             group = []
         if stream:
-            parts.append(Part((source,), ""))
+            parts.append(TextPart((source,), ""))
         else:
             group.append(source)
     return [*parts, _part(group, settings, tokenizer)] if group else parts
@@ -106,7 +106,9 @@ def sweep_parts(location: Location) -> None:
         location.sweep(target_of(partial) for partial in leftovers(location.root))
 
 
-def make_part(part: Part, settings: TokenizeSettings, tokenizer: Any) -> Iterator[Batch]:
+def make_part(
+    part: TextPart, settings: TokenizeSettings, tokenizer: Any
+) -> Iterator[TokenizedTexts]:
     """Yields a part's batches, tokenized here, up to more training tokens than are asked for.
 
     With packing chat, a document's ids have the chat template's around them.
@@ -132,12 +134,12 @@ def make_part(part: Part, settings: TokenizeSettings, tokenizer: Any) -> Iterato
                     splits.append(split_of(document, settings))
                     ids.append(one)
             lengths = [len(one) for one in ids[1:]]
-            yield Batch(splits, lengths, np.concatenate(ids), report.since(seen))
+            yield TokenizedTexts(splits, lengths, np.concatenate(ids), report.since(seen))
             seen = report.copy()
             n_train += sum(n for s, n in zip(splits, lengths, strict=True) if s == TRAIN)
             if limit is not None and n_train >= limit:
                 return
-    yield Batch([], [], np.empty(0, np.uint32), report.since(seen))
+    yield TokenizedTexts([], [], np.empty(0, np.uint32), report.since(seen))
 
 
 def _encoder(
@@ -171,7 +173,7 @@ def token_limit(settings: TokenizeSettings) -> int | None:
     return None if settings.tokens is None else settings.tokens + settings.context
 
 
-def _part(group: list[Source], settings: TokenizeSettings, tokenizer: str) -> Part:
+def _part(group: list[TextFile], settings: TokenizeSettings, tokenizer: str) -> TextPart:
     """A part whose key tells it from every other: by its files' state and all that decides ids."""
     identity = {
         "version": _VERSION,
@@ -181,4 +183,4 @@ def _part(group: list[Source], settings: TokenizeSettings, tokenizer: str) -> Pa
         **settings.model_dump(include=_DECIDING),
     }
     text = json.dumps(identity, sort_keys=True).encode("utf-8")
-    return Part(tuple(group), hashlib.blake2b(text, digest_size=12).hexdigest())
+    return TextPart(tuple(group), hashlib.blake2b(text, digest_size=12).hexdigest())

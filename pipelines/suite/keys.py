@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import RootModel, ValidationError
 
 from ...harvest.model.files import model_folder
-from ...harvest.text.text_file import Source, is_stream, look_at, open_raw
+from ...harvest.text.text_file import TextFile, is_stream, look_at, open_raw
 from ...store.place.files import write_json
 from ...store.place.location import StorageOptions
 
@@ -51,7 +51,7 @@ class Digests:
             self._known = {}
         self._asked: dict[str, str] = {}
 
-    def of(self, sources: Iterable[Source], storage: StorageOptions = None) -> list[str]:
+    def of(self, sources: Iterable[TextFile], storage: StorageOptions = None) -> list[str]:
         """The digests of files, in their order; a stream's is its name.
 
         Raises:
@@ -74,7 +74,7 @@ class Digests:
         digests = self.of(look_at(str(path)) for path in files)
         return key("model", 1, list(zip([path.name for path in files], digests, strict=True)))
 
-    def _digest(self, source: Source, storage: StorageOptions) -> str:
+    def _digest(self, source: TextFile, storage: StorageOptions) -> str:
         if is_stream(source.path):
             return source.path
         name = f"{source.path} {source.size} {source.state}"

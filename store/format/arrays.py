@@ -184,14 +184,14 @@ def _encoded_chunks(
 ) -> Generator[np.ndarray, None, None]:
     """Compresses a few chunks ahead in the pool, in order; a chunk is valid until the next is asked
     for, for its memory is used again."""
-    room = layout.codec.room(layout.chunk_bytes)
-    rooms = [np.empty(room, dtype=np.uint8) for _ in range(_AHEAD + 1)]
+    n_bytes = layout.codec.max_encoded_bytes(layout.chunk_bytes)
+    buffers = [np.empty(n_bytes, dtype=np.uint8) for _ in range(_AHEAD + 1)]
     ahead: deque[Future[tuple[np.ndarray, Any]]] = deque()
 
-    def made(start: int, room: np.ndarray) -> tuple[np.ndarray, Any]:
+    def made(start: int, out: np.ndarray) -> tuple[np.ndarray, Any]:
         block = fetch(start, min(start + layout.chunk_rows, rows))
         part = None if tally is None else tally.of(block)
-        return layout.codec.encode(_padded(layout, block), room), part
+        return layout.codec.encode(_padded(layout, block), out), part
 
     def next_one() -> np.ndarray:
         encoded, part = ahead.popleft().result()
@@ -201,12 +201,12 @@ def _encoded_chunks(
 
     try:
         for chunk, start in enumerate(range(0, rows, layout.chunk_rows)):
-            ahead.append(pool.submit(made, start, rooms[chunk % len(rooms)]))
+            ahead.append(pool.submit(made, start, buffers[chunk % len(buffers)]))
             if len(ahead) > _AHEAD:
                 yield next_one()
         while ahead:
             yield next_one()
-    finally:  # after an error nobody may look at the rows any more: their room is used again
+    finally:  # after an error nobody may look at the rows any more: their memory is used again
         for future in ahead:
             future.cancel()
         wait(ahead)

@@ -123,14 +123,14 @@ def _copy_bucket(source: ActivationStore, writer: StoreWriter, commit: Commit, s
     order."""
     widest = max(source.sites.values())
     step = max(1, _BLOCK_BYTES // (4 * widest))
-    with writer.bucket(commit.bucket, in_stored_order=True) as filling:
+    with writer.bucket(commit.bucket, in_stored_order=True) as bucket:
         for first in range(start, start + commit.rows, step):
             last = min(first + step, start + commit.rows)
             rows: dict[str, torch.Tensor] = {
                 site: source.read(site, first, last) for site in source.sites
             }
             labels = source.labels(first, last)
-            filling.append(
+            bucket.append(
                 rows, token=labels.token, sequence=labels.sequence, position=labels.position
             )
-        filling.leave_out(commit.dropped, commit.dropped_at)
+        bucket.leave_out(commit.dropped, commit.dropped_at)

@@ -1,7 +1,7 @@
 """Shards without a commit: what a killed or failed writer has left, or a withdrawn bucket.
 
 Owns finding them, and removing them where no writer can be at work. They harm nobody but for the
-room they take: readers do not see them, and the next writer of the bucket replaces them.
+space they take: readers do not see them, and the next writer of the bucket replaces them.
 """
 
 import time

@@ -26,7 +26,7 @@ class Scratch:
         scratch_dir: where that file is; the system's temporary folder by default.
 
     Raises:
-        OSError: there is no room for the file.
+        OSError: there is no space for the file.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Scratch:
         return block
 
     def close(self) -> None:
-        """Gives the room back."""
+        """Deletes the file."""
         self._arrays.clear()
         if self._map is not None:
             self._map.close()

@@ -24,7 +24,7 @@ from .saturation import check_saturation
 def seal(
     location: Location,
     spec: StoreSpec,
-    filling: BucketWriter,
+    bucket: BucketWriter,
     pool: Executor,
     scales: Mapping[str, np.ndarray] | None,
     sending_bytes: int,
@@ -39,20 +39,20 @@ def seal(
             it with other rows.
         ValueError: int8 has cut too many of its values.
     """
-    bucket, key = filling.bucket, commit_key(filling.bucket)
-    if sound_commit(location, spec, bucket) is not None:
+    key = commit_key(bucket.bucket)
+    if sound_commit(location, spec, bucket.bucket) is not None:
         return
-    location.sweep([*filling.shard_keys(), key])
+    location.sweep([*bucket.shard_keys(), key])
     with sending(location, sending_bytes) as sink:
-        commit = filling.seal(sink, pool, scales)
+        commit = bucket.seal(sink, pool, scales)
     check_saturation(commit, spec)
-    twin = sound_commit(location, spec, bucket)
+    twin = sound_commit(location, spec, bucket.bucket)
     if twin is None:
         write_commit(location, commit)
     elif twin.shards != commit.shards:
         location.remove(key)
         raise OSError(
-            f"bucket {bucket} of {location.url} was written by two processes with different"
+            f"bucket {bucket.bucket} of {location.url} was written by two processes with different"
             " rows; it is not committed; give it to one of them"
         )
 

@@ -1,6 +1,6 @@
 """Writing an activation store: bucket by bucket, each committed last, from any number of processes.
 
-Owns who may write, and the room for the buckets. Filling and encoding a bucket is
+Owns who may write, and the buffers of the buckets. Filling and encoding a bucket is
 `bucket.BucketWriter`'s, the order of steps that makes a killed writer harmless `root`'s and
 `sealing`'s.
 """
@@ -117,7 +117,7 @@ class StoreWriter:
         return read_commit(self._location, bucket, self.spec)
 
     @contextmanager
-    def bucket(self, bucket: int, in_stored_order: bool = False) -> Iterator[BucketWriter]:
+    def bucket(self, number: int, in_stored_order: bool = False) -> Iterator[BucketWriter]:
         """Fills one bucket; leaving the block seals and commits it (in the background, if so
         opened), an exception leaves it uncommitted.
 
@@ -126,19 +126,17 @@ class StoreWriter:
         """
         scratch = self._take_scratch()
         try:
-            filling = BucketWriter(
-                self.spec, bucket, scratch, self._drop_nonfinite, in_stored_order
-            )
-            yield filling
-            filling.check_full()
+            bucket = BucketWriter(self.spec, number, scratch, self._drop_nonfinite, in_stored_order)
+            yield bucket
+            bucket.check_full()
             self._wait()
         except BaseException:
             self._idle.append(scratch)
             raise
         if self._sealer is None:
-            self._seal(filling, scratch)
+            self._seal(bucket, scratch)
         else:
-            self._sealing = self._sealer.submit(self._seal, filling, scratch)
+            self._sealing = self._sealer.submit(self._seal, bucket, scratch)
 
     def close(self) -> None:
         """Waits for the bucket that is being sealed and ends the threads.
@@ -167,11 +165,11 @@ class StoreWriter:
         if sealing is not None:
             sealing.result()
 
-    def _seal(self, filling: BucketWriter, scratch: Scratch) -> None:
-        """Seals and commits; its room is free afterwards."""
+    def _seal(self, bucket: BucketWriter, scratch: Scratch) -> None:
+        """Seals and commits; its buffers are free afterwards."""
         try:
-            scales = self._scales(filling.bucket)
-            seal(self._location, self.spec, filling, self._pool, scales, self._memory_bytes)
+            scales = self._scales(bucket.bucket)
+            seal(self._location, self.spec, bucket, self._pool, scales, self._memory_bytes)
         finally:
             self._idle.append(scratch)
 
@@ -188,8 +186,8 @@ class StoreWriter:
         return {name: sums.scale for name, sums in first.sums.items() if sums.scale is not None}
 
     def _take_scratch(self) -> Scratch:
-        """Room for a bucket, used before if there is one: the page faults of new room cost more
-        than filling it."""
+        """Buffers for a bucket, used before if there are some: the page faults of new memory cost
+        more than filling it."""
         if self._idle:
             return self._idle.pop()
         layouts = self.spec.site_layouts() | self.spec.label_layouts()

@@ -102,4 +102,6 @@ def part_of(state: TrainState, share: Share) -> TrainState:
         return Parameters(rows, b_enc, W_dec, b_dec, theta, W_skip)
 
     groups = cut(state.parameters), cut(state.second_moments)
-    return TrainState(*groups, state.last_update[mine].clone(), state.n_updates, state.density)
+    return TrainState(
+        *groups, state.last_update[mine].clone(), state.n_updates, state.entries_per_row
+    )

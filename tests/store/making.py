@@ -45,11 +45,11 @@ def fill(writer: StoreWriter, rows: dict[str, torch.Tensor], bucket: int, step: 
     """Writes one bucket in appends of `step` rows; row r is token r % 97 of sequence r // 10,
     position r % 10."""
     start, stop = writer.bucket_range(bucket)
-    with writer.bucket(bucket) as filling:
+    with writer.bucket(bucket) as opened:
         for first in range(start, stop, step):
             last = min(first + step, stop)
             number = torch.arange(first, last)
-            filling.append(
+            opened.append(
                 {site: x[first:last] for site, x in rows.items()},
                 token=number % 97,
                 sequence=number // 10,

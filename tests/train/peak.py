@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from scopeworks.train.run.memory import bytes_for
-from scopeworks.train.run.rows import Source
+from scopeworks.train.run.rows import TrainingRows
 from scopeworks.train.run.trainer import run
 from scopeworks.train.settings import TrainSettings
 
@@ -71,7 +71,7 @@ def main(folder: Path, n_members: int) -> None:
         return [TrainSettings.model_validate(values | {"out": out}) for out in outs]
 
     run(members(1, width=64))  # compiles the kernels
-    estimate = bytes_for(members(n_members), Source.open(members(1)[0]), torch.device("cpu"))
+    estimate = bytes_for(members(n_members), TrainingRows.open(members(1)[0]), torch.device("cpu"))
     fresh = peak_of(members(n_members), resume=False)
     resumed = peak_of(members(n_members, steps=3), resume=True)
     print(json.dumps({"estimate": estimate, "fresh": fresh, "resumed": resumed}))

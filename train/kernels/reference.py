@@ -36,11 +36,11 @@ def step(
     del path
     if not share.is_whole:
         raise ValueError("backend reference must have all latents; choose cpu or triton for ranks")
-    result, gradients, density = losses_and_gradients(state.parameters, x, target, settings)
+    result, gradients, entries_per_row = losses_and_gradients(state.parameters, x, target, settings)
     if result.finite:
         state.settle(settings.beta2)
         adam(state, gradients, settings)
-        state.density = density
+        state.entries_per_row = entries_per_row
     return result
 
 

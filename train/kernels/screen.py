@@ -58,6 +58,6 @@ def proposal_edge(
     return (threshold - slack).float()
 
 
-def entry_edge(theta: Tensor, half: float) -> Tensor:
+def entry_edge(theta: Tensor, half_bandwidth: float) -> Tensor:
     """A float32 below which no entry's z lies; the exact window is tested where it is used."""
-    return torch.nextafter(theta - half, torch.full_like(theta, -torch.inf))
+    return torch.nextafter(theta - half_bandwidth, torch.full_like(theta, -torch.inf))

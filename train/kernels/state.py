@@ -78,7 +78,7 @@ class TrainState:
             date. A latent that has had zero gradient since then owes them a factor beta2 **
             (n_updates - last_update); see `settle`.
         n_updates: updates made so far.
-        density: entries per row with z > θ − ε/2 in the last step; negative before the first.
+        entries_per_row: with z > θ − ε/2, in the last step; negative before the first.
             Chooses the path of the next step, so it is part of the state: a resumed run must choose
             as the uninterrupted one did.
         scratch: what a backend keeps between steps and can always remake; never saved.
@@ -88,7 +88,7 @@ class TrainState:
     second_moments: Parameters
     last_update: Tensor
     n_updates: int = 0
-    density: float = -1.0
+    entries_per_row: float = -1.0
     scratch: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -114,7 +114,7 @@ class TrainState:
                     named[f"{group}.{name}"] = tensor.contiguous()
         named["last_update"] = self.last_update
         named["n_updates"] = torch.tensor(self.n_updates, dtype=torch.int64)
-        named["density"] = torch.tensor(self.density, dtype=torch.float64)
+        named["density"] = torch.tensor(self.entries_per_row, dtype=torch.float64)
         return named
 
     @classmethod

@@ -11,7 +11,7 @@ from ..kernels import available_backends, backend_paths, choose_backend
 from ..ranks.agreement import check_same, facts_of_process
 from ..ranks.world import World
 from ..settings import TrainSettings
-from .rows import Source
+from .rows import TrainingRows
 
 _OF_ONE_NODE = ("store", "out", "cache_dir", "checkpoints")
 
@@ -45,7 +45,7 @@ def check_backends(members: Sequence[TrainSettings], device: torch.device) -> No
 
 
 def check_ranks(
-    members: Sequence[TrainSettings], source: Source, device: torch.device, world: World
+    members: Sequence[TrainSettings], source: TrainingRows, device: torch.device, world: World
 ) -> None:
     """Raises ValueError where processes cannot train together: they differ, there are too many of
     them, or the kernel needs all latents. The same on all ranks."""

@@ -12,12 +12,12 @@ from ...machine import free_disk, nearest
 from ...store.place.local import LocalFiles
 from ...store.place.locate import locate
 from ..settings import TrainSettings
-from .rows import Source
+from .rows import TrainingRows
 
 _GIB = 1 << 30
 
 
-def check_disk(members: Sequence[TrainSettings], source: Source) -> None:
+def check_disk(members: Sequence[TrainSettings], source: TrainingRows) -> None:
     """Raises ValueError if the members will write more than a disk has free; the text says what
     would help."""
     needed: dict[int, int] = defaultdict(int)
@@ -38,7 +38,7 @@ def check_disk(members: Sequence[TrainSettings], source: Source) -> None:
             )
 
 
-def _writes(settings: TrainSettings, source: Source) -> list[tuple[Path, int]]:
+def _writes(settings: TrainSettings, source: TrainingRows) -> list[tuple[Path, int]]:
     """Folders of a run, and the bytes that it adds there at most."""
     wide, width = source.d_in + source.d_out, settings.width
     weights = 4 * (width * (wide + 2) + source.d_out)

@@ -19,7 +19,7 @@ from ..kernels.shards import product
 from ..sae.config import SAEConfig, public_name
 from ..settings import TrainSettings
 from .fold import fold
-from .rows import Source
+from .rows import TrainingRows
 
 MAX_ENTRIES = 1 << 25  # of one dense [rows, latents of a shard] block: 128 MiB of float32
 
@@ -27,7 +27,7 @@ MAX_ENTRIES = 1 << 25  # of one dense [rows, latents of a shard] block: 128 MiB 
 def measure(
     parameters: Parameters,
     settings: TrainSettings,
-    source: Source,
+    source: TrainingRows,
     stream_state: dict[str, int],
     share: Share,
 ) -> tuple[SAEConfig, dict[str, Tensor]]:
@@ -98,7 +98,7 @@ def _parts(x: Tensor, target: Tensor, latents: int) -> list[tuple[Tensor, Tensor
     return list(zip(x.split(rows), target.split(rows), strict=True))
 
 
-def _config(settings: TrainSettings, source: Source) -> SAEConfig:
+def _config(settings: TrainSettings, source: TrainingRows) -> SAEConfig:
     """What is known before measuring."""
     provenance = source.store.provenance
     return SAEConfig(

@@ -37,7 +37,7 @@ from ..saved.run_folder import write_config
 from ..saved.weights import write_weights
 from ..settings import TrainSettings
 from .measure import measure
-from .rows import Source, normaliser_kind
+from .rows import TrainingRows, normaliser_kind
 from .schedules import sparsity_share, step_settings
 from .steering import Steering
 
@@ -59,7 +59,7 @@ class Member:
     def __init__(
         self,
         settings: TrainSettings,
-        source: Source,
+        source: TrainingRows,
         device: torch.device,
         world: World,
         begin_at: int | None,
@@ -115,8 +115,8 @@ class Member:
             DivergedError: the loss is not finite; parameters, moments and checkpoints are as
                 before.
         """
-        price = self._price()
-        now = step_settings(self.settings, self.step, price, self.firing)
+        sparsity = self._sparsity()
+        now = step_settings(self.settings, self.step, sparsity, self.firing)
         result = kernel_step(self.state, x, target, now, self.settings.backend, self.share)
         if not result.finite:
             raise self._diverged("got NaN or infinity")
@@ -125,7 +125,7 @@ class Member:
         fvu = result.mse / self.source.variance
         self._means.add(n_rows, waited_s, loss=result.loss, mse=result.mse, fvu=fvu, l0=result.l0)
         self.step, self.stream_state, self.loss = self.step + 1, stream_state, result.loss
-        self._used = Used(lr=now.lr, sparsity=price, path=result.path)
+        self._used = Used(lr=now.lr, sparsity=sparsity, path=result.path)
         due = self.step % self.settings.log_every == 0
         self.line = self._write_line(self._used) if due or self.done else None
         if due:  # a run's last line comes early, and a longer run must not know of it
@@ -275,7 +275,7 @@ class Member:
             "torch": torch.__version__,
         }
 
-    def _price(self) -> float:
+    def _sparsity(self) -> float:
         """λ of the next update; steering may bring it below 0."""
         sparsity = self.steering.sparsity if self.steering else self.settings.sparsity
         return sparsity * sparsity_share(self.settings, self.step)

@@ -16,7 +16,7 @@ from ..kernels.shards import shard_size
 from ..ranks.world import World
 from ..settings import TrainSettings
 from .measure import MAX_ENTRIES
-from .rows import Source
+from .rows import TrainingRows
 
 _GIB = 1 << 30
 _MEASURE_BYTES = 10  # of one entry while a trained SAE is measured: z, f and two masks
@@ -27,7 +27,7 @@ _SHARE_ON_TOP, _BYTES_ON_TOP = 1.1, 1 << 25
 
 def check_memory(
     members: Sequence[TrainSettings],
-    source: Source,
+    source: TrainingRows,
     device: torch.device,
     world: World | None = None,
 ) -> None:
@@ -43,7 +43,7 @@ def check_memory(
 
 def memory_text(
     members: Sequence[TrainSettings],
-    source: Source,
+    source: TrainingRows,
     device: torch.device,
     world: World | None = None,
 ) -> str:
@@ -67,7 +67,7 @@ def _free(device: torch.device, world: World) -> int:
 def _what_fits(
     members: Sequence[TrainSettings],
     widest: TrainSettings,
-    source: Source,
+    source: TrainingRows,
     device: torch.device,
     free: int,
     n_ranks: int,
@@ -88,7 +88,7 @@ def _what_fits(
 
 
 def bytes_for(
-    members: Sequence[TrainSettings], source: Source, device: torch.device, n_ranks: int = 1
+    members: Sequence[TrainSettings], source: TrainingRows, device: torch.device, n_ranks: int = 1
 ) -> int:
     """Estimated bytes of the largest moment of a rank: all states, with the largest dense step or
     the measuring of a trained member; on a CPU the stream's batches and chunks as well.
@@ -128,7 +128,7 @@ def _backend(member: TrainSettings, device: torch.device) -> str:
     return choose_backend(device) if name == "auto" else name
 
 
-def _stream_bytes(settings: TrainSettings, source: Source) -> int:
+def _stream_bytes(settings: TrainSettings, source: TrainingRows) -> int:
     """Batches read ahead and decoded chunks of all sites; with `shuffle_rows` all their rows."""
     batches = (settings.prefetch + _STREAM_BATCHES) * settings.batch
     layouts = [source.store.layout(name) for name in source.site_names]

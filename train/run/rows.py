@@ -24,11 +24,11 @@ from ..settings import TrainSettings
 SCALED_SQUARES = (1e-12, 1e12)
 """Bounds of E‖x/C‖²: far beyond them float32 loses the squares that losses are made of."""
 
-Batch = tuple[Tensor, Tensor]  # scaled input and scaled target; one and the same tensor for an SAE
+Pair = tuple[Tensor, Tensor]  # scaled input and scaled target; one and the same tensor for an SAE
 
 
 @dataclass(frozen=True)
-class Source:
+class TrainingRows:
     """An opened store seen by one run."""
 
     store: ActivationStore
@@ -41,7 +41,7 @@ class Source:
     """E‖t−E t‖² of the scaled target t, from the commits' Σx and Σ‖x‖²: FVU's denominator."""
 
     @classmethod
-    def open(cls, settings: TrainSettings) -> "Source":
+    def open(cls, settings: TrainSettings) -> "TrainingRows":
         """Opens the store and checks that it can feed the run.
 
         Raises:
@@ -73,7 +73,7 @@ class Source:
             )
         return cls._of(store, settings)
 
-    def as_begun(self, record: dict[str, Any], where: str) -> "Source":
+    def as_begun(self, record: dict[str, Any], where: str) -> "TrainingRows":
         """The source that a run was begun with, whose record of the store is at `where`: a store
         that has grown still has those rows.
 
@@ -92,7 +92,7 @@ class Source:
         return self._of(store, self.settings)
 
     @classmethod
-    def _of(cls, store: ActivationStore, settings: TrainSettings) -> "Source":
+    def _of(cls, store: ActivationStore, settings: TrainSettings) -> "TrainingRows":
         """The source on just these rows."""
         if store.rows < settings.batch:
             raise ValueError(
@@ -183,17 +183,17 @@ class Batches:
     """Scaled (input, target) batches on a device, float32; `state()` and `waiting_s` are the
     stream's."""
 
-    def __init__(self, source: Source, stream: Any, device: torch.device):
+    def __init__(self, source: TrainingRows, stream: Any, device: torch.device):
         self._source, self._stream, self._device = source, stream, device
 
-    def next(self) -> Batch:
+    def next(self) -> Pair:
         """The next batch, divided by C."""
         x, target = self.next_raw()
         source = self._source
         scaled = x / source.normaliser
         return scaled, scaled if target is x else target / source.target_normaliser
 
-    def next_raw(self) -> Batch:
+    def next_raw(self) -> Pair:
         """The next batch in raw units."""
         rows, settings = next(self._stream), self._source.settings
         if settings.target_site is None:

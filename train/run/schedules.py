@@ -37,24 +37,26 @@ def sparsity_share(settings: TrainSettings, step: int) -> float:
     return min(1.0, step / settings.sparsity_warmup_steps)
 
 
-def step_settings(settings: TrainSettings, step: int, price: float, firing: Tensor) -> StepSettings:
+def step_settings(
+    settings: TrainSettings, step: int, sparsity: float, firing: Tensor
+) -> StepSettings:
     """The numbers of update `step`.
 
     Args:
         settings: the run's.
         step: counts from 0.
-        price: λ now; steering may bring it below 0.
+        sparsity: λ now; steering may bring it below 0.
         firing: share of rows in which each latent fires.
     """
     return StepSettings(
         lr=learning_rate(settings, step),
-        sparsity=price,
+        sparsity=sparsity,
         bandwidth=settings.bandwidth,
         beta2=settings.beta2,
         eps=settings.adam_eps,
         theta_form=settings.theta_form,
         pre_bias=settings.target_site is None,
-        latent_weight=_latent_weight(settings, price, firing),
+        latent_weight=_latent_weight(settings, sparsity, firing),
         penalty=settings.penalty,
         target_l0=settings.target_l0,
         quadratic_coefficient=settings.quadratic_coefficient,
@@ -62,10 +64,10 @@ def step_settings(settings: TrainSettings, step: int, price: float, firing: Tens
     )
 
 
-def _latent_weight(settings: TrainSettings, price: float, firing: Tensor) -> Tensor | None:
+def _latent_weight(settings: TrainSettings, sparsity: float, firing: Tensor) -> Tensor | None:
     """Extra price of latents that fire more often than they may, in units of λ; a price also where
     λ is below 0."""
     if settings.frequency_penalty == 0:
         return None
     often = firing > settings.frequency_limit
-    return math.copysign(settings.frequency_penalty, price) * often.float()
+    return math.copysign(settings.frequency_penalty, sparsity) * often.float()

@@ -28,7 +28,7 @@ from .backends import check_backends, check_ranks
 from .disk import check_disk
 from .member import DivergedError, Member
 from .memory import check_memory, memory_text
-from .rows import Batches, Source
+from .rows import Batches, TrainingRows
 
 # One stream of scaled batches on one device serves all members.
 SHARED = (
@@ -108,7 +108,7 @@ def _run(
 ) -> None:
     """Checks everything, then trains what is not finished; the folders are ours."""
     device = find_device(world.device(members[0].device))
-    source = Source.open(members[0])
+    source = TrainingRows.open(members[0])
     members = [settings.resolved_for(source.d_in) for settings in members]
     check_backends(members, device)
     check_ranks(members, source, device, world)
@@ -184,7 +184,7 @@ def check_places(members: Sequence[TrainSettings]) -> None:
 
 def _train(
     active: list[Member],
-    source: Source,
+    source: TrainingRows,
     device: torch.device,
     watch: Watch,
     asked: Callable[[], bool] | None,
@@ -271,7 +271,7 @@ def _agreed(world: World, stop: StopSignals, active: list[Member]) -> bool | Non
 
 
 def _refuse_non_finite_row(
-    source: Source, x: Tensor, target: Tensor, state: dict[str, int], active: list[Member]
+    source: TrainingRows, x: Tensor, target: Tensor, state: dict[str, int], active: list[Member]
 ) -> None:
     """Ends the run if it is the store's fault that a loss is not finite; costs no update."""
     found = source.non_finite_row(x, target, state)

@@ -25,7 +25,7 @@ def by_stream(members: Sequence[TrainSettings]) -> list[Group]:
 
 
 def groups_of(
-    streams: Sequence[Group], n_workers: int, bytes_of: Callable[[Group], int], room: int
+    streams: Sequence[Group], n_workers: int, bytes_of: Callable[[Group], int], worker_bytes: int
 ) -> list[Group]:
     """Cuts streams into groups, the one with most work first.
 
@@ -33,7 +33,7 @@ def groups_of(
         streams: members that read one stream each.
         n_workers: among whom the work is to be even.
         bytes_of: memory that a group needs.
-        room: bytes that each worker has.
+        worker_bytes: bytes that each worker has.
 
     Raises:
         ValueError: not even one member alone fits.
@@ -42,9 +42,9 @@ def groups_of(
     found: list[Group] = []
     for stream in streams:
         n = min(len(stream), -(-work(stream) * n_workers // total))
-        while any(bytes_of(part) > room for part in _dealt(stream, n)):
+        while any(bytes_of(part) > worker_bytes for part in _dealt(stream, n)):
             if n == len(stream):
-                raise ValueError(_too_large(stream, bytes_of, room))
+                raise ValueError(_too_large(stream, bytes_of, worker_bytes))
             n += 1
         found += _dealt(stream, n)
     return sorted(found, key=work, reverse=True)
@@ -67,11 +67,11 @@ def _dealt(stream: Group, n: int) -> list[Group]:
     return [[stream[i] for i in sorted(part)] for part in parts]
 
 
-def _too_large(stream: Group, bytes_of: Callable[[Group], int], room: int) -> str:
+def _too_large(stream: Group, bytes_of: Callable[[Group], int], worker_bytes: int) -> str:
     """The member that needs most, and what there is."""
     largest = max(stream, key=lambda one: bytes_of([one]))
     return (
         f"memory must hold {bytes_of([largest]) / _GIB:.1f} GiB for {largest.out.name} (width "
-        f"{largest.width}, batch {largest.batch}) on every worker, got {room / _GIB:.1f} GiB a "
-        "worker; take fewer workers a device, or a lower width or batch"
+        f"{largest.width}, batch {largest.batch}) on every worker, got {worker_bytes / _GIB:.1f} "
+        "GiB a worker; take fewer workers a device, or a lower width or batch"
     )

@@ -30,7 +30,7 @@ from ..settings import TrainSettings
 from .devices import Devices
 from .group_task import Order, room_here, stop_here, train_group, versions
 from .groups import groups_of
-from .prepare import Stand, prepared, room_of, sent
+from .prepare import Stand, prepared, sent, worker_bytes_of
 
 _POLL_S = 0.2
 _STOP_S = 600.0
@@ -150,15 +150,15 @@ class _Sweep:
             ValueError: workers differ, or a member fits none of them.
         """
         number = {one.settings.out: i for i, one in enumerate(self._members)}
-        rooms = self._rooms()
-        room, kind = room_of(rooms), torch.device(next(iter(rooms.values()))["type"])
+        workers = self._workers_found()
+        free, kind = worker_bytes_of(workers), torch.device(next(iter(workers.values()))["type"])
 
         def bytes_of(group: list[TrainSettings]) -> int:
             return bytes_for(group, self._members[number[group[0].out]].source, kind)
 
         streams = [[one.settings for one in stream] for stream in stands]
         check_backends([settings for stream in streams for settings in stream], kind)
-        groups = groups_of(streams, len(rooms), bytes_of, room)
+        groups = groups_of(streams, len(workers), bytes_of, free)
         return [[number[settings.out] for settings in group] for group in groups]
 
     def begin(self, groups: list[list[int]]) -> None:
@@ -188,7 +188,7 @@ class _Sweep:
                 return
             time.sleep(_POLL_S)
 
-    def _rooms(self) -> dict[str, dict[str, Any]]:
+    def _workers_found(self) -> dict[str, dict[str, Any]]:
         """What every worker has, by its address."""
         device = self._members[0].settings.device
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...store.place.ownership import owned
 from ..run.disk import check_disk
-from ..run.rows import Source
+from ..run.rows import TrainingRows
 from ..run.trainer import check_places
 from ..saved.loggers import check_loggers
 from ..saved.run_folder import find_run
@@ -31,7 +31,7 @@ class Stand:
 
     given: TrainSettings
     settings: TrainSettings
-    source: Source
+    source: TrainingRows
     step: int
 
 
@@ -53,7 +53,7 @@ def prepared(
     check_places([settings for stream in streams for settings in stream])
     found: list[list[Stand]] = []
     for stream in streams:
-        source = Source.open(stream[0])
+        source = TrainingRows.open(stream[0])
         stands = []
         for given in stream:
             settings = _everywhere(given.resolved_for(source.d_in))
@@ -74,7 +74,7 @@ def sent(settings: TrainSettings) -> dict[str, Any]:
     return settings.model_dump(mode="json") | {"storage_options": settings.storage_options}
 
 
-def room_of(workers: dict[str, dict[str, Any]]) -> int:
+def worker_bytes_of(workers: dict[str, dict[str, Any]]) -> int:
     """Bytes that each worker may count on; workers of one place share what is free there.
 
     Args:

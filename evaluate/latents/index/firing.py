@@ -19,7 +19,7 @@ from ....machine import give_back_memory
 from ....train.kernels.cpu.threads import blocks_for, run_blocks
 from ..contents import Examples, Firings
 from .inputs import Inputs
-from .parts import Part, PartFiles, name_of, parts_of
+from .parts import IndexPart, PartFiles, name_of, parts_of
 from .reading import Block, Encoder, Labeller, blocks, position_edges
 from .snippets import Listed, Needed, Windows, choose, fill_by_products, fill_from
 from .tally.sample import Together, together
@@ -33,7 +33,7 @@ PARTNERS, TOKENS = 8, 20
 
 Seconds = dict[str, float]
 Advance = Callable[[int], None]
-Do = Callable[[str, Collection[Part], str], None]
+Do = Callable[[str, Collection[IndexPart], str], None]
 """Does a stage of some parts: their files are there when it returns."""
 
 
@@ -59,7 +59,7 @@ class Pass:
         self._encoder = Encoder(inputs.sae)
         self._label = Labeller(inputs.documents, self.edges, inputs.settings.seed)
 
-    def do(self, stage: str, part: Part, key: str, advance: Advance) -> None:
+    def do(self, stage: str, part: IndexPart, key: str, advance: Advance) -> None:
         """Makes a part's file of a stage; `advance` is told of rows."""
         make = self._filled if stage == FILL else self._counted
         self.files.write(name_of(stage, part), make(part, advance), key)
@@ -72,13 +72,13 @@ class Pass:
             yield block
             advance(len(block.x))
 
-    def _counted(self, part: Part, advance: Advance) -> dict[str, torch.Tensor]:
+    def _counted(self, part: IndexPart, advance: Advance) -> dict[str, torch.Tensor]:
         tally = Tally(self.size)
         for block in self.blocks(part.start, part.stop, advance):
             tally.add(self._label.rows(block), self._encoder.entries(block.x))
         return tally.tensors()
 
-    def _filled(self, part: Part, advance: Advance) -> dict[str, torch.Tensor]:
+    def _filled(self, part: IndexPart, advance: Advance) -> dict[str, torch.Tensor]:
         """The activations of the examples' tokens whose rows the part has, by their place in `f`
         taken as one list."""
         examples = _from_tensors(self.files.read(CHOSEN))

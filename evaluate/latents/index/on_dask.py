@@ -20,7 +20,7 @@ from ....settings import differences
 from ....workers.cluster import RETRIES, Watch, check_done, connect
 from .firing import FILL, Do, Pass
 from .inputs import Inputs
-from .parts import Part
+from .parts import IndexPart
 from .settings import IndexSettings
 
 _POLL_S = 0.1
@@ -43,13 +43,15 @@ def doing(work: Pass) -> Iterator[Do]:
         yield lambda stage, parts, key: _done_there(client, work, stage, parts, key)
 
 
-def _done_here(work: Pass, stage: str, parts: Collection[Part], key: str) -> None:
+def _done_here(work: Pass, stage: str, parts: Collection[IndexPart], key: str) -> None:
     with progress(f"index: {stage}", sum(p.rows(stage == FILL) for p in parts), "rows") as bar:
         for part in parts:
             work.do(stage, part, key, bar.advance)
 
 
-def _done_there(client: Any, work: Pass, stage: str, parts: Collection[Part], key: str) -> None:
+def _done_there(
+    client: Any, work: Pass, stage: str, parts: Collection[IndexPart], key: str
+) -> None:
     settings = work.inputs.settings
     sent = to_worker(settings), json.dumps(work.inputs.facts), torch.get_num_threads()
     with progress(f"index: {stage}", sum(p.rows(stage == FILL) for p in parts), "rows") as bar:

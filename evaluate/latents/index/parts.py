@@ -33,7 +33,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class Part:
+class IndexPart:
     """Rows [start, stop) of the store, of whole buckets: in a bucket rows are shuffled, and a
     sequence is whole in it but at the bucket's borders.
 
@@ -52,7 +52,7 @@ class Part:
         return (self.beyond if also_beyond else self.stop) - self.start
 
 
-def parts_of(store: ActivationStore, rows: int | None) -> list[Part]:
+def parts_of(store: ActivationStore, rows: int | None) -> list[IndexPart]:
     """At most 16 parts of nearly equally many buckets, of the first `rows` rows rounded up to whole
     buckets."""
     ends = np.cumsum([commit.rows for commit in store.commits], dtype=np.int64).tolist()
@@ -60,7 +60,7 @@ def parts_of(store: ActivationStore, rows: int | None) -> list[Part]:
     n = min(MOST, len(stops))
     cuts = [0, *(stops[(i + 1) * len(stops) // n - 1] for i in range(n))]
     beyond = [*cuts[1:n], ends[min(len(stops), len(ends) - 1)]]
-    return [Part(i, cuts[i], cuts[i + 1], beyond[i]) for i in range(n)]
+    return [IndexPart(i, cuts[i], cuts[i + 1], beyond[i]) for i in range(n)]
 
 
 def _n_buckets(store: ActivationStore, rows: int | None) -> int:
@@ -76,7 +76,7 @@ def rows_digest(store: ActivationStore, site: str, rows: int | None) -> str:
     n = _n_buckets(store, rows)
     commits = [
         [c.bucket, c.rows, [[list(asdict(r).values()) for r in c.shards[n]] for n in names]]
-        for c in store.commits[: n + 1]  # and the one that `Part.beyond` reads
+        for c in store.commits[: n + 1]  # and the one that `IndexPart.beyond` reads
     ]
     return digest([site, n, commits])
 
@@ -144,7 +144,9 @@ class PartFiles:
             path = self._folder / f"{name}.safetensors"
             raise ValueError(f"{path} is damaged: {error}; remove it and run again") from error
 
-    def missing(self, stage: str, parts: Collection[Part], key: str = "") -> Iterator[Part]:
+    def missing(
+        self, stage: str, parts: Collection[IndexPart], key: str = ""
+    ) -> Iterator[IndexPart]:
         """The parts whose file of this stage is not there."""
         return (part for part in parts if not self.has(name_of(stage, part), key))
 
@@ -157,6 +159,6 @@ class PartFiles:
             self._folder.rmdir()
 
 
-def name_of(stage: str, part: Part) -> str:
+def name_of(stage: str, part: IndexPart) -> str:
     """A part's name among the files."""
     return f"{stage}-{part.number:02d}"

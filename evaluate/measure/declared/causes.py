@@ -16,7 +16,7 @@ from ....harvest.model.families import family_of
 from ....harvest.model.hooks import forward_until
 from ....harvest.model.sites import Site, site_width
 from ....train.sae.sae import SAE
-from ..inputs import Candidate, HeldOut
+from ..inputs import HeldOut, PlacedSAE
 from ..metrics import MAX_FEATURE_VALUES
 from ..rescaling import with_factors
 from .doubts import FAR, doubts, is_far, seen_before
@@ -55,7 +55,7 @@ class Trial:
 def add_warnings(
     entries: list[dict[str, Any]],
     lm: "LanguageModel",
-    candidates: list[Candidate],
+    candidates: list[PlacedSAE],
     held_out: HeldOut,
     tokens: str | None = None,
 ) -> None:
@@ -106,7 +106,7 @@ def sample_of(lm: "LanguageModel", held_out: HeldOut) -> Sample:
 
 
 def explanation(
-    candidate: Candidate, config: dict[str, Any], sample: Sample, fingerprint: str
+    candidate: PlacedSAE, config: dict[str, Any], sample: Sample, fingerprint: str
 ) -> str:
     """A sentence with the likely cause."""
     trained_on = config.get("model_fingerprint")
@@ -120,7 +120,7 @@ def explanation(
 
 
 @torch.no_grad()
-def likely(candidate: Candidate, config: dict[str, Any], sample: Sample) -> Trial | None:
+def likely(candidate: PlacedSAE, config: dict[str, Any], sample: Sample) -> Trial | None:
     """The trial that explains most, if any does: its L0 is as declared and its FVU below 1 and
     below what was measured; of several, that of the lowest FVU. Where no L0 is declared, the FVU
     must be far lower."""
@@ -141,7 +141,7 @@ def likely(candidate: Candidate, config: dict[str, Any], sample: Sample) -> Tria
     return min(better, key=lambda trial: 1.0 if trial.fvu is None else trial.fvu, default=None)
 
 
-def _trials(candidate: Candidate, sample: Sample) -> Iterator[Trial]:
+def _trials(candidate: PlacedSAE, sample: Sample) -> Iterator[Trial]:
     """Every usual cause."""
     sae, keep = candidate.sae, sample.keep
     x, target = _rows(candidate, sample, keep)
@@ -165,7 +165,7 @@ def _trials(candidate: Candidate, sample: Sample) -> Iterator[Trial]:
         yield Trial(text, *_figures(sae, *_rows(candidate, sample, later)))
 
 
-def _rows(candidate: Candidate, sample: Sample, keep: Tensor) -> tuple[Tensor, Tensor]:
+def _rows(candidate: PlacedSAE, sample: Sample, keep: Tensor) -> tuple[Tensor, Tensor]:
     """What the SAE reads, and what it predicts."""
     return sample.x[candidate.site][keep], sample.x[candidate.target][keep]
 

@@ -61,7 +61,7 @@ def variants(scene: Scene) -> list[Variant]:
     seeds = list(range(scene.seed, scene.seed + SEEDS))
     shared = {"site": scene.site, "width": width}
     one = shared | {"seed": seeds, "sparsity": scene.sparsity}
-    rest = [price for price in scene.sparsities if price != scene.sparsity]
+    rest = [sparsity for sparsity in scene.sparsities if sparsity != scene.sparsity]
     recipe = [one | {"name": _name(epsilon)}]
     if rest:
         recipe.append(shared | {"seed": scene.seed, "sparsity": rest, "name": _name(epsilon)})
@@ -213,7 +213,7 @@ def _moved(entry: dict[str, Any]) -> Quantity | None:
     return Quantity(abs(theta / scale - start) / start)
 
 
-def _one_price(points: Sequence[Point]) -> float:
+def _one_sparsity(points: Sequence[Point]) -> float:
     """The λ at which all ε were trained."""
     return next(point["sparsity"] for point in points if point["part"] == OTHERS)
 
@@ -225,12 +225,12 @@ def _recipe(points: Sequence[Point]) -> float:
 
 def _by_seed(points: Sequence[Point], metric: str, epsilon: float) -> dict[int, float]:
     """Seed -> value of a metric at one ε and the one λ."""
-    price = _one_price(points)
+    sparsity = _one_sparsity(points)
     return {
         point["seed"]: point.value
         for point in points
         if point["metric"] == metric
-        and (point["bandwidth"], point["sparsity"]) == (epsilon, price)
+        and (point["bandwidth"], point["sparsity"]) == (epsilon, sparsity)
         and point.value is not None
     }
 

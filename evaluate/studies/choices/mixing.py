@@ -64,7 +64,7 @@ def variants(scene: Scene) -> list[Variant]:
 
 def two_prices(scene: Scene) -> list[float]:
     """The λ of a study of one, and the next below it."""
-    below = [price for price in scene.sparsities if price < scene.sparsity]
+    below = [sparsity for sparsity in scene.sparsities if sparsity < scene.sparsity]
     return [below[-1] if below else scene.sparsity / 2, scene.sparsity]
 
 

@@ -61,7 +61,7 @@ def read(points: list[Point]) -> Reading:
     shown = ", ".join(f"{n} of {width:,}" for width, n in counts.items())
     return Reading(
         "cannot be told" if shift.low is None else verdict_of_all([verdict_below(shift), stays]),
-        f"{_price(own)}: from width {narrow:,} to {wide:,} the mean log₁₀ frequency of latents "
+        f"{_sparsity(own)}: from width {narrow:,} to {wide:,} the mean log₁₀ frequency of latents "
         f"that fire changes by {shift}; above 10% of tokens fire {shown} latents.",
         "95% interval over latents of the difference of mean log₁₀ frequencies between the widest "
         "and the narrowest, which must be below 0; latents above 10% are counted, and every width "
@@ -98,7 +98,7 @@ def plots(points: list[Point]) -> list[Plot]:
 
     n = max(point.n or 0 for point in own)
     caption = (
-        f"Firing frequencies by width over {n:,} tokens, {_price(own)} (Figure 5); 0.1 decade a "
+        f"Firing frequencies by width over {n:,} tokens, {_sparsity(own)} (Figure 5); 0.1 decade a "
         "bin."
     )
     return [Plot("histogram", caption, draw)]
@@ -144,7 +144,7 @@ def _at_one_price(points: list[Point]) -> list[Point]:
     return [p for p in own if (p["seed"], p["l0"]) == chosen[p["width"]][::2]]
 
 
-def _price(own: list[Point]) -> str:
+def _sparsity(own: list[Point]) -> str:
     """Site and λ in words."""
     sparsity = own[0]["sparsity"]
     return own[0]["site"] + ("" if sparsity is None else f", λ {sparsity:g}")

@@ -28,7 +28,7 @@ FIRST = 3
 def variants(scene: Scene) -> list[Variant]:
     """The three kinds of sites of the suite's layer, at one width and λ."""
     table = {"site": scene.at_layer(), "width": scene.width, "sparsity": scene.sparsity}
-    return [Variant("one price", sae=[table])]
+    return [Variant("one sparsity", sae=[table])]
 
 
 def points(documents: Documents) -> list[Point]:

@@ -31,7 +31,7 @@ _VERSIONS = (2, 1)
 _local = threading.local()
 
 
-def room(count: int, size: int) -> int:
+def max_encoded_bytes(count: int, size: int) -> int:
     """Bytes that making a frame of `count` values of `size` bytes may take for a while."""
     if zstd.LIBRARY is None:
         return 0
@@ -41,7 +41,7 @@ def room(count: int, size: int) -> int:
 
 def compress(values: np.ndarray, out: np.ndarray) -> int | None:
     """Writes values (a contiguous array of 1, 2 or 4 bytes each) as a frame to the beginning of
-    `out` (uint8, of at least `room` bytes) and returns its length; None where blosc's own frame
+    `out` (uint8, `max_encoded_bytes` or more) and returns its length; None where blosc's own frame
     would be smaller or has to be taken."""
     count, size = values.size, values.itemsize
     if zstd.LIBRARY is None or count < _MIN_VALUES:

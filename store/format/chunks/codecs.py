@@ -33,7 +33,7 @@ class Codec:
     entropy_only: bool = False
     """Whether frames come from `blosc_frames.compress` where that can make them."""
     least_bits: float = 0.0
-    """Bits a value of activations takes at least, for the question whether a disk has room."""
+    """Bits a value of activations takes at least, for the question whether a disk has space."""
 
     @property
     def collected(self) -> str:
@@ -68,23 +68,27 @@ class Codec:
         checksum."""
         return HEADER.size + chunk_bytes + CRC_BYTES
 
-    def room(self, chunk_bytes: int) -> int:
+    def max_encoded_bytes(self, chunk_bytes: int) -> int:
         """Bytes that encoding a chunk of this size may take."""
-        own = frames.room(chunk_bytes // self.itemsize, self.itemsize) if self.entropy_only else 0
+        own = (
+            frames.max_encoded_bytes(chunk_bytes // self.itemsize, self.itemsize)
+            if self.entropy_only
+            else 0
+        )
         return max(own + CRC_BYTES, self.longest(chunk_bytes))
 
     def encode(self, chunk: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """A contiguous chunk as a blosc frame with its crc32c (4 bytes, little endian) behind.
 
         Args:
-            out: uint8, of at least `room` bytes, to be used again for one chunk after another:
+            out: uint8, `max_encoded_bytes` or more, to be used again for one chunk after another:
                 fresh pages cost a tenth of the encoding.
 
         Returns:
             uint8 [n], the beginning of `out`.
         """
         if out is None:
-            out = np.empty(self.room(chunk.nbytes), dtype=np.uint8)
+            out = np.empty(self.max_encoded_bytes(chunk.nbytes), dtype=np.uint8)
         end = frames.compress(chunk, out) if self.entropy_only else None
         if end is None:
             frame = self._blosc(chunk)

@@ -159,9 +159,9 @@ def _decode_block(streams: list[np.ndarray], out: np.ndarray, header: _Header) -
 
 def _room(n_bytes: int) -> np.ndarray:
     """Memory of this thread, the same at every call."""
-    memory = getattr(_local, "room", None)
+    memory = getattr(_local, "buffer", None)
     if memory is None or memory.size < n_bytes:
-        memory = _local.room = np.empty(n_bytes, dtype=np.uint8)
+        memory = _local.buffer = np.empty(n_bytes, dtype=np.uint8)
     return memory[:n_bytes]
 
 

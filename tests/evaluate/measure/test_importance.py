@@ -15,7 +15,7 @@ from scopeworks.evaluate.measure.importance import (
     importance,
 )
 from scopeworks.evaluate.measure.inputs import HeldOut, candidate
-from scopeworks.evaluate.measure.lm_loss import ordinary, predicting
+from scopeworks.evaluate.measure.lm_loss import has_target, is_text
 from scopeworks.tests.evaluate.saes import constant_sae, random_sae
 from scopeworks.tests.reference.evaluate_metrics import attribution
 
@@ -41,7 +41,7 @@ def measure(lm, ids, *saes, batch=4):
 def test_importance_agrees_with_finite_differences(lm, ids, site, target):
     sae = random_sae(site, target)
     generator = torch.Generator().manual_seed(7)
-    rows, positions = draw_positions(predicting(ordinary(ids, SPECIAL)), generator)
+    rows, positions = draw_positions(has_target(is_text(ids, SPECIAL)), generator)
     ratios, effective = [], []
     for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
         y = attribution(lm.model, sae, site, target or site, ids, row, position)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from scopeworks.evaluate.measure.lm_loss import (
     clean_run,
-    ordinary,
-    predicting,
+    has_target,
+    is_text,
     recovered_share,
     spliced_losses,
     spliced_losses_and_kl,
@@ -21,12 +21,12 @@ from scopeworks.tests.reference.evaluate_metrics import run
 
 def test_ordinary_excludes_each_special_token():
     ids = torch.tensor([[2, 5, 1, 7, 0]])
-    assert ordinary(ids, torch.tensor([0, 1, 2])).tolist() == [[False, True, False, True, False]]
+    assert is_text(ids, torch.tensor([0, 1, 2])).tolist() == [[False, True, False, True, False]]
 
 
 def test_prediction_counts_only_between_two_ordinary_tokens():
     keep = torch.tensor([[False, True, True, False, True]])
-    assert predicting(keep).tolist() == [[False, True, False, False, False]]
+    assert has_target(keep).tolist() == [[False, True, False, False, False]]
 
 
 def test_token_losses_agree_with_float64_forward(lm, ids):

@@ -224,16 +224,16 @@ def test_what_evaluations_differ_in_is_named_once(evaluation):
 
 def test_an_sae_that_was_steered_is_named_by_what_was_wanted(evaluation):
     one = copy.deepcopy(evaluation["saes"][0])
-    assert page_entries.price(one) == "λ 0.001"
+    assert page_entries.sparsity_label(one) == "λ 0.001"
     one["config"]["sparsity"] = -3712.0
-    assert page_entries.price(one) == "λ −3,710"
+    assert page_entries.sparsity_label(one) == "λ −3,710"
     one["training"]["settings"]["target_l0"] = 10.0
-    assert page_entries.price(one) == "wanted L0 10"
+    assert page_entries.sparsity_label(one) == "wanted L0 10"
     one["training"]["settings"]["target_l0"] = "<b>"
-    assert page_entries.price(one) == "λ −3,710"
+    assert page_entries.sparsity_label(one) == "λ −3,710"
     one["config"]["sparsity"] = None
     one["training"] = None
-    assert page_entries.price(one) == ""
+    assert page_entries.sparsity_label(one) == ""
 
 
 @pytest.mark.parametrize(

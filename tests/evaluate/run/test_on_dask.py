@@ -76,9 +76,9 @@ def test_an_sae_that_a_worker_refuses_is_one_error(given, scheduler, tmp_path):
 
 
 def test_a_worker_with_another_model_is_refused(given, scheduler, monkeypatch):
-    real = on_dask.Job.facts
+    real = on_dask.EvaluationJob.facts
     monkeypatch.setattr(
-        on_dask.Job,
+        on_dask.EvaluationJob,
         "facts",
         lambda job: real(job) | {"tokens": real(job)["tokens"] | {"n_sequences": id(job)}},
     )

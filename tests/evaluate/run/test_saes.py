@@ -91,7 +91,7 @@ def test_sites_are_checked_before_a_model_is_loaded(tmp_path, given, text):
 def test_memory_is_asked_of_the_host_for_reading_and_of_the_device_beside_the_model(
     model_dir, tokens_url, tmp_path, monkeypatch
 ):
-    asked, load = [], evaluation.Job.load
+    asked, load = [], evaluation.EvaluationJob.load
     paths = [sae_of(None, tmp_path / name) for name in ("a", "b")]
     sizes = {"host": 2**40, "beside": 2**40}
 
@@ -105,7 +105,7 @@ def test_memory_is_asked_of_the_host_for_reading_and_of_the_device_beside_the_mo
         return load(*given)
 
     monkeypatch.setattr(evaluation, "free_memory", free)
-    monkeypatch.setattr(evaluation.Job, "load", loaded)
+    monkeypatch.setattr(evaluation.EvaluationJob, "load", loaded)
     settings = resolve(
         EvaluateSettings, sae=paths, model=str(model_dir), tokens=tokens_url, device="cpu",
         dtype="float32", top_latents=0, out=tmp_path / "e.json",

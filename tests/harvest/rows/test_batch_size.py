@@ -14,16 +14,16 @@ from scopeworks.harvest.rows.batch_size import (
     sequences_that_run,
     share_of_memory,
 )
-from scopeworks.harvest.rows.bucket_job import Job
+from scopeworks.harvest.rows.bucket_job import BucketHarvester
 from scopeworks.harvest.rows.plan import Mask
 
 GIB = 2**30
 
 
 @pytest.fixture(scope="module")
-def job(model_dir) -> Job:
+def job(model_dir) -> BucketHarvester:
     """All sites of the small model over sequences of 32 tokens."""
-    return Job(
+    return BucketHarvester(
         model=load_model(model_dir, dtype="float32", device="cpu"),
         sequences=np.full((9, 32), 7, dtype=np.uint32),
         mask=Mask((0,)),
@@ -55,7 +55,7 @@ def test_batch_is_halved_as_often_as_the_device_runs_out_of_memory(job, monkeypa
         if len(block.tokens) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Job, "forward", forward)
+    monkeypatch.setattr(BucketHarvester, "forward", forward)
     assert sequences_that_run(job, 24) == 3
     assert tried == [24, 12, 6, 3]
 
@@ -64,7 +64,7 @@ def test_batch_beyond_the_devices_memory_is_a_setting_to_mend(job, monkeypatch):
     def forward(_job, _block, _room):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Job, "forward", forward)
+    monkeypatch.setattr(BucketHarvester, "forward", forward)
     with pytest.raises(ValueError, match="batch_sequences must fit the memory of cpu, got 7"):
         replace(job, batch_sequences=7).rows(None)  # pyright: ignore[reportArgumentType]
 

@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scopeworks.harvest.model.hooks import forward_until
-from scopeworks.harvest.rows.bucket_job import Job
+from scopeworks.harvest.rows.bucket_job import BucketHarvester
 from scopeworks.harvest.rows.estimate import estimate, flops_per_token
 from scopeworks.harvest.rows.prepare import prepare
 from scopeworks.harvest.rows.run import harvest
@@ -72,15 +72,15 @@ class SlowModel:
 
     def __init__(self, monkeypatch, seconds_per_token):
         self.now, self.passes, self.seconds_per_token = 0.0, 0, seconds_per_token
-        plain = Job.forward
+        plain = BucketHarvester.forward
 
-        def forward(job, block, room=None):
+        def forward(job, block, buffers=None):
             self.now += 2.0 * (self.passes == 0) + seconds_per_token * block.tokens.size
             self.passes += 1
-            return plain(job, block, room)
+            return plain(job, block, buffers)
 
         monkeypatch.setattr("scopeworks.harvest.rows.estimate.time.perf_counter", lambda: self.now)
-        monkeypatch.setattr(Job, "forward", forward)
+        monkeypatch.setattr(BucketHarvester, "forward", forward)
 
 
 @pytest.mark.parametrize("rows", [300, None])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeworks.harvest.rows.plan import Mask, Part, Plan
+from scopeworks.harvest.rows.plan import Mask, Plan, RowRange
 
 
 def rows_by_loop(tokens: np.ndarray, mask: Mask) -> list[tuple[int, int, int]]:
@@ -19,7 +19,7 @@ def rows_by_loop(tokens: np.ndarray, mask: Mask) -> list[tuple[int, int, int]]:
 
 
 def rows_by_part(
-    part: Part, tokens: np.ndarray, mask: Mask, batch: int
+    part: RowRange, tokens: np.ndarray, mask: Mask, batch: int
 ) -> list[tuple[int, int, int]]:
     rows = []
     for block in part.blocks(tokens, mask, batch):

@@ -13,7 +13,7 @@ from scopeworks.harvest.model.hooks import forward_until
 from scopeworks.harvest.model.loading import load_model
 from scopeworks.harvest.rows import prepare as prepare_module
 from scopeworks.harvest.rows import run as harvest_module
-from scopeworks.harvest.rows.bucket_job import Job
+from scopeworks.harvest.rows.bucket_job import BucketHarvester
 from scopeworks.harvest.rows.plan import Plan
 from scopeworks.harvest.rows.prepare import prepare, store_spec
 from scopeworks.harvest.rows.run import harvest
@@ -116,15 +116,15 @@ def test_harvest_stopped_and_run_again_ends_as_if_never_stopped(
 ):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     harvest(settings(model_dir, tokens_dir, whole))
-    plain, calls = Job.rows, []
+    plain, calls = BucketHarvester.rows, []
 
-    def failing(job, block, room=None):
+    def failing(job, block, buffers=None):
         calls.append(1)
         if len(calls) == 7:
             raise KeyboardInterrupt
-        return plain(job, block, room)
+        return plain(job, block, buffers)
 
-    monkeypatch.setattr(Job, "rows", failing)
+    monkeypatch.setattr(BucketHarvester, "rows", failing)
     with pytest.raises(KeyboardInterrupt):
         harvest(settings(model_dir, tokens_dir, stopped))
     assert 0 < ActivationStore.open(stopped).rows < ActivationStore.open(whole).rows
@@ -138,7 +138,7 @@ def test_harvest_stopped_and_run_again_ends_as_if_never_stopped(
 def test_harvest_of_a_complete_store_runs_no_model(model_dir, tokens_dir, tmp_path, monkeypatch):
     harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
     before = files(tmp_path / "store")
-    monkeypatch.setattr(Job, "rows", None)
+    monkeypatch.setattr(BucketHarvester, "rows", None)
     harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
     assert files(tmp_path / "store") == before
 
@@ -158,9 +158,11 @@ def test_a_harvest_of_more_rows_continues_and_ends_as_one_of_so_many(
     harvest(settings(model_dir, tokens_dir, grown, rows=250, **changes))
     bucket_rows = ActivationStore.open(grown).spec.bucket_rows
     harvest(settings(model_dir, tokens_dir, whole, **changes | {"bucket_rows": bucket_rows}))
-    plain, calls = Job.rows, []
+    plain, calls = BucketHarvester.rows, []
     monkeypatch.setattr(
-        Job, "rows", lambda job, block, room: (calls.append(block), plain(job, block, room))[1]
+        BucketHarvester,
+        "rows",
+        lambda job, block, buffers: (calls.append(block), plain(job, block, buffers))[1],
     )
     harvest(settings(model_dir, tokens_dir, grown, **changes))
     assert data(grown) == data(whole)

@@ -52,16 +52,16 @@ def test_sequence_order_depends_on_seed_and_split():
 
 
 @given(token_lists, st.integers(1, 6))
-def test_wrapped_documents_have_sequences_of_their_own(documents, room):
-    packed = Wrapper(room + 3, [BOS, 9], [8], pad=0).add(map(np.array, documents))
+def test_wrapped_documents_have_sequences_of_their_own(documents, length):
+    packed = Wrapper(length + 3, [BOS, 9], [8], pad=0).add(map(np.array, documents))
     texts: list[list[int]] = []
     for sequence in packed.tolist():
         text = [t for t in sequence[2:] if t != 0]
         assert sequence[:2] == [BOS, 9]
         assert text.pop() == 8
-        assert sequence[2 + len(text) + 1 :] == [0] * (room - len(text))
+        assert sequence[2 + len(text) + 1 :] == [0] * (length - len(text))
         texts.append(text)
-    assert texts == [d[i : i + room] for d in documents for i in range(0, len(d), room)]
+    assert texts == [d[i : i + length] for d in documents for i in range(0, len(d), length)]
 
 
 def test_wrapper_refuses_a_context_without_room():

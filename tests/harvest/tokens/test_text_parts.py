@@ -8,10 +8,10 @@ import zlib
 import pytest
 
 from scopeworks.harvest.text.documents import ReadReport
-from scopeworks.harvest.text.text_file import Source, look_at
+from scopeworks.harvest.text.text_file import TextFile, look_at
 from scopeworks.harvest.tokens import run as tokenize_module
 from scopeworks.harvest.tokens import text_parts as module
-from scopeworks.harvest.tokens.part_files import Part, read_part, write_part
+from scopeworks.harvest.tokens.part_files import TextPart, read_part, write_part
 from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize
 from scopeworks.harvest.tokens.text_parts import cut, make_part, parts_location
 from scopeworks.store import TokenStore
@@ -48,8 +48,8 @@ def files(folder) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def source(name: str, size: int | None) -> Source:
-    return Source(name, size, "state")
+def source(name: str, size: int | None) -> TextFile:
+    return TextFile(name, size, "state")
 
 
 def test_neighbours_share_a_part_up_to_its_size_and_streams_stand_alone(model_dir, tmp_path):
@@ -60,7 +60,7 @@ def test_neighbours_share_a_part_up_to_its_size_and_streams_stand_alone(model_di
         source("b", big // 2),
         source("c", 1),
         source("d", 3 * big),
-        Source("-"),
+        TextFile("-"),
         source("e", None),
         source("f", 1),
     ]
@@ -156,7 +156,7 @@ HEADER = {
     ],
 )
 def test_a_part_that_contradicts_itself_is_refused(tmp_path, header, n_header, n_ids, named):
-    part = Part((), "a" * 24)
+    part = TextPart((), "a" * 24)
     text = json.dumps(header).encode()
     lengths = struct.pack("<QQ", len(text) if n_header is None else n_header, n_ids)
     (tmp_path / part.key).write_bytes(lengths + text + bytes(8))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scopeworks.harvest.text.text_file import Source, look_at
+from scopeworks.harvest.text.text_file import TextFile, look_at
 from scopeworks.pipelines.suite import keys
 from scopeworks.pipelines.suite.keys import Digests, key
 
@@ -48,15 +48,15 @@ def test_a_file_that_tells_no_state_is_read_every_time(tmp_path):
     file = tmp_path / "a.txt"
     file.write_text("one")
     digests = Digests(tmp_path / "digests.json")
-    before = digests.of([Source(str(file), 3, "")])
+    before = digests.of([TextFile(str(file), 3, "")])
     file.write_text("two")
-    assert digests.of([Source(str(file), 3, "")]) != before
+    assert digests.of([TextFile(str(file), 3, "")]) != before
 
 
 def test_streams_are_known_by_their_names(tmp_path):
-    assert Digests(tmp_path / "d.json").of([Source("hf:some/text")]) == ["hf:some/text"]
+    assert Digests(tmp_path / "d.json").of([TextFile("hf:some/text")]) == ["hf:some/text"]
 
 
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
-        Digests(tmp_path / "d.json").of([Source(str(tmp_path / "none"), 1, "x")])
+        Digests(tmp_path / "d.json").of([TextFile(str(tmp_path / "none"), 1, "x")])

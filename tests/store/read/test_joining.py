@@ -254,8 +254,8 @@ def relabelled(url: Path, spec: StoreSpec, change: dict[str, int], drop: int = 0
                 for name, row in change.items():
                     labels[name][row] += 1
                 x[:drop] = float("nan")
-            with writer.bucket(bucket) as filling:
-                filling.append({B: x}, **labels)
+            with writer.bucket(bucket) as opened:
+                opened.append({B: x}, **labels)
     return str(url)
 
 

@@ -59,7 +59,7 @@ def test_a_store_of_cut_values_is_warned_of_wherever_it_is_read(tmp_path, capsys
     from typer.testing import CliRunner
 
     from scopeworks.store.cli import app
-    from scopeworks.train.run.rows import Source
+    from scopeworks.train.run.rows import TrainingRows
     from scopeworks.train.settings import TrainSettings
 
     with monkeypatch.context() as patch:
@@ -76,7 +76,7 @@ def test_a_store_of_cut_values_is_warned_of_wherever_it_is_read(tmp_path, capsys
             store=str(tmp_path / "a"), site=site, out=tmp_path / "run", steps=10, batch=64,
             width=32, sparsity=1e-3, lr_warmup_steps=1, sparsity_warmup_steps=1,
         )  # fmt: skip
-        Source.open(settings)
+        TrainingRows.open(settings)
         assert capsys.readouterr().err.count(warning) == count
 
 

@@ -148,10 +148,10 @@ def test_what_is_committed_in_the_end_is_whole(tmp_path, monkeypatch, failing, t
 
 def test_a_twin_that_finds_the_bucket_committed_leaves_it_alone(tmp_path, monkeypatch):
     with StoreWriter.open(tmp_path, SPEC) as one, StoreWriter.open(tmp_path, SPEC) as two:
-        with two.bucket(0) as filling:
+        with two.bucket(0) as bucket:
             number = torch.arange(100)
             labels = {"token": number % 97, "sequence": number // 10, "position": number % 10}
-            filling.append(ROWS, **labels)
+            bucket.append(ROWS, **labels)
             fill(one, ROWS, 0)
             monkeypatch.setattr(LocalFiles, "write", None)  # nothing may be written from here on
         assert two.committed == {0}

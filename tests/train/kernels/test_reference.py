@@ -66,9 +66,9 @@ def test_ties_are_inactive_and_the_window_is_open():
         theta=torch.ones(1),
     )
     settings = StepSettings(lr=0.0, sparsity=0.6, bandwidth=0.5)
-    result, gradients, density = losses_and_gradients(parameters, z, z, settings)
+    result, gradients, entries_per_row = losses_and_gradients(parameters, z, z, settings)
     assert result.fired.tolist() == [3]
-    assert density * 6 == 4
+    assert entries_per_row * 6 == 4
     # Only z = 1 (inactive, residual −1, g = −2/6) and z = 1.125 (active, residual 0) lie in it.
     wanted = -(1 / 0.5) * (1.0 * (-2 / 6)) - (1 / 0.5) * (2 * 0.6 / 6)
     assert gradients.theta.item() == pytest.approx(wanted)

@@ -50,7 +50,7 @@ def test_state_survives_its_checkpoint_form_with_layout(skip):
     named = {name: tensor.clone() for name, tensor in state.tensors().items()}
     assert all(tensor.is_contiguous() for tensor in named.values())
     copy = TrainState.from_tensors(named)
-    assert (copy.n_updates, copy.density) == (state.n_updates, state.density)
+    assert (copy.n_updates, copy.entries_per_row) == (state.n_updates, state.entries_per_row)
     assert copy.parameters.W_enc.t().is_contiguous()
     assert torch.equal(copy.second_moments.W_enc, state.second_moments.W_enc)
     first, second = (step(s, x, x, settings) for s in (state, copy))

@@ -14,7 +14,7 @@ from scopeworks.train.run import member as member_module
 from scopeworks.train.run import memory
 from scopeworks.train.run.fold import fold
 from scopeworks.train.run.memory import bytes_for
-from scopeworks.train.run.rows import Source
+from scopeworks.train.run.rows import TrainingRows
 from scopeworks.train.run.trainer import run
 from scopeworks.train.settings import TrainSettings
 
@@ -37,7 +37,7 @@ def test_runs_take_at_most_the_estimate_and_at_least_half_of_it(tmp_path: Path, 
 def test_finished_members_are_not_counted(settings: Make, monkeypatch: pytest.MonkeyPatch):
     large, small = settings("large", width=4096), settings("small", width=64)
     run([large])
-    needed = bytes_for([small], Source.open(small), CPU)
+    needed = bytes_for([small], TrainingRows.open(small), CPU)
     monkeypatch.setattr(memory, "free_memory", lambda _device: needed)
     run([large, small])
     assert (small.out / "sae.safetensors").is_file()
@@ -47,7 +47,7 @@ def test_finished_members_are_not_counted(settings: Make, monkeypatch: pytest.Mo
 
 def test_width_that_is_said_to_fit_fits(settings: Make, monkeypatch: pytest.MonkeyPatch):
     one = settings(width=1 << 20)
-    source = Source.open(one)
+    source = TrainingRows.open(one)
     free = bytes_for([settings(width=5000)], source, CPU)
     monkeypatch.setattr(memory, "free_memory", lambda _device: free)
     with pytest.raises(ValueError, match=r"got 0\.\d GiB free on cpu; a width of about 5000 would"):

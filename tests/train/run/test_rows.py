@@ -9,7 +9,7 @@ import torch
 from scopeworks.store import ActivationStore
 from scopeworks.store.tools.copy import copy
 from scopeworks.train.run.memory import bytes_for
-from scopeworks.train.run.rows import Source
+from scopeworks.train.run.rows import TrainingRows
 from scopeworks.train.run.trainer import run
 from scopeworks.train.settings import TrainSettings
 
@@ -57,13 +57,13 @@ def test_other_codecs_are_read_each_in_its_own(
 ):
     copy(urls["mlp_out.3"], str(tmp_path / "exact"), codec="exact", chunk_rows=128)
     pair = [urls["transcoder_in.3"], str(tmp_path / "exact")]
-    source = Source.open(settings(store=pair, **TRANSCODER))
+    source = TrainingRows.open(settings(store=pair, **TRANSCODER))
     alone = ActivationStore.open(tmp_path / "exact")
     assert source.store.layout("mlp_out.3").chunk_rows == 128
     assert source.store.spec.chunk_rows == 64
     assert source.store.normaliser("mlp_out.3") == alone.normaliser("mlp_out.3")
     one = settings(store=urls["both"], **TRANSCODER)
-    smaller = bytes_for([one], Source.open(one), torch.device("cpu"))
+    smaller = bytes_for([one], TrainingRows.open(one), torch.device("cpu"))
     assert bytes_for([one], source, torch.device("cpu")) > smaller
 
 
@@ -80,7 +80,7 @@ def test_rows_in_the_order_of_their_sequences_train_another_sae_of_the_same_rows
 
 
 def test_rows_that_stay_in_memory_are_counted(settings: Make):
-    source, one = Source.open(settings()), settings(shuffle_rows=1)
+    source, one = TrainingRows.open(settings()), settings(shuffle_rows=1)
     kept = bytes_for([one], source, torch.device("cpu"))
     kept -= bytes_for([settings()], source, torch.device("cpu"))
     assert kept < 4 * source.store.rows * source.d_in * 1.1
@@ -90,7 +90,7 @@ def test_other_computing_is_said(
     settings: Make, urls: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     other = write_store(tmp_path, {"mlp_out.3": 8}, dtype="bfloat16")
-    Source.open(settings(store=[urls["transcoder_in.3"], other], **TRANSCODER))
+    TrainingRows.open(settings(store=[urls["transcoder_in.3"], other], **TRANSCODER))
     said = capsys.readouterr().err
     assert said.startswith(f"note: stores {other} and {urls['transcoder_in.3']} were computed diff")
     assert "(dtype: 'bfloat16' → 'float32')" in said
@@ -98,7 +98,7 @@ def test_other_computing_is_said(
 
 def test_a_site_in_two_stores_is_refused(settings: Make, urls: dict[str, str], tmp_path: Path):
     other = write_store(tmp_path, {"mlp_out.3": 8}, rows=1024)
-    source = Source.open(settings(store=[urls["transcoder_in.3"], other], **TRANSCODER))
+    source = TrainingRows.open(settings(store=[urls["transcoder_in.3"], other], **TRANSCODER))
     assert source.store.rows == 1024
     with pytest.raises(ValueError, match=r"site mlp_out\.3 must be in one of the stores"):
-        Source.open(settings(store=[urls["both"], other], **TRANSCODER))
+        TrainingRows.open(settings(store=[urls["both"], other], **TRANSCODER))

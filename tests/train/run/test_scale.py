@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scopeworks.train.run import measure as measure_module
-from scopeworks.train.run.rows import Source
+from scopeworks.train.run.rows import TrainingRows
 from scopeworks.train.run.trainer import run
 from scopeworks.train.sae.sae import SAE
 from scopeworks.train.settings import TrainSettings
@@ -72,7 +72,7 @@ def test_start_at_the_mean_is_the_mean_of_the_scaled_target(settings: Make, tmp_
     values = {SITE: sparse_rows(2048, 16, 0) + 100 * torch.eye(16)[3]}
     url = write_store(tmp_path, {SITE: 16}, values=values)
     zero, mean = settings("zero", store=url), settings("mean", store=url, b_dec_start="mean")
-    source = Source.open(mean)
+    source = TrainingRows.open(mean)
     expected = values[SITE].double().mean(0) / values[SITE].double().square().sum(1).mean().sqrt()
     torch.testing.assert_close(source.target_mean(), expected)
     from_zero, from_mean = (SAE.load(out).config.fvu or 0 for out in run([zero, mean]))

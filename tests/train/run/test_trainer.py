@@ -16,7 +16,7 @@ from scopeworks.store import ActivationStore
 from scopeworks.store.tools.copy import copy
 from scopeworks.train.run import backends as backends_module
 from scopeworks.train.run import member as member_module
-from scopeworks.train.run.rows import Batches, Source
+from scopeworks.train.run.rows import Batches, TrainingRows
 from scopeworks.train.run.trainer import run
 from scopeworks.train.sae.sae import SAE
 from scopeworks.train.saved.checkpoint import Checkpoints
@@ -394,7 +394,7 @@ def test_other_rows_under_the_same_names_are_another_store(tmp_path: Path, setti
     twos = write_store(
         tmp_path / "b", {SITE: 16}, values={SITE: ActivationStore.open(ones).read(SITE, 0, 2048)}
     )
-    identities = [Source.open(settings(store=url)).identity() for url in (ones, twos)]
+    identities = [TrainingRows.open(settings(store=url)).identity() for url in (ones, twos)]
     assert identities[0]["rows"] == identities[1]["rows"]
     assert identities[0]["content"] != identities[1]["content"]
 
@@ -404,7 +404,7 @@ def test_store_that_is_still_harvested_is_used_with_a_word(
 ):
     url = write_store(tmp_path, {SITE: 16})
     (tmp_path / "store" / "commits" / "00000003" / "zarr.json").unlink()
-    assert Source.open(settings(store=url)).store.rows == 1536
+    assert TrainingRows.open(settings(store=url)).store.rows == 1536
     assert "training sees the 1,536 of 2,048 rows" in capsys.readouterr().err
 
 
@@ -511,15 +511,15 @@ def test_a_remote_store_is_read_once_where_there_is_a_cache(
 def test_rows_travel_to_a_gpu_as_they_are_stored(
     settings: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    source = Source.open(settings())
+    source = TrainingRows.open(settings())
     assert source.stream_dtype(torch.device("cuda")) == "float32"  # as this store holds them
     copy(source.store.url, str(tmp_path / "exact"), codec="exact")
-    source = Source.open(settings(store=str(tmp_path / "exact")))
+    source = TrainingRows.open(settings(store=str(tmp_path / "exact")))
     assert source.stream_dtype(torch.device("cuda")) == "bfloat16"
     assert source.stream_dtype(torch.device("cpu")) == "float32"
     batches = []
     for dtype in ("float32", "bfloat16"):
-        monkeypatch.setattr(Source, "stream_dtype", lambda _self, _device, dtype=dtype: dtype)
+        monkeypatch.setattr(TrainingRows, "stream_dtype", lambda _self, _device, dtype=dtype: dtype)
         with source.batches(None, torch.device("cpu")) as stream:
             batches.append([stream.next()[0] for _ in range(5)])
     for one, other in zip(*batches, strict=True):

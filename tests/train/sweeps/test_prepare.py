@@ -9,7 +9,7 @@ import pytest
 from scopeworks.store.place.ownership import owned
 from scopeworks.train.run.trainer import run
 from scopeworks.train.settings import TrainSettings
-from scopeworks.train.sweeps.prepare import prepared, room_of, sent
+from scopeworks.train.sweeps.prepare import prepared, sent, worker_bytes_of
 
 Make = Callable[..., TrainSettings]
 
@@ -20,14 +20,14 @@ def worker(**changes: Any) -> dict[str, Any]:
 
 def test_workers_of_one_place_share_its_memory():
     elsewhere = worker(place=["b", "cpu", None], free=60)
-    assert room_of({"1": worker()}) == 100
-    assert room_of({"1": worker(), "2": worker(free=90), "3": elsewhere}) == 45
-    assert room_of({"1": worker(), "3": elsewhere}) == 60
+    assert worker_bytes_of({"1": worker()}) == 100
+    assert worker_bytes_of({"1": worker(), "2": worker(free=90), "3": elsewhere}) == 45
+    assert worker_bytes_of({"1": worker(), "3": elsewhere}) == 60
 
 
 def test_workers_whose_bits_would_differ_are_refused():
     with pytest.raises(ValueError, match="same kind of device, got cpu and cuda; name one with"):
-        room_of({"1": worker(), "2": worker(type="cuda")})
+        worker_bytes_of({"1": worker(), "2": worker(type="cuda")})
 
 
 def test_finished_members_are_left_out_and_paths_mean_the_same_everywhere(

@@ -36,7 +36,7 @@ PATHS = ("dense", "sparse", "screened", "bfloat16")
 DENSE_ABOVE = 0.10
 # Share above which recomputing the proposals costs what bfloat16 saves (equal at 0.04 … 0.06).
 SCREEN_BELOW = 0.05
-# Rows whose density is measured where no step has measured it yet.
+# Rows whose entries are counted where no step has counted any yet.
 CALIBRATION_ROWS = 64
 
 
@@ -51,7 +51,7 @@ def step(
     share: Share,
     path: str = "",
 ) -> StepResult:
-    """One step by the given path, or by the one that the density calls for; see `kernels.step`."""
+    """One step by the given path, or by the one that `choose_path` says; see `kernels.step`."""
     path = path or choose_path(state, x, settings, share)
     if path == "dense":
         return dense.step(state, x, target, settings, share, _workspace)
@@ -59,22 +59,23 @@ def step(
 
 
 def choose_path(state: TrainState, x: Tensor, settings: StepSettings, share: Share) -> str:
-    """dense, sparse, screened or bfloat16, by the last step's density (or that of some rows).
+    """dense, sparse, screened or bfloat16, by the last step's entries per row (or those of
+    some rows).
 
     A function of state and data alone, not of timings: a rerun, a resumed run and every rank take
     the same path, and since all paths compute the same step the switch makes no jump.
     """
     if settings.encoder == "tf32":
         raise ValueError("encoder tf32 needs a CUDA device; choose bfloat16, screened or float32")
-    density = state.density
-    if density < 0:
+    entries_per_row = state.entries_per_row
+    if entries_per_row < 0:
         rows = x[:CALIBRATION_ROWS]
         found = encode.find_entries(state, rows, settings, share, _workspace)
-        density = _density(found.entries, rows, share)
-    if density / share.d_sae > DENSE_ABOVE:
+        entries_per_row = _entries_per_row(found.entries, rows, share)
+    if entries_per_row / share.d_sae > DENSE_ABOVE:
         return "dense"
     if settings.encoder == "auto":
-        screens = density / share.d_sae < SCREEN_BELOW and has_bfloat16_units()
+        screens = entries_per_row / share.d_sae < SCREEN_BELOW and has_bfloat16_units()
         return "screened" if screens else "sparse"
     return {"float32": "sparse"}.get(settings.encoder, settings.encoder)
 
@@ -97,9 +98,9 @@ def _sparse_step(
     result, slopes = report(row_loss, row_l0, fired, settings, share, f"cpu/{path}")
     if not result.finite:
         return result
-    density = _density(entries, x, share)
+    entries_per_row = _entries_per_row(entries, x, share)
     now = rates(state, settings)
-    half = np.float32(settings.bandwidth / 2)
+    half_bandwidth = np.float32(settings.bandwidth / 2)
     encoder_bias = torch.empty(len(share.shards()), p.d_in)
     run_blocks(
         update_touched,
@@ -109,7 +110,7 @@ def _sparse_step(
         x_in.numpy(),
         rows.residual,
         targets.scale,
-        Penalties(half, slopes.row.numpy(), slopes.latent.numpy()),
+        Penalties(half_bandwidth, slopes.row.numpy(), slopes.latent.numpy()),
         owned(state, now, _maintained_copy(state, path)),
         encoder_bias.numpy(),
     )
@@ -117,7 +118,7 @@ def _sparse_step(
     if settings.pre_bias:
         b_dec += share.add(lambda shard: encoder_bias[shard - share.first])
     update_shared(state, x, torch.from_numpy(rows.residual), b_dec.numpy(), now)
-    state.density = density
+    state.entries_per_row = entries_per_row
     return result
 
 
@@ -153,7 +154,7 @@ def _pass_rows(state: TrainState, entries: Entries, targets: Targets, share: Sha
     return found
 
 
-def _density(entries: Entries, x: Tensor, share: Share) -> float:
+def _entries_per_row(entries: Entries, x: Tensor, share: Share) -> float:
     """Entries per row, over all latents."""
     n = torch.tensor(int(entries.length.sum()))
     return float(share.count(n)) / x.shape[0]

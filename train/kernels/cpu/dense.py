@@ -34,12 +34,12 @@ def step(
 ) -> StepResult:
     """One step by dense products; see `kernels.step`."""
     p, batch = state.parameters, x.shape[0]
-    half, scale = np.float32(settings.bandwidth / 2), 2 / batch
+    half_bandwidth, scale = np.float32(settings.bandwidth / 2), 2 / batch
     x_in = x - p.b_dec if settings.pre_bias else x
     z = workspace.tensor("dense_z", p.d_sae, batch)
     fired = torch.empty(p.d_sae, dtype=torch.int64)
     counts = torch.zeros(_blocks(share, batch), 2, batch, dtype=torch.int32)
-    x_hat = _decode(state, x_in, half, share, workspace, z, fired, counts)
+    x_hat = _decode(state, x_in, half_bandwidth, share, workspace, z, fired, counts)
     row_l0, row_near = share.count(counts.sum(0, dtype=torch.int64))
     residual = x_hat.add_(p.b_dec - target)
     if p.W_skip is not None:
@@ -50,7 +50,7 @@ def step(
         return result
     state.scratch.clear()
     now = rates(state, settings)
-    penalties = Penalties(half, slopes.row.numpy(), slopes.latent.numpy())
+    penalties = Penalties(half_bandwidth, slopes.row.numpy(), slopes.latent.numpy())
     moving = owned(state, now, no_copy())
 
     def update(shard: int) -> Tensor:
@@ -77,14 +77,14 @@ def step(
     if settings.pre_bias:
         b_dec += through_encoder
     update_shared(state, x, residual, b_dec.numpy(), now)
-    state.density = float(row_near.sum()) / batch
+    state.entries_per_row = float(row_near.sum()) / batch
     return result
 
 
 def _decode(
     state: TrainState,
     x_in: Tensor,
-    half: np.float32,
+    half_bandwidth: np.float32,
     share: Share,
     workspace: Workspace,
     z: Tensor,
@@ -103,7 +103,7 @@ def _decode(
                 product(p.W_enc.t()[mine], x_in.t(), out=z[mine])
             own = (t[mine].numpy() for t in (z, p.b_enc, p.theta))
             out = (mine_f.numpy(), fired[mine].numpy(), counts.numpy())
-            run_blocks(activate, len(counts), *own, half, *out)
+            run_blocks(activate, len(counts), *own, half_bandwidth, *out)
             place = f"dense_x_hat_{shards[0]}_{tree.make_way(shard)}"
             x_hat = workspace.tensor(place, x_in.shape[0], p.d_out)
             with fast_float32():
@@ -118,11 +118,11 @@ def _blocks(share: Share, batch: int) -> int:
 
 
 @jit
-def activate(block, n_blocks, z, b_enc, theta, half, f, fired, counts):
+def activate(block, n_blocks, z, b_enc, theta, half_bandwidth, f, fired, counts):
     """z += b_enc;  f = z·1[z > θ];  fired = rows in which a latent is active.
 
-    counts[block] += latents that are active, and those with z > θ − half, of every row. Written so
-    that a NaN counts as active and reaches the loss.
+    counts[block] += latents that are active, and those with z > θ − half_bandwidth, of every row.
+    Written so that a NaN counts as active and reaches the loss.
     """
     active, near = counts[block, 0], counts[block, 1]
     first, last = block_range(block, n_blocks, z.shape[0])
@@ -135,27 +135,27 @@ def activate(block, n_blocks, z, b_enc, theta, half, f, fired, counts):
             f[i, b] = ZERO if inactive else value
             n += not inactive
             active[b] += np.int32(not inactive)
-            near[b] += np.int32(not (value <= limit - half))
+            near[b] += np.int32(not (value <= limit - half_bandwidth))
         fired[i] = n
 
 
 @jit
 def backward(block, n_blocks, z, theta, penalties, df, g_bias, g_theta):
     """df becomes dz = 1[z > θ]·df, and z becomes f; g_bias = Σ dz;  g_theta by the window."""
-    half, row_slope, latent_slope = penalties
+    half_bandwidth, row_slope, latent_slope = penalties
     first, last = block_range(block, n_blocks, z.shape[0])
     for i in range(first, last):
         limit, own, bias, window = theta[i], latent_slope[i], ZERO, ZERO
         for b in range(z.shape[1]):
             value, g = z[i, b], df[i, b]
-            near, active = abs(value - limit) < half, value > limit
+            near, active = abs(value - limit) < half_bandwidth, value > limit
             window += limit * g + row_slope[b] + own if near else ZERO
             g = g if active else ZERO
             bias += g
             df[i, b] = g
             z[i, b] = value if active else ZERO
         g_bias[i] = bias
-        g_theta[i] = -window / (half + half)
+        g_theta[i] = -window / (half_bandwidth + half_bandwidth)
 
 
 @jit

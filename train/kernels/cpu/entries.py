@@ -75,7 +75,7 @@ def block_range(block, n_blocks, n):
 def mark_entries(block, n_blocks, product, bias, edge, marks, length):
     """marks[i, b] = 1 where product [latents, batch] + bias > edge, else 0; length[i] = how many.
 
-    `not z <= edge` lets a NaN through, so that it reaches the loss. marks has room for whole words.
+    `not z <= edge` lets a NaN through, so that it reaches the loss. marks holds whole words.
     """
     batch = product.shape[1]
     first, last = block_range(block, n_blocks, product.shape[0])

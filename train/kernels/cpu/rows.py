@@ -26,7 +26,7 @@ END = 1 << 62  # a shard behind all others
 
 @jit
 def prepare_rows(block, n_blocks, x, b_dec, gamma, out, out_bits, rounded, row_error, row_norm):
-    """out = x − b_dec (or x, if b_dec is empty); with room for it, its bfloat16 copy and bound.
+    """out = x − b_dec (or x, if b_dec is empty); its bfloat16 copy and bound if asked.
 
     out_bits is out as uint32; rounded uint16 [batch, d_in] or empty; the bound's terms are those
     of `screen.row_terms`.

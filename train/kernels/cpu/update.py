@@ -64,13 +64,14 @@ class Rates(NamedTuple):
 
 @jit
 def window_gradient(z, df, rows, theta, penalties, i):
-    """dθ = −Σ K((z − θ)/ε)·(θ·df + penalty's slopes)/ε over the entries of latent i, ε = 2·half."""
-    half, row_slope, latent_slope = penalties
+    """dθ = −Σ K((z − θ)/ε)·(θ·df + penalty's slopes)/ε over the entries of latent i,
+    ε = 2·half_bandwidth."""
+    half_bandwidth, row_slope, latent_slope = penalties
     total, own = ZERO, latent_slope[i]
     for e in range(z.size):
-        if abs(z[e] - theta) < half:
+        if abs(z[e] - theta) < half_bandwidth:
             total -= theta * df[e] + row_slope[rows[e]] + own
-    return total / (half + half)
+    return total / (half_bandwidth + half_bandwidth)
 
 
 class Owned(NamedTuple):

@@ -53,7 +53,7 @@ def step(
     share: Share,
     path: str = "",
 ) -> StepResult:
-    """One step by the given path, or by the one that the density calls for; see `kernels.step`."""
+    """One step by the given path, or by the one that `choose_path` says; see `kernels.step`."""
     _check_layout(state)
     with torch.cuda.device_of(x):  # kernels start on the current device
         path = path or choose_path(state, x, settings, share)
@@ -62,19 +62,19 @@ def step(
 
 
 def choose_path(state: TrainState, x: Tensor, settings: StepSettings, share: Share) -> str:
-    """The path for the last step's density (or that of a few of these rows)."""
+    """The path for the last step's entries per row (or those of a few of these rows)."""
     if settings.encoder == "tf32" and x.device.type != "cuda":
         raise ValueError("encoder tf32 needs a CUDA device; choose bfloat16, screened or float32")
-    p, density = state.parameters, state.density
-    if density < 0:
+    p, entries_per_row = state.parameters, state.entries_per_row
+    if entries_per_row < 0:
         rows, near = x[:CALIBRATION_ROWS], x.new_zeros((), dtype=torch.int64)
         edge = p.theta - settings.bandwidth / 2
         x_in = rows - p.b_dec if settings.pre_bias else rows
         for mine in map(share.latents, share.shards()):
             z = product(p.W_enc.t()[mine], x_in.t()) + p.b_enc[mine, None]
             near += (z > edge[mine, None]).sum()
-        density = float(share.count(near)) / rows.shape[0]
-    if density / share.d_sae > DENSE_ABOVE:
+        entries_per_row = float(share.count(near)) / rows.shape[0]
+    if entries_per_row / share.d_sae > DENSE_ABOVE:
         return "dense"
     return {"auto": "screened", "float32": "sparse"}.get(settings.encoder, settings.encoder)
 
@@ -103,9 +103,9 @@ def _sparse_step(
     p, batch = state.parameters, x.shape[0]
     x_in = x - p.b_dec if settings.pre_bias else x
     entries = FIND[path](state, x_in, settings.bandwidth / 2, share)
-    room = most_entries(share, batch)
-    n = room + 1 if entries is None else entries.rows.shape[0]
-    if int(share.count(x.new_tensor(n, dtype=torch.int64))) > room or entries is None:
+    capacity = most_entries(share, batch)
+    n = capacity + 1 if entries is None else entries.rows.shape[0]
+    if int(share.count(x.new_tensor(n, dtype=torch.int64))) > capacity or entries is None:
         return None  # on all ranks
     base = p.b_dec - target
     if p.W_skip is not None:
@@ -116,7 +116,7 @@ def _sparse_step(
     count_fired[(p.d_sae,)](*places, p.theta, fired, BLOCK=64, **FUSED)
     result, slopes = report(rows.loss, rows.l0, fired, settings, share, f"triton/{path}")
     if result.finite:
-        density = float(share.count(entries.length.sum())) / batch
+        entries_per_row = float(share.count(entries.length.sum())) / batch
         copy = make_copy(state) if path in ("screened", "bfloat16") else None
         if copy is None:
             state.scratch.clear()
@@ -128,7 +128,7 @@ def _sparse_step(
             encoder_bias = share.add(lambda shard: by_shard[shard - share.first])
         state.n_updates += 1
         dense.update_shared(state, x, rows.residual, encoder_bias, settings)
-        state.density = density
+        state.entries_per_row = entries_per_row
     return result
 
 

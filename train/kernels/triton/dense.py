@@ -20,12 +20,12 @@ def step(
     state: TrainState, x: Tensor, target: Tensor, settings: StepSettings, share: Share
 ) -> StepResult:
     """One step by dense products; see `kernels.step`."""
-    p, half = state.parameters, settings.bandwidth / 2
+    p, half_bandwidth = state.parameters, settings.bandwidth / 2
     x_in = x - p.b_dec if settings.pre_bias else x
     z = x.new_empty(p.d_sae, x.shape[0])
     fired = torch.empty_like(state.last_update)
     counts = fired.new_zeros(2, x.shape[0])
-    residual = _decode(state, x_in, half, share, z, fired, counts).add_(p.b_dec - target)
+    residual = _decode(state, x_in, half_bandwidth, share, z, fired, counts).add_(p.b_dec - target)
     if p.W_skip is not None:
         residual += product(x, p.W_skip)
     row_l0, row_near = share.count(counts)
@@ -41,7 +41,7 @@ def step(
         lambda shard: _update(state, x_in, residual, z, slopes, settings, share.latents(shard))
     )
     update_shared(state, x, residual, through_encoder, settings)
-    state.density = float(row_near.sum()) / x.shape[0]
+    state.entries_per_row = float(row_near.sum()) / x.shape[0]
     return result
 
 
@@ -63,7 +63,7 @@ def update_shared(
 def _decode(
     state: TrainState,
     x_in: Tensor,
-    half: float,
+    half_bandwidth: float,
     share: Share,
     z: Tensor,
     fired: Tensor,
@@ -80,7 +80,7 @@ def _decode(
         active = ~(z[mine] <= limit)
         fired[mine] = active.sum(1)
         counts[0] += active.sum(0)
-        counts[1] += (~(z[mine] <= limit - half)).sum(0)
+        counts[1] += (~(z[mine] <= limit - half_bandwidth)).sum(0)
         return product(torch.where(active, z[mine], 0).t(), p.W_dec[mine])
 
     return share.add(part)
@@ -96,10 +96,10 @@ def _update(
     mine: slice,
 ) -> Tensor:
     """Gradients and update of a shard's latents; its part of db_dec, −W_enc·db_enc."""
-    p, half, scale = state.parameters, settings.bandwidth / 2, 2 / x_in.shape[0]
+    p, half_bandwidth, scale = state.parameters, settings.bandwidth / 2, 2 / x_in.shape[0]
     theta = p.theta[mine, None]
     df = product(p.W_dec[mine], residual.t()).mul_(scale)
-    near, active = (z[mine] - theta).abs() < half, z[mine] > theta
+    near, active = (z[mine] - theta).abs() < half_bandwidth, z[mine] > theta
     window = near * (theta * df + slopes.row + slopes.latent[mine, None])
     dz, f = torch.where(active, df, 0), torch.where(active, z[mine], 0)
     gradients = {

@@ -48,28 +48,34 @@ def at_once(d: int) -> int:
     return 4 if d <= 4096 else 2
 
 
-def _find_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
+def _find_entries(
+    state: TrainState, x: Tensor, half_bandwidth: float, share: Share
+) -> Entries | None:
     """All entries by a float32 product."""
-    return _list_entries(state, state.parameters.W_enc.t(), x, half, share)
+    return _list_entries(state, state.parameters.W_enc.t(), x, half_bandwidth, share)
 
 
-def _tf32_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
+def _tf32_entries(
+    state: TrainState, x: Tensor, half_bandwidth: float, share: Share
+) -> Entries | None:
     """All entries by a product whose factors are rounded to TF32."""
     with products(cuda="tf32"):
-        return _find_entries(state, x, half, share)
+        return _find_entries(state, x, half_bandwidth, share)
 
 
-def _round_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
+def _round_entries(
+    state: TrainState, x: Tensor, half_bandwidth: float, share: Share
+) -> Entries | None:
     """The entries of a bfloat16 product, whose z is its output (rounded to bfloat16) plus bias."""
     with float32_sums():
-        return _list_entries(state, make_copy(state).weights, x.bfloat16(), half, share)
+        return _list_entries(state, make_copy(state).weights, x.bfloat16(), half_bandwidth, share)
 
 
 def _list_entries(
-    state: TrainState, W: Tensor, x: Tensor, half: float, share: Share
+    state: TrainState, W: Tensor, x: Tensor, half_bandwidth: float, share: Share
 ) -> Entries | None:
     """The entries of the product of W [d_sae, d_in] with rows of its dtype."""
-    p, edge = state.parameters, entry_edge(state.parameters.theta, half)
+    p, edge = state.parameters, entry_edge(state.parameters.theta, half_bandwidth)
     entries = Entries.empty(p.d_sae, most_entries(share, x.shape[0]), x.device)
     for mine in _pieces(share, x.shape[0]):
         found = product(W[mine], x.t())
@@ -83,10 +89,12 @@ def _list_entries(
     return entries
 
 
-def _screen_entries(state: TrainState, x: Tensor, half: float, share: Share) -> Entries | None:
+def _screen_entries(
+    state: TrainState, x: Tensor, half_bandwidth: float, share: Share
+) -> Entries | None:
     """The same entries with the same z, proposed by a bfloat16 product."""
     p = state.parameters
-    edge, copy, x16 = entry_edge(p.theta, half), make_copy(state), x.bfloat16()
+    edge, copy, x16 = entry_edge(p.theta, half_bandwidth), make_copy(state), x.bfloat16()
     terms = row_terms(x, x16)
     low = proposal_edge(edge, p.b_enc, terms, copy.rounded_norm, copy.error_norm)
     entries = Entries.empty(p.d_sae, most_entries(share, x.shape[0]), x.device)

@@ -22,7 +22,7 @@ class Entries:
         rows: int32, the row of each entry; the batch's size in a gap.
         z: float32, its pre-activation.
         df: float32, the gradient of the loss by its f, once known.
-        room: how many there may be.
+        capacity: how many there may be.
     """
 
     start: Tensor
@@ -30,23 +30,23 @@ class Entries:
     rows: Tensor
     z: Tensor
     df: Tensor
-    room: int
+    capacity: int
 
     @classmethod
-    def empty(cls, d_sae: int, room: int, device: torch.device) -> "Entries":
+    def empty(cls, d_sae: int, capacity: int, device: torch.device) -> "Entries":
         """No entries yet."""
         start, length = torch.zeros((2, d_sae), dtype=torch.int64, device=device)
         z = torch.empty(0, device=device)
-        return cls(start, length, z.int(), z, z.clone(), room)
+        return cls(start, length, z.int(), z, z.clone(), capacity)
 
     def place(self, mine: slice) -> bool:
         """Lays the counted entries of a slice of latents behind those there are; False if they are
-        more than there is room for."""
+        more than the capacity."""
         used = self.rows.shape[0]
         end = used + self.length[mine].cumsum(0)
         self.start[mine] = end - self.length[mine]
         new = int(end[-1]) - used
-        if used + new > self.room:
+        if used + new > self.capacity:
             return False
         self.rows = torch.cat([self.rows, self.rows.new_empty(new)])
         self.z, self.df = (torch.cat([old, old.new_empty(new)]) for old in (self.z, self.df))
@@ -89,7 +89,7 @@ def list_by_row(entries: Entries, batch: int) -> ByRow:
     rows, entry = torch.sort(entries.rows, stable=True)
     bounds = torch.arange(batch + 1, device=rows.device, dtype=rows.dtype)
     row_start = torch.searchsorted(rows, bounds)
-    # A latent without room of its own starts where its successor does: the last such one owns it.
+    # A latent without entries starts where its successor does: the last such one owns it.
     latent = torch.searchsorted(entries.start, entry, right=True) - 1
     return ByRow(row_start, entry, latent)
 

@@ -34,7 +34,7 @@ def adam(p, v, g, decay, lr, fresh, correction, eps):
 
 @triton.jit
 def sum_gradients(
-    i, first, n, rows, z, df, x, residual, slopes, theta, scale, half, d_in, d_out,
+    i, first, n, rows, z, df, x, residual, slopes, theta, scale, half_bandwidth, d_in, d_out,
     IN_WIDTH: tl.constexpr, OUT_WIDTH: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
     """Latent i's gradients by (W_enc row, b_enc, W_dec row, θ).
@@ -53,7 +53,7 @@ def sum_gradients(
         value = tl.load(z + e, mask=there, other=0.0)
         g = tl.load(df + e, mask=there, other=0.0)
         active = there & ~(value <= limit)
-        near = there & (tl.abs(value - limit) < half)
+        near = there & (tl.abs(value - limit) < half_bandwidth)
         slope = tl.load(row_slope + b) + own_slope
         g_theta -= tl.sum(tl.where(near, limit * g + slope, 0.0), 0)
         f, dz = tl.where(active, scale * value, 0.0), tl.where(active, g, 0.0)
@@ -64,7 +64,7 @@ def sum_gradients(
         inside = active[:, None] & (c < d_out)[None, :]
         e_rows = tl.load(residual + b[:, None] * d_out + c[None, :], mask=inside, other=0.0)
         g_dec += tl.sum(f[:, None] * e_rows, 0)
-    return g_enc, g_bias, g_dec, g_theta / (2 * half)
+    return g_enc, g_bias, g_dec, g_theta / (2 * half_bandwidth)
 
 
 @triton.jit
@@ -153,7 +153,7 @@ def update_touched(
     v_W_enc, v_b_enc, v_W_dec, v_theta = moments
     weights, rounded_norm, error_norm = copy
     n_latents, d_in, d_out, shard_size, n_groups = sizes
-    scale, half, log2_beta2 = scalars
+    scale, half_bandwidth, log2_beta2 = scalars
     lr, fresh, correction, eps = adam_scalars
     group = tl.program_id(0).to(tl.int64)
     shard, first_of_group = group // n_groups, group % n_groups * GROUP
@@ -166,7 +166,7 @@ def update_touched(
         if n > 0:
             first = tl.load(start + i)
             g_enc, g_bias, g_dec, g_theta = sum_gradients(
-                i, first, n, rows, z, df, x, residual, slopes, theta, scale, half,
+                i, first, n, rows, z, df, x, residual, slopes, theta, scale, half_bandwidth,
                 d_in, d_out, IN_WIDTH, OUT_WIDTH, AT_ONCE,
             )  # fmt: skip
             through_encoder -= g_bias * tl.load(W_enc + i * d_in + a, mask=a < d_in, other=0.0)

@@ -41,14 +41,14 @@ class LocalModel:
                 f"llm_model must take a prompt of {ids.shape[1]:,} tokens, got one that takes "
                 f"{longest:,}; ask another model, or show fewer or shorter contexts"
             )
-        room = request.most_tokens if longest is None else longest - ids.shape[1]
+        most = request.most_tokens if longest is None else longest - ids.shape[1]
         drawn = {"do_sample": True, "temperature": request.temperature}
         with self._lock, torch.no_grad():
             torch.manual_seed(request.seed)
             out = self._model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
-                max_new_tokens=min(request.most_tokens, room),
+                max_new_tokens=min(request.most_tokens, most),
                 pad_token_id=self._tokenizer.pad_token_id or self._tokenizer.eos_token_id or 0,
                 **(drawn if request.temperature else {"do_sample": False}),
             )

@@ -19,7 +19,7 @@ def documents(first: float, late: float, error: float = 0.01) -> dict:
     }
     clean = {"by_position": {"n_predictions": [0, *[10] * (N - 1)]}}
     saes = [sae(f"{kind}.3", by_position=curves) for kind in ("attn_out", "mlp_out", "resid_post")]
-    return {"one price": [evaluation(one, clean=clean) for one in saes]}
+    return {"one sparsity": [evaluation(one, clean=clean) for one in saes]}
 
 
 @pytest.mark.parametrize(
@@ -51,16 +51,16 @@ def test_curves_without_errors_have_no_interval():
 
 
 def test_two_sequences_give_no_verdict():
-    found = documents(0.1, 0.3)["one price"]
+    found = documents(0.1, 0.3)["one sparsity"]
     few = [document | {"tokens": {"n_sequences": 2}} for document in found]
-    assert position.read(position.points({"one price": few})).verdict == "cannot be told"
+    assert position.read(position.points({"one sparsity": few})).verdict == "cannot be told"
 
 
 def test_of_several_saes_of_a_site_the_middle_one_is_taken():
     found = documents(0.1, 0.3)
-    curves = found["one price"][0]["saes"][0]["by_position"]
+    curves = found["one sparsity"][0]["saes"][0]["by_position"]
     many = [sae(l0=l0, by_position=curves) for l0 in (5.0, 20.0, 80.0)]
-    clean = found["one price"][0]["clean"]
+    clean = found["one sparsity"][0]["clean"]
     points = position.points({"saes": [evaluation(*many, clean=clean)]})
     assert {point["l0"] for point in points} == {20.0}
 

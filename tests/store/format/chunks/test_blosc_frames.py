@@ -14,7 +14,7 @@ from scopeworks.store.format.chunks.codecs import PRESETS, STORAGE, blosc
 
 
 def compressed(values: np.ndarray) -> np.ndarray | None:
-    out = np.empty(frames.room(values.size, values.itemsize), np.uint8)
+    out = np.empty(frames.max_encoded_bytes(values.size, values.itemsize), np.uint8)
     end = frames.compress(values, out)
     return None if end is None else out[:end]
 
@@ -78,7 +78,7 @@ def test_room_used_again_holds_every_chunk(codec: str, kind: str):
     dtype = STORAGE[preset.dtype].str
     noise = np.frombuffer(np.random.default_rng(1).bytes(4 * 200_000), dtype)[:200_000]
     values = noise if kind == "noise" else normal(200_000, dtype)
-    out = np.full(preset.room(values.nbytes), 255, np.uint8)
+    out = np.full(preset.max_encoded_bytes(values.nbytes), 255, np.uint8)
     for part in (values, values[:70_000], values[:1], values):
         encoded = preset.encode(part, out)
         assert encoded.base is out

@@ -131,22 +131,22 @@ def test_weights_changed_from_outside_are_not_screened_with_an_old_copy():
         (0.003, "screened", "screened"),
     ],
 )
-def test_path_follows_the_density_of_the_last_step(share, encoder, path):
+def test_path_follows_the_entries_of_the_last_step(share, encoder, path):
     state, x = gaussian_case(8, 4, 1000)
-    state.density = share * 1000
+    state.entries_per_row = share * 1000
     settings = StepSettings(lr=0, sparsity=0, encoder=encoder)
     assert cpu.choose_path(state, x, settings, Share.whole(1000)) == path
 
 
 @pytest.mark.parametrize(("theta", "path"), [(1e-3, "dense"), (10.0, "sparse")])
-def test_first_step_measures_the_density_itself(theta, path):
+def test_first_step_counts_the_entries_itself(theta, path):
     state, x = gaussian_case(80, 16, 300, theta=theta)
     settings = StepSettings(lr=0, sparsity=0, encoder="float32")
     assert step(state, x, x, settings).path == f"cpu/{path}"
 
 
 def test_switch_from_dense_to_sparse_is_continuous():
-    # θ grows through training so that density falls across the switch.
+    # θ grows through training so that the entries fall across the switch.
     settings = StepSettings(lr=5e-3, sparsity=0.05, bandwidth=0.05)
     runs = {}
     for backend in ("auto", "cpu/dense"):

@@ -127,7 +127,7 @@ def test_batch_denser_than_the_last_one_is_left_to_the_dense_step(monkeypatch):
     monkeypatch.setattr(encode, "ALWAYS_LISTED", 0)
     state, x = grid_case(6, 4, 5, seed=5, theta=0.5, device=DEVICE)
     state.parameters.b_enc.fill_(64.0)
-    state.density = 0.01
+    state.entries_per_row = 0.01
     wanted = TrainState.fresh(state.parameters.clone())
     settings = StepSettings(**WIDE)
     found = [
@@ -175,7 +175,7 @@ def test_bfloat16_copy_is_kept_up_by_the_update():
     torch.testing.assert_close(kept.rounded_norm, copy.norm(dim=1))
 
 
-def test_auto_path_follows_the_density():
+def test_auto_path_follows_the_entries():
     state, x = gaussian_case(6, 5, 7, theta=1e-3, device=DEVICE)
     copy = TrainState.fresh(state.parameters.clone())
     copy.parameters.theta.fill_(100.0)
