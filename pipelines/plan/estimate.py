@@ -6,13 +6,12 @@ this machine have measured (`measure`). Loads no weights.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..suite.members import Member, groups_of
 from ..suite.model_shape import model_config
 from ..suite.settings import SuiteFile
 from .devices import Device
-from .quantities import BITS, Quantities, steps_and_batch, widths
+from .quantities import BITS, Quantities
 
 TOKENS_PER_S = 5e5
 """A tokenizer's, on a few cores; two of an AMD EPYC gave 1.1M with a small vocabulary."""
@@ -116,30 +115,6 @@ def break_even(
         return BreakEven(None, together, pass_cost, keep)
     groups = 1 + keep / pass_cost
     return BreakEven(int(groups) * together + 1, together, pass_cost, keep)
-
-
-def train_memory_bytes(file: SuiteFile, members: Sequence[Member]) -> float:
-    """Of the largest group: parameters and second moments in float32, counters, a bfloat16 encoder,
-    one member's step; as `train/run/memory.py` counts them, without the stream."""
-    config = model_config(file.suite.model)
-    most = 0.0
-    for group in groups_of(members):
-        states = sum(_state_bytes(member, config) for member in group)
-        step = max(_step_bytes(member, config) for member in group)
-        most = max(most, states + step)
-    return 1.1 * most
-
-
-def _state_bytes(member: Member, config: Any) -> float:
-    d_in, d_out = widths(member, config)
-    width = member.values["width"]
-    return width * (8.0 * (d_in + d_out) + 20 + 2 * d_in)
-
-
-def _step_bytes(member: Member, config: Any) -> float:
-    d_in, d_out = widths(member, config)
-    width, batch = member.values["width"], steps_and_batch(member)[1]
-    return width * (d_in + d_out) / 2 + 4.0 * batch * (width + 2 * (d_in + d_out))
 
 
 def model_bytes(file: SuiteFile) -> float:

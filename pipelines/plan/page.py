@@ -4,6 +4,7 @@ Owns their wording and units. Bytes are powers of ten; a tebibyte is said where 
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,10 @@ from .estimate import (
     by_codec,
     model_bytes,
     read_bytes_per_s,
-    train_memory_bytes,
 )
+from .memory import train_memory_bytes
 from .quantities import Quantities
+from .together import choices
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,9 +36,11 @@ def as_json(
     found: Sequence[Quantities],
     speed: Speed,
     rates: Rates,
+    ranks: int | None = None,
 ) -> dict[str, Any]:
-    """All figures of a plan."""
+    """All figures of a plan; `ranks` are devices that train the widest SAE together."""
     even = break_even(found, speed, rates, members)
+    device = speed.device
     return {
         "suite": file.suite.name,
         "device": speed.name,
@@ -60,7 +64,9 @@ def as_json(
         "memory_bytes": {
             "harvest": model_bytes(file),
             "train": train_memory_bytes(file, members),
+            "device": None if device is None else 1e9 * device.memory_gb,
         },
+        "together": _together(file, members, found, speed, ranks),
         "break_even": {
             "saes": even.saes,
             "together": even.together,
@@ -68,6 +74,29 @@ def as_json(
             "keep": even.keep,
         },
     }
+
+
+def _together(
+    file: SuiteFile,
+    members: Sequence[Member],
+    found: Sequence[Quantities],
+    speed: Speed,
+    ranks: int | None,
+) -> dict[str, Any] | None:
+    """One SAE on several devices, where that is asked for or must be."""
+    if speed.device is None or speed.device.bytes_per_s is None:
+        if ranks is not None:
+            raise ValueError(
+                f"ranks has no effect on a {speed.name}, for which nothing is known of several; "
+                "leave it out"
+            )
+        return None
+    updates = next(q for q in found if q.step == "train").updates
+    several = choices(file, members, updates, speed.device, ranks)
+    if several is None:
+        return None
+    member, ways = several
+    return {"sae": member.name, "ways": [asdict(way) for way in ways]}
 
 
 def as_lines(plan: dict[str, Any], rates: Rates, bandwidth: float | None = None) -> list[str]:
@@ -88,13 +117,42 @@ def as_lines(plan: dict[str, Any], rates: Rates, bandwidth: float | None = None)
     lines += [end + (f"{cost:>12,.2f}" if priced else ""), ""]
     sizes = [f"{name} {_size(size)}" for name, size in plan["activation_bytes"].items()]
     lines.append(f"activations: {'; '.join(sizes)}")
+    lines += [_memory(plan), _reading(plan, bandwidth), *_storing(plan, rates)]
+    return [*lines, *_ways(plan)]
+
+
+def _memory(plan: dict[str, Any]) -> str:
+    """What weights and SAEs need, and whether a device has it."""
     memory = plan["memory_bytes"]
-    lines.append(
-        f"memory: {_size(memory['harvest'])} of weights to harvest, {_size(memory['train'])} for "
-        "the largest group to train"
-    )
-    lines.append(_reading(plan, bandwidth))
-    return [*lines, *_storing(plan, rates)]
+    text = f"memory: {_size(memory['harvest'])} of weights to harvest, up to "
+    text += f"{_size(memory['train'])} for the largest group to train"
+    room = memory["device"]
+    if room is None or memory["train"] <= room:
+        return text
+    alone = (plan["together"] or {"ways": []})["ways"]
+    text += f", more than the {_size(room)} of one {plan['device']}"
+    if alone and alone[0]["memory_bytes"] > room:
+        return text
+    return f"{text}: lower `together`, the SAEs that are trained at once"
+
+
+def _ways(plan: dict[str, Any]) -> list[str]:
+    """One SAE on several devices."""
+    if plan["together"] is None:
+        return []
+    ways = plan["together"]["ways"]
+    names = list(ways[0]["seconds"])
+    head = f"{'devices':>7}{'memory of each':>16}" + "".join(f"{name:>17}" for name in names)
+    lines = [
+        "",
+        f"{plan['together']['sae']} on several {plan['device']} (torchrun; predicted, several GPUs "
+        "are untested):",
+        head,
+    ]
+    for way in ways:
+        line = f"{way['devices']:>7}{_size(way['memory_bytes']):>16}"
+        lines.append(line + "".join(f"{_time(way['seconds'][name]):>17}" for name in names))
+    return lines
 
 
 def _reading(plan: dict[str, Any], bandwidth: float | None) -> str:

@@ -29,6 +29,10 @@ def plan(
     width: Annotated[int, typer.Option(help="Without a suite: latents of each SAE.")] = 16384,
     saes: Annotated[int, typer.Option(min=1, help="Without a suite: SAEs of each site.")] = 1,
     device: Annotated[str, typer.Option(help="h100, a100, l4 or tpu-v3.")] = "h100",
+    ranks: Annotated[
+        int | None,
+        typer.Option(min=2, help="So many devices that train the widest SAE together."),
+    ] = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Take this machine's speed, by two short runs.")
     ] = False,
@@ -65,7 +69,7 @@ def plan(
         members, text_bytes = members_of(file), _text_bytes(file)
         found = quantities(file, text_bytes)
         speed = _speed(file, text_bytes, device, measure)
-        figures = page.as_json(file, members, found, speed, rates)
+        figures = page.as_json(file, members, found, speed, rates, ranks)
         if plot is not None:
             page.draw(plot, figures, rates)
         actual = {}

@@ -35,9 +35,26 @@ def test_options_stand_for_a_suite():
     assert found["activation_bytes"]["exact"] == pytest.approx(5e8 * 2304 * 11 / 8)
 
 
+def test_an_sae_too_wide_for_a_device_is_planned_on_several():
+    wide = ["one-gpu-weekend", "--set", "sae.width=1048576"]
+    shown = invoke(*wide, "--set", "sae.target_l0=60")
+    assert "more than the 80.0 GB of one h100" in shown and "lower `together`" not in shown
+    assert "on several h100 (torchrun; predicted, several GPUs are untested):" in shown
+    rows = [line.split()[0] for line in shown.splitlines()[-3:]]
+    assert rows[0] == "1" and 1 < int(rows[1]) < 8 and rows[2] == "8"
+
+
+def test_a_group_too_large_for_a_device_is_to_be_made_smaller():
+    shown = invoke("one-gpu-weekend", "--set", "sae.width=262144")
+    assert "of one h100: lower `together`, the SAEs that are trained at once" in shown
+    assert "several" not in shown
+
+
 @pytest.mark.parametrize(
     ("args", "text"),
     [
+        (["demo", "--ranks", "2", "--device", "tpu-v3"], "ranks has no effect on a tpu-v3"),
+        (["demo", "--ranks", "65"], "ranks must be at most the 8 shards of 2048 latents, got 65"),
         (["demo", "--tokens", "5M"], "--tokens has no effect on a suite"),
         (["--model", "google/gemma-2-2b"], "site must be given"),
         (["demo", "--price", "gpu=3"], "price must be gpu-hour=NUMBER or tb-month=NUMBER"),
