@@ -7,7 +7,7 @@ text for settings that do not fit. Knows no stage.
 import difflib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,6 +75,27 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config file {path} is not valid TOML: {error}") from error
+
+
+def parse_pairs(pairs: Iterable[str], flag: str) -> dict[str, Any]:
+    """KEY=VALUE pairs of a flag as a dictionary; a value that is JSON (a number, true, {…}) is read
+    as such.
+
+    Raises:
+        ValueError: a pair has no "=", or a key is given twice.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise ValueError(f"{flag} must be key=value, got {pair!r}")
+        if key in found:
+            raise ValueError(f"{flag} {key} must be given once, got it twice")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
 
 
 def dump(settings: Settings) -> str:

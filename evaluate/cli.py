@@ -5,46 +5,25 @@ from typing import Annotated
 
 import typer
 
-from . import flags
+from ..options import Given, command
 from .page.markup import plain_number
+from .settings import EvaluateSettings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
-@app.command()
-def evaluate(
-    sae: flags.SAEs = None,
-    model: flags.Model = None,
-    other_model: flags.OtherModel = None,
-    norms_of: flags.NormsOf = None,
-    positions: flags.Positions = None,
-    tokens: flags.Tokens = None,
-    out: flags.Out = None,
-    site: flags.Site = None,
-    target_site: flags.TargetSite = None,
-    n_sequences: flags.Sequences = None,
-    batch: flags.Batch = None,
-    dask: flags.Dask = None,
-    splice_special: flags.SpliceSpecial = None,
-    seed: flags.Seed = None,
-    dtype: flags.Dtype = None,
-    sae_dtype: flags.SAEDtype = None,
-    device: flags.Device = None,
-    firing_sequences: flags.FiringSequences = None,
-    subsets: flags.Subsets = None,
-    importance: flags.Importance = None,
-    top_latents: flags.TopLatents = None,
-    storage_option: flags.StorageOption = None,
-    config: flags.Config = None,
-) -> None:
+@command(
+    app,
+    EvaluateSettings,
+    "sae model tokens out n_sequences dtype device dask site target_site positions subsets "
+    "top_latents",
+    spelt={"splice_special": "--splice-special/--keep-special"},
+)
+def evaluate(given: Given[EvaluateSettings]) -> None:
     """Measures SAEs on held-out text: L0, FVU, delta loss, recovered share, firing frequencies."""
-    given = flags.given(locals())
-
-    from ..settings import resolve
     from .run import evaluate as run
-    from .settings import EvaluateSettings
 
-    settings = resolve(EvaluateSettings, given.pop("config", None), **given)
+    settings = given.settings()
     for line in summary(run(settings)):
         typer.echo(line)
     typer.echo(f"written: {settings.out}")

@@ -70,7 +70,7 @@ class EvaluateSettings(StageSettings):
     sae_dtype: Literal["bfloat16", "float32"] = "float32"
     """Precision of the SAE."""
     device: str = "auto"
-    """torch device; auto takes CUDA where there is one."""
+    """auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."""
     attention: str = "eager"
     """Attention implementation, as in the harvest."""
 

@@ -36,6 +36,27 @@ app.add_typer(plan_app)
 app.add_typer(study_app)
 
 
+def _show_version(wanted: bool) -> None:
+    """Prints the package's version and ends."""
+    if wanted:
+        from ..version import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-v", is_eager=True, callback=_show_version, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """What may stand before a command."""
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),

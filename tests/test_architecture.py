@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GROUND = (
-    "settings console foreign hub_errors machine caches control_groups moved public_names version"
+    "settings options console foreign hub_errors machine caches control_groups moved public_names "
+    "version"
 )
 FLOORS = {
     "": [GROUND, "workers store", "harvest train", "evaluate", "pipelines", "__main__"],
@@ -21,7 +22,7 @@ FLOORS = {
         *["place", "format", "which_rows", "read write", "tokens", "tools", "bfloat16", "cli"]
     ],
     "store/format": ["chunks", "values bfloat16 permutations", "sums arrays", "*"],
-    "harvest": ["flags text model", "settings", "settings_beside", "tokens", "rows", "cli"],
+    "harvest": ["text model", "settings", "settings_beside", "tokens", "rows", "cli"],
     "harvest/model": [
         "families",
         "files sites",
@@ -48,7 +49,7 @@ FLOORS = {
         "cpu triton",
     ],
     "evaluate": [
-        "flags settings saved",
+        "settings saved",
         "measure",
         "run page",
         "study",
@@ -90,7 +91,7 @@ FLOORS = {
     ],
     "evaluate/latents/explain": [
         "asking",
-        "settings flags templates shown",
+        "settings templates shown",
         "explainers",
         "inputs",
         "run",

@@ -1,32 +1,21 @@
 """`scopeworks train`, `sweep` and `export`."""
 
+import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..options import Given, command
 from .sae.formats.table import EXPORTED
+from .settings import TrainSettings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
-Store = Annotated[
-    list[str] | None,
-    typer.Option(help="URL of the activation store; repeat to join stores of the same rows."),
-]
-Site = Annotated[str | None, typer.Option(help="Site to train on, such as resid_post.12.")]
-TargetSite = Annotated[
-    str | None, typer.Option(help="Site to predict instead: trains a transcoder.")
-]
-Steps = Annotated[int | None, typer.Option(help="Updates.")]
-Batch = Annotated[int | None, typer.Option(help="Rows per update.")]
-Recipe = Annotated[
-    str | None,
-    typer.Option(help="report: its settings unless given; auto: those that fit the run's length."),
-]
-Rate = Annotated[float | None, typer.Option(help="Learning rate.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Out = Annotated[Path | None, typer.Option(help="Folder for the result.")]
-Config = Annotated[Path | None, typer.Option(help="TOML file of settings; flags win.")]
+_COMMON = "out store site target_site width sparsity target_l0 recipe steps batch lr seed device"
+_SEVERAL = "width sparsity target_l0 seed"
+
 Resume = Annotated[
     bool, typer.Option("--resume", help="Insist on continuing; allows more --steps.")
 ]
@@ -35,71 +24,23 @@ Wait = Annotated[
 ]
 More = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Any other setting, as name=value; repeat for more."),
-]
-Cache = Annotated[
-    Path | None,
-    typer.Option(help="Folder that keeps what is read of a remote store (--set cache_bytes=N)."),
-]
-Options = Annotated[
-    list[str] | None,
     typer.Option(
-        "--storage-option",
-        help="key=value for the driver of a remote store or remote checkpoints; repeat for more.",
+        "--set", metavar="NAME=VALUE", help="A setting as a file has it. Repeat for more."
     ),
 ]
 
 
-@app.command()
+@command(app, TrainSettings, _COMMON)
 def train(
-    out: Out = None,
-    store: Store = None,
-    site: Site = None,
-    target_site: TargetSite = None,
-    width: Annotated[int | None, typer.Option(help="Number of latents.")] = None,
-    sparsity: Annotated[float | None, typer.Option(help="λ, the price of a latent.")] = None,
-    target_l0: Annotated[
-        float | None, typer.Option(help="Wanted mean number of active latents; steers λ.")
-    ] = None,
-    recipe: Recipe = None,
-    steps: Steps = None,
-    batch: Batch = None,
-    lr: Rate = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the initial weights.")] = None,
-    device: Device = None,
-    more: More = None,
-    storage_option: Options = None,
-    cache_dir: Cache = None,
-    config: Config = None,
-    resume: Resume = False,
-    wait: Wait = False,
+    given: Given[TrainSettings], more: More = None, resume: Resume = False, wait: Wait = False
 ) -> None:
     """Trains one JumpReLU SAE from a store; the same command continues a stopped run. Started with
     torchrun, several processes train it together."""
-    from ..settings import resolve
-    from ..store.place.options import parse_storage_options
     from .ranks.joining import joined
     from .run.trainer import run
-    from .settings import TrainSettings
 
-    flags = {
-        "store": store or None,
-        "site": site,
-        "target_site": target_site,
-        "width": width,
-        "sparsity": sparsity,
-        "target_l0": target_l0,
-        "recipe": recipe,
-        "steps": steps,
-        "batch": batch,
-        "lr": lr,
-        "seed": seed,
-        "device": device,
-        "cache_dir": cache_dir,
-    }
     with joined() as world:
-        flags["storage_options"] = parse_storage_options(storage_option)
-        settings = resolve(TrainSettings, config, out=out, **merged(flags, more))
+        settings = given.settings(**merged(given.values, more))
         if settings.name is not None and settings.wandb_project is None:
             raise ValueError("name has no effect on a run without wandb_project; leave it out")
         for folder in run([settings], resume, wait=wait, world=world):
@@ -107,64 +48,39 @@ def train(
                 typer.echo(described(folder))
 
 
-@app.command()
+@command(app, TrainSettings, _COMMON, several=_SEVERAL)
 def sweep(
-    out: Out = None,
-    store: Store = None,
-    site: Site = None,
-    target_site: TargetSite = None,
-    width: Annotated[list[int] | None, typer.Option(help="Latents; repeat for more.")] = None,
-    sparsity: Annotated[list[float] | None, typer.Option(help="λ; repeat for more SAEs.")] = None,
-    target_l0: Annotated[
-        list[float] | None, typer.Option(help="Wanted L0; repeat for more SAEs.")
-    ] = None,
-    recipe: Recipe = None,
-    steps: Steps = None,
-    batch: Batch = None,
-    lr: Rate = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Seed; repeat for more SAEs.")] = None,
-    device: Device = None,
+    given: Given[TrainSettings],
     more: More = None,
-    storage_option: Options = None,
-    cache_dir: Cache = None,
     dask: Annotated[
         str | None,
         typer.Option(
+            metavar="<text>",
             help="Dask cluster to spread the SAEs over, a worker a device: local:N, a scheduler's "
-            "address or a scheduler file."
+            "address or a scheduler file.",
         ),
     ] = None,
     devices: Annotated[
         str | None,
-        typer.Option(help="Devices of this machine to spread the SAEs over: cuda:0,cuda:1."),
+        typer.Option(
+            metavar="<text>",
+            help="Devices of this machine to spread the SAEs over: cuda:0,cuda:1.",
+        ),
     ] = None,
-    config: Config = None,
     resume: Resume = False,
     wait: Wait = False,
 ) -> None:
-    """Trains many SAEs on one stream: each batch is read once. --config may be a sweep.toml."""
-    from ..store.place.options import parse_storage_options
+    """Trains many SAEs on one stream: each batch is read once. Values given several times are
+    combined. --config may be a sweep.toml."""
     from .ranks.place import refuse_ranks
     from .sweeps.sweep import expand
     from .sweeps.sweep import sweep as run_sweep
 
     refuse_ranks("sweep")
-
-    flags = {
-        "store": store or None,
-        "site": site,
-        "target_site": target_site,
-        "recipe": recipe,
-        "steps": steps,
-        "batch": batch,
-        "lr": lr,
-        "device": device,
-        "cache_dir": cache_dir,
-        "storage_options": parse_storage_options(storage_option),
-    }
-    lists = {"width": width, "sparsity": sparsity, "target_l0": target_l0, "seed": seed}
-    given = {name: values for name, values in lists.items() if values}
-    members = expand(out, config, given, **merged(flags, more))
+    values = merged(given.values, more)
+    out = values.pop("out", None)
+    lists = {name: values.pop(name) for name in _SEVERAL.split() if name in given.values}
+    members = expand(None if out is None else Path(out), given.config, lists, **values)
     for folder in run_sweep(members, members[0].out.parent, resume, wait, dask, devices):
         typer.echo(described(folder))
 
@@ -206,27 +122,25 @@ def export(
     typer.echo(run_export(sae, format, out, model=model, **facts))
 
 
-def merged(flags: dict[str, Any], more: list[str] | None) -> dict[str, Any]:
-    """Flags and --set pairs together; a setting given twice is an error.
+def merged(values: dict[str, Any], pairs: Iterable[str] | None) -> dict[str, Any]:
+    """Flags and --set pairs together, the latter as TOML has them, or bare words.
 
     Raises:
-        ValueError: a pair without "=", or a name that has a flag which is given too.
+        ValueError: a pair without "=", or a setting that is given twice.
     """
-    import tomllib
-
-    values = {name: value for name, value in flags.items() if value is not None}
-    for pair in more or []:
+    found = dict(values)
+    for pair in pairs or ():
         name, equals, text = pair.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or not name:
             raise ValueError(f"--set must be name=value, got {pair!r}")
-        if name in values or name == "out":
+        if name in found:
             raise ValueError(f"{name} must be given once, got --set {pair!r} as well")
         try:
-            values[name] = tomllib.loads(f"value = {text}")["value"]
+            found[name] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
-            values[name] = text  # a bare word
-    return values
+            found[name] = text
+    return found
 
 
 def described(folder: Path) -> str:

@@ -18,9 +18,8 @@ from pydantic import (
 )
 
 from ..store.place.files import local_path
-from ..store.place.options import StorageSettings
+from ..store.place.options import CACHE_BYTES, StorageSettings
 from ..store.place.place import Place
-from ..store.read.cache import CACHE_BYTES
 from . import recipe as recipes
 
 # What may change between a run and its continuation, because no number of the SAE depends on it.
@@ -43,29 +42,28 @@ class TrainSettings(StorageSettings):
     """One SAE's training. Lengths and losses are in scaled units: x = x_raw / C, so E‖x‖² = 1."""
 
     store: str | tuple[str, ...]
-    """URL of the activation store, or a list of several that hold other sites of the same rows and
-    are read as one."""
+    """URL of the activation store. Several stores of the same rows, with other sites, are read as
+    one."""
     site: str
-    """Site the encoder reads, `<kind>.<layer>`."""
+    """Site to train on, such as resid_post.12."""
     out: Path
-    """Folder of the trained SAE."""
+    """Folder of the trained SAE; of a sweep, of all its SAEs."""
     width: PositiveInt
     """Number of latents; the report: 2^14 to 2^20."""
     target_site: str | None = None
-    """Site to predict: given, the SAE is a transcoder (no tied start, no pre-encoder bias)."""
+    """Site to predict instead. Trains a transcoder: no tied start, no pre-encoder bias."""
     skip: bool = False
     """Adds an affine skip connection x @ W_skip to a transcoder (Gemma Scope 2)."""
     name: str | None = None
     """Name of a sweep's member; by default made from the settings that differ."""
 
     recipe: Literal["report", "auto"] = "report"
-    """Where settings that are not given come from. `report`: the defaults below, for runs of the
-    report's length. `auto`: lr, its warm-up and decay, λ's warm-up, β2, ε and θ fit steps, batch
-    and the site's width (`train/recipe.py`); from 250,000 updates on they are the report's."""
+    """Where settings that are not given come from: the report's defaults, or what fits the run.
+    With `auto`, lr, its warm-up and decay, λ's warm-up, β2, ε and θ fit steps, batch and the site's
+    width (`train/recipe.py`); from 250,000 updates on they are the report's."""
     steps: int = Field(default=250_000, gt=0, lt=10**9)
-    """Updates. The report: 4B tokens at width 2^14, about 1M updates; the default is a quarter of
-    that.
-    """
+    """Updates. The report has 4B tokens at width 2^14, which are about 1M updates; the default is a
+    quarter of that."""
     batch: PositiveInt = 4096
     """Rows per update (report)."""
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -78,12 +76,11 @@ class TrainSettings(StorageSettings):
     (1: not at all), and stay in memory. By default the store's shuffle by bucket and chunk."""
 
     sparsity: Price = 6e-4
-    """λ, the price of one active latent (report: 6e-4 and 1e-3 are printed). Above 1 none is worth
-    its price."""
+    """λ, the price of one active latent (report: 6e-4, 1e-3). Above 1 none is worth its price."""
     sparsity_warmup_steps: NonNegativeInt = 10_000
     """λ rises linearly from 0 over these updates (report)."""
     target_l0: float | None = Field(default=None, ge=1e-3)
-    """Wanted mean number of active latents. λ is then steered: `sparsity` is only its start."""
+    """Wanted mean number of active latents. λ is then steered, and `sparsity` is its start."""
     steering_gain: Factor = 40.0
     """How fast `target_l0` moves λ: log λ changes by up to this times lr per update."""
     penalty: Literal["linear", "quadratic"] = "linear"
@@ -127,7 +124,7 @@ class TrainSettings(StorageSettings):
     """
 
     device: str = "auto"
-    """torch device; auto takes CUDA where there is one."""
+    """auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."""
     backend: str = "auto"
     """Kernel of the step: auto, reference, cpu or triton."""
     encoder: Literal["auto", "float32", "screened", "bfloat16", "tf32"] = "auto"
@@ -147,9 +144,9 @@ class TrainSettings(StorageSettings):
     log_every: PositiveInt = 50
     """Updates between two lines of metrics.jsonl."""
     tensorboard: bool = False
-    """Also logs to `out/tensorboard`; needs the extra `tensorboard`."""
+    """Also logs to the folder tensorboard in `out`; needs the extra of that name."""
     wandb_project: str | None = None
-    """Also logs to this Weights & Biases project, offline by default; needs the extra `wandb`."""
+    """Also logs to this Weights & Biases project, offline by default; needs the extra wandb."""
     dead_after_rows: int = Field(default=1_000_000, gt=0, lt=2**63)
     """A latent is dead in the metrics if it has not fired in this many rows."""
     checkpoint_every: PositiveInt = 5_000
@@ -159,7 +156,7 @@ class TrainSettings(StorageSettings):
     keep_checkpoints: PositiveInt = 2
     """How many of the newest checkpoints stay."""
     checkpoints: str | None = None
-    """Folder or fsspec URL of the checkpoints; by default `checkpoints` inside `out`."""
+    """Folder or fsspec URL of the checkpoints; by default a folder of that name in `out`."""
     measure_rows: PositiveInt = 65_536
     """Rows after training on which L0, FVU and dead share are measured for config.json."""
 

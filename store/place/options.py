@@ -1,14 +1,16 @@
 """How storage options are given: `--storage-option key=value` on a command line, and in settings,
 for all their URLs."""
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 from pydantic import Field
 
-from ...settings import Settings
+from ...settings import Settings, parse_pairs
 from .place import Place
+
+CACHE_BYTES = 64 * 2**30
+"""How much of remote stores a cache keeps unless told."""
 
 
 class StorageSettings(Settings):
@@ -16,7 +18,7 @@ class StorageSettings(Settings):
 
     storage_options: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
     """Options of the file systems of all URLs, as fsspec takes them. They may hold secrets: they
-    are written nowhere and must be given again by whoever continues."""
+    are written nowhere, and whoever continues gives them again."""
 
     def place(self, url: str) -> Place:
         """The place of one of the URLs; local paths have no options."""
@@ -24,20 +26,5 @@ class StorageSettings(Settings):
 
 
 def parse_storage_options(pairs: Iterable[str] | None) -> dict[str, Any] | None:
-    """Pairs as a dictionary; a value that is JSON (a number, true, {…}) is read as such.
-
-    Raises:
-        ValueError: a pair has no "=", or a key is given twice.
-    """
-    options: dict[str, Any] = {}
-    for pair in pairs or ():
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise ValueError(f"--storage-option must be key=value, got {pair!r}")
-        if key in options:
-            raise ValueError(f"--storage-option {key} must be given once, got it twice")
-        try:
-            options[key] = json.loads(value)
-        except ValueError:
-            options[key] = value
-    return options or None
+    """The pairs of a command line as a dictionary; see `settings.parse_pairs`."""
+    return parse_pairs(pairs or (), "--storage-option") or None

@@ -26,9 +26,6 @@ from filelock import FileLock
 from ..format.chunks.codecs import CRC_BYTES
 from ..place.location import Forwarding, Location
 
-CACHE_BYTES = 64 * 2**30
-"""How much is kept unless told."""
-
 PATIENCE_S = 30.0
 """How long a range that another process fetches is waited for."""
 

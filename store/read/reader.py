@@ -19,7 +19,7 @@ from ..format.commits import Commit
 from ..format.spec import LABEL_NAMES
 from ..format.values import put_values
 from ..place.location import StorageOptions
-from .cache import CACHE_BYTES
+from ..place.options import CACHE_BYTES
 from .joining import AnyPlaces, Opened, computed_differently, open_aligned, together
 from .stream import Stream
 from .stream_order import INTERLEAVE, Order, WindowOrder

@@ -2,19 +2,17 @@
 
 import errno
 import json
-import subprocess
-import sys
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from typer.main import get_command
 from typer.testing import CliRunner
 
 from scopeworks.console import run_command
 from scopeworks.harvest.cli import app
-from scopeworks.harvest.settings import HarvestSettings, RolloutSettings, TokenizeSettings
+from scopeworks.harvest.settings import HarvestSettings
 from scopeworks.store import ActivationStore, TokenStore
+from scopeworks.store.format.chunks.codecs import PRESETS
 from scopeworks.store.place.local import LocalFiles
 
 
@@ -64,50 +62,6 @@ def test_what_is_missing_is_one_line_and_exit_code_2(args, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-
-
-@pytest.mark.parametrize("command", ["tokenize", "rollouts", "harvest"])
-def test_help_shows_every_word_of_every_option(command, monkeypatch):
-    """Rich takes square brackets for markup and leaves them out."""
-    monkeypatch.setenv("COLUMNS", "1000")
-    shown = invoke(command, "--help")
-    for option in get_command(app).commands[command].params:  # type: ignore[attr-defined]
-        assert option.help in shown  # type: ignore[attr-defined]
-
-
-SHOWN = {
-    "dask": "this process alone",
-    "tokens": "all text",
-    "subset_field": "none",
-    "skip_bad": "stop at the first",
-    "rows": "all",
-    "bucket_rows": "about 10^6",
-    "batch_sequences": "as memory allows",
-    "device_map": "one device",
-    "compile": "do not",
-    "mask_token": None,
-    "outlier": "keep all",
-    "drop_nonfinite": "stop at the first",
-    "storage_options": None,
-}
-"""How the help spells defaults that are no plain value; None where there is nothing to say."""
-
-
-@pytest.mark.parametrize(
-    ("command", "kind"),
-    [
-        ("tokenize", TokenizeSettings),
-        ("rollouts", RolloutSettings),
-        ("harvest", HarvestSettings),
-    ],
-)
-def test_help_states_every_default(command, kind):
-    params = get_command(app).commands[command].params  # type: ignore[attr-defined]
-    helps = {param.name: param.help for param in params}
-    for name, setting in kind.model_fields.items():
-        if not setting.is_required():
-            default = SHOWN.get(name, str(setting.default).removesuffix(".0"))
-            assert default is None or f"(default: {default}" in helps[name], name
 
 
 def test_storage_options_reach_every_url_and_are_written_nowhere(model_dir, tmp_path):
@@ -178,10 +132,6 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_committed(
     assert ActivationStore.open(store).complete
 
 
-def test_help_imports_nothing_heavy():
-    code = (
-        "import sys; from scopeworks.harvest import cli; "
-        "print([m for m in ('torch', 'transformers', 'zarr', 'numpy') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def test_codecs_are_those_of_the_store():
+    codec = HarvestSettings.model_fields["codec"].annotation
+    assert get_args(codec) == tuple(PRESETS)

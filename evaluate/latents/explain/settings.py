@@ -1,9 +1,9 @@
 """What `scopeworks latents explain` is asked to do."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from ..files.manifest import Places
 from ..samples.settings import SampleSettings
@@ -24,15 +24,16 @@ class SourcesSettings(AskingSettings):
     index: Path
     """Folder that `scopeworks latents index` made."""
     sae: str | None = None
-    """The SAE, where it is no longer where the index found it; so are the next three."""
+    """The SAE, where it is no longer where the index found it."""
     store: str | None = None
-    """URL of the activation store."""
+    """URL of the activation store, where the index's is gone."""
     tokens: str | None = None
-    """URL of the token store that the rows come from."""
+    """URL of the token store that the rows come from, where the index's is gone."""
     model: str | None = None
-    """Folder or hub id of the language model that was harvested, for its tokenizer."""
+    """Folder or hub id of the language model that was harvested, for its tokenizer, where the
+    index's is gone."""
     prompts: Path | None = None
-    """Folder of prompts that replace ours."""
+    """Folder of prompts that replace ours, file by file."""
     dry_run: bool = Field(default=False, exclude=True)
     """Say requests, tokens and price, and ask nothing."""
 
@@ -50,17 +51,27 @@ class SourcesSettings(AskingSettings):
 class ExplainSettings(SourcesSettings, SampleSettings):
     """Explanations of some latents of an index."""
 
-    explainer: str | None = None
-    """llm or tokens; by default llm where there is a language model to ask, else tokens."""
+    explainer: Literal["llm", "tokens"] | None = None
+    """Who explains; tokens asks no language model. By default llm where there is one, else
+    tokens."""
     latents: list[int] | None = None
-    """Which; by default `n` of them."""
+    """Latents to explain, as 3,17; by default `n` of them."""
     n: PositiveInt | None = None
     """Latents, spread evenly over firing frequency; 100 by default."""
 
+    @field_validator("latents", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        """Texts are split at commas: a command line has 3,17."""
+        if not (isinstance(value, list) and all(isinstance(text, str) for text in value)):
+            return value
+        parts = [part.strip() for text in value for part in text.split(",")]
+        if all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+            return [int(part) for part in parts]
+        raise ValueError("must be numbers with commas between them")
+
     @model_validator(mode="after")
     def _fits(self) -> "ExplainSettings":
-        if self.explainer not in (None, LLM, TOKENS):
-            raise ValueError(f"explainer must be {LLM} or {TOKENS}, got {self.explainer!r}")
         if self.latents is not None and self.n is not None:
             raise ValueError("n has no effect with latents; leave one of them out")
         if self.kind == TOKENS:

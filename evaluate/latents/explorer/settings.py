@@ -25,7 +25,7 @@ class ServeSettings(Settings):
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Precision of the language model; auto is what suits the device."""
     device: str = "auto"
-    """torch device; auto takes CUDA where there is one."""
+    """auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."""
 
     @model_validator(mode="after")
     def _check_saes(self) -> "ServeSettings":

@@ -1,6 +1,6 @@
 """The command: indexes → session → the page of one rater.
 
-Owns the settings and what is checked before the page is served.
+Owns what is checked before the page is served.
 """
 
 import hashlib
@@ -10,16 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
-
-from ....settings import Settings
-from ....store.place.files import check_can_be_written, local_path
+from ....store.place.files import check_can_be_written
 from ..explorer.listening import address, check_installed, listen, serve
 from ..files.manifest import NAME
-from .answers import AnswerFile, check_rater
+from .answers import AnswerFile
 from .card import card
 from .server import HOSTS, application
 from .session import Candidates, Item, RatedSAE, Session, draw, open_session
+from .settings import RateSettings
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -30,27 +28,6 @@ if TYPE_CHECKING:
 PORT = 8780
 _SHAPE = ("before", "after", "top", "bands", "per_band")
 """Settings of an index that snippets show."""
-
-
-class RateSettings(Settings):
-    """One rater at one page."""
-
-    index: tuple[Path, ...] = Field(min_length=1)
-    """Folders that `latents index` made, one an SAE."""
-    out: Path
-    """Folder of the ratings; each rater has a file in it."""
-    rater: str
-    """Who rates; the name of the rater's file."""
-    n: PositiveInt = 50
-    """Latents of each SAE, drawn evenly over firing frequency; all that fire, where they are
-    fewer."""
-    seed: NonNegativeInt = 0
-    """Of the draw and the orders."""
-    port: int | None = Field(default=None, ge=0, le=65535)
-    """On 127.0.0.1; by default 8780, or one that is free."""
-
-    _local = field_validator("out")(local_path)
-    _named = field_validator("rater")(check_rater)
 
 
 def rate(settings: RateSettings) -> None:

@@ -1,31 +1,31 @@
 """What `scopeworks latents score` is asked to do."""
 
+from typing import Literal
+
 from pydantic import Field, PositiveInt, model_validator
 
-from ..explain.settings import SourcesSettings
-from .scorers.table import SCORERS, TOKENS
+from ..explain.settings import TOKENS, SourcesSettings
+
+ASKING = ("detection", "fuzzing", "simulation")
+"""Scorers that ask a language model; their table is `scorers.table`."""
 
 
 class ScoreSettings(SourcesSettings):
     """Scores of the explanations in an index."""
 
-    scorer: list[str] | None = None
-    """detection, fuzzing, simulation, tokens; by default the first three where there is a language
-    model to ask, else tokens."""
+    scorer: list[Literal["detection", "fuzzing", "simulation", "tokens"]] | None = None
+    """How explanations are scored; tokens asks no language model. By default the first three where
+    there is one, else tokens."""
     explainer: str | None = None
     """Whose explanations; by default llm's where there are some, else those of tokens."""
     examples_per_prompt: PositiveInt = 1
     """Test contexts in one prompt of detection and fuzzing. More cost less, and tell of one
     another."""
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Of the shuffles and the intervals."""
+    """Seed of the shuffles and of the intervals."""
 
     @model_validator(mode="after")
     def _fits(self) -> "ScoreSettings":
-        known = [*SCORERS, TOKENS]
-        wrong = [name for name in self.scorer or () if name not in known]
-        if wrong:
-            raise ValueError(f"scorer must be one of {', '.join(known)}, got {wrong[0]!r}")
         asks = [name for name in self.scorers if name != TOKENS]
         if asks and not self.has_model:
             raise ValueError(
@@ -44,4 +44,4 @@ class ScoreSettings(SourcesSettings):
     @property
     def scorers(self) -> list[str]:
         """Which are asked for, each once."""
-        return list(dict.fromkeys(self.scorer or (SCORERS if self.has_model else [TOKENS])))
+        return list(dict.fromkeys(self.scorer or (ASKING if self.has_model else [TOKENS])))

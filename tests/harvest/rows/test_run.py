@@ -483,7 +483,7 @@ def test_nonfinite_rows_are_an_error_unless_they_are_to_be_dropped(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"codec": "zip"}, "codec: must be one of exact, fast, .*got 'zip'"),
+        ({"codec": "zip"}, "codec: input should be 'exact', 'fast', .*got 'zip'"),
         ({"seed": 2**63}, "seed: input should be less than 9223372036854775808"),
         ({"memory_gib": 1e300}, "memory_gib: input should be less than or equal to 1048576"),
     ],

@@ -132,7 +132,11 @@ def test_contexts_are_drawn_once(index, monkeypatch):
         ({"latents": [1, 1]}, ValueError, "latents must each be given once"),
         ({"store": "/nowhere"}, FileNotFoundError, "nowhere"),
         ({"model": None}, ValueError, "model must name the language model of .* pass --model"),
-        ({"explainer": "poet"}, ValueError, "explainer must be llm or tokens, got 'poet'"),
+        (
+            {"explainer": "poet"},
+            ValueError,
+            "explainer: input should be 'llm' or 'tokens', got 'poet'",
+        ),
         ({"explainer": "llm"}, ValueError, "explainer llm must have a language model to ask"),
         ({"prompts": "x"}, ValueError, "prompts has no effect with explainer tokens"),
         ({"n": 3}, ValueError, "n has no effect with latents"),

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from scopeworks.evaluate.latents.rate import run as run_module
 from scopeworks.evaluate.latents.rate.cli import app as cli
-from scopeworks.evaluate.latents.rate.run import RateSettings, prepare
+from scopeworks.evaluate.latents.rate.run import prepare
 from scopeworks.evaluate.latents.rate.session import read_session
+from scopeworks.evaluate.latents.rate.settings import RateSettings
 from scopeworks.settings import resolve
 from scopeworks.tests.evaluate.latents import made_contents as made
 

@@ -12,6 +12,7 @@ from scopeworks.evaluate.latents.samples.settings import SampleSettings
 from scopeworks.evaluate.latents.score.scorers.fuzzing import Fuzzing
 from scopeworks.evaluate.latents.score.scorers.scorer import numbers
 from scopeworks.evaluate.latents.score.scorers.table import SCORERS
+from scopeworks.evaluate.latents.score.settings import ASKING
 from scopeworks.evaluate.latents.score.statistics import Judged, Simulated, figures
 from scopeworks.tests.evaluate.latents import cached_rows as made
 from scopeworks.tests.reference.gemma_models import build_tokenizer
@@ -23,6 +24,10 @@ LATENTS = [made.DIGITS, made.RARE, 6]
 def samples(cached):
     settings = SampleSettings(context=8, explain=20, test=30, silent=20, quantiles=5)
     return collect(cached.sae, cached.store, cached.tokens, LATENTS, settings)
+
+
+def test_the_table_has_what_settings_name():
+    assert tuple(SCORERS) == ASKING
 
 
 @pytest.mark.parametrize("per_prompt", [1, 7])

@@ -1,0 +1,249 @@
+"""Command-line options made from settings: a field's name, type, default and docstring are a flag.
+
+Owns how a flag is spelt, parsed and explained. What a setting means and which values it may have,
+its model says.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Generic, Literal, Union, get_args, get_origin
+
+import typer
+from typer.core import TyperCommand
+
+from .settings import Settings, SettingsT, parse_pairs, resolve
+
+_SHORT = 110
+"""Characters of a docstring in `--help`: its first sentence, and further ones as far as they fit.
+`--help-all` shows all of it."""
+
+_MORE = "More settings"
+
+
+@dataclass(frozen=True)
+class Given(Generic[SettingsT]):
+    """What was given on a command line: settings by their names, and the file that has others."""
+
+    kind: type[SettingsT]
+    config: Path | None
+    values: dict[str, Any]
+
+    def settings(self, **more: Any) -> SettingsT:
+        """By `more`, else by flags, else by the file, else by default; errors as `resolve`."""
+        return resolve(self.kind, self.config, **(self.values | more))
+
+
+def command(
+    app: typer.Typer,
+    kind: type[Settings],
+    common: str = "",
+    *,
+    arguments: str = "",
+    several: str = "",
+    spelt: Mapping[str, str] | None = None,
+    **shown: Any,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes `run(given, …)` a command with a flag for every setting of `kind`. What `run` takes
+    beside `given` are options of its own.
+
+    Args:
+        common: settings that `--help` explains; it only names the others, which `--help-all`
+            explains. By default `--help` explains all.
+        arguments: settings that are given without a flag.
+        several: settings of one value that may be given several times, for a list of values.
+        spelt: setting -> its flags where they are others, such as "--yes/--no".
+        shown: what else `typer.Typer.command` takes.
+    """
+    options = _Options(kind, common.split(), arguments.split(), several.split(), spelt or {})
+
+    def register(run: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(run).parameters.values())[1:]
+
+        def call(config: Path | None, help_all: bool = False, **given: Any) -> None:
+            beside = {one.name: given.pop(one.name) for one in own}
+            run(Given(kind, config, options.values(given)), **beside)
+
+        call.__name__, call.__doc__ = run.__name__, run.__doc__
+        call.__signature__ = options.signature(own)  # pyright: ignore[reportFunctionMemberAccess]
+        app.command(cls=_Command, epilog=options.epilog, **shown)(call)
+        return run
+
+    return register
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The options of one command; see `command`."""
+
+    kind: type[Settings]
+    common: list[str]
+    arguments: list[str]
+    several: list[str]
+    spelt: Mapping[str, str]
+    flags: dict[str, str] = field(init=False, default_factory=dict)
+    """Setting -> its flags."""
+
+    def __post_init__(self) -> None:
+        """Spells the flags."""
+        for name, setting in self.kind.model_fields.items():
+            self.flags[name] = self.spelt.get(name) or _spelling(name, setting.annotation)
+
+    @property
+    def rest(self) -> list[str]:
+        """Settings that `--help` only names."""
+        shown = {*self.arguments, *self.common}
+        return [name for name in self.flags if self.common and name not in shown]
+
+    @property
+    def epilog(self) -> str | None:
+        """The line that names them."""
+        names = ", ".join(self.flags[name].partition("/")[0] for name in self.rest)
+        return f"{_MORE}, which --help-all explains: {names}" if names else None
+
+    def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings by what typer parsed, without those that were not given."""
+        fields = self.kind.model_fields
+        return {
+            name: parse_pairs(value, self.flags[name])
+            if _is_dict(fields[name].annotation)
+            else value
+            for name, value in given.items()
+            if value is not None
+        }
+
+    def signature(self, own: list[inspect.Parameter]) -> inspect.Signature:
+        """What typer makes the command of: common settings, the command's own options, the rest."""
+        first = [*self.arguments, *self.common]
+        first += [name for name in self.flags if name not in (*first, *self.rest)]
+        listed = [*map(self._parameter, first), *own, _CONFIG]
+        listed += [_HELP_ALL, *map(self._parameter, self.rest)] if self.rest else []
+        kind = inspect.Parameter.KEYWORD_ONLY
+        return inspect.Signature([one.replace(kind=kind) for one in listed])
+
+    def _parameter(self, name: str) -> inspect.Parameter:
+        setting, default = self.kind.model_fields[name], None
+        taken = _taken(setting.annotation)
+        # Of a setting that is a list, the model reads the entries, and says what is wrong with one.
+        parsed = list[str] if get_origin(taken) is list else taken
+        if name in self.several:
+            taken = parsed = list[taken]
+        told = _told(setting, taken, self.flags)
+        if name in self.arguments:
+            info = typer.Argument(help=told, show_default=False)
+            default = inspect.Parameter.empty if setting.is_required() else None
+        else:
+            word = "KEY=VALUE" if _is_dict(setting.annotation) else _word(_each(taken))
+            info = typer.Option(self.flags[name], help=told, metavar=word)
+            if name in self.rest:
+                info.rich_help_panel, info.hidden = _MORE, True
+        return _parameter(name, parsed | None, info, default)
+
+
+class _Command(TyperCommand):
+    """A command whose help is short or whole, and leaves out flags that switch off."""
+
+    whole = False
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """See `TyperCommand`; of a help with a form feed in it, what is wanted is shown."""
+        option: Any
+        for option in self.get_params(ctx):
+            short, mark, long = (getattr(option, "help", None) or "").partition("\f")
+            if mark:
+                option.help = long if self.whole or not self.epilog else short
+                option.hidden = option.hidden and not self.whole
+            if getattr(option, "is_flag", False):
+                option.metavar = ""
+                option.secondary_opts = [o for o in option.secondary_opts if o[:5] != "--no-"]
+        self.epilog = None if self.whole else self.epilog
+        super().format_help(ctx, formatter)
+
+
+def _explain_all(ctx: typer.Context, wanted: bool) -> None:
+    """Shows the whole help and ends."""
+    if wanted:
+        ctx.command.whole = True  # pyright: ignore[reportAttributeAccessIssue]
+        typer.echo(ctx.get_help())
+        raise typer.Exit
+
+
+def _parameter(name: str, taken: Any, info: Any, default: Any = None) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=Annotated[taken, info])
+
+
+_CONFIG = _parameter(
+    "config", Path | None, typer.Option(help="TOML file of settings; flags win.", metavar="<path>")
+)
+_HELP_ALL = _parameter(
+    "help_all",
+    bool,
+    typer.Option("--help-all", help="Explain all settings.", is_eager=True, callback=_explain_all),
+    False,
+)
+
+
+def _taken(kind: Any) -> Any:
+    """A field's type without None and rules; tuples are lists, dictionaries lists of pairs. Of a
+    union what can be repeated is taken, else the first."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _taken(inner[0])
+    if origin in (Union, UnionType):
+        ways = [_taken(one) for one in inner if one is not NoneType]
+        return next((way for way in ways if get_origin(way) is list), ways[0])
+    if origin in (tuple, list):
+        return list[_taken(inner[0])]
+    return list[str] if origin is dict else kind
+
+
+def _each(taken: Any) -> Any:
+    """The type of one value."""
+    return get_args(taken)[0] if get_origin(taken) is list else taken
+
+
+def _is_dict(kind: Any) -> bool:
+    return any(get_origin(one) is dict for one in (kind, *get_args(kind)))
+
+
+def _spelling(name: str, kind: Any) -> str:
+    """A field's flags; a dictionary's is given once a pair, and has no plural."""
+    flag = "--" + name.replace("_", "-")
+    if _taken(kind) is bool:
+        return f"{flag}/--no{flag[1:]}"
+    return flag.removesuffix("s") if _is_dict(kind) else flag
+
+
+def _word(each: Any) -> str:
+    """What stands for a value in the help."""
+    return "<choice>" if get_origin(each) is Literal else f"<{each.__name__.lower()}>"
+
+
+def _told(setting: Any, taken: Any, flags: Mapping[str, str]) -> str:
+    """A docstring as help, short and whole with a form feed between them. Both name choices and the
+    default. Square brackets are markup to rich."""
+    told = " ".join((setting.description or "").split())
+    told = re.sub(r"`(\w+)`", lambda m: flags.get(m[1], m[1]).partition("/")[0], told)
+    short, *others = re.split(r"(?<=\.) (?=[^a-z])", told.replace("`", ""))
+    whole = " ".join((short, *others))
+    for sentence in others:
+        if len(short) + len(sentence) >= _SHORT:
+            break
+        short = f"{short} {sentence}"
+    facts = _facts(setting, taken)
+    return "\f".join(" ".join((text, *facts)).replace("[", r"\[") for text in (short, whole))
+
+
+def _facts(setting: Any, taken: Any) -> list[str]:
+    """Sentences about a setting that its docstring need not say."""
+    choices, default = get_args(_each(taken)), setting.get_default(call_default_factory=True)
+    facts = [f"One of {', '.join(map(str, choices))}."] if choices else []
+    facts += ["Repeat for more."] * (get_origin(taken) is list)
+    if not setting.is_required() and default is not False and default not in (None, (), []):
+        shown = f"{default:g}" if isinstance(default, float) else default
+        facts.append(f"Default: {shown}.")
+    return facts
