@@ -67,7 +67,8 @@ def command(
             beside = {one.name: given.pop(one.name) for one in own}
             run(Given(kind, config, options.values(given)), **beside)
 
-        call.__name__, call.__doc__ = run.__name__, run.__doc__
+        told = inspect.cleandoc(run.__doc__ or "").split("\n\n")
+        call.__name__, call.__doc__ = run.__name__, "\n\n".join(map(_one_line, told))
         call.__signature__ = options.signature(own)  # pyright: ignore[reportFunctionMemberAccess]
         app.command(cls=_Command, epilog=options.epilog, **shown)(call)
         return run
@@ -187,6 +188,10 @@ _HELP_ALL = _parameter(
 )
 
 
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _taken(kind: Any) -> Any:
     """A field's type without None and rules; tuples are lists, dictionaries lists of pairs. Of a
     union what can be repeated is taken, else the first."""
@@ -226,7 +231,7 @@ def _word(each: Any) -> str:
 def _told(setting: Any, taken: Any, flags: Mapping[str, str]) -> str:
     """A docstring as help, short and whole with a form feed between them. Both name choices and the
     default. Square brackets are markup to rich."""
-    told = " ".join((setting.description or "").split())
+    told = _one_line(setting.description or "")
     told = re.sub(r"`(\w+)`", lambda m: flags.get(m[1], m[1]).partition("/")[0], told)
     short, *others = re.split(r"(?<=\.) (?=[^a-z])", told.replace("`", ""))
     whole = " ".join((short, *others))

@@ -88,7 +88,8 @@ def test_missing_setting_is_named(tmp_path: Path):
 
 def test_set_pairs_are_typed_and_checked():
     pairs = ["theta-form=log", "lr_decay_share=0.2", "skip=true"]
-    assert merged({"lr": None}, pairs) == {
+    assert merged({"lr": 1e-3}, pairs) == {
+        "lr": 1e-3,
         "theta_form": "log",
         "lr_decay_share": 0.2,
         "skip": True,
