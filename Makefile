@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Each sets up .venv on its first call and starts at once afterwards.
+# `make demo`, `make quick` and `make test`: each sets up .venv on its first call and starts at once afterwards.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,10 +14,23 @@ CIRCUIT_TRACER := tests/evaluate/latents/circuit_tracer.txt
 # What the page of circuit-tracer loads from elsewhere: d3 with its extensions; dagre and pako in the versions that it names.
 PAGE_SCRIPTS := d3@7.9.0 d3-jetpack@2.2.1 dagre@0.8.5 pako@2.1.0
 
-.PHONY: demo test acceptance peers check format clean
+QUICK := tests/test_architecture.py tests/test_console.py tests/test_foreign.py tests/test_settings.py tests/docs tests/workers \
+	tests/store/format tests/store/read tests/store/write/test_writer.py \
+	tests/harvest/model tests/harvest/text tests/harvest/rows/test_run.py \
+	tests/train/kernels/cpu tests/train/kernels/test_reference.py tests/train/run/test_trainer.py \
+	tests/train/sae/test_sae.py tests/train/sae/formats/test_table.py \
+	tests/evaluate/measure tests/evaluate/study tests/evaluate/studies tests/evaluate/test_run.py \
+	tests/pipelines/plan tests/pipelines/suite/test_keys.py tests/pipelines/suite/test_members.py
+
+.PHONY: demo quick test acceptance peers check format clean
 
 demo: $(READY)
 	$(BIN)/scopeworks demo --out demo
+
+# Between two edits: the tests of what numbers, rows and files mean, and of each stage's own run. Chosen by how much they say a
+# second: no other library to compare with, no cluster, emulator, server, browser or interpreted kernel. All of it is part of `make test`.
+quick: $(READY_DEV)
+	$(BIN)/python -m pytest -m 'not slow and not emulator and not gpu' $(QUICK)
 
 test: $(READY_DEV)
 	$(BIN)/python -m pytest
