@@ -5,7 +5,7 @@ site's tensor and may return another one in its place. `capture`, `replace` and 
 three uses of that. Which module a site is at its family says (`families`).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .families import SiteModule, family_of
-from .sites import Site, check_site
+from .sites import Site, check_site, parse_site, sites_in
 
 Visit = Callable[[Tensor], Tensor | None]
 """Sees a site's tensor [batch, seq, d]; what it returns, unless None, takes the tensor's place."""
@@ -29,9 +29,13 @@ Gain = Callable[[Tensor], Tensor]
 
 @contextmanager
 def capture(
-    model: Any, sites: Iterable[Site], take: Take | None = None
-) -> Iterator[dict[str, Tensor]]:
+    model: Any, sites: str | Iterable[str], take: Take | None = None
+) -> Iterator[dict[str, Float[Tensor, "batch seq d"]]]:
     """Collects the sites' activations [batch, seq, d] of every forward pass run inside the block.
+
+        with capture(lm, "resid_post.12") as x:
+            lm("The capital of France is")
+        x["resid_post.12"]
 
     The dictionary fills while the model runs, so a `replace` at a later site can read an earlier
     one from it; a second forward pass overwrites the first. Tensors are the model's own (its dtype
@@ -39,16 +43,17 @@ def capture(
 
     Args:
         model: a model of transformers or a `LanguageModel`.
-        sites: what to collect; read as captured[str(site)].
+        sites: a site or several, by name or as `Site`: what to collect, under its name.
         take: what to keep of each tensor, as it is computed; all of it by default. The rest of it
             is freed as the forward pass goes on, however many sites there are.
 
     Raises:
-        ValueError: the model has no such site.
+        ValueError: the model has no such site, or is none.
+        KeyError: a site is read that no forward pass has reached.
     """
-    captured: dict[str, Tensor] = {}
+    captured = _Captured()
     with ExitStack() as stack:
-        for site in sites:
+        for site in sites_in(sites):
             stack.enter_context(_attached(model, site, _store_in(captured, site, take)))
         yield captured
 
@@ -56,62 +61,95 @@ def capture(
 @contextmanager
 def replace(
     model: Any,
-    site: Site,
+    site: str,
     fn: Callable[[Float[Tensor, "batch seq d"]], Float[Tensor, "batch seq d"]],
 ) -> Iterator[None]:
     """Splices fn(x) in at the site for every forward pass run inside the block.
 
-    The result is cast to the model's dtype. At `transcoder_in`, fn sees and returns the normalised
+        with replace(lm, "resid_post.12", lambda x: x + 8 * sae.W_dec[latent]):
+            print(lm.generate("The capital of France is"))
+
+    With a cache, as in `generate`, x is of the new tokens alone. The result is cast to the model's
+    dtype. At `transcoder_in`, fn sees and returns the normalised
     vector without the gain; the norm's gain is applied to what it returns.
 
     Raises:
-        ValueError: the model has no such site; fn returned another shape.
+        ValueError: the model has no such site, or is none; fn returned another shape.
     """
 
     def visit(x: Tensor) -> Tensor:
         spliced = fn(x)
-        if spliced.shape != x.shape:
+        if not isinstance(spliced, Tensor) or spliced.shape != x.shape:
+            got = list(spliced.shape) if isinstance(spliced, Tensor) else type(spliced).__name__
             raise ValueError(
-                f"the replacement at {site} must have shape {list(x.shape)}, "
-                f"got {list(spliced.shape)}"
+                f"the replacement at {site} must have shape {list(x.shape)}, got {got}"
             )
         return spliced.to(x.dtype)
 
-    with _attached(model, site, visit):
+    with _attached(model, parse_site(site), visit):
         yield
 
 
 def forward_until(
     model: Any,
-    input_ids: Int[Tensor, "batch seq"],
-    sites: Iterable[Site],
+    input_ids: Int[Tensor, "batch seq"] | str | Sequence[Any],
+    sites: str | Iterable[str],
     take: Take | None = None,
-) -> dict[str, Tensor]:
+) -> dict[str, Float[Tensor, "batch seq d"]]:
     """Runs the decoder without gradients only as far as the last of the sites; returns them
     [batch, seq, d] by name.
 
     Nothing after that site is computed: not the rest of its layer, no later layer, never the final
-    norm or lm_head. What is returned is bit-equal to what a whole forward pass computes. `take` is
-    as in `capture`.
+    norm or lm_head. What is returned is bit-equal to what a whole forward pass computes.
+
+    Args:
+        model: a `LanguageModel` or a model of transformers.
+        input_ids: token ids [batch, seq] on the model's device; a `LanguageModel` also takes a text
+            and lists, as its `ids` does.
+        sites: as in `capture`.
+        take: as in `capture`.
 
     Raises:
-        ValueError: the model has no such site.
+        ValueError: the model has no such site, or is none; no site is given.
     """
-    last = max(sites := list(sites), key=lambda site: site.depth)
+    decoder = decoder_of(model)
+    if not (wanted := sites_in(sites)):
+        raise ValueError("sites must hold at least one site, got none; for example resid_post.12")
+    last = max(wanted, key=lambda site: site.depth)
+    ids = input_ids if isinstance(input_ids, Tensor) else model.ids(input_ids)
     with ExitStack() as stack:
-        captured = stack.enter_context(capture(model, sites, take))
+        captured = stack.enter_context(capture(model, wanted, take))
         stack.enter_context(_attached(model, last, _stop))
         stack.enter_context(torch.no_grad())
         with suppress(_Reached):
-            decoder_of(model)(input_ids=input_ids, use_cache=False)
+            decoder(input_ids=ids, use_cache=False)
     return captured
 
 
 def decoder_of(model: Any) -> Any:
-    """The stack of decoder layers inside a `LanguageModel`, a causal LM, or the stack itself."""
-    while not hasattr(model, "layers"):
-        model = model.model
-    return model
+    """The stack of decoder layers inside a `LanguageModel`, a causal LM, or the stack itself.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    inner = model
+    while not hasattr(inner, "layers"):
+        inner = getattr(inner, "model", None)
+        if inner is None:
+            got = repr(model) if isinstance(model, str) else type(model).__name__
+            raise ValueError(
+                f"model must be a loaded language model, got {got:.80}; "
+                "scopeworks.load_model(name) loads one"
+            )
+    return inner
+
+
+class _Captured(dict[str, Tensor]):
+    """What was captured, by the site's name."""
+
+    def __missing__(self, site: str) -> Tensor:
+        there = ", ".join(self) or "nothing: run the model inside the block"
+        raise KeyError(f"no activations of {site} were captured; there is {there}")
 
 
 class _Reached(Exception):

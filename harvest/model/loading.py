@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from ...machine import find_device, good_dtype
 from .config import read_config
 from .families import Family, family_of
 from .files import explained, model_folder
 from .placement import check_attention, check_device_map, compile_layers, spread_device
-from .vocabulary import load_checked_tokenizer
+from .vocabulary import Ids, checked_ids, load_checked_tokenizer
 from .weights import check_loading, check_weights, fingerprint, sampled_places
 
 if TYPE_CHECKING:
@@ -29,9 +30,13 @@ if TYPE_CHECKING:
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LanguageModel:
-    """A loaded model in evaluation mode, its tokenizer, and what to record of it."""
+    """A loaded model in evaluation mode, its tokenizer, and what to record of it.
+
+    lm = load_model("google/gemma-2-2b")
+    logits = lm("The capital of France is")
+    """
 
     model: Any
     """transformers' causal model, such as `Gemma2ForCausalLM`."""
@@ -55,6 +60,86 @@ class LanguageModel:
     def n_bytes(self) -> int:
         """Bytes of its weights, each counted once."""
         return sum(p.numel() * p.element_size() for p in self.model.parameters())
+
+    def __repr__(self) -> str:
+        config, name = self.config, "/".join(Path(self.name).parts[-2:])
+        return (
+            f"LanguageModel({name}: {family_of(config).title}, {config.num_hidden_layers} layers, "
+            f"d_model {config.hidden_size:,}, {config.vocab_size:,} tokens, {self.dtype} on "
+            f"{self.device})"
+        )
+
+    def __call__(self, ids: Ids) -> Float[Tensor, "batch seq vocabulary"]:
+        """The logits of every position; hooks of `capture` and `replace` see this forward pass.
+
+        Args:
+            ids: as `ids` takes them.
+
+        Raises:
+            ValueError: these are no token ids of this model.
+        """
+        return self.model(input_ids=self.ids(ids), use_cache=False).logits
+
+    def ids(self, text: Ids) -> Int[Tensor, "batch seq"]:
+        """Token ids on the model's device, int64.
+
+        Args:
+            text: a text, which is given its BOS; or token ids, taken as they are: a list, array or
+                tensor, [seq] or [batch, seq].
+
+        Raises:
+            ValueError: it is none of these, an id is outside the vocabulary, or there are more than
+                the model's context takes.
+        """
+        ids = checked_ids(text, self.tokenizer, self.config, self.name)
+        return ids.to(self.device)
+
+    def tokens(self, text: Ids) -> list[str]:
+        """The tokens of one sequence as text, one string a position; BOS is among them."""
+        return [str(self.tokenizer.decode([token])) for token in self._one(text)[0].tolist()]
+
+    def generate(
+        self, text: Ids, new_tokens: int = 32, temperature: float = 0.0, seed: int = 0
+    ) -> str:
+        """What the model writes after a text, by transformers' `generate`; the text is not
+        repeated. A `replace` around the call steers it.
+
+        Args:
+            text: as `ids` takes it, one sequence.
+            new_tokens: written at the most; it ends earlier at EOS.
+            temperature: what logits are divided by; 0 takes the most probable token.
+            seed: of what is drawn; without effect at temperature 0.
+
+        Raises:
+            ValueError: these are no token ids of this model, there are several sequences, or the
+                new tokens are more than its context has space for.
+        """
+        ids = self._one(text)
+        if new_tokens < 1 or not 0 <= temperature < float("inf"):
+            raise ValueError(
+                "new_tokens must be at least 1 and temperature 0 or more, "
+                f"got {new_tokens} and {temperature}"
+            )
+        check_context(ids.shape[1] + new_tokens, self.config, self.name)
+        drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        how = drawn if temperature else {"do_sample": False}
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), quiet():
+            torch.manual_seed(seed)
+            written = self.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=new_tokens,
+                pad_token_id=self.tokenizer.pad_token_id,
+                **how,
+            )
+        return str(self.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True))
+
+    def _one(self, text: Ids) -> Int[Tensor, "1 seq"]:
+        """The ids of a single sequence."""
+        if len(ids := self.ids(text)) != 1:
+            raise ValueError(f"text must be one sequence, got {len(ids)}; pass one after the other")
+        return ids
 
 
 def load_model(

@@ -15,7 +15,6 @@ Where a site is in the running model, and how wide, its family says (`families`)
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from .families import FAMILIES, family_of
@@ -33,42 +32,80 @@ _SHOWN_CHARACTERS = 60
 _LAYER = re.compile("[0-9]{1,18}")
 
 
-@dataclass(frozen=True)
-class Site:
-    """One site: its kind and its layer, counted from 0 for the first block after the embedding."""
+class Site(str):
+    """One site: its kind and its layer, counted from 0 for the first block after the embedding.
 
-    kind: str
-    layer: int
+    A site is its name, so that a `Site` and a string are taken wherever one is wanted:
+    `Site("resid_post", 12) == "resid_post.12"`.
 
-    def __post_init__(self) -> None:
-        """Raises ValueError for a kind that no family has, and for what is no layer's number."""
-        _check_kind(str(self), str(self.kind))
-        if isinstance(self.layer, bool) or not isinstance(self.layer, int) or self.layer < 0:
+    Raises:
+        ValueError: there is no such kind, or the layer is no whole number from 0 on.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, kind: str, layer: int | None = None) -> "Site":
+        """A site by kind and layer, or by its name alone."""
+        if layer is None:
+            return super().__new__(cls, _checked_name(kind))
+        _check_kind(f"{kind}.{layer}", str(kind))
+        if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
             raise ValueError(
-                f"layer of a site must be a whole number from 0 on, got {_shown(str(self.layer))}; "
-                f"for example Site({self.kind!r}, 12)"
+                f"layer of a site must be a whole number from 0 on, got {_shown(str(layer))}; "
+                f"for example Site({kind!r}, 12)"
             )
+        return super().__new__(cls, f"{kind}.{layer}")
 
-    def __str__(self) -> str:
-        return f"{self.kind}.{self.layer}"
+    @property
+    def kind(self) -> str:
+        """What of a layer it is, such as `resid_post`."""
+        return self.partition(".")[0]
+
+    @property
+    def layer(self) -> int:
+        """Number of the layer."""
+        return int(self.partition(".")[2])
 
     @property
     def depth(self) -> tuple[int, int]:
         """Sorts sites in the order in which a forward pass reaches them."""
         return self.layer, KINDS.index(self.kind)
 
+    def __repr__(self) -> str:
+        return f"Site({self.kind!r}, {self.layer})"
+
 
 def parse_site(text: str) -> Site:
-    """Reads `<kind>.<layer>`.
+    """Reads `<kind>.<layer>`; a site as it is.
 
     Raises:
         ValueError: the text names no kind that exists, or no single layer.
     """
+    return text if isinstance(text, Site) else Site(text)
+
+
+def sites_in(sites: str | Iterable[str]) -> list[Site]:
+    """One site or several, each a `Site` or its name, in the order given.
+
+    Raises:
+        ValueError: one of them is no site.
+    """
+    if not isinstance(sites, Iterable):
+        return [Site(sites)]
+    return [parse_site(site) for site in ([sites] if isinstance(sites, str) else sites)]
+
+
+def _checked_name(text: str) -> str:
+    """`<kind>.<layer>` without what may stand around it."""
+    if not isinstance(text, str):
+        raise ValueError(
+            f"site must be <kind>.<layer>, got {_shown(repr(text))}; for example resid_post.12"
+        )
     kind, _, layer = text.strip().partition(".")
     _check_kind(text, kind)
     if not _LAYER.fullmatch(layer):
         raise ValueError(f"site must be <kind>.<layer>, got {_shown(text)}; for example {kind}.12")
-    return Site(kind, int(layer))
+    return f"{kind}.{int(layer)}"
 
 
 def expand_sites(patterns: Iterable[str], n_layers: int) -> list[Site]:
@@ -90,9 +127,9 @@ def expand_sites(patterns: Iterable[str], n_layers: int) -> list[Site]:
     return sorted(sites, key=lambda site: site.depth)
 
 
-def site_width(site: Site, config: Any) -> int:
+def site_width(site: str, config: Any) -> int:
     """How many numbers one token has at the site, by transformers' configuration."""
-    return family_of(config).place(site.kind).width(config)
+    return family_of(config).place(parse_site(site).kind).width(config)
 
 
 def check_site(site: Site, n_layers: int) -> None:

@@ -1,20 +1,64 @@
-"""The vocabulary: whether a tokenizer is the one of its files, and one of this model.
+"""The vocabulary: whether a tokenizer is the one of its files, and one of this model; ids in it.
 
-Owns the checks of what transformers returns. It makes a tokenizer where files are missing, and
-another one where a file is not what it expects, without a word.
+Owns the checks of what transformers returns, and of ids that are given. transformers makes a
+tokenizer where files are missing, and another one where a file is not what it expects, without a
+word.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
 from ...foreign import one_line
 from .files import TOKENIZER_FILES, explained
 
+Ids = str | Sequence[int] | Sequence[Sequence[int]] | np.ndarray | Tensor
+"""A text, or token ids [seq] or [batch, seq]."""
+
+_IDS = "a text, or whole numbers [seq] or [batch, seq] with all rows of one length"
 _PROBE = 'The 3 quick brown foxes, (x+1)*y: "jump"?\n\tReturn 10.5%  of it; isn\'t so!\n'
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8, torch.uint32)
 _FEWEST = 0.5
 """Padded embeddings have a few rows more than the tokenizer has tokens, not twice as many."""
+
+
+def checked_ids(text: Ids, tokenizer: Any, config: Any, model: str) -> Int64[Tensor, "batch seq"]:
+    """A text's token ids, with BOS; or ids as they are, once they are known to be the model's.
+
+    Raises:
+        ValueError: it is neither, an id is outside the vocabulary, or the model's context is too
+            short for them.
+    """
+    given: Any = text
+    if isinstance(text, str):
+        begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        given = begin + tokenizer(text, add_special_tokens=False)["input_ids"]
+    try:
+        ids = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        got = f"{type(given).__name__} ({one_line(error)})"
+        raise ValueError(f"ids must be {_IDS}, got {got}") from None
+    ids = ids[None] if ids.ndim == 1 else ids
+    if ids.ndim != 2 or not ids.numel() or ids.dtype not in _WHOLE:
+        raise ValueError(f"ids must be {_IDS}, got {ids.dtype} {list(ids.shape)}")
+    first, last, longest = int(ids.min()), int(ids.max()), config.max_position_embeddings
+    if first < 0 or last >= config.vocab_size:
+        raise ValueError(
+            f"ids must be in 0 … {config.vocab_size - 1}, the vocabulary of {model}, got "
+            f"{first} … {last}"
+        )
+    if ids.shape[1] > longest:
+        raise ValueError(
+            f"ids must be at most {longest:,} tokens, the context of {model}, got "
+            f"{ids.shape[1]:,}; pass fewer"
+        )
+    return ids.to(torch.int64)
 
 
 def load_checked_tokenizer(folder: Path, name: str, config: Any) -> Any:

@@ -166,3 +166,45 @@ def test_capture_refuses_a_layer_that_does_not_exist():
         capture(model, [Site("mlp_out", 4)]),
     ):
         pass
+
+
+def test_sites_are_taken_by_name_one_or_several(input_ids):
+    model, site = build_model("grouped"), Site("resid_post", 1)
+    wanted = forward_until(model, input_ids, [site])["resid_post.1"]
+    for sites in ("resid_post.1", site, ["resid_post.1"], {site: None}):
+        assert torch.equal(forward_until(model, input_ids, sites)[site], wanted)
+    with replace(model, "resid_post.2", torch.zeros_like), capture(model, "resid_post.2") as x:
+        model(input_ids)
+    assert not x["resid_post.2"].any()
+
+
+def test_captured_says_what_there_is(input_ids):
+    model = build_model("grouped")
+    with capture(model, "resid_post.1") as x:
+        with pytest.raises(KeyError, match="nothing: run the model inside the block"):
+            _ = x["resid_post.1"]
+        model(input_ids)
+    with pytest.raises(KeyError, match=r"resid_post\.2 were captured; there is resid_post\.1"):
+        _ = x["resid_post.2"]
+
+
+@pytest.mark.parametrize("model", ["google/gemma-2-2b", torch.nn.Linear(2, 2), None])
+def test_what_is_no_loaded_model_is_refused(model, input_ids):
+    with pytest.raises(
+        ValueError, match=r"model must be a loaded .* scopeworks\.load_model\(name\)"
+    ):
+        forward_until(model, input_ids, "resid_post.1")
+
+
+def test_no_site_is_refused(input_ids):
+    with pytest.raises(ValueError, match="sites must hold at least one site, got none"):
+        forward_until(build_model("grouped"), input_ids, [])
+
+
+def test_replacement_that_is_no_tensor_is_refused(input_ids):
+    model = build_model("grouped")
+    with (
+        pytest.raises(ValueError, match=r"must have shape \[2, 17, 32\], got NoneType"),
+        replace(model, "mlp_out.2", lambda x: None),  # pyright: ignore[reportArgumentType]
+    ):
+        model(input_ids)

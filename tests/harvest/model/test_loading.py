@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from scopeworks.harvest.model.hooks import forward_until
+from scopeworks.harvest.model.hooks import forward_until, replace
 from scopeworks.harvest.model.loading import (
     check_context,
     load_model,
@@ -192,3 +192,61 @@ def test_check_context_refuses_sequences_longer_than_the_model_takes(model_dir):
     check_context(64, config, "m")
     with pytest.raises(ValueError, match="context must be at most 64 for model m, got 65"):
         check_context(65, config, "m")
+
+
+def test_called_model_gives_the_logits_of_texts_and_ids(model_dir):
+    lm = load_model(model_dir, dtype="float32", device="cpu")
+    ids = lm.ids("Now is the winter")
+    assert ids.dtype == torch.int64 and ids[0, 0] == lm.tokenizer.bos_token_id
+    wanted = lm.model(input_ids=ids).logits
+    for given in ("Now is the winter", ids, ids[0], ids.tolist(), ids[0].tolist(), ids.numpy()):
+        assert torch.equal(lm(given), wanted)
+    assert "".join(lm.tokens(ids)[1:]) == "Now is the winter"
+    assert lm.tokens(ids) == lm.tokens("Now is the winter")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (3, r"whole numbers \[seq\] or \[batch, seq\] with all rows of one length, got torch"),
+        ([], r"ids must be a text, or .* got torch.float32 \[1, 0\]"),
+        ([[1, 2], [3]], r"all rows of one length, got list \(expected sequence"),
+        ([1.5], "ids must be a text, or whole numbers .* got torch.float32"),
+        (None, "ids must be a text, or whole numbers .* got NoneType"),
+        ([10**6], "ids must be in 0 … [0-9]+, the vocabulary of .*, got 1000000 … 1000000"),
+        ([-1], "ids must be in 0 … [0-9]+, the vocabulary of .*, got -1 … -1"),
+        ([2] * 100_000, "ids must be at most [0-9]+ tokens, the context of .* got 100,000"),
+    ],
+)
+def test_what_is_no_text_and_no_ids_is_refused_in_one_line(model_dir, given, message: str):
+    lm = load_model(model_dir, dtype="float32", device="cpu")
+    with pytest.raises(ValueError, match=message) as caught:
+        lm(given)
+    assert "\n" not in str(caught.value)
+
+
+def test_generate_writes_and_can_be_steered(model_dir):
+    lm = load_model(model_dir, dtype="float32", device="cpu")
+    plain = lm.generate("Now is", 8)
+    assert plain == lm.generate(lm.ids("Now is"), 8)
+    assert lm.generate("Now is", 8, 2.0, seed=1) == lm.generate("Now is", 8, 2.0, seed=1)
+    seen = []
+
+    def pushed(x):
+        seen.append(list(x.shape[:2]))
+        return torch.ones_like(x)
+
+    with replace(lm, "resid_post.2", pushed):
+        steered = lm.generate("Now is", 8)
+    assert steered != plain
+    assert seen[0] == [1, lm.ids("Now is").shape[1]] and seen[1] == [1, 1]
+    with pytest.raises(ValueError, match="new_tokens must be at least 1 and temperature 0 or more"):
+        lm.generate("Now is", 0)
+    with pytest.raises(ValueError, match="text must be one sequence, got 2"):
+        lm.generate([[2, 3], [2, 4]])
+
+
+def test_a_loaded_models_repr_is_one_short_line(model_dir):
+    text = repr(load_model(model_dir, dtype="float32", device="cpu"))
+    assert text.endswith("d_model 32, 96 tokens, float32 on cpu)") or "float32 on cpu)" in text
+    assert text.startswith("LanguageModel(") and "Gemma 2" in text and len(text) < 160

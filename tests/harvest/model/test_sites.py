@@ -1,10 +1,20 @@
 """Site names, widths and patterns."""
 
+import json
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scopeworks.harvest.model.sites import KINDS, Site, expand_sites, parse_site, site_width
+from scopeworks.harvest.model.sites import (
+    KINDS,
+    Site,
+    expand_sites,
+    parse_site,
+    site_width,
+    sites_in,
+)
 from scopeworks.tests.reference.gemma_models import build_model
 
 sites = st.builds(Site, st.sampled_from(KINDS), st.integers(0, 200))
@@ -88,3 +98,28 @@ def test_parse_site_refuses_what_is_not_one_site(text: str):
 def test_site_width_of_attention_is_heads_times_head_dim():
     config = build_model("odd_heads").config
     assert [site_width(Site(kind, 0), config) for kind in KINDS] == [60, 36, 36, 36, 36]
+
+
+def test_site_is_its_name(site: str = "resid_post.12"):
+    assert Site("resid_post", 12) == Site(site) == site
+    assert {site: 1}[Site("resid_post", 12)] == 1
+    assert json.dumps([Site(site)]) == '["resid_post.12"]'
+    again = pickle.loads(pickle.dumps(Site(site)))
+    assert (type(again), again.kind, again.layer) == (Site, "resid_post", 12)
+    assert repr(Site(site)) == "Site('resid_post', 12)"
+    assert sites_in(site) == sites_in([Site(site)]) == [Site(site)]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("resid_pst", 3), r"'resid_pst\.3' does not exist; did you mean 'resid_post'\?"),
+        (("resid_post", -1), "layer of a site must be a whole number from 0 on, got '-1'"),
+        (("resid_post", 1.0), "layer of a site must be a whole number from 0 on, got '1.0'"),
+        ((12,), "must be <kind>.<layer>, got '12'; for example resid_post.12"),
+        (("resid_post",), "must be <kind>.<layer>, got 'resid_post'"),
+    ],
+)
+def test_site_that_cannot_be_is_refused(given, message: str):
+    with pytest.raises(ValueError, match=message):
+        Site(*given)
