@@ -28,9 +28,10 @@ def read_config(folder: Path, name: str) -> Any:
             f"{path} must not name a quantization_config, got one; pass the model's bfloat16 or "
             "float32 weights"
         )
-    if family.nested is not None:
-        document = document.get(family.nested, document)
-    checked = validated(family.entries, document, str(path)).model_fields_set
+    where = str(path)
+    if family.nested is not None and family.nested in document:
+        document, where = document[family.nested], f"{path}, {family.nested}"
+    checked = validated(family.entries, document, where).model_fields_set
     with explained(name):
         kind, _ = family.classes()
         return kind(**{name: document[name] for name in checked})

@@ -265,14 +265,20 @@ def _loaded(name: str, config: Any, dtype: str, attention: str, device_map: str 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps transformers' own progress bars out of our log lines."""
+    """Keeps transformers' own progress bars and warnings out of our log lines.
+
+    Among the warnings is a table of all weights that are left out on purpose; `check_loading` sees
+    that no others are.
+    """
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
 

@@ -6,10 +6,15 @@ knows the formulas.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu
+
+Heads = Callable[[Tensor, dict[str, Tensor], int, Any], Tensor]
+"""(normed input, weights, layer, configuration) -> concatenated head outputs."""
 
 
 def rms_normalised(x: Tensor, eps: float) -> Tensor:
@@ -22,11 +27,12 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return rms_normalised(x, eps) * (1 + weight)
 
 
-def rotate(x: Tensor, theta: float) -> Tensor:
-    """Rotary position embedding of [batch, heads, seq, head_dim]: pairs (i, i + head_dim/2)."""
+def rotate(x: Tensor, theta: float, factor: float = 1.0) -> Tensor:
+    """Rotary position embedding of [batch, heads, seq, head_dim]: pairs (i, i + head_dim/2), their
+    frequencies divided by `factor`."""
     *_, seq, head_dim = x.shape
     half = head_dim // 2
-    frequency = theta ** (-torch.arange(half, dtype=torch.float64) * 2 / head_dim)
+    frequency = theta ** (-torch.arange(half, dtype=torch.float64) * 2 / head_dim) / factor
     angle = torch.arange(seq, dtype=torch.float64)[:, None] * frequency
     first, second = x[..., :half], x[..., half:]
     return torch.cat(
@@ -70,10 +76,12 @@ def heads_out(x: Tensor, weights: dict[str, Tensor], layer: int, config) -> Tens
     return torch.cat(out, dim=-1)
 
 
-def layer_sites(x: Tensor, weights: dict[str, Tensor], layer: int, config) -> dict[str, Tensor]:
+def layer_sites(
+    x: Tensor, weights: dict[str, Tensor], layer: int, config, heads: Heads = heads_out
+) -> dict[str, Tensor]:
     """All five kinds of site of one layer, from the residual stream that enters it."""
     own, eps = f"model.layers.{layer}.", config.rms_norm_eps
-    attn_out = heads_out(
+    attn_out = heads(
         rms_norm(x, weights[own + "input_layernorm.weight"], eps), weights, layer, config
     )
     projected = attn_out @ weights[own + "self_attn.o_proj.weight"].T
@@ -98,12 +106,12 @@ def double_weights(model) -> dict[str, Tensor]:
     return {name: p.detach().double() for name, p in model.named_parameters()}
 
 
-def all_sites(model, input_ids: Tensor) -> dict[str, Tensor]:
+def all_sites(model, input_ids: Tensor, heads: Heads = heads_out) -> dict[str, Tensor]:
     """Every site of every layer, float64 [batch, seq, d], from token ids alone."""
     weights, config = double_weights(model), model.config
     x = weights["model.embed_tokens.weight"][input_ids] * math.sqrt(config.hidden_size)
     sites: dict[str, Tensor] = {}
     for layer in range(config.num_hidden_layers):
-        sites |= layer_sites(x, weights, layer, config)
+        sites |= layer_sites(x, weights, layer, config, heads)
         x = sites[f"resid_post.{layer}"]
     return sites

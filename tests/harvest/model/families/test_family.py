@@ -33,7 +33,7 @@ def test_model_inside_a_larger_one_is_loaded_alone(damaged: Path, model_dir: Pat
         json.dumps({"model_type": "gemma9", "text_config": config})
     )
     plain = load_model(model_dir, dtype="float32", device="cpu")
-    with pytest.raises(ValueError, match=r"must be a Gemma 2, got .* with model_type 'gemma9'"):
+    with pytest.raises(ValueError, match=r"must be a Gemma 2.*, got .* with model_type 'gemma9'"):
         load_model(damaged)
     monkeypatch.setattr(families, "FAMILIES", (DISGUISED,))
     assert load_model(damaged, dtype="float32", device="cpu").fingerprint == plain.fingerprint
@@ -44,7 +44,7 @@ def test_model_of_no_family_is_refused_by_its_type():
         model_type = "llama"
 
     with pytest.raises(
-        ValueError, match="model must be a Gemma 2, got one with model_type 'llama'"
+        ValueError, match=r"model must be a Gemma 2.*, got one with model_type 'llama'"
     ):
         family_of(Config())
 
