@@ -7,10 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from .gemma_forward import double_weights, heads_out, rms_norm, rms_normalised
+from .gemma_forward import Heads, double_weights, heads_out, rms_norm, rms_normalised
 
 
-def layer_with_splice(x: Tensor, w: dict[str, Tensor], layer: int, config, splices: dict):
+def layer_with_splice(
+    x: Tensor, w: dict[str, Tensor], layer: int, config, splices: dict, heads: Heads
+):
     """One decoder layer; `splices` maps a site's name to a function of its tensor. Returns its
     output and its sites.
     """
@@ -22,10 +24,10 @@ def layer_with_splice(x: Tensor, w: dict[str, Tensor], layer: int, config, splic
         sites[name] = value
         return splices[name](value) if name in splices else value
 
-    heads = at(
-        "attn_out", heads_out(rms_norm(x, w[own + "input_layernorm.weight"], eps), w, layer, config)
+    normed = rms_norm(x, w[own + "input_layernorm.weight"], eps)
+    projected = (
+        at("attn_out", heads(normed, w, layer, config)) @ w[own + "self_attn.o_proj.weight"].T
     )
-    projected = heads @ w[own + "self_attn.o_proj.weight"].T
     middle = x + rms_norm(projected, w[own + "post_attention_layernorm.weight"], eps)
     normalised = at("transcoder_in", rms_normalised(middle, eps))
     gained = at("mlp_in", normalised * (1 + w[own + "pre_feedforward_layernorm.weight"]))
@@ -35,13 +37,15 @@ def layer_with_splice(x: Tensor, w: dict[str, Tensor], layer: int, config, splic
     return at("resid_post", middle + mlp_out), sites
 
 
-def run(model, ids: Tensor, splices: dict | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+def run(
+    model, ids: Tensor, splices: dict | None = None, heads: Heads = heads_out
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Log-probabilities [batch, seq, vocabulary] and every site's tensor, float64."""
     w, config = double_weights(model), model.config
     x = w["model.embed_tokens.weight"][ids] * math.sqrt(config.hidden_size)
     sites: dict[str, Tensor] = {}
     for layer in range(config.num_hidden_layers):
-        x, own = layer_with_splice(x, w, layer, config, splices or {})
+        x, own = layer_with_splice(x, w, layer, config, splices or {}, heads)
         sites |= own
     x = rms_norm(x, w["model.norm.weight"], config.rms_norm_eps)
     logits = x @ w["model.embed_tokens.weight"].T
@@ -116,13 +120,14 @@ def evaluate_sae(
     prefix: int = 0,
     keep: Tensor | None = None,
     factors: tuple[float, float] = (1.0, 1.0),
+    heads: Heads = heads_out,
 ) -> dict:
     """Every metric of one SAE; special positions and the prefix are left alone in every splice.
 
     Only positions in `keep` count. The SAE reads factors[0] · x, and what it gives is divided by
     factors[1].
     """
-    clean_p, sites = run(model, ids)
+    clean_p, sites = run(model, ids, heads=heads)
     every = [
         (s, t)
         for s in range(ids.shape[0])
@@ -144,7 +149,7 @@ def evaluate_sae(
                 changed[at] = values[at]
             return changed
 
-        return run(model, ids, {target: splice})[0]
+        return run(model, ids, {target: splice}, heads)[0]
 
     def loss_with(values: dict[tuple[int, int], Tensor]) -> float:
         return mean_loss(spliced_with(values), ids, counted)[0]
