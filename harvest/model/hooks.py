@@ -30,7 +30,7 @@ Gain = Callable[[Tensor], Tensor]
 @contextmanager
 def capture(
     model: Any, sites: str | Iterable[str], take: Take | None = None
-) -> Iterator[dict[str, Float[Tensor, "batch seq d"]]]:
+) -> Iterator[dict[str, Tensor]]:
     """Collects the sites' activations [batch, seq, d] of every forward pass run inside the block.
 
         with capture(lm, "resid_post.12") as x:
@@ -95,7 +95,7 @@ def forward_until(
     input_ids: Int[Tensor, "batch seq"] | str | Sequence[Any],
     sites: str | Iterable[str],
     take: Take | None = None,
-) -> dict[str, Float[Tensor, "batch seq d"]]:
+) -> dict[str, Tensor]:
     """Runs the decoder without gradients only as far as the last of the sites; returns them
     [batch, seq, d] by name.
 
