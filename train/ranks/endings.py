@@ -22,7 +22,7 @@ class _End(Document):
 
 
 class Endings:
-    """The ends of all ranks. A store that is gone raises RuntimeError."""
+    """The ends of all ranks. A store that has gone, or is silent, raises RuntimeError."""
 
     def __init__(self, store: Any, rank: int, size: int):
         self._store, self._rank, self._size = store, rank, size

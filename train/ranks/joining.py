@@ -15,6 +15,8 @@ from datetime import timedelta
 from typing import NoReturn
 
 from ...foreign import one_line
+from .bounded import Bounded, Rendezvous
+from .endings import GRACE_S
 from .place import Place
 from .world import JOIN_S, World
 
@@ -62,18 +64,24 @@ def _met(place: Place, patience_s: float) -> World:
     """The world, once all have come."""
     from torch.distributed.rendezvous import rendezvous
 
-    address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    patience, bounded = timedelta(seconds=patience_s), Bounded()
     try:
-        patience = timedelta(seconds=patience_s)
-        store, _, _ = next(iter(rendezvous("env://", timeout=patience)))
-        return World(place, store)
+        store, _, _ = bounded.call(
+            patience_s + GRACE_S, lambda: next(iter(rendezvous("env://", timeout=patience)))
+        )
+        return World(place, Rendezvous(store, patience_s, bounded), patience_s)
     except (RuntimeError, ValueError) as error:  # torch's own among them
-        if place.rank:
+        if place.rank_of_host:
             raise SystemExit(2) from error
         raise ValueError(
-            f"ranks must meet at {address} within {patience_s:g} s, got {_line(error)}; check that "
-            "every node runs the command and reaches this address, and that its port is free"
+            f"ranks must meet at {_address()} within {patience_s:g} s, got {_line(error)}; check "
+            "that every node runs the command and reaches this address, and that its port is free"
         ) from error
+
+
+def _address() -> str:
+    """Where ranks meet."""
+    return f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
 
 
 def _stop(world: World) -> Callable[[int, object], None]:
@@ -97,7 +105,9 @@ def _end(world: World, error: BaseException) -> NoReturn:
     why = "" if is_lost else _line(error)
     if isinstance(error, KeyboardInterrupt | SystemExit):
         why = "stopped by a signal"
-    heard, waiting = {world.rank: why}, set()
+    heard, waiting, rendezvous = {world.rank: why}, set(), world.rendezvous
+    assert rendezvous is not None, "a process alone ends alone"
+    rendezvous.limit_s = min(rendezvous.limit_s, GRACE_S)
     with suppress(RuntimeError):  # a store that is gone tells nothing
         world.endings.say(why)
         world.close()
@@ -108,6 +118,14 @@ def _end(world: World, error: BaseException) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if not is_lost and not isinstance(error, ValueError | OSError):
         raise error
+    if is_lost and rendezvous.bounded.silent:
+        if world.place.rank_of_host:  # ranks cannot agree on who speaks: one of each host does
+            raise SystemExit(2) from error
+        raise ValueError(
+            f"the rendezvous at {_address()} must answer, got nothing in update {world.update}: "
+            "its host has frozen, or cannot be reached; the newest checkpoint is intact, and the "
+            "same command continues"
+        ) from error
     if world.rank != min(heard.keys() | waiting):
         raise SystemExit(2) from error
     told = {rank: text for rank, text in heard.items() if text}

@@ -14,6 +14,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ...machine import is_out_of_memory
+from .bounded import Bounded
+from .endings import GRACE_S
 
 # The same collective under its new name, and the old one's of torch before 2.13.
 _all_gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -48,13 +50,13 @@ class Wire:
             # An error is raised where it is waited for, instead of ending the process.
             os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
             torch.cuda.set_device(device)
+        names = {"store": store, "rank": rank, "world_size": size}
+        patience = timedelta(seconds=timeout_s)
+        # The library's own limit comes first; there is none where the store's host has frozen.
         self._do(
-            dist.init_process_group,
-            self.backend,
-            store=store,
-            rank=rank,
-            world_size=size,
-            timeout=timedelta(seconds=timeout_s),
+            Bounded().call,
+            timeout_s + GRACE_S,
+            lambda: dist.init_process_group(backend, timeout=patience, **names),
         )
 
     def close(self) -> None:

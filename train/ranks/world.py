@@ -4,6 +4,7 @@ Owns the `World`: small messages by the rendezvous' store, tensors by `wire`, an
 another rank is gone. How processes come together and end together is `joining`'s.
 """
 
+import math
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...foreign import one_line
 from ...machine import is_out_of_memory
+from .bounded import Rendezvous
 from .endings import Endings
 from .place import Place
 
@@ -40,14 +42,21 @@ class World:
         limit_s: how long a rank may keep the others waiting.
         lost: whether ranks are ending; from then on signals hide nothing of what has happened.
         endings: what ranks say when they end.
+        rendezvous: the store by which small messages go; a process alone has none.
     """
 
-    def __init__(self, place: Place | None = None, store: Any = None):
+    def __init__(
+        self,
+        place: Place | None = None,
+        rendezvous: Rendezvous | None = None,
+        limit_s: float = JOIN_S,
+    ):
         place = place or Place()
         self.place, self.rank, self.size = place, place.rank, place.size
         self.update, self.lost, self._waits = 0, False, False
-        self._store, self._wire, self._n_calls, self.limit_s = store, None, 0, JOIN_S
-        self.endings = Endings(store, self.rank, self.size)
+        self.rendezvous, self.limit_s = rendezvous, limit_s
+        self._wire, self._n_calls = None, 0
+        self.endings = Endings(rendezvous, self.rank, self.size)
         self.hosts: Sequence[str] = [socket.gethostname()] * self.size
         if not self.is_alone:
             self.hosts = self.told(socket.gethostname())
@@ -101,14 +110,14 @@ class World:
         Raises:
             LostError: a rank does not come.
         """
-        if self.is_alone or self._wire is not None:
+        if self.rendezvous is None or self._wire is not None:
             return
         from torch.distributed.distributed_c10d import PrefixStore
 
         from .wire import Wire
 
-        self.limit_s = limit_s
-        store = PrefixStore("wire", self._store)
+        self.limit_s = self.rendezvous.limit_s = limit_s
+        store = PrefixStore("wire", self.rendezvous.raw)
         with self._noticed():
             self._wire = Wire(store, self.rank, self.size, backend, device, limit_s)
         threading.Thread(target=self._answer, daemon=True).start()
@@ -184,32 +193,33 @@ class World:
         with self._noticed():
             return self.wire.passed(rank, rows.new_empty(shape) if self.is_first else rows)
 
-    def together(self) -> None:
-        """Returns once all ranks have come here."""
-        self.told("")
+    def together(self, patient: bool = False) -> None:
+        """Returns once all ranks have come here; `patient` ranks wait for as long as it takes."""
+        self.told("", patient)
 
     def of_first(self, make: Callable[[], str]) -> str:
         """What the first rank makes, told to all; its error is everyone's."""
         return self.told(make() if self.is_first else "")[0]
 
-    def told(self, text: str) -> list[str]:
-        """Every rank's text.
+    def told(self, text: str, patient: bool = False) -> list[str]:
+        """Every rank's text; `patient` ranks wait for as long as it takes.
 
         Raises:
             LostError: a rank has ended, or says nothing for as long as it may.
         """
-        if self.is_alone:
+        if self.rendezvous is None:
             return [text]
+        store, limit_s = self.rendezvous, math.inf if patient else self.limit_s
         with self._noticed():
             self._n_calls += 1
             keys = [f"told/{self._n_calls}/{rank}" for rank in range(self.size)]
-            self._store.set(keys[self.rank], text)
+            store.set(keys[self.rank], text)
             since = time.monotonic()
-            while not self._store.check(keys):
-                if self.endings.heard() or time.monotonic() - since > self.limit_s:
+            while not store.check(keys):
+                if self.endings.heard() or time.monotonic() - since > limit_s:
                     raise _lost("a rank has ended, or is silent")
                 time.sleep(_POLL_S)
-            return [self._store.get(key).decode() for key in keys]
+            return [store.get(key).decode() for key in keys]
 
     @contextmanager
     def _noticed(self) -> Iterator[None]:

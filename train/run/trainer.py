@@ -84,6 +84,8 @@ def run(
     with ExitStack() as stack:
         for folder in _folders(members) if world.is_first else ():
             stack.enter_context(owned(folder, wait))
+        if wait:
+            world.together(patient=True)  # the first rank may wait for hours
         _run(members, resume, watch or (lambda settings, line: None), stop, world)
     return [settings.out for settings in members]
 

@@ -24,7 +24,7 @@ def work(lot: dict[str, Any]) -> None:
     with joined(lot["patience_s"]) as world:
         for values in lot["runs"]:
             settings = TrainSettings.model_validate(values)
-            run([settings], resume=len(sys.argv) > 1, world=world)
+            run([settings], len(sys.argv) > 1, wait=lot.get("wait", False), world=world)
 
 
 def codes_of(lot: dict[str, Any]) -> list[int]:
