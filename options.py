@@ -31,10 +31,11 @@ class Given(Generic[SettingsT]):
     kind: type[SettingsT]
     config: Path | None
     values: dict[str, Any]
+    hint: str = ""
 
     def settings(self, **more: Any) -> SettingsT:
         """By `more`, else by flags, else by the file, else by default; errors as `resolve`."""
-        return resolve(self.kind, self.config, **(self.values | more))
+        return resolve(self.kind, self.config, self.hint, **(self.values | more))
 
 
 def command(
@@ -45,6 +46,7 @@ def command(
     arguments: str = "",
     several: str = "",
     spelt: Mapping[str, str] | None = None,
+    config: bool = True,
     **shown: Any,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Makes `run(given, …)` a command with a flag for every setting of `kind`. What `run` takes
@@ -56,16 +58,20 @@ def command(
         arguments: settings that are given without a flag.
         several: settings of one value that may be given several times, for a list of values.
         spelt: setting -> its flags where they are others, such as "--yes/--no".
+        config: whether there is a --config, for a file of settings.
         shown: what else `typer.Typer.command` takes.
     """
-    options = _Options(kind, common.split(), arguments.split(), several.split(), spelt or {})
+    options = _Options(
+        kind, common.split(), arguments.split(), several.split(), spelt or {}, config
+    )
 
     def register(run: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(run).parameters.values())[1:]
 
-        def call(config: Path | None, help_all: bool = False, **given: Any) -> None:
-            beside = {one.name: given.pop(one.name) for one in own}
-            run(Given(kind, config, options.values(given)), **beside)
+        def call(**given: Any) -> None:
+            beside = {one.name: given[one.name] for one in own}
+            file = given["config"] if config else None
+            run(Given(kind, file, options.values(given), options.hint), **beside)
 
         told = inspect.cleandoc(run.__doc__ or "").split("\n\n")
         call.__name__, call.__doc__ = run.__name__, "\n\n".join(map(_one_line, told))
@@ -85,13 +91,23 @@ class _Options:
     arguments: list[str]
     several: list[str]
     spelt: Mapping[str, str]
+    has_config: bool
     flags: dict[str, str] = field(init=False, default_factory=dict)
     """Setting -> its flags."""
 
     def __post_init__(self) -> None:
         """Spells the flags."""
-        for name, setting in self.kind.model_fields.items():
-            self.flags[name] = self.spelt.get(name) or _spelling(name, setting.annotation)
+        for one in self.kind.__mro__:  # its own settings before those of its bases
+            for name in inspect.get_annotations(one):
+                if name in self.kind.model_fields and name not in self.flags:
+                    setting = self.kind.model_fields[name]
+                    plain = _spelling(setting.alias or name, setting.annotation)
+                    self.flags[name] = self.spelt.get(name) or plain
+
+    @property
+    def hint(self) -> str:
+        """How a setting that is missing is given, {} standing for its flag."""
+        return " (as {} or in the config file)" if self.has_config else " (as {})"
 
     @property
     def rest(self) -> list[str]:
@@ -108,19 +124,17 @@ class _Options:
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Settings by what typer parsed, without those that were not given."""
         fields = self.kind.model_fields
-        return {
-            name: parse_pairs(value, self.flags[name])
-            if _is_dict(fields[name].annotation)
-            else value
-            for name, value in given.items()
-            if value is not None
-        }
+        values = {name: given[name] for name in fields if given[name] is not None}
+        for name, value in values.items():
+            if _is_dict(fields[name].annotation):
+                values[name] = parse_pairs(value, self.flags[name])
+        return {fields[name].alias or name: value for name, value in values.items()}
 
     def signature(self, own: list[inspect.Parameter]) -> inspect.Signature:
         """What typer makes the command of: common settings, the command's own options, the rest."""
         first = [*self.arguments, *self.common]
         first += [name for name in self.flags if name not in (*first, *self.rest)]
-        listed = [*map(self._parameter, first), *own, _CONFIG]
+        listed = [*map(self._parameter, first), *own, *[_CONFIG] * self.has_config]
         listed += [_HELP_ALL, *map(self._parameter, self.rest)] if self.rest else []
         kind = inspect.Parameter.KEYWORD_ONLY
         return inspect.Signature([one.replace(kind=kind) for one in listed])
@@ -134,7 +148,7 @@ class _Options:
             taken = parsed = list[taken]
         told = _told(setting, taken, self.flags)
         if name in self.arguments:
-            info = typer.Argument(help=told, show_default=False)
+            info = typer.Argument(help=told, show_default=False, metavar=setting.alias)
             default = inspect.Parameter.empty if setting.is_required() else None
         else:
             word = "KEY=VALUE" if _is_dict(setting.annotation) else _word(_each(taken))
@@ -248,7 +262,7 @@ def _facts(setting: Any, taken: Any) -> list[str]:
     choices, default = get_args(_each(taken)), setting.get_default(call_default_factory=True)
     facts = [f"One of {', '.join(map(str, choices))}."] if choices else []
     facts += ["Repeat for more."] * (get_origin(taken) is list)
-    if not setting.is_required() and default is not False and default not in (None, (), []):
+    if not setting.is_required() and default is not False and default not in (None, (), [], {}):
         shown = f"{default:g}" if isinstance(default, float) else default
         facts.append(f"Default: {shown}.")
     return facts

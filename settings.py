@@ -17,6 +17,8 @@ from pydantic.fields import FieldInfo
 
 from .foreign import explained, short
 
+_GIVEN = " (as {} or in the config file)"
+
 _SHOWN_CHARACTERS = 80
 """A value longer than this is cut short in an error's one line."""
 
@@ -32,8 +34,13 @@ class Settings(BaseModel):
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
-def resolve(kind: type[SettingsT], config: Path | None = None, **flags: Any) -> SettingsT:
+def resolve(
+    kind: type[SettingsT], config: Path | None = None, hint: str = _GIVEN, /, **flags: Any
+) -> SettingsT:
     """Builds `kind` from a TOML file and flags; a None flag was not given, a given one wins.
+
+    Args:
+        hint: how a missing setting is given, {} standing for its flag.
 
     Raises:
         FileNotFoundError: the TOML file is not there.
@@ -45,7 +52,7 @@ def resolve(kind: type[SettingsT], config: Path | None = None, **flags: Any) -> 
         return kind.model_validate(values | given)
     except ValidationError as error:
         tail = f" (config file {config})" if config else ""
-        raise ValueError(_explain(error, kind, " (as {} or in the config file)") + tail) from error
+        raise ValueError(_explain(error, kind, hint) + tail) from error
 
 
 def from_table(kind: type[SettingsT], values: Mapping[str, Any], where: str) -> SettingsT:

@@ -1,11 +1,12 @@
 """The commands of this room: `evaluate` and `report`."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
+from pydantic import Field
 
 from ..options import Given, command
+from ..settings import Settings
 from .page.markup import plain_number
 from .settings import EvaluateSettings
 
@@ -60,20 +61,24 @@ def _with_interval(sae: dict, name: str) -> str:
     return f"{text} ±{plain_number((interval[1] - interval[0]) / 2, '.4f')}"
 
 
-@app.command()
-def report(
-    evaluation: Annotated[
-        list[Path], typer.Option(help="JSON written by evaluate; repeat for more.")
-    ],
-    out: Annotated[Path, typer.Option(help="HTML file, or a folder for report.html.")],
-    title: Annotated[
-        str, typer.Option(help="Heading of the page.")
-    ] = "Sparse autoencoders, evaluated",
-    study: Annotated[
-        list[Path] | None, typer.Option(help="Folder that a study wrote; repeat for more.")
-    ] = None,
-) -> None:
+class ReportSettings(Settings):
+    """What `scopeworks report` writes."""
+
+    evaluation: list[Path] = Field(min_length=1)
+    """JSON written by evaluate."""
+    out: Path
+    """HTML file, or a folder for report.html."""
+    title: str = "Sparse autoencoders, evaluated"
+    """Heading of the page."""
+    study: list[Path] = Field(default_factory=list)
+    """Folder that a study wrote."""
+
+
+@command(app, ReportSettings)
+def report(given: Given[ReportSettings]) -> None:
     """Writes one self-contained HTML page about evaluated SAEs."""
     from .page.report import write_report
 
-    typer.echo(f"report: {write_report(out, evaluation, title, study or ())}")
+    asked = given.settings()
+    written = write_report(asked.out, asked.evaluation, asked.title, asked.study)
+    typer.echo(f"report: {written}")

@@ -4,15 +4,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import Field, PositiveInt
 
 from ..console import run_command
 from ..evaluate.cli import app as evaluate_app
 from ..evaluate.latents.cli import app as latents_app
 from ..harvest.cli import app as harvest_app
+from ..options import Given, command
+from ..settings import Settings
 from ..store.cli import app as store_app
 from ..train.cli import app as train_app
 from .batch.cli import app as batch_app
-from .run.cli import Changes
 from .run.cli import app as run_app
 from .run.plan_cli import app as plan_app
 from .studies.cli import app as study_app
@@ -57,18 +59,27 @@ def options(
     """What may stand before a command."""
 
 
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
-    rows: Annotated[int | None, typer.Option(help="Activation rows to harvest.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps for each SAE.")] = None,
-    width: Annotated[int | None, typer.Option(help="Latents of each SAE.")] = None,
-    sparsity: Annotated[
-        list[float] | None, typer.Option(help="λ of one SAE; repeat for more SAEs.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of every shuffle and start.")] = None,
-    change: Changes = None,
-) -> None:
+class DemoOptions(Settings):
+    """What `scopeworks demo` changes of its suite file."""
+
+    out: Path = Path("demo")
+    """Folder for everything the demo makes."""
+    rows: PositiveInt | None = None
+    """Activation rows to harvest."""
+    steps: PositiveInt | None = None
+    """Training steps for each SAE."""
+    width: PositiveInt | None = None
+    """Latents of each SAE."""
+    sparsity: list[float] | None = None
+    """λ of one SAE."""
+    seed: int | None = None
+    """Seed of every shuffle and start."""
+    changes: list[str] = Field(default_factory=list, alias="set")
+    """table.key=value over the suite file's."""
+
+
+@command(app, DemoOptions, config=False)
+def demo(given: Given[DemoOptions]) -> None:
     """Runs the whole system on the shipped tiny Gemma 2: a few minutes, ends in report.html.
 
     It is `scopeworks run demo`: the suite file of that name, which comes with the project.
@@ -78,15 +89,19 @@ def demo(
     from .suite.outputs import Outputs
     from .suite.settings import SuiteFile
 
-    flags = {
-        "harvest.rows": rows,
-        "train.steps": steps,
-        "sae.width": width,
-        "sae.sparsity": sparsity or None,
-        "seed": seed,
-    }
-    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
-    file = SuiteFile(Path("demo"), [f"out={out}", *given, *(change or ())])
+    asked = given.settings()
+    out, flags = (
+        asked.out,
+        {
+            "harvest.rows": asked.rows,
+            "train.steps": asked.steps,
+            "sae.width": asked.width,
+            "sae.sparsity": asked.sparsity or None,
+            "seed": asked.seed,
+        },
+    )
+    changes = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    file = SuiteFile(Path("demo"), [f"out={out}", *changes, *asked.changes])
     run(file)
     typer.echo(f"report: {out / 'report.html'}")
     for folder in index_folders(Outputs(file)).values():

@@ -1,35 +1,35 @@
 """`scopeworks store`: look into an activation store and check it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from ..options import Given, command
+from .place.options import StorageSettings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look into an activation store.")
 
-Url = Annotated[str, typer.Argument(help="Path or URL (gs://, s3://, …) of an activation store.")]
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--storage-option", help="key=value for the file system; repeatable."),
-]
+
+class InfoOptions(StorageSettings):
+    """What `scopeworks store info` looks at."""
+
+    url: list[str]
+    """Path or URL of an activation store, or of several to join."""
 
 
-@app.command()
-def info(
-    url: Annotated[
-        list[str], typer.Argument(help="Path or URL of an activation store, or of several to join.")
-    ],
-    storage_option: Options = None,
-) -> None:
+@command(app, InfoOptions, arguments="url", config=False)
+def info(given: Given[InfoOptions]) -> None:
     """What the store holds: sites, rows, bytes, bits per value, C and mean norm. Of several, what
     each holds, and what they are joined."""
-    from .place.options import parse_storage_options
     from .read.joining import places_of
     from .read.reader import ActivationStore
     from .tools.describe import describe, described_as_one
     from .write.saturation import warn_of_saturation
 
-    places = places_of(url, parse_storage_options(storage_option))
+    asked = given.settings()
+    places = places_of(asked.url, asked.storage_options)
     for place in places:
         store = ActivationStore.open(place)
         warn_of_saturation(store.url, store.commits, store.spec, store.sites)
@@ -40,58 +40,57 @@ def info(
             typer.echo(line)
 
 
-@app.command("list")
-def list_stores(
-    url: Annotated[str, typer.Argument(help="Folder or URL that holds stores, or a store.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    storage_option: Options = None,
-) -> None:
+class ListOptions(StorageSettings):
+    """What `scopeworks store list` shows."""
+
+    url: str
+    """Folder or URL that holds stores, or a store."""
+    as_json: bool = Field(default=False, alias="json")
+    """Print JSON."""
+
+
+@command(app, ListOptions, arguments="url", config=False, name="list")
+def list_stores(given: Given[ListOptions]) -> None:
     """Which activation and token stores are at a place or in the folders directly in it."""
     from json import dumps
 
-    from .place.options import parse_storage_options
     from .tools.catalogue import catalogue
     from .tools.describe import as_json, listed
 
-    entries = catalogue(url, parse_storage_options(storage_option))
-    if json:
+    asked = given.settings()
+    entries = catalogue(asked.url, asked.storage_options)
+    if asked.as_json:
         typer.echo(dumps([as_json(entry) for entry in entries], indent=2))
         return
     for line in (line for entry in entries for line in listed(entry)):
         typer.echo(line)
     if not entries:
         raise FileNotFoundError(
-            f"no store at {url} or in a folder directly in it; `scopeworks harvest` makes one"
+            f"no store at {asked.url} or in a folder directly in it; `scopeworks harvest` makes one"
         )
 
 
-@app.command()
-def verify(
-    url: Url,
-    withdraw: Annotated[
-        bool,
-        typer.Option(
-            "--withdraw",
-            help="Take damaged buckets out of the store; the harvest, run again, writes them anew.",
-        ),
-    ] = False,
-    clean: Annotated[
-        bool,
-        typer.Option(
-            "--clean",
-            help="First remove shards without a commit; refused within an hour of any writing.",
-        ),
-    ] = False,
-    storage_option: Options = None,
-) -> None:
+class VerifyOptions(StorageSettings):
+    """What `scopeworks store verify` checks."""
+
+    url: str
+    """Path or URL (gs://, s3://, …) of an activation store."""
+    withdraw: bool = False
+    """Take damaged buckets out of the store; the harvest, run again, writes them again."""
+    clean: bool = False
+    """First remove shards without a commit; refused within an hour of any writing."""
+
+
+@command(app, VerifyOptions, arguments="url", config=False)
+def verify(given: Given[VerifyOptions]) -> None:
     """Checks every commit and every checksum; exit code 1 and a list if something is damaged."""
     from ..console import progress
-    from .place.options import parse_storage_options
     from .tools import verify as checking
 
-    options = parse_storage_options(storage_option)
+    asked = given.settings()
+    url, options = asked.url, asked.storage_options
     with progress("verify", None, "bytes") as bar:
-        report = checking.verify(url, options, clean=clean, advance=bar.advance)
+        report = checking.verify(url, options, clean=asked.clean, advance=bar.advance)
     for bucket, n in report.removed.items():
         typer.echo(f"removed: {n} shards of bucket {bucket}, which has no commit")
     for line in [*report.problems, *(f"note: {note}" for note in report.notes)]:
@@ -100,64 +99,76 @@ def verify(
         f"{report.buckets} of {report.n_buckets} buckets committed,"
         f" {report.checked_bytes:,} bytes checked, {len(report.problems)} problems"
     )
-    if withdraw and report.damaged:
+    if asked.withdraw and report.damaged:
         checking.withdraw(url, report.damaged, options)
         numbers = ", ".join(map(str, sorted(report.damaged)))
         typer.echo(f"withdrawn: bucket {numbers}; run the harvest again")
     raise typer.Exit(1 if report.problems else 0)
 
 
-@app.command()
-def copy(
-    url: Url,
-    target: Annotated[str, typer.Argument(help="Path or URL of the copy.")],
-    codec: Annotated[str | None, typer.Option(help="Codec of the copy.")] = None,
-    chunk_rows: Annotated[int | None, typer.Option(help="Rows per chunk of the copy.")] = None,
-    shard_rows: Annotated[int | None, typer.Option(help="Rows per shard of the copy.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Dask workers to start; 0: none.")] = 0,
-    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler.")] = None,
-    storage_option: Options = None,
-    target_option: Annotated[
-        list[str] | None,
-        typer.Option("--target-option", help="key=value for the target's file system; repeatable."),
-    ] = None,
-) -> None:
+class CopyOptions(StorageSettings):
+    """What `scopeworks store copy` makes."""
+
+    url: str
+    """Path or URL (gs://, s3://, …) of an activation store."""
+    target: str
+    """Path or URL of the copy."""
+    codec: str | None = None
+    """Codec of the copy; by default the store's."""
+    chunk_rows: PositiveInt | None = None
+    """Rows per chunk of the copy; by default the store's."""
+    shard_rows: PositiveInt | None = None
+    """Rows per shard of the copy; by default the store's."""
+    workers: NonNegativeInt = 0
+    """Dask workers to start; 0 copies in this process."""
+    scheduler: str | None = None
+    """Address of a Dask scheduler."""
+    target_options: dict[str, Any] | None = None
+    """Options of the target's file system."""
+
+
+@command(app, CopyOptions, arguments="url target", config=False)
+def copy(given: Given[CopyOptions]) -> None:
     """Copies a store to another place, codec or chunking; the same command continues."""
     from ..console import progress
-    from .place.options import parse_storage_options
     from .read.reader import ActivationStore
     from .tools.copy import copy as run
 
-    options = parse_storage_options(storage_option)
-    total = ActivationStore.open(url, options).rows
+    asked = given.settings()
+    url, target = asked.url, asked.target
+    total = ActivationStore.open(url, asked.storage_options).rows
     with progress("copy", total, "rows") as bar:
         rows = run(
             url,
             target,
-            codec=codec,
-            chunk_rows=chunk_rows,
-            shard_rows=shard_rows,
-            source_options=options,
-            target_options=parse_storage_options(target_option),
-            workers=workers,
-            scheduler=scheduler,
+            codec=asked.codec,
+            chunk_rows=asked.chunk_rows,
+            shard_rows=asked.shard_rows,
+            source_options=asked.storage_options,
+            target_options=asked.target_options,
+            workers=asked.workers,
+            scheduler=asked.scheduler,
             advance=bar.advance,
         )
     typer.echo(f"{rows:,} rows copied to {target}, {total - rows:,} were there")
 
 
-@app.command()
-def stats(
-    url: Url,
-    site: Annotated[list[str] | None, typer.Option(help="Sites; all by default.")] = None,
-    rows: Annotated[int, typer.Option(min=2, help="Rows to look at.")] = 65536,
-    plot: Annotated[
-        Path | None, typer.Option(help="Picture of norms, channels and kurtosis: .png, .svg, .pdf.")
-    ] = None,
-    storage_option: Options = None,
-) -> None:
+class StatsOptions(StorageSettings):
+    """What `scopeworks store stats` shows."""
+
+    url: str
+    """Path or URL (gs://, s3://, …) of an activation store."""
+    site: list[str] | None = None
+    """Sites; all by default."""
+    rows: int = Field(default=65536, ge=2)
+    """Rows to look at."""
+    plot: Path | None = None
+    """Picture of norms, channels and kurtosis: .png, .svg, .pdf."""
+
+
+@command(app, StatsOptions, arguments="url", config=False)
+def stats(given: Given[StatsOptions]) -> None:
     """Norms, kurtosis, outlier channels and how well the rows are mixed, from a sample of rows."""
-    from .place.options import parse_storage_options
     from .read.reader import ActivationStore
     from .tools.mixing import mixing
     from .tools.plot import check_path
@@ -165,16 +176,17 @@ def stats(
     from .tools.statistics import site_statistics
     from .write.saturation import warn_of_saturation
 
-    if plot is not None:
-        check_path(plot)
-    store = ActivationStore.open(url, parse_storage_options(storage_option))
-    sites = site or list(store.sites)
+    asked = given.settings()
+    if asked.plot is not None:
+        check_path(asked.plot)
+    store = ActivationStore.open(asked.url, asked.storage_options)
+    sites = asked.site or list(store.sites)
     warn_of_saturation(store.url, store.commits, store.spec, sites)
     found = []
     for name in sites:
-        found.append(site_statistics(store, name, rows))
+        found.append(site_statistics(store, name, asked.rows))
         typer.echo(found[-1].line())
     typer.echo(mixing(store).line())
-    if plot is not None:
-        draw(found, plot)
-        typer.echo(f"plot: {plot}")
+    if asked.plot is not None:
+        draw(found, asked.plot)
+        typer.echo(f"plot: {asked.plot}")

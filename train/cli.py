@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import Field
 
 from ..options import Given, command
+from ..settings import Settings
 from .sae.formats.table import EXPORTED
 from .settings import TrainSettings
 
@@ -85,41 +87,36 @@ def sweep(
         typer.echo(described(folder))
 
 
-@app.command()
-def export(
-    sae: Annotated[
-        str,
-        typer.Option(
-            help="Folder of a trained SAE, another SAE file, URL or hf://USER/REPOSITORY/FOLDER."
-        ),
-    ],
-    format: Annotated[str, typer.Option(help=f"One of {', '.join(EXPORTED)}.")],
-    out: Annotated[Path, typer.Option(help="Folder for the result.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Language model whose norm's gain is folded into a transcoder for "
-            f"{' or '.join(name for name, row in EXPORTED.items() if row.wants_gain)}."
-        ),
-    ] = None,
-    site: Annotated[
-        str | None, typer.Option(help="Site of an SAE whose files do not tell it.")
-    ] = None,
-    target_site: Annotated[
-        str | None, typer.Option(help="Site that a transcoder predicts, if its files do not tell.")
-    ] = None,
-    l0: Annotated[
-        float | None, typer.Option(help="Mean number of active latents, for the path's name.")
-    ] = None,
-    evaluation: Annotated[
-        Path | None, typer.Option(help="JSON of scopeworks evaluate to take site and L0 from.")
-    ] = None,
-) -> None:
+class ExportSettings(Settings):
+    """What `scopeworks export` writes."""
+
+    sae: str
+    """Folder of a trained SAE, another SAE file, URL or hf://USER/REPOSITORY/FOLDER."""
+    format: str = Field(description=f"One of {', '.join(EXPORTED)}.")
+    out: Path
+    """Folder for the result."""
+    model: str | None = Field(
+        default=None,
+        description="Language model whose norm's gain is folded into a transcoder for "
+        f"{' or '.join(name for name, row in EXPORTED.items() if row.wants_gain)}.",
+    )
+    site: str | None = None
+    """Site of an SAE whose files do not tell it."""
+    target_site: str | None = None
+    """Site that a transcoder predicts, if its files do not tell."""
+    l0: float | None = None
+    """Mean number of active latents, for the path's name."""
+    evaluation: Path | None = None
+    """JSON of `scopeworks evaluate` to take site and L0 from."""
+
+
+@command(app, ExportSettings)
+def export(given: Given[ExportSettings]) -> None:
     """Writes an SAE in a format that other projects load."""
     from .sae.export import export as run_export
 
-    facts = {"site": site, "target_site": target_site, "l0": l0, "evaluation": evaluation}
-    typer.echo(run_export(sae, format, out, model=model, **facts))
+    facts = given.settings().model_dump()
+    typer.echo(run_export(facts.pop("sae"), facts.pop("format"), facts.pop("out"), **facts))
 
 
 def merged(values: dict[str, Any], pairs: Iterable[str] | None) -> dict[str, Any]:

@@ -1,53 +1,55 @@
 """Commands of batch jobs: `scopeworks batch render` and `scopeworks batch submit`."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from ..run.cli import Changes, StorageOption, SuitePath
+from ...options import Given, command
+from ...store.place.options import StorageSettings
+from ..suite.options import SuiteOptions
 
 app = typer.Typer(no_args_is_help=True, help="A suite as jobs of a batch system.")
 
-TargetName = Annotated[str, typer.Option(help="slurm, gcp-batch, kubernetes or skypilot.")]
+
+class RenderOptions(SuiteOptions):
+    """What `scopeworks batch render` writes."""
+
+    target: str
+    """slurm, gcp-batch, kubernetes or skypilot."""
+    out: Path
+    """Folder for the jobs, submit.sh and README.md."""
 
 
-@app.command()
-def render(
-    suite: SuitePath,
-    target: TargetName,
-    out: Annotated[Path, typer.Option(help="Folder for the jobs, submit.sh and README.md.")],
-    change: Changes = None,
-) -> None:
+@command(app, RenderOptions, arguments="suite", config=False)
+def render(given: Given[RenderOptions]) -> None:
     """Writes the jobs of a whole suite into a folder; sends nothing."""
-    from ..suite.settings import SuiteFile
     from .submit import render as write
 
-    plan = write(SuiteFile(suite, change or ()), target, out)
-    typer.echo(f"{len(plan.jobs)} jobs: {out / 'README.md'}")
+    asked = given.settings()
+    plan = write(asked.file, asked.target, asked.out)
+    typer.echo(f"{len(plan.jobs)} jobs: {asked.out / 'README.md'}")
 
 
-@app.command()
-def submit(
-    suite: SuitePath,
-    target: TargetName,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the jobs; by default batch/SUITE/TARGET.")
-    ] = None,
-    ready: Annotated[
-        bool, typer.Option("--ready", help="Send only what need not wait for another step.")
-    ] = False,
-    change: Changes = None,
-    storage_option: StorageOption = None,
-) -> None:
+class SubmitOptions(SuiteOptions, StorageSettings):
+    """What `scopeworks batch submit` sends."""
+
+    target: str
+    """slurm, gcp-batch, kubernetes or skypilot."""
+    out: Path | None = None
+    """Folder for the jobs; by default batch/SUITE/TARGET."""
+    ready: bool = False
+    """Send only what need not wait for another step."""
+
+
+@command(app, SubmitOptions, arguments="suite", config=False)
+def submit(given: Given[SubmitOptions]) -> None:
     """Sends what is missing of a suite through the target's own client."""
-    from ...store.place.options import parse_storage_options
-    from ..suite.settings import SuiteFile
     from .submit import submit as send
 
-    file = SuiteFile(suite, change or (), parse_storage_options(storage_option))
-    folder = out or Path("batch") / file.suite.name / target
-    plan = send(file, target, folder, ready_only=ready)
+    asked = given.settings()
+    file = asked.file
+    folder = asked.out or Path("batch") / file.suite.name / asked.target
+    plan = send(file, asked.target, folder, ready_only=asked.ready)
     if not plan.jobs:
         typer.echo(f"{file.suite.name}: nothing to submit")
     for job in plan.jobs:

@@ -3,135 +3,144 @@
 from contextlib import nullcontext
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+from pydantic import Field
+
+from ...options import Given, command
+from ...store.place.options import StorageSettings
+from ..suite.options import SuiteOptions
 
 if TYPE_CHECKING:
     from ..suite.settings import SuiteFile
 
 app = typer.Typer(no_args_is_help=True)
 
-SuitePath = Annotated[Path, typer.Argument(help="Suite file (TOML), or the name of a preset.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="table.key=value over the file's; repeatable."),
-]
-StorageOption = Annotated[
-    list[str] | None,
-    typer.Option(help="key=value for the file systems of all URLs; repeatable."),
-]
+
+class RunOptions(SuiteOptions, StorageSettings):
+    """What `scopeworks run` does."""
+
+    only: str | None = None
+    """The one step to run."""
+    first: str | None = Field(default=None, alias="from")
+    """Step to begin with."""
+    last: str | None = Field(default=None, alias="until")
+    """Step to end with."""
+    share: str | None = None
+    """I/N: a share of the step `only`, from 0/N on."""
+    wait: float = Field(default=0.0, ge=0)
+    """Minutes to wait for steps that others do."""
+    dask: str | None = None
+    """Dask cluster for tokenize, harvest, train and evaluate."""
+    dry_run: bool = False
+    """Say what would be run, and run nothing."""
 
 
-@app.command()
-def run(
-    suite: SuitePath,
-    only: Annotated[str | None, typer.Option(help="The one step to run.")] = None,
-    first: Annotated[str | None, typer.Option("--from", help="Step to begin with.")] = None,
-    last: Annotated[str | None, typer.Option("--until", help="Step to end with.")] = None,
-    share: Annotated[
-        str | None, typer.Option(help="I/N: a share of the step --only, from 0/N on.")
-    ] = None,
-    wait: Annotated[
-        float, typer.Option(min=0, help="Minutes to wait for steps that others do.")
-    ] = 0.0,
-    dask: Annotated[
-        str | None, typer.Option(help="Dask cluster for tokenize, harvest, train and evaluate.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be run, and run nothing.")
-    ] = False,
-    change: Changes = None,
-    storage_option: StorageOption = None,
-) -> None:
+@command(app, RunOptions, arguments="suite", config=False)
+def run(given: Given[RunOptions]) -> None:
     """Runs a suite, from text to release; what is done stays, so the same command continues.
 
     With --only, exit code 75 says that what the step needs is not there yet, 74 that a disk or
     the network failed: run the same command again. 2 is an error to be repaired first.
     """
     from ...console import place_failures_apart
-    from ...store.place.options import parse_storage_options
     from ...workers.share import Share
-    from ..suite.settings import SuiteFile
     from .runner import run as run_suite
 
-    options = parse_storage_options(storage_option)
-    changes = [*(change or ()), *([f"dask={dask}"] if dask else [])]
-    with place_failures_apart() if only else nullcontext():
+    asked = given.settings()
+    if asked.dask is not None:
+        asked = given.settings(set=[*asked.changes, f"dask={asked.dask}"])
+    with place_failures_apart() if asked.only else nullcontext():
         run_suite(
-            SuiteFile(suite, changes, options),
-            only=only,
-            first=first,
-            last=last,
-            share=Share.parse(share),
-            wait_s=60 * wait,
-            dry_run=dry_run,
+            asked.file,
+            only=asked.only,
+            first=asked.first,
+            last=asked.last,
+            share=Share.parse(asked.share),
+            wait_s=60 * asked.wait,
+            dry_run=asked.dry_run,
         )
 
 
-@app.command()
-def status(
-    suite: Annotated[
-        list[str],
-        typer.Argument(help="Suite file, or a preset's name; with --unused several, then a URL."),
-    ],
-    unused: Annotated[
-        bool,
-        typer.Option("--unused", help="List the stores at the URL that no suite refers to."),
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    change: Changes = None,
-    storage_option: StorageOption = None,
-) -> None:
+class StatusOptions(StorageSettings):
+    """What `scopeworks status` shows."""
+
+    suites: list[str] = Field(alias="suite")
+    """Suite file, or a preset's name; with `unused` several, then a URL."""
+    unused: bool = False
+    """List the stores at the URL that no suite refers to."""
+    as_json: bool = Field(default=False, alias="json")
+    """As JSON."""
+    changes: list[str] = Field(default_factory=list, alias="set")
+    """table.key=value over the file's."""
+
+
+@command(app, StatusOptions, arguments="suites", config=False)
+def status(given: Given[StatusOptions]) -> None:
     """Shows how far a suite is: each step's state, size, time and last error."""
-    from ...store.place.options import parse_storage_options
     from ..suite.settings import SuiteFile
 
-    options = parse_storage_options(storage_option)
-    *names, last = suite
-    if not unused and names:
-        raise ValueError(f"suite must be one file, got {len(suite)}; several are for --unused")
-    if unused and not names:
+    asked = given.settings()
+    *names, last = asked.suites
+    if not asked.unused and names:
+        raise ValueError(f"suite must be one file, got {len(names) + 1}; several are for --unused")
+    if asked.unused and not names:
         raise ValueError(f"--unused must be given suites and then a URL, got {last} alone")
-    files = [SuiteFile(Path(name), change or (), options) for name in names or [last]]
-    for line in _unused(files, last, options, json) if unused else _status(files[0], json):
+    files = [
+        SuiteFile(Path(name), asked.changes, asked.storage_options) for name in names or [last]
+    ]
+    lines = (
+        _unused(files, last, asked.storage_options, asked.as_json)
+        if asked.unused
+        else _status(files[0], asked.as_json)
+    )
+    for line in lines:
         typer.echo(line)
 
 
-@app.command()
-def release(
-    path: Annotated[
-        Path,
-        typer.Argument(help="Suite file, a preset's name, or a folder: a release's or a run's."),
-    ],
-    push: Annotated[
-        str | None, typer.Option(help="USER/REPOSITORY on the hub; made if it is not there.")
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch on the hub.")] = None,
-    private: Annotated[
-        bool | None, typer.Option("--private/--public", help="Whether others may see it.")
-    ] = None,
-    change: Changes = None,
-    storage_option: StorageOption = None,
-) -> None:
+class ReleaseOptions(StorageSettings):
+    """What `scopeworks release` checks and sends."""
+
+    path: Path
+    """Suite file, a preset's name, or a folder: a release's or a run's."""
+    push: str | None = None
+    """USER/REPOSITORY on the hub; made if it is not there."""
+    revision: str | None = None
+    """Branch on the hub."""
+    private: bool | None = None
+    """Whether others may not see it."""
+    changes: list[str] = Field(default_factory=list, alias="set")
+    """table.key=value over the file's."""
+
+
+@command(
+    app,
+    ReleaseOptions,
+    arguments="path",
+    spelt={"private": "--private/--public"},
+    config=False,
+)
+def release(given: Given[ReleaseOptions]) -> None:
     """Checks a release against its SHA256SUMS and, with --push, brings it to the hub."""
-    from ...store.place.options import parse_storage_options
-    from ..release.push import push as push_release
+    from ..release.push import push
     from ..release.sums import SUMS_FILE, check_release
     from ..suite.settings import SuiteFile, presets
 
-    if path.is_dir() and str(path) not in presets():
-        if change or storage_option:
-            raise ValueError(f"--set and --storage-option have no effect on a folder, got {path}")
-        inner = path / "release"
-        folder = inner if (inner / SUMS_FILE).is_file() else path
+    asked = given.settings()
+    if asked.path.is_dir() and str(asked.path) not in presets():
+        if asked.changes or asked.storage_options:
+            raise ValueError(
+                f"--set and --storage-option have no effect on a folder, got {asked.path}"
+            )
+        inner = asked.path / "release"
+        folder = inner if (inner / SUMS_FILE).is_file() else asked.path
     else:
-        options = parse_storage_options(storage_option)
-        folder = _finished(SuiteFile(path, change or (), options))
-    if push is not None:
-        address = push_release(folder, push, revision=revision, private=private)
+        folder = _finished(SuiteFile(asked.path, asked.changes, asked.storage_options))
+    if asked.push is not None:
+        address = push(folder, asked.push, revision=asked.revision, private=asked.private)
         typer.echo(f"pushed: {address}")
-    elif revision is not None or private is not None:
+    elif asked.revision is not None or asked.private is not None:
         raise ValueError("--revision, --private and --public have no effect without --push")
     else:
         typer.echo(f"{folder}: {len(check_release(folder))} files as released")

@@ -1,165 +1,135 @@
 """The command `scopeworks plan`: what a suite takes, before it is run."""
 
-import math
 import tempfile
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from .cli import Changes, StorageOption
+from ...options import Given, command
+from ...store.place.options import StorageSettings
+from ..suite.options import SuiteOptions
 
 if TYPE_CHECKING:
     from ..suite.settings import SuiteFile
 
 app = typer.Typer(no_args_is_help=True)
 
+_SIZES = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
-@app.command()
-def plan(
-    suite: Annotated[
-        Path | None, typer.Argument(help="Suite file (TOML), or the name of a preset.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Without a suite: the language model.")] = None,
-    site: Annotated[list[str] | None, typer.Option(help="Without a suite: sites.")] = None,
-    tokens: Annotated[
-        str | None, typer.Option(help="Without a suite: tokens of text, as 500M or 4B.")
-    ] = None,
-    width: Annotated[int, typer.Option(help="Without a suite: latents of each SAE.")] = 16384,
-    saes: Annotated[int, typer.Option(min=1, help="Without a suite: SAEs of each site.")] = 1,
-    device: Annotated[str, typer.Option(help="h100, a100, l4 or tpu-v3.")] = "h100",
-    ranks: Annotated[
-        int | None,
-        typer.Option(min=2, help="So many devices that train the widest SAE together."),
-    ] = None,
-    measure: Annotated[
-        bool, typer.Option("--measure", help="Take this machine's speed, by two short runs.")
-    ] = False,
-    price: Annotated[
-        list[str] | None,
-        typer.Option(help="gpu-hour=2.5, tb-month=20; repeatable. In any currency."),
-    ] = None,
-    days: Annotated[float, typer.Option(min=0, help="Days that activations are kept.")] = 30.0,
-    bandwidth: Annotated[
-        float | None, typer.Option(help="GB a second that the place of the store gives.")
-    ] = None,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="After a run: predicted and actual times.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    plot: Annotated[
-        Path | None, typer.Option(help="Picture of the break-even: .svg or .png.")
-    ] = None,
-    change: Changes = None,
-    storage_option: StorageOption = None,
-) -> None:
+
+class PlanOptions(SuiteOptions, StorageSettings):
+    """What `scopeworks plan` says."""
+
+    suite: Path | None = None
+    """Suite file (TOML), or the name of a preset."""
+    model: str | None = None
+    """Without a suite: the language model."""
+    site: list[str] | None = None
+    """Without a suite: sites."""
+    tokens: str | PositiveInt | None = None
+    """Without a suite: tokens of text, as 500M or 4B."""
+    width: PositiveInt = 16384
+    """Without a suite: latents of each SAE."""
+    saes: PositiveInt = 1
+    """Without a suite: SAEs of each site."""
+    device: str = "h100"
+    """h100, a100, l4 or tpu-v3."""
+    ranks: int | None = Field(default=None, ge=2)
+    """So many devices that train the widest SAE together."""
+    measure: bool = False
+    """Take this machine's speed, by two short runs."""
+    prices: dict[Literal["gpu-hour", "tb-month"], PositiveFloat] = Field(default_factory=dict)
+    """gpu-hour=2.5, tb-month=20; in any currency."""
+    days: float = Field(default=30.0, ge=0)
+    """Days that activations are kept."""
+    bandwidth: PositiveFloat | None = None
+    """GB a second that the place of the store gives."""
+    compare: bool = False
+    """After a run: predicted and actual times."""
+    as_json: bool = Field(default=False, alias="json")
+    """As JSON."""
+    plot: Path | None = None
+    """Picture of the break-even: .svg or .png."""
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        """500M, 4B, 2.5e9 as a number."""
+        if not isinstance(value, str):
+            return value
+        size = _SIZES.get(value[-1:], 0.0)
+        try:
+            number = round(float(value[:-1]) * size if size else float(value))
+        except (ValueError, OverflowError):
+            number = 0
+        if number < 1:
+            raise ValueError("must be a number such as 500M or 4B")
+        return number
+
+
+@command(app, PlanOptions, arguments="suite", config=False)
+def plan(given: Given[PlanOptions]) -> None:
     """Says what a suite takes: rows, bytes, operations, hours, memory and price of each step."""
     from ..plan import page
+    from ..plan.estimate import Rates
     from ..plan.quantities import quantities
     from ..suite.members import members_of
     from .measure import actual_seconds
 
-    rates = _rates(price or [], days)
-    if bandwidth is not None and not 0 < bandwidth < math.inf:
-        raise ValueError(f"bandwidth must be above 0 GB a second, got {bandwidth}")
+    asked = given.settings()
+    prices = {name.replace("-", "_"): price for name, price in asked.prices.items()}
+    rates = Rates(**prices, days=asked.days)
     with tempfile.TemporaryDirectory() as folder:
-        options = {"model": model, "site": site, "tokens": tokens}
-        file = _file(suite, options, width, saes, Path(folder), change, storage_option)
+        file = _file(asked, Path(folder))
         members, text_bytes = members_of(file), _text_bytes(file)
         found = quantities(file, text_bytes)
-        speed = _speed(file, text_bytes, device, measure)
-        figures = page.as_json(file, members, found, speed, rates, ranks)
-        if plot is not None:
-            page.draw(plot, figures, rates)
+        speed = _speed(file, text_bytes, asked.device, asked.measure)
+        figures = page.as_json(file, members, found, speed, rates, asked.ranks)
+        if asked.plot is not None:
+            page.draw(asked.plot, figures, rates)
         actual = {}
-        if compare:
+        if asked.compare:
             actual = actual_seconds(file.suite.out, [q.step for q in found])
             if not actual:
                 raise ValueError(f"suite {file.path} must have been run to compare; run it first")
             figures["actual_seconds"] = actual
-        if json:
+        if asked.as_json:
             lines = [dumps(figures, indent=2)]
         else:
-            per_s = None if bandwidth is None else bandwidth * 1e9
+            per_s = None if asked.bandwidth is None else asked.bandwidth * 1e9
             lines = page.as_lines(figures, rates, per_s)
-            lines += ["", *page.compared(figures, actual)] if compare else []
+            lines += ["", *page.compared(figures, actual)] if asked.compare else []
     for line in lines:
         typer.echo(line)
 
 
-def _file(
-    suite: Path | None,
-    options: dict[str, Any],
-    width: int,
-    saes: int,
-    folder: Path,
-    change: list[str] | None,
-    storage_option: list[str] | None,
-) -> "SuiteFile":
+def _file(asked: PlanOptions, folder: Path) -> "SuiteFile":
     """The suite that was named, or one made of the options."""
     from ...store.place.files import write_file
-    from ...store.place.options import parse_storage_options
     from ..suite.settings import SuiteFile
 
-    given = [name for name, value in options.items() if value]
-    if suite is not None:
-        if given:
-            raise ValueError(f"--{given[0]} has no effect on a suite; leave it out, or use --set")
-        return SuiteFile(suite, change or (), parse_storage_options(storage_option))
-    if len(given) < len(options):
-        missing = next(name for name in options if name not in given)
-        raise ValueError(f"{missing} must be given (as --{missing}), or a suite file")
-    n = _number(options["tokens"])
+    given = {name: getattr(asked, name) for name in ("model", "site", "tokens")}
+    if asked.suite is not None:
+        for name in [name for name, value in given.items() if value is not None]:
+            raise ValueError(f"--{name} has no effect on a suite; leave it out, or use --set")
+        return asked.file
+    for name in [name for name, value in given.items() if value is None]:
+        raise ValueError(f"{name} must be given (as --{name}), or a suite file")
     # As many as are asked for, and all different; what they are changes no figure of a plan.
-    prices = [1e-4 + 1e-3 * i / saes for i in range(saes)]
+    prices = [1e-4 + 1e-3 * i / asked.saes for i in range(asked.saes)]
     path = folder / "plan.toml"
     # JSON's texts and lists are TOML's too.
     text = (
-        f'name = "plan"\nmodel = {dumps(options["model"])}\nout = {dumps(str(folder / "out"))}\n'
-        f'[text]\nsources = ["none"]\ntokens = {n}\n[harvest]\nrows = {n}\n'
-        f"[[sae]]\nsite = {dumps(options['site'])}\nwidth = {width}\ntokens = {n}\n"
+        f'name = "plan"\nmodel = {dumps(asked.model)}\nout = {dumps(str(folder / "out"))}\n'
+        f'[text]\nsources = ["none"]\ntokens = {asked.tokens}\n[harvest]\nrows = {asked.tokens}\n'
+        f"[[sae]]\nsite = {dumps(asked.site)}\nwidth = {asked.width}\ntokens = {asked.tokens}\n"
         f"sparsity = {prices}\n"
     )
     write_file(path, text.encode())
-    return SuiteFile(path, change or ())
-
-
-def _number(text: str) -> int:
-    """500M, 4B, 2.5e9 as a number."""
-    sizes = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
-    size = sizes.get(text[-1:], 1.0)
-    number = _positive(text.removesuffix(text[-1:]) if size > 1 else text)
-    value = 0 if number is None else round(number * size)
-    if value < 1:
-        raise ValueError(f"tokens must be a number such as 500M or 4B, got {text!r}")
-    return value
-
-
-def _rates(pairs: list[str], days: float) -> Any:
-    """The prices that were given."""
-    from ..plan.estimate import Rates
-
-    names = {"gpu-hour": "gpu_hour", "tb-month": "tb_month"}
-    found: dict[str, float] = {}
-    for pair in pairs:
-        name, _, value = pair.partition("=")
-        number = _positive(value)
-        if name not in names or number is None:
-            raise ValueError(f"price must be gpu-hour=NUMBER or tb-month=NUMBER, got {pair!r}")
-        found[names[name]] = number
-    if not math.isfinite(days):
-        raise ValueError(f"days must be a number, got {days}")
-    return Rates(**found, days=days)
-
-
-def _positive(text: str) -> float | None:
-    """A finite number above 0; None if it is none."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 < value < math.inf else None
+    return SuiteFile(path, asked.changes)
 
 
 def _text_bytes(file: "SuiteFile") -> int | None:

@@ -2,185 +2,158 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import typer
+from pydantic import PositiveInt
 
-from ..run.cli import Changes, StorageOption
-
-if TYPE_CHECKING:
-    from ..suite.settings import SuiteFile
+from ...options import Given, command
+from ...store.place.options import StorageSettings
+from ..suite.options import SuiteOptions
 
 app = typer.Typer(no_args_is_help=True)
 
+_WHAT = ("name", "suite")
+_WITH_SAES = ("model", "tokens", "out", "n_sequences", "site", "device")
 
-@app.command()
-def study(
-    name: Annotated[str, typer.Argument(help="A study's name, or all, or list.")],
-    suite: Annotated[
-        Path | None, typer.Argument(help="Suite file (TOML), or the name of a preset.")
-    ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="The report's sizes, such as 20,000 sequences.")
-    ] = False,
-    findings: Annotated[
-        Path | None, typer.Option(help="Markdown page to write about all that was found.")
-    ] = None,
-    sae: Annotated[
-        list[str] | None, typer.Option(help="Instead of a suite: SAEs that are there; repeatable.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="With --sae: the language model.")] = None,
-    tokens: Annotated[str | None, typer.Option(help="With --sae: URL of the token store.")] = None,
-    out: Annotated[Path | None, typer.Option(help="With --sae: folder for studies/.")] = None,
-    n_sequences: Annotated[
-        int | None, typer.Option(help="With --sae: held-out sequences to use; 2048 by default.")
-    ] = None,
-    site: Annotated[
-        str | None, typer.Option(help="With --sae: site of SAEs whose files do not tell it.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="With --sae: auto, cpu, cuda.")] = None,
-    ratings: Annotated[
-        Path | None,
-        typer.Option(help="Folder of `latents rate`, for study ratings; OUT/ratings by default."),
-    ] = None,
-    index: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Instead of a suite, for study simulation: index that `latents score` has scored; "
-            "repeatable."
-        ),
-    ] = None,
-    change: Changes = None,
-    storage_option: StorageOption = None,
-) -> None:
+
+class StudyOptions(SuiteOptions, StorageSettings):
+    """What `scopeworks study` answers."""
+
+    name: str
+    """A study's name, or all, or list."""
+    suite: Path | None = None
+    """Suite file (TOML), or the name of a preset."""
+    full: bool = False
+    """The report's sizes, such as 20,000 sequences."""
+    findings: Path | None = None
+    """Markdown page to write about all that was found."""
+    sae: list[str] | None = None
+    """Instead of a suite: SAEs that are there."""
+    model: str | None = None
+    """With `sae`: the language model."""
+    tokens: str | None = None
+    """With `sae`: URL of the token store."""
+    out: Path | None = None
+    """With `sae`: folder for studies/."""
+    n_sequences: PositiveInt | None = None
+    """With `sae`: held-out sequences to use; 2048 by default."""
+    site: str | None = None
+    """With `sae`: site of SAEs whose files do not tell it."""
+    device: str | None = None
+    """With `sae`: auto, cpu, cuda."""
+    ratings: Path | None = None
+    """Folder of `scopeworks latents rate`, for study ratings; OUT/ratings by default."""
+    index: list[Path] | None = None
+    """Instead of a suite, for study simulation: index that `latents score` has scored."""
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """What was given besides study and suite, by its flag."""
+        flags = {name: field.alias or name for name, field in type(self).model_fields.items()}
+        flags |= {"storage_options": "storage_option"}
+        given = {flag: getattr(self, name) for name, flag in flags.items()}
+        return {flag: value for flag, value in given.items() if value and flag not in _WHAT}
+
+
+@command(app, StudyOptions, arguments="name suite", config=False)
+def study(given: Given[StudyOptions]) -> None:
     """Answers a question of the report with a suite's SAEs or given ones; makes what is missing.
 
     Points (CSV), figures (SVG, PNG) and the reading (JSON) are written to OUT/studies/NAME. With
     `all`, exit code 1 says that some studies failed.
     """
-    given: dict[str, Any] = {
-        "model": model,
-        "tokens": tokens,
-        "out": out,
-        "n_sequences": n_sequences,
-        "site": site,
-        "device": device,
-    }
-    given = {key: value for key, value in given.items() if value is not None}
-    if ratings is not None and name not in ("ratings", "all"):
-        raise ValueError(f"--ratings has no effect on study {name}; leave it out")
-    if index and (name != "simulation" or suite is not None):
+    asked = given.settings()
+    used = asked.used
+    with_saes = [name for name in used if name in _WITH_SAES]
+    if asked.ratings is not None and asked.name not in ("ratings", "all"):
+        raise ValueError(f"--ratings has no effect on study {asked.name}; leave it out")
+    if asked.index and (asked.name != "simulation" or asked.suite is not None):
         raise ValueError("--index has an effect on study simulation without a suite; leave it out")
-    if index or (ratings is not None and suite is None and name == "ratings"):
-        beside = {"sae": sae, "full": full, "findings": findings, "set": change, **given}
-        _study_there(name, ratings, index, beside | {"storage_option": storage_option})
-        return
-    if name == "list":
-        _check_list(suite, change, storage_option, sae=sae, full=full, findings=findings, **given)
-    elif sae is None and given:
-        verb = "has" if len(given) == 1 else "have"
-        raise ValueError(f"{_options(given)} {verb} no effect without --sae")
-    if (suite is None) == (sae is None) and name != "list":
+    if asked.index or (asked.ratings and asked.suite is None and asked.name == "ratings"):
+        _study_there(asked)
+    elif asked.name == "list":
+        _list(asked)
+    elif asked.sae is None and with_saes:
+        verb = "has" if len(with_saes) == 1 else "have"
+        raise ValueError(f"{_flags(with_saes)} {verb} no effect without --sae")
+    elif (asked.suite is None) == (asked.sae is None):
         raise ValueError("study must be given a suite, or SAEs with --sae, and not both")
-    if name == "list":
-        _list(suite, change, storage_option)
-    elif sae is not None:
-        if change or findings:
+    elif asked.sae is not None:
+        if asked.changes or asked.findings:
             raise ValueError("--set and --findings have no effect with --sae; leave them out")
-        _study_saes(name, sae, full, given, storage_option)
+        _study_saes(asked, asked.sae)
     else:
-        assert suite is not None
-        _study_suite(name, suite, full, findings, change, storage_option, ratings)
+        _study_suite(asked)
 
 
-def _check_list(
-    suite: Path | None, change: Changes, storage_option: StorageOption, **others: Any
-) -> None:
-    """Refuses options by which the list would be no other.
-
-    Raises:
-        ValueError: naming them.
-    """
-    used = {} if suite else {"set": change, "storage_option": storage_option}
-    idle = {name: value for name, value in (others | used).items() if value}
-    if idle:
-        raise ValueError(
-            f"study list must be given a suite and its changes at most, got {_options(idle)}, "
-            "which would have no effect; leave them out"
-        )
-
-
-def _options(names: Iterable[str]) -> str:
+def _flags(names: Iterable[str]) -> str:
     """Options as they are typed."""
     return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
-def _list(suite: Path | None, change: Changes, storage_option: StorageOption) -> None:
+def _list(asked: StudyOptions) -> None:
     """Shows the table of studies, and what was found in a suite's folder."""
     from ...evaluate.studies.table import STUDIES
     from .listing import lines
 
-    folder = None if suite is None else _suite(suite, change, storage_option).suite.out
-    for line in lines(STUDIES, folder):
+    of_suite = ("set", "storage_option") if asked.suite else ()
+    if idle := [name for name in asked.used if name not in of_suite]:
+        raise ValueError(
+            f"study list must be given a suite and its changes at most, got {_flags(idle)}, "
+            "which would have no effect; leave them out"
+        )
+    for line in lines(STUDIES, asked.file.suite.out if asked.suite else None):
         typer.echo(line)
 
 
-def _study_saes(
-    name: str, saes: list[str], full: bool, given: dict[str, Any], options: StorageOption
-) -> None:
+def _study_saes(asked: StudyOptions, saes: list[str]) -> None:
     """Studies SAEs that are there."""
     from ...evaluate.studies.table import study_named
-    from ...store.place.options import parse_storage_options
     from .gathering import of_saes
     from .runs import run_study
 
-    if name == "all":
+    if asked.name == "all":
         raise ValueError(
             "study must be one with --sae, got all; name one of `scopeworks study list`"
         )
     for needed in ("model", "tokens", "out"):
-        if needed not in given:
+        if needed not in asked.used:
             raise ValueError(f"--{needed} must be given with --sae")
-    folder = Path(str(given["out"])).expanduser().absolute()
-    settings = {name: value for name, value in given.items() if name != "out"}
-    settings["storage_options"] = parse_storage_options(options)
+    folder = Path(str(asked.out)).expanduser().absolute()
+    settings = {name: asked.used[name] for name in _WITH_SAES if name in asked.used}
+    del settings["out"]
+    settings["storage_options"] = asked.storage_options
     run_study(
-        study_named(name), folder, lambda study: of_saes(study, saes, full, folder, **settings)
+        study_named(asked.name),
+        folder,
+        lambda study: of_saes(study, saes, asked.full, folder, **settings),
     )
 
 
-def _study_there(
-    name: str, ratings: Path | None, index: list[Path] | None, beside: dict[str, Any]
-) -> None:
+def _study_there(asked: StudyOptions) -> None:
     """Studies what was found out about latents before, of any SAEs, without a suite."""
     from ...evaluate.studies.table import study_named
     from .gathering import of_indexes, of_ratings
     from .runs import run_study
 
-    out = beside.pop("out", None)
-    idle = [option for option, value in beside.items() if value]
-    if idle or out is None:
+    idle = [name for name in asked.used if name not in ("index", "ratings", "out")]
+    if idle or asked.out is None:
         raise ValueError(
-            f"--{'index' if index else 'ratings'} without a suite must be given with --out and "
-            f"nothing else, got {_options(idle) or 'no --out'}"
+            f"--{'index' if asked.index else 'ratings'} without a suite must be given with --out "
+            f"and nothing else, got {_flags(idle) or 'no --out'}"
         )
-    folder = Path(str(out)).expanduser().absolute()
+    folder = asked.out.expanduser().absolute()
     run_study(
-        study_named(name),
+        study_named(asked.name),
         folder,
-        lambda _study: of_indexes(index) if index else of_ratings(ratings or folder),
+        lambda _study: (
+            of_indexes(asked.index) if asked.index else of_ratings(asked.ratings or folder)
+        ),
     )
 
 
-def _study_suite(
-    name: str,
-    suite: Path,
-    full: bool,
-    findings: Path | None,
-    change: Changes,
-    storage_option: StorageOption,
-    ratings: Path | None,
-) -> None:
+def _study_suite(asked: StudyOptions) -> None:
     """Studies a suite, and makes what is missing."""
     from ...evaluate.studies.table import study_named
     from ...store.place.files import check_can_be_written
@@ -188,28 +161,20 @@ def _study_suite(
     from .gathering import of_suite
     from .runs import run_all, run_study
 
-    chosen = None if name == "all" else study_named(name)
-    file = _suite(suite, change, storage_option)
+    chosen = None if asked.name == "all" else study_named(asked.name)
+    file = asked.file
     folder = file.suite.out.expanduser().absolute()
-    if findings is not None:
-        check_can_be_written(findings, "findings")
+    if asked.findings is not None:
+        check_can_be_written(asked.findings, "findings")
     failed: dict[str, str] = {}
     if chosen is None:
-        failed = run_all(folder, lambda one: of_suite(one, file, full, ratings))
+        failed = run_all(folder, lambda one: of_suite(one, file, asked.full, asked.ratings))
     else:
-        run_study(chosen, folder, lambda one: of_suite(one, file, full, ratings))
-    if findings is not None:
-        write_findings(findings, folder, str(suite))
-        typer.echo(f"findings: {findings}")
+        run_study(chosen, folder, lambda one: of_suite(one, file, asked.full, asked.ratings))
+    if asked.findings is not None:
+        write_findings(asked.findings, folder, str(asked.suite))
+        typer.echo(f"findings: {asked.findings}")
     for one, error in failed.items():
         typer.echo(f"failed: {one}: {error}", err=True)
     if failed:
         raise typer.Exit(1)
-
-
-def _suite(suite: Path, change: Changes, storage_option: StorageOption) -> "SuiteFile":
-    """The suite's file, read."""
-    from ...store.place.options import parse_storage_options
-    from ..suite.settings import SuiteFile
-
-    return SuiteFile(suite, change or (), parse_storage_options(storage_option))

@@ -17,8 +17,8 @@ class StorageSettings(Settings):
     """Base of settings that name places."""
 
     storage_options: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
-    """Options of the file systems of all URLs, as fsspec takes them. They may hold secrets: they
-    are written nowhere, and whoever continues gives them again."""
+    """Options of the file systems of all URLs, as fsspec takes them. They may hold secrets, and are
+    written nowhere: give them again to continue."""
 
     def place(self, url: str) -> Place:
         """The place of one of the URLs; local paths have no options."""
