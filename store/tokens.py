@@ -33,7 +33,7 @@ from .place.locate import locate
 from .place.location import Location, StorageOptions, objects_below, read_bounded
 from .place.place import INSIDE, AnyPlace
 from .read.array_reader import ArrayReader
-from .read.sequences import Sequences
+from .read.sequences import StoredSequences
 
 FORMAT = "token-store"
 MARKER = "unfinished.json"
@@ -181,7 +181,7 @@ class TokenStore:
             digest.update(f"{name}={content[name]};".encode())
         return digest.hexdigest()
 
-    def sequences(self, split: str) -> "Sequences":
+    def sequences(self, split: str) -> "StoredSequences":
         """The sequences of a split, read as they are sliced.
 
         Raises:
@@ -192,7 +192,9 @@ class TokenStore:
             raise ValueError(f"split must be one of {', '.join(splits)}, got {split!r}")
         sizes = [ShardRecord(*record) for record in splits[split]["shards"]]
         layout = self._layout(split, splits[split]["sequences"])
-        return Sequences(ArrayReader(self._location, layout, lambda shard: sizes[shard].n_bytes))
+        return StoredSequences(
+            ArrayReader(self._location, layout, lambda shard: sizes[shard].n_bytes)
+        )
 
     def write(self, splits: Mapping[str, Any]) -> None:
         """Writes every split and then the root document, which makes the store exist.

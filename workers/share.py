@@ -11,7 +11,7 @@ _SHARE = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
-class Share:
+class TaskShare:
     """Share `index` of `count`, counted from 0; the first one also does what only one may do.
 
     Raises:
@@ -28,7 +28,7 @@ class Share:
             )
 
     @classmethod
-    def parse(cls, text: str | None) -> "Share":
+    def parse(cls, text: str | None) -> "TaskShare":
         """Reads `I/N`; None is all the work."""
         if text is None:
             return ALL
@@ -55,4 +55,4 @@ class Share:
         return number % self.count == self.index
 
 
-ALL = Share()
+ALL = TaskShare()

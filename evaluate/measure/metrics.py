@@ -112,7 +112,7 @@ class FeatureMeter:
         return self._decode(f, x), active.sum(1)
 
 
-class Comparison:
+class VectorComparison:
     """Vectors beside what stands in for them: squared errors by row and by dimension, directions
     and lengths.
 

@@ -24,7 +24,7 @@ from .lm_loss import (
     spliced_losses,
     spliced_losses_and_kl,
 )
-from .metrics import Comparison, FeatureMeter, PositionMeans
+from .metrics import FeatureMeter, PositionMeans, VectorComparison
 from .summaries import dimension_summary, firing_summary, json_list
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class SiteMeter:
         self.site, self.mean = site, mean
         self.power, self.losses = PositionMeans(context), PositionMeans(context)
         self.sequences = SequenceSums()
-        self._deviations = Comparison(len(mean))
+        self._deviations = VectorComparison(len(mean))
 
     def add(self, lm: "LanguageModel", batch: SharedRun) -> Tensor:
         """Adds a batch; returns ‖x − E x‖² of every position, float64 [batch, seq]."""
@@ -106,7 +106,7 @@ class SAEMeter:
         self.features = FeatureMeter(sae.encode, sae.decode, sae.config.d_sae, sae.W_enc.device)
         self.reconstruction, self.losses = PositionMeans(context), PositionMeans(context)
         self.sequences = SequenceSums()
-        self._errors = Comparison(sae.W_dec.shape[1])
+        self._errors = VectorComparison(sae.W_dec.shape[1])
         self.n_firing_tokens = 0
 
     def add(self, lm: "LanguageModel", batch: SharedRun, deviations: dict[Site, Tensor]) -> None:

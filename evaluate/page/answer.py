@@ -24,14 +24,14 @@ from .entries import (
     slots,
     where,
 )
-from .studies import Study, counted
+from .studies import ShownStudy, counted
 
 _MOST_PLACES = 5
 _MOST_SLOTS = 7
 
 
 def answer(
-    evaluations: Sequence[dict[str, Any]], entries: Sequence[Entry], studies: Sequence[Study]
+    evaluations: Sequence[dict[str, Any]], entries: Sequence[Entry], studies: Sequence[ShownStudy]
 ) -> str:
     """The first section."""
     quotes = "".join(f"<li>{escape(text)}</li>" for text in sentences(entries))

@@ -23,7 +23,7 @@ from . import markup, sections, tables
 from .answer import answer
 from .entries import marked, ordered
 from .inline_svg import numbered
-from .studies import Study, in_order, read_study
+from .studies import ShownStudy, in_order, read_study
 from .studies import section as study_section
 
 _TITLE = re.compile(r'<section id="([\w-]+)"[^>]*><h2[^>]*>([^<]*)</h2>')
@@ -93,7 +93,7 @@ def _check_each_once(evaluations: Sequence[dict[str, Any]], places: Sequence[str
             seen[one] = place
 
 
-def _read_studies(folders: Sequence[str | os.PathLike[str]]) -> list[Study]:
+def _read_studies(folders: Sequence[str | os.PathLike[str]]) -> list[ShownStudy]:
     """The studies, each once, in the order of the figures that they remake."""
     found = [read_study(Path(folder)) for folder in folders]
     names = [study.reading.study for study in found]
@@ -102,7 +102,9 @@ def _read_studies(folders: Sequence[str | os.PathLike[str]]) -> list[Study]:
     return sorted(found, key=in_order)
 
 
-def render(evaluations: list[dict[str, Any]], title: str, studies: Sequence[Study] = ()) -> str:
+def render(
+    evaluations: list[dict[str, Any]], title: str, studies: Sequence[ShownStudy] = ()
+) -> str:
     """The page as text."""
     evaluations = marked(evaluations)
     entries = ordered(entry for evaluation in evaluations for entry in evaluation["saes"])

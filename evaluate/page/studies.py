@@ -22,14 +22,14 @@ _MAX_READING_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Study:
+class ShownStudy:
     """A reading with its pictures, ready for a page."""
 
     reading: ReadingFile
     pictures: tuple[str, ...]
 
 
-def read_study(folder: Path) -> Study:
+def read_study(folder: Path) -> ShownStudy:
     """Reads a study's folder.
 
     Raises:
@@ -40,10 +40,10 @@ def read_study(folder: Path) -> Study:
     if path.is_file():
         _check_size(path, _MAX_READING_BYTES)
     reading = read_reading(folder)
-    return Study(reading, tuple(_picture(folder, plot) for plot in reading.plots))
+    return ShownStudy(reading, tuple(_picture(folder, plot) for plot in reading.plots))
 
 
-def counted(studies: Sequence[Study]) -> str:
+def counted(studies: Sequence[ShownStudy]) -> str:
     """How many claims hold, in one line."""
     found = [study.reading.verdict for study in studies]
     parts = [f"{found.count(v)} {_said(v, found.count(v))}" for v in _SIGNS if v in found]
@@ -51,7 +51,7 @@ def counted(studies: Sequence[Study]) -> str:
     return f"{len(found)} {noun} of the report's claims: {', '.join(parts)}."
 
 
-def section(studies: Sequence[Study]) -> str:
+def section(studies: Sequence[ShownStudy]) -> str:
     """All studies: a table of the claims, then each by itself."""
     if not studies:
         return ""
@@ -64,7 +64,7 @@ def section(studies: Sequence[Study]) -> str:
     return markup.section("studies", "Studies", body)
 
 
-def _one(study: Study) -> str:
+def _one(study: ShownStudy) -> str:
     """One study: claim, verdict, sentence, figures; test and numbers folded."""
     reading = study.reading
     mark = reading.verdict.replace(" ", "-")
@@ -105,7 +105,7 @@ def _places(figures: Sequence[str]) -> str:
     return ", ".join(parts + [name for name in figures if name not in numbers]) or "–"
 
 
-def in_order(study: Study) -> tuple[bool, list[tuple[int, str]]]:
+def in_order(study: ShownStudy) -> tuple[bool, list[tuple[int, str]]]:
     """A key that sorts studies by the first figure that they remake, those without one last."""
     text = ", ".join(study.reading.figures)
     return not text[:1].isdecimal(), natural(text)

@@ -13,7 +13,7 @@ from ...harvest.model.sites import Site, parse_site
 
 
 @dataclass(frozen=True)
-class Item:
+class GroupedSAE:
     """One SAE to be placed."""
 
     number: int
@@ -23,7 +23,7 @@ class Item:
 
 
 def groups_of(
-    items: Sequence[Item], n: int = 1, most_bytes: int | None = None
+    items: Sequence[GroupedSAE], n: int = 1, most_bytes: int | None = None
 ) -> list[tuple[int, ...]]:
     """Numbers of the SAEs of each group; SAEs of one target site stand beside each other.
 
@@ -35,7 +35,7 @@ def groups_of(
     """
     rows = sorted(items, key=lambda one: (one.target.depth, str(one.target), one.number))
     size = -(-len(rows) // n)
-    groups: list[list[Item]] = []
+    groups: list[list[GroupedSAE]] = []
     for one in rows:
         last = groups[-1] if groups else None
         full = last is None or len(last) == size

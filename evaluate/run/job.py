@@ -20,7 +20,7 @@ from .measuring import evaluate_many, evaluate_subsets
 from .saes import SAEs
 
 if TYPE_CHECKING:
-    from .groups import Item
+    from .groups import GroupedSAE
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class EvaluationJob:
         settings = settings.model_copy(update={"batch": batch})
         return cls(settings, lm, tokens, held_out, subsets, saes)
 
-    def items(self) -> "list[Item]":
+    def items(self) -> "list[GroupedSAE]":
         """The SAEs, each checked against the model."""
         return self.saes.items(self.lm)
 

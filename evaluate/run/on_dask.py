@@ -18,7 +18,7 @@ from ...harvest.settings import from_driver, to_worker
 from ...settings import differences
 from ...workers.cluster import RETRIES, Watch, check_done, connect
 from ..settings import EvaluateSettings
-from .groups import Item, groups_of
+from .groups import GroupedSAE, groups_of
 from .job import EvaluationJob
 from .saes import SAEs
 
@@ -31,7 +31,7 @@ Seconds = dict[tuple[int, ...], float]
 
 def measured_on_dask(
     settings: EvaluateSettings,
-    items: list[Item],
+    items: list[GroupedSAE],
     facts: dict[str, Any],
     most_bytes: int | None,
 ) -> tuple[Figures, Seconds]:

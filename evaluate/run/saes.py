@@ -17,7 +17,7 @@ from ...train.sae.hub import is_remote, is_url
 from ...train.sae.sae import SAE
 from ..measure.inputs import PlacedSAE, candidate, is_open, named_sites, sites_of
 from ..settings import EvaluateSettings
-from .groups import Item
+from .groups import GroupedSAE
 
 if TYPE_CHECKING:
     from ...harvest.model.loading import LanguageModel
@@ -76,7 +76,7 @@ class SAEs:
         """The settings' sites, as far as the SAE's file leaves them open."""
         return {what: getattr(self._settings, what) for what in _SITES if is_open(config, what)}
 
-    def items(self, lm: "LanguageModel") -> list[Item]:
+    def items(self, lm: "LanguageModel") -> list[GroupedSAE]:
         """What groups are made from, after `look_through`.
 
         Raises:
@@ -87,7 +87,7 @@ class SAEs:
             if not settings.other_model:
                 _check_model(name, config, lm)
             sites = sites_of(name, config, lm, **self._given_for(config))
-            found.append(Item(i, *sites, self._n_bytes[i]))
+            found.append(GroupedSAE(i, *sites, self._n_bytes[i]))
         return found
 
     def candidates(self, numbers: Sequence[int], lm: "LanguageModel") -> list[PlacedSAE]:

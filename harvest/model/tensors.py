@@ -14,7 +14,7 @@ from torch import Tensor
 from ...foreign import validated
 from .families import family_of
 from .files import explained, model_folder, read_json
-from .weights import Index, check_weights, fingerprint, sampled_places
+from .weights import WeightsIndex, check_weights, fingerprint, sampled_places
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLED, _PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -101,7 +101,7 @@ def _named(folder: Path) -> dict[str, Path]:
         if (folder / whole).is_file():
             return dict.fromkeys(_names(folder / whole), folder / whole)
         if (folder / index).is_file():
-            known = validated(Index, read_json(folder / index), str(folder / index))
+            known = validated(WeightsIndex, read_json(folder / index), str(folder / index))
             return {name: folder / file for name, file in known.weight_map.items()}
     raise AssertionError("check_weights has found the weights")
 

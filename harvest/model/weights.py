@@ -29,7 +29,7 @@ Header = tuple[tuple[int, ...], str]
 """Shape and dtype of a tensor, the dtype as safetensors names it."""
 
 
-class Index(Document):
+class WeightsIndex(Document):
     """The index of weights that are in several files."""
 
     metadata: dict[str, Any]
@@ -154,7 +154,7 @@ def _headers(folder: Path, name: str) -> dict[str, Header]:
 
 def _indexed(index: Path, read: Any) -> dict[str, Header]:
     """The tensors of several files, which must be those that the index names."""
-    declared = validated(Index, read_json(index), str(index)).weight_map
+    declared = validated(WeightsIndex, read_json(index), str(index)).weight_map
     found: dict[str, Header] = {}
     for file in sorted(set(declared.values())):
         check_file(index.parent / file)

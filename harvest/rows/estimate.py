@@ -1,4 +1,4 @@
-"""Estimate: what a harvest will take, before anything is written.
+"""HarvestEstimate: what a harvest will take, before anything is written.
 
 Owns the arithmetic of bytes and the short warm-up that they are scaled from; floating-point
 operations the model's family counts. `scopeworks harvest --dry-run` prints it.
@@ -28,7 +28,7 @@ _LABEL_BYTES = 12
 
 
 @dataclass(frozen=True)
-class Estimate:
+class HarvestEstimate:
     """What a harvest will take on this machine."""
 
     sequences: int
@@ -62,7 +62,7 @@ class Estimate:
         return self.rows * _LABEL_BYTES
 
 
-def estimate(settings: HarvestSettings) -> Estimate:
+def estimate(settings: HarvestSettings) -> HarvestEstimate:
     """Estimates a harvest from its first batches, in 20 s or a tenth of its time; writes nothing.
 
     Raises:
@@ -75,7 +75,7 @@ def estimate(settings: HarvestSettings) -> Estimate:
     rows, seconds_per_token = _warm_up(job, plan, started)
     context = job.sequences.shape[1]
     n_tokens = plan.n_sequences * context
-    return Estimate(
+    return HarvestEstimate(
         sequences=plan.n_sequences,
         rows=plan.rows,
         flops=flops_per_token(job, context) * n_tokens,

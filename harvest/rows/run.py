@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ...console import NotReadyError, Progress, progress
 from ...store import ActivationStore, StoreSpec, StoreWriter
 from ...workers.cluster import check_cluster
-from ...workers.share import ALL, Share
+from ...workers.share import ALL, TaskShare
 from ..settings import HarvestSettings
 from ..settings_beside import write_settings
 from .bucket_job import BucketHarvester
@@ -58,7 +58,7 @@ class HarvestReport:
         return f"{text}; {self.dropped:,} rows dropped, most at position {most}"
 
 
-def harvest(settings: HarvestSettings, share: Share = ALL) -> HarvestReport:
+def harvest(settings: HarvestSettings, share: TaskShare = ALL) -> HarvestReport:
     """Harvests a token store's split into an activation store; continues one that was begun.
 
     Every bucket is a pure function of model, tokens, settings and bucket number, computed and

@@ -11,11 +11,18 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .file_formats import Bad, Document, RowOptions, documents_of
+from .file_formats import Bad, RowOptions, TextDocument, documents_of
 from .sources import expand
 from .text_file import TextFile, unchanged
 
-__all__ = ["Document", "ReadReport", "RowOptions", "is_held_out", "read_documents", "read_files"]
+__all__ = [
+    "ReadReport",
+    "RowOptions",
+    "TextDocument",
+    "is_held_out",
+    "read_documents",
+    "read_files",
+]
 
 
 @dataclass
@@ -35,7 +42,7 @@ class ReadReport:
         self.characters += other.characters
         self.skipped.update(other.skipped)
 
-    def refuse(self, bad: Bad, skip_bad: bool, document: Document | None = None) -> None:
+    def refuse(self, bad: Bad, skip_bad: bool, document: TextDocument | None = None) -> None:
         """Counts a document that cannot be used; `document` if it was counted as read before.
 
         Raises:
@@ -74,7 +81,7 @@ def read_documents(
     options: RowOptions | None = None,
     report: ReadReport | None = None,
     skip_bad: bool = False,
-) -> Iterator[Document]:
+) -> Iterator[TextDocument]:
     """Yields the documents of files, folders, globs and URLs, in a fixed order, as a stream.
 
     A `.jsonl`, `.ndjson` or `.json` file holds a document a line, a `.parquet` file one a row,
@@ -104,7 +111,7 @@ def documents_in(
     report: ReadReport,
     skip_bad: bool = False,
     min_characters: int = 1,
-) -> Generator[Document, None, None]:
+) -> Generator[TextDocument, None, None]:
     """Yields the documents of files that `expand` has found; else as `read_documents`.
 
     Documents of fewer than `min_characters` are left out and counted as too short.
@@ -125,11 +132,11 @@ def documents_in(
                     yield document
 
 
-def read_files(paths: Iterable[Path]) -> Iterator[Document]:
+def read_files(paths: Iterable[Path]) -> Iterator[TextDocument]:
     """Yields one document per file, in the order given; undecodable bytes become U+FFFD, and a
     byte order mark is no part of the text."""
     for path in paths:
-        yield Document(str(path), path.read_text(encoding="utf-8-sig", errors="replace"))
+        yield TextDocument(str(path), path.read_text(encoding="utf-8-sig", errors="replace"))
 
 
 def is_held_out(text: str, share: float) -> bool:

@@ -25,7 +25,7 @@ _ROWS_A_LINE = "write each row on a line of its own, as `jq -c '.[]'` does with 
 
 
 @dataclass(frozen=True)
-class Document:
+class TextDocument:
     """One text with the name it is reported under, and the subset it belongs to."""
 
     name: str
@@ -51,7 +51,7 @@ class RowOptions:
     storage: StorageOptions = field(default=None, repr=False)
 
 
-def documents_of(path: str, options: RowOptions) -> Iterator[Document | Bad]:
+def documents_of(path: str, options: RowOptions) -> Iterator[TextDocument | Bad]:
     """Yields the documents of one file by the format its name says.
 
     Raises:
@@ -77,7 +77,7 @@ def documents_of(path: str, options: RowOptions) -> Iterator[Document | Bad]:
         raise OSError(f"text {path} cannot be read: {what}") from error
 
 
-def _plain(path: str, options: RowOptions) -> Iterator[Document | Bad]:
+def _plain(path: str, options: RowOptions) -> Iterator[TextDocument | Bad]:
     """A whole file as one document, newlines as Python's text mode has them."""
     with open_bytes(path, options.storage) as file:
         data = file.read()
@@ -88,10 +88,10 @@ def _plain(path: str, options: RowOptions) -> Iterator[Document | Bad]:
         return
     if "\r" in text:
         text = io.StringIO(text, newline=None).read()
-    yield Document("standard input" if path == STDIN else path, text)
+    yield TextDocument("standard input" if path == STDIN else path, text)
 
 
-def _json_lines(path: str, options: RowOptions) -> Iterator[Document | Bad]:
+def _json_lines(path: str, options: RowOptions) -> Iterator[TextDocument | Bad]:
     """One document a line; blank lines do not count."""
     with open_bytes(path, options.storage) as file:
         for number, line in enumerate(file, start=1):
@@ -118,7 +118,7 @@ def _broken(line: bytes, error: Exception) -> str:
     return one_line(error)
 
 
-def _parquet(path: str, options: RowOptions) -> Iterator[Document | Bad]:
+def _parquet(path: str, options: RowOptions) -> Iterator[TextDocument | Bad]:
     """One document a row; only the columns that are needed are read, a group of rows at a time."""
     try:
         import pyarrow.parquet
@@ -162,13 +162,13 @@ def _rows(batch: Any) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
         yield found
 
 
-def _hub(path: str, options: RowOptions) -> Iterator[Document | Bad]:
+def _hub(path: str, options: RowOptions) -> Iterator[TextDocument | Bad]:
     """One document a row of a data set on the hub."""
     for number, row in enumerate(hub_rows(path), start=1):
         yield _document(f"{path}:{number}", row, options)
 
 
-_READERS: dict[str, Callable[[str, RowOptions], Iterator[Document | Bad]]] = {
+_READERS: dict[str, Callable[[str, RowOptions], Iterator[TextDocument | Bad]]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json_lines,
@@ -178,7 +178,7 @@ _READERS: dict[str, Callable[[str, RowOptions], Iterator[Document | Bad]]] = {
 
 def _document(
     where: str, row: Any, options: RowOptions, fields: Iterable[str] | None = None
-) -> Document | Bad:
+) -> TextDocument | Bad:
     """A row's document, or what it lacks; `fields` are those of the file, if not all were read."""
     text = _field(row, options.text_field)
     if not isinstance(text, str):
@@ -196,7 +196,7 @@ def _document(
             f"text {where} must have a field {options.subset_field!r} that names its subset, got "
             f"{_shown(subset)}; name another with --subset-field",
         )
-    return Document(where, text.removeprefix(_MARK), str(subset))
+    return TextDocument(where, text.removeprefix(_MARK), str(subset))
 
 
 def _lacks_text(row: Any, text: Any, name: str, fields: Iterable[str] | None) -> str:

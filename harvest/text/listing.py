@@ -18,7 +18,7 @@ SIGNS = "*?["
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedName:
     """A name in a folder.
 
     Attributes:
@@ -34,7 +34,7 @@ class Entry:
 class Tree(Protocol):
     """Folders of some place."""
 
-    def entries(self, folder: str) -> list[Entry]:
+    def entries(self, folder: str) -> list[ListedName]:
         """What is in a folder, sorted by name; [] if there is no such folder."""
         ...
 
@@ -46,13 +46,13 @@ class Tree(Protocol):
 class LocalTree:
     """This machine's folders."""
 
-    def entries(self, folder: str) -> list[Entry]:
+    def entries(self, folder: str) -> list[ListedName]:
         """See `Tree.entries`."""
         here = "" if folder == "." else folder
         try:
             with os.scandir(here or ".") as found:
                 entries = [
-                    Entry(one.name, os.path.join(here, one.name), _kind(one), one.is_symlink())  # noqa: PTH118
+                    ListedName(one.name, os.path.join(here, one.name), _kind(one), one.is_symlink())  # noqa: PTH118
                     for one in found
                 ]
         except (FileNotFoundError, NotADirectoryError):
@@ -74,13 +74,13 @@ class RemoteTree:
     def __init__(self, infos: dict[str, Any], base: str):
         """Arranges the objects of a listing that are below `base` in folders."""
         self.infos = infos
-        self._folders: dict[str, dict[str, Entry]] = {}
+        self._folders: dict[str, dict[str, ListedName]] = {}
         root = base.rstrip("/")
         for path, info in infos.items():
             if path.startswith(f"{root}/") and info["type"] == "file" and not path.endswith("/"):
                 self._add(path, "file", root)
 
-    def entries(self, folder: str) -> list[Entry]:
+    def entries(self, folder: str) -> list[ListedName]:
         """See `Tree.entries`."""
         found = self._folders.get(folder.rstrip("/"), {})
         return [found[name] for name in sorted(found)]
@@ -93,12 +93,12 @@ class RemoteTree:
         folder, _, name = path.rpartition("/")
         known = self._folders.setdefault(folder, {})
         if name not in known:
-            known[name] = Entry(name, path, kind)
+            known[name] = ListedName(name, path, kind)
             if len(folder) > len(root):
                 self._add(folder, "folder", root)
 
 
-def walk(tree: Tree, folder: str) -> Iterator[Entry]:
+def walk(tree: Tree, folder: str) -> Iterator[ListedName]:
     """Yields all below a folder but folders and hidden names."""
     for below in _folders(tree, folder):
         for entry in tree.entries(below):
@@ -106,7 +106,7 @@ def walk(tree: Tree, folder: str) -> Iterator[Entry]:
                 yield entry
 
 
-def matching(tree: Tree, folder: str, pattern: list[str]) -> Iterator[Entry]:
+def matching(tree: Tree, folder: str, pattern: list[str]) -> Iterator[ListedName]:
     """Yields the files below a folder that match a pattern, name by name; some of them twice."""
     head, rest = pattern[0], pattern[1:]
     if head == "**":

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...store.place.location import StorageOptions
 from ...store.place.place import Place
-from .listing import SIGNS, Entry, LocalTree, RemoteTree, matching, split_pattern, walk
+from .listing import SIGNS, ListedName, LocalTree, RemoteTree, matching, split_pattern, walk
 from .text_file import (
     TextFile,
     filesystem_of,
@@ -93,7 +93,7 @@ def _expand_url(url: str, storage: StorageOptions, skipped: Counter[str]) -> lis
     return [source_of(filesystem.unstrip_protocol(file), tree.infos[file]) for file in files]
 
 
-def _wanted(folder: str, entries: Iterable[Entry], skipped: Counter[str]) -> list[str]:
+def _wanted(folder: str, entries: Iterable[ListedName], skipped: Counter[str]) -> list[str]:
     """Those of a folder's files that hold text by their suffix, sorted; the others are counted."""
     wanted: list[str] = []
     for entry in entries:
@@ -111,7 +111,7 @@ def _wanted(folder: str, entries: Iterable[Entry], skipped: Counter[str]) -> lis
     return sorted(wanted)
 
 
-def _found(pattern: str, entries: Iterable[Entry]) -> list[str]:
+def _found(pattern: str, entries: Iterable[ListedName]) -> list[str]:
     """The files that match a pattern, each once, sorted."""
     files = sorted({entry.path for entry in entries})
     if not files:

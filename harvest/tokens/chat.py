@@ -13,7 +13,7 @@ import numpy as np
 
 from ...foreign import one_line
 from ..model.loading import tokenizer_fingerprint
-from ..text.file_formats import Bad, Document
+from ..text.file_formats import Bad, TextDocument
 from .encoding import token_ids
 
 _PROBE = "the text"
@@ -56,7 +56,7 @@ class ChatTemplate:
         self.end_of_turn = self._special_after[0] if self._special_after else None
         self._check(turn)
 
-    def token_ids(self, documents: list[Document]) -> list[np.ndarray | Bad]:
+    def token_ids(self, documents: list[TextDocument]) -> list[np.ndarray | Bad]:
         """Every document's token ids, uint32 [n], with the template's around them; or why the
         template does not take it."""
         bodies = [self._body(document) for document in documents]
@@ -72,7 +72,7 @@ class ChatTemplate:
             [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
         )
 
-    def _body(self, document: Document) -> str | Bad:
+    def _body(self, document: TextDocument) -> str | Bad:
         """A document's text as the template shows it (most templates trim)."""
         try:
             turn = self._turn(document.text)
@@ -117,7 +117,7 @@ class ChatTemplate:
     def _check(self, turn: str) -> None:
         """Compares with the tokenizer's own way through its template."""
         own = self._tokenizer(turn, add_special_tokens=False, verbose=False)["input_ids"]
-        (ours,) = self.token_ids([Document("probe", _PROBE)])
+        (ours,) = self.token_ids([TextDocument("probe", _PROBE)])
         if isinstance(ours, Bad) or ours.tolist()[-len(own) :] != own:
             raise ValueError(
                 f"chat template must give the tokenizer's own ids for {turn!r}, got others; pass "

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...console import NotReadyError, progress
 from ...store import TokenStore
-from ...workers.share import Share
+from ...workers.share import TaskShare
 from ..settings import TokenizeSettings
 from .part_files import TextPart, TokenizedTexts, read_part, write_part
 from .splits import TRAIN
@@ -18,7 +18,7 @@ from .text_parts import make_part, parts_location, sweep_parts, token_limit
 
 
 def make_share(
-    parts: Sequence[TextPart], settings: TokenizeSettings, tokenizer: Any, share: Share
+    parts: Sequence[TextPart], settings: TokenizeSettings, tokenizer: Any, share: TaskShare
 ) -> None:
     """Makes a share's parts that are not there, as many as could fill the token budget; ends when
     the token store is complete. Streams are left to whoever packs."""

@@ -18,7 +18,7 @@ from ...settings import differences
 from ...store import TokenStore
 from ...store.place.place import Place
 from ...workers.cluster import check_cluster
-from ...workers.share import ALL, Share
+from ...workers.share import ALL, TaskShare
 from ..model.loading import check_context, load_tokenizer, tokenizer_fingerprint
 from ..settings import TokenizeSettings
 from ..settings_beside import write_settings
@@ -61,7 +61,7 @@ class TokenizeReport:
 
 
 def tokenize(
-    settings: TokenizeSettings, scratch_dir: Path | None = None, share: Share = ALL
+    settings: TokenizeSettings, scratch_dir: Path | None = None, share: TaskShare = ALL
 ) -> TokenizeReport:
     """Tokenizes text into a token store with the splits `train` and `held_out`.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..settings import TokenizeSettings
-from ..text.documents import Document, is_held_out
+from ..text.documents import TextDocument, is_held_out
 from .packing import Packer, Spool, Wrapper
 
 TRAIN, HELD_OUT = "train", "held_out"
@@ -29,7 +29,7 @@ _MAX_NAME = 200
 """Of a split, in a token store."""
 
 
-def split_of(document: Document, settings: TokenizeSettings) -> str:
+def split_of(document: TextDocument, settings: TokenizeSettings) -> str:
     """A document's split: `train`, `held_out`, or `held_out.<subset>` (which `held_out` includes).
 
     A pure function of the document, so that any process may decide it.

@@ -23,7 +23,7 @@ from ...store.place.location import Location
 from ...store.place.ownership import owned
 from ...store.place.partials import target_of
 from ..settings import TokenizeSettings
-from ..text.documents import Document, ReadReport, RowOptions, documents_in
+from ..text.documents import ReadReport, RowOptions, TextDocument, documents_in
 from ..text.file_formats import Bad
 from ..text.text_file import TextFile, is_stream
 from .chat import ChatTemplate
@@ -144,11 +144,11 @@ def make_part(
 
 def _encoder(
     settings: TokenizeSettings, tokenizer: Any
-) -> Callable[[list[Document]], list[np.ndarray | Bad]]:
+) -> Callable[[list[TextDocument]], list[np.ndarray | Bad]]:
     """From documents to their ids, or to what is wrong with one."""
     template = ChatTemplate(tokenizer) if settings.packing == "chat" else None
 
-    def checked(document: Document, ids: np.ndarray | Bad) -> np.ndarray | Bad:
+    def checked(document: TextDocument, ids: np.ndarray | Bad) -> np.ndarray | Bad:
         if isinstance(ids, Bad):
             return ids
         share = unknown_share(tokenizer, document.text, ids)
@@ -160,7 +160,7 @@ def _encoder(
             f"{share:.0%} of its characters as unknown; tokenize it for a model of its language",
         )
 
-    def encode(documents: list[Document]) -> list[np.ndarray | Bad]:
+    def encode(documents: list[TextDocument]) -> list[np.ndarray | Bad]:
         texts = [document.text for document in documents]
         ids = token_ids(tokenizer, texts) if template is None else template.token_ids(documents)
         return [checked(document, one) for document, one in zip(documents, ids, strict=True)]

@@ -7,7 +7,7 @@ this machine have measured (`measure`). Loads no weights.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..suite.members import Member, groups_of
+from ..suite.members import SuiteMember, groups_of
 from ..suite.model_shape import model_config
 from ..suite.settings import SuiteFile
 from .devices import Device
@@ -24,7 +24,7 @@ DAYS_PER_MONTH = 30.4
 
 
 @dataclass(frozen=True)
-class Rates:
+class Prices:
     """Prices that the user gives; 0 where nothing is said.
 
     Attributes:
@@ -97,7 +97,7 @@ class BreakEven:
 
 
 def break_even(
-    found: Sequence[Quantities], speed: Speed, rates: Rates, members: Sequence[Member]
+    found: Sequence[Quantities], speed: Speed, rates: Prices, members: Sequence[SuiteMember]
 ) -> BreakEven:
     """From how many SAEs on harvesting once beats regenerating.
 

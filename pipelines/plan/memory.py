@@ -7,7 +7,7 @@ import torch
 
 from ...train.run.memory import bytes_for
 from ...train.settings import TrainSettings
-from ..suite.members import Member, groups_of
+from ..suite.members import SuiteMember, groups_of
 from ..suite.model_shape import model_config
 from ..suite.settings import SuiteFile
 from .quantities import widths
@@ -23,12 +23,12 @@ class _Widths(NamedTuple):
     d_out: int
 
 
-def train_memory_bytes(file: SuiteFile, members: Sequence[Member]) -> int:
+def train_memory_bytes(file: SuiteFile, members: Sequence[SuiteMember]) -> int:
     """Of the group of SAEs, trained at once, that needs most."""
     return max(group_bytes(file, group) for group in groups_of(members))
 
 
-def group_bytes(file: SuiteFile, group: Sequence[Member], n_ranks: int = 1) -> int:
+def group_bytes(file: SuiteFile, group: Sequence[SuiteMember], n_ranks: int = 1) -> int:
     """Of a card that trains some SAEs of one stream at once, or its share of one.
 
     Raises:
@@ -39,7 +39,7 @@ def group_bytes(file: SuiteFile, group: Sequence[Member], n_ranks: int = 1) -> i
     return bytes_for(settings, source, torch.device("cuda"), n_ranks)
 
 
-def _settings(file: SuiteFile, member: Member) -> TrainSettings:
+def _settings(file: SuiteFile, member: SuiteMember) -> TrainSettings:
     """A member's, on CUDA; places are anywhere."""
     sites = dict(zip(("site", "target_site"), map(str, member.sites), strict=False))
     values = {"backend": "triton"} | member.values

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...store.place.files import check_can_be_written, write_file
-from ..suite.members import Member
+from ..suite.members import SuiteMember
 from ..suite.settings import SuiteFile
 from .estimate import (
     BreakEven,
-    Rates,
+    Prices,
     Speed,
     break_even,
     by_codec,
@@ -32,10 +32,10 @@ _SUFFIXES = (".svg", ".png")
 
 def as_json(
     file: SuiteFile,
-    members: Sequence[Member],
+    members: Sequence[SuiteMember],
     found: Sequence[Quantities],
     speed: Speed,
-    rates: Rates,
+    rates: Prices,
     ranks: int | None = None,
 ) -> dict[str, Any]:
     """All figures of a plan; `ranks` are devices that train the widest SAE together."""
@@ -78,7 +78,7 @@ def as_json(
 
 def _together(
     file: SuiteFile,
-    members: Sequence[Member],
+    members: Sequence[SuiteMember],
     found: Sequence[Quantities],
     speed: Speed,
     ranks: int | None,
@@ -99,7 +99,7 @@ def _together(
     return {"sae": member.name, "ways": [asdict(way) for way in ways]}
 
 
-def as_lines(plan: dict[str, Any], rates: Rates, bandwidth: float | None = None) -> list[str]:
+def as_lines(plan: dict[str, Any], rates: Prices, bandwidth: float | None = None) -> list[str]:
     """The table and what follows from it; `plan` as of `as_json`, bandwidth in bytes a second."""
     priced = rates.gpu_hour > 0
     head = f"{'step':<10}{'rows':>10}{'tokens':>10}{'on disk':>11}{'FLOPs':>10}{'dense':>10}"
@@ -169,7 +169,7 @@ def _reading(plan: dict[str, Any], bandwidth: float | None) -> str:
     )
 
 
-def _storing(plan: dict[str, Any], rates: Rates) -> list[str]:
+def _storing(plan: dict[str, Any], rates: Prices) -> list[str]:
     """Harvesting once against regenerating."""
     even = plan["break_even"]
     unit = "" if rates.gpu_hour else " hours"
@@ -185,7 +185,7 @@ def _storing(plan: dict[str, Any], rates: Rates) -> list[str]:
     return lines
 
 
-def draw(path: Path, plan: dict[str, Any], rates: Rates) -> None:
+def draw(path: Path, plan: dict[str, Any], rates: Prices) -> None:
     """The costs of harvesting once and of regenerating, over the number of SAEs: SVG or PNG.
 
     Raises:

@@ -12,7 +12,7 @@ from ...harvest.model.families import family_of
 from ...harvest.model.sites import Site, site_width
 from ...train.settings import TrainSettings
 from ..suite.latents import indexed
-from ..suite.members import Member, groups_of, harvest_sites, members_of
+from ..suite.members import SuiteMember, groups_of, harvest_sites, members_of
 from ..suite.model_shape import model_config
 from ..suite.settings import SuiteFile
 
@@ -106,7 +106,7 @@ def quantities(file: SuiteFile, text_bytes: int | None = None) -> list[Quantitie
     return found
 
 
-def _latents(file: SuiteFile, members: list[Member], config: Any) -> Quantities:
+def _latents(file: SuiteFile, members: list[SuiteMember], config: Any) -> Quantities:
     """One encoder product over an index's rows, which are read twice."""
     found = Quantities("latents")
     for member in members:
@@ -120,26 +120,26 @@ def _latents(file: SuiteFile, members: list[Member], config: Any) -> Quantities:
     return found
 
 
-def weight_bytes(member: Member, config: Any) -> float:
+def weight_bytes(member: SuiteMember, config: Any) -> float:
     """Bytes of an SAE's float32 tensors."""
     d_in, d_out = widths(member, config)
     return 4.0 * (member.values["width"] * (d_in + d_out + 2) + d_out)
 
 
-def widths(member: Member, config: Any) -> tuple[int, int]:
+def widths(member: SuiteMember, config: Any) -> tuple[int, int]:
     """(d_in, d_out) of an SAE."""
     found = [site_width(site, config) for site in member.sites]
     return found[0], found[-1]
 
 
-def steps_and_batch(member: Member) -> tuple[int, int]:
+def steps_and_batch(member: SuiteMember) -> tuple[int, int]:
     """Updates, and rows of each."""
     fields = TrainSettings.model_fields
     steps, batch = (member.values.get(name, fields[name].default) for name in ("steps", "batch"))
     return steps, batch
 
 
-def step_flops(member: Member, config: Any) -> tuple[float, float]:
+def step_flops(member: SuiteMember, config: Any) -> tuple[float, float]:
     """Operations of one update: here, and as dense products.
 
     Dense: 12·n·M·B (encoder and decoder, forward and backward; Gemma Scope report, Section 3.3).
@@ -151,7 +151,7 @@ def step_flops(member: Member, config: Any) -> tuple[float, float]:
     return own, 12.0 * n * width * batch
 
 
-def sparse_step_flops(member: Member, config: Any) -> float:
+def sparse_step_flops(member: SuiteMember, config: Any) -> float:
     """Operations of one update that active latents need: 8·n·L0·B."""
     l0 = min(member.values["width"], member.values.get("target_l0") or ASSUMED_L0)
     n = sum(widths(member, config)) / 2
@@ -222,7 +222,7 @@ def _harvest(
     return found
 
 
-def _train(file: SuiteFile, members: list[Member], config: Any) -> Quantities:
+def _train(file: SuiteFile, members: list[SuiteMember], config: Any) -> Quantities:
     """Every update of every SAE; a stream is read once for a group that is trained at once."""
     found = Quantities("train")
     for member in members:
@@ -242,7 +242,7 @@ def _train(file: SuiteFile, members: list[Member], config: Any) -> Quantities:
     return found
 
 
-def _stream_bytes(file: SuiteFile, group: list[Member], config: Any) -> float:
+def _stream_bytes(file: SuiteFile, group: list[SuiteMember], config: Any) -> float:
     """Bytes that a group reads: its longest member's rows at the sites that all of them share."""
     pairs = zip(group[0].sites, group[0].harvests, strict=True)
     bits = sum(site_width(site, config) * _bits(file, number) for site, number in pairs)
@@ -264,7 +264,7 @@ def _bits(file: SuiteFile, number: int) -> float:
     return BITS[codec]
 
 
-def _evaluate(file: SuiteFile, members: list[Member], config: Any, context: int) -> Quantities:
+def _evaluate(file: SuiteFile, members: list[SuiteMember], config: Any, context: int) -> Quantities:
     """A partial pass for the mean, a clean one, one a site ablated twice, and one an SAE."""
     asked = file.suite.evaluate.get("n_sequences", 2048)
     tokens, layers = float(asked * context), config.num_hidden_layers

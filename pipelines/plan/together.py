@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ...train.ranks.reduce import dealt
 from ...train.ranks.traffic import LINKS, Link, slowest
-from ..suite.members import Member
+from ..suite.members import SuiteMember
 from ..suite.model_shape import model_config
 from ..suite.settings import SuiteFile
 from .devices import Device
@@ -63,11 +63,11 @@ def update_seconds(
 
 def choices(
     file: SuiteFile,
-    members: Sequence[Member],
+    members: Sequence[SuiteMember],
     updates: Sequence[Updates],
     device: Device,
     asked: int | None,
-) -> tuple[Member, list[Together]] | None:
+) -> tuple[SuiteMember, list[Together]] | None:
     """The SAE that needs most memory, on one device, on as many as hold it, and on `asked` or eight
     of them; None where one device holds it and nobody asks.
 
@@ -96,7 +96,7 @@ def choices(
     return member, found
 
 
-def _on(file: SuiteFile, member: Member, updates: Updates, device: Device, n: int) -> Together:
+def _on(file: SuiteFile, member: SuiteMember, updates: Updates, device: Device, n: int) -> Together:
     """One SAE on so many devices."""
     d_in, d_out = widths(member, model_config(file.suite.model))
     shape = (member.values["width"], d_in, d_out, steps_and_batch(member)[1])

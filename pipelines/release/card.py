@@ -9,7 +9,7 @@ from typing import Any
 
 from .facts import ReleaseFacts
 from .figures import FOLDER
-from .members import Member
+from .members import ReleaseMember
 from .metrics import METRICS_FILE
 
 CARD_FILE = "README.md"
@@ -17,7 +17,7 @@ Places = Mapping[str, Mapping[str, str]]
 
 
 def card_of(
-    facts: ReleaseFacts, members: Sequence[Member], places: Places, figures: Sequence[str]
+    facts: ReleaseFacts, members: Sequence[ReleaseMember], places: Places, figures: Sequence[str]
 ) -> str:
     """The card's text.
 
@@ -56,7 +56,7 @@ def _header(facts: ReleaseFacts, for_sae_lens: bool) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
-def _summary(facts: ReleaseFacts, members: Sequence[Member]) -> str:
+def _summary(facts: ReleaseFacts, members: Sequence[ReleaseMember]) -> str:
     sites = list(dict.fromkeys(_where(member) for member in members))
     kind = "SAEs"
     if any(member.config.is_transcoder for member in members):
@@ -72,7 +72,7 @@ def _summary(facts: ReleaseFacts, members: Sequence[Member]) -> str:
     )
 
 
-def _table(members: Sequence[Member]) -> str:
+def _table(members: Sequence[ReleaseMember]) -> str:
     """A row for each SAE, by what has been measured of it."""
     head = ("SAE", "site", "width", "λ", "L0", "FVU", "Δ loss", "loss recovered", "dead latents")
     rows = [head, tuple("---" if i < 2 else "---:" for i in range(len(head)))]
@@ -95,7 +95,7 @@ def _table(members: Sequence[Member]) -> str:
     return table + "\n\n" + " ".join([*notes, f"All figures: [{METRICS_FILE}]({METRICS_FILE})."])
 
 
-def _row(member: Member) -> tuple[str, ...]:
+def _row(member: ReleaseMember) -> tuple[str, ...]:
     config, figures = member.config, member.figures or {}
     fvu, dead = (figures.get(name, getattr(member.own, name)) for name in ("fvu", "dead_share"))
     return (
@@ -122,7 +122,7 @@ def _figures(names: Sequence[str]) -> str:
     return "\n\n".join(shown)
 
 
-def _loading(facts: ReleaseFacts, member: Member, places: Places) -> str:
+def _loading(facts: ReleaseFacts, member: ReleaseMember, places: Places) -> str:
     """Code for each format that the first SAE is in."""
     repo, folders = facts.repo or "USER/REPOSITORY", places[member.id]
     first = next(iter(folders.values()))
@@ -159,7 +159,7 @@ def _numpy(folder: str) -> str:
     )
 
 
-def _recipe(facts: ReleaseFacts, members: Sequence[Member]) -> str:
+def _recipe(facts: ReleaseFacts, members: Sequence[ReleaseMember]) -> str:
     """Settings that all SAEs share; those that differ are in metrics.json."""
     lines: dict[str, Any] = dict(facts.settings)
     names = list(dict.fromkeys(name for member in members for name in member.training))
@@ -184,7 +184,7 @@ def _recipe(facts: ReleaseFacts, members: Sequence[Member]) -> str:
     return text
 
 
-def _data(facts: ReleaseFacts, members: Sequence[Member]) -> str:
+def _data(facts: ReleaseFacts, members: Sequence[ReleaseMember]) -> str:
     rows = {n for member in members if (n := member.config.trained_rows) is not None}
     contexts = {n for member in members if (n := member.config.context) is not None}
     lines = [f"Text: {facts.text}."]
@@ -200,7 +200,7 @@ def _data(facts: ReleaseFacts, members: Sequence[Member]) -> str:
     return " ".join(lines)
 
 
-def _limits(facts: ReleaseFacts, members: Sequence[Member]) -> str:
+def _limits(facts: ReleaseFacts, members: Sequence[ReleaseMember]) -> str:
     """What the numbers say, then what the caller adds."""
     lines = [
         f"- They are for `{facts.model}` at these sites. Another model, also a fine-tuned one, or "
@@ -242,7 +242,7 @@ def _files(places: Places) -> str:
     )
 
 
-def _where(member: Member) -> str:
+def _where(member: ReleaseMember) -> str:
     config = member.config
     return f"{config.site} → {config.target_site}" if config.target_site else f"{config.site}"
 

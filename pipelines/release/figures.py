@@ -6,13 +6,13 @@ Owns which figures there are. The plots are `evaluate.page.plots`'.
 from collections.abc import Sequence
 from typing import Any
 
-from .members import Member
+from .members import ReleaseMember
 
 _METRICS = {"delta_loss": "Δ loss, nats per token", "fvu": "FVU"}
 FOLDER = "figures"
 
 
-def figures_of(members: Sequence[Member]) -> dict[str, bytes]:
+def figures_of(members: Sequence[ReleaseMember]) -> dict[str, bytes]:
     """Files of the figures by their names in the release; two files of each."""
     from ...evaluate.page.plots import frontier_plot
     from ...evaluate.page.svg import picture
@@ -27,7 +27,7 @@ def figures_of(members: Sequence[Member]) -> dict[str, bytes]:
     return files
 
 
-def _entry(member: Member) -> dict[str, Any]:
+def _entry(member: ReleaseMember) -> dict[str, Any]:
     """The member as a plot takes it; without an evaluation, what training has measured."""
     config = member.config
     if member.figures is not None:

@@ -28,7 +28,7 @@ from ...train.sae.sae import SAE
 from .card import CARD_FILE, card_of
 from .facts import ReleaseFacts
 from .figures import figures_of
-from .members import Member, members_of
+from .members import ReleaseMember, members_of
 from .metrics import METRICS_FILE, metrics_of
 from .sums import SUMS_FILE, UNFINISHED, files_in, names_begun, sums_of, sums_text
 
@@ -92,7 +92,7 @@ class _Writer:
 
     def write(
         self,
-        members: Sequence[Member],
+        members: Sequence[ReleaseMember],
         facts: ReleaseFacts,
         formats: Sequence[str],
         gain_of: str | None,
@@ -116,7 +116,11 @@ class _Writer:
         LocalFiles(self._folder).remove(UNFINISHED)
 
     def _write_saes(
-        self, members: Sequence[Member], formats: Sequence[str], model: str, gain_of: str | None
+        self,
+        members: Sequence[ReleaseMember],
+        formats: Sequence[str],
+        model: str,
+        gain_of: str | None,
     ) -> dict[str, dict[str, str]]:
         """All SAEs in all formats that can hold them: id -> format -> folder in the release."""
         places: dict[str, dict[str, str]] = {member.id: {} for member in members}
@@ -143,7 +147,7 @@ class _Writer:
             print(f"left out of {format}: {why}", file=sys.stderr)
         return places
 
-    def _write_sae(self, member: Member, sae: SAE, format: str, gain_of: str | None) -> str:
+    def _write_sae(self, member: ReleaseMember, sae: SAE, format: str, gain_of: str | None) -> str:
         """One SAE in one format; returns its folder in the release."""
         row = format_named(format)
         gainless = (member.config.site or "").startswith("transcoder_in.")

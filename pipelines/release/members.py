@@ -22,7 +22,7 @@ _OF_THE_SAE = {"site", "target_site", "width", "device", "backend"}
 
 
 @dataclass(frozen=True)
-class Member:
+class ReleaseMember:
     """One SAE of a release.
 
     Attributes:
@@ -49,7 +49,7 @@ class Member:
         return {name: getattr(self.config, name) for name in ("site", "target_site", "l0")}
 
 
-def members_of(saes: Sequence[Path], evaluations: Sequence[Path]) -> list[Member]:
+def members_of(saes: Sequence[Path], evaluations: Sequence[Path]) -> list[ReleaseMember]:
     """The members by site, width and L0.
 
     Raises:
@@ -67,7 +67,7 @@ def members_of(saes: Sequence[Path], evaluations: Sequence[Path]) -> list[Member
     return _named(members)
 
 
-def _order(member: Member) -> tuple[Any, ...]:
+def _order(member: ReleaseMember) -> tuple[Any, ...]:
     kind, _, layer = (member.config.site or "").partition(".")
     config = member.config
     # The last two settle SAEs of one L0 by what they are, not by the order in which they are given.
@@ -75,7 +75,7 @@ def _order(member: Member) -> tuple[Any, ...]:
     return (kind, int(layer), config.target_site or "", config.d_sae, config.l0, *last)
 
 
-def _member(path: Path, documents: dict[Path, dict[str, Any]]) -> tuple[Member, Path | None]:
+def _member(path: Path, documents: dict[Path, dict[str, Any]]) -> tuple[ReleaseMember, Path | None]:
     """An SAE with what is known of it, and the evaluation that says it."""
     own = config = SAE.load(path).config
     where, entry = _entry(path, own, documents)
@@ -93,7 +93,7 @@ def _member(path: Path, documents: dict[Path, dict[str, Any]]) -> tuple[Member, 
     wanted = TrainSettings.model_fields.keys() - FREE_ON_RESUME - _OF_THE_SAE
     training = {name: settings[name] for name in sorted(wanted & settings.keys())}
     document = documents[where] if where is not None else None
-    return Member("", path, own, config, entry, document, training), where
+    return ReleaseMember("", path, own, config, entry, document, training), where
 
 
 def _entry(
@@ -123,7 +123,7 @@ def _entry(
     return same[0] if same else (None, None)
 
 
-def _named(members: list[Member]) -> list[Member]:
+def _named(members: list[ReleaseMember]) -> list[ReleaseMember]:
     """The members with their names; of several at one name, the later ones get a number."""
     kinds = {(member.config.site or "").partition(".")[0] for member in members}
     taken: Counter[str] = Counter()

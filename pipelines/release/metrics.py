@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .facts import ReleaseFacts
-from .members import Member
+from .members import ReleaseMember
 
 METRICS_FILE = "metrics.json"
 
@@ -30,7 +30,7 @@ _TOKENS = (
 
 
 def metrics_of(
-    facts: ReleaseFacts, members: Sequence[Member], places: Mapping[str, Mapping[str, str]]
+    facts: ReleaseFacts, members: Sequence[ReleaseMember], places: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Any]:
     """The document.
 
@@ -43,7 +43,7 @@ def metrics_of(
     return {"release": facts.model_dump(mode="json"), "saes": saes}
 
 
-def _sae(member: Member) -> dict[str, Any]:
+def _sae(member: ReleaseMember) -> dict[str, Any]:
     """One SAE: its record, what training measured of it, and its evaluation."""
     record = {name: getattr(member.config, name) for name in _CONFIG}
     return {
@@ -55,7 +55,7 @@ def _sae(member: Member) -> dict[str, Any]:
     }
 
 
-def _evaluation(member: Member) -> dict[str, Any] | None:
+def _evaluation(member: ReleaseMember) -> dict[str, Any] | None:
     """The member's figures on held-out text, and what they were measured on."""
     document, figures = member.evaluation, member.figures
     if document is None or figures is None:

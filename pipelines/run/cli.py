@@ -45,7 +45,7 @@ def run(given: Given[RunOptions]) -> None:
     the network failed: run the same command again. 2 is an error to be repaired first.
     """
     from ...console import place_failures_apart
-    from ...workers.share import Share
+    from ...workers.share import TaskShare
     from .runner import run as run_suite
 
     asked = given.settings()
@@ -57,7 +57,7 @@ def run(given: Given[RunOptions]) -> None:
             only=asked.only,
             first=asked.first,
             last=asked.last,
-            share=Share.parse(asked.share),
+            share=TaskShare.parse(asked.share),
             wait_s=60 * asked.wait,
             dry_run=asked.dry_run,
         )

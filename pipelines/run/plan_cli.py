@@ -74,14 +74,14 @@ class PlanOptions(SuiteOptions, StorageSettings):
 def plan(given: Given[PlanOptions]) -> None:
     """Says what a suite takes: rows, bytes, operations, hours, memory and price of each step."""
     from ..plan import page
-    from ..plan.estimate import Rates
+    from ..plan.estimate import Prices
     from ..plan.quantities import quantities
     from ..suite.members import members_of
     from .measure import actual_seconds
 
     asked = given.settings()
     prices = {name.replace("-", "_"): price for name, price in asked.prices.items()}
-    rates = Rates(**prices, days=asked.days)
+    rates = Prices(**prices, days=asked.days)
     with tempfile.TemporaryDirectory() as folder:
         file = _file(asked, Path(folder))
         members, text_bytes = members_of(file), _text_bytes(file)

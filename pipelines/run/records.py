@@ -19,7 +19,7 @@ import psutil
 from ...console import NotReadyError
 from ...foreign import Document, one_line, read_document
 from ...store.place.files import write_json
-from ...workers.share import Share
+from ...workers.share import TaskShare
 
 BEAT_S = 20.0
 """Seconds between two signs of life of a step that runs."""
@@ -50,7 +50,7 @@ class Record(Document):
 
 
 @contextmanager
-def recorded(folder: Path, step: str, share: Share) -> Iterator[None]:
+def recorded(folder: Path, step: str, share: TaskShare) -> Iterator[None]:
     """Keeps a record of what happens in the block."""
     path = folder / "steps" / (f"{step}.json" if share.is_all else f"{step}.{share.index}.json")
     begun, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")

@@ -15,7 +15,7 @@ from ...console import NotReadyError
 from ...foreign import Document, read_document
 from ...machine import nearest
 from ...store.place.files import write_json
-from ...workers.share import ALL, Share
+from ...workers.share import ALL, TaskShare
 from ..steps.step import State, Step
 from ..steps.table import step_named, steps_of
 from ..suite.outputs import Outputs
@@ -50,7 +50,7 @@ def run(
     only: str | None = None,
     first: str | None = None,
     last: str | None = None,
-    share: Share = ALL,
+    share: TaskShare = ALL,
     wait_s: float = 0.0,
     dry_run: bool = False,
     study: str | None = None,
@@ -119,7 +119,7 @@ def _wanted(name: str, steps: Sequence[Step]) -> Step:
 
 
 def _executed(
-    step: Step, outputs: Outputs, share: Share, wait_s: float, study: str | None
+    step: Step, outputs: Outputs, share: TaskShare, wait_s: float, study: str | None
 ) -> Outcome:
     """One step, or a share of it, once what it needs is there."""
     began = time.monotonic()
@@ -156,7 +156,7 @@ def _again(error: ValueError | OSError, text: str) -> ValueError | OSError:
     return new
 
 
-def _command(file: SuiteFile, step: Step, share: Share, study: str | None) -> str:
+def _command(file: SuiteFile, step: Step, share: TaskShare, study: str | None) -> str:
     """What to type to go on with a step, or with the study that it is run for."""
     if study is not None:
         return command(file, of=("study", study))

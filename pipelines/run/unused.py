@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from ...store.place.locate import locate
 from ...store.place.place import Place
-from ...store.tools.catalogue import Entry, catalogue
+from ...store.tools.catalogue import ListedStore, catalogue
 from ..steps.harvest import cover
 from ..suite.outputs import Outputs
 from ..suite.settings import SuiteFile
 
 
-def unused(files: Sequence[SuiteFile], place: Place) -> list[Entry]:
+def unused(files: Sequence[SuiteFile], place: Place) -> list[ListedStore]:
     """Token stores and activation stores at a place that none of the suites reads or makes.
 
     Raises:
@@ -23,7 +23,7 @@ def unused(files: Sequence[SuiteFile], place: Place) -> list[Entry]:
     return [entry for entry in catalogue(place) if entry.url not in used]
 
 
-def line(entry: Entry) -> str:
+def line(entry: ListedStore) -> str:
     """One store."""
     size = "size not known" if entry.stored_bytes is None else f"{entry.stored_bytes / 1e9:,.3f} GB"
     what = ", ".join(entry.spec.sites) if entry.spec is not None else entry.kind

@@ -5,7 +5,7 @@ Owns how many shares a step is cut into. How a job runs a share is `batch`'s bus
 
 from dataclasses import dataclass
 
-from ...workers.share import Share
+from ...workers.share import TaskShare
 from ..steps.table import step_named, steps_of
 from ..suite.outputs import Outputs
 from .records import records_of
@@ -62,7 +62,7 @@ def missing_shares(outputs: Outputs, work: list[Work]) -> dict[str, list[int]]:
             continue
         records = {record.share: record.state for record in records_of(outputs.out, one.step)}
         wanted = range(one.n_shares)
-        shares = [str(Share(index, one.n_shares)) for index in wanted]
+        shares = [str(TaskShare(index, one.n_shares)) for index in wanted]
         missing[one.step] = [
             index
             for index, share in zip(wanted, shares, strict=True)

@@ -11,8 +11,8 @@ from ...evaluate.run import evaluation_of, write_evaluation
 from ...evaluate.saved.evaluation_file import read_evaluation
 from ...train.sae.config import public_name
 from ...train.settings import FREE_ON_RESUME
-from ...workers.share import Share
-from ..suite.members import Member
+from ...workers.share import TaskShare
+from ..suite.members import SuiteMember
 from ..suite.outputs import Outputs
 from .step import State, Step
 from .train import is_trained
@@ -25,7 +25,7 @@ def state(outputs: Outputs) -> State:
     return State(len(sizes), len(files), "evaluations", sum(sizes))
 
 
-def execute(outputs: Outputs, share: Share) -> None:
+def execute(outputs: Outputs, share: TaskShare) -> None:
     """Evaluates a share of the groups."""
     for number, group in enumerate(outputs.groups):
         missing = [one for one in group if not outputs.evaluation(one).is_file()]
@@ -57,7 +57,7 @@ def pieces(outputs: Outputs) -> int:
 
 
 def _single(
-    outputs: Outputs, members: list[Member], result: dict[str, Any]
+    outputs: Outputs, members: list[SuiteMember], result: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """One document an SAE, by its name in the suite, without what tells this run from another."""
     shared = {name: value for name, value in result.items() if name != "saes"}
@@ -79,7 +79,7 @@ def _single(
     ]
 
 
-def _entry(member: Member, entry: dict[str, Any]) -> dict[str, Any]:
+def _entry(member: SuiteMember, entry: dict[str, Any]) -> dict[str, Any]:
     """An SAE's entry; of its training the settings that its numbers depend on."""
     training = entry["training"]
     if training is not None:

@@ -13,10 +13,10 @@ from ...harvest.rows.run import harvest
 from ...store import TokenStore
 from ...store.place.locate import locate
 from ...store.place.place import Place
-from ...store.tools.catalogue import Entry, catalogue
-from ...workers.share import Share
+from ...store.tools.catalogue import ListedStore, catalogue
+from ...workers.share import TaskShare
 from ..suite.marks import alone
-from ..suite.members import Member
+from ..suite.members import SuiteMember
 from ..suite.outputs import Outputs
 from .step import State, Step
 
@@ -30,7 +30,7 @@ class Cover:
         missing: sites that no store holds.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ListedStore, ...]
     missing: tuple[str, ...]
 
 
@@ -51,7 +51,7 @@ def cover(outputs: Outputs, number: int) -> Cover:
     return Cover(tuple(chosen), tuple(missing))
 
 
-def stores_of(outputs: Outputs, member: Member) -> list[str]:
+def stores_of(outputs: Outputs, member: SuiteMember) -> list[str]:
     """URLs of the stores that a member's sites are in.
 
     Raises:
@@ -88,7 +88,7 @@ def state(outputs: Outputs) -> State:
     return State(sum(entry.n_committed for entry in entries), total, "buckets")
 
 
-def execute(outputs: Outputs, share: Share) -> None:
+def execute(outputs: Outputs, share: TaskShare) -> None:
     """Harvests a share of the buckets that are missing, table by table."""
     TokenStore.open(outputs.tokens)
     for number in range(len(outputs.sites)):
@@ -103,7 +103,7 @@ def pieces(outputs: Outputs) -> int:
     return max(8, max(rows) // 2**20)
 
 
-def _begun(outputs: Outputs, number: int, share: Share) -> Iterator[tuple[Place, list[str]]]:
+def _begun(outputs: Outputs, number: int, share: TaskShare) -> Iterator[tuple[Place, list[str]]]:
     """The stores to work on with their sites: those that are not complete, and a new one for what
     no store holds."""
     found = cover(outputs, number)
@@ -116,7 +116,7 @@ def _begun(outputs: Outputs, number: int, share: Share) -> Iterator[tuple[Place,
         yield outputs.store(number, list(found.missing)), list(found.missing)
 
 
-def _own(outputs: Outputs, number: int) -> list[Entry]:
+def _own(outputs: Outputs, number: int) -> list[ListedStore]:
     """The stores of a table's rows under the suite's folder of stores."""
     root, rows = outputs.suite.place(outputs.stores), outputs.rows_key(number)
     names = [name for name in locate(root).children() if name.startswith(f"{rows}-")]

@@ -6,11 +6,11 @@ from typing import Any
 from ...evaluate.latents.files.manifest import NAME as MANIFEST_FILE
 from ...evaluate.latents.index.run import index
 from ...evaluate.latents.index.settings import IndexSettings
-from ...workers.share import Share
+from ...workers.share import TaskShare
 from ..suite.keys import key
 from ..suite.latents import are_wanted, index_settings, indexed
 from ..suite.marks import alone
-from ..suite.members import Member
+from ..suite.members import SuiteMember
 from ..suite.outputs import Outputs
 from .harvest import stores_of
 from .step import State, Step
@@ -34,7 +34,7 @@ def state(outputs: Outputs) -> State:
     return State(len(done), len(found), "indexes")
 
 
-def execute(outputs: Outputs, share: Share) -> None:
+def execute(outputs: Outputs, share: TaskShare) -> None:
     """Indexes a share of the SAEs."""
     for number, member in enumerate(indexed(outputs.file, outputs.members)):
         folder = _folder(outputs, member)
@@ -50,7 +50,7 @@ def pieces(outputs: Outputs) -> int:
     return len(indexed(outputs.file, outputs.members))
 
 
-def _folder(outputs: Outputs, member: Member) -> Path:
+def _folder(outputs: Outputs, member: SuiteMember) -> Path:
     """Where an SAE's index is: its name holds the key of its settings, SAE, tokens and model."""
     settings = _settings(outputs, member, Path("index"), "store", "tokens")
     own = settings.model_dump(mode="json", exclude=_NOT_INDEX, exclude_defaults=True)
@@ -60,7 +60,7 @@ def _folder(outputs: Outputs, member: Member) -> Path:
 
 
 def _settings(
-    outputs: Outputs, member: Member, folder: Path, store: str, tokens: str
+    outputs: Outputs, member: SuiteMember, folder: Path, store: str, tokens: str
 ) -> IndexSettings:
     filled: dict[str, Any] = {"sae": str(outputs.sae(member)), "out": folder}
     options = outputs.options([store, tokens])

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...store import TokenStore
-from ...workers.share import ALL, Share
+from ...workers.share import ALL, TaskShare
 from ..release.folder import write_release
 from ..release.sums import read_sums
 from ..suite.marks import alone, is_marked, mark
@@ -19,7 +19,7 @@ def state(outputs: Outputs) -> State:
     return State(int(_is_whole(outputs)), 1, "releases")
 
 
-def execute(outputs: Outputs, share: Share) -> None:
+def execute(outputs: Outputs, share: TaskShare) -> None:
     """Writes the release; files of an earlier one that are not in it go."""
     if not share.is_first:
         return

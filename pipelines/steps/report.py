@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...evaluate.page.report import write_report
 from ...evaluate.saved.study_file import READING_FILE
-from ...workers.share import Share
+from ...workers.share import TaskShare
 from ..suite.keys import key
 from ..suite.marks import is_marked, mark
 from ..suite.outputs import Outputs
@@ -19,7 +19,7 @@ def state(outputs: Outputs) -> State:
     return State(int(done), 1, "pages")
 
 
-def execute(outputs: Outputs, share: Share) -> None:
+def execute(outputs: Outputs, share: TaskShare) -> None:
     """Writes the page."""
     if share.is_first:
         own = page_key(outputs)

@@ -6,7 +6,7 @@ Owns what a step must say. What is particular to one is in the module of its nam
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...workers.share import Share
+from ...workers.share import TaskShare
 from ..suite.outputs import Outputs
 from ..suite.settings import Suite
 
@@ -51,7 +51,7 @@ class Step:
     name: str
     needs: tuple[str, ...]
     state: Callable[[Outputs], State]
-    execute: Callable[[Outputs, Share], None]
+    execute: Callable[[Outputs, TaskShare], None]
     pieces: Callable[[Outputs], int]
     on_gpu: bool
     is_wanted: Callable[[Suite], bool] = lambda _suite: True

@@ -4,7 +4,7 @@ from ...harvest.tokens.run import tokenize
 from ...harvest.tokens.splits import HELD_OUT
 from ...harvest.tokens.text_parts import PART_BYTES
 from ...store import TokenStore
-from ...workers.share import Share
+from ...workers.share import TaskShare
 from ..suite.marks import alone
 from ..suite.outputs import Outputs
 from .step import State, Step
@@ -19,7 +19,7 @@ def state(outputs: Outputs) -> State:
     return State(1, 1, "token stores")
 
 
-def execute(outputs: Outputs, share: Share) -> None:
+def execute(outputs: Outputs, share: TaskShare) -> None:
     """Tokenizes a share of the text; the first one packs it all."""
     if outputs.file.text_table.store is not None:
         _check_held_out(TokenStore.open(outputs.tokens))

@@ -8,14 +8,14 @@ from ...train.run.trainer import run
 from ...train.sae.formats.trained import WEIGHTS_FILE, trained_config
 from ...train.settings import TrainSettings
 from ...train.sweeps.devices import devices_of
-from ...workers.share import Share
-from ..suite.members import Member
+from ...workers.share import TaskShare
+from ..suite.members import SuiteMember
 from ..suite.outputs import Outputs
 from .harvest import stores_of
 from .step import State, Step
 
 
-def is_trained(outputs: Outputs, member: Member) -> bool:
+def is_trained(outputs: Outputs, member: SuiteMember) -> bool:
     """Whether an SAE is there, whole."""
     folder = outputs.sae(member)
     if not (folder / "config.json").is_file():
@@ -30,7 +30,7 @@ def state(outputs: Outputs) -> State:
     return State(len(done), len(outputs.members), "SAEs", n_bytes)
 
 
-def execute(outputs: Outputs, share: Share) -> None:
+def execute(outputs: Outputs, share: TaskShare) -> None:
     """Trains a share of the groups; one that fails does not keep the others from being trained."""
     missing = _missing(outputs, share)
     spread = devices_of(outputs.suite.dask, None, [one for group in missing for one in group])
@@ -49,7 +49,7 @@ def execute(outputs: Outputs, share: Share) -> None:
         raise ValueError("; ".join(failed))
 
 
-def _missing(outputs: Outputs, share: Share) -> list[list[TrainSettings]]:
+def _missing(outputs: Outputs, share: TaskShare) -> list[list[TrainSettings]]:
     """What is left to train of a share, group by group."""
     found = []
     for number, group in enumerate(outputs.groups):

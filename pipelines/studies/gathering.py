@@ -14,7 +14,7 @@ from ...evaluate.study.study import AbsentError, Documents, Study, Variant
 from ...settings import resolve
 from ..run.runner import run
 from ..steps.evaluate import documents
-from ..suite.members import Member
+from ..suite.members import SuiteMember
 from ..suite.outputs import Outputs
 from ..suite.settings import SuiteFile
 from .inputs.conversations import with_rollouts
@@ -26,29 +26,29 @@ from .variants import check_enough, derived, scene_of
 
 
 @dataclass(frozen=True)
-class Gathered:
+class GatheredStudy:
     """A study's documents, and whether something had to be made for them."""
 
     documents: Documents
     made: bool
 
 
-def _of_storing(file: SuiteFile, _ratings: Path | None) -> Gathered:
+def _of_storing(file: SuiteFile, _ratings: Path | None) -> GatheredStudy:
     """Sizes, hours and prices."""
-    return Gathered(*storing_documents(file))
+    return GatheredStudy(*storing_documents(file))
 
 
-def _of_subsets(file: SuiteFile, _ratings: Path | None) -> Gathered | None:
+def _of_subsets(file: SuiteFile, _ratings: Path | None) -> GatheredStudy | None:
     """The suite's SAEs by kind of text, where its own text has no subsets."""
     if "subset_field" in file.suite.text or file.text_table.store is not None:
         return None
     tokens, cut = subset_tokens(file, "subsets")
     variant = Variant("subsets", evaluate={"tokens": tokens, "subsets": True})
     found, ran = _evaluated("subsets", variant.name, derived(file, variant))
-    return Gathered({variant.name: found}, made=cut or ran)
+    return GatheredStudy({variant.name: found}, made=cut or ran)
 
 
-def _of_ratings(file: SuiteFile, ratings: Path | None) -> Gathered:
+def _of_ratings(file: SuiteFile, ratings: Path | None) -> GatheredStudy:
     """What people have said of latents."""
     folder = file.suite.out.expanduser().absolute() / RATINGS
     if ratings is None and not folder.is_dir():
@@ -59,7 +59,7 @@ def _of_ratings(file: SuiteFile, ratings: Path | None) -> Gathered:
     return of_ratings(ratings or folder)
 
 
-def of_ratings(folder: Path) -> Gathered:
+def of_ratings(folder: Path) -> GatheredStudy:
     """Ratings as the one document of their study.
 
     Raises:
@@ -68,10 +68,10 @@ def of_ratings(folder: Path) -> Gathered:
     """
     from ...evaluate.latents.rate.ratings import document, read_ratings
 
-    return Gathered({RATINGS: [document(read_ratings(folder))]}, made=False)
+    return GatheredStudy({RATINGS: [document(read_ratings(folder))]}, made=False)
 
 
-def of_indexes(folders: Sequence[Path]) -> Gathered:
+def of_indexes(folders: Sequence[Path]) -> GatheredStudy:
     """Scores that `latents score` has written, for the study of simulation.
 
     Raises:
@@ -80,13 +80,13 @@ def of_indexes(folders: Sequence[Path]) -> Gathered:
     """
     from ...evaluate.latents.score.document import documents as documents_of
 
-    return Gathered({"scored": documents_of(folders)}, made=False)
+    return GatheredStudy({"scored": documents_of(folders)}, made=False)
 
 
 RATINGS = "ratings"
 """Their study, and their folder in a suite's, where none is named."""
 
-OWN: dict[str, Callable[[SuiteFile, Path | None], Gathered | None]] = {
+OWN: dict[str, Callable[[SuiteFile, Path | None], GatheredStudy | None]] = {
     "storing": _of_storing,
     "subsets": _of_subsets,
     RATINGS: _of_ratings,
@@ -101,7 +101,9 @@ BESIDE: dict[str, Callable[[Outputs, list[dict[str, Any]]], list[dict[str, Any]]
 """Study -> what puts more beside the evaluations of a variant."""
 
 
-def of_suite(study: Study, file: SuiteFile, full: bool, ratings: Path | None = None) -> Gathered:
+def of_suite(
+    study: Study, file: SuiteFile, full: bool, ratings: Path | None = None
+) -> GatheredStudy:
     """Runs what is missing of a study's variants.
 
     Args:
@@ -126,7 +128,7 @@ def of_suite(study: Study, file: SuiteFile, full: bool, ratings: Path | None = N
         made = made or ran
     if study.conversations:
         found = {name: list(map(_of_conversations, many)) for name, many in found.items()}
-    return Gathered(found, made)
+    return GatheredStudy(found, made)
 
 
 def _evaluated(study: str, variant: str, suite: SuiteFile) -> tuple[list[dict[str, Any]], bool]:
@@ -138,7 +140,7 @@ def _evaluated(study: str, variant: str, suite: SuiteFile) -> tuple[list[dict[st
     return found, any(outcome.done == "now" for outcome in outcomes)
 
 
-def _check_suite(study: Study, file: SuiteFile, members: Sequence[Member]) -> None:
+def _check_suite(study: Study, file: SuiteFile, members: Sequence[SuiteMember]) -> None:
     """Whether the study can compare a suite's SAEs, before the first of them is trained.
 
     Raises:
@@ -160,7 +162,9 @@ def _of_conversations(document: dict[str, Any]) -> dict[str, Any]:
     return document | {"text": f"{n} conversations of at most {context} tokens, sampled"}
 
 
-def of_saes(study: Study, saes: Sequence[str], full: bool, out: Path, **given: Any) -> Gathered:
+def of_saes(
+    study: Study, saes: Sequence[str], full: bool, out: Path, **given: Any
+) -> GatheredStudy:
     """Measures SAEs that are there.
 
     Args:
@@ -188,7 +192,7 @@ def of_saes(study: Study, saes: Sequence[str], full: bool, out: Path, **given: A
     wanted = {name: resolve(EvaluateSettings, **table, **places) for name, table in tables.items()}
     if study.needs is not None:
         _check_saes(study, next(iter(wanted.values())))
-    return Gathered({name: [evaluation_of(one)] for name, one in wanted.items()}, made=True)
+    return GatheredStudy({name: [evaluation_of(one)] for name, one in wanted.items()}, made=True)
 
 
 def _check_saes(study: Study, settings: EvaluateSettings) -> None:

@@ -14,7 +14,7 @@ from ...evaluate.study.study import AbsentError, Study
 from ...evaluate.study.write import Finding, find, write_finding
 from ...foreign import one_line
 from ...store.place.files import check_can_be_written, write_json
-from .gathering import Gathered
+from .gathering import GatheredStudy
 
 
 def study_folder(out: Path, study: Study) -> Path:
@@ -22,7 +22,7 @@ def study_folder(out: Path, study: Study) -> Path:
     return out / "studies" / study.name
 
 
-def run_study(study: Study, out: Path, gather: Callable[[Study], Gathered]) -> Finding:
+def run_study(study: Study, out: Path, gather: Callable[[Study], GatheredStudy]) -> Finding:
     """Runs one study and writes its files.
 
     Args:
@@ -46,7 +46,7 @@ def run_study(study: Study, out: Path, gather: Callable[[Study], Gathered]) -> F
     return finding
 
 
-def run_all(out: Path, gather: Callable[[Study], Gathered]) -> dict[str, str]:
+def run_all(out: Path, gather: Callable[[Study], GatheredStudy]) -> dict[str, str]:
     """Runs every study in the table's order.
 
     Returns:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ...evaluate.latents.index.settings import IndexSettings
 from ...settings import Settings
-from .members import Member
+from .members import SuiteMember
 from .settings import Suite, SuiteFile
 
 
@@ -25,7 +25,7 @@ def are_wanted(suite: Suite) -> bool:
     return suite.latents is not None
 
 
-def indexed(file: SuiteFile, members: list[Member]) -> list[Member]:
+def indexed(file: SuiteFile, members: list[SuiteMember]) -> list[SuiteMember]:
     """The SAEs that get an index, in the suite's order.
 
     Raises:
@@ -37,7 +37,7 @@ def indexed(file: SuiteFile, members: list[Member]) -> list[Member]:
     own = {name: value for name, value in table.items() if name in LatentsSettings.model_fields}
     if file.table(LatentsSettings, "[latents]", own).of == "all":
         return members
-    groups: dict[tuple[Any, ...], list[Member]] = {}
+    groups: dict[tuple[Any, ...], list[SuiteMember]] = {}
     for member in members:
         groups.setdefault((*member.sites, member.values["width"]), []).append(member)
     return [group[(len(group) - 1) // 2] for group in groups.values()]
@@ -56,7 +56,7 @@ def index_settings(file: SuiteFile, **filled: Any) -> IndexSettings:
     return file.table(IndexSettings, "[latents]", defaults | values, **filled)
 
 
-def check_latents(file: SuiteFile, members: list[Member]) -> None:
+def check_latents(file: SuiteFile, members: list[SuiteMember]) -> None:
     """Looks at the table once, so that an error in it costs nothing.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ...foreign import Document, read_document
 from ...store.place.files import write_json
 from ...store.place.ownership import owned
-from ...workers.share import Share
+from ...workers.share import TaskShare
 from .outputs import Outputs
 
 
@@ -30,7 +30,7 @@ def is_marked(output: Path, key: str) -> bool:
         return False
 
 
-def alone(outputs: Outputs, url: str, share: Share) -> AbstractContextManager[None]:
+def alone(outputs: Outputs, url: str, share: TaskShare) -> AbstractContextManager[None]:
     """Waits for another run on this machine that makes the same output: it is there then. Shares
     work side by side, and what is made at a URL is harmless if it is made twice."""
     place = outputs.suite.place(url).beside(".owner")

@@ -34,7 +34,7 @@ class _Batch(Settings):
 
 
 @dataclass(frozen=True)
-class Member:
+class SuiteMember:
     """One SAE of a suite.
 
     Attributes:
@@ -67,7 +67,7 @@ class Member:
         return taken["steps"] * taken["batch"]
 
 
-def members_of(file: SuiteFile) -> list[Member]:
+def members_of(file: SuiteFile) -> list[SuiteMember]:
     """The suite's SAEs in the order of its file.
 
     Raises:
@@ -78,7 +78,7 @@ def members_of(file: SuiteFile) -> list[Member]:
     tables = enumerate(file.suite.sae, 1)
     wanted = [one for i, table in tables for one in _grid(file, i, table, n_layers)]
     owners = harvest_sites(file, {site for one in wanted for site in one.sites})
-    found: dict[str, Member] = {}
+    found: dict[str, SuiteMember] = {}
     for one in wanted:
         if one.name in found:
             raise ValueError(
@@ -119,12 +119,12 @@ def harvest_sites(file: SuiteFile, wanted: set[Site]) -> list[list[Site]]:
     return [rest if sites is None else sites for sites in named]
 
 
-def groups_of(members: Sequence[Member]) -> list[list[Member]]:
+def groups_of(members: Sequence[SuiteMember]) -> list[list[SuiteMember]]:
     """Members that are trained at once: those that read one stream and whose tables say the same
     of `together`, up to so many."""
     keys = ("batch", "stream_seed", "shuffle_rows", "normaliser", "prefetch")
     keys += ("cache_dir", "cache_bytes")
-    streams: dict[tuple[Any, ...], list[Member]] = {}
+    streams: dict[tuple[Any, ...], list[SuiteMember]] = {}
     for member in members:
         own = tuple(str(member.values.get(key)) for key in keys)
         streams.setdefault((member.harvests, *member.sites, member.together, own), []).append(
@@ -152,7 +152,7 @@ class _Own(Settings):
     """SAEs that are trained at once."""
 
 
-def _grid(file: SuiteFile, number: int, table: Table, n_layers: int) -> Iterator[Member]:
+def _grid(file: SuiteFile, number: int, table: Table, n_layers: int) -> Iterator[SuiteMember]:
     """The members of one `[[sae]]` table."""
     where, suite = f"[[sae]] {number}", file.suite
     known = {"together": suite.together} | table
@@ -169,7 +169,7 @@ def _grid(file: SuiteFile, number: int, table: Table, n_layers: int) -> Iterator
             settings = alike | point
             file.table(TrainSettings, where, settings | reads, store=store, out="out")
             name = _name(own.name, names, point)
-            yield Member(name, site, target, (), settings, own.together)
+            yield SuiteMember(name, site, target, (), settings, own.together)
 
 
 def _points(values: Table) -> Iterator[Table]:
@@ -231,7 +231,7 @@ def _name(prefix: str | None, sites: Sequence[str], point: Table) -> str:
     return "-".join(parts)
 
 
-def _placed(member: Member, owners: list[list[Site]]) -> Member:
+def _placed(member: SuiteMember, owners: list[list[Site]]) -> SuiteMember:
     """The member with its harvests: the first that has all of its sites, else one for each site."""
     whole = [i for i, sites in enumerate(owners) if set(member.sites) <= set(sites)]
     each = (next(i for i, sites in enumerate(owners) if site in sites) for site in member.sites)

@@ -17,12 +17,12 @@ from ...harvest.text.sources import expand
 from ...harvest.text.text_file import is_stream
 from ...store import TokenStore
 from ...store.place.place import Place
-from ...store.tools.catalogue import Entry, catalogue
+from ...store.tools.catalogue import ListedStore, catalogue
 from ...train.settings import FREE_ON_RESUME, TrainSettings
 from ..corpus import stdlib_sources
 from .keys import MODEL_FILES, TOKENIZER_FILES, Digests, key
 from .latents import check_latents
-from .members import Member, groups_of, harvest_sites, members_of
+from .members import SuiteMember, groups_of, harvest_sites, members_of
 from .model_shape import check_model, model_config
 from .settings import STDLIB, SuiteFile, Table, model_place
 
@@ -150,7 +150,7 @@ class Outputs:
         return (self.suite.stores or str(self.out / "stores")).rstrip("/")
 
     @cached_property
-    def read_only(self) -> list[Entry]:
+    def read_only(self) -> list[ListedStore]:
         """The stores that the suite only reads.
 
         Raises:
@@ -173,7 +173,7 @@ class Outputs:
                 )
         return [entry for entry in entries if entry.spec is not None]
 
-    def _rows_keys(self, member: Member) -> list[str]:
+    def _rows_keys(self, member: SuiteMember) -> list[str]:
         """Of the rows that a member is trained on, store by store."""
         wanted = {str(site) for site in member.sites}
         keys = []
@@ -213,21 +213,21 @@ class Outputs:
             storage_options=self.options([tokens, store]),
         )
 
-    def sae_key(self, member: Member) -> str:
+    def sae_key(self, member: SuiteMember) -> str:
         """Of a trained SAE: its settings, its rows and its sites."""
         settings = self._train_settings(member, [f"{self.stores}/store"], "out")
         own = settings.model_dump(mode="json", exclude=set(_NOT_SAE), exclude_defaults=True)
         return key("sae", SAE_VERSION, own, *self._rows_keys(member))
 
-    def sae(self, member: Member) -> Path:
+    def sae(self, member: SuiteMember) -> Path:
         """The trained SAE's folder."""
         return self.out / "saes" / f"{member.name}-{self.sae_key(member)[:8]}"
 
-    def train_settings(self, member: Member, stores: list[str]) -> TrainSettings:
+    def train_settings(self, member: SuiteMember, stores: list[str]) -> TrainSettings:
         """What `train` is asked to do for one SAE."""
         return self._train_settings(member, stores, str(self.sae(member)))
 
-    def _train_settings(self, member: Member, stores: list[str], out: str) -> TrainSettings:
+    def _train_settings(self, member: SuiteMember, stores: list[str], out: str) -> TrainSettings:
         checkpoints = self.suite.checkpoints
         root = None if checkpoints is None else f"{checkpoints.rstrip('/')}/{Path(out).name}"
         target = member.target_site
@@ -243,7 +243,7 @@ class Outputs:
         settings = self.file.table(TrainSettings, "[[sae]]", values, **filled)
         return settings.resolved_for(site_width(member.site, model_config(self.suite.model)))
 
-    def evaluation_key(self, member: Member) -> str:
+    def evaluation_key(self, member: SuiteMember) -> str:
         """Of one SAE's evaluation."""
         settings = self.evaluate_settings([member], place="tokens")
         own = settings.model_dump(mode="json", exclude=_NOT_EVALUATION, exclude_defaults=True)
@@ -261,12 +261,12 @@ class Outputs:
             self._digests.model_key(model_place(model), MODEL_FILES) if model else self.model_key,
         )
 
-    def evaluation(self, member: Member) -> Path:
+    def evaluation(self, member: SuiteMember) -> Path:
         """The JSON of one SAE's evaluation."""
         name = f"{member.name}-{self.evaluation_key(member)[:8]}.json"
         return self.out / "evaluations" / name
 
-    def evaluate_settings(self, members: list[Member], place: str | None = None) -> Any:
+    def evaluate_settings(self, members: list[SuiteMember], place: str | None = None) -> Any:
         """What `evaluate` is asked to do for some SAEs; with a `place`, to be looked at only."""
         values = {"device": self.suite.device} | self.suite.evaluate
         model = model_place(values.pop("model", self.suite.model))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...harvest.text.documents import Document, is_held_out, read_files
+from ...harvest.text.documents import TextDocument, is_held_out, read_files
 from ..corpus import stdlib_sources
 
 HELD_OUT_SHARE = 0.05
@@ -24,14 +24,14 @@ _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 @dataclass(frozen=True)
-class Question:
+class Turn:
     """One turn of the user's and the model's answer to it, which is empty where none is known."""
 
     asked: str
     answer: str
 
 
-def stdlib_questions(held_out: bool) -> list[Question]:
+def stdlib_questions(held_out: bool) -> list[Turn]:
     """The questions of the standard library's modules, in the modules' order: of those that are
     held out, or of all others.
 
@@ -47,7 +47,7 @@ def stdlib_questions(held_out: bool) -> list[Question]:
     return list(dict.fromkeys(found))
 
 
-def questions_of(document: Document) -> list[Question]:
+def questions_of(document: TextDocument) -> list[Turn]:
     """What every function and class of a module does; and of those that have a docstring, how
     something that does this is written."""
     module, found = module_name(Path(document.name)), []
@@ -55,9 +55,9 @@ def questions_of(document: Document) -> list[Question]:
         sentence, signature = first_sentence(ast.get_docstring(node) or ""), signature_of(node)
         if max(len(sentence), len(signature)) > _MOST_CHARACTERS:
             continue
-        found.append(Question(f"What does `{path}.{signature}` do?", sentence))
+        found.append(Turn(f"What does `{path}.{signature}` do?", sentence))
         if sentence:
-            found.append(Question(f"Write the signature in `{path}`: {sentence}", f"`{signature}`"))
+            found.append(Turn(f"Write the signature in `{path}`: {sentence}", f"`{signature}`"))
     return found
 
 

@@ -21,12 +21,12 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoTokenizer, Gemma2ForCausalLM, GenerationConfig
 
-from ...harvest.text.file_formats import Bad, Document
+from ...harvest.text.file_formats import Bad, TextDocument
 from ...harvest.tokens.chat import ChatTemplate
 from ...machine import has_bfloat16_units
 from ...store.place.files import write_file
 from .base import EOS, Recipe, learning_rate, optimizer_for, save_weights
-from .questions import Question, stdlib_questions
+from .questions import Turn, stdlib_questions
 
 END_OF_TURN = "<end_of_turn>"
 IGNORED = -100
@@ -45,11 +45,11 @@ class Conversation:
     start: int
 
 
-def conversations(tokenizer: Any, questions: list[Question], context: int) -> list[Conversation]:
+def conversations(tokenizer: Any, questions: list[Turn], context: int) -> list[Conversation]:
     """The questions in the tokenizer's chat template with their answers, as far as they fit."""
     template, found = ChatTemplate(tokenizer), []
     end = tokenizer.convert_tokens_to_ids(END_OF_TURN)
-    asked = template.token_ids([Document("question", one.asked) for one in questions])
+    asked = template.token_ids([TextDocument("question", one.asked) for one in questions])
     answers = tokenizer([one.answer for one in questions], add_special_tokens=False)["input_ids"]
     for turn, answer in zip(asked, answers, strict=True):
         if isinstance(turn, Bad) or len(turn) + len(answer) + 1 > context:
@@ -164,9 +164,9 @@ It knows the form of an answer and few answers; use it to test tools, for nothin
 
 
 @torch.no_grad()
-def answered(model: Any, tokenizer: Any, question: Question) -> str:
+def answered(model: Any, tokenizer: Any, question: Turn) -> str:
     """The model's likeliest answer, special tokens shown."""
-    (turn,) = ChatTemplate(tokenizer).token_ids([Document("question", question.asked)])
+    (turn,) = ChatTemplate(tokenizer).token_ids([TextDocument("question", question.asked)])
     ids = torch.from_numpy(np.asarray(turn).astype(np.int64))[None]
     end = tokenizer.convert_tokens_to_ids(END_OF_TURN)
     made = model.generate(

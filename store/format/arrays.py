@@ -127,7 +127,7 @@ class ShardRecord:
     """
 
 
-class Tally(Protocol):
+class ChunkTally(Protocol):
     """Something that is counted over an array's chunks while they are encoded."""
 
     def of(self, stored: np.ndarray) -> Any:
@@ -146,7 +146,7 @@ def write_shard(
     rows: int,
     fetch: Callable[[int, int], np.ndarray],
     pool: Executor,
-    tally: Tally | None = None,
+    tally: ChunkTally | None = None,
 ) -> ShardRecord:
     """Encodes and writes the first `rows` rows of a shard.
 
@@ -180,7 +180,7 @@ def _encoded_chunks(
     rows: int,
     fetch: Callable[[int, int], np.ndarray],
     pool: Executor,
-    tally: Tally | None,
+    tally: ChunkTally | None,
 ) -> Generator[np.ndarray, None, None]:
     """Compresses a few chunks ahead in the pool, in order; a chunk is valid until the next is asked
     for, for its memory is used again."""

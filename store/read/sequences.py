@@ -7,7 +7,7 @@ import numpy as np
 from .array_reader import ArrayReader
 
 
-class Sequences:
+class StoredSequences:
     """[n, context] uint32, read from the store where it is indexed: by a number, a slice, or an
     array of numbers."""
 

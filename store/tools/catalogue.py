@@ -25,7 +25,7 @@ _LOOKING = 16
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedStore:
     """One store, as far as it can be read."""
 
     url: str
@@ -59,7 +59,7 @@ class Entry:
 
 def catalogue(
     place: AnyPlace, storage_options: StorageOptions = None, *, records: bool = True
-) -> list[Entry]:
+) -> list[ListedStore]:
     """The store at a place, or else those in the folders directly in it, by name.
 
     Args:
@@ -86,7 +86,7 @@ def catalogue(
         return [entry for entry in entries if entry is not None]
 
 
-def _entry(place: Place, records: bool) -> Entry | None:
+def _entry(place: Place, records: bool) -> ListedStore | None:
     """What is at a place; None if it is no store."""
     try:
         location = locate(place)
@@ -95,11 +95,11 @@ def _entry(place: Place, records: bool) -> Entry | None:
     try:
         form = _format(location)
     except (ValueError, OSError) as error:
-        return Entry(location.url, "unreadable", error=one_line(error))
-    readers: dict[str, Callable[[], Entry]] = {
+        return ListedStore(location.url, "unreadable", error=one_line(error))
+    readers: dict[str, Callable[[], ListedStore]] = {
         FORMAT: lambda: _activations(location, records),
         TOKENS: lambda: _tokens(place, location.url),
-        MARKER: lambda: Entry(location.url, "tokens"),
+        MARKER: lambda: ListedStore(location.url, "tokens"),
     }
     return readers[form]() if form in readers else None
 
@@ -121,9 +121,9 @@ def _format(location: Location) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _activations(location: Location, records: bool) -> Entry:
+def _activations(location: Location, records: bool) -> ListedStore:
     """An activation store; what is damaged in it is said by `error`."""
-    entry = Entry(location.url, "activations")
+    entry = ListedStore(location.url, "activations")
     try:
         spec = read_root(location).spec
         n = len(committed_buckets(location, spec))
@@ -140,10 +140,12 @@ def _activations(location: Location, records: bool) -> Entry:
     return replace(entry, n_committed=n, complete=complete, rows=rows, stored_bytes=n_bytes)
 
 
-def _tokens(place: Place, url: str) -> Entry:
+def _tokens(place: Place, url: str) -> ListedStore:
     """A token store."""
     try:
         tokens = TokenStore.open(place)
     except (ValueError, OSError) as error:
-        return Entry(url, "tokens", error=one_line(error))
-    return Entry(url, "tokens", tokens=tokens, complete=True, stored_bytes=tokens.stored_bytes)
+        return ListedStore(url, "tokens", error=one_line(error))
+    return ListedStore(
+        url, "tokens", tokens=tokens, complete=True, stored_bytes=tokens.stored_bytes
+    )

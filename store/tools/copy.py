@@ -23,7 +23,7 @@ _BLOCK_BYTES = 2**26
 
 
 @dataclass(frozen=True)
-class Copy:
+class CopyJob:
     """One copying job; sent to the workers as it is."""
 
     source: Place
@@ -78,7 +78,7 @@ def copy(
     changed = {"codec": codec, "chunk_rows": chunk_rows, "shard_rows": shard_rows}
     given = {name: value for name, value in changed.items() if value is not None}
     spec = StoreSpec.model_validate(store.spec.model_dump() | given)
-    job = Copy(source, target, spec)
+    job = CopyJob(source, target, spec)
     with StoreWriter.open(target, spec) as writer:
         done = writer.committed
     missing = [commit.bucket for commit in store.commits if commit.bucket not in done]
@@ -89,7 +89,7 @@ def copy(
     return copied
 
 
-def _each(job: Copy, missing: list[int], workers: int, scheduler: str | None) -> Iterator[int]:
+def _each(job: CopyJob, missing: list[int], workers: int, scheduler: str | None) -> Iterator[int]:
     """Rows of every bucket as it is done; the first alone, since it may set the scales of int8."""
     if missing:
         yield job.bucket(missing[0])

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..read.reader import ActivationStore
 from ..read.variance import total_variance
-from .catalogue import Entry
+from .catalogue import ListedStore
 
 _SHOWN = 12
 """Digits of a fingerprint that are enough to tell stores apart."""
@@ -44,7 +44,7 @@ def described_as_one(store: ActivationStore) -> Iterator[str]:
     yield from (f"note: {note}" for note in store.notes)
 
 
-def listed(entry: Entry) -> Iterator[str]:
+def listed(entry: ListedStore) -> Iterator[str]:
     """A catalogue's entry as lines of text: what it is and how much, then what it is of."""
     size = "" if entry.stored_bytes is None else f", {_size(entry.stored_bytes)}"
     if entry.error is not None:
@@ -72,7 +72,7 @@ def listed(entry: Entry) -> Iterator[str]:
         yield f"{entry.url}: tokens, not complete: being written, or its writer was stopped"
 
 
-def as_json(entry: Entry) -> dict[str, Any]:
+def as_json(entry: ListedStore) -> dict[str, Any]:
     """A catalogue's entry as JSON; what is not known, or is not of its kind, is left out."""
     found: dict[str, Any] = {"url": entry.url, "kind": entry.kind, "complete": entry.complete}
     found |= {"rows": entry.rows, "stored_bytes": entry.stored_bytes, "error": entry.error}

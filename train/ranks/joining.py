@@ -17,7 +17,7 @@ from typing import NoReturn
 from ...foreign import one_line
 from .bounded import Bounded, Rendezvous
 from .endings import GRACE_S
-from .place import Place
+from .place import RankPlace
 from .world import JOIN_S, World
 
 
@@ -38,7 +38,7 @@ def joined(patience_s: float = JOIN_S) -> Iterator[World]:
         ValueError: the others cannot be reached, or an error of one rank has ended all: one rank
             raises it, the others SystemExit(2).
     """
-    place = Place.of_environment()
+    place = RankPlace.of_environment()
     if place.size == 1:
         yield World()
         return
@@ -60,7 +60,7 @@ def joined(patience_s: float = JOIN_S) -> Iterator[World]:
         signal.signal(signal.SIGTERM, old)
 
 
-def _met(place: Place, patience_s: float) -> World:
+def _met(place: RankPlace, patience_s: float) -> World:
     """The world, once all have come."""
     from torch.distributed.rendezvous import rendezvous
 

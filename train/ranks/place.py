@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Place:
+class RankPlace:
     """Which of the processes this one is, as a launcher's environment says it."""
 
     rank: int = 0
@@ -14,7 +14,7 @@ class Place:
     size_of_host: int = 1
 
     @classmethod
-    def of_environment(cls) -> "Place":
+    def of_environment(cls) -> "RankPlace":
         """torchrun's RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; alone without them.
 
         Raises:
@@ -39,7 +39,7 @@ class Place:
 def refuse_ranks(command: str) -> None:
     """Raises ValueError for a command that several processes cannot run together; SystemExit on
     all but the first."""
-    place = Place.of_environment()
+    place = RankPlace.of_environment()
     if place.size > 1 and place.rank == 0:
         raise ValueError(
             f"{command} must be run by one process, got {place.size} of torchrun; start it alone, "

@@ -17,7 +17,7 @@ from ...foreign import one_line
 from ...machine import is_out_of_memory
 from .bounded import Rendezvous
 from .endings import Endings
-from .place import Place
+from .place import RankPlace
 
 if TYPE_CHECKING:
     import torch
@@ -47,11 +47,11 @@ class World:
 
     def __init__(
         self,
-        place: Place | None = None,
+        place: RankPlace | None = None,
         rendezvous: Rendezvous | None = None,
         limit_s: float = JOIN_S,
     ):
-        place = place or Place()
+        place = place or RankPlace()
         self.place, self.rank, self.size = place, place.rank, place.size
         self.update, self.lost, self._waits = 0, False, False
         self.rendezvous, self.limit_s = rendezvous, limit_s

@@ -22,7 +22,7 @@ from ..ranks.stopping import Beat, StopSignals, agreed
 from ..ranks.wire import LostError
 from ..ranks.world import World
 from ..saved.loggers import check_loggers
-from ..saved.run_folder import Found, claim_folder, find_run
+from ..saved.run_folder import FoundRun, claim_folder, find_run
 from ..settings import TrainSettings
 from .backends import check_backends, check_ranks
 from .disk import check_disk
@@ -146,12 +146,12 @@ def _run(
             member.close()
 
 
-def _found(settings: TrainSettings, resume: bool, world: World) -> Found:
+def _found(settings: TrainSettings, resume: bool, world: World) -> FoundRun:
     """What there is of a run; the first rank looks."""
     if world.is_alone:
         return find_run(settings, resume)
     text = world.of_first(lambda: find_run(settings, resume).text())
-    return Found.of_text(text)
+    return FoundRun.of_text(text)
 
 
 def check_members(members: Sequence[TrainSettings]) -> None:

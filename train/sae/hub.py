@@ -30,7 +30,7 @@ _BLOCK_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSAE:
     """An SAE's files on this machine.
 
     Attributes:
@@ -52,7 +52,7 @@ def fetched(
     revision: str | None = None,
     storage_options: StorageOptions = None,
     force_download: bool = False,
-) -> Iterator[Found]:
+) -> Iterator[FoundSAE]:
     """An SAE's files for as long as the block runs; see `SAE.from_pretrained`."""
     name = str(release)
     if is_url(name):
@@ -86,7 +86,7 @@ def _refuse(where: str, **options: Any) -> None:
             raise ValueError(f"{option} has no effect on {where}; leave it out")
 
 
-def _from_path(path: Path, sae_id: str | None) -> Found:
+def _from_path(path: Path, sae_id: str | None) -> FoundSAE:
     """A folder on this machine: an SAE's own, or a release."""
     if path.is_dir() and (sae_id is not None or not _told(path)):
 
@@ -100,7 +100,7 @@ def _from_path(path: Path, sae_id: str | None) -> Found:
             f"release {path} must be a folder, a URL or an id on the hub such as "
             "google/gemma-scope-2b-pt-res, got nothing of that name"
         )
-    return Found(path, str(path))
+    return FoundSAE(path, str(path))
 
 
 def _told(folder: Path) -> bool:
@@ -108,7 +108,7 @@ def _told(folder: Path) -> bool:
     return any((folder / name).is_file() for row in FORMATS for name in row.told_by)
 
 
-def _from_url(place: Place, sae_id: str | None, temporary: Path) -> Found:
+def _from_url(place: Place, sae_id: str | None, temporary: Path) -> FoundSAE:
     """The files of an SAE behind fsspec, in a folder whose name tells what the URL's does."""
     location = locate(place)
     folder = choose(location.children, sae_id, place.url)
@@ -116,7 +116,7 @@ def _from_url(place: Place, sae_id: str | None, temporary: Path) -> Found:
     names = location.children(folder)
     for name in _files(_format(names), names):
         write_file(path / name, _blocks(location, f"{folder}/{name}".lstrip("/")))
-    return Found(path, f"{place.url.rstrip('/')}/{folder}".rstrip("/"))
+    return FoundSAE(path, f"{place.url.rstrip('/')}/{folder}".rstrip("/"))
 
 
 def _blocks(location: Location, key: str) -> Iterator[bytes]:
@@ -166,7 +166,7 @@ class _Repository:
         parts = [part for part in ((repo[3] or "").strip("/"), sae_id or "") if part]
         return cls(repo[1], revision or at, "/".join(parts) or None)
 
-    def fetch(self, force: bool) -> Found:
+    def fetch(self, force: bool) -> FoundSAE:
         """Downloads what is not in the cache yet.
 
         Raises:
@@ -181,7 +181,7 @@ class _Repository:
         path = self._downloaded(commit, wanted, force)
         source = f"{SCHEME}{self._repo}@{path.name}/{folder}".rstrip("/")
         remedy = "; if the copy in the cache is damaged, force_download=True fetches it again"
-        return Found(path / folder, source, remedy)
+        return FoundSAE(path / folder, source, remedy)
 
     def _listing(self) -> tuple[str | None, list[str], bool]:
         """Commit in the cache (None: the hub answers), files, and whether these are all."""

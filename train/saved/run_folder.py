@@ -26,7 +26,7 @@ from .records import CheckpointRecord, RunRecord, RunSettings
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRun:
     """What there is of a run."""
 
     finished: bool
@@ -42,7 +42,7 @@ class Found:
         return json.dumps({"finished": self.finished, "where": self.where, "of": checkpoint})
 
     @classmethod
-    def of_text(cls, text: str) -> "Found":
+    def of_text(cls, text: str) -> "FoundRun":
         """The inverse of `text`."""
         told = json.loads(text)
         checkpoint = told["of"]
@@ -51,7 +51,7 @@ class Found:
         return cls(told["finished"], checkpoint, told["where"])
 
 
-def find_run(settings: TrainSettings, resume: bool) -> Found:
+def find_run(settings: TrainSettings, resume: bool) -> FoundRun:
     """Looks for the run in `settings.out` and in its checkpoints; changes nothing.
 
     Args:
@@ -71,7 +71,7 @@ def find_run(settings: TrainSettings, resume: bool) -> Found:
         if record.sae is not None and record.settings["steps"] == settings.steps:
             fault = _fault(out, record.sae)
             if fault is None:
-                return Found(finished=True)
+                return FoundRun(finished=True)
     found = _newest_checkpoint(settings, resume)
     if resume and not present and found.checkpoint is None:
         raise ValueError(
@@ -104,7 +104,7 @@ def _fault(out: Path, sae: dict[str, Any]) -> str | None:
     return None
 
 
-def _say_finished_again(out: Path, fault: str, found: Found) -> None:
+def _say_finished_again(out: Path, fault: str, found: FoundRun) -> None:
     """Nobody trains for days again because of a damaged file unless they ask for it."""
     if found.checkpoint is None:
         raise ValueError(
@@ -155,17 +155,17 @@ def write_config(
     write_json(settings.out / CONFIG_FILE, record)
 
 
-def _newest_checkpoint(settings: TrainSettings, resume: bool) -> Found:
+def _newest_checkpoint(settings: TrainSettings, resume: bool) -> FoundRun:
     """The newest checkpoint, if there is one; it is made sure that it is of this run."""
     folder = Checkpoints(settings.checkpoint_place, settings.keep_checkpoints)
     record = folder.newest_record()
     if record is None:
-        return Found(finished=False)
+        return FoundRun(finished=False)
     where = f"checkpoint {folder.name_of_newest()}"
     checked = validated(CheckpointRecord, record, where)
     validated(RunSettings, checked.settings, f"settings in {where}")
     refuse_differences(checked.settings, settings, resume, f"{where} is of a run")
-    return Found(False, checked, where)
+    return FoundRun(False, checked, where)
 
 
 def _record(out: Path, present: list[str]) -> RunRecord:

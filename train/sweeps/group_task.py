@@ -26,7 +26,7 @@ _STOPPED: set[str] = set()
 """Sweeps that are to end."""
 
 
-class Order(Settings):
+class SweepOrder(Settings):
     """What every task of a sweep is told."""
 
     sweep: str
@@ -42,7 +42,7 @@ class Order(Settings):
     """Of what computes: with others a member's bits would differ."""
 
 
-def room_here(order: Order, device: str, dask_worker: Any = None) -> dict[str, Any]:
+def room_here(order: SweepOrder, device: str, dask_worker: Any = None) -> dict[str, Any]:
     """What this worker has: its device and the bytes free there. Workers of one `place` share it.
 
     Raises:
@@ -69,7 +69,9 @@ def stop_here(sweep: str) -> None:
     _STOPPED.add(sweep)
 
 
-def train_group(order: Order, numbers: Sequence[int], members: list[dict[str, Any]]) -> str | None:
+def train_group(
+    order: SweepOrder, numbers: Sequence[int], members: list[dict[str, Any]]
+) -> str | None:
     """The task: trains members, or continues them from their checkpoints.
 
     Args:
@@ -121,7 +123,7 @@ def _stop(worker: Any, key: str, sweep: str) -> Callable[[], bool]:
     return stop
 
 
-def _check_versions(order: Order) -> None:
+def _check_versions(order: SweepOrder) -> None:
     """Raises ValueError on a worker with other versions than the command."""
     if changed := differences(order.versions, versions()):
         raise ValueError(
@@ -130,7 +132,7 @@ def _check_versions(order: Order) -> None:
         )
 
 
-def _take_device(order: Order, worker: Any) -> None:
+def _take_device(order: SweepOrder, worker: Any) -> None:
     """Shows this process its one device, before CUDA is begun in it."""
     if order.devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = order.devices[int(worker.name)]

@@ -28,7 +28,7 @@ from ..run.memory import bytes_for
 from ..run.trainer import Watch
 from ..settings import TrainSettings
 from .devices import Devices
-from .group_task import Order, room_here, stop_here, train_group, versions
+from .group_task import SweepOrder, room_here, stop_here, train_group, versions
 from .groups import groups_of
 from .prepare import Stand, prepared, sent, worker_bytes_of
 
@@ -66,7 +66,7 @@ def train_on_dask(
     stands = prepared(streams, resume, wait)
     if not stands:
         return
-    order = Order(
+    order = SweepOrder(
         sweep=f"sweep-{uuid4().hex}",
         resume=resume,
         n_threads=torch.get_num_threads(),
@@ -124,7 +124,7 @@ class _Sweep:
     """
 
     def __init__(
-        self, client: Any, order: Order, stands: list[list[Stand]], watch: Watch, bar: Progress
+        self, client: Any, order: SweepOrder, stands: list[list[Stand]], watch: Watch, bar: Progress
     ):
         self._client, self._order, self._watch, self._bar = client, order, watch, bar
         self._members = [one for stream in stands for one in stream]

@@ -15,7 +15,7 @@ from ....train.sae.hub import is_remote
 from ....train.sae.sae import SAE
 from ...measure.top_activations import choose_latents
 from ..files.explanations import origin
-from ..files.folder import Index
+from ..files.folder import LatentIndex
 from ..samples.sample_set import Samples
 from ..samples.samples_file import read_samples, write_samples
 from ..samples.settings import SampleSettings
@@ -27,7 +27,7 @@ SAMPLES = "explanations/samples"
 """Folder of a file for each choice of latents and settings."""
 
 
-def chosen_latents(index: Index, settings: ExplainSettings) -> list[int]:
+def chosen_latents(index: LatentIndex, settings: ExplainSettings) -> list[int]:
     """The latents that are asked for, ascending.
 
     Raises:
@@ -47,7 +47,7 @@ def chosen_latents(index: Index, settings: ExplainSettings) -> list[int]:
     return sorted(settings.latents)
 
 
-def tokenizer_of(index: Index, model: str | None) -> Any:
+def tokenizer_of(index: LatentIndex, model: str | None) -> Any:
     """The tokenizer of an index's tokens.
 
     Raises:
@@ -68,7 +68,7 @@ def tokenizer_of(index: Index, model: str | None) -> Any:
     return tokenizer
 
 
-def drawn_by(index: Index, latents: list[int], sampling: SampleSettings) -> dict[str, Any]:
+def drawn_by(index: LatentIndex, latents: list[int], sampling: SampleSettings) -> dict[str, Any]:
     """All that decides which samples are drawn, as JSON values."""
     facts: dict[str, Any] = {"latents": latents, "settings": sampling.model_dump(mode="json")}
     facts |= origin(index.manifest)
@@ -76,7 +76,7 @@ def drawn_by(index: Index, latents: list[int], sampling: SampleSettings) -> dict
 
 
 def samples_of(
-    index: Index, by: dict[str, Any], settings: SourcesSettings
+    index: LatentIndex, by: dict[str, Any], settings: SourcesSettings
 ) -> tuple[Samples, Samples]:
     """The samples of latents and of their random twins: those that are kept, or drawn now.
 
@@ -98,7 +98,9 @@ def samples_of(
     return found
 
 
-def _sources(index: Index, settings: SourcesSettings) -> tuple[SAE, ActivationStore, TokenStore]:
+def _sources(
+    index: LatentIndex, settings: SourcesSettings
+) -> tuple[SAE, ActivationStore, TokenStore]:
     """The SAE, rows and tokens of an index, checked to be those."""
     manifest = index.manifest
     for name in ("store", "tokens"):

@@ -2,10 +2,10 @@
 
 from ....store.place.ownership import owned
 from ..files.explanations import Explanations, read_explanations, write_explanations
-from ..files.folder import Index, open_index
+from ..files.folder import LatentIndex, open_index
 from ..files.manifest import read_places
 from ..samples.sample_set import Samples
-from .asking.asker import Counts
+from .asking.asker import RequestCounts
 from .asking.models import asker, estimate
 from .explainers.llm import PROMPT
 from .explainers.table import EXPLAINERS, Explainer, Sentences
@@ -27,7 +27,7 @@ def explain(settings: ExplainSettings) -> list[str]:
         return _explained(index, settings)
 
 
-def _explained(index: Index, settings: ExplainSettings) -> list[str]:
+def _explained(index: LatentIndex, settings: ExplainSettings) -> list[str]:
     """All of it, while the folder is this process's."""
     explainer = EXPLAINERS[settings.kind](settings.prompts)
     latents = chosen_latents(index, settings)
@@ -55,7 +55,7 @@ def _explained(index: Index, settings: ExplainSettings) -> list[str]:
     return [*lines(found, counts), *replaced, f"written: {path}"]
 
 
-def _replaced(index: Index, found: Explanations) -> list[str]:
+def _replaced(index: LatentIndex, found: Explanations) -> list[str]:
     """A word on explanations of other latents that will be gone; their answers are not."""
     try:
         before = read_explanations(index.folder, found.explainer)
@@ -75,18 +75,18 @@ def _texts(
     both: tuple[Samples, Samples],
     tokenizer: object,
     settings: ExplainSettings,
-    index: Index,
-) -> tuple[Sentences, Sentences, Counts, str]:
+    index: LatentIndex,
+) -> tuple[Sentences, Sentences, RequestCounts, str]:
     """Sentences of latents and twins, what they took, and whose they are."""
     if settings.kind == TOKENS:
         texts, twin = (explainer.texts(one, tokenizer, None) for one in both)
-        return texts, twin, Counts(), "token unigrams"
+        return texts, twin, RequestCounts(), "token unigrams"
     with asker(settings, index.folder) as asking:
         texts, twin = (explainer.texts(one, tokenizer, asking) for one in both)
         return texts, twin, asking.counts, asking.name
 
 
-def lines(found: Explanations, counts: Counts) -> list[str]:
+def lines(found: Explanations, counts: RequestCounts) -> list[str]:
     """What was found, for a person."""
     explained = sum(text is not None for text in found.texts.values())
     twins = sum(text is not None for text in found.twin.values())
@@ -100,7 +100,7 @@ def lines(found: Explanations, counts: Counts) -> list[str]:
     return [first, *rows, *asked_lines(counts)]
 
 
-def asked_lines(counts: Counts) -> list[str]:
+def asked_lines(counts: RequestCounts) -> list[str]:
     """What asking took, for a person."""
     if not counts.asked and not counts.kept:
         return []

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ...measure.top_activations import token_texts
-from ..samples.sample_set import Drawn
+from ..samples.sample_set import DrawnContexts
 
 OPEN, CLOSE = "<<", ">>"
 
@@ -48,7 +48,7 @@ def marked(texts: list[str], marks: Bool[np.ndarray, " n"]) -> str:
     return "".join([*parts, CLOSE * inside])
 
 
-def example(tokenizer: object, drawn: Drawn, i: int, largest: float) -> str:
+def example(tokenizer: object, drawn: DrawnContexts, i: int, largest: float) -> str:
     """A context in which a latent fires, with the strength of every token that is marked."""
     texts, strength = words(tokenizer, drawn.tokens[i]), levels(drawn.f[i], largest)
     at = np.flatnonzero(strength)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files.folder import Index, open_index
+from ..files.folder import LatentIndex, open_index
 
 SHOWN = ("index.html", "index.json", "app", "data", "features", "tables")
 """What is served of a folder: these files, and what is in these folders."""
@@ -25,7 +25,7 @@ class Served:
 
     name: str
     """Of the folder, or with its parents' where two are alike; the address is /NAME/."""
-    index: Index
+    index: LatentIndex
 
     @property
     def folder(self) -> Path:

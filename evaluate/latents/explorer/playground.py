@@ -20,7 +20,7 @@ from ...measure.top_activations import token_texts
 from ..files.manifest import read_places
 from ..weights.identity import sae_fingerprint
 from .folders import Served
-from .steering import Change, Steering
+from .steering import LatentChange, SteeredModel
 
 if TYPE_CHECKING:
     from .settings import ServeSettings
@@ -42,7 +42,7 @@ class AskedTokens(Document):
 
 
 class AskedChange(Document):
-    """What becomes of a latent; see `steering.Change`."""
+    """What becomes of a latent; see `steering.LatentChange`."""
 
     latent: Latent
     kind: Literal["off", "add", "set"]
@@ -63,7 +63,7 @@ class AskedText(Document):
 class Playground:
     """A model, an SAE, and the requests that can be made of them. Not for several threads."""
 
-    def __init__(self, lm: LanguageModel, steering: Steering):
+    def __init__(self, lm: LanguageModel, steering: SteeredModel):
         self._lm, self._steering = lm, steering
         self._special = frozenset(lm.tokenizer.all_special_ids)
         ends = lm.config.eos_token_id
@@ -104,7 +104,7 @@ class Playground:
             self._check_latent(latent)
             if latents.count(latent) > 1:
                 raise ValueError(f"latent must be changed once, got {latent} twice")
-        changes = [Change(**dict(edit)) for edit in asked.edits]
+        changes = [LatentChange(**dict(edit)) for edit in asked.edits]
         ids = self._ids(asked.text, asked.n_tokens)
         tensor = torch.tensor([ids], device=self._lm.device)
         how = (asked.n_tokens, asked.temperature, asked.seed, self._ends)
@@ -166,7 +166,7 @@ def open_playgrounds(settings: "ServeSettings", served: Sequence[Served]) -> lis
             sae.config.target_site or facts.sae.target_site,
         )
         there = sae.to(lm.device, torch.float32)
-        found.append(Playground(lm, Steering(lm.model, there, reads, writes)))
+        found.append(Playground(lm, SteeredModel(lm.model, there, reads, writes)))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Steering: which latents fire in a text, and what a model writes once some are changed.
+"""SteeredModel: which latents fire in a text, and what a model writes once some are changed.
 
     x ← x + (f_new − f_old) · d        d: the latent's row of W_dec; at the site the SAE writes
 
@@ -22,7 +22,7 @@ from ....train.sae.sae import SAE
 
 
 @dataclass(frozen=True)
-class Change:
+class LatentChange:
     """What becomes of one latent, at every token from a position on."""
 
     latent: int
@@ -34,7 +34,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Steering:
+class SteeredModel:
     """A model and an SAE of one of its sites.
 
     Attributes:
@@ -56,7 +56,7 @@ class Steering:
             return self.sae.encode(x[0].float())
 
     @contextmanager
-    def changed(self, changes: Sequence[Change]) -> Iterator["_Splice"]:
+    def changed(self, changes: Sequence[LatentChange]) -> Iterator["_Splice"]:
         """Splices changes into every forward pass inside the block; each continues where the
         one before it ended, as passes with a cache do."""
         splice = _Splice(self.sae, changes)
@@ -77,7 +77,7 @@ class Steering:
     def continued(
         self,
         ids: Int[Tensor, "1 seq"],
-        changes: Sequence[Change],
+        changes: Sequence[LatentChange],
         n_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
@@ -127,7 +127,7 @@ class Steering:
 class _Splice:
     """Changes an activation of shape [1, seq, d], whose tokens follow those seen before."""
 
-    def __init__(self, sae: SAE, changes: Sequence[Change]):
+    def __init__(self, sae: SAE, changes: Sequence[LatentChange]):
         self._sae, self._changes, self._seen = sae, changes, 0
 
     def __call__(self, x: Tensor, source: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class _Splice:
         return torch.where((delta != 0).any(-1, keepdim=True), x.float() + delta, x.float())
 
 
-def _difference(change: Change, f: Tensor) -> Tensor:
+def _difference(change: LatentChange, f: Tensor) -> Tensor:
     """f_new − f_old."""
     if change.kind == "add":
         return torch.full_like(f, change.value)

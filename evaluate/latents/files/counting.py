@@ -4,12 +4,12 @@ import re
 from collections import Counter
 from typing import Any
 
-from .folder import Index
+from .folder import LatentIndex
 
 _MASKED = re.compile(r"<(unused\d+|0x[0-9A-Fa-f]{2})>|\[unused\d+\]")
 
 
-def counted(index: Index) -> dict[str, int]:
+def counted(index: LatentIndex) -> dict[str, int]:
     """Counts over all records.
 
     Returns:

@@ -76,7 +76,7 @@ def write_index(
     return written[0]
 
 
-class Index:
+class LatentIndex:
     """An index for reading.
 
     Attributes:
@@ -97,7 +97,7 @@ class Index:
         return self._pages.read(latent)
 
 
-def open_index(folder: str | Path) -> Index:
+def open_index(folder: str | Path) -> LatentIndex:
     """Opens a finished index; sizes, offsets and counts of its files are checked.
 
     Raises:
@@ -117,7 +117,9 @@ def open_index(folder: str | Path) -> Index:
         raise ValueError(f"{folder / NAME} must list {absent[0]}, got no such file; {_AGAIN}")
     d_sae = manifest.sae.d_sae
     features = Records(folder / manifest.features_file, folder / FEATURES_OFFSETS, d_sae)
-    return Index(folder, manifest, features, Records(folder / PAGES, folder / PAGES_OFFSETS, d_sae))
+    return LatentIndex(
+        folder, manifest, features, Records(folder / PAGES, folder / PAGES_OFFSETS, d_sae)
+    )
 
 
 def _filled(manifest: Manifest, firings: Firings, directions: Directions) -> Manifest:

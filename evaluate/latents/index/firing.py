@@ -20,7 +20,7 @@ from ....train.kernels.cpu.threads import blocks_for, run_blocks
 from ..contents import Examples, Firings
 from .inputs import Inputs
 from .parts import IndexPart, PartFiles, name_of, parts_of
-from .reading import Block, Encoder, Labeller, blocks, position_edges
+from .reading import Encoder, LabelledRows, Labeller, blocks, position_edges
 from .snippets import Listed, Needed, Windows, choose, fill_by_products, fill_from
 from .tally.sample import Together, together
 from .tally.tally import Tally
@@ -65,7 +65,7 @@ class Pass:
         self.files.write(name_of(stage, part), make(part, advance), key)
         give_back_memory()
 
-    def blocks(self, start: int, stop: int, advance: Advance) -> Iterator[Block]:
+    def blocks(self, start: int, stop: int, advance: Advance) -> Iterator[LabelledRows]:
         """The rows from one to another."""
         site, d_sae = str(self.inputs.site), self.size.d_sae
         for block in blocks(self.inputs.store, site, start, stop, d_sae):

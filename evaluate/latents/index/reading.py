@@ -17,8 +17,8 @@ from ....store import ActivationStore
 from ....train.kernels.cpu.threads import blocks_for, run_blocks
 from ....train.sae.sae import SAE
 from .tally import kernels
-from .tally.kernels import Rows
-from .tally.tally import Entries
+from .tally.kernels import RowFacts
+from .tally.tally import RowFirings
 
 _BLOCK_NUMBERS, _FEWEST_ROWS = 2**22, 64
 _PIECE_BYTES = 2**22
@@ -27,7 +27,7 @@ LABELS = ("sequence", "position", "token")
 
 
 @dataclass(frozen=True)
-class Block:
+class LabelledRows:
     """Some rows of a site."""
 
     x: Tensor
@@ -40,7 +40,9 @@ class Block:
     """int64 [rows]."""
 
 
-def blocks(store: ActivationStore, site: str, start: int, stop: int, d_sae: int) -> Iterator[Block]:
+def blocks(
+    store: ActivationStore, site: str, start: int, stop: int, d_sae: int
+) -> Iterator[LabelledRows]:
     """Rows [start, stop) in blocks of which f has at most 16 MiB (or 64 rows).
 
     Raises:
@@ -53,7 +55,7 @@ def blocks(store: ActivationStore, site: str, start: int, stop: int, d_sae: int)
     with ThreadPoolExecutor(1, thread_name_prefix="scopeworks-read") as pool:
         firsts = range(start, stop, piece)
 
-        def read(first: int) -> Future[Block]:
+        def read(first: int) -> Future[LabelledRows]:
             return pool.submit(_read, store, site, first, min(first + piece, stop))
 
         reading = read(start) if firsts else None
@@ -63,7 +65,7 @@ def blocks(store: ActivationStore, site: str, start: int, stop: int, d_sae: int)
             yield from _cut(done, rows)
 
 
-def _read(store: ActivationStore, site: str, start: int, stop: int) -> Block:
+def _read(store: ActivationStore, site: str, start: int, stop: int) -> LabelledRows:
     """Rows and labels as the store has them."""
     labels, x = store.labels(start, stop), store.read(site, start, stop)
     if not bool(torch.isfinite(x).all()):
@@ -71,14 +73,16 @@ def _read(store: ActivationStore, site: str, start: int, stop: int) -> Block:
             f"rows of {site} must be finite, got NaN or Inf in rows {start} … {stop} of store "
             f"{store.url}; harvest again with --drop-nonfinite"
         )
-    return Block(x, labels.token.astype(np.int32), labels.sequence, labels.position)
+    return LabelledRows(x, labels.token.astype(np.int32), labels.sequence, labels.position)
 
 
-def _cut(block: Block, rows: int) -> Iterator[Block]:
+def _cut(block: LabelledRows, rows: int) -> Iterator[LabelledRows]:
     """A block in smaller ones."""
     for first in range(0, len(block.x), rows):
         part = slice(first, first + rows)
-        yield Block(block.x[part], block.token[part], block.sequence[part], block.position[part])
+        yield LabelledRows(
+            block.x[part], block.token[part], block.sequence[part], block.position[part]
+        )
 
 
 class Encoder:
@@ -96,7 +100,7 @@ class Encoder:
         """f, float32 [rows, d_sae]: `SAE.encode`."""
         return self.sae.encode(x.to(self.sae.W_enc.device)).cpu().numpy()
 
-    def entries(self, x: Tensor) -> Entries:
+    def entries(self, x: Tensor) -> RowFirings:
         """What fires in rows [rows, d_in].
 
         Raises:
@@ -116,13 +120,13 @@ class Encoder:
             )
         return found
 
-    def _listed(self, z: np.ndarray, bias: np.ndarray, theta: np.ndarray) -> Entries:
+    def _listed(self, z: np.ndarray, bias: np.ndarray, theta: np.ndarray) -> RowFirings:
         n_blocks, start = blocks_for(z.size), np.zeros(len(z) + 1, np.int64)
         run_blocks(kernels.count_entries, n_blocks, z, bias, theta, start[1:])
         np.cumsum(start, out=start)
         latent, value = np.empty(start[-1], np.int32), np.empty(start[-1], np.float32)
         run_blocks(kernels.list_entries, n_blocks, z, bias, theta, start, latent, value)
-        return Entries(start, latent, value)
+        return RowFirings(start, latent, value)
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ class Labeller:
     """int64, rising from 0 beyond the last position."""
     seed: int
 
-    def rows(self, block: Block) -> Rows:
+    def rows(self, block: LabelledRows) -> RowFacts:
         """Of a block.
 
         Raises:
@@ -151,7 +155,7 @@ class Labeller:
         place = block.sequence * self.documents.context + block.position
         key = np.empty(len(place), np.uint64)
         kernels.row_keys(self.seed, place, key)
-        return Rows(
+        return RowFacts(
             place,
             self.documents.of(block.sequence, block.position),
             block.token,

@@ -15,7 +15,7 @@ from ....harvest.rows.documents import Documents
 from ....store import TokenStore
 from ..contents import Examples
 from .settings import IndexSettings
-from .tally.kernels import Drawn, Top, fast, jit
+from .tally.kernels import EvenDraw, Top, fast, jit
 
 OVER_COLLECTED = 4
 """Candidates for one of the strongest examples: some have the same tokens as others."""
@@ -114,7 +114,7 @@ class Listed:
     token: np.ndarray  # int32
 
     @classmethod
-    def of(cls, drawn: Drawn) -> "Listed":
+    def of(cls, drawn: EvenDraw) -> "Listed":
         """Those of a tally."""
         mine = np.arange(drawn.key.shape[1]) < drawn.n[:, None]
         latent, key = np.nonzero(mine)[0], drawn.key[mine]

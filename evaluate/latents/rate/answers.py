@@ -25,7 +25,7 @@ MOST_CHARACTERS = 2000
 Answer = Literal["yes", "maybe", "no"]
 
 
-class Change(Document):
+class AnswerChange(Document):
     """One line; what it does not name stays as it was."""
 
     item: str
@@ -40,14 +40,14 @@ class Change(Document):
 
 
 @dataclass
-class Entry:
+class RaterAnswer:
     """What a rater says of a latent."""
 
     answer: Answer | None = None
     note: str = ""
     flag: bool = False
 
-    def take(self, change: Change) -> None:
+    def take(self, change: AnswerChange) -> None:
         """A later word."""
         for name, value in change.changes().items():
             setattr(self, name, value)
@@ -72,7 +72,7 @@ class AnswerFile:
         if data and not data.endswith(b"\n"):
             write_file(path, data[: data.rfind(b"\n") + 1])
 
-    def add(self, change: Change) -> Entry:
+    def add(self, change: AnswerChange) -> RaterAnswer:
         """Keeps a change; it is on the disk when this returns.
 
         Raises:
@@ -83,12 +83,12 @@ class AnswerFile:
             raise KeyError(change.item)
         line = json.dumps({"item": change.item, **change.changes()}, ensure_ascii=False) + "\n"
         _append(self.path, line.encode())
-        entry = self.entries.setdefault(change.item, Entry())
+        entry = self.entries.setdefault(change.item, RaterAnswer())
         entry.take(change)
         return entry
 
 
-def entries_of(data: bytes, where: str, items: Collection[str]) -> dict[str, Entry]:
+def entries_of(data: bytes, where: str, items: Collection[str]) -> dict[str, RaterAnswer]:
     """What a rater's file says of each latent.
 
     Args:
@@ -101,14 +101,14 @@ def entries_of(data: bytes, where: str, items: Collection[str]) -> dict[str, Ent
     *lines, rest = data.split(b"\n")
     if rest:
         print(f"note: {where}: half a line at its end is left out", file=sys.stderr)
-    found: dict[str, Entry] = {}
+    found: dict[str, RaterAnswer] = {}
     for number, line in enumerate(lines, 1):
-        change = read_document(Change, line, f"{where} line {number}")
+        change = read_document(AnswerChange, line, f"{where} line {number}")
         if change.item not in items:
             raise ValueError(
                 f"{where} line {number} must name a latent of the session, got {change.item[:20]}"
             )
-        found.setdefault(change.item, Entry()).take(change)
+        found.setdefault(change.item, RaterAnswer()).take(change)
     return found
 
 

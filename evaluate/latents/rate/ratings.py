@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 
 from ...study.statistics import Quantity, share_of
 from .agreement import agreement
-from .answers import ANSWERS, Entry, entries_of
-from .session import Item, Session, read_session
+from .answers import ANSWERS, RaterAnswer, entries_of
+from .session import RatedLatent, Session, read_session
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Ratings:
     """
 
     session: Session
-    raters: Mapping[str, Mapping[str, Entry]]
+    raters: Mapping[str, Mapping[str, RaterAnswer]]
 
-    def counts(self, items: list[Item]) -> Int[np.ndarray, "latents 3"]:
+    def counts(self, items: list[RatedLatent]) -> Int[np.ndarray, "latents 3"]:
         """How many raters gave each latent each of `ANSWERS`."""
         found = np.zeros((len(items), len(ANSWERS)), np.int64)
         for k, item in enumerate(items):
@@ -39,14 +39,14 @@ class Ratings:
                     found[k, ANSWERS.index(entry.answer)] += 1
         return found
 
-    def of_sae(self, sae: int) -> list[Item]:
+    def of_sae(self, sae: int) -> list[RatedLatent]:
         """Latents of one SAE that somebody has answered, by falling density."""
         own = [item for item in self.session.items.values() if item.sae == sae]
         answered = self.counts(own).sum(1) > 0
         kept = [item for item, there in zip(own, answered, strict=True) if there]
         return sorted(kept, key=lambda item: (-item.density, item.latent))
 
-    def shares(self, items: list[Item]) -> Float[np.ndarray, "latents 3"]:
+    def shares(self, items: list[RatedLatent]) -> Float[np.ndarray, "latents 3"]:
         """Each latent's shares of the answers; every latent must have one."""
         counts = self.counts(items)
         return counts / counts.sum(1, keepdims=True)

@@ -16,13 +16,13 @@ from ..files.manifest import NAME
 from .answers import AnswerFile
 from .card import card
 from .server import HOSTS, application
-from .session import Candidates, Item, RatedSAE, Session, draw, open_session
+from .session import Candidates, RatedLatent, RatedSAE, Session, draw, open_session
 from .settings import RateSettings
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from ..files.folder import Index
+    from ..files.folder import LatentIndex
 
 
 PORT = 8780
@@ -67,14 +67,14 @@ def prepare(settings: RateSettings) -> tuple["Starlette", Session]:
     raised = all(one.page(0)["raised"] for one in indexes)  # some sites have no way to the logits
 
     def card_of(number: str) -> dict:
-        item: Item = items[number]
+        item: RatedLatent = items[number]
         index = indexes[item.sae]
         return card(index.record(item.latent), index.page(item.latent), raised)
 
     return application(settings.rater, session.order(settings.rater), kept, card_of), session
 
 
-def _check_alike(indexes: Sequence["Index"]) -> None:
+def _check_alike(indexes: Sequence["LatentIndex"]) -> None:
     """Refuses indexes whose snippets would tell them apart.
 
     Raises:
@@ -91,7 +91,7 @@ def _check_alike(indexes: Sequence["Index"]) -> None:
                 )
 
 
-def candidates(index: "Index") -> Candidates:
+def candidates(index: "LatentIndex") -> Candidates:
     """An index's latents, as the draw needs them."""
     manifest = index.manifest
     sae = manifest.sae

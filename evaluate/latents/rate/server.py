@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....foreign import one_line, read_document
 from ..explorer import static_page as explorer_page
-from .answers import AnswerFile, Change
+from .answers import AnswerChange, AnswerFile
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -73,7 +73,7 @@ class _Pages:
             if len(body) > MOST_BYTES:
                 return _json({"error": "an answer must be shorter"}, 413)
         try:
-            entry = self._kept.add(read_document(Change, body, "answer"))
+            entry = self._kept.add(read_document(AnswerChange, body, "answer"))
         except KeyError:
             return _json({"error": "no such latent"}, 404)
         except ValueError as error:

@@ -37,7 +37,7 @@ class RatedSAE(Document):
     """Digest of the index's manifest."""
 
 
-class Item(Document):
+class RatedLatent(Document):
     """One latent that is rated."""
 
     id: str = Field(pattern=r"^\d{1,9}$")
@@ -60,10 +60,10 @@ class Session(Document):
     seed: Whole
     n: int = Field(gt=0)
     saes: tuple[RatedSAE, ...]
-    blocks: tuple[tuple[Item, ...], ...]
+    blocks: tuple[tuple[RatedLatent, ...], ...]
 
     @property
-    def items(self) -> dict[str, Item]:
+    def items(self) -> dict[str, RatedLatent]:
         """Number on the page -> latent."""
         return {item.id: item for block in self.blocks for item in block}
 
@@ -114,7 +114,7 @@ def draw(candidates: Sequence[Candidates], n: int, seed: int) -> Session:
     blocks = []
     for start in range(0, n, BLOCK):
         block = [
-            Item(
+            RatedLatent(
                 id=numbers[k, latent],
                 sae=k,
                 latent=latent,

@@ -13,7 +13,7 @@ from ....train.sae.sae import SAE
 from ...measure.top_activations import narrowed
 from .contexts import Contexts, cut, rows_within
 from .draw import draw
-from .sample_set import Samples, Unigrams
+from .sample_set import Samples, UnigramTable
 from .settings import SampleSettings
 from .sweep import Encode, sweep, values
 
@@ -127,7 +127,7 @@ def joined(parts: Sequence[Samples]) -> Samples:
     tables = [part.unigrams for part in parts]
     starts = np.cumsum([0, *(len(table.fired) for table in tables)])
     offsets = [table.offsets[:-1] + start for table, start in zip(tables, starts, strict=False)]
-    unigrams = Unigrams(
+    unigrams = UnigramTable(
         tables[0].token,
         tables[0].token_rows,
         np.concatenate([*offsets, starts[-1:]]),

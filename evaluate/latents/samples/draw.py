@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from .contexts import Contexts
-from .sample_set import EXPLAIN, HARD, SILENT, TEST, Unigrams
+from .sample_set import EXPLAIN, HARD, SILENT, TEST, UnigramTable
 from .settings import SampleSettings
 
 Part = tuple[int, Int[np.ndarray, " n"], Int[np.ndarray, " n"]]
@@ -21,7 +21,7 @@ def draw(
     k: int,
     peaks: Float[np.ndarray, " contexts"],
     found: Contexts,
-    unigrams: Unigrams,
+    unigrams: UnigramTable,
     settings: SampleSettings,
 ) -> Iterator[Part]:
     """The contexts of one latent, kind by kind.

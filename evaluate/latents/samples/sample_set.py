@@ -18,7 +18,7 @@ N_TOP = 5
 
 
 @dataclass(frozen=True)
-class Unigrams:
+class UnigramTable:
     """What latents do at each token, over all contexts of the half that explains."""
 
     token: Int[np.ndarray, "u"]
@@ -71,7 +71,7 @@ class Unigrams:
         return int(self.fired[self.offsets[k] : self.offsets[k + 1]].sum())
 
 
-class Drawn(NamedTuple):
+class DrawnContexts(NamedTuple):
     """Contexts of one latent."""
 
     quantile: Int[np.ndarray, "n"]
@@ -105,7 +105,7 @@ class Samples:
     """Of those, in which it fires."""
     largest: Float[np.ndarray, " K"]
     """Largest activation over the contexts of the half that explains."""
-    unigrams: Unigrams
+    unigrams: UnigramTable
     column: Int[np.ndarray, "n"]
     """Which of `latents` a context is for."""
     kind: Int[np.ndarray, "n"]
@@ -125,16 +125,16 @@ class Samples:
         """Share of the rows in which it fires."""
         return self.fired / max(1, self.rows)
 
-    def of(self, k: int, *kinds: int) -> Drawn:
+    def of(self, k: int, *kinds: int) -> DrawnContexts:
         """Latent k's contexts of these kinds, in that order."""
         first, stop = np.searchsorted(self.column, [k, k + 1])
         kind = self.kind[first:stop]
         at = np.concatenate([first + np.flatnonzero(kind == one) for one in kinds])
-        return Drawn(
+        return DrawnContexts(
             self.quantile[at], self.sequence[at], self.start[at], self.tokens[at], self.f[at]
         )
 
-    def tests(self, k: int) -> tuple[Drawn, Bool[np.ndarray, "n"]]:
+    def tests(self, k: int) -> tuple[DrawnContexts, Bool[np.ndarray, "n"]]:
         """Latent k's contexts that test an explanation, and in which of them it fires."""
         drawn = self.of(k, TEST, SILENT, HARD)
         return drawn, drawn.quantile > 0

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ....store.place.files import write_file
-from .sample_set import Samples, Unigrams
+from .sample_set import Samples, UnigramTable
 
 VERSION = 1
 _TABLES = ("token", "token_rows", "offsets", "fired_at", "fired", "total")
@@ -69,7 +69,7 @@ def read_samples(path: Path, drawn_by: dict[str, Any]) -> tuple[Samples, Samples
 def _taken(arrays: Any, prefix: str) -> dict[str, Any]:
     """One side's arrays."""
     found = {name: arrays[prefix + name] for name in (*_ARRAYS, "tokens")}
-    found["unigrams"] = Unigrams(*(arrays[f"{prefix}unigrams_{name}"] for name in _TABLES))
+    found["unigrams"] = UnigramTable(*(arrays[f"{prefix}unigrams_{name}"] for name in _TABLES))
     found["tokens"] = found["tokens"].astype(np.int64)
     return found
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ....store import ActivationStore
 from .contexts import Contexts, blocks
-from .sample_set import Unigrams
+from .sample_set import UnigramTable
 
 Encode = Callable[[Tensor], Tensor]
 """Rows x [n, d_in] -> activations of the K latents [n, K]."""
@@ -27,7 +27,7 @@ class Swept(NamedTuple):
     """Of all rows that were looked at."""
     peaks: Float[np.ndarray, "contexts K"]
     """Largest activation in each context, float32."""
-    unigrams: Unigrams
+    unigrams: UnigramTable
 
 
 class _Firing(NamedTuple):
@@ -147,12 +147,12 @@ class _TokenSums:
         np.add.at(self._fired, at, np.concatenate(counts))
         self._total = np.bincount(at, np.concatenate(totals), minlength=n)
 
-    def result(self, n_latents: int) -> Unigrams:
+    def result(self, n_latents: int) -> UnigramTable:
         """The tables."""
         self._merge()
         token = np.flatnonzero(self._rows)
         column, at = np.divmod(self._key, self._n_tokens)
-        return Unigrams(
+        return UnigramTable(
             token=token,
             token_rows=self._rows[token],
             offsets=np.searchsorted(column, np.arange(n_latents + 1)),

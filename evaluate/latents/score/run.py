@@ -20,7 +20,7 @@ from ..files.explanations import (
     read_explanations,
     write_scores,
 )
-from ..files.folder import Index, open_index
+from ..files.folder import LatentIndex, open_index
 from ..samples.sample_set import Samples
 from .baseline import by_tables
 from .controls import OWN
@@ -29,13 +29,13 @@ from .scorers.table import SCORERS, TOKENS
 from .settings import ScoreSettings
 from .statistics import Evidence, Figure, Judged, figures
 from .summary import strata, table
-from .variants import Variant, variants
+from .variants import ScoredVariant, variants
 
 _ENOUGH = 0.5
 """Share of the test contexts of either kind that must be judged for a latent to have a score."""
 
 
-class Found(NamedTuple):
+class LatentFigures(NamedTuple):
     """What is found of one latent."""
 
     figures: dict[str, Figure]
@@ -44,8 +44,8 @@ class Found(NamedTuple):
     left_out: int = 0
 
 
-ByLatent = dict[str, list[Found]]
-"""Variant -> what is found, by latent."""
+ByLatent = dict[str, list[LatentFigures]]
+"""ScoredVariant -> what is found, by latent."""
 
 
 def score(settings: ScoreSettings) -> Iterator[str]:
@@ -73,7 +73,9 @@ def score(settings: ScoreSettings) -> Iterator[str]:
             return
         if TOKENS in settings.scorers:
             by_variant = by_tables(*both, settings.seed)
-            result = {name: [Found(one) for one in ones] for name, ones in by_variant.items()}
+            result = {
+                name: [LatentFigures(one) for one in ones] for name, ones in by_variant.items()
+            }
             yield from _written(
                 index, _scores(TOKENS, None, "token unigrams", result, both[0], 0, settings)
             )
@@ -90,7 +92,7 @@ def score(settings: ScoreSettings) -> Iterator[str]:
                 yield from asked_lines(asking.counts)
 
 
-def _explanations(index: Index, settings: ScoreSettings) -> Explanations:
+def _explanations(index: LatentIndex, settings: ScoreSettings) -> Explanations:
     """Those asked for; a language model's before those of tokens."""
     name = settings.explainer
     if name is None:
@@ -119,7 +121,7 @@ def _with_places(settings: ScoreSettings, found: Explanations) -> ScoreSettings:
 
 
 def _questions(
-    name: str, told: Sequence[Variant], tokenizer: object, settings: ScoreSettings
+    name: str, told: Sequence[ScoredVariant], tokenizer: object, settings: ScoreSettings
 ) -> list[Question]:
     """All that a scorer would ask."""
     scorer = _scorer(name, settings)
@@ -137,7 +139,11 @@ def _scorer(name: str, settings: ScoreSettings) -> Scorer:
 
 
 def _by_asking(
-    name: str, told: Sequence[Variant], tokenizer: object, asking: Asker, settings: ScoreSettings
+    name: str,
+    told: Sequence[ScoredVariant],
+    tokenizer: object,
+    asking: Asker,
+    settings: ScoreSettings,
 ) -> ByLatent:
     """Figures of every variant and latent by a language model's answers."""
     scorer, result = _scorer(name, settings), ByLatent()
@@ -154,13 +160,13 @@ def _by_asking(
                 settings.seed + int(told[0].samples.latents[k]),
             )
             if variant.texts[k] is not None
-            else Found({})
+            else LatentFigures({})
             for k, questions in enumerate(by_latent)
         ]
     return result
 
 
-def _figures(evidence: Evidence, seed: int) -> Found:
+def _figures(evidence: Evidence, seed: int) -> LatentFigures:
     """A latent's figures, without value where too few of its contexts could be judged."""
     judged = isinstance(evidence, Judged)
     said = evidence.said[:, None] if judged else evidence.predicted
@@ -169,7 +175,7 @@ def _figures(evidence: Evidence, seed: int) -> Found:
     for kind in (evidence.fires, ~evidence.fires):
         if kind.any() and failed[kind].mean() > _ENOUGH:
             found = {name: Figure(None) for name in found}
-    return Found(found, int(failed.sum()), evidence.left_out if judged else 0)
+    return LatentFigures(found, int(failed.sum()), evidence.left_out if judged else 0)
 
 
 def _scores(
@@ -223,7 +229,7 @@ def _scores(
     )
 
 
-def _written(index: Index, scores: Scores) -> Iterator[str]:
+def _written(index: LatentIndex, scores: Scores) -> Iterator[str]:
     """Writes a scorer's document; its table and place."""
     path: Path = write_scores(index.folder, scores)
     yield from table(scores)

@@ -12,7 +12,7 @@ from ..samples.sample_set import Samples
 from .controls import OWN, RANDOM, SHUFFLED, TOKENS, derangement
 
 
-class Variant(NamedTuple):
+class ScoredVariant(NamedTuple):
     """Latents and what is said of them."""
 
     name: str
@@ -23,19 +23,19 @@ class Variant(NamedTuple):
 
 def variants(
     found: Explanations, samples: Samples, twin: Samples, tokenizer: object, seed: int
-) -> list[Variant]:
+) -> list[ScoredVariant]:
     """Own explanations first, then the controls. The unigrams' own explanations are no control of
     themselves, and a single latent's cannot be shuffled."""
     keys = [str(latent) for latent in samples.latents.tolist()]
     own = [found.texts.get(key) for key in keys]
-    result = [Variant(OWN, samples, own)]
+    result = [ScoredVariant(OWN, samples, own)]
     other = shuffled(own, seed)
     if other is not None:
-        result.append(Variant(SHUFFLED, samples, other))
-    result.append(Variant(RANDOM, twin, [found.twin.get(key) for key in keys]))
+        result.append(ScoredVariant(SHUFFLED, samples, other))
+    result.append(ScoredVariant(RANDOM, twin, [found.twin.get(key) for key in keys]))
     if found.explainer != TOKENS:
         tables = [unigrams.text(samples, k, tokenizer) for k in range(len(keys))]
-        result.append(Variant(TOKENS, samples, tables))
+        result.append(ScoredVariant(TOKENS, samples, tables))
     return result
 
 

@@ -15,7 +15,7 @@ from .readout import Readout
 
 
 @dataclass(frozen=True)
-class Stream:
+class ResidualPath:
     """The way from a site to the residual stream."""
 
     says: str
@@ -31,7 +31,7 @@ class Stream:
         return rows
 
 
-def stream_of(config: SAEConfig, readout: Readout, site: str | None = None) -> Stream:
+def stream_of(config: SAEConfig, readout: Readout, site: str | None = None) -> ResidualPath:
     """The way from the site that an SAE's decoder writes.
 
     Args:
@@ -45,7 +45,7 @@ def stream_of(config: SAEConfig, readout: Readout, site: str | None = None) -> S
     name = config.target_site or (None if config.is_transcoder else site or config.site)
     if name is None:
         why = "the SAE's files do not say which site its decoder writes"
-        return Stream(f"{why}: no output tokens are listed", False)
+        return ResidualPath(f"{why}: no output tokens are listed", False)
     where = parse_site(name)
     check_site(where, readout.config.num_hidden_layers)
     if config.d_out != (width := site_width(where, readout.config)):
@@ -55,7 +55,7 @@ def stream_of(config: SAEConfig, readout: Readout, site: str | None = None) -> S
         )
     modules = readout.family.place(where.kind).to_stream
     if modules is None:
-        return Stream(
+        return ResidualPath(
             f"{where.kind} is read by the layer and not added to the residual stream: there is no "
             "linear way to the logits, and no output tokens are listed",
             False,
@@ -66,4 +66,6 @@ def stream_of(config: SAEConfig, readout: Readout, site: str | None = None) -> S
         weight = readout.tensors.read(f"{path}.weight")
         steps.append(weight if weight.ndim == 2 else readout.gain_of(path))
         parts.append(f"{'gain of ' * (weight.ndim == 1)}layer {where.layer}'s {module}")
-    return Stream(" → ".join([*parts, "final norm's gain", "unembedding"]), True, tuple(steps))
+    return ResidualPath(
+        " → ".join([*parts, "final norm's gain", "unembedding"]), True, tuple(steps)
+    )

@@ -33,7 +33,7 @@ USUAL = (
 
 
 @dataclass(frozen=True)
-class Sample:
+class ActivationSample:
     """Activations [tokens, d] of every site, and which tokens count."""
 
     x: dict[Site, Tensor]
@@ -84,7 +84,7 @@ def say_warnings(entries: list[dict[str, Any]]) -> None:
 
 
 @torch.no_grad()
-def sample_of(lm: "LanguageModel", held_out: HeldOut) -> Sample:
+def sample_of(lm: "LanguageModel", held_out: HeldOut) -> ActivationSample:
     """The first held-out tokens with all sites of the model."""
     layers = range(lm.config.num_hidden_layers)
     sites = [Site(kind, layer) for kind in family_of(lm.config).sites for layer in layers]
@@ -102,11 +102,11 @@ def sample_of(lm: "LanguageModel", held_out: HeldOut) -> Sample:
             break
     first = [torch.arange(len(part), device=part.device) == 0 for part in keep]
     joined = {site: torch.cat(parts)[:n_tokens] for site, parts in x.items()}
-    return Sample(joined, torch.cat(keep)[:n_tokens], torch.cat(first)[:n_tokens])
+    return ActivationSample(joined, torch.cat(keep)[:n_tokens], torch.cat(first)[:n_tokens])
 
 
 def explanation(
-    candidate: PlacedSAE, config: dict[str, Any], sample: Sample, fingerprint: str
+    candidate: PlacedSAE, config: dict[str, Any], sample: ActivationSample, fingerprint: str
 ) -> str:
     """A sentence with the likely cause."""
     trained_on = config.get("model_fingerprint")
@@ -120,7 +120,7 @@ def explanation(
 
 
 @torch.no_grad()
-def likely(candidate: PlacedSAE, config: dict[str, Any], sample: Sample) -> Trial | None:
+def likely(candidate: PlacedSAE, config: dict[str, Any], sample: ActivationSample) -> Trial | None:
     """The trial that explains most, if any does: its L0 is as declared and its FVU below 1 and
     below what was measured; of several, that of the lowest FVU. Where no L0 is declared, the FVU
     must be far lower."""
@@ -141,7 +141,7 @@ def likely(candidate: PlacedSAE, config: dict[str, Any], sample: Sample) -> Tria
     return min(better, key=lambda trial: 1.0 if trial.fvu is None else trial.fvu, default=None)
 
 
-def _trials(candidate: PlacedSAE, sample: Sample) -> Iterator[Trial]:
+def _trials(candidate: PlacedSAE, sample: ActivationSample) -> Iterator[Trial]:
     """Every usual cause."""
     sae, keep = candidate.sae, sample.keep
     x, target = _rows(candidate, sample, keep)
@@ -165,7 +165,7 @@ def _trials(candidate: PlacedSAE, sample: Sample) -> Iterator[Trial]:
         yield Trial(text, *_figures(sae, *_rows(candidate, sample, later)))
 
 
-def _rows(candidate: PlacedSAE, sample: Sample, keep: Tensor) -> tuple[Tensor, Tensor]:
+def _rows(candidate: PlacedSAE, sample: ActivationSample, keep: Tensor) -> tuple[Tensor, Tensor]:
     """What the SAE reads, and what it predicts."""
     return sample.x[candidate.site][keep], sample.x[candidate.target][keep]
 

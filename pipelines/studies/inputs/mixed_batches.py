@@ -9,7 +9,7 @@ from typing import Any
 from ....store import ActivationStore
 from ....store.tools.mixing import mixing
 from ...steps.harvest import stores_of
-from ...suite.members import Member
+from ...suite.members import SuiteMember
 from ...suite.outputs import Outputs
 
 BATCHES = 8
@@ -28,14 +28,14 @@ def with_mixing(outputs: Outputs, documents: list[dict[str, Any]]) -> list[dict[
     return found
 
 
-def _order(member: Member) -> tuple[int | None, int, int]:
+def _order(member: SuiteMember) -> tuple[int | None, int, int]:
     """Rows among which a row is shuffled, seed of the order, rows of a batch."""
     values = member.values
     return values.get("shuffle_rows"), values.get("stream_seed", 0), values.get("batch", 4096)
 
 
 def _share(
-    outputs: Outputs, member: Member, shuffle_rows: int | None, seed: int, batch: int
+    outputs: Outputs, member: SuiteMember, shuffle_rows: int | None, seed: int, batch: int
 ) -> dict[str, Any]:
     """The statistic of one order."""
     store = ActivationStore.open([outputs.suite.place(url) for url in stores_of(outputs, member)])

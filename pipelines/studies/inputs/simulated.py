@@ -14,7 +14,7 @@ from ....evaluate.latents.score.baseline import baseline
 from ....store import ActivationStore, TokenStore
 from ....train.sae.sae import SAE
 from ...steps.harvest import stores_of
-from ...suite.members import Member
+from ...suite.members import SuiteMember
 from ...suite.outputs import Outputs
 
 LATENTS = 100
@@ -39,7 +39,7 @@ def with_simulation(outputs: Outputs, documents: list[dict[str, Any]]) -> list[d
     ]
 
 
-def _simulated(outputs: Outputs, member: Member, tokens: TokenStore) -> dict[str, Any]:
+def _simulated(outputs: Outputs, member: SuiteMember, tokens: TokenStore) -> dict[str, Any]:
     """One SAE's."""
     store = ActivationStore.open([outputs.suite.place(url) for url in stores_of(outputs, member)])
     sae = SAE.load(outputs.sae(member))

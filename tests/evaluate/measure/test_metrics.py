@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from scopeworks.evaluate.measure.metrics import (
-    Comparison,
     FeatureMeter,
     MeanActivation,
     PositionMeans,
+    VectorComparison,
 )
 from scopeworks.tests.evaluate.saes import random_sae
 
@@ -59,7 +59,7 @@ def test_mean_activation_equals_mean_of_kept_rows():
 
 
 def compare(x, x_hat, keep=None):
-    comparison = Comparison(x.shape[-1])
+    comparison = VectorComparison(x.shape[-1])
     keep = torch.ones(x.shape[:-1], dtype=torch.bool) if keep is None else keep
     return comparison, comparison(x, x_hat, keep)
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from scopeworks.evaluate.run.groups import Item, groups_of, joined
+from scopeworks.evaluate.run.groups import GroupedSAE, groups_of, joined
 from scopeworks.harvest.model.sites import parse_site
 
 SITES = ["resid_post.3", "resid_post.1", "resid_post.3", "mlp_out.2", "resid_post.1"]
-ITEMS = [Item(i, parse_site(site), parse_site(site), 10) for i, site in enumerate(SITES)]
+ITEMS = [GroupedSAE(i, parse_site(site), parse_site(site), 10) for i, site in enumerate(SITES)]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 
 from scopeworks.harvest.model.loading import load_model
 from scopeworks.harvest.settings import RolloutSettings
-from scopeworks.harvest.text.documents import Document
+from scopeworks.harvest.text.documents import TextDocument
 from scopeworks.harvest.tokens import rollouts as rollouts_module
 from scopeworks.harvest.tokens.chat import ChatTemplate
 from scopeworks.harvest.tokens.rollouts import rollouts, sample
@@ -103,7 +103,7 @@ def test_conversation_is_template_rollout_and_padding(settings, chat_model_dir):
     ids, parts = written(settings)
     tokenizer: Any = load_model(chat_model_dir, "float32", "cpu").tokenizer
     template = ChatTemplate(tokenizer)
-    turns = template.token_ids([Document("p", prompt) for prompt in PROMPTS])
+    turns = template.token_ids([TextDocument("p", prompt) for prompt in PROMPTS])
     left = [turn.tolist() for turn in turns if isinstance(turn, np.ndarray)]
     n_sampled = 0
     for sequence, part in zip(ids, parts, strict=True):

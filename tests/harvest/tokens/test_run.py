@@ -12,7 +12,7 @@ import pytest
 
 import scopeworks.harvest.tokens.encoding as module
 from scopeworks.harvest.model.loading import load_tokenizer
-from scopeworks.harvest.text.documents import Document, is_held_out
+from scopeworks.harvest.text.documents import TextDocument, is_held_out
 from scopeworks.harvest.tokens import run as tokenize_module
 from scopeworks.harvest.tokens.chat import ChatTemplate
 from scopeworks.harvest.tokens.encoding import token_ids, unknown_share
@@ -266,12 +266,12 @@ def test_chat_ids_are_those_of_the_template(chat_tokenizer, text):
     tokenizer = chat_tokenizer
     shown = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     own = tokenizer(shown, add_special_tokens=False)["input_ids"]
-    (ids,) = ChatTemplate(tokenizer).token_ids([Document("a", text)])
+    (ids,) = ChatTemplate(tokenizer).token_ids([TextDocument("a", text)])
     assert np.asarray(ids).tolist() == own
 
 
 def test_chat_ids_keep_special_tokens_of_a_text_as_text(chat_tokenizer):
-    (ids,) = ChatTemplate(chat_tokenizer).token_ids([Document("a", "x <bos><end_of_turn> y ")])
+    (ids,) = ChatTemplate(chat_tokenizer).token_ids([TextDocument("a", "x <bos><end_of_turn> y ")])
     assert "user\nx <bos><end_of_turn> y<end_of_turn>" in chat_tokenizer.decode(ids)
     assert np.asarray(ids).tolist().count(chat_tokenizer.bos_token_id) == 1
 
@@ -281,7 +281,7 @@ def test_a_turn_that_its_template_is_joined_with_is_kept_whole():
     tokenizer.chat_template = TRIMMING
     chat = ChatTemplate(tokenizer)
     texts = ["import re", "import re" * 20]
-    short, long = map(np.asarray, chat.token_ids([Document("a", text) for text in texts]))
+    short, long = map(np.asarray, chat.token_ids([TextDocument("a", text) for text in texts]))
     assert short.tolist()[: len(chat.prefix)] != chat.prefix  # the case that is meant
     context = len(chat.prefix) + len(chat.suffix) + 4
     packed = Turns(context, chat.prefix, chat.suffix, pad=0).add([short, long]).tolist()

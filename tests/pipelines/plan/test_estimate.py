@@ -6,7 +6,7 @@ import pytest
 
 from scopeworks.pipelines.plan.devices import DEVICES, device_named
 from scopeworks.pipelines.plan.estimate import (
-    Rates,
+    Prices,
     Speed,
     break_even,
     by_codec,
@@ -38,7 +38,7 @@ def test_hours_are_operations_over_speed():
 @pytest.mark.parametrize(("gpu_hour", "tb_month"), [(0.0, 0.0), (2.5, 20.0), (2.5, 1.0)])
 def test_the_break_even_is_where_regenerating_begins_to_cost_more(gpu_hour, tb_month):
     found, members = quantities(FILE), members_of(FILE)
-    rates = Rates(gpu_hour, tb_month, days=30.4)
+    rates = Prices(gpu_hour, tb_month, days=30.4)
     even = break_even(found, H100, rates, members)
     stored = sum(q.written.get("stores", 0.0) for q in found)
     once = even.regenerate + (stored / 1e12 * tb_month if gpu_hour else 0.0)

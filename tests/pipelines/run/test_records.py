@@ -8,14 +8,14 @@ from scopeworks.pipelines.run.records import recorded, records_of
 from scopeworks.pipelines.run.runner import command
 from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.tests.pipelines.small_suite import write_suite
-from scopeworks.workers.share import ALL, Share
+from scopeworks.workers.share import ALL, TaskShare
 
 
 def test_a_step_that_was_cut_otherwise_before_is_known_by_its_last_cut(tmp_path):
     for index in range(2):
         with (
             pytest.raises(ValueError, match="broken"),
-            recorded(tmp_path, "train", Share(index, 4)),
+            recorded(tmp_path, "train", TaskShare(index, 4)),
         ):
             raise ValueError("broken")
     for path in (tmp_path / "steps").iterdir():

@@ -22,7 +22,7 @@ from scopeworks.store.place.files import leftovers
 from scopeworks.store.place.place import Place
 from scopeworks.tests.evaluate.page.study_folder import write_study
 from scopeworks.tests.pipelines.small_suite import files_below, suite, write_suite, write_text
-from scopeworks.workers.share import Share
+from scopeworks.workers.share import TaskShare
 
 ALL = [step.name for step in STEPS if step.name != "latents"]
 """What the small suite asks for."""
@@ -161,7 +161,7 @@ def test_from_until_and_only_choose_steps(copied):
     with pytest.raises(ValueError, match="only must stand alone"):
         run(file, only="train", first="train")
     with pytest.raises(ValueError, match="share must be of one step, got 0/2 for all"):
-        run(file, share=Share(0, 2))
+        run(file, share=TaskShare(0, 2))
 
 
 def test_a_dry_run_writes_nothing(tmp_path):
@@ -184,7 +184,7 @@ def test_shares_in_any_order_make_what_one_process_makes(finished, tmp_path):
     for step, count in shares.items():
         for index in [*range(1, count), 0, *range(1, count)]:
             try:
-                run(SuiteFile(path), only=step, share=Share(index, count))
+                run(SuiteFile(path), only=step, share=TaskShare(index, count))
             except NotReadyError:  # the first one begins the store
                 assert step == "harvest" and index > 0
     release = files_below(tmp_path / "out" / "release")

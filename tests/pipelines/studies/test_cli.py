@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from scopeworks.evaluate.latents.rate.answers import AnswerFile, Change
+from scopeworks.evaluate.latents.rate.answers import AnswerChange, AnswerFile
 from scopeworks.evaluate.latents.rate.session import open_session
 from scopeworks.evaluate.saved.study_file import read_minutes, read_reading
 from scopeworks.evaluate.study.study import AbsentError, LackError
 from scopeworks.pipelines.cli import app
 from scopeworks.pipelines.studies import runs
 from scopeworks.pipelines.studies.findings import page, write_findings
-from scopeworks.pipelines.studies.gathering import Gathered
+from scopeworks.pipelines.studies.gathering import GatheredStudy
 from scopeworks.tests.evaluate.latents.rate.cases import a_session
 from scopeworks.tests.evaluate.studies.documents import evaluation, sae
 from scopeworks.tests.pipelines.small_suite import files_below, write_suite
@@ -185,7 +185,7 @@ def test_ratings_are_studied_with_a_suite_and_without(tmp_path):
     session = open_session(folder, a_session(n=8))
     ada = AnswerFile(folder / "ada.jsonl", session.items)
     for number, item in session.items.items():
-        ada.add(Change(item=number, answer="no" if item.sae else "yes"))
+        ada.add(AnswerChange(item=number, answer="no" if item.sae else "yes"))
     code, text = scopeworks("study", "ratings", "--ratings", folder, "--out", tmp_path / "own")
     assert code == 0 and "ratings: does not hold. Latents that people find clear" in text
     reading = read_reading(tmp_path / "own" / "studies" / "ratings")
@@ -211,7 +211,9 @@ def test_a_study_that_fails_does_not_keep_the_others_from_being_run(tmp_path, mo
     good, lacking = (runs.STUDIES[0], fails_as("lacking"))
     monkeypatch.setattr(runs, "STUDIES", (lacking, good))
     saes = [sae(l0=l0, delta_loss=1 / l0) for l0 in (10.0, 20.0)]
-    failed = runs.run_all(tmp_path, lambda _study: Gathered({"v": [evaluation(*saes)]}, made=True))
+    failed = runs.run_all(
+        tmp_path, lambda _study: GatheredStudy({"v": [evaluation(*saes)]}, made=True)
+    )
     assert failed == {"lacking": "study lacking must have SAEs of two widths"}
     assert [path.name for path in (tmp_path / "studies").iterdir()] == [good.name]
     assert json.loads((tmp_path / "studies" / good.name / "timing.json").read_text())["minutes"] < 5
@@ -220,7 +222,7 @@ def test_a_study_that_fails_does_not_keep_the_others_from_being_run(tmp_path, mo
 
 def test_what_people_have_not_done_is_left_out_and_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(runs, "STUDIES", (fails_as("lacking", AbsentError),))
-    found = Gathered({"v": [evaluation(sae())]}, made=True)
+    found = GatheredStudy({"v": [evaluation(sae())]}, made=True)
     assert runs.run_all(tmp_path, lambda _study: found) == {}
     assert "lacking: left out: study lacking must have SAEs" in capsys.readouterr().out
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scopeworks.pipelines.suite.members import Member, members_of
+from scopeworks.pipelines.suite.members import SuiteMember, members_of
 from scopeworks.pipelines.suite.outputs import Outputs
 from scopeworks.pipelines.suite.settings import SuiteFile
 
@@ -45,12 +45,12 @@ TABLE_1 = {
 }
 
 
-def members(name: str) -> list[Member]:
+def members(name: str) -> list[SuiteMember]:
     return members_of(SuiteFile(Path(name)))
 
 
 @pytest.fixture(scope="module")
-def expanded() -> dict[str, list[Member]]:
+def expanded() -> dict[str, list[SuiteMember]]:
     return {name: members(name) for name in TABLE_1}
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from scopeworks.harvest.text.documents import Document, is_held_out
+from scopeworks.harvest.text.documents import TextDocument, is_held_out
 from scopeworks.pipelines.corpus import stdlib_sources
 from scopeworks.pipelines.tiny_model.questions import (
     HELD_OUT_SHARE,
-    Question,
+    Turn,
     first_sentence,
     module_name,
     questions_of,
@@ -32,20 +32,16 @@ if True:
 
 
 def test_module_asks_for_all_that_it_defines():
-    assert questions_of(Document("/elsewhere/shutil.py", MODULE)) == [
-        Question(
-            "What does `shutil.copy(src, dst, *, follow=True)` do?", "Copy data from src to dst."
-        ),
-        Question(
+    assert questions_of(TextDocument("/elsewhere/shutil.py", MODULE)) == [
+        Turn("What does `shutil.copy(src, dst, *, follow=True)` do?", "Copy data from src to dst."),
+        Turn(
             "Write the signature in `shutil`: Copy data from src to dst.",
             "`copy(src, dst, *, follow=True)`",
         ),
-        Question("What does `shutil.Reader(Base)` do?", ""),
-        Question("What does `shutil.Reader.read(self, n=-1)` do?", "Read at most n bytes"),
-        Question(
-            "Write the signature in `shutil.Reader`: Read at most n bytes", "`read(self, n=-1)`"
-        ),
-        Question("What does `shutil.Reader.close(self)` do?", ""),
+        Turn("What does `shutil.Reader(Base)` do?", ""),
+        Turn("What does `shutil.Reader.read(self, n=-1)` do?", "Read at most n bytes"),
+        Turn("Write the signature in `shutil.Reader`: Read at most n bytes", "`read(self, n=-1)`"),
+        Turn("What does `shutil.Reader.close(self)` do?", ""),
     ]
 
 

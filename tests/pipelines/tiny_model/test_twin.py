@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scopeworks.harvest.model.loading import tokenizer_fingerprint
 from scopeworks.pipelines.tiny_model import twin
-from scopeworks.pipelines.tiny_model.questions import Question, stdlib_questions
+from scopeworks.pipelines.tiny_model.questions import Turn, stdlib_questions
 
 FOLDER = Path(str(files("scopeworks.pipelines") / "tiny_gemma2_it"))
 BASE = FOLDER.with_name("tiny_gemma2")
@@ -75,7 +75,7 @@ def test_plain_generation_stops_at_the_end_of_the_turn(model, tokenizer):
 
 
 def test_loss_is_that_of_the_answer_and_the_end_of_the_turn(model, tokenizer):
-    (one,) = twin.conversations(tokenizer, [Question("What does `f(x)` do?", "Return x.")], 256)
+    (one,) = twin.conversations(tokenizer, [Turn("What does `f(x)` do?", "Return x.")], 256)
     assert tokenizer.decode(one.ids[one.start :]) == "Return x.<end_of_turn>"
     assert tokenizer.decode(one.ids[: one.start]).endswith("<start_of_turn>model\n")
     ids = torch.from_numpy(one.ids)[None]
@@ -100,7 +100,7 @@ def test_every_conversation_is_in_an_epoch_once():
 
 def test_few_updates_lower_the_loss_of_what_is_learnt(tokenizer):
     model = twin._loaded(BASE)
-    asked = [Question(f"What does `f{i}(x)` do?", "Return the item.") for i in range(16)]
+    asked = [Turn(f"What does `f{i}(x)` do?", "Return the item.") for i in range(16)]
     data = twin.conversations(tokenizer, asked, 256)
     before = twin.answer_loss(model, data, 0)
     twin.fine_tune(

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from scopeworks.store import ActivationStore, StoreWriter, TokenStore
 from scopeworks.store.cli import app
-from scopeworks.store.tools.catalogue import Entry, catalogue
+from scopeworks.store.tools.catalogue import ListedStore, catalogue
 from scopeworks.store.which_rows import rows_key
 from scopeworks.tests.store.making import fill, make_store, rows_of, spec_of
 
@@ -41,7 +41,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def by_name(place: Path | str, **options) -> dict[str, Entry]:
+def by_name(place: Path | str, **options) -> dict[str, ListedStore]:
     return {entry.url.rpartition("/")[2]: entry for entry in catalogue(place, **options)}
 
 

@@ -16,7 +16,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from scopeworks.store.place.ownership import owned
 from scopeworks.train.ranks.bounded import Bounded, Rendezvous
-from scopeworks.train.ranks.place import Place
+from scopeworks.train.ranks.place import RankPlace
 from scopeworks.train.ranks.wire import LostError
 from scopeworks.train.ranks.world import World
 from scopeworks.train.settings import TrainSettings
@@ -73,7 +73,7 @@ def test_errors_and_results_are_the_calls_own():
 def test_a_rank_hears_that_the_rendezvous_is_silent():
     store = Frozen()
     with pytest.raises(LostError, match=r"has not answered for 0\.1 s"):
-        World(Place(rank=1, size=2), Rendezvous(store, 0.1))
+        World(RankPlace(rank=1, size=2), Rendezvous(store, 0.1))
     store.hold.set()
 
 
@@ -82,7 +82,7 @@ def test_patient_ranks_wait_beyond_the_limit_and_others_do_not():
 
     def world(rank: int) -> World:
         store = TCPStore("127.0.0.1", master.port, timeout=timedelta(seconds=10), is_master=False)
-        return World(Place(rank=rank, size=2), Rendezvous(store, 5), limit_s=5)
+        return World(RankPlace(rank=rank, size=2), Rendezvous(store, 5), limit_s=5)
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(world, range(2))

@@ -19,7 +19,7 @@ from scopeworks.train.saved.metrics import METRICS_FILE
 from scopeworks.train.settings import TrainSettings
 from scopeworks.train.sweeps import group_task, on_dask
 from scopeworks.train.sweeps.devices import Devices
-from scopeworks.train.sweeps.group_task import Order, train_group, versions
+from scopeworks.train.sweeps.group_task import SweepOrder, train_group, versions
 from scopeworks.train.sweeps.on_dask import train_on_dask
 from scopeworks.train.sweeps.prepare import sent
 from scopeworks.train.sweeps.sweep import sweep
@@ -184,7 +184,7 @@ def test_a_group_whose_command_is_gone_stops_with_a_checkpoint(settings: Make, s
     from distributed import Client
 
     one = settings("a", steps=100_000, checkpoint_every=100_000)
-    order = Order(sweep="gone", resume=False, n_threads=1, devices=(), versions=versions())
+    order = SweepOrder(sweep="gone", resume=False, n_threads=1, devices=(), versions=versions())
     client: Any = Client(scheduler)
     begun = client.submit(train_group, order, [0], [sent(one)], pure=False)
     deadline = time.monotonic() + 60

@@ -41,7 +41,7 @@ from .workspace import Workspace
 SLICE_PRODUCTS = 2**24
 
 
-class Found(NamedTuple):
+class Encoded(NamedTuple):
     """What encoding a batch gives.
 
     Attributes:
@@ -62,7 +62,7 @@ def find_entries(
     share: Share,
     workspace: Workspace,
     path: str = "sparse",
-) -> Found:
+) -> Encoded:
     """All entries, z > θ − ε/2, of rows x [batch, d_in].
 
     Args:
@@ -104,7 +104,7 @@ def find_entries(
         weights = (p.W_enc.t().numpy(), bias, edge.numpy(), theta)
         blocks = blocks_for(p.W_enc.numel())
         run_blocks(keep_entries, blocks, x_in.numpy(), *weights, entries, fired)
-    return Found(x_in, entries, torch.from_numpy(fired))
+    return Encoded(x_in, entries, torch.from_numpy(fired))
 
 
 def _screen(

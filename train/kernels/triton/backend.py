@@ -26,7 +26,7 @@ from ..state import Parameters, TrainState
 from . import dense
 from .encode import BLOCK, FIND, FUSED, at_once, most_entries, whole_row
 from .entries import count_fired
-from .lists import Copy, Entries, list_by_row, make_copy
+from .lists import Entries, RoundedWeights, list_by_row, make_copy
 from .rows import pass_rows
 from .update import add_groups, update_touched
 
@@ -190,7 +190,7 @@ def _update_touched(
     slopes: Slopes,
     settings: StepSettings,
     share: Share,
-    copy: Copy | None,
+    copy: RoundedWeights | None,
 ) -> Tensor:
     """Updates all that touched latents own; returns each shard's part of b_dec's gradient through
     the encoder, [shards, d_in]."""

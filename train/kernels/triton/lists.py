@@ -70,7 +70,7 @@ class ByRow(NamedTuple):
         return tuple(torch.searchsorted(key, rows * _STRIDE + edge) for edge in (first, last))
 
 
-class Copy(NamedTuple):
+class RoundedWeights(NamedTuple):
     """W_enc's rows in bfloat16 and the norms that bound its error; see `screen`."""
 
     weights: Tensor
@@ -94,7 +94,7 @@ def list_by_row(entries: Entries, batch: int) -> ByRow:
     return ByRow(row_start, entry, latent)
 
 
-def make_copy(state: TrainState) -> Copy:
+def make_copy(state: TrainState) -> RoundedWeights:
     """W_enc's bfloat16 copy, made anew if anyone but the update has written to W_enc since.
 
     The kernels keep the copy and do not move torch's version counter; all else does.
@@ -103,7 +103,7 @@ def make_copy(state: TrainState) -> Copy:
     version = (W.data_ptr(), W._version)
     if state.scratch.get("copy_version") != version:
         rounded_norm, error_norm = W.new_empty(2, W.shape[0])
-        copy = Copy(torch.empty_like(W, dtype=torch.bfloat16), rounded_norm, error_norm)
+        copy = RoundedWeights(torch.empty_like(W, dtype=torch.bfloat16), rounded_norm, error_norm)
         for mine in slices(*W.shape):
             copy.weights[mine] = W[mine]
             back = copy.weights[mine].float()

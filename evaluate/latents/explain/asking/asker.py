@@ -12,7 +12,7 @@ from typing import Any
 
 from .....console import progress
 from .answers import Answers
-from .request import Answer, LanguageModel, Messages, NonsenseError, Request
+from .request import Answer, Answerer, Messages, NonsenseError, Request
 from .settings import AskingSettings
 
 _WARMER = 0.7
@@ -29,7 +29,7 @@ class Question:
 
 
 @dataclass
-class Counts:
+class RequestCounts:
     """What asking took."""
 
     asked: int = 0
@@ -48,10 +48,10 @@ class Counts:
 class Asker:
     """Asks one language model, and keeps what it says in a folder."""
 
-    def __init__(self, model: LanguageModel, answers: Answers, settings: AskingSettings):
+    def __init__(self, model: Answerer, answers: Answers, settings: AskingSettings):
         self._model, self._answers, self._settings = model, answers, settings
         self._lock, self._flying = threading.Lock(), dict[str, Future[Answer]]()
-        self.counts, self.name = Counts(), model.name
+        self.counts, self.name = RequestCounts(), model.name
 
     def ask_all(self, questions: Sequence[Question], what: str) -> list[Any | None]:
         """The questions' answers, as they read them; None for one that gave nothing but nonsense.
@@ -141,7 +141,7 @@ def tries(question: Question, model: str, settings: AskingSettings) -> list[Requ
 
 
 @dataclass
-class Estimate:
+class RequestEstimate:
     """What asking would take."""
 
     requests: int = 0

@@ -50,7 +50,7 @@ class PassingError(OSError):
 
 
 class Endpoint:
-    """An endpoint; see `request.LanguageModel`."""
+    """An endpoint; see `request.Answerer`."""
 
     def __init__(self, settings: AskingSettings):
         assert settings.endpoint is not None and settings.llm is not None

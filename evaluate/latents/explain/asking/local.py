@@ -19,7 +19,7 @@ _SAMPLED = 1024
 
 
 class LocalModel:
-    """A transformers model; see `request.LanguageModel`."""
+    """A transformers model; see `request.Answerer`."""
 
     parallel = 1
 

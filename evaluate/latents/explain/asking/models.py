@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from .answers import Answers
-from .asker import Asker, Estimate, Question
-from .request import LanguageModel
+from .asker import Asker, Question, RequestEstimate
+from .request import Answerer
 from .settings import AskingSettings
 
 ANSWERS = "explanations/answers"
@@ -28,7 +28,7 @@ def asker(settings: AskingSettings, index: Path) -> Iterator[Asker]:
         model.close()
 
 
-def _model(settings: AskingSettings) -> LanguageModel:
+def _model(settings: AskingSettings) -> Answerer:
     """The model at the endpoint, or the one on this machine."""
     if settings.llm_model:
         from .local import LocalModel
@@ -47,7 +47,7 @@ def estimate(
     Args:
         tokenizer: of the index's model, by which an endpoint's tokens are estimated.
     """
-    found, answers = Estimate(), Answers(index / ANSWERS)
+    found, answers = RequestEstimate(), Answers(index / ANSWERS)
     if settings.llm_model:
         from .local import LocalModel
 

@@ -49,7 +49,7 @@ class Answer:
     tokens_out: int | None = None
 
 
-class LanguageModel(Protocol):
+class Answerer(Protocol):
     """Where requests are answered."""
 
     name: str

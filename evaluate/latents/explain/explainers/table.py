@@ -23,7 +23,7 @@ class Explainer(Protocol):
         ...
 
 
-class Unigrams:
+class UnigramExplainer:
     """Names the tokens at which a latent fires."""
 
     def __init__(self, _prompts: Path | None):
@@ -62,4 +62,4 @@ def spread(questions: Sequence[Question | None], answers: Sequence[str | None]) 
     return [None if question is None else next(left) for question in questions]
 
 
-EXPLAINERS = {"llm": Llm, "tokens": Unigrams}
+EXPLAINERS = {"llm": Llm, "tokens": UnigramExplainer}

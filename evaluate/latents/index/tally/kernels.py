@@ -20,7 +20,7 @@ BINS = 64
 """Of a histogram; the largest value is always in its upper half."""
 
 
-class Counts(NamedTuple):
+class FiringSums(NamedTuple):
     """Sums over a latent's firings."""
 
     fired: np.ndarray  # int64 [d_sae]
@@ -42,7 +42,7 @@ class Top(NamedTuple):
     document: np.ndarray  # int64 [d_sae, most]
 
 
-class Drawn(NamedTuple):
+class EvenDraw(NamedTuple):
     """An even draw of a latent's firings: those of the smallest keys, a heap with the largest of
     them on top."""
 
@@ -53,7 +53,7 @@ class Drawn(NamedTuple):
     token: np.ndarray  # int32 [d_sae, most]
 
 
-class Rows(NamedTuple):
+class RowFacts(NamedTuple):
     """What the rows of a block are of."""
 
     place: np.ndarray  # int64 [rows]

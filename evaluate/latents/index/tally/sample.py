@@ -19,7 +19,7 @@ MOST_ENTRIES, MOST_PAIRS = 2**22, 2**32
 _KEYS = 2**63
 
 
-class Sample:
+class FiringSample:
     """Rows as lists of firings, row after row.
 
     Attributes:
@@ -37,7 +37,7 @@ class Sample:
         self._n_waiting = np.zeros(2, np.int64)
 
     @classmethod
-    def of(cls, share: float) -> "Sample":
+    def of(cls, share: float) -> "FiringSample":
         """An empty one that takes about this share of the rows, 1 for all of them."""
         return cls(_KEYS if share >= 1 else int(share * _KEYS))
 
@@ -60,7 +60,7 @@ class Sample:
         if self._is_over(self._n_waiting + _size(self.n)):
             self._shrink()
 
-    def merge(self, other: "Sample") -> None:
+    def merge(self, other: "FiringSample") -> None:
         """Takes another part's rows in, behind its own."""
         other.settle()
         self._waiting.append((other.key, other.n, other.latent, other.value))
@@ -108,7 +108,7 @@ class Together(NamedTuple):
     correlation: np.ndarray  # float64 [d_sae, most]
 
 
-def together(sample: Sample, d_sae: int, most: int) -> Together:
+def together(sample: FiringSample, d_sae: int, most: int) -> Together:
     """Of every latent the `most` latents that fire together with it most, over the sample's rows.
 
     jaccard = n_ij / (n_i + n_j − n_ij) over rows in which latents fire; correlation is Pearson's r
@@ -200,7 +200,7 @@ def _offer(found, i, j, jaccard):
     found.partner[i, at], found.jaccard[i, at] = j, jaccard
 
 
-def as_tensors(sample: Sample) -> dict[str, torch.Tensor]:
+def as_tensors(sample: FiringSample) -> dict[str, torch.Tensor]:
     """What a part's file holds of it."""
     sample.settle()
     arrays = {"key": sample.key, "n": sample.n, "latent": sample.latent, "value": sample.value}
@@ -208,10 +208,10 @@ def as_tensors(sample: Sample) -> dict[str, torch.Tensor]:
     return {f"sample.{name}": torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def from_tensors(tensors: dict[str, torch.Tensor]) -> Sample:
+def from_tensors(tensors: dict[str, torch.Tensor]) -> FiringSample:
     """The sample that a part's file holds."""
     arrays = {name: tensors[f"sample.{name}"].numpy() for name in ("key", "n", "latent", "value")}
-    sample = Sample(int(tensors["sample.limit"][0]) + 1)
+    sample = FiringSample(int(tensors["sample.limit"][0]) + 1)
     sample.key, sample.n = arrays["key"], arrays["n"]
     sample.latent, sample.value = arrays["latent"], arrays["value"]
     return sample

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from . import kernels
-from .kernels import BINS, Counts, Drawn, Rows, Top
-from .sample import Sample, as_tensors, from_tensors
+from .kernels import BINS, EvenDraw, FiringSums, RowFacts, Top
+from .sample import FiringSample, as_tensors, from_tensors
 
 
-class Entries(NamedTuple):
+class RowFirings(NamedTuple):
     """The firings in a block of rows, row after row, by latent."""
 
     start: np.ndarray  # int64 [rows + 1]
@@ -50,7 +50,7 @@ class Tally:
         self.rows, self.position_rows = 0, np.zeros(size.position_bins, np.int64)
         self.token_rows = np.zeros(1, np.int64)
         d, top, drawn = (size.d_sae,), (size.d_sae, size.top), (size.d_sae, size.drawn)
-        self.counts = Counts(
+        self.counts = FiringSums(
             fired=np.zeros(d, np.int64),
             total=np.zeros(d),
             squares=np.zeros(d),
@@ -66,16 +66,16 @@ class Tally:
             place=np.zeros(top, np.int64),
             document=np.zeros(top, np.int64),
         )
-        self.drawn = Drawn(
+        self.drawn = EvenDraw(
             n=np.zeros(d, np.int32),
             key=np.zeros(drawn, np.int64),
             place=np.zeros(drawn, np.int64),
             value=np.zeros(drawn, np.float32),
             token=np.zeros(drawn, np.int32),
         )
-        self.sample = Sample.of(size.sampled)
+        self.sample = FiringSample.of(size.sampled)
 
-    def add(self, rows: Rows, entries: Entries) -> None:
+    def add(self, rows: RowFacts, entries: RowFirings) -> None:
         """Adds a block of rows."""
         kernels.add_entries(*entries, rows, self.counts, self.top, self.drawn)
         self.sample.add((rows.key >> np.uint64(1)).astype(np.int64), *entries)
@@ -131,7 +131,7 @@ class Tally:
         values = {name: tensor.numpy() for name, tensor in tensors.items()}
         tally.counts, tally.top, tally.drawn = (
             kind._make(values[f"{group}.{name}"] for name in kind._fields)
-            for group, kind in (("counts", Counts), ("top", Top), ("drawn", Drawn))
+            for group, kind in (("counts", FiringSums), ("top", Top), ("drawn", EvenDraw))
         )
         tally.rows, tally.position_rows = int(values["rows"][0]), values["position_rows"]
         tally.token_rows, tally.sample = values["token_rows"], from_tensors(tensors)

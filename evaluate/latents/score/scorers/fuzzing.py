@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 
 from ...explain.asking.asker import Question
 from ...explain.shown import marked, words
-from ...samples.sample_set import TEST, Drawn, Samples
+from ...samples.sample_set import TEST, DrawnContexts, Samples
 from ..statistics import Judged
 from .scorer import Scorer, numbers
 
@@ -49,7 +49,7 @@ class Fuzzing(Scorer):
 
     def _marked(
         self, samples: Samples, k: int
-    ) -> tuple[Drawn, Bool[np.ndarray, " n"], Bool[np.ndarray, "n context"]]:
+    ) -> tuple[DrawnContexts, Bool[np.ndarray, " n"], Bool[np.ndarray, "n context"]]:
         """Contexts in random order, which of them are marked right, and the marks."""
         drawn, rng = samples.of(k, TEST), np.random.default_rng([self._seed, samples.latents[k]])
         fires = np.nan_to_num(drawn.f) > 0
@@ -61,7 +61,7 @@ class Fuzzing(Scorer):
         for i in np.flatnonzero(~right):
             marks[i] = False
             marks[i, rng.choice(moved[kept[i]])] = True
-        return Drawn(*(column[kept] for column in drawn)), right, marks
+        return DrawnContexts(*(column[kept] for column in drawn)), right, marks
 
     def _question(self, explanation: str, texts: list[str]) -> Question:
         pieces = "\n\n".join(f"Piece {i + 1}: {text}" for i, text in enumerate(texts))

@@ -19,7 +19,7 @@ from scopeworks.evaluate.latents.explorer.listening import address, listen
 from scopeworks.evaluate.latents.explorer.playground import Playground
 from scopeworks.evaluate.latents.explorer.serving import App, application
 from scopeworks.evaluate.latents.explorer.static_page import place_page
-from scopeworks.evaluate.latents.explorer.steering import Steering
+from scopeworks.evaluate.latents.explorer.steering import SteeredModel
 from scopeworks.harvest.model.sites import parse_site
 from scopeworks.tests.evaluate.latents import made_contents
 from scopeworks.tests.evaluate.page.browser import Browser, program
@@ -445,7 +445,7 @@ def test_nothing_moves_once_it_is_shown(browser: Browser, base: str):
 def test_the_playground(browser: Browser, lm, tmp_path: Path):
     site = parse_site("resid_post.1")
     made_contents.write(tmp_path / "index", 48, site="resid_post.1", d_in=32, d_out=32)
-    playground = Playground(lm, Steering(lm.model, random_sae("resid_post.1"), site, site))
+    playground = Playground(lm, SteeredModel(lm.model, random_sae("resid_post.1"), site, site))
     app = application(
         served_indexes([tmp_path / "index"]), apis={"index": playground_api(playground)}
     )

@@ -12,7 +12,7 @@ from scopeworks.evaluate.latents.explorer.playground import (
     open_playgrounds,
 )
 from scopeworks.evaluate.latents.explorer.settings import ServeSettings
-from scopeworks.evaluate.latents.explorer.steering import Steering
+from scopeworks.evaluate.latents.explorer.steering import SteeredModel
 from scopeworks.evaluate.latents.weights.identity import sae_fingerprint
 from scopeworks.foreign import validated
 from scopeworks.harvest.model.sites import parse_site
@@ -24,7 +24,7 @@ SITE = parse_site("resid_post.1")
 
 @pytest.fixture
 def playground(lm) -> Playground:
-    return Playground(lm, Steering(lm.model, random_sae("resid_post.1"), SITE, SITE))
+    return Playground(lm, SteeredModel(lm.model, random_sae("resid_post.1"), SITE, SITE))
 
 
 def test_tokens_their_strongest_latents_and_the_one_asked_for(playground: Playground, lm):

@@ -1,9 +1,9 @@
-"""Steering: the splice is exact, what it leaves alone is untouched, a cache changes nothing."""
+"""SteeredModel: the splice is exact, what it leaves alone is untouched, a cache changes nothing."""
 
 import pytest
 import torch
 
-from scopeworks.evaluate.latents.explorer.steering import Change, Steering, _drawn
+from scopeworks.evaluate.latents.explorer.steering import LatentChange, SteeredModel, _drawn
 from scopeworks.harvest.model.hooks import capture, replace
 from scopeworks.harvest.model.sites import parse_site
 from scopeworks.tests.evaluate.saes import random_sae
@@ -13,19 +13,19 @@ RESIDUAL, SOURCE, TARGET, HEADS = (
 )
 
 
-def residual(lm, seed: int = 0) -> Steering:
-    return Steering(lm.model, random_sae("resid_post.1", seed=seed), RESIDUAL, RESIDUAL)
+def residual(lm, seed: int = 0) -> SteeredModel:
+    return SteeredModel(lm.model, random_sae("resid_post.1", seed=seed), RESIDUAL, RESIDUAL)
 
 
-def transcoder(lm) -> Steering:
-    return Steering(lm.model, random_sae("transcoder_in.1", "mlp_out.1"), SOURCE, TARGET)
+def transcoder(lm) -> SteeredModel:
+    return SteeredModel(lm.model, random_sae("transcoder_in.1", "mlp_out.1"), SOURCE, TARGET)
 
 
-def heads(lm) -> Steering:
-    return Steering(lm.model, random_sae("attn_out.2"), HEADS, HEADS)
+def heads(lm) -> SteeredModel:
+    return SteeredModel(lm.model, random_sae("attn_out.2"), HEADS, HEADS)
 
 
-def strongest(steering: Steering, ids: torch.Tensor, n: int) -> list[int]:
+def strongest(steering: SteeredModel, ids: torch.Tensor, n: int) -> list[int]:
     """Latents that fire most in a text."""
     return steering.features(ids).amax(0).topk(n).indices.tolist()
 
@@ -42,7 +42,7 @@ def logits_with(lm, ids: torch.Tensor, site, x: torch.Tensor) -> torch.Tensor:
         return lm.model(input_ids=ids).logits
 
 
-def direct(steering: Steering, x, source, changes: list[Change]) -> torch.Tensor:
+def direct(steering: SteeredModel, x, source, changes: list[LatentChange]) -> torch.Tensor:
     """x + Σ (f_new − f_old) d in float64, token by token."""
     f = steering.sae.encode(source.float())[0].double()
     wanted = x[0].double().clone()
@@ -55,9 +55,13 @@ def direct(steering: Steering, x, source, changes: list[Change]) -> torch.Tensor
     return wanted[None].float()
 
 
-def changes_of(latents: list[int]) -> list[Change]:
+def changes_of(latents: list[int]) -> list[LatentChange]:
     a, b, c = latents
-    return [Change(a, "off", start=2), Change(b, "add", 3.5, start=4), Change(c, "set", 1.25)]
+    return [
+        LatentChange(a, "off", start=2),
+        LatentChange(b, "add", 3.5, start=4),
+        LatentChange(c, "set", 1.25),
+    ]
 
 
 @pytest.mark.parametrize("make", [residual, transcoder, heads], ids=["sae", "transcoder", "heads"])
@@ -80,7 +84,7 @@ def test_tokens_before_the_start_are_untouched_to_the_bit(lm, ids):
     latent = strongest(steering, one, 1)[0]
     with torch.no_grad():
         plain = lm.model(input_ids=one).logits
-        with steering.changed([Change(latent, "add", 5.0, start=6)]):
+        with steering.changed([LatentChange(latent, "add", 5.0, start=6)]):
             got = lm.model(input_ids=one).logits
     assert torch.equal(got[:, :6], plain[:, :6])
     assert not torch.allclose(got[:, 6:], plain[:, 6:])
@@ -93,7 +97,7 @@ def test_what_is_set_to_what_it_is_changes_nothing(lm, ids):
     with torch.no_grad():
         plain = lm.model(input_ids=one).logits
         with steering.changed(
-            [Change(silent[0], "off", 0, last), Change(silent[1], "set", 0, last)]
+            [LatentChange(silent[0], "off", 0, last), LatentChange(silent[1], "set", 0, last)]
         ):
             assert torch.equal(lm.model(input_ids=one).logits, plain)
 
@@ -112,7 +116,7 @@ def test_the_unchanged_continuation_is_the_models_own(lm, ids):
 def test_the_cache_changes_nothing(lm, ids, make):
     steering, one = make(lm), ids[:1, :6]
     changes = changes_of(strongest(steering, one, 3))
-    changes.append(Change(changes[0].latent, "add", 2.0, start=8))  # among the new tokens
+    changes.append(LatentChange(changes[0].latent, "add", 2.0, start=8))  # among the new tokens
     got, first = steering.continued(one, changes, 5)
     grown = one
     for i in range(5):
@@ -129,7 +133,7 @@ def test_sampling_depends_on_seed_and_probabilities_alone(lm, ids):
     runs = {seed: steering.continued(one, [], 8, 1.0, seed)[0] for seed in range(4)}
     assert runs[1] == steering.continued(one, [], 8, 1.0, 1)[0]
     assert len({tuple(run) for run in runs.values()}) > 1
-    changed = steering.continued(one, [Change(0, "add", 30.0)], 8, 1.0, 1)[0]
+    changed = steering.continued(one, [LatentChange(0, "add", 30.0)], 8, 1.0, 1)[0]
     assert changed != runs[1]
 
 
@@ -154,4 +158,4 @@ def test_it_stops_at_an_end(lm, ids):
 def test_numbers_that_overflow_are_an_error(lm, ids):
     steering = residual(lm)
     with pytest.raises(ValueError, match="value must leave the model's numbers finite"):
-        steering.continued(ids[:1, :6], [Change(0, "add", float("inf"))], 2)
+        steering.continued(ids[:1, :6], [LatentChange(0, "add", float("inf"))], 2)

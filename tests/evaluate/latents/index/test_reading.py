@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scopeworks.evaluate.latents.index import reading
-from scopeworks.evaluate.latents.index.reading import Block, Encoder, Labeller, blocks
+from scopeworks.evaluate.latents.index.reading import Encoder, LabelledRows, Labeller, blocks
 from scopeworks.harvest.rows.documents import Documents
 from scopeworks.store import ActivationStore
 from scopeworks.train.sae.sae import SAE
@@ -42,10 +42,10 @@ def test_rows_of_no_token_are_refused(bad):
     documents = Documents(False, 8, np.arange(3), np.zeros(3, np.int64), np.empty(0, np.int64))
     label = Labeller(documents, reading.position_edges(8), 0)
     labels = {name: np.array([1, 2]) for name in ("token", "sequence", "position")}
-    label.rows(Block(torch.zeros(2, 4), **labels))
+    label.rows(LabelledRows(torch.zeros(2, 4), **labels))
     labels[bad] = np.array([1, 2**24])
     with pytest.raises(ValueError, match=f"{bad} of the store's rows must be in 0"):
-        label.rows(Block(torch.zeros(2, 4), **labels))
+        label.rows(LabelledRows(torch.zeros(2, 4), **labels))
 
 
 @pytest.mark.parametrize("context", [2, 3, 24, 256, 1024])

@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from scopeworks.evaluate.latents.rate.answers import AnswerFile, Change, check_rater, entries_of
+from scopeworks.evaluate.latents.rate.answers import (
+    AnswerChange,
+    AnswerFile,
+    check_rater,
+    entries_of,
+)
 
 ITEMS = {"1", "2", "3"}
 
 
-def said(item: str, **words) -> Change:
-    return Change(item=item, **words)
+def said(item: str, **words) -> AnswerChange:
+    return AnswerChange(item=item, **words)
 
 
 def test_last_word_on_each_thing_counts(tmp_path: Path):

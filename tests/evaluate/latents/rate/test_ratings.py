@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scopeworks.evaluate.latents.rate.answers import AnswerFile, Change
+from scopeworks.evaluate.latents.rate.answers import AnswerChange, AnswerFile
 from scopeworks.evaluate.latents.rate.ratings import read_ratings, table
 from scopeworks.evaluate.latents.rate.session import open_session
 from scopeworks.tests.evaluate.latents.rate.cases import a_session
@@ -17,11 +17,11 @@ def folder(tmp_path: Path) -> Path:
     session = open_session(tmp_path, a_session(n=4))
     ada = AnswerFile(tmp_path / "ada.jsonl", session.items)
     for number, item in session.items.items():
-        ada.add(Change(item=number, answer="yes" if item.sae == 0 else "no"))
+        ada.add(AnswerChange(item=number, answer="yes" if item.sae == 0 else "no"))
     bob = AnswerFile(tmp_path / "bob.jsonl", session.items)
     for number in session.order("bob")[:6]:
-        bob.add(Change(item=number, answer="maybe", flag=True))
-    bob.add(Change(item=session.order("bob")[7], note="later"))
+        bob.add(AnswerChange(item=number, answer="maybe", flag=True))
+    bob.add(AnswerChange(item=session.order("bob")[7], note="later"))
     return tmp_path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scopeworks.evaluate.latents.explain.asking.answers import Answers
-from scopeworks.evaluate.latents.explain.asking.asker import Asker, Estimate, Question
+from scopeworks.evaluate.latents.explain.asking.asker import Asker, Question, RequestEstimate
 from scopeworks.evaluate.latents.explain.asking.request import Answer, NonsenseError, Request
 from scopeworks.evaluate.latents.explain.asking.settings import AskingSettings
 
@@ -98,7 +98,7 @@ def test_a_run_that_fails_keeps_what_was_answered_and_continues(tmp_path: Path):
 def test_an_estimate_counts_what_is_not_kept(tmp_path: Path):
     model, answers = Stub(user), Answers(tmp_path)
     Asker(model, answers, SETTINGS).ask_all([question("1"), question("nonsense")], "asking")
-    found = Estimate()
+    found = RequestEstimate()
     questions = [question(text) for text in ("1", "nonsense", "new", "new")]
     found.add(questions, "stub", answers, SETTINGS, len)
     assert (found.requests, found.kept, found.tokens_in) == (1, 4, 3)

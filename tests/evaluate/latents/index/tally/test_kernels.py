@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scopeworks.evaluate.latents.index.tally import kernels
-from scopeworks.evaluate.latents.index.tally.kernels import BINS, Rows
-from scopeworks.evaluate.latents.index.tally.tally import Entries, Size, Tally
+from scopeworks.evaluate.latents.index.tally.kernels import BINS, RowFacts
+from scopeworks.evaluate.latents.index.tally.tally import RowFirings, Size, Tally
 
 SIZE = Size(d_sae=3, top=4, drawn=5, position_bins=2, sampled=1.0)
 EXPONENTS = st.integers(-40, 40)
@@ -21,10 +21,10 @@ def tally_of(firings: list[tuple[int, float, int]], blocks: int = 1) -> Tally:
         place = np.array([firings[i][2] for i in some], np.int64)
         key = np.empty(len(some), np.uint64)
         kernels.row_keys(0, place, key)
-        rows = Rows(place, place // 10, place.astype(np.int32), place % 2, key)
+        rows = RowFacts(place, place // 10, place.astype(np.int32), place % 2, key)
         latent = np.array([firings[i][0] for i in some], np.int32)
         value = np.array([firings[i][1] for i in some], np.float32)
-        tally.add(rows, Entries(np.arange(len(some) + 1), latent, value))
+        tally.add(rows, RowFirings(np.arange(len(some) + 1), latent, value))
     return tally
 
 

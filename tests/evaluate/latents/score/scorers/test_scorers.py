@@ -7,7 +7,7 @@ import pytest
 
 from scopeworks.evaluate.latents.explain.asking.request import NonsenseError
 from scopeworks.evaluate.latents.samples.collect import collect
-from scopeworks.evaluate.latents.samples.sample_set import TEST, Samples, Unigrams
+from scopeworks.evaluate.latents.samples.sample_set import TEST, Samples, UnigramTable
 from scopeworks.evaluate.latents.samples.settings import SampleSettings
 from scopeworks.evaluate.latents.score.scorers.fuzzing import Fuzzing
 from scopeworks.evaluate.latents.score.scorers.scorer import numbers
@@ -78,7 +78,7 @@ def test_marks_tell_nothing_without_the_text():
         for length in rng.integers(1, 8, 1 + i % 2):
             start = rng.integers(0, context - length)
             f[i, start : start + length] = 1
-    nothing = Unigrams(none, none, np.zeros(2, int), none, none, np.zeros(0))
+    nothing = UnigramTable(none, none, np.zeros(2, int), none, none, np.zeros(0))
     zeros, one = np.zeros(n, int), np.ones(1)
     tokens = rng.integers(0, 99, (n, context))
     rows = (zeros, np.full(n, TEST), zeros + 1, zeros, zeros, tokens, f)
