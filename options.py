@@ -134,10 +134,16 @@ class _Options:
         """What typer makes the command of: common settings, the command's own options, the rest."""
         first = [*self.arguments, *self.common]
         first += [name for name in self.flags if name not in (*first, *self.rest)]
-        listed = [*map(self._parameter, first), *own, *[_CONFIG] * self.has_config]
+        listed = [*map(self._parameter, first), *own, *[self._config()] * self.has_config]
         listed += [_HELP_ALL, *map(self._parameter, self.rest)] if self.rest else []
         kind = inspect.Parameter.KEYWORD_ONLY
         return inspect.Signature([one.replace(kind=kind) for one in listed])
+
+    def _config(self) -> inspect.Parameter:
+        switches = any("/--no-" in flag for flag in self.flags.values())
+        off = " (--no-X switches off what it switches on)" if switches else ""
+        told = f"TOML file of settings; flags win{off}."
+        return _parameter("config", Path | None, typer.Option(help=told, metavar="<path>"))
 
     def _parameter(self, name: str) -> inspect.Parameter:
         setting, default = self.kind.model_fields[name], None
@@ -148,6 +154,7 @@ class _Options:
             taken = parsed = list[taken]
         told = _told(setting, taken, self.flags)
         if name in self.arguments:
+            told = told.replace(" Required.", "")  # typer says so itself
             info = typer.Argument(help=told, show_default=False, metavar=setting.alias)
             default = inspect.Parameter.empty if setting.is_required() else None
         else:
@@ -191,9 +198,6 @@ def _parameter(name: str, taken: Any, info: Any, default: Any = None) -> inspect
     return inspect.Parameter(name, kind, default=default, annotation=Annotated[taken, info])
 
 
-_CONFIG = _parameter(
-    "config", Path | None, typer.Option(help="TOML file of settings; flags win.", metavar="<path>")
-)
 _HELP_ALL = _parameter(
     "help_all",
     bool,
@@ -247,14 +251,15 @@ def _told(setting: Any, taken: Any, flags: Mapping[str, str]) -> str:
     default. Square brackets are markup to rich."""
     told = _one_line(setting.description or "")
     told = re.sub(r"`(\w+)`", lambda m: flags.get(m[1], m[1]).partition("/")[0], told)
-    short, *others = re.split(r"(?<=\.) (?=[^a-z])", told.replace("`", ""))
+    short, *others = re.split(r"(?<=\.) (?=[^a-z])", told)
     whole = " ".join((short, *others))
     for sentence in others:
         if len(short) + len(sentence) >= _SHORT:
             break
         short = f"{short} {sentence}"
     facts = _facts(setting, taken)
-    return "\f".join(" ".join((text, *facts)).replace("[", r"\[") for text in (short, whole))
+    both = (" ".join((text, *facts)) for text in (short, whole))
+    return "\f".join(text.replace("`", "").replace("[", r"\[") for text in both)
 
 
 def _facts(setting: Any, taken: Any) -> list[str]:
@@ -262,6 +267,7 @@ def _facts(setting: Any, taken: Any) -> list[str]:
     choices, default = get_args(_each(taken)), setting.get_default(call_default_factory=True)
     facts = [f"One of {', '.join(map(str, choices))}."] if choices else []
     facts += ["Repeat for more."] * (get_origin(taken) is list)
+    facts += ["Required."] * setting.is_required()
     if not setting.is_required() and default is not False and default not in (None, (), [], {}):
         shown = f"{default:g}" if isinstance(default, float) else default
         facts.append(f"Default: {shown}.")

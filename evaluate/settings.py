@@ -23,7 +23,7 @@ class EvaluateSettings(StageSettings):
 
     sae: tuple[str | Path, ...] = Field(min_length=1)
     """Trained folders, params.npz files, SAELens or Gemma Scope 2 folders: paths, URLs, or
-    `hf://USER/REPOSITORY[@REVISION]/FOLDER`; one or several."""
+    `hf://USER/REPOSITORY[@REVISION]/FOLDER`."""
     model: str
     """Language model the SAEs belong to: a folder or a hub id."""
     tokens: str
@@ -45,9 +45,8 @@ class EvaluateSettings(StageSettings):
     positions that count. By default they are read as they are.
     """
     positions: Literal["all", "prompt", "rollout"] = "all"
-    """Which positions count: all, or in conversations that `scopeworks rollouts` made those of the
-    user's prompt or of the model's answer. SAEs are spliced in at all of them.
-    """
+    """Positions that count: all, or of conversations those of the user's prompt or of the model's
+    answer (rollout). `scopeworks rollouts` makes conversations. SAEs are spliced in everywhere."""
     n_sequences: PositiveInt = 2048
     """Held-out sequences to use (report: 2,048); with fewer there, all are used and the JSON says
     so.
@@ -64,9 +63,8 @@ class EvaluateSettings(StageSettings):
     """Seed of the choice of latents whose top activations are shown, and of the positions whose
     importances are measured."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Precision of the language model; auto is that of the harvest the SAEs were trained on, and
-    what suits the device where that is not known or not the same for all.
-    """
+    """Precision of the language model. `auto` is that of the harvest the SAEs were trained on, and
+    what suits the device where that is not known or not the same for all."""
     sae_dtype: Literal["bfloat16", "float32"] = "float32"
     """Precision of the SAE."""
     device: str = "auto"
@@ -79,9 +77,7 @@ class EvaluateSettings(StageSettings):
     `n_sequences`.
     """
     subsets: bool = False
-    """Whether each subset of the held-out text (split `held_out.<name>`) is measured on its own
-    too.
-    """
+    """Whether each subset of the held-out text is measured on its own too (`held_out.<name>`)."""
     importance: bool = False
     """Whether the share of latents in predictions (r_L0 of the report) is measured; needs gradients
     of the model.

@@ -31,7 +31,7 @@ class TokenizeSettings(StageSettings):
     """What `scopeworks tokenize` does."""
 
     model: str
-    """Folder or hub id of the Gemma 2 whose tokenizer is used."""
+    """Folder or hub id of the language model whose tokenizer is used."""
     text: list[str] = Field(min_length=1)
     """Files, folders, globs, fsspec URLs, hf:NAME for a hub data set, or - for standard input."""
     out: str
@@ -39,8 +39,9 @@ class TokenizeSettings(StageSettings):
     context: int = Field(default=1024, ge=2)
     """Tokens per sequence, BOS included; 1,024 in the report (Section 3.1)."""
     packing: Literal["concatenate", "document", "chat"] = "concatenate"
-    """Documents one after the other with EOS between them; or each alone, padded; or each alone as
-    a user's turn in the chat template (for instruction-tuned models), whose prefix gives no row."""
+    """How documents fill sequences: one after the other with EOS between them, or each alone.
+    `chat` is each alone as a user's turn in the chat template (for instruction-tuned models), whose
+    prefix gives no row."""
     held_out: float = Field(default=0.05, ge=0.0, lt=1.0)
     """Share of the documents, chosen by a hash of their text, that is never trained on."""
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -66,7 +67,7 @@ class HarvestSettings(StageSettings):
     """What `scopeworks harvest` does."""
 
     model: str
-    """Folder or hub id of a Gemma 2."""
+    """Folder or hub id of the language model, a Gemma 2 or 3."""
     tokens: str
     """URL of the token store."""
     store: str
@@ -79,24 +80,24 @@ class HarvestSettings(StageSettings):
     split: str = "train"
     """Split of the token store."""
     codec: Literal["exact", "fast", "float32", "int8"] = "exact"
-    """How rows are stored: exact and fast are bfloat16, float32 is as computed, int8 is rounded."""
+    """How rows are stored: bfloat16 (exact, or fast to write), float32, or rounded to int8."""
     bucket_rows: int | None = Field(default=None, gt=0)
     """Rows that are shuffled and committed together; by default about 10^6, or less so that a small
     store has at least eight, and so that they cut the rows evenly."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the rows' order inside a bucket."""
     dtype: str = "auto"
-    """Of the model's weights and computation: bfloat16, as Gemma 2 was trained, or float32. auto is
-    what the store was begun with; for a new one bfloat16 on CUDA and on a CPU with units for it,
-    else float32."""
+    """Precision of the model: auto, bfloat16 or float32. By default what the store was begun with;
+    for a new one bfloat16, as Gemma was trained, on CUDA and on a CPU with units for it, else
+    float32."""
     device: str = "auto"
     """cpu, cuda, cuda:1, …; auto takes cuda where there is one."""
     device_map: str | None = None
     """How accelerate spreads the layers over devices: auto, balanced, …; by default the model lies
     on one device."""
     attention: str = "auto"
-    """Attention implementation; must apply the soft-cap. auto is what the store was begun with, for
-    a new one eager."""
+    """Attention implementation, which must apply the soft-cap. `auto` is what the store was begun
+    with, for a new one eager."""
     compile: bool = False
     """Compile norms and MLPs with torch.compile; rows may differ in their last bits."""
     batch_sequences: int | None = Field(default=None, gt=0)
@@ -146,7 +147,7 @@ class RolloutSettings(StorageSettings):
     batch: int = Field(default=64, gt=0)
     """Conversations of prompts of one length that are sampled at once."""
     dtype: str = "auto"
-    """Of the model: bfloat16 or float32; auto is what suits the device."""
+    """Precision of the model: bfloat16 or float32; auto is what suits the device."""
     device: str = "auto"
     """cpu, cuda, cuda:1, …; auto takes cuda where there is one."""
 

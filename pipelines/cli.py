@@ -114,4 +114,17 @@ def demo(given: Given[DemoOptions]) -> None:
 
 def main() -> None:
     """Entry point: known errors become one line and exit code 2."""
-    run_command(app)
+    run_command(_parsed_and_run)
+
+
+def _parsed_and_run() -> None:
+    """The command that was typed; what cannot be parsed is an error of one line too."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        text = error.format_message().replace("Value error, ", "")
+        if not text:
+            raise SystemExit(2) from None  # nothing was asked for, and the help is shown
+        command = getattr(getattr(error, "ctx", None), "command_path", "scopeworks")
+        raise ValueError(f"{text.removesuffix('.')}; see `{command} --help`") from error
+    raise SystemExit(code)

@@ -126,7 +126,9 @@ def test_what_is_no_value_of_the_type_is_refused_by_its_flag(words: str, error: 
 
 def test_help_is_made_of_docstrings_choices_and_defaults():
     text = shown("--help")
-    assert "--flour <str> Kinds of flour, or hub[@REVISION] of one. Repeat for more." in text
+    assert (
+        "--flour <str> Kinds of flour, or hub[@REVISION] of one. Repeat for more. Required." in text
+    )
     assert "--layers <int> Layers. Default: 0." in text
     assert "--heat <float> Degrees. Default: 180." in text
     assert "--form <choice> Form. One of round, square. Default: round." in text

@@ -57,7 +57,7 @@ def sweep(
     dask: Annotated[
         str | None,
         typer.Option(
-            metavar="<text>",
+            metavar="<str>",
             help="Dask cluster to spread the SAEs over, a worker a device: local:N, a scheduler's "
             "address or a scheduler file.",
         ),
@@ -65,7 +65,7 @@ def sweep(
     devices: Annotated[
         str | None,
         typer.Option(
-            metavar="<text>",
+            metavar="<str>",
             help="Devices of this machine to spread the SAEs over: cuda:0,cuda:1.",
         ),
     ] = None,

@@ -41,7 +41,9 @@ class PlanOptions(SuiteOptions, StorageSettings):
     """So many devices that train the widest SAE together."""
     measure: bool = False
     """Take this machine's speed, by two short runs."""
-    prices: dict[Literal["gpu-hour", "tb-month"], PositiveFloat] = Field(default_factory=dict)
+    prices: dict[Literal["gpu-hour", "tb-month"], PositiveFloat] = Field(
+        default_factory=dict, alias="price"
+    )
     """gpu-hour=2.5, tb-month=20; in any currency."""
     days: float = Field(default=30.0, ge=0)
     """Days that activations are kept."""

@@ -4,7 +4,11 @@ import json
 import subprocess
 import sys
 
+import pytest
+import typer
+
 import scopeworks
+from scopeworks.pipelines import cli
 
 HEAVY = "torch numba transformers triton dask distributed zarr jaxtyping matplotlib starlette"
 CODE = f"""
@@ -38,3 +42,37 @@ def test_version_is_the_package_s_and_nothing_more():
             [sys.executable, "-m", "scopeworks", flag], capture_output=True, text=True, check=True
         )
         assert (done.stdout, done.stderr) == (f"{scopeworks.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("train --width abc", "Invalid value for '--width': Input should be a valid integer"),
+        ("harvest --codec zip", "'zip' is not one of 'exact', 'fast', 'float32', 'int8'; see `"),
+        ("evaluate --sea x", "No such option: --sea (Possible options: --"),
+        ("trian", "No such command 'trian'. Did you mean 'train'?; see `"),
+        ("store copy x", "Missing argument 'target'; see `"),
+        ("batch render demo", "target must be given (as --target); out must be given (as --out)"),
+        ("run demo --wait -1", "wait: input should be greater than or equal to 0, got -1.0"),
+    ],
+)
+def test_what_cannot_be_parsed_is_one_line(words, error, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["scopeworks", *words.split()])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and error in said and said.count("\n") == 1
+
+
+def test_a_command_s_own_verdict_is_the_exit_code(monkeypatch, capsys):
+    app = typer.Typer()
+
+    @app.command()
+    def judge() -> None:
+        raise typer.Exit(1)
+
+    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(sys, "argv", ["scopeworks"])
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    assert capsys.readouterr().err == ""

@@ -23,4 +23,4 @@ class SampleSettings(Settings):
     rows: PositiveInt = 10_000_000
     """Rows of the store that are looked at, rounded up to whole buckets."""
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Of which documents explain and which test, and of every draw."""
+    """Seed of which documents explain and which test, and of every draw."""
