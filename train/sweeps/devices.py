@@ -1,15 +1,22 @@
 """Devices: where a sweep's groups run, as the command names it.
 
-Owns `--devices`, the short form of a local cluster with a worker for each device.
+Owns `--devices`, the short form of a local cluster with a worker for each device; and what workers
+must have in common.
 """
 
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
+from ...settings import differences
 from ...workers.cluster import check_cluster, n_local_workers
 from ..settings import TrainSettings
+
+if TYPE_CHECKING:
+    import torch
 
 _DEVICE = re.compile(r"cpu|cuda(?::(\d{1,4}))?")
 
@@ -56,6 +63,26 @@ def devices_of(
         raise ValueError("device has no effect beside devices, which names them; leave it out")
     found = tuple(_visible(name.strip()) for name in names.split(","))
     return Devices(f"local:{len(found)}", found)
+
+
+def kind_of(device: "torch.device") -> dict[str, str]:
+    """What bits depend on besides: the kind of device, and the library that its kernels are
+    compiled by."""
+    library = "numba" if device.type == "cpu" else "triton"
+    try:
+        found = version(library)
+    except PackageNotFoundError:  # the reference kernel needs none
+        found = "none"
+    return {"device": device.type, library: found}
+
+
+def check_kind(wanted: dict[str, str], found: dict[str, str], where: str) -> None:
+    """Raises ValueError for a worker whose bits would differ from the others'."""
+    if changed := differences(wanted, found):
+        raise ValueError(
+            f"every worker must have the same kind of device and libraries, the one at {where} has "
+            f"{'; '.join(changed)}; name a device with --device, or start all workers alike"
+        )
 
 
 def _one_each(n_workers: int, members: Sequence[TrainSettings]) -> tuple[str, ...]:

@@ -12,12 +12,15 @@ from threading import Lock
 from typing import Any
 
 import torch
+from pydantic import Field
 
 from ...console import hidden_progress
 from ...machine import find_device, free_memory
 from ...settings import Settings, differences
+from ...version import __version__
 from ..run.trainer import run
 from ..settings import TrainSettings
+from .devices import check_kind, kind_of
 
 _ONE_AT_A_TIME = Lock()
 """A worker with several threads has one device still."""
@@ -39,7 +42,9 @@ class SweepOrder(Settings):
     """CUDA_VISIBLE_DEVICES of every worker by its number; none where workers have devices of their
     own."""
     versions: dict[str, str]
-    """Of what computes: with others a member's bits would differ."""
+    """The command's: with others a member's bits would differ."""
+    kind: dict[str, str] = Field(default_factory=dict)
+    """What every worker has, as the first ones have said: with others bits would differ too."""
 
 
 def room_here(order: SweepOrder, device: str, dask_worker: Any = None) -> dict[str, Any]:
@@ -48,20 +53,18 @@ def room_here(order: SweepOrder, device: str, dask_worker: Any = None) -> dict[s
     Raises:
         ValueError: it has other versions than the command, or no such device.
     """
-    _check_versions(order)
-    _take_device(order, dask_worker)
-    found = find_device(device)
+    found = _device_here(order, device, dask_worker)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") if found.type == "cuda" else None
     return {
         "place": (socket.gethostname(), str(found), visible),
-        "type": found.type,
+        "kind": kind_of(found),
         "free": free_memory(found),
     }
 
 
 def versions() -> dict[str, str]:
-    """The versions that a member's bits depend on."""
-    return {name: version(name) for name in ("scopeworks", "torch")}
+    """The versions that a member's bits depend on, whatever the device."""
+    return {"scopeworks": __version__, "torch": version("torch")}
 
 
 def stop_here(sweep: str) -> None:
@@ -90,10 +93,10 @@ def train_group(
 
     worker = get_worker()
     try:
-        _check_versions(order)
+        device = _device_here(order, members[0]["device"], worker)
+        check_kind(order.kind, kind_of(device), worker.address)
     except ValueError as error:  # of a worker that came late: another may do it
         raise OSError(str(error)) from error
-    _take_device(order, worker)
     group = [TrainSettings.model_validate(values) for values in members]
     number_of = {settings.out: n for settings, n in zip(group, numbers, strict=True)}
 
@@ -123,13 +126,19 @@ def _stop(worker: Any, key: str, sweep: str) -> Callable[[], bool]:
     return stop
 
 
-def _check_versions(order: SweepOrder) -> None:
-    """Raises ValueError on a worker with other versions than the command."""
+def _device_here(order: SweepOrder, device: str, worker: Any) -> torch.device:
+    """This worker's device, begun with.
+
+    Raises:
+        ValueError: it has other versions than the command, or no such device.
+    """
     if changed := differences(order.versions, versions()):
         raise ValueError(
             f"every worker must have the command's versions, one has {'; '.join(changed)}; start "
             "all in one environment"
         )
+    _take_device(order, worker)
+    return find_device(device)
 
 
 def _take_device(order: SweepOrder, worker: Any) -> None:

@@ -151,13 +151,15 @@ class _Sweep:
         """
         number = {one.settings.out: i for i, one in enumerate(self._members)}
         workers = self._workers_found()
-        free, kind = worker_bytes_of(workers), torch.device(next(iter(workers.values()))["type"])
+        free, kind = worker_bytes_of(workers), next(iter(workers.values()))["kind"]
+        device = torch.device(kind["device"])
+        self._order = self._order.model_copy(update={"kind": kind})
 
         def bytes_of(group: list[TrainSettings]) -> int:
-            return bytes_for(group, self._members[number[group[0].out]].source, kind)
+            return bytes_for(group, self._members[number[group[0].out]].source, device)
 
         streams = [[one.settings for one in stream] for stream in stands]
-        check_backends([settings for stream in streams for settings in stream], kind)
+        check_backends([settings for stream in streams for settings in stream], device)
         groups = groups_of(streams, len(workers), bytes_of, free)
         return [[number[settings.out] for settings in group] for group in groups]
 

@@ -16,6 +16,7 @@ from ..run.trainer import check_places
 from ..saved.loggers import check_loggers
 from ..saved.run_folder import find_run
 from ..settings import TrainSettings
+from .devices import check_kind
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,13 @@ def worker_bytes_of(workers: dict[str, dict[str, Any]]) -> int:
         workers: address -> what `group_task.room_here` has found there.
 
     Raises:
-        ValueError: workers have other kinds of devices than one another: their bits would differ.
+        ValueError: workers have other kinds of devices, or libraries, than one another: their bits
+            would differ.
     """
+    wanted = next(iter(workers.values()))["kind"]
+    for address, found in workers.items():
+        check_kind(wanted, found["kind"], address)
     places = [tuple(found["place"]) for found in workers.values()]
-    kinds = sorted({found["type"] for found in workers.values()})
-    if len(kinds) > 1:
-        raise ValueError(
-            f"every worker must have the same kind of device, got {' and '.join(kinds)}; name one "
-            "with --device, or start all workers alike"
-        )
     return min(
         found["free"] // places.count(place)
         for place, found in zip(places, workers.values(), strict=True)

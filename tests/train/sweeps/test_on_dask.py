@@ -13,12 +13,13 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from scopeworks.train.run.trainer import run
 from scopeworks.train.saved.metrics import METRICS_FILE
 from scopeworks.train.settings import TrainSettings
 from scopeworks.train.sweeps import group_task, on_dask
-from scopeworks.train.sweeps.devices import Devices
+from scopeworks.train.sweeps.devices import Devices, kind_of
 from scopeworks.train.sweeps.group_task import SweepOrder, train_group, versions
 from scopeworks.train.sweeps.on_dask import train_on_dask
 from scopeworks.train.sweeps.prepare import sent
@@ -145,6 +146,21 @@ def test_workers_of_another_version_or_without_the_package_are_refused(
     assert not (tmp_path / "a").exists()
 
 
+def test_a_worker_that_comes_late_and_differs_trains_nothing(
+    settings: Make, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[str] = []
+
+    def kind(device: torch.device) -> dict[str, str]:
+        asked.append(device.type)
+        return {"device": device.type, "numba": "1" if len(asked) <= 2 else "2"}
+
+    monkeypatch.setattr(group_task, "kind_of", kind)
+    with pytest.raises(ValueError, match=r"every worker must .* at tcp://\S+ has numba: '1' → '2'"):
+        train_on_dask([[settings("a")]], Devices(scheduler))
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_signal_while_there_is_no_worker_ends_the_command(settings: Make, tmp_path: Path):
     from distributed import LocalCluster
 
@@ -184,7 +200,10 @@ def test_a_group_whose_command_is_gone_stops_with_a_checkpoint(settings: Make, s
     from distributed import Client
 
     one = settings("a", steps=100_000, checkpoint_every=100_000)
-    order = SweepOrder(sweep="gone", resume=False, n_threads=1, devices=(), versions=versions())
+    kind = kind_of(torch.device("cpu"))
+    order = SweepOrder(
+        sweep="gone", resume=False, n_threads=1, devices=(), versions=versions(), kind=kind
+    )
     client: Any = Client(scheduler)
     begun = client.submit(train_group, order, [0], [sent(one)], pure=False)
     deadline = time.monotonic() + 60

@@ -12,10 +12,11 @@ from scopeworks.train.settings import TrainSettings
 from scopeworks.train.sweeps.prepare import prepared, sent, worker_bytes_of
 
 Make = Callable[..., TrainSettings]
+KIND = {"device": "cpu", "numba": "0.61"}
 
 
 def worker(**changes: Any) -> dict[str, Any]:
-    return {"place": ["a", "cpu", None], "type": "cpu", "free": 100} | changes
+    return {"place": ["a", "cpu", None], "kind": KIND, "free": 100} | changes
 
 
 def test_workers_of_one_place_share_its_memory():
@@ -26,8 +27,10 @@ def test_workers_of_one_place_share_its_memory():
 
 
 def test_workers_whose_bits_would_differ_are_refused():
-    with pytest.raises(ValueError, match="same kind of device, got cpu and cuda; name one with"):
-        worker_bytes_of({"1": worker(), "2": worker(type="cuda")})
+    for name, value in {"device": "cuda", "numba": "0.62"}.items():
+        text = rf"the one at 2 has {name}: '{KIND[name]}' → '{value}'; name a device"
+        with pytest.raises(ValueError, match=text):
+            worker_bytes_of({"1": worker(), "2": worker(kind=KIND | {name: value})})
 
 
 def test_finished_members_are_left_out_and_paths_mean_the_same_everywhere(
