@@ -69,8 +69,8 @@ class EvaluateSettings(StageSettings):
     """Precision of the SAE."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."""
-    attention: str = "eager"
-    """Attention implementation, as in the harvest."""
+    attention: str = "auto"
+    """Attention implementation, as in the harvest; auto is the one of the model's family."""
 
     firing_sequences: PositiveInt | None = None
     """Held-out sequences behind the firing frequencies (report: 20,000); by default those of

@@ -10,31 +10,21 @@ from typing import Annotated
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
 from ...foreign import Document, one_line
-from ...harvest.model.families import FAMILIES
+from ...harvest.model.families import family_named
 from ...store.place.local import LocalFiles
 from .formats.shared.reading import read_document
 from .tensor_file import read_tensors, stand_ins
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_FAMILIES = {kind: f for f in FAMILIES for kind in (*f.model_types, *f.gain_types)}
-"""`model_type` -> the family whose norms the model has."""
-
 _SMALLEST_GAIN = 1e-4  # bfloat16 weights near -1 give 0 or more than 0.001
 
 
 class _Config(Document):
     model_type: str
-
-    @field_validator("model_type")
-    @classmethod
-    def _is_known(cls, value: str) -> str:
-        if value not in _FAMILIES:
-            raise ValueError(f"must be one of {', '.join(_FAMILIES)}")
-        return value
 
 
 class _Index(Document):
@@ -52,7 +42,7 @@ def norm_gain(model: str, layer: int) -> tuple[str, Float[Tensor, " d_model"]]:
         OSError: there is no such model, or a file of it is missing.
         ValueError: it is of no family with such a norm, has no such layer, or a file is damaged.
     """
-    family = _FAMILIES[read_document(_Config, _file(model, "config.json")).model_type]
+    family = family_named(read_document(_Config, _file(model, "config.json")).model_type, model)
     norm = f"model.layers.{layer}.{family.place('transcoder_in').module}"
 
     def is_norm(own: str) -> bool:

@@ -10,7 +10,16 @@ from .family import Family, SiteModule
 from .gemma2 import GEMMA2
 from .gemma3 import GEMMA3
 
-__all__ = ["FAMILIES", "GEMMA2", "GEMMA3", "Family", "SiteModule", "family_of", "titles"]
+__all__ = [
+    "FAMILIES",
+    "GEMMA2",
+    "GEMMA3",
+    "Family",
+    "SiteModule",
+    "family_named",
+    "family_of",
+    "titles",
+]
 
 FAMILIES: tuple[Family, ...] = (GEMMA2, GEMMA3)
 """Every family there is."""

@@ -107,9 +107,6 @@ class Family:
     downloaded can be planned for. Its `tuned` twin has the same shape."""
     tuned: Mapping[str, str] = field(default_factory=dict)
     """Hub id of a base model -> of the instruction-tuned one that was made from it."""
-    gain_types: tuple[str, ...] = ()
-    """Further `model_type`s whose norms have the same name and gain, though none of their models is
-    run here."""
 
     def as_loaded(self, name: str) -> str:
         """A weight's name in transformers' causal model, from its name in the files."""

@@ -51,7 +51,6 @@ GEMMA2 = Family(
     final_norm="norm",
     soft_cap="final_logit_softcapping",
     gain=block.gain,
-    gain_types=("gemma3", "gemma3_text"),
     sequence_bytes=block.sequence_bytes,
     flops_per_token=block.flops_per_token,
     released={

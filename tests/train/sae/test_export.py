@@ -413,7 +413,7 @@ def test_gain_is_found_in_a_model_of_several_files(tmp_path: Path, model_dir: Pa
 @pytest.mark.parametrize(
     ("config", "layer", "text"),
     [
-        ({"model_type": "llama"}, 2, "model_type: .*got 'llama'"),
+        ({"model_type": "llama"}, 2, "must be a Gemma 2 or .* with model_type 'llama'; other"),
         (None, 9, r"must have one vector model\.layers\.9\."),
     ],
 )

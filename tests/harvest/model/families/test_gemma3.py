@@ -155,6 +155,21 @@ def test_language_model_has_one_fingerprint_wherever_it_is_from(text_dir, seeing
     assert len(found) == 1
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_text_written_with_a_cache_is_the_reference_s_most_probable(text_dir, input_ids, attention):
+    """Token by token, far beyond the window."""
+    lm, own = load_model(text_dir, "float32", "cpu", attention), build_gemma3("odd_heads")
+    ids = input_ids[:1, :4]
+    cache, step = None, ids
+    for _ in range(12):
+        found = lm.model(input_ids=step, past_key_values=cache, use_cache=True)
+        expected = SHAPES["odd_heads"][1].logits(own, ids)[:, -1]
+        torch.testing.assert_close(found.logits[:, -1].double(), expected, rtol=1e-4, atol=1e-4)
+        cache, step = found.past_key_values, expected.argmax(-1, keepdim=True)
+        ids = torch.cat([ids, step], dim=1)
+    assert lm.generate(input_ids[:1, :4], 12) == lm.tokenizer.decode(ids[0, 4:])
+
+
 @pytest.mark.parametrize("factor", [2.0, 8.0])
 def test_fingerprint_sees_the_rotary_embeddings(text_dir, tmp_path, factor):
     ropes = {
