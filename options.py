@@ -13,7 +13,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Generic, Literal, Union, get_args, get_origin
 
 import typer
-from typer.core import TyperCommand
+from typer.core import HAS_RICH, TyperCommand
 
 from .settings import Settings, SettingsT, parse_pairs, resolve
 
@@ -176,7 +176,8 @@ class _Command(TyperCommand):
         for option in self.get_params(ctx):
             short, mark, long = (getattr(option, "help", None) or "").partition("\f")
             if mark:
-                option.help = long if self.whole or not self.epilog else short
+                told = long if self.whole or not self.epilog else short
+                option.help = told.replace("[", r"\[") if HAS_RICH else told  # markup to rich
                 option.hidden = option.hidden and not self.whole
             if getattr(option, "is_flag", False):
                 option.metavar = ""
@@ -248,7 +249,7 @@ def _word(each: Any) -> str:
 
 def _told(setting: Any, taken: Any, flags: Mapping[str, str]) -> str:
     """A docstring as help, short and whole with a form feed between them. Both name choices and the
-    default. Square brackets are markup to rich."""
+    default."""
     told = _one_line(setting.description or "")
     told = re.sub(r"`(\w+)`", lambda m: flags.get(m[1], m[1]).partition("/")[0], told)
     short, *others = re.split(r"(?<=\.) (?=[^a-z])", told)
@@ -259,7 +260,7 @@ def _told(setting: Any, taken: Any, flags: Mapping[str, str]) -> str:
         short = f"{short} {sentence}"
     facts = _facts(setting, taken)
     both = (" ".join((text, *facts)) for text in (short, whole))
-    return "\f".join(text.replace("`", "").replace("[", r"\[") for text in both)
+    return "\f".join(text.replace("`", "") for text in both)
 
 
 def _facts(setting: Any, taken: Any) -> list[str]:

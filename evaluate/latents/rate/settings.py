@@ -1,6 +1,8 @@
 """What `scopeworks latents rate` is asked to do."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
@@ -28,11 +30,13 @@ class RateSettings(Settings):
     _local = field_validator("out")(local_path)
     _named = field_validator("rater")(check_rater)
 
-    @model_validator(mode="after")
-    def _has_indexes(self) -> "RateSettings":
-        if not self.index:
+    @model_validator(mode="before")
+    @classmethod
+    def _has_indexes(cls, values: Any) -> Any:
+        """Asked first: without indexes the others need not be given either, see --table."""
+        if isinstance(values, Mapping) and not values.get("index"):
             raise ValueError(
                 "index must be given: a folder that `scopeworks latents index` made, or several; "
                 "or --table for what has been rated"
             )
-        return self
+        return values
