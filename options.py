@@ -13,6 +13,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Generic, Literal, Union, get_args, get_origin
 
 import typer
+from pydantic.fields import FieldInfo
 from typer.core import HAS_RICH, TyperCommand
 
 from .settings import Settings, SettingsT, parse_pairs, resolve
@@ -22,6 +23,7 @@ _SHORT = 110
 `--help-all` shows all of it."""
 
 _MORE = "More settings"
+_ONE, _MANY, _PAIRS = "one", "many", "pairs"
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class _Options:
         fields = self.kind.model_fields
         values = {name: given[name] for name in fields if given[name] is not None}
         for name, value in values.items():
-            if _is_dict(fields[name].annotation):
+            if _shape(fields[name].annotation)[1] == _PAIRS:
                 values[name] = parse_pairs(value, self.flags[name])
         return {fields[name].alias or name: value for name, value in values.items()}
 
@@ -147,18 +149,19 @@ class _Options:
 
     def _parameter(self, name: str) -> inspect.Parameter:
         setting, default = self.kind.model_fields[name], None
-        taken = _taken(setting.annotation)
+        each, shape = _shape(setting.annotation)
         # Of a setting that is a list, the model reads the entries, and says what is wrong with one.
-        parsed = list[str] if get_origin(taken) is list else taken
+        parsed = each if shape == _ONE else list[str]
         if name in self.several:
-            taken = parsed = list[taken]
-        told = _told(setting, taken, self.flags)
+            shape, parsed = _MANY, list[each]
+        told = _told(setting, each, shape, self.flags)
         if name in self.arguments:
             told = told.replace(" Required.", "")  # typer says so itself
             info = typer.Argument(help=told, show_default=False, metavar=setting.alias)
             default = inspect.Parameter.empty if setting.is_required() else None
         else:
-            word = "KEY=VALUE" if _is_dict(setting.annotation) else _word(_each(taken))
+            word = "choice" if get_origin(each) is Literal else each.__name__.lower()
+            word = "KEY=VALUE" if shape == _PAIRS else f"<{word}>"
             info = typer.Option(self.flags[name], help=told, metavar=word)
             if name in self.rest:
                 info.rich_help_panel, info.hidden = _MORE, True
@@ -211,65 +214,42 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _taken(kind: Any) -> Any:
-    """A field's type without None and rules; tuples are lists, dictionaries lists of pairs. Of a
-    union what can be repeated is taken, else the first."""
+def _shape(kind: Any) -> tuple[Any, str]:
+    """The type of one value of a field, and whether it holds one, many or pairs. Of a union what
+    can be repeated is taken, else the first."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return _taken(inner[0])
+        return _shape(inner[0])
     if origin in (Union, UnionType):
-        ways = [_taken(one) for one in inner if one is not NoneType]
-        return next((way for way in ways if get_origin(way) is list), ways[0])
+        ways = [_shape(one) for one in inner if one is not NoneType]
+        return next((way for way in ways if way[1] != _ONE), ways[0])
     if origin in (tuple, list):
-        return list[_taken(inner[0])]
-    return list[str] if origin is dict else kind
-
-
-def _each(taken: Any) -> Any:
-    """The type of one value."""
-    return get_args(taken)[0] if get_origin(taken) is list else taken
-
-
-def _is_dict(kind: Any) -> bool:
-    return any(get_origin(one) is dict for one in (kind, *get_args(kind)))
+        return _shape(inner[0])[0], _MANY
+    return (str, _PAIRS) if origin is dict else (kind, _ONE)
 
 
 def _spelling(name: str, kind: Any) -> str:
     """A field's flags; a dictionary's is given once a pair, and has no plural."""
-    flag = "--" + name.replace("_", "-")
-    if _taken(kind) is bool:
+    (each, shape), flag = _shape(kind), "--" + name.replace("_", "-")
+    if each is bool:
         return f"{flag}/--no{flag[1:]}"
-    return flag.removesuffix("s") if _is_dict(kind) else flag
+    return flag.removesuffix("s") if shape == _PAIRS else flag
 
 
-def _word(each: Any) -> str:
-    """What stands for a value in the help."""
-    return "<choice>" if get_origin(each) is Literal else f"<{each.__name__.lower()}>"
-
-
-def _told(setting: Any, taken: Any, flags: Mapping[str, str]) -> str:
+def _told(setting: FieldInfo, each: Any, shape: str, flags: Mapping[str, str]) -> str:
     """A docstring as help, short and whole with a form feed between them. Both name choices and the
     default."""
     told = _one_line(setting.description or "")
-    told = re.sub(r"`(\w+)`", lambda m: flags.get(m[1], m[1]).partition("/")[0], told)
+    told = re.sub(r"`(\w+)`", lambda m: flags.get(m[1], m[0]).partition("/")[0], told)
     short, *others = re.split(r"(?<=\.) (?=[^a-z])", told)
-    whole = " ".join((short, *others))
     for sentence in others:
         if len(short) + len(sentence) >= _SHORT:
             break
         short = f"{short} {sentence}"
-    facts = _facts(setting, taken)
-    both = (" ".join((text, *facts)) for text in (short, whole))
-    return "\f".join(text.replace("`", "") for text in both)
-
-
-def _facts(setting: Any, taken: Any) -> list[str]:
-    """Sentences about a setting that its docstring need not say."""
-    choices, default = get_args(_each(taken)), setting.get_default(call_default_factory=True)
+    choices, default = get_args(each), setting.get_default(call_default_factory=True)
     facts = [f"One of {', '.join(map(str, choices))}."] if choices else []
-    facts += ["Repeat for more."] * (get_origin(taken) is list)
-    facts += ["Required."] * setting.is_required()
+    facts += ["Repeat for more."] * (shape != _ONE) + ["Required."] * setting.is_required()
     if not setting.is_required() and default is not False and default not in (None, (), [], {}):
-        shown = f"{default:g}" if isinstance(default, float) else default
-        facts.append(f"Default: {shown}.")
-    return facts
+        facts.append(f"Default: {f'{default:g}' if isinstance(default, float) else default}.")
+    both = (" ".join((text, *facts)) for text in (short, told))
+    return "\f".join(text.replace("`", "") for text in both)
