@@ -9,12 +9,15 @@ stalled.
 import io
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import NoReturn
 
 from ...foreign import one_line
+from ...store.place.files import write_json
 from .bounded import Bounded, Rendezvous
 from .endings import GRACE_S
 from .place import RankPlace
@@ -42,7 +45,7 @@ def joined(patience_s: float = JOIN_S) -> Iterator[World]:
     if place.size == 1:
         yield World()
         return
-    with ExitStack() as stack:
+    with _told_to_torchrun(), ExitStack() as stack:
         if place.rank:
             stack.enter_context(redirect_stdout(_Nowhere()))
             stack.enter_context(redirect_stderr(_Nowhere()))
@@ -58,6 +61,20 @@ def joined(patience_s: float = JOIN_S) -> Iterator[World]:
         finally:
             world.close()
         signal.signal(signal.SIGTERM, old)
+
+
+@contextmanager
+def _told_to_torchrun() -> Iterator[None]:
+    """An error's line also where torchrun looks for it: it prints a traceback of its own when a
+    rank has ended, and the line comes last then."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+            said = {"message": _line(error), "extraInfo": {"timestamp": str(int(time.time()))}}
+            with suppress(OSError):
+                write_json(Path(file), {"message": said})
+        raise
 
 
 def _met(place: RankPlace, patience_s: float) -> World:
