@@ -43,6 +43,7 @@ FLOORS = {
     ],
     "train/sae/formats": ["shared", "*", "table"],
     "train/kernels": [
+        "row_blocks",
         "settings state precision screen shards",
         "result",
         "reference",

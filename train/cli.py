@@ -32,7 +32,7 @@ More = Annotated[
 ]
 
 
-@command(app, TrainSettings, _COMMON)
+@command(app, TrainSettings, f"{_COMMON} parallel")
 def train(
     given: Given[TrainSettings], more: More = None, resume: Resume = False, wait: Wait = False
 ) -> None:

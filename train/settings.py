@@ -27,7 +27,7 @@ from . import recipe as recipes
 FREE_ON_RESUME = frozenset(
     {"out", "store", "name", "recipe", "log_every", "checkpoint_every", "checkpoint_minutes"}
     | {"keep_checkpoints", "checkpoints", "measure_rows", "prefetch", "tensorboard"}
-    | {"wandb_project", "cache_dir", "cache_bytes", "rank_timeout_s"}
+    | {"wandb_project", "cache_dir", "cache_bytes", "rank_timeout_s", "parallel"}
 )
 
 BACKENDS = ("auto", "reference", "cpu", "triton")
@@ -137,6 +137,10 @@ class TrainSettings(StorageSettings):
     cache_bytes: PositiveInt = CACHE_BYTES
     """Bound on what `cache_dir` keeps of the store; what was unused for longest goes first."""
 
+    parallel: Literal["auto", "latents", "rows"] | None = None
+    """What several ranks (torchrun) share: latents, each rank holding its own; rows of a batch,
+    each holding the whole SAE; auto: what takes less time by the communication model. By default
+    latents, with which no number depends on how many ranks there are."""
     rank_timeout_s: PositiveFloat = 600.0
     """Of several ranks (torchrun): seconds that one may keep the others waiting; then the run
     ends."""

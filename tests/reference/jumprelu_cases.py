@@ -13,6 +13,7 @@ from torch import Tensor
 from scopeworks.tests.reference import jumprelu_step
 from scopeworks.train.kernels import (
     Parameters,
+    Share,
     StepResult,
     StepSettings,
     TrainState,
@@ -208,14 +209,19 @@ def project(gradients: dict[str, np.ndarray], W_dec: np.ndarray) -> np.ndarray:
 
 
 def check_step(
-    path: str, state: TrainState, x: Tensor, target: Tensor, settings: StepSettings
+    path: str,
+    state: TrainState,
+    x: Tensor,
+    target: Tensor,
+    settings: StepSettings,
+    share: Share | None = None,
 ) -> None:
     """One step's report, gradients and updated state against float64."""
     wanted = float64_step(state, x, target, settings)
     before = state.parameters.clone()
     p = as_numpy(before)
     moments = {name: np.zeros_like(value) for name, value in p.items()}
-    result = step(state, x, target, settings, path)
+    result = step(state, x, target, settings, path, share)
     assert result.path == path
     assert result.finite
     for name, tolerance in (("loss", 1e-5), ("mse", 1e-5), ("penalty", 1e-6), ("l0", 1e-6)):
@@ -236,7 +242,12 @@ def check_step(
 
 
 def follow_float64(
-    path: str, state: TrainState, batches: list[Tensor], settings: StepSettings, n_steps: int
+    path: str,
+    state: TrainState,
+    batches: list[Tensor],
+    settings: StepSettings,
+    n_steps: int,
+    share: Share | None = None,
 ) -> list[StepResult]:
     """Steps over the batches again and again beside the float64 step; compares losses and state.
 
@@ -247,7 +258,7 @@ def follow_float64(
     results = []
     for k in range(n_steps):
         rows = batches[k % len(batches)]
-        results.append(step(state, rows, rows, settings, path))
+        results.append(step(state, rows, rows, settings, path, share))
         x64 = as_float64(rows)
         report = jumprelu_step.loss_and_gradients(exact, x64, x64, s)
         jumprelu_step.update(exact, moments, report.gradients, k + 1, s)

@@ -14,7 +14,16 @@ from unittest import mock
 
 from torch import Tensor
 
-from scopeworks.train.kernels import Node, Parameters, Reduce, Share, TrainState, TreeSum, precision
+from scopeworks.train.kernels import (
+    Node,
+    Parameters,
+    Reduce,
+    RowBlocks,
+    Share,
+    TrainState,
+    TreeSum,
+    precision,
+)
 from scopeworks.train.kernels.cpu import backend
 from scopeworks.train.kernels.cpu.workspace import Workspace
 
@@ -81,6 +90,20 @@ class Ranks:
         for node in self._rounds[call]:
             tree.push(node.shard, node.total.clone())
         return tree.total()
+
+
+def row_share(d_sae: int, rank: int, size: int, reduce: Reduce) -> Share:
+    """The share of a rank that holds all latents and works on some rows of a batch.
+
+    A gathering is a sum of tensors in which every rank has filled in its own part.
+    """
+
+    def gathered(mine: Tensor) -> Tensor:
+        parts = mine.new_zeros(size, *mine.shape)
+        parts[rank] = mine
+        return reduce([Node(rank, parts)])
+
+    return replace(Share.whole(d_sae), rows=RowBlocks(rank, size, gathered))
 
 
 def shares(d_sae: int, borders: Sequence[int]) -> list[Share]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .precision import exact_products
 from .result import StepResult, not_finite
+from .row_blocks import RowBlocks
 from .settings import Encoder, StepSettings
 from .shards import Node, Reduce, Share, TreeSum
 from .state import Parameters, TrainState, bytes_needed, initial_parameters
@@ -27,6 +28,7 @@ __all__ = [
     "Node",
     "Parameters",
     "Reduce",
+    "RowBlocks",
     "Share",
     "StepResult",
     "StepSettings",
@@ -78,6 +80,8 @@ def step(
             (decode → reduce → differentiate); by default it holds all. All ranks take the step with
             the same rows and settings, and `latent_weight` of their own latents; each finds its own
             latents updated as one process would have, bit for bit, and b_dec and W_skip too.
+            With `share.rows` every rank holds all latents and finds the entries of its own rows;
+            then all make the same update. A dense step every rank makes of all rows.
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit, or the backend is not available.

@@ -19,6 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .row_blocks import RowBlocks
+
 MOST, LEAST = 64, 8
 """Shards of a wide SAE, and of a narrow one (where there are so many latents)."""
 FULL = 1024
@@ -89,12 +91,13 @@ def _alone(nodes: Sequence[Node]) -> Tensor:
 
 @dataclass(frozen=True)
 class Share:
-    """Which virtual shards of an SAE this process owns, and how sums reach the other owners.
+    """What of a step is this process's: virtual shards of an SAE, or all of them and some rows.
 
     Attributes:
         d_sae: latents of the whole SAE.
         first, last: the shards owned, [first, last).
         reduce: adds this rank's parts to the others'; all ranks call it equally often.
+        rows: where every rank owns all shards, which rows of a batch are this one's.
 
     Raises:
         ValueError: there are no such shards, or none.
@@ -104,6 +107,7 @@ class Share:
     first: int
     last: int
     reduce: Reduce = _alone
+    rows: RowBlocks | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.first < self.last <= self.n_shards:
@@ -129,8 +133,12 @@ class Share:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nobody else owns a shard."""
+        """Whether all shards are here."""
         return (self.first, self.last) == (0, self.n_shards)
+
+    def my_rows(self, batch: int) -> slice:
+        """The rows of a batch whose entries this process finds."""
+        return slice(0, batch) if self.rows is None else self.rows.mine(batch)
 
     @property
     def n_latents(self) -> int:

@@ -1,15 +1,38 @@
-"""What ranks must have in common before the first step: else they would train something else, or
-find other bits."""
+"""What ranks agree on before the first step: that they are alike, else they would train something
+else or find other bits; and what they share, latents or rows.
 
+    latents   two copies of x̂ travel; every rank reads and decodes all rows
+    rows      rows, entries and residuals travel; every rank updates all latents
+
+Shared is what takes less time, unless one is asked for: seconds on the link by `traffic`, and
+seconds for what every rank does again. What a rank does of its share alone is the same for both and
+left out.
+"""
+
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
-from typing import Any
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ...machine import processor
+from ..kernels import Share
+from .traffic import Link, of_row_update, slowest
 from .world import World
+
+USUAL_L0 = 100.0
+"""Entries of a row where no L0 is asked for."""
+
+_DECODED_PER_S = 5.5e8
+"""Bytes of bfloat16 rows that a core decodes (docs/train.md, "Reading for many")."""
+_UPDATED_PER_S = {"cpu": 2e10, "cuda": 2e12}
+"""Bytes that an update moves; on an H200 about 6 to 20 GB in 2 to 15 ms (docs/train.md)."""
+_MOST_RANKS = 64
 
 
 def check_same(world: World, facts: dict[str, Any]) -> None:
@@ -31,6 +54,25 @@ def check_same(world: World, facts: dict[str, Any]) -> None:
                 )
 
 
+def check_equal(world: World, tensors: dict[str, Tensor]) -> None:
+    """Raises ValueError, the same on all ranks, where they share rows and do not hold the same
+    bits; called by all before a checkpoint."""
+    if not world.by_rows:
+        return
+    digest = hashlib.sha256()
+    for _, tensor in sorted(tensors.items()):
+        digest.update(tensor.contiguous().cpu().numpy().data)
+    told = world.told(digest.hexdigest())
+    usual = Counter(told).most_common(1)[0][0]
+    others = [world.named(rank) for rank, found in enumerate(told) if found != usual]
+    if others:
+        raise ValueError(
+            f"ranks must hold the same parameters, got others on {', '.join(others)} after update "
+            f"{world.update}; its processor, memory or libraries are at fault. The newest "
+            "checkpoint is of before, and the same command continues"
+        )
+
+
 def facts_of_process(device: torch.device) -> dict[str, Any]:
     """What the bits of a step depend on beside rows and settings: packages, processor, threads."""
     packages = ("scopeworks", "torch", "numba" if device.type == "cpu" else "triton")
@@ -49,3 +91,104 @@ def _version(package: str) -> str:
 
 def _shown(value: Any) -> str:
     return str(value)[:60]
+
+
+@dataclass(frozen=True)
+class UpdateShape:
+    """What is trained: widths, rows, entries of a row, bytes of a stored value."""
+
+    d_sae: int
+    d_in: int
+    d_out: int
+    batch: int
+    l0: float = USUAL_L0
+    transcoder: bool = False
+    value_bytes: int = 2
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a batch's rows as bfloat16."""
+        return 2 * self.batch * (self.d_in + self.transcoder * self.d_out)
+
+    @property
+    def update_bytes(self) -> float:
+        """Bytes that updating latents reads and writes: parameter and moment of those with
+        entries, a row of x and of the residual for each entry."""
+        entries = self.batch * self.l0
+        touched = min(float(self.d_sae), entries)
+        return (16 * touched + 4 * entries) * (self.d_in + self.d_out)
+
+
+@dataclass(frozen=True)
+class RankMachine:
+    """What trains it: the link between ranks, the kind of device, cores of a rank."""
+
+    link: Link
+    kind: str
+    cores: float
+
+
+class Way(NamedTuple):
+    """What ranks share, and why."""
+
+    by_rows: bool
+    why: str
+
+
+def choose(
+    asked: Literal["auto", "latents", "rows"] | None,
+    n_ranks: int,
+    update: UpdateShape,
+    machine: RankMachine,
+    rows_fit: bool,
+) -> Way:
+    """What ranks share.
+
+    Args:
+        asked: the setting; None for latents.
+        n_ranks: ranks.
+        update, machine: what is trained, and on what.
+        rows_fit: whether a rank has room for the whole SAE.
+
+    Raises:
+        ValueError: a rank would have no row.
+    """
+    if asked == "rows" and update.batch < n_ranks:
+        raise ValueError(
+            f"batch must be at least the {n_ranks} ranks that share its rows, got {update.batch}; "
+            "start fewer processes, or raise the batch"
+        )
+    if asked != "auto":
+        return Way(asked == "rows", "as asked for" if asked else "as they do unless told")
+    if update.batch < n_ranks:
+        return Way(False, "there are more ranks than rows in a batch")
+    n_shards = Share.whole(update.d_sae).n_shards
+    if n_shards < n_ranks:  # an error of its own above 64
+        return Way(n_ranks <= _MOST_RANKS, "there are more ranks than shards of latents")
+    if not rows_fit:
+        return Way(False, "a rank has no room for the whole SAE")
+    latents_s, rows_s = seconds(n_ranks, update, machine)
+    figures = f"{1e3 * rows_s:.1f} ms an update by rows, {1e3 * latents_s:.1f} by latents"
+    return Way(rows_s < latents_s, f"{figures} ({machine.link.name}, by the communication model)")
+
+
+def seconds(n_ranks: int, update: UpdateShape, machine: RankMachine) -> tuple[float, float]:
+    """Time of an update that sharing latents, and sharing rows, costs beside the shared work."""
+    again = 1 - 1 / n_ranks
+    latents = slowest(
+        n_ranks,
+        *(update.d_sae, update.d_in, update.d_out, update.batch),
+        pre_bias=not update.transcoder,
+    )
+    rows = of_row_update(
+        n_ranks,
+        *(update.d_sae, update.d_in, update.d_out, update.batch),
+        int(update.l0 * -(-update.batch // n_ranks)),
+        transcoder=update.transcoder,
+        value_bytes=update.value_bytes,
+    )
+    decoded_s = again * update.row_bytes / (machine.cores * _DECODED_PER_S)
+    if update.batch % n_ranks:  # ranks that share rows read all of them, too
+        decoded_s = 0.0
+    updated_s = again * update.update_bytes / _UPDATED_PER_S[machine.kind]
+    return latents.seconds(machine.link) + decoded_s, rows.seconds(machine.link) + updated_s

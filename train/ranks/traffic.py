@@ -1,7 +1,8 @@
 """The communication model: bytes and seconds that ranks spend on each other in an update.
 
-Owns the arithmetic of `reduce` and `wire`, message by message; knows no device and sends nothing.
-tests/train/ranks/test_traffic.py holds it against the bytes that gloo's sockets count.
+Owns the arithmetic of `reduce`, `wire` and `kernels.row_blocks`, message by message; knows no
+device and sends nothing. tests/train/ranks/test_traffic.py holds it against the bytes that gloo's
+sockets count.
 """
 
 from collections.abc import Iterator
@@ -34,6 +35,9 @@ LINKS = (
     Link("100 Gb Ethernet", 11e9, 3e-5),
 )
 """NVLink of an H100 (900 GB/s, both directions together); PCIe and Ethernet less overheads."""
+
+LOOPBACK = Link("gloo on one machine", 5e8, 1e-4)
+"""By order of magnitude: 0.2 to 0.6 GB/s between two processes on two busy cores."""
 
 
 class Traffic(NamedTuple):
@@ -87,6 +91,47 @@ def of_update(
     if latent_weight:
         found.append(_tree(n_ranks, rank, counts, 1, _DOUBLE))
     return Traffic(sum(t.sent_bytes for t in found), sum(t.messages for t in found))
+
+
+def of_row_update(
+    n_ranks: int,
+    d_sae: int,
+    d_in: int,
+    d_out: int,
+    batch: int,
+    most_entries: int,
+    *,
+    transcoder: bool = False,
+    value_bytes: int = _FLOAT,
+) -> Traffic:
+    """What any rank sends in one sparse update where ranks share the rows, without checkpoints.
+
+    Args:
+        n_ranks: ranks, at most as many as there are rows.
+        d_sae, d_in, d_out, batch: as of `of_update`.
+        most_entries: of the rank that has most.
+        transcoder: whether target rows travel too.
+        value_bytes: of a row's value: 2 where the store holds bfloat16.
+    """
+    if n_ranks == 1:
+        return Traffic(0, 0)
+    block = -(-batch // n_ranks)
+    found = [
+        _all(n_ranks, 4 * _WHOLE),  # what ranks agree on before the update
+        _all(n_ranks, d_sae * _FLOAT),  # entries of each latent
+        _all(n_ranks, max(1, most_entries) * 3 * _FLOAT),  # row, z and df of each entry
+        _all(n_ranks, block * (d_out + 2) * _FLOAT),  # residual, its square, ‖f‖₀
+    ]
+    if batch % n_ranks == 0:  # else every rank reads all rows
+        widths = [d_in, d_out] if transcoder else [d_in]
+        found += [_all(n_ranks, block * width * value_bytes) for width in widths]
+    return Traffic(sum(t.sent_bytes for t in found), sum(t.messages for t in found))
+
+
+def of_gradients(n_ranks: int, n_latents: int, d_in: int, d_out: int) -> Traffic:
+    """What a rank would send if gradients of so many latents were added up instead of
+    `of_row_update`'s entries and residuals."""
+    return _sum(n_ranks, n_latents * (d_in + d_out + 2) * _FLOAT)
 
 
 def slowest(n_ranks: int, *shape: int, **options: bool) -> Traffic:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..kernels import Share
+    from .traffic import Link
     from .wire import Wire
 
 JOIN_S = 300.0
@@ -40,6 +41,9 @@ class World:
         hosts: of every rank, its host.
         update: the update in the making, for messages.
         limit_s: how long a rank may keep the others waiting.
+        by_rows: whether ranks share the rows of a batch, and each holds the whole SAE; else they
+            share its latents.
+        why: why they do.
         lost: whether ranks are ending; from then on signals hide nothing of what has happened.
         endings: what ranks say when they end.
         rendezvous: the store by which small messages go; a process alone has none.
@@ -56,6 +60,7 @@ class World:
         self.update, self.lost, self._waits = 0, False, False
         self.rendezvous, self.limit_s = rendezvous, limit_s
         self._wire, self._n_calls = None, 0
+        self.by_rows, self.why = False, ""
         self.endings = Endings(rendezvous, self.rank, self.size)
         self.hosts: Sequence[str] = [socket.gethostname()] * self.size
         if not self.is_alone:
@@ -75,6 +80,11 @@ class World:
         """A rank and its host, for messages."""
         return f"rank {rank} on {self.hosts[rank]}"
 
+    def facts(self) -> dict[str, Any]:
+        """How many ranks there are and what they share, for records; nothing of a process alone."""
+        way = "rows" if self.by_rows else "latents"
+        return {} if self.is_alone else {"ranks": self.size, "parallel": f"{way}: {self.why}"}
+
     def device(self, wanted: str) -> str:
         """The device of this rank: of `auto` and `cuda` on a machine with several cards, a card by
         the rank's number."""
@@ -91,6 +101,15 @@ class World:
         several = wanted in ("auto", "cuda") or self.place.size_of_host == 1
         own_card = several and self.place.size_of_host <= torch.cuda.device_count()
         return "nccl" if device.type == "cuda" and own_card else "gloo"
+
+    def link(self, backend: str) -> "Link":
+        """What the slowest way between two ranks is taken for; whether cards have NVLink is not
+        known."""
+        from .traffic import LINKS, LOOPBACK
+
+        if len(set(self.hosts)) > 1:
+            return LINKS[-1]
+        return LINKS[1] if backend == "nccl" else LOOPBACK
 
     def ranks_on(self, device: "torch.device") -> int:
         """How many of this host's ranks are on a device of this kind, at most."""
@@ -130,18 +149,21 @@ class World:
                 time.sleep(_ANSWER_S)
 
     def shares(self, d_sae: int) -> "list[Share]":
-        """Every rank's share of an SAE's latents."""
+        """Who holds an SAE's latents: every rank its share, or one for all the whole."""
         from .reduce import dealt
 
-        return dealt(d_sae, self.size)
+        return dealt(d_sae, 1 if self.by_rows else self.size)
 
     def share(self, d_sae: int) -> "Share":
         """This rank's share, with the way to the others."""
+        from ..kernels import RowBlocks
         from .reduce import TreeReduce
 
         shares = self.shares(d_sae)
         if self.is_alone:
             return shares[0]
+        if self.by_rows:
+            return replace(shares[0], rows=RowBlocks(self.rank, self.size, self._all))
         reduce = TreeReduce(self.wire, shares)
 
         def noticing(nodes: Any) -> "Tensor":
@@ -149,6 +171,11 @@ class World:
                 return reduce(nodes)
 
         return replace(shares[self.rank], reduce=noticing)
+
+    def _all(self, mine: "Tensor") -> "Tensor":
+        """Every rank's tensor of one shape."""
+        with self._noticed():
+            return self.wire.all(mine)
 
     @property
     def wire(self) -> "Wire":
@@ -163,14 +190,13 @@ class World:
 
         if self.is_alone:
             return [list(numbers)]
-        with self._noticed():
-            return self.wire.all(torch.tensor(numbers, dtype=torch.int64)).tolist()
+        return self._all(torch.tensor(numbers, dtype=torch.int64)).tolist()
 
     def collected(self, mine: "Tensor", share: "Share") -> "Tensor | None":
         """On the first rank what all ranks hold of one number a latent or more, joined along the
         first axis; None on the others."""
-        if self.is_alone:
-            return mine
+        if self.is_alone or self.by_rows:
+            return mine if self.is_first else None
         rows = [other.n_latents for other in self.shares(share.d_sae)]
         with self._noticed():
             return self.wire.collected(mine, rows)

@@ -2,15 +2,25 @@
 written."""
 
 import json
+import sys
 from collections.abc import Sequence
 
 import torch
 
+from ...machine import available_cores
 from ...settings import dump
 from ..kernels import available_backends, backend_paths, choose_backend
-from ..ranks.agreement import check_same, facts_of_process
+from ..ranks.agreement import (
+    USUAL_L0,
+    RankMachine,
+    UpdateShape,
+    check_same,
+    choose,
+    facts_of_process,
+)
 from ..ranks.world import World
 from ..settings import TrainSettings
+from .memory import fits
 from .rows import TrainingRows
 
 _OF_ONE_NODE = ("store", "out", "cache_dir", "checkpoints")
@@ -47,22 +57,27 @@ def check_backends(members: Sequence[TrainSettings], device: torch.device) -> No
 def check_ranks(
     members: Sequence[TrainSettings], source: TrainingRows, device: torch.device, world: World
 ) -> None:
-    """Raises ValueError where processes cannot train together: they differ, there are too many of
-    them, or the kernel needs all latents. The same on all ranks."""
+    """Decides what ranks share. Raises ValueError where processes cannot train together: they
+    differ, there are too many of them, or the kernel needs all latents. The same on all ranks."""
     settings = members[0]
     if world.is_alone:
-        if settings.rank_timeout_s != TrainSettings.model_fields["rank_timeout_s"].default:
-            raise ValueError(
-                "rank_timeout_s has no effect on a process alone; leave it out, or start several "
-                "with torchrun"
-            )
+        limit = TrainSettings.model_fields["rank_timeout_s"].default
+        idle = {
+            "rank_timeout_s": any(member.rank_timeout_s != limit for member in members),
+            "parallel": any(member.parallel not in (None, "auto") for member in members),
+        }
+        for name, without_effect in idle.items():
+            if without_effect:
+                raise ValueError(
+                    f"{name} has no effect on a process alone; leave it out, or start several with "
+                    "torchrun"
+                )
         return
     if len(members) > 1:
         raise ValueError(
             f"members must be one for several ranks, got {len(members)}; train them one after the "
             "other"
         )
-    world.shares(settings.width)
     name = choose_backend(device) if settings.backend == "auto" else settings.backend
     if name.partition("/")[0] == "reference":
         raise ValueError(
@@ -74,3 +89,33 @@ def check_ranks(
     facts |= {f"store's {name}": value for name, value in source.identity().items()}
     facts["wire"] = world.wire_for(settings.device, device)
     check_same(world, facts | facts_of_process(device))
+    _choose_way(settings, source, device, world)
+    world.shares(settings.width)
+    if world.is_first and settings.parallel is not None:
+        print(f"{world.size} ranks share {world.facts()['parallel']}", file=sys.stderr)
+
+
+def _choose_way(
+    settings: TrainSettings, source: TrainingRows, device: torch.device, world: World
+) -> None:
+    """What ranks share, as the first one finds it and says it."""
+    backend = world.wire_for(settings.device, device)
+
+    def chosen() -> str:
+        stored = source.stream_dtype(device, travel=True)
+        update = UpdateShape(
+            settings.width,
+            source.d_in,
+            source.d_out,
+            settings.batch,
+            settings.target_l0 or USUAL_L0,
+            settings.target_site is not None,
+            2 if stored == "bfloat16" else 4,
+        )
+        cores = available_cores() / world.place.size_of_host
+        machine = RankMachine(world.link(backend), device.type, cores)
+        rows_fit = fits([settings], source, device, world, by_rows=True)
+        way = choose(settings.parallel, world.size, update, machine, rows_fit)
+        return json.dumps(way)
+
+    world.by_rows, world.why = json.loads(world.of_first(chosen))

@@ -46,10 +46,10 @@ def measure(
     with (
         torch.no_grad(),
         exact_products(device.type),
-        source.batches(stream_state, device) as batches,
+        source.batches(stream_state, device, share.rows) as batches,
     ):
         for _ in range(n_batches):
-            x, target = batches.next_raw()
+            x, target = batches.whole_raw(batches.read())
             for part, wanted in _parts(x, target, share.size):
                 x_hat = _reconstructed(tensors, share, part, fired)
                 exact = ((wanted - x_hat) / unit).square().sum(dtype=torch.float64)

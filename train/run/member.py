@@ -18,6 +18,7 @@ from ...foreign import one_line, validated
 from ...settings import dump
 from ..kernels import Parameters, StepResult, StepSettings, TrainState, initial_parameters
 from ..kernels import step as kernel_step
+from ..ranks.agreement import check_equal
 from ..ranks.world import World
 from ..sae.config import SAEConfig
 from ..sae.files import check_tensors
@@ -161,6 +162,7 @@ class Member:
             "used": self._used.model_dump(),
         }
         tensors = self.state.tensors() | {"rows_idle": self.rows_idle, "firing": self.firing}
+        check_equal(self.world, tensors)
         checkpoint = Checkpoint(self.step, tensors, record)
         if not self.share.is_whole:
             self.checkpoints.save_part(checkpoint, self.share)
@@ -266,14 +268,18 @@ class Member:
         """What the settings left open, as it was in the end."""
         device = self.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        return used.model_dump() | {
-            "backend": used.backend,
-            "encoder": used.encoder,
-            "device": name,
-            "threads": torch.get_num_threads(),
-            "normaliser": normaliser_kind(self.settings),
-            "torch": torch.__version__,
-        }
+        return (
+            used.model_dump()
+            | {
+                "backend": used.backend,
+                "encoder": used.encoder,
+                "device": name,
+                "threads": torch.get_num_threads(),
+                "normaliser": normaliser_kind(self.settings),
+                "torch": torch.__version__,
+            }
+            | self.world.facts()
+        )
 
     def _sparsity(self) -> float:
         """λ of the next update; steering may bring it below 0."""

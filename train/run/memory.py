@@ -37,8 +37,19 @@ def check_memory(
     finished ones take nothing. What ranks need that are on one device is added up.
     """
     world = world or World()
-    if members and bytes_for(members, source, device, world.size) > _free(device, world):
+    if members and not fits(members, source, device, world, world.by_rows):
         raise ValueError(memory_text(members, source, device, world))
+
+
+def fits(
+    members: Sequence[TrainSettings],
+    source: TrainingRows,
+    device: torch.device,
+    world: World,
+    by_rows: bool,
+) -> bool:
+    """Whether the device has room for them, if ranks share rows or latents."""
+    return bytes_for(members, source, device, world.size, by_rows) <= _free(device, world)
 
 
 def memory_text(
@@ -49,13 +60,14 @@ def memory_text(
 ) -> str:
     """What the members need, what there is, and what would fit."""
     world = world or World()
-    needed, free = bytes_for(members, source, device, world.size), _free(device, world)
+    ranks = (world.size, world.by_rows)
+    needed, free = bytes_for(members, source, device, *ranks), _free(device, world)
     widest = max(members, key=lambda member: member.width)
     of_each = "" if world.is_alone else f" in each of {world.size} ranks"
     return (
         f"memory must hold {needed / _GIB:.1f} GiB for {len(members)} SAE(s) of width up to "
         f"{widest.width} at batch {widest.batch}{of_each}, got {free / _GIB:.1f} GiB free on "
-        f"{device}; " + _what_fits(members, widest, source, device, free, world.size)
+        f"{device}; " + _what_fits(members, widest, source, device, free, *ranks)
     )
 
 
@@ -71,6 +83,7 @@ def _what_fits(
     device: torch.device,
     free: int,
     n_ranks: int,
+    by_rows: bool,
 ) -> str:
     """The largest width that the widest member may have, if any."""
     others = [member for member in members if member is not widest]
@@ -78,7 +91,7 @@ def _what_fits(
     while high - low > 1:
         middle = (low + high) // 2
         narrower = widest.model_copy(update={"width": middle})
-        if bytes_for([*others, narrower], source, device, n_ranks) <= free:
+        if bytes_for([*others, narrower], source, device, n_ranks, by_rows) <= free:
             low = middle
         else:
             high = middle
@@ -88,14 +101,21 @@ def _what_fits(
 
 
 def bytes_for(
-    members: Sequence[TrainSettings], source: TrainingRows, device: torch.device, n_ranks: int = 1
+    members: Sequence[TrainSettings],
+    source: TrainingRows,
+    device: torch.device,
+    n_ranks: int = 1,
+    by_rows: bool = False,
 ) -> int:
     """Estimated bytes of the largest moment of a rank: all states, with the largest dense step or
     the measuring of a trained member; on a CPU the stream's batches and chunks as well.
 
-    A run takes at most this, and at least half of it (less where no step is dense).
+    A run takes at most this, and at least half of it (less where no step is dense). Ranks that
+    share rows hold the whole SAE each, and rows of a batch while they are brought together.
     """
     states, moments = 0, []
+    if by_rows:
+        n_ranks = 1
     for member in members:
         wide, size = source.d_in + source.d_out, shard_size(member.width)
         # The most latents that a rank has.
@@ -106,6 +126,8 @@ def bytes_for(
         gradients = tensors if last[1] == "reference" else tensors // 8
         if n_ranks > 1:  # of a shard, and the parts of x̂ that are exchanged
             gradients = 4 * size * wide + 4 * 12 * member.batch * source.d_out
+        if by_rows:
+            gradients += 4 * 3 * member.batch * wide
         # Parameters and moments; per latent two counters, a running mean; a bfloat16 encoder.
         states += 2 * tensors + width * (20 + 2 * source.d_in)
         # A done member's moments give way to its folded encoder.

@@ -19,6 +19,7 @@ from ...store import ActivationStore
 from ...store.read import store_identity as growth
 from ...store.read.variance import is_constant
 from ...store.write.saturation import warn_of_saturation
+from ..kernels import RowBlocks
 from ..settings import TrainSettings
 
 SCALED_SQUARES = (1e-12, 1e12)
@@ -152,29 +153,41 @@ class TrainingRows:
                 )
         return None
 
-    def stream_dtype(self, device: torch.device) -> str:
-        """How rows travel: as bfloat16 to a GPU where all that is read is stored as bfloat16, for
-        the same numbers in half the bytes."""
+    def stream_dtype(self, device: torch.device, travel: bool = False) -> str:
+        """How rows travel, to a GPU or to other ranks: as bfloat16 where all that is read is stored
+        as bfloat16, for the same numbers in half the bytes."""
         stored = {self.store.layout(site).codec.dtype for site in self.site_names}
-        return "bfloat16" if device.type == "cuda" and stored == {"bfloat16"} else "float32"
+        travel = travel or device.type == "cuda"
+        return "bfloat16" if travel and stored == {"bfloat16"} else "float32"
 
     @contextmanager
-    def batches(self, state: dict[str, int] | None, device: torch.device) -> Iterator["Batches"]:
+    def batches(
+        self,
+        state: dict[str, int] | None,
+        device: torch.device,
+        blocks: RowBlocks | None = None,
+    ) -> Iterator["Batches"]:
         """The run's endless stream of scaled batches on `device`, from `state` on (None: from the
-        start)."""
+        start). Ranks that share the rows each read their own and bring them together, where the
+        batch is cut into equal blocks; else all read all."""
         settings = self.settings
+        if blocks is not None and settings.batch % blocks.size:
+            blocks = None
+        rank, world = (0, 1) if blocks is None else (blocks.rank, blocks.size)
         sites = self.site_names
         stream = self.store.stream(
             sites if len(sites) > 1 else sites[0],
-            batch_rows=settings.batch,
+            batch_rows=settings.batch // world,
             seed=settings.stream_seed,
             shuffle_rows=settings.shuffle_rows,
             state=state,
+            rank=rank,
+            world=world,
             prefetch=settings.prefetch,
-            dtype=self.stream_dtype(device),
+            dtype=self.stream_dtype(device, blocks is not None),
         )
         try:
-            yield Batches(self, stream, device)
+            yield Batches(self, stream, device, blocks)
         finally:
             stream.close()
 
@@ -183,28 +196,45 @@ class Batches:
     """Scaled (input, target) batches on a device, float32; `state()` and `waiting_s` are the
     stream's."""
 
-    def __init__(self, source: TrainingRows, stream: Any, device: torch.device):
+    def __init__(
+        self,
+        source: TrainingRows,
+        stream: Any,
+        device: torch.device,
+        blocks: RowBlocks | None = None,
+    ):
         self._source, self._stream, self._device = source, stream, device
+        self._blocks = blocks
 
-    def next(self) -> Pair:
-        """The next batch, divided by C."""
-        x, target = self.next_raw()
+    def read(self) -> Any:
+        """The next batch as the stream gives it, of which `whole` and `whole_raw` make a batch.
+
+        Nothing is sent before: an error in here is one rank's, which the others have to hear of.
+        """
+        return next(self._stream)
+
+    def whole(self, rows: Any) -> Pair:
+        """A batch of all ranks' rows, divided by C."""
+        x, target = self.whole_raw(rows)
         source = self._source
         scaled = x / source.normaliser
         return scaled, scaled if target is x else target / source.target_normaliser
 
-    def next_raw(self) -> Pair:
-        """The next batch in raw units."""
-        rows, settings = next(self._stream), self._source.settings
+    def whole_raw(self, rows: Any) -> Pair:
+        """A batch of all ranks' rows in raw units."""
+        settings = self._source.settings
         if settings.target_site is None:
             x = self._brought(rows)
             return x, x
         return self._brought(rows[settings.site]), self._brought(rows[settings.target_site])
 
     def _brought(self, rows: Tensor) -> Tensor:
-        """Rows on the device as float32. The copy does not wait: a page-locked batch is not used
-        again before it has ended."""
-        return rows.to(self._device, non_blocking=True).float()
+        """All ranks' rows on the device as float32. The copy does not wait: a page-locked batch is
+        not used again before it has ended."""
+        here = rows.to(self._device, non_blocking=True)
+        if self._blocks is not None:
+            here = self._blocks.joined(here, self._source.settings.batch)
+        return here.float()
 
     def state(self) -> dict[str, int]:
         """Position after the batches taken so far."""

@@ -205,15 +205,16 @@ def _train(
     n_batches = max(member.settings.steps for member in active) - laggard.step
     with (
         StopSignals(world, asked) as stop,
-        source.batches(laggard.stream_state, device) as batches,
+        source.batches(laggard.stream_state, device, laggard.share.rows) as batches,
         progress("train", n_batches * source.settings.batch, "rows") as bar,
     ):
         for position in itertools.count(laggard.step):
             if not active:
                 break
             world.update = position + 1
-            x, target, stream_state, waited_s = _next_batch(batches, active, world)
+            rows, stream_state, waited_s = _next_rows(batches, active, world)
             late = _agreed(world, stop, active)
+            x, target = batches.whole(rows)
             shown: dict[str, float] = {}
             for member in [member for member in active if member.step == position]:
                 try:
@@ -241,19 +242,19 @@ def _raise(failures: list[str]) -> None:
         raise ValueError("; ".join(failures))
 
 
-def _next_batch(
+def _next_rows(
     batches: Batches, active: list[Member], world: World
-) -> tuple[Tensor, Tensor, dict[str, int], float]:
-    """Input, target, the stream's position after them, and the seconds spent waiting."""
+) -> tuple[Any, dict[str, int], float]:
+    """The next rows, the stream's position after them, and the seconds spent waiting."""
     before_s = batches.waiting_s
     try:
-        x, target = batches.next()
+        rows = batches.read()
     except (ValueError, OSError):
         if not world.is_alone:
             agreed(world, Beat(failed=True, loss=active[0].loss))
         _save_all(active)  # a damaged or vanished store costs no update
         raise
-    return x, target, batches.state(), batches.waiting_s - before_s
+    return rows, batches.state(), batches.waiting_s - before_s
 
 
 def _agreed(world: World, stop: StopSignals, active: list[Member]) -> bool | None:

@@ -1,6 +1,6 @@
 """A rank that takes steps and counts what it sends: by `wire`, by its sockets.
 
-RANK=0 WORLD_SIZE=2 … python -m scopeworks.tests.train.ranks.sockets
+RANK=0 WORLD_SIZE=2 … python -m scopeworks.tests.train.ranks.sockets latents|rows
 """
 
 import json
@@ -12,10 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from scopeworks.tests.reference.jumprelu_cases import gaussian_case
 from scopeworks.tests.reference.ranks import part_of
-from scopeworks.train.kernels import StepSettings, step
+from scopeworks.train.kernels import RowBlocks, Share, StepSettings, TrainState, step
 from scopeworks.train.ranks.joining import joined
 
 BATCH, D_IN, WIDTH, N_STEPS = 300, 96, 1000, 5
@@ -37,25 +38,44 @@ def acknowledged_bytes() -> int:
     return total
 
 
+def most_entries(state: TrainState, x: Tensor, given: StepSettings, size: int) -> int:
+    """Entries of the rank that has most, of so many that share the rows."""
+    p = state.parameters
+    z = (x - p.b_dec) @ p.W_enc + p.b_enc
+    of_row = (z > p.theta - given.bandwidth / 2).sum(1)
+    blocks = [RowBlocks(rank, size, torch.clone).mine(len(x)) for rank in range(size)]
+    return max(int(of_row[block].sum()) for block in blocks)
+
+
+def take_step(state: TrainState, x: Tensor, given: StepSettings, share: Share) -> None:
+    """An update; where ranks share rows, they bring them together first."""
+    if share.rows is not None:
+        x = share.rows.joined(x[share.my_rows(BATCH)], BATCH)
+    step(state, x, x, given, "cpu/sparse", share)
+
+
 def main() -> None:
-    """Takes steps; prints the bytes of one, counted in both ways."""
+    """Takes steps; prints the bytes of one, counted in both ways, and the entries of each."""
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
     with joined() as world:
         world.connect("gloo", cpu, 60)
+        world.by_rows = sys.argv[1] == "rows"
         share = world.share(WIDTH)
         whole, x = gaussian_case(BATCH, D_IN, WIDTH, theta=0.3, seed=1)
         state = part_of(whole, share)
         weight = torch.ones(share.n_latents)
         given = StepSettings(lr=1e-3, sparsity=1e-3, bandwidth=0.1, latent_weight=weight)
-        step(state, x, x, given, "cpu/sparse", share)
+        take_step(state, x, given, share)
         world.together()
         before, wire = acknowledged_bytes(), world.wire.sent_bytes
+        entries = []
         for _ in range(N_STEPS):
+            entries.append(most_entries(state, x, given, world.size))
             world.gathered([0, 0, 0, 0])
-            step(state, x, x, given, "cpu/sparse", share)
+            take_step(state, x, given, share)
         found = {"sockets": (acknowledged_bytes() - before) / N_STEPS}
-        found |= {"wire": (world.wire.sent_bytes - wire) / N_STEPS}
+        found |= {"wire": (world.wire.sent_bytes - wire) / N_STEPS, "entries": entries}
         world.together()
         print("sent", json.dumps(found), file=sys.__stderr__)
 

@@ -109,6 +109,9 @@ def test_bad_input_is_one_line_of_the_first_rank_and_exit_code_2_of_all(settings
             "backend must be cpu or triton for 2 ranks, got reference": lot(
                 2, [settings(**SHAPE, backend="reference")]
             ),
+            "batch must be at least the 3 ranks that share its rows, got 2": lot(
+                3, [settings(**SHAPE | {"batch": 2}, parallel="rows")]
+            ),
             "nowhere": lot(2, [settings(**SHAPE, store="nowhere")]),
             "address already in use": lot(1, [], of=2, port=taken.getsockname()[1]),
             "within 1 s, got": lot(1, [], of=2, patience_s=1),

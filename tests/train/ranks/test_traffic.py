@@ -2,10 +2,19 @@
 
 import json
 import sys
+from typing import Any
 
 import pytest
 
-from scopeworks.train.ranks.traffic import LINKS, Traffic, of_update, slowest, table
+from scopeworks.train.ranks.traffic import (
+    LINKS,
+    Traffic,
+    of_gradients,
+    of_row_update,
+    of_update,
+    slowest,
+    table,
+)
 
 from .processes import started
 from .sockets import BATCH, D_IN, WIDTH
@@ -15,20 +24,56 @@ from .sockets import BATCH, D_IN, WIDTH
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_model_is_what_the_wire_counts_and_the_sockets_send(size: int):
-    words = ["-m", "scopeworks.tests.train.ranks.sockets"]
-    with started(size, lambda rank: words) as ranks:
-        ends = [rank.ended() for rank in ranks]
-    assert [code for code, _ in ends] == [0] * size, ends
-    for rank, (_, errors) in enumerate(ends):
-        found = json.loads(errors.partition("sent ")[2].splitlines()[0])
+    for rank, found in enumerate(sent_by("latents", size)):
         more = {"latent_weight": True, "triton": False}
         model = of_update(size, rank, WIDTH, D_IN, D_IN, BATCH, **more).sent_bytes
         assert found["wire"] == pytest.approx(model, abs=size)
         assert found["sockets"] == pytest.approx(model, rel=0.1)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's sockets what they have sent")
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_model_of_rows_is_what_the_wire_counts_and_the_sockets_send(size: int):
+    for found in sent_by("rows", size):
+        models = [
+            of_row_update(size, WIDTH, D_IN, D_IN, BATCH, most).sent_bytes
+            for most in found["entries"]
+        ]
+        model = sum(models) / len(models)
+        assert found["wire"] == model
+        assert found["sockets"] == pytest.approx(model, rel=0.1)
+
+
+def sent_by(way: str, size: int) -> list[dict[str, Any]]:
+    """What each of the ranks says it has sent."""
+    words = ["-m", "scopeworks.tests.train.ranks.sockets", way]
+    with started(size, lambda rank: words) as ranks:
+        ends = [rank.ended() for rank in ranks]
+    assert [code for code, _ in ends] == [0] * size, ends
+    return [json.loads(errors.partition("sent ")[2].splitlines()[0]) for _, errors in ends]
+
+
 def test_one_process_sends_nothing():
     assert of_update(1, 0, 1 << 20, 2304, 2304, 4096) == Traffic(0, 0)
+    assert of_row_update(1, 1 << 14, 2304, 2304, 4096, 1 << 18) == Traffic(0, 0)
+
+
+def test_rows_cost_less_than_gradients_unless_few_latents_are_touched():
+    """Rows and residuals are as many numbers as gradients of as many latents as rows."""
+    rows = of_row_update(8, 1 << 14, 2304, 2304, 4096, 512 * 60).sent_bytes
+    assert rows < of_gradients(8, 1 << 14, 2304, 2304).sent_bytes / 7
+    assert rows > of_gradients(8, 1 << 10, 2304, 2304).sent_bytes
+
+
+def test_rows_of_bfloat16_halve_what_rows_send_and_unequal_blocks_send_none():
+    shape = (1 << 14, 2304, 2304, 4096, 512 * 60)
+    wide, narrow = (of_row_update(8, *shape, value_bytes=n).sent_bytes for n in (4, 2))
+    assert wide - narrow == 7 * 512 * 2304 * 2
+    target = of_row_update(8, *shape, transcoder=True).sent_bytes
+    assert target - wide == 7 * 512 * 2304 * 4
+    odd = of_row_update(7, *shape).sent_bytes
+    assert odd == 6 * 4 * (8 + (1 << 14) + 3 * 512 * 60 + 586 * 2306)
 
 
 def test_bytes_are_those_of_the_reconstruction_and_not_of_the_width():

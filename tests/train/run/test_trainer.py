@@ -442,16 +442,16 @@ def test_sweep_members_that_clash_are_refused(settings: Make):
 def test_nan_in_the_store_is_named_and_costs_no_update(
     settings: Make, monkeypatch: pytest.MonkeyPatch, store_url: str
 ):
-    next_batch, found = Batches.next, {}
+    whole, found = Batches.whole, {}
 
-    def with_nan(self: Batches):
-        x, target = next_batch(self)
+    def with_nan(self: Batches, rows):
+        x, target = whole(self, rows)
         if self.state()["row"] == 40 * 64:  # in the second epoch
             found["x"] = x[5].clone()
             x[5, 3] = float("nan")
         return x, target
 
-    monkeypatch.setattr(Batches, "next", with_nan)
+    monkeypatch.setattr(Batches, "whole", with_nan)
     members = [settings("a", steps=50), settings("b", steps=50, seed=1)]
     with pytest.raises(ValueError, match=rf"site {SITE} of store .* must be finite") as caught:
         run(members)
@@ -519,9 +519,9 @@ def test_rows_travel_to_a_gpu_as_they_are_stored(
     assert source.stream_dtype(torch.device("cpu")) == "float32"
     batches = []
     for dtype in ("float32", "bfloat16"):
-        monkeypatch.setattr(TrainingRows, "stream_dtype", lambda _self, _device, dtype=dtype: dtype)
+        monkeypatch.setattr(TrainingRows, "stream_dtype", lambda *_, dtype=dtype: dtype)
         with source.batches(None, torch.device("cpu")) as stream:
-            batches.append([stream.next()[0] for _ in range(5)])
+            batches.append([stream.whole(stream.read())[0] for _ in range(5)])
     for one, other in zip(*batches, strict=True):
         assert one.dtype == other.dtype == torch.float32
         assert torch.equal(one, other)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ....machine import has_bfloat16_units
 from ..result import StepResult, report
+from ..row_blocks import ListedEntries, RowBlocks, fired
 from ..settings import StepSettings
 from ..shards import Node, Share
 from ..state import TrainState
@@ -90,12 +91,17 @@ def _sparse_step(
 ) -> StepResult:
     """The step over the entries; path says how they are found."""
     batch, p = x.shape[0], state.parameters
-    x_in, entries, fired = encode.find_entries(state, x, settings, share, _workspace, path)
-    skip = skip_output(state, x).numpy()
-    targets = Targets(target.numpy(), p.b_dec.numpy(), skip, np.float32(2 / batch))
-    rows = _pass_rows(state, entries, targets, share)
+    mine = share.my_rows(batch)
+    found = encode.find_entries(state, x[mine], settings, share, _workspace, path)
+    skip = skip_output(state, x[mine]).numpy()
+    targets = Targets(target[mine].numpy(), p.b_dec.numpy(), skip, np.float32(2 / batch))
+    rows = _pass_rows(state, found.entries, targets, share)
+    if share.rows is not None:
+        x_in = x - p.b_dec if settings.pre_bias else x
+        found, rows = _of_all_rows(share.rows, state, x_in, found, rows)
+    x_in, entries, n_fired = found
     row_loss, row_l0 = torch.from_numpy(rows.loss), torch.from_numpy(rows.l0)
-    result, slopes = report(row_loss, row_l0, fired, settings, share, f"cpu/{path}")
+    result, slopes = report(row_loss, row_l0, n_fired, settings, share, f"cpu/{path}")
     if not result.finite:
         return result
     entries_per_row = _entries_per_row(entries, x, share)
@@ -152,6 +158,24 @@ def _pass_rows(state: TrainState, entries: Entries, targets: Targets, share: Sha
     found = found._replace(residual=share.reduce(x_hats).numpy(), l0=share.count(l0).numpy())
     run(share.shards(), False, True, found)
     return found
+
+
+def _of_all_rows(
+    blocks: RowBlocks, state: TrainState, x_in: Tensor, mine: encode.Encoded, rows: Rows
+) -> tuple[encode.Encoded, Rows]:
+    """What one process would have found about a whole batch, from what each rank has about its
+    rows."""
+    batch, theta = x_in.shape[0], state.parameters.theta
+    own = ListedEntries(*map(torch.from_numpy, mine.entries))
+    entries = blocks.listed(own, batch * len(theta), batch, theta)
+    assert entries is not None, "any number may be listed"
+    residual, loss, l0 = map(torch.from_numpy, rows[:3])
+    residual, loss, l0 = blocks.residuals(residual, loss, l0, batch)
+    found = encode.Encoded(
+        x_in, Entries(*(tensor.numpy() for tensor in entries)), fired(entries, theta)
+    )
+    column_sum = residual.sum(0, keepdim=True)
+    return found, Rows(residual.numpy(), loss.numpy(), l0.numpy(), column_sum.numpy())
 
 
 def _entries_per_row(entries: Entries, x: Tensor, share: Share) -> float:

@@ -20,6 +20,7 @@ import triton
 from torch import Tensor
 
 from ..result import Slopes, StepResult, report
+from ..row_blocks import ListedEntries, RowBlocks
 from ..settings import StepSettings
 from ..shards import Node, Share, product
 from ..state import Parameters, TrainState
@@ -101,16 +102,20 @@ def _sparse_step(
 ) -> StepResult | None:
     """The step over the entries; path says how they are found. None if they are too many."""
     p, batch = state.parameters, x.shape[0]
-    x_in = x - p.b_dec if settings.pre_bias else x
-    entries = FIND[path](state, x_in, settings.bandwidth / 2, share)
+    x_in, mine = x - p.b_dec if settings.pre_bias else x, share.my_rows(batch)
+    entries = FIND[path](state, x_in[mine], settings.bandwidth / 2, share)
     capacity = most_entries(share, batch)
     n = capacity + 1 if entries is None else entries.rows.shape[0]
-    if int(share.count(x.new_tensor(n, dtype=torch.int64))) > capacity or entries is None:
+    if int(share.count(x.new_tensor(n, dtype=torch.int64))) > capacity and share.rows is None:
         return None  # on all ranks
-    base = p.b_dec - target
+    base = p.b_dec - target[mine]
     if p.W_skip is not None:
-        base += product(x, p.W_skip)
-    rows = _pass_rows(state, entries, base, share)
+        base += product(x[mine], p.W_skip)
+    rows = None if entries is None else _pass_rows(state, entries, base, share, 2 / batch)
+    if share.rows is not None:
+        entries, rows = _of_all_rows(share.rows, p.theta, entries, rows, capacity, batch)
+    if entries is None or rows is None:
+        return None
     fired = torch.empty_like(entries.length)
     places = (entries.start, entries.length, entries.z)
     count_fired[(p.d_sae,)](*places, p.theta, fired, BLOCK=64, **FUSED)
@@ -140,11 +145,35 @@ class _Rows(NamedTuple):
     l0: Tensor
 
 
-def _pass_rows(state: TrainState, entries: Entries, base: Tensor, share: Share) -> _Rows:
-    """Decodes and differentiates all rows; x̂ is added up over the ranks in between.
+def _of_all_rows(
+    blocks: RowBlocks,
+    theta: Tensor,
+    entries: Entries | None,
+    rows: _Rows | None,
+    capacity: int,
+    batch: int,
+) -> tuple[Entries | None, _Rows | None]:
+    """What one process would have found about a whole batch, from what each rank has about its
+    rows; nothing on all ranks if the entries are too many."""
+    own = (
+        None
+        if entries is None
+        else ListedEntries(*(getattr(entries, at) for at in ListedEntries._fields))
+    )
+    found = blocks.listed(own, capacity, batch, theta)
+    if found is None or rows is None:
+        return None, None
+    return Entries(*found, capacity), _Rows(*blocks.residuals(*rows, batch))
+
+
+def _pass_rows(
+    state: TrainState, entries: Entries, base: Tensor, share: Share, scale: float
+) -> _Rows:
+    """Decodes and differentiates rows; x̂ is added up over the ranks in between.
 
     Args:
         base: b_dec (+ skip) − target; x̂ on top of it is the residual.
+        scale: 2/batch, which the residual becomes the loss's gradient by.
     """
     p, batch = state.parameters, base.shape[0]
     by_row = list_by_row(entries, batch)
@@ -161,7 +190,7 @@ def _pass_rows(state: TrainState, entries: Entries, base: Tensor, share: Share) 
             pass_rows[(batch, triton.cdiv(p.d_out, columns))](
                 int(decode), int(differentiate), *ends, by_row.entry, by_row.latent,
                 entries.z, entries.df, p.theta, p.W_dec, base, *rows,
-                2 / batch, share.size, share.first, p.d_out, num_warps=WARPS,
+                scale, share.size, share.first, p.d_out, num_warps=WARPS,
                 MAY_DECODE=fits or decode, MAY_DIFFERENTIATE=fits or differentiate,
                 **whole_row(columns),
             )  # fmt: skip
