@@ -32,6 +32,11 @@ def read_config(folder: Path, name: str) -> Any:
     if family.nested is not None and family.nested in document:
         document, where = document[family.nested], f"{path}, {family.nested}"
     checked = validated(family.entries, document, where).model_fields_set
+    if document.get("model_type", family.model_types[0]) not in family.model_types:
+        raise ValueError(
+            f"{where}: model_type must be {' or '.join(family.model_types)}, "
+            f"got {str(document['model_type'])[:60]!r}; pass a plain {family.title}"
+        )
     with explained(name):
         kind, _ = family.classes()
         return kind(**{name: document[name] for name in checked})

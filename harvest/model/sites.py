@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from .families import FAMILIES, family_of
+from .families import FAMILIES, Family, family_of
 
 _PLACES = {kind: place for family in FAMILIES for kind, place in family.sites.items()}
 
@@ -108,18 +108,25 @@ def _checked_name(text: str) -> str:
     return f"{kind}.{int(layer)}"
 
 
-def expand_sites(patterns: Iterable[str], n_layers: int) -> list[Site]:
+def expand_sites(
+    patterns: Iterable[str], n_layers: int, family: Family | None = None
+) -> list[Site]:
     """Expands site patterns against a model of `n_layers`, without repeats, in the order of the
     forward pass.
 
-    A pattern is `<kind>.<layers>`; kind may be `*` (the four of `REPORTED`), layers `*`, `12`,
+    A pattern is `<kind>.<layers>`; kind may be `*` (those of `REPORTED`), layers `*`, `12`,
     `0-12` or `3,5,7-9`.
+
+    Args:
+        patterns: one or several.
+        n_layers: of the model.
+        family: the model's, where it is known: `*` stands for its kinds alone.
 
     Raises:
         ValueError: a pattern names a kind or layer that does not exist (the text names those that
             do), or none is given.
     """
-    sites = {site for pattern in patterns for site in _expand(pattern.strip(), n_layers)}
+    sites = {site for pattern in patterns for site in _expand(pattern.strip(), n_layers, family)}
     if not sites:
         raise ValueError(
             "site must be given at least once, got none; for example --site resid_post.12"
@@ -141,12 +148,15 @@ def check_site(site: Site, n_layers: int) -> None:
         )
 
 
-def _expand(pattern: str, n_layers: int) -> list[Site]:
+def _expand(pattern: str, n_layers: int, family: Family | None) -> list[Site]:
     """One pattern's sites."""
     kind, _, layers = pattern.partition(".")
     if kind != "*":
         _check_kind(pattern, kind)
-    kinds = REPORTED if kind == "*" else (kind,)
+    if family is not None and kind != "*":
+        family.place(kind)
+    known = REPORTED if family is None else [each for each in REPORTED if each in family.sites]
+    kinds = known if kind == "*" else (kind,)
     sites = [Site(kind, layer) for kind in kinds for layer in _layers(pattern, layers, n_layers)]
     for site in sites:
         check_site(site, n_layers)

@@ -19,6 +19,7 @@ from ...store import StoreSpec, StoreWriter, TokenStore
 from ...store.format.chunks.codecs import PRESETS
 from ...store.format.spec import even_bucket_rows
 from ...workers.cluster import n_local_workers
+from ..model.families import family_of
 from ..model.loading import check_context, load_model, tokenizer_fingerprint
 from ..model.sites import expand_sites, site_width
 from ..settings import HarvestSettings
@@ -59,7 +60,7 @@ def prepare(
     sequences = tokens.sequences(settings.split)
 
     def check(tokenizer: Any, config: Any) -> None:
-        expand_sites(settings.site, config.num_hidden_layers)
+        expand_sites(settings.site, config.num_hidden_layers, family_of(config))
         _check_tokens(tokens, tokenizer, config, settings)
 
     model = load_model(
@@ -71,7 +72,7 @@ def prepare(
         compile=settings.compile,
         check=check,
     )
-    sites = expand_sites(settings.site, model.config.num_hidden_layers)
+    sites = expand_sites(settings.site, model.config.num_hidden_layers, family_of(model.config))
     masked = {*special_ids(tokens), *settings.mask_token}
     mask = Mask(tuple(sorted(masked)), prefix=tokens.provenance.get("masked_prefix", 0))
     stored = torch.bfloat16 if PRESETS[settings.codec].dtype == "bfloat16" else torch.float32

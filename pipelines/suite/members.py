@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
+from ...harvest.model.families import family_of
 from ...harvest.model.sites import Site, expand_sites, parse_site
 from ...settings import Settings
 from ...train.settings import TrainSettings
@@ -204,7 +205,7 @@ def _counted(file: SuiteFile, where: str, own: _Own, values: Table) -> Table:
 def _sites(file: SuiteFile, where: str, patterns: Sequence[str], n_layers: int) -> list[Site]:
     """The sites that a table names."""
     try:
-        return expand_sites(patterns, n_layers)
+        return expand_sites(patterns, n_layers, family_of(model_config(file.suite.model)))
     except ValueError as error:
         text = str(error).replace("; for example --site resid_post.12", "")
         raise ValueError(f"suite {file.path}, {where}: {text}") from error

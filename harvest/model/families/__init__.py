@@ -31,7 +31,7 @@ def family_of(config: Any) -> Family:
     Raises:
         ValueError: there is none.
     """
-    return family_named(config.model_type, "one")
+    return family_named(getattr(config, "model_type", None), "one")
 
 
 def family_named(model_type: Any, model: str) -> Family:

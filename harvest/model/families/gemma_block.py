@@ -42,7 +42,7 @@ class BlockEntries(Document):
     max_position_embeddings: int = Field(ge=1, le=2**30)
     query_pre_attn_scalar: Size
     rms_norm_eps: float = Field(gt=0, lt=1)
-    sliding_window: Annotated[int, Field(ge=1, le=2**30)] | None = None
+    sliding_window: Annotated[int, Field(ge=1, le=2**30)] = 4096
     layer_types: Layers | None = None
     rope_theta: Scale | None = None
     rope_scaling: Rope | None = None

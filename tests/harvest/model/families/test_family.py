@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from scopeworks.harvest.model import families
 from scopeworks.harvest.model.families import GEMMA2, family_of
 from scopeworks.harvest.model.loading import load_model
+from scopeworks.harvest.model.sites import expand_sites
 
 DISGUISED = replace(
     GEMMA2,
@@ -73,6 +74,24 @@ def test_shape_of_a_released_model_is_its_twins_too():
     base, tuned = map(GEMMA2.shape_of, ("google/gemma-2-9b", "google/gemma-2-9b-it"))
     assert base is not None and base == tuned and base["hidden_size"] == 3584
     assert GEMMA2.shape_of("google/gemma-2-9b-it-it") is None
+
+
+def test_what_has_no_model_type_is_refused_in_python():
+    with pytest.raises(ValueError, match=r"must be a Gemma 2.*, got one with no model_type"):
+        family_of(None)
+
+
+def test_sites_of_a_family_that_lacks_a_kind_are_its_own():
+    lacking = replace(
+        GEMMA2,
+        title="Gemma 9",
+        sites={kind: place for kind, place in GEMMA2.sites.items() if kind != "attn_out"},
+    )
+    assert expand_sites(["*.1"], 2, lacking) == ["transcoder_in.1", "mlp_out.1", "resid_post.1"]
+    with pytest.raises(
+        ValueError, match=r"site attn_out does not exist in a Gemma 9; its kinds are transcoder_in"
+    ):
+        expand_sites(["resid_post.1", "attn_out.0"], 2, lacking)
 
 
 def test_kind_that_a_family_lacks_is_refused():

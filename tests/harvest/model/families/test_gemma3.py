@@ -227,6 +227,7 @@ def test_released_config_that_leaves_entries_out_has_transformers_own(tmp_path, 
         ({"sliding_window_pattern": 0}, "sliding_window_pattern: .* got 0"),
         ({"num_hidden_layers": 4}, "layer_types: must name 4 layers"),
         ({"query_pre_attn_scalar": 0}, "query_pre_attn_scalar: .* got 0"),
+        ({"sliding_window": None}, "sliding_window: .* got None"),
     ],
 )
 def test_config_that_no_gemma_3_has_is_refused_in_one_line(text_dir, tmp_path, entry, message):
@@ -239,6 +240,13 @@ def test_config_that_no_gemma_3_has_is_refused_in_one_line(text_dir, tmp_path, e
 def test_config_inside_a_larger_one_is_named_where_it_is(seeing_dir, tmp_path):
     folder = edited(seeing_dir, tmp_path / "model", text_config={"model_type": "gemma3_text"})
     with pytest.raises(ValueError, match=r"config.json, text_config.*hidden_size is missing"):
+        load_tokenizer(folder)
+
+
+def test_language_model_of_another_family_inside_is_refused(seeing_dir, tmp_path):
+    inside = json.loads((seeing_dir / "config.json").read_text())["text_config"]
+    folder = edited(seeing_dir, tmp_path / "model", text_config=inside | {"model_type": "gemma2"})
+    with pytest.raises(ValueError, match="text_config: model_type must be gemma3_text or gemma3, "):
         load_tokenizer(folder)
 
 
