@@ -2,8 +2,8 @@
 
 Owns the arithmetic of rows, chunks and shards, the array's `zarr.json`, and the shard object:
 encoded chunks one after the other, then the index (`shard_index`). This is Zarr's own
-`sharding_indexed` layout; it is written here and read by `array_reader` because zarr-python's
-general machinery costs more than the decompression. tests/store/format/test_format.py compares with
+`sharding_indexed` layout. It is written here and read by `array_reader`, because the overhead of
+zarr-python costs more time than the decompression. tests/store/format/test_format.py compares with
 zarr, Dask and TensorStore.
 """
 
@@ -22,11 +22,11 @@ from .chunks.codecs import CRC_BYTES, STORAGE, Codec
 from .chunks.shard_index import encode_index, index_bytes
 
 _AHEAD = 4
-"""Chunks encoded ahead of the one that is written."""
+"""Chunks that are encoded while an earlier one is written."""
 
 
 class DamagedStoreError(OSError):
-    """Stored data that is not what was committed; the text names array, shard and chunk."""
+    """Stored data is not what was committed; the text names array, shard and chunk."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ArrayLayout:
 
     @property
     def n_shards(self) -> int:
-        """Shards of the whole array, the last one perhaps partly filled."""
+        """Shards of the whole array; the last one may be partly filled."""
         return -(-self.rows // self.shard_rows)
 
     @property
@@ -52,17 +52,17 @@ class ArrayLayout:
 
     @property
     def index_bytes(self) -> int:
-        """Size of the index at a shard's end."""
+        """Bytes of the index at a shard's end."""
         return index_bytes(self.shard_chunks)
 
     @property
     def max_chunk_bytes(self) -> int:
-        """Size of an encoded chunk, at most."""
+        """The most bytes that an encoded chunk can have."""
         return self.codec.longest(self.chunk_bytes)
 
     @property
     def max_shard_bytes(self) -> int:
-        """Size of a shard's object, at most."""
+        """The most bytes that a shard's object can have."""
         return self.shard_chunks * self.max_chunk_bytes + self.index_bytes
 
     def shard_key(self, shard: int) -> str:
@@ -70,16 +70,16 @@ class ArrayLayout:
         return f"{self.path}/c/{shard}" + ("" if self.width is None else "/0")
 
     def shape(self, rows: int) -> tuple[int, ...]:
-        """Shape of some rows of this array."""
+        """Shape of `rows` rows of this array."""
         return (rows,) if self.width is None else (rows, self.width)
 
     def empty(self, rows: int) -> np.ndarray:
-        """A buffer for some rows, in the storage dtype."""
+        """An uninitialised array for `rows` rows, in the storage dtype."""
         return np.empty(self.shape(rows), dtype=STORAGE[self.codec.dtype])
 
     @property
     def chunk_bytes(self) -> int:
-        """Size of a chunk before compression."""
+        """Bytes of a chunk before compression."""
         return self.chunk_rows * (self.width or 1) * self.codec.itemsize
 
     def metadata(self) -> dict[str, Any]:
@@ -122,20 +122,20 @@ class ShardRecord:
     shard: int
     n_bytes: int
     crc32c: int
-    """Of its chunks' checksums, one after the other, and its index. That of the whole object would
-    say nothing of the content: a crc over data with their crc behind depends on the length alone.
-    """
+    """Checksum of the chunks' crc32c, one after the other, and of the index. A checksum of the
+    whole object could not tell shards of equal lengths apart: data followed by its own CRC has a
+    constant CRC."""
 
 
 class ChunkTally(Protocol):
-    """Something that is counted over an array's chunks while they are encoded."""
+    """A total over an array's chunks, added up while they are encoded: sums, or a digest."""
 
     def of(self, stored: np.ndarray) -> Any:
-        """What a chunk's rows contribute; called in the pool, several at once."""
+        """The contribution of a chunk's rows; called by several threads at once."""
         ...
 
     def add(self, part: Any) -> None:
-        """Counts the contribution of the next chunk; called in the order of storage."""
+        """Adds the contribution of the next chunk; called in the order of storage."""
         ...
 
 
@@ -151,11 +151,13 @@ def write_shard(
     """Encodes and writes the first `rows` rows of a shard.
 
     Args:
+        sink: where the shard's object is written.
+        shard: number of the shard in the array.
         fetch: (start, stop) within the shard -> those rows, contiguous, in the storage dtype;
-            called in the pool, several at once. A last chunk that is not full is padded with zeros,
-            as Zarr wants.
-        pool: where chunks are fetched, counted and compressed.
-        tally: counts the rows.
+            called by several threads of the pool at once. A last chunk that is not full is padded
+            with zeros, as Zarr requires.
+        pool: threads that fetch, tally and compress chunks.
+        tally: gets the rows of every chunk.
     """
     record: list[ShardRecord] = []
 
@@ -163,8 +165,9 @@ def write_shard(
         lengths, crc = [], 0
         for encoded in chunks:
             lengths.append(len(encoded))
-            crc = google_crc32c.extend(crc, encoded[-CRC_BYTES:])
+            crc = google_crc32c.extend(crc, encoded[-CRC_BYTES:])  # the chunk's own crc32c
             yield encoded.data
+        # Without the index's own crc32c: followed by it, the index would not change the result.
         tail = encode_index(lengths, layout.shard_chunks)
         crc = google_crc32c.extend(crc, tail[:-CRC_BYTES])
         record.append(ShardRecord(shard, sum(lengths) + len(tail), crc))
@@ -182,8 +185,10 @@ def _encoded_chunks(
     pool: Executor,
     tally: ChunkTally | None,
 ) -> Generator[np.ndarray, None, None]:
-    """Compresses a few chunks ahead in the pool, in order; a chunk is valid until the next is asked
-    for, for its memory is used again."""
+    """Encoded chunks in order; a few are encoded ahead in the pool.
+
+    A chunk is valid until the next one is requested: its memory is reused.
+    """
     n_bytes = layout.codec.max_encoded_bytes(layout.chunk_bytes)
     buffers = [np.empty(n_bytes, dtype=np.uint8) for _ in range(_AHEAD + 1)]
     ahead: deque[Future[tuple[np.ndarray, Any]]] = deque()
@@ -206,14 +211,14 @@ def _encoded_chunks(
                 yield next_one()
         while ahead:
             yield next_one()
-    finally:  # after an error nobody may look at the rows any more: their memory is used again
+    finally:  # the caller reuses the rows' memory, so no thread may still read it after an error
         for future in ahead:
             future.cancel()
         wait(ahead)
 
 
 def _padded(layout: ArrayLayout, block: np.ndarray) -> np.ndarray:
-    """A chunk's rows, with rows of zeros behind them where it is not full."""
+    """A chunk's rows, followed by rows of zeros if it is not full."""
     if len(block) == layout.chunk_rows:
         return block
     padded = np.zeros(layout.shape(layout.chunk_rows), dtype=block.dtype)

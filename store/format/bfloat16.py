@@ -1,14 +1,15 @@
 """The Zarr v3 data type `bfloat16`, so that zarr-python and Dask read our arrays.
 
-Registered through entry points: wherever this package is installed, zarr finds it without an
-import. TensorStore knows the name by itself. Gives way to zarr's own bfloat16 on the day it has
-one: remove this module and its entry points; the bytes on disk stay as they are.
+Registered through entry points: where this package is installed, zarr finds the type without an
+import. TensorStore has a bfloat16 of that name. When zarr has its own too, remove this module and
+its entry points; the bytes on disk stay as they are.
 
-zarr 3.1 (3.1.6 is the last for Python 3.11; 3.4.2 has it mended) collects the entry point group
-`zarr.data_type` but never loads it. It does load `zarr.buffer` when a group is opened, so this
-module also stands there, with zarr's own buffer class as the object, and registers the type as it
-is loaded. What is left with those versions: `zarr.open_array` and `dask.array.from_zarr` straight
-on an array's URL, with no group opened before, want `import scopeworks.store.bfloat16` first.
+zarr 3.1 collects the entry point group `zarr.data_type` but never loads it (repaired in zarr 3.4.2;
+3.1.6 is the last version for Python 3.11). It does load the group `zarr.buffer` when a Zarr group
+is opened. So this module is also registered there, with zarr's own buffer class as the object, and
+registers the type when it is loaded. One case is left with those versions: `zarr.open_array` and
+`dask.array.from_zarr` on an array's own URL, with no group opened before, need
+`import scopeworks.store.bfloat16` first.
 """
 
 import math
@@ -68,7 +69,7 @@ class BFloat16(ZDType[Any, Any], HasEndianness, HasItemSize):
         return cls()
 
     def to_json(self, zarr_format: int) -> Any:
-        """The name under which the type stands in `zarr.json`."""
+        """The type's name in `zarr.json`."""
         if zarr_format != 3:
             raise ValueError(f"zarr_format must be 3 for bfloat16, got {zarr_format}")
         return self._zarr_v3_name

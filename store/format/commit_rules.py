@@ -1,7 +1,6 @@
-"""What the parts of a commit record must be for the store they stand in.
+"""Rules that a commit record must fulfil to fit its store's root.
 
-Owns the rules between a record and the root, each with its error; reading the record is
-`commits`'s.
+Owns each rule and its error. `commits` reads the records.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,19 +11,19 @@ from .arrays import ArrayLayout, ShardRecord
 from .values import SiteSums
 
 _SLACK = 1e-6
-"""How far sums may contradict each other by rounding, as a share."""
+"""Relative error by which sums may break the Cauchy-Schwarz inequality, because of rounding."""
 
 
 def check_names(what: str, found: Iterable[str], expected: Iterable[str]) -> None:
-    """Refuses names that lack, and names that nobody knows."""
+    """Refuses missing and unknown names."""
     for name in sorted(set(found) ^ set(expected)):
         has = "no" if name in expected else "also"
         raise ValueError(f"{what} must be those of the store's spec, got {has} {name[:200]!r}")
 
 
 def check_sums(site: str, sums: SiteSums, layout: ArrayLayout, rows: int) -> None:
-    """Refuses sums that no `rows` rows of the site have: another width, not finite, or against
-    Cauchy and Schwarz, ‖Σx‖² ≤ n Σ‖x‖²."""
+    """Refuses sums that no n = `rows` rows of the site can have: of another width, not finite, or
+    against the Cauchy-Schwarz inequality ‖Σx‖² ≤ n Σ‖x‖²."""
     width, is_int8 = layout.width or 1, layout.codec.dtype == "int8"
     if sums.total.shape != (width,) or not np.isfinite(sums.total).all():
         raise ValueError(f"sum of {site} must be {width} finite numbers, got {_shown(sums.total)}")
@@ -49,7 +48,7 @@ def check_sums(site: str, sums: SiteSums, layout: ArrayLayout, rows: int) -> Non
 def check_shards(
     records: Sequence[ShardRecord], layout: ArrayLayout, start: int, rows: int
 ) -> None:
-    """Refuses shards other than those that the bucket's rows from `start` on take."""
+    """Refuses shards other than those of rows [start, start + rows)."""
     first = start // layout.shard_rows
     expected = range(first, first - (-rows // layout.shard_rows))
     found = [record.shard for record in records]
@@ -64,7 +63,7 @@ def check_shards(
 
 
 def _shown(values: np.ndarray) -> str:
-    """How many values, and the first that is not finite or not positive."""
+    """The number of values, and the first that is not finite."""
     odd = values[~np.isfinite(values)]
     return f"{len(values)}" + (f" with {odd[0]}" if len(odd) else "")
 

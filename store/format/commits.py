@@ -1,8 +1,9 @@
-"""Commit records: what makes a bucket exist.
+"""Commit records: a bucket exists if and only if its record does.
 
-A record is the attributes of the Zarr group `commits/<bucket>`, one small object written after all
-shards of the bucket. It holds the number of rows, size and crc32c of every shard, and float64 Σx
-and Σ‖x‖² per site, so that normaliser and mean are known exactly without reading a row.
+Owns writing and reading them; `commit_rules` has the rules they must fulfil. A record is the
+attributes of the Zarr group `commits/<bucket>`: one small object, written after all shards of the
+bucket. It holds the number of rows, the size and crc32c of every shard, and per site Σx and Σ‖x‖²
+in float64, so that normaliser and mean are known exactly without reading a row.
 """
 
 import base64
@@ -63,13 +64,13 @@ class Commit:
 
     bucket: int
     rows: int
-    """Rows that exist: the first ones of the bucket's range; fewer than it only if rows were
+    """Rows that exist, from the start of the bucket; fewer than its range only if rows were
     dropped."""
     sums: dict[str, SiteSums]
     shards: dict[str, list[ShardRecord]]
     """Array path -> its shard objects of this bucket, in order."""
     dropped: int = 0
-    """Rows left out because they were not finite (`drop_nonfinite`)."""
+    """Rows left out because they were not finite (`drop_nonfinite`) or outliers."""
     dropped_at: dict[int, int] = field(default_factory=dict)
     """Position in the sequence -> rows left out there."""
 
@@ -80,7 +81,7 @@ def commit_key(bucket: int) -> str:
 
 
 def write_commit(location: Location, commit: Commit) -> None:
-    """Writes the record, atomically and durably; from here on the bucket exists."""
+    """Writes the record, atomically and durably; after this the bucket exists."""
     body = {
         "format": KIND,
         "version": VERSION,
@@ -103,7 +104,7 @@ def read_commit(location: Location, bucket: int, spec: StoreSpec) -> Commit:
 
     Raises:
         FileNotFoundError: the bucket is not committed.
-        DamagedStoreError: the record is not what was written, or does not fit the store.
+        DamagedStoreError: the record is not as it was written, or does not fit the store.
     """
     key = commit_key(bucket)
     where = f"{location.url}/{key}"
@@ -119,7 +120,7 @@ def read_commit(location: Location, bucket: int, spec: StoreSpec) -> Commit:
 
 
 def _check(commit: Commit, bucket: int, spec: StoreSpec) -> None:
-    """Refuses a record that is not what the store's readers rely on."""
+    """Refuses a record that breaks a rule on which readers rely."""
     start, stop = spec.bucket_range(bucket)
     if commit.bucket != bucket:
         raise ValueError(f"bucket must be {bucket} as its place says, got {commit.bucket}")
@@ -144,13 +145,13 @@ def _check(commit: Commit, bucket: int, spec: StoreSpec) -> None:
 
 
 def committed_buckets(location: Location, spec: StoreSpec) -> list[int]:
-    """Numbers of the committed buckets, ascending, by listing; the records are not read."""
+    """Numbers of the committed buckets, ascending. The records are listed, not read."""
     names = [name for name in location.children("commits") if _NUMBER.fullmatch(name)]
     return [int(name) for name in names if int(name) < spec.n_buckets]
 
 
 def read_commits(location: Location, spec: StoreSpec) -> dict[int, Commit]:
-    """All records, read side by side; without those that went while this was at work."""
+    """All records by bucket, read in parallel; a record that is removed meanwhile is left out."""
 
     def read(bucket: int) -> Commit | None:
         try:
@@ -164,7 +165,10 @@ def read_commits(location: Location, spec: StoreSpec) -> dict[int, Commit]:
 
 
 def shard_sizes(path: str, commits: Iterable[Commit]) -> Callable[[int], int]:
-    """Shard of an array -> committed size of its object; DamagedStoreError if it has none."""
+    """A function: shard of an array -> committed bytes of its object.
+
+    It raises DamagedStoreError for a shard that is in no commit record.
+    """
     sizes = {
         shard.shard: shard.n_bytes for commit in commits for shard in commit.shards.get(path, [])
     }
@@ -178,7 +182,7 @@ def shard_sizes(path: str, commits: Iterable[Commit]) -> Callable[[int], int]:
 
 
 def shard_versions(commits: Iterable[Commit]) -> Callable[[str], str]:
-    """Key of a shard -> its committed size and checksum."""
+    """A function: key of a shard -> its committed size and checksum, as one text."""
     records = {
         (path, record.shard): record
         for commit in commits

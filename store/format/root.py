@@ -1,7 +1,7 @@
-"""The root document of an activation store, and the metadata documents it answers for.
+"""The root document of an activation store, and the metadata documents whose checksums it holds.
 
-Owns their content, and the order of writes that creates a store or lets it grow, so that a reader
-at any moment and a process killed at any moment leave a valid store. See docs/format.md.
+Owns their content, and the order of writes that creates a store or lets it grow. Every intermediate
+state is a valid store. See docs/format.md.
 """
 
 import json
@@ -30,7 +30,7 @@ from .spec import (
 
 KEY = "zarr.json"
 _REQUIRED = {"sites", "rows", "bucket_rows", "chunk_rows", "shard_rows", "codec", "seed"}
-"""Entries of a spec that every root has had."""
+"""Entries of a spec that roots of all versions have."""
 _MAX_GROWTHS = 10**4
 
 
@@ -45,7 +45,7 @@ class _RootDocument(Document):
 
 
 class _StoredSpec(StoreSpec):
-    """A spec as it stands in a root: exact JSON types."""
+    """A spec as written in a root: exact JSON types."""
 
     model_config = ConfigDict(strict=True)
 
@@ -56,15 +56,15 @@ class Root:
 
     spec: StoreSpec
     grown_from: tuple[int, ...]
-    """Rows the store was to hold before, ascending; empty if it never grew."""
+    """Earlier values of `spec.rows`, ascending; empty if the store never grew."""
     documents: dict[str, str]
     """Key of every other metadata document -> crc32c of its bytes."""
     data: bytes
     """The document itself."""
 
     def accepted(self, key: str) -> set[str]:
-        """Checksums a metadata document may have: its own, or that of an earlier size where a
-        growing process was killed before it came to this document."""
+        """Checksums that a metadata document may have: its own, and those of earlier sizes, because
+        a `grow` that was killed leaves documents of an earlier size."""
         return {self.documents[key]} | {earlier[key] for earlier in self._earlier}
 
     @cached_property
@@ -77,12 +77,12 @@ def read_root(location: Location) -> Root:
     """Reads and checks a root document.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is none of ours, of an unknown major version, or damaged.
+        FileNotFoundError: there is no root document.
+        ValueError: it is not an activation store's, has an unknown major version, or is damaged.
     """
     data = read_bounded(location, KEY, DOCUMENT_BYTES)
     found, _ = checked_attributes(_RootDocument, data, FORMAT, location.url)
-    # A newer minor version may say more than this reader knows.
+    # A newer minor version may have entries that this reader does not know.
     known = {name: found.spec[name] for name in StoreSpec.model_fields.keys() & found.spec}
     if missing := sorted(_REQUIRED - known.keys()):
         raise ValueError(f"{location.url} must have spec.{missing[0]} in its zarr.json, got none")
@@ -94,7 +94,7 @@ def read_root(location: Location) -> Root:
 
 
 def _check(root: Root, where: str) -> None:
-    """The rules between a root's entries."""
+    """Checks the rules between a root's entries."""
     sizes = (*root.grown_from, root.spec.rows)
     if any(later <= earlier for earlier, later in pairwise(sizes)):
         raise ValueError(
@@ -112,8 +112,12 @@ def _check(root: Root, where: str) -> None:
 
 
 def create(location: Location, spec: StoreSpec) -> Root:
-    """Writes the metadata, the root last: a store whose root is there has all of it. Several
-    processes may do so at once; the first root stays, which may be another's: see what is returned.
+    """Writes the metadata of a new store, the root last: a store with a root has all metadata.
+
+    Several processes may call this at once. The first root stays.
+
+    Returns:
+        The root that is there, which may be another process's and of another spec.
     """
     documents = documents_of(spec)
     location.sweep([*documents, KEY])
@@ -127,9 +131,9 @@ def create(location: Location, spec: StoreSpec) -> Root:
 def grow(location: Location, root: Root, rows: int) -> Root:
     """Makes the arrays longer. Several processes may grow a store to the same size at once.
 
-    The root comes first: from then on readers count the new buckets, of which none is committed.
-    The arrays' documents, which only plain Zarr reads, may follow late: their earlier shape shows
-    fewer rows, and `mend` brings them up to the root.
+    The root is replaced first. From then on readers count the new buckets, none of which is
+    committed yet. The arrays' documents, which only plain Zarr reads, may be late: until then plain
+    Zarr sees fewer rows. `mend` updates documents that a killed process has left.
     """
     grown = _root_of(_resized(root.spec, rows), (*root.grown_from, root.spec.rows))
     location.replace(KEY, grown.data)
@@ -138,8 +142,8 @@ def grow(location: Location, root: Root, rows: int) -> Root:
 
 
 def mend(location: Location, root: Root) -> None:
-    """Rewrites metadata documents that a killed `grow` has left at an earlier size, and removes
-    its unfinished ones."""
+    """Rewrites metadata documents that a killed `grow` has left at an earlier size, and removes its
+    unfinished files."""
     if not root.grown_from:
         return
     documents = documents_of(root.spec)
@@ -150,7 +154,7 @@ def mend(location: Location, root: Root) -> None:
 
 
 def documents_of(spec: StoreSpec) -> dict[str, bytes]:
-    """Key -> content of every metadata document but the root."""
+    """Key -> content of every metadata document except the root."""
     documents = {f"{group}/{KEY}": group_document() for group in ("sites", "labels", "commits")}
     for layout in [*spec.site_layouts().values(), *spec.label_layouts().values()]:
         documents[f"{layout.path}/{KEY}"] = encode_json(layout.metadata())

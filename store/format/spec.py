@@ -29,20 +29,19 @@ _MAX_SHARD_BYTES = 2**30
 _BUCKET_ROWS = 2**20
 _MIN_BUCKETS = 8
 _FAR_OFF = 8
-"""Chosen chunks and shards may be this many times smaller than they should be."""
+"""Chosen chunks and shards may be this many times smaller than their targets."""
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}"
 """Names of sites and splits: each is a folder's name on any file system."""
 _SITE_NAME = re.compile(NAME_PATTERN)
 
-# Bounds far beyond any real store, so that no document makes a reader allocate or count without
-# end.
+# Bounds far beyond any real store: no document can make a reader allocate or count without end.
 MAX_ROWS = 2**48
 _MAX_BUCKETS = 10**7
 _MAX_SITES = 4096
 _MAX_WIDTH = 2**20
 _MAX_SHARD_CHUNKS = 2**20
 DOCUMENT_BYTES = 2**28
-"""A root or a commit record is smaller."""
+"""Largest size of a root or commit record that is read."""
 
 
 class StoreSpec(Settings):
@@ -55,34 +54,34 @@ class StoreSpec(Settings):
     """Rows of every array once the store is complete."""
 
     bucket_rows: int = Field(default=0, gt=0, le=MAX_ROWS)
-    """Rows per bucket, the unit of shuffling and of commits; the last may be short. Default: 2^20
-    as in the report (Section 3.1 shuffles within about 10^6), or less so that a small store has at
-    least eight."""
+    """Rows per bucket, the unit of shuffling and of commits; the last may be short. Default: 2^20,
+    because Gemma Scope (Section 3.1) shuffles within about 10^6 rows; less for a small store, so
+    that it has at least eight buckets."""
 
     chunk_rows: int = Field(default=0, gt=0, le=MAX_ROWS)
-    """Rows per chunk, the unit of compression and reading. Default: about 2 MiB, at most 2,048
-    rows."""
+    """Rows per chunk, the unit of compression and reading. Default: about 2 MiB of the widest
+    site, at most 2,048 rows."""
 
     shard_rows: int = Field(default=0, gt=0, le=MAX_ROWS)
-    """Rows per shard, the unit of objects; divides the bucket. Default: at most 256 MiB of the
-    widest site."""
+    """Rows per shard, which is one file or object; divides `bucket_rows`. Default: at most 256 MiB
+    of the widest site."""
 
     codec: str = "exact"
     """One of `PRESETS` in store/format/chunks/codecs.py."""
 
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Seed of the rows' permutation inside each bucket."""
+    """Seed of the permutation of the rows inside each bucket."""
 
     provenance: dict[str, Any] = Field(default_factory=dict)
     """Where the rows come from (model, tokens, …), as JSON; not interpreted here."""
 
     versions: dict[str, str] = Field(default_factory=dict)
-    """Library -> version with which the store was begun; other ones may continue it."""
+    """Library -> version with which the store was begun; other versions may continue it."""
 
     @model_validator(mode="before")
     @classmethod
     def _choose_sizes(cls, values: Any) -> Any:
-        """Fills in the sizes that were not given; leaves wrong types to the field checks."""
+        """Fills in missing sizes; wrong types are left to the checks of the fields."""
         if not isinstance(values, dict) or not isinstance(values.get("sites"), dict):
             return values
         widths = list(values["sites"].values())
@@ -154,8 +153,8 @@ class StoreSpec(Settings):
         }
 
     def label_layouts(self) -> dict[str, ArrayLayout]:
-        """The aligned arrays, by name; their values are small, so their chunks are as large as a
-        shard allows."""
+        """The label arrays, by name. Their values are small, so their chunks are larger: up to
+        65,536 rows."""
         chunk = self.chunk_rows * largest_divisor(
             self.shard_rows // self.chunk_rows, max(1, 2**16 // self.chunk_rows)
         )
@@ -166,9 +165,9 @@ class StoreSpec(Settings):
 
 
 def choose_sizes(width: int, rows: int, bucket_rows: int | None = None) -> dict[str, int]:
-    """Default bucket, shard and chunk sizes for rows of `width` values of two bytes.
+    """Default bucket, shard and chunk sizes in rows, for rows of `width` values of two bytes.
 
-    With a bucket size given, chunk and shard are its largest divisors within their bounds.
+    If a bucket size is given, chunk and shard are its largest divisors within their bounds.
     """
     if not isinstance(bucket_rows, int) or bucket_rows < 1:
         bucket_rows = _default_bucket_rows(rows)
@@ -176,15 +175,15 @@ def choose_sizes(width: int, rows: int, bucket_rows: int | None = None) -> dict[
 
 
 def even_bucket_rows(rows: int) -> int:
-    """A bucket size, at most the default one, of which a multiple is little more than `rows`: less
-    than 1/64 of them and 1/64 of a bucket."""
+    """A bucket size of at most the default, so that whole buckets hold little more than `rows`: the
+    excess is less than `rows` / 64 and less than 1/64 of a bucket."""
     size = _default_bucket_rows(rows)
     step = size // 64
     return -(-rows // (-(-rows // size) * step)) * step
 
 
 def _default_bucket_rows(rows: int) -> int:
-    """2^20, or less so that there are at least eight buckets or a bucket has 1,024 rows."""
+    """2^20, halved until there are at least eight buckets, but not below 1,024."""
     size = _BUCKET_ROWS
     while size > 1024 and size * _MIN_BUCKETS > rows:
         size //= 2
@@ -192,7 +191,7 @@ def _default_bucket_rows(rows: int) -> int:
 
 
 def _targets(width: int) -> tuple[int, int]:
-    """Rows that a chunk and a shard should have at most."""
+    """The most rows that a chunk and a shard should have."""
     low, high = _CHUNK_ROWS
     chunk_rows = min(high, max(low, _CHUNK_BYTES // (2 * width)))
     chunk_rows = 2 ** (chunk_rows.bit_length() - 1)
@@ -200,7 +199,7 @@ def _targets(width: int) -> tuple[int, int]:
 
 
 def _divisors(bucket_rows: int, chunk_target: int, shard_target: int) -> dict[str, int]:
-    """The largest chunks within the target that divide the bucket, and shards of them."""
+    """The largest divisors of the bucket within the targets; a shard is whole chunks."""
     chunk_rows = largest_divisor(bucket_rows, chunk_target)
     chunks = largest_divisor(bucket_rows // chunk_rows, shard_target // chunk_rows)
     return {"chunk_rows": chunk_rows, "shard_rows": chunks * chunk_rows}
@@ -208,7 +207,7 @@ def _divisors(bucket_rows: int, chunk_target: int, shard_target: int) -> dict[st
 
 def _check_divisors(width: int, sizes: dict[str, int]) -> None:
     """Refuses a bucket size with no divisor near the targets: a prime one would give chunks of one
-    row, or an object for every chunk."""
+    row, or shards of one chunk."""
     targets = _targets(width)
 
     def fits(bucket_rows: int) -> bool:
@@ -252,27 +251,27 @@ def group_document(attributes: dict[str, Any] | None = None) -> bytes:
 
 
 def encode_json(document: Any) -> bytes:
-    """JSON as it is written: readable, keys in the order given, one newline at the end."""
+    """Readable JSON (indented, keys in the order given) with a newline at the end, as UTF-8."""
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def checked_attributes(
     kind: type[DocumentT], data: bytes, form: str, where: str
 ) -> tuple[DocumentT, dict[str, Any]]:
-    """The "scopeworks" attributes of a group document, with version and checksum checked.
+    """The "scopeworks" attributes of a group document, after its version and checksum are checked.
 
     Args:
-        kind: what they must hold.
+        kind: model of what the attributes must hold.
         data: the document.
-        form: the "format" they must be of.
+        form: the "format" that the attributes must name.
         where: names the document in errors.
 
     Returns:
-        What `kind` knows of them, and all of them but the checksum.
+        The attributes as a `kind`, and all attributes except the checksum as a dictionary.
 
     Raises:
-        ValueError: the document is none of ours, of an unknown major version, damaged, or does not
-            hold what it must.
+        ValueError: the document is not a scopeworks document, has an unknown major version, is
+            damaged, or does not hold what it must.
     """
     attributes = _attributes(data, form, where)
     body = {name: value for name, value in attributes.items() if name != "crc32c"}
@@ -294,7 +293,7 @@ def checked_attributes(
 
 
 def _attributes(data: bytes, form: str, where: str) -> dict[str, Any]:
-    """What stands under our key."""
+    """The attributes under the key "scopeworks", not checked yet."""
     none = f"{where} must be a scopeworks {form}, but its zarr.json is none"
     if len(data) > DOCUMENT_BYTES:
         raise ValueError(f"{none}: it has more than {DOCUMENT_BYTES} bytes")

@@ -1,7 +1,7 @@
-"""A bucket's sums: what normaliser and mean are computed from, without a pass over the data.
+"""A bucket's sums Σx and Σ‖x‖², from which normaliser and mean follow without a pass over the data.
 
-Owns the order of additions, which is part of the format: a bucket's commit is the same whoever
-writes it, on any machine.
+Owns the order of additions. The order is part of the format, so that every writer on every machine
+gets the same sums to the last bit.
 """
 
 import numpy as np
@@ -15,8 +15,13 @@ _BLOCK_ROWS = 32
 class Summation:
     """float64 Σx and Σ‖x‖² over stored rows.
 
-    Rows are added in the order of storage, in blocks that start at a chunk's start, so no batching
-    changes a bit.
+    Rows are added in the order of storage, in blocks that begin where a chunk begins. The order
+    does not depend on how rows arrived, so the sums do not either.
+
+    Args:
+        width: d, values per row.
+        dtype: the array's: bfloat16 (given as uint16 bits), float32 or int8.
+        scale: int8 only: float32 [d], the value of one step per channel.
     """
 
     def __init__(self, width: int, dtype: str, scale: np.ndarray | None):
@@ -24,8 +29,10 @@ class Summation:
         self._total, self._squares = np.zeros(width), np.zeros(width)
 
     def of(self, stored: np.ndarray) -> np.ndarray:
-        """Σx and Σx² of every block of a chunk [blocks, 2, width], which is most of the work; may
-        be called from several threads."""
+        """Σx and Σx² per channel of every block of a chunk: float64 [blocks, 2, d].
+
+        This is most of the work; several threads may call it at once.
+        """
         sums = np.zeros((-(-len(stored) // _BLOCK_ROWS), 2, stored.shape[1]))
         if self._dtype == "bfloat16":
             _sum_bfloat16(stored, sums)
@@ -34,20 +41,20 @@ class Summation:
         return sums
 
     def add(self, part: np.ndarray) -> None:
-        """Counts the next chunk's blocks."""
+        """Adds the blocks of the next chunk; call it in the order of storage."""
         for total, squares in part:
             self._total += total
             self._squares += squares
 
     def result(self, saturated: int = 0) -> SiteSums:
         """The sums so far."""
-        squares = float(np.add.reduce(self._squares))
+        squares = float(np.add.reduce(self._squares))  # over channels, in numpy's fixed order
         return SiteSums(self._total, squares, self._scale, saturated)
 
 
 @compiled("void(float32[:, ::1], float64[:, :, ::1])", nogil=True)
 def _sum_float32(values: np.ndarray, sums: np.ndarray) -> None:
-    """Adds Σx and Σx² per channel, row after row: seven times as fast as numpy's passes."""
+    """sums[block] += (Σx, Σx²) per channel, row after row: seven times as fast as numpy's passes."""
     for row in range(values.shape[0]):
         block = sums[row // _BLOCK_ROWS]
         for channel in range(values.shape[1]):
@@ -58,10 +65,11 @@ def _sum_float32(values: np.ndarray, sums: np.ndarray) -> None:
 
 @compiled("void(uint16[:, ::1], float64[:, :, ::1])", nogil=True)
 def _sum_bfloat16(bits: np.ndarray, sums: np.ndarray) -> None:
-    """The same of bfloat16 as bits; twice as fast as widening them beforehand."""
+    """The same for bfloat16 as bits; twice as fast as converting them to float32 first."""
     for row in range(bits.shape[0]):
         block = sums[row // _BLOCK_ROWS]
         for channel in range(bits.shape[1]):
+            # bfloat16 is the upper half of a float32; the lower half is zero.
             widened = np.uint32(np.uint32(bits[row, channel]) << 16)
             value = np.float64(widened.view(np.float32))
             block[0, channel] += value

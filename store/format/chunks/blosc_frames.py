@@ -1,10 +1,17 @@
-"""Blosc frames whose byte planes are entropy coded and nothing else.
+"""Blosc frames whose byte planes are entropy coded, without a search for repeats.
 
-Owns the making of such frames; any blosc reads them. Activations hardly ever repeat, so zstd's
-search for matches is three quarters of its time and makes them larger: the few short matches it
-finds cost more than the bytes they replace. Python's interface to zstd cannot switch the search
-off, so its C interface is called (`zstd`); where that is not to be had, there are no such frames.
-`decoding` reads them, and those of others.
+Owns the encoding of such frames; any Blosc reads them, and `decoding` does here. Activations hardly
+ever repeat, so zstd's search for matches takes three quarters of its time and makes the result
+larger: the few short matches it finds cost more than the bytes they replace. Python's interface to
+zstd cannot switch the search off, so its C interface is called (`zstd`). Without zstd's symbols,
+stock Blosc is used.
+
+A frame of B blocks of values of S bytes (all integers little endian, int32 unless noted):
+
+    header     16 bytes, see `decoding.HEADER`
+    offsets    B: where each block begins, counted from the start of the frame
+    blocks     B, each S streams, one per byte plane (plane 0 holds the lowest byte of every value)
+    stream     its length, then so many bytes: zstd's, or the plane itself if that is not longer
 """
 
 import threading
@@ -16,23 +23,27 @@ from . import zstd
 from .decoding import HEADER, SHUFFLED, ZSTD
 
 _PLANE_BYTES = 2**20
-"""Bytes of a plane coded at once, at most: zstd makes a table per 128 KiB anyway, and a frame of
-one block is decoded fastest."""
+"""The most bytes of a plane that are coded at once. Large: zstd makes a table per 128 KiB anyway,
+and a frame of one block is decoded fastest."""
 
 _SAMPLE = 2**14
-"""First bytes of a plane that tell whether the rest is worth coding: mantissas are noise."""
+"""Bytes at the start of a plane that are coded to see whether the rest compresses; the low bytes of
+mantissas are noise and do not."""
 
 _MIN_VALUES = 1024
-"""Shorter blocks are not split into planes by every blosc (its least is 128 values)."""
+"""Smaller chunks are left to stock Blosc: below 128 values a block, it does not split planes."""
 
 _VERSIONS = (2, 1)
-"""Of the frame and of zstd's bytes in it."""
+"""Version of the frame, and of the zstd data in it."""
 
 _local = threading.local()
 
 
 def max_encoded_bytes(count: int, size: int) -> int:
-    """Bytes that making a frame of `count` values of `size` bytes may take for a while."""
+    """Size of the buffer that `compress` needs for `count` values of `size` bytes; 0 without zstd.
+
+    It is larger than any frame: zstd needs its bound even for a plane that is then stored as it is.
+    """
     if zstd.LIBRARY is None:
         return 0
     blocks = _blocks(count)
@@ -40,14 +51,21 @@ def max_encoded_bytes(count: int, size: int) -> int:
 
 
 def compress(values: np.ndarray, out: np.ndarray) -> int | None:
-    """Writes values (a contiguous array of 1, 2 or 4 bytes each) as a frame to the beginning of
-    `out` (uint8, `max_encoded_bytes` or more) and returns its length; None where blosc's own frame
-    would be smaller or has to be taken."""
+    """Writes values as a frame to the beginning of `out`.
+
+    Args:
+        values: a contiguous array of 1, 2 or 4 bytes a value.
+        out: uint8 [`max_encoded_bytes` or more].
+
+    Returns:
+        Bytes of the frame. None if stock Blosc must be used: zstd is missing, there are too few
+        values, or the frame would be longer than the values.
+    """
     count, size = values.size, values.itemsize
     if zstd.LIBRARY is None or count < _MIN_VALUES:
         return None
     blocks = _blocks(count)
-    starts, end = [], HEADER.size + 4 * blocks
+    starts, end = [], HEADER.size + 4 * blocks  # header and offsets are written last
     planes = _planes(size, count // blocks)
     for block in values.reshape(blocks, count // blocks).view(f"u{size}"):
         starts.append(end)
@@ -64,8 +82,8 @@ def compress(values: np.ndarray, out: np.ndarray) -> int | None:
 
 
 def _planes(size: int, count: int) -> np.ndarray:
-    """Memory of this thread [size, count], the same at every call: fresh pages cost a third of the
-    encoding."""
+    """uint8 [size, count] that this thread reuses: page faults of new memory would add a third to
+    the time of the encoding."""
     memory = getattr(_local, "planes", None)
     if memory is None or memory.size < size * count:
         memory = _local.planes = np.empty(size * count, dtype=np.uint8)
@@ -74,14 +92,15 @@ def _planes(size: int, count: int) -> np.ndarray:
 
 @compiled(nogil=True)
 def _split(values: np.ndarray, planes: np.ndarray) -> None:
-    """The bytes of values [n] to planes [itemsize, n], the lowest first."""
+    """Writes the bytes of unsigned values [n] into planes [itemsize, n], the lowest byte first."""
     for plane in range(planes.shape[0]):
         for i in range(values.shape[0]):
-            planes[plane, i] = values[i] >> (8 * plane)
+            planes[plane, i] = values[i] >> (8 * plane)  # numba keeps the lowest 8 bits
 
 
 def _append_plane(plane: np.ndarray, out: np.ndarray, end: int) -> int:
-    """Writes a plane's length and its bytes, coded if that is shorter, at `end`; the new end."""
+    """Writes a stream at `end`: its length, then the plane, coded if that is shorter. Returns the
+    new end."""
     assert zstd.LIBRARY is not None
     rest, length = out[end + 4 :], plane.size
     if zstd.LIBRARY.compress(plane[:_SAMPLE], rest) < 0.98 * min(_SAMPLE, plane.size):
@@ -94,7 +113,8 @@ def _append_plane(plane: np.ndarray, out: np.ndarray, end: int) -> int:
 
 
 def _blocks(count: int) -> int:
-    """Equal blocks to cut `count` values into, none larger than wanted if that is possible."""
+    """Number of equal blocks for `count` values: the smallest that keeps a plane within
+    `_PLANE_BYTES`, or 1 if no number near it divides `count`."""
     least = -(-count // _PLANE_BYTES)
     even = (n for n in range(least, 2 * least) if count % n == 0)
     return next(even, 1)

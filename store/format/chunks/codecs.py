@@ -1,9 +1,12 @@
 """Codecs: how a chunk of rows becomes bytes, and back.
 
-Owns the presets and the encoding of one chunk as `bytes (little endian) | blosc | crc32c`, which is
-what plain zarr, Dask and TensorStore decode. Blosc frames describe themselves, so level, shuffle
-and blocks of a preset may be tuned without breaking older stores; data type and compressor are the
-array's.
+Owns the presets and the encoding of one chunk as `bytes (little endian) | blosc | crc32c`, which
+plain zarr, Dask and TensorStore decode:
+
+    chunk      Blosc frame, then its crc32c (uint32, little endian)
+
+A Blosc frame describes itself. So a preset's level, shuffle and block size may change without
+breaking older stores; its data type and compressor may not.
 """
 
 from dataclasses import dataclass
@@ -31,13 +34,13 @@ class Codec:
     blocksize: int = 0
     """Bytes per blosc block; 0 lets blosc choose."""
     entropy_only: bool = False
-    """Whether frames come from `blosc_frames.compress` where that can make them."""
+    """Whether frames are made by `blosc_frames.compress`, if it can."""
     least_bits: float = 0.0
-    """Bits a value of activations takes at least, for the question whether a disk has space."""
+    """The fewest bits that a value of activations takes, to see whether a disk has enough space."""
 
     @property
     def collected(self) -> str:
-        """Data type in which rows are collected until their bucket is sealed."""
+        """Data type in which rows are held until their bucket is sealed."""
         return "bfloat16" if self.dtype == "int8" else self.dtype
 
     @property
@@ -46,7 +49,7 @@ class Codec:
         return STORAGE[self.dtype].itemsize
 
     def chain(self) -> list[dict[str, Any]]:
-        """The chunk's codecs as they stand in `zarr.json`."""
+        """The chunk's codecs as written in `zarr.json`."""
         endian = {"configuration": {"endian": "little"}} if self.itemsize > 1 else {}
         shuffles = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
         settings = {
@@ -64,12 +67,11 @@ class Codec:
 
     @staticmethod
     def longest(chunk_bytes: int) -> int:
-        """Bytes of a chunk of this size when encoded, at most: as it is, between header and
-        checksum."""
+        """The most bytes that an encoded chunk can have: header, chunk as it is, checksum."""
         return HEADER.size + chunk_bytes + CRC_BYTES
 
     def max_encoded_bytes(self, chunk_bytes: int) -> int:
-        """Bytes that encoding a chunk of this size may take."""
+        """Size of the buffer that `encode` needs for a chunk of this size."""
         own = (
             frames.max_encoded_bytes(chunk_bytes // self.itemsize, self.itemsize)
             if self.entropy_only
@@ -78,11 +80,11 @@ class Codec:
         return max(own + CRC_BYTES, self.longest(chunk_bytes))
 
     def encode(self, chunk: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """A contiguous chunk as a blosc frame with its crc32c (4 bytes, little endian) behind.
+        """A contiguous chunk as a Blosc frame followed by its crc32c (4 bytes, little endian).
 
         Args:
-            out: uint8, `max_encoded_bytes` or more, to be used again for one chunk after another:
-                fresh pages cost a tenth of the encoding.
+            out: uint8 [`max_encoded_bytes` or more]. Pass the same one for chunk after chunk: page
+                faults of new memory would add a tenth to the time.
 
         Returns:
             uint8 [n], the beginning of `out`.
@@ -102,17 +104,17 @@ class Codec:
         """Decodes a chunk (uint8 [n]) into `out`, a contiguous array of exactly its size.
 
         Raises:
-            ValueError: the checksum is wrong, or what is under it is no chunk of this size and
-                codec; what `out` holds is then undefined.
+            ValueError: the checksum is wrong, or the frame is not a chunk of this size and codec.
+                The content of `out` is then undefined.
         """
         frame, stored = encoded[:-CRC_BYTES], encoded[-CRC_BYTES:].tobytes()
-        found = google_crc32c.value(frame)  # takes numpy's buffers but no memoryview
+        found = google_crc32c.value(frame)  # takes a numpy array, but no memoryview
         if found != int.from_bytes(stored, "little"):
             raise ValueError(f"its crc32c is {found:08x}, stored is {stored[::-1].hex()}")
         decoding.decode(frame, out, self.cname)
 
     def _blosc(self, chunk: np.ndarray) -> bytes:
-        """The frame as blosc makes it."""
+        """The frame that stock Blosc makes."""
         return blosc.compress(
             chunk.reshape(-1).view(np.uint8),
             self.cname.encode(),
@@ -129,21 +131,21 @@ STORAGE = {
     "int8": np.dtype("i1"),
     "uint32": np.dtype("<u4"),
 }
-"""numpy dtype in which an array's values are handled here; bfloat16 goes as its bits."""
+"""Zarr data type -> numpy dtype in which this package handles the values; bfloat16 as its bits."""
 
-# Blosc's own choice for zstd 1 is 32 KiB blocks: 12.8 bits a value on normal rows with log-normal
+# Blosc's default for zstd 1 is 32 KiB blocks: 12.8 bits a value on normal rows with log-normal
 # channel scales (entropy 10.9). zstd builds one Huffman table per 128 KiB, so with 256 KiB per byte
 # plane the exponents get tables of their own: 11.1 to 11.4 bits, and decoding is 2.5 times as fast.
-# lz4 finds matches in bit planes only, and turning those back costs as much as entropy coding does,
-# so what is to be fast is stored as it is. docs/store.md has the figures.
+# lz4 finds matches only in bit planes, and undoing bit planes costs as much as entropy coding. So
+# the codec `fast` stores the bytes as they are. docs/store.md has the figures.
 PRESETS = {
     "exact": Codec("bfloat16", "zstd", 1, blocksize=2**19, entropy_only=True, least_bits=10.0),
     "fast": Codec("bfloat16", "lz4", 0, shuffle=blosc.NOSHUFFLE, least_bits=16.0),
     "float32": Codec("float32", "zstd", 1, blocksize=2**20, entropy_only=True, least_bits=10.0),
     "int8": Codec("int8", "zstd", 1, blosc.NOSHUFFLE, 2**18, entropy_only=True, least_bits=5.0),
 }
-"""Codecs a store can be written with. docs/store.md measures 11.0, 16.0, 11.0 (rows of a bfloat16
-model) and 7.5 bits a value."""
+"""Codecs with which a store can be written. docs/store.md measures 11.0, 16.0, 11.0 (rows of a
+bfloat16 model) and 7.5 bits a value, in this order."""
 
 LABELS = Codec("uint32", "zstd", 1)
 """The codec of token ids, sequences and positions."""

@@ -1,10 +1,10 @@
-"""Blosc frames as they are read: every field is checked, then the bytes are decoded.
+"""Decoding Blosc frames: every field is checked before a byte is decoded.
 
-Owns the reading of frames, whoever made them. Blosc trusts a frame: it reads as far as the header
-says, not as far as the buffer goes. So nothing is decoded before each field of the header, each
-block's offset and each stream's length agrees with the bytes that are there and with what the array
-holds (the rule is in docs/format.md). Frames of zstd are then decoded here, within bounds; only
-those that blosc alone can turn back (bit planes, lz4) are handed to it.
+Owns the reading of frames of any writer; `blosc_frames` shows their layout. Blosc trusts a frame:
+it reads as far as the header says, even beyond the end of the buffer. So each field of the header,
+each block's offset and each stream's length must first agree with the bytes that are there and with
+the array's chunk (docs/format.md has the rules). Frames of zstd are then decoded here, within
+bounds. Only bit planes and lz4 are passed to Blosc.
 """
 
 import struct
@@ -19,29 +19,30 @@ from ....caches import compiled
 from . import zstd
 
 blosc: Any = import_module("numcodecs.blosc")  # a C extension without stubs
-# Blosc's own threads write blocks in the order they finish, which would make the bytes of a store
-# depend on timing, and its global context is not safe under our worker threads. zarr switches it
-# off on import for the same reason.
+# Blosc's own threads write blocks in the order in which they finish, so the bytes of a store would
+# depend on timing; and its global context is not safe with our worker threads. zarr switches the
+# threads off on import for the same reason.
 blosc.use_threads = False
 
 HEADER = struct.Struct("<BBBBiii")
-"""Versions of the frame and of the compressor's bytes, flags, bytes per value; bytes when decoded,
-of a block, and of the whole frame."""
+"""The 16 bytes before everything else: version of the frame (uint8), version of the compressor's
+data (uint8), flags (uint8), bytes per value (uint8), bytes when decoded (int32), bytes of a decoded
+block (int32), bytes of the whole frame (int32)."""
 
 SHUFFLED, STORED, BIT_SHUFFLED, NOT_SPLIT, ZSTD = 0b1, 0b10, 0b100, 0b10000, 4 << 5
-"""Flags: bytes are split into planes, the bytes as they are follow the header, bits are split into
-planes, planes are not compressed apart. The upper three bits say whose the compressed bytes are."""
+"""Flags: bytes are split into planes; the content follows the header as it is; bits are split into
+planes; a block is one stream instead of one per plane. The upper three bits are the compressor."""
 
 _COMPRESSORS = {"lz4": 1 << 5, "zstd": ZSTD}
 _NOT_SPLIT_BELOW, _NOT_SPLIT_ABOVE = 128, 16
-"""Values of a block, and bytes of a value, where blosc does not compress planes apart."""
+"""A block of fewer values, or of more bytes a value, is one stream whatever its flags say."""
 
 _local = threading.local()
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What a checked header says."""
+    """The fields of a checked header that decoding needs."""
 
     flags: int
     itemsize: int
@@ -53,7 +54,7 @@ class _Header:
         return min(self.block_bytes, self.n_bytes - number * self.block_bytes)
 
     def streams(self, number: int) -> int:
-        """Equal parts of a block that are compressed apart."""
+        """Number of streams of a block: equal parts that are compressed one by one."""
         is_split = (
             not self.flags & NOT_SPLIT
             and self.itemsize <= _NOT_SPLIT_ABOVE
@@ -66,8 +67,12 @@ class _Header:
 def decode(frame: np.ndarray, out: np.ndarray, compressor: str) -> None:
     """Decodes a frame (uint8 [n]) into `out`, a contiguous array of exactly its content's size.
 
+    Args:
+        compressor: of the array: zstd or lz4.
+
     Raises:
-        ValueError: the frame is none, or not of these values; what `out` holds is then undefined.
+        ValueError: the bytes are no frame, or a frame of other values. The content of `out` is then
+            undefined.
     """
     header = _checked_header(frame, out, compressor)
     content = out.reshape(-1).view(np.uint8)
@@ -87,7 +92,7 @@ def decode(frame: np.ndarray, out: np.ndarray, compressor: str) -> None:
 
 
 def _checked_header(frame: np.ndarray, out: np.ndarray, compressor: str) -> _Header:
-    """The header, of which every field is one that blosc writes for these values."""
+    """The header; refuses one that Blosc would not write for values like those of `out`."""
     if len(frame) < HEADER.size:
         raise ValueError(f"its frame must have a header of {HEADER.size} bytes, got {len(frame)}")
     version, inner, flags, itemsize, n_bytes, block_bytes, length = HEADER.unpack(
@@ -115,13 +120,16 @@ def _checked_header(frame: np.ndarray, out: np.ndarray, compressor: str) -> _Hea
 
 
 def _checked_streams(frame: np.ndarray, header: _Header) -> list[list[np.ndarray]]:
-    """The compressed streams of every block. The blocks, in whatever order, and their streams
-    follow one another without gap or overlap from the offsets to the end of the frame."""
+    """The compressed streams of every block.
+
+    Refuses gaps and overlaps: blocks, in any order, and their streams must follow one another from
+    the end of the offsets to the end of the frame.
+    """
     n_blocks = -(-header.n_bytes // header.block_bytes)
     end = HEADER.size + 4 * n_blocks
     if end > len(frame):
         raise ValueError(f"its frame of {len(frame)} bytes cannot hold {n_blocks} blocks")
-    starts = frame[HEADER.size : end].view("<i4")
+    starts = frame[HEADER.size : end].view("<i4")  # the blocks' offsets in the frame
     found: list[list[np.ndarray]] = [[] for _ in range(n_blocks)]
     for number in np.argsort(starts, kind="stable").tolist():
         if starts[number] != end:
@@ -144,12 +152,12 @@ def _checked_streams(frame: np.ndarray, header: _Header) -> list[list[np.ndarray
 
 
 def _decode_block(streams: list[np.ndarray], out: np.ndarray, header: _Header) -> None:
-    """Decodes a block's zstd streams into `out` (uint8), whose size they must have exactly."""
+    """Decodes a block's zstd streams into `out` (uint8), which they must fill exactly."""
     assert zstd.LIBRARY is not None
     is_shuffled = header.flags & SHUFFLED and header.itemsize > 1
-    planes = _room(out.size) if is_shuffled else out
+    planes = _scratch(out.size) if is_shuffled else out
     for stream, part in zip(streams, planes.reshape(len(streams), -1), strict=True):
-        if stream.size == part.size:
+        if stream.size == part.size:  # as long as when decoded: stored as it is
             part[:] = stream
         elif (found := zstd.LIBRARY.decompress(stream, part)) != part.size:
             raise ValueError(f"a stream of its frame holds {found} bytes, expected {part.size}")
@@ -157,8 +165,8 @@ def _decode_block(streams: list[np.ndarray], out: np.ndarray, header: _Header) -
         _join(planes.reshape(header.itemsize, -1), out.view(f"<u{header.itemsize}"))
 
 
-def _room(n_bytes: int) -> np.ndarray:
-    """Memory of this thread, the same at every call."""
+def _scratch(n_bytes: int) -> np.ndarray:
+    """uint8 [n_bytes] that this thread reuses."""
     memory = getattr(_local, "buffer", None)
     if memory is None or memory.size < n_bytes:
         memory = _local.buffer = np.empty(n_bytes, dtype=np.uint8)
@@ -167,7 +175,8 @@ def _room(n_bytes: int) -> np.ndarray:
 
 @compiled(nogil=True)
 def _join(planes: np.ndarray, values: np.ndarray) -> None:
-    """Values [n] from their bytes in planes [itemsize, n], the lowest first."""
+    """Puts unsigned values [n] of 2 or 4 bytes together from planes [itemsize, n], the lowest byte
+    first: value = Σ planes[k] · 256^k."""
     if planes.shape[0] == 2:
         for i in range(values.shape[0]):
             values[i] = planes[0, i] | planes[1, i] << 8

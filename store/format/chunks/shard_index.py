@@ -1,8 +1,12 @@
 """The index at the end of a shard object: where each of its chunks is.
 
-Owns its bytes: offset and length per chunk (uint64, little endian), all ones for a chunk that is
-not there, with the crc32c behind. It is read from places that others may write to: no offset or
-length is used before it agrees with the object's size.
+Owns its bytes, all little endian:
+
+    per chunk  offset in the object (uint64), length (uint64); all ones for a missing chunk
+    at the end crc32c of the bytes before (uint32)
+
+Others may have written the object, so no offset or length is used before it agrees with the
+object's size.
 """
 
 import google_crc32c
@@ -11,16 +15,21 @@ import numpy as np
 from .codecs import CRC_BYTES
 
 MISSING = 2**64 - 1
-"""Offset and length of a chunk that is not there."""
+"""Offset and length of a missing chunk."""
 
 
 def index_bytes(n_chunks: int) -> int:
-    """Size of an index of so many chunk places."""
+    """Bytes of an index of `n_chunks` entries."""
     return 16 * n_chunks + CRC_BYTES
 
 
 def encode_index(lengths: list[int], n_chunks: int) -> bytes:
-    """The index of chunks that stand one after the other; places behind them are empty."""
+    """The index of chunks that follow one another from the start of the object.
+
+    Args:
+        lengths: bytes of the chunks that are there.
+        n_chunks: entries of the index; those after the chunks are marked as missing.
+    """
     index = np.full((n_chunks, 2), MISSING, dtype="<u8")
     ends = np.cumsum(lengths, dtype=np.int64)
     index[: len(lengths), 0], index[: len(lengths), 1] = ends - lengths, lengths
@@ -29,11 +38,15 @@ def encode_index(lengths: list[int], n_chunks: int) -> bytes:
 
 
 def decode_index(tail: bytes, object_bytes: int, max_chunk_bytes: int) -> np.ndarray:
-    """Offset and length of the chunks that are there, int64 [n, 2], of an index in an object of
-    this size. They stand one after the other, from the object's start to the index.
+    """Offset and length of the chunks that are there: int64 [n, 2].
+
+    Args:
+        tail: the index's bytes.
+        object_bytes: size of the whole object, which chunks and index must fill without gaps.
+        max_chunk_bytes: the most bytes that a chunk can have.
 
     Raises:
-        ValueError: it is damaged, or is none of this object.
+        ValueError: the index is damaged, or does not fit the object.
     """
     data, stored = tail[:-CRC_BYTES], int.from_bytes(tail[-CRC_BYTES:], "little")
     if google_crc32c.value(data) != stored:

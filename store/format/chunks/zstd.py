@@ -1,7 +1,8 @@
-"""zstd's C interface, in the library that numcodecs brings.
+"""zstd's C interface, in the library that is part of numcodecs.
 
-Owns the calls and a context of each kind per thread. Every call says how long both buffers are, and
-zstd keeps to that. `LIBRARY` is None where numcodecs does not show the library's symbols.
+Owns the calls, and one context for compressing and one for decompressing per thread. Every call
+gives the sizes of both buffers, which zstd never exceeds. `LIBRARY` is None if numcodecs hides the
+library's symbols.
 """
 
 import ctypes
@@ -12,13 +13,23 @@ from typing import Any
 import numpy as np
 
 _PARAMETERS = {100: 1, 106: 128, 1002: 1}
-"""zstd's level 1; its targetLength, which for this strategy is how far the search for matches skips
-where it finds none; and literal compression on, which would be off at such a skip. Values from
-zstd.h (the last from its experimental part)."""
+"""Parameter of zstd.h -> value:
+
+- 100, compressionLevel: 1.
+- 106, targetLength: 128. At this level it is how many bytes the search for matches skips when it
+  finds none, so a large value nearly switches the search off.
+- 1002, literalCompressionMode (experimental): 1, on. This is the entropy coding; by default a
+  targetLength above 0 switches it off at this level.
+"""
 
 
 class Library:
-    """The functions of zstd that are used here; AttributeError where they are not to be had."""
+    """The functions of zstd that are used here.
+
+    Raises:
+        OSError: there is no library at the path.
+        AttributeError: the library does not have one of the functions.
+    """
 
     def __init__(self, path: str):
         size, pointer = ctypes.c_size_t, ctypes.c_void_p
@@ -41,18 +52,18 @@ class Library:
         self._contexts()
 
     def bound(self, n_bytes: int) -> int:
-        """Room that this many bytes may need."""
+        """The most bytes that `compress` may write for `n_bytes` bytes."""
         return self.zstd.ZSTD_compressBound(n_bytes)
 
     def compress(self, source: np.ndarray, out: np.ndarray) -> int:
-        """Compresses bytes (uint8, contiguous) into `out`; how many bytes that took."""
+        """Compresses bytes (uint8, contiguous) into `out`; returns how many it wrote."""
         return self._called(self.zstd.ZSTD_compress2, self._contexts().compressing, source, out)
 
     def decompress(self, source: np.ndarray, out: np.ndarray) -> int:
-        """Decompresses bytes (uint8, contiguous) into `out`; how many bytes there were.
+        """Decompresses bytes (uint8, contiguous) into `out`; returns how many it wrote.
 
         Raises:
-            ValueError: they are none of zstd's, or more than fit.
+            ValueError: the bytes are no zstd frame, or `out` is too small.
         """
         try:
             context = self._contexts().decompressing
@@ -66,7 +77,7 @@ class Library:
         )
 
     def checked(self, result: int) -> int:
-        """A result that is no error; OSError if it is one."""
+        """The result of a call; OSError if it is an error code."""
         if self.zstd.ZSTD_isError(result):
             raise OSError(f"zstd refused: {self.zstd.ZSTD_getErrorName(result).decode()}")
         return result
@@ -78,8 +89,7 @@ class Library:
 
 
 class _Contexts:
-    """A thread's zstd contexts, the compressing one with the parameters set; freed with the
-    thread."""
+    """A thread's zstd contexts, with `_PARAMETERS` set for compressing; freed with the thread."""
 
     def __init__(self, library: Library):
         self._zstd = library.zstd
@@ -94,7 +104,7 @@ class _Contexts:
 
 
 def found() -> Library | None:
-    """The zstd inside numcodecs, if it shows its symbols and knows the parameters."""
+    """The zstd inside numcodecs; None if its symbols are hidden or it lacks a parameter."""
     try:
         path = import_module("numcodecs.zstd").__file__
         return Library(str(path))
