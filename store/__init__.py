@@ -1,9 +1,9 @@
-"""Ground floor: bytes and rows. Token store, activation store, shuffles, codecs and streams.
+"""Stores of tokens and of activations: writing, reading, shuffled streams.
 
-Knows no model and no SAE. `place` is where bytes are, `format` what they mean (docs/format.md),
-`write` and `read` make and use activation stores, `tokens` token stores, `tools` looks after both.
-Names are imported on first use, because zarr-less commands such as `scopeworks --help` should not
-pay for torch and numcodecs.
+Knows no model and no SAE. `place` is where bytes are, `format` what they mean (docs/format.md).
+`write` and `read` make and use activation stores, `tokens` token stores; `tools` inspects, checks
+and copies stores. Names are imported on first use, so that commands such as `scopeworks --help` do
+not import torch and numcodecs.
 """
 
 from importlib import import_module

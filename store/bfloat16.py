@@ -1,4 +1,4 @@
-"""The stable path of `format.bfloat16`: docs/format.md and Zarr's entry points name this one."""
+"""The stable import path of `format.bfloat16`, named by docs/format.md and Zarr's entry points."""
 
 from .format.bfloat16 import BFloat16, Buffer
 

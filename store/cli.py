@@ -1,4 +1,4 @@
-"""`scopeworks store`: look into an activation store and check it."""
+"""`scopeworks store`: the commands that inspect, check and copy stores."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look into an
 
 
 class InfoOptions(StorageSettings):
-    """What `scopeworks store info` looks at."""
+    """Settings of `scopeworks store info`."""
 
     url: list[str]
     """Path or URL of an activation store, or of several to join."""
@@ -21,8 +21,8 @@ class InfoOptions(StorageSettings):
 
 @command(app, InfoOptions, arguments="url", config=False)
 def info(given: Given[InfoOptions]) -> None:
-    """What the store holds: sites, rows, bytes, bits per value, C and mean norm. Of several, what
-    each holds, and what they are joined."""
+    """Sites, rows, bytes, bits per value, C and mean norm of a store. For several stores, of each,
+    then of all joined."""
     from .read.joining import places_of
     from .read.reader import ActivationStore
     from .tools.describe import describe, described_as_one
@@ -41,17 +41,17 @@ def info(given: Given[InfoOptions]) -> None:
 
 
 class ListOptions(StorageSettings):
-    """What `scopeworks store list` shows."""
+    """Settings of `scopeworks store list`."""
 
     url: str
-    """Folder or URL that holds stores, or a store."""
+    """Path or URL of a store, or of a folder of stores."""
     as_json: bool = Field(default=False, alias="json")
     """Print JSON."""
 
 
 @command(app, ListOptions, arguments="url", config=False, name="list")
 def list_stores(given: Given[ListOptions]) -> None:
-    """Which activation and token stores are at a place or in the folders directly in it."""
+    """Lists the activation and token stores at a place or in the folders directly in it."""
     from json import dumps
 
     from .tools.catalogue import catalogue
@@ -71,19 +71,20 @@ def list_stores(given: Given[ListOptions]) -> None:
 
 
 class VerifyOptions(StorageSettings):
-    """What `scopeworks store verify` checks."""
+    """Settings of `scopeworks store verify`."""
 
     url: str
     """Path or URL (gs://, s3://, …) of an activation store."""
     withdraw: bool = False
-    """Take damaged buckets out of the store; the harvest, run again, writes them again."""
+    """Take damaged buckets out of the store; the same harvest command then writes them again."""
     clean: bool = False
-    """First remove shards without a commit; refused within an hour of any writing."""
+    """First remove shards without a commit; refused if anything was written within the hour."""
 
 
 @command(app, VerifyOptions, arguments="url", config=False)
 def verify(given: Given[VerifyOptions]) -> None:
-    """Checks every commit and every checksum; exit code 1 and a list if something is damaged."""
+    """Reads every byte and checks it; lists what is damaged and ends with exit code 1 if anything
+    is."""
     from ..console import progress
     from .tools import verify as checking
 
@@ -107,7 +108,7 @@ def verify(given: Given[VerifyOptions]) -> None:
 
 
 class CopyOptions(StorageSettings):
-    """What `scopeworks store copy` makes."""
+    """Settings of `scopeworks store copy`."""
 
     url: str
     """Path or URL (gs://, s3://, …) of an activation store."""
@@ -122,14 +123,14 @@ class CopyOptions(StorageSettings):
     workers: NonNegativeInt = 0
     """Dask workers to start; 0 copies in this process."""
     scheduler: str | None = None
-    """Address of a Dask scheduler."""
+    """Address of a Dask scheduler to use instead."""
     target_options: dict[str, Any] | None = None
-    """Options of the target's file system."""
+    """Options of the target's file system, as fsspec takes them."""
 
 
 @command(app, CopyOptions, arguments="url target", config=False)
 def copy(given: Given[CopyOptions]) -> None:
-    """Copies a store to another place, codec or chunking; the same command continues."""
+    """Copies a store to another place, codec or chunking; run it again to continue."""
     from ..console import progress
     from .read.reader import ActivationStore
     from .tools.copy import copy as run
@@ -154,21 +155,21 @@ def copy(given: Given[CopyOptions]) -> None:
 
 
 class StatsOptions(StorageSettings):
-    """What `scopeworks store stats` shows."""
+    """Settings of `scopeworks store stats`."""
 
     url: str
     """Path or URL (gs://, s3://, …) of an activation store."""
     site: list[str] | None = None
-    """Sites; all by default."""
+    """Sites to look at; all by default."""
     rows: int = Field(default=65536, ge=2)
-    """Rows to look at."""
+    """Rows of the sample."""
     plot: Path | None = None
-    """Picture of norms, channels and kurtosis: .png, .svg, .pdf."""
+    """Picture of norms, channels and kurtosis to write: .png, .svg or .pdf."""
 
 
 @command(app, StatsOptions, arguments="url", config=False)
 def stats(given: Given[StatsOptions]) -> None:
-    """Norms, kurtosis, outlier channels and how well the rows are mixed, from a sample of rows."""
+    """Norms, kurtosis, outlier channels and how well rows are mixed, from a sample of rows."""
     from .read.reader import ActivationStore
     from .tools.mixing import mixing
     from .tools.plot import check_path

@@ -54,7 +54,7 @@ class Summation:
 
 @compiled("void(float32[:, ::1], float64[:, :, ::1])", nogil=True)
 def _sum_float32(values: np.ndarray, sums: np.ndarray) -> None:
-    """sums[block] += (Σx, Σx²) per channel, row after row: seven times as fast as numpy's passes."""
+    """sums[block] += (Σx, Σx²) per channel, row after row; seven times as fast as numpy."""
     for row in range(values.shape[0]):
         block = sums[row // _BLOCK_ROWS]
         for channel in range(values.shape[1]):

@@ -1,10 +1,10 @@
 """The one way to write a file, or a folder of files that belong together, on this machine.
 
-A file is written aside, flushed, renamed, and its folder flushed: at any moment, a power cut among
-them, the old file or all of the new one is there. A folder is finished when its *last* file is
-there: that one is removed before any other is touched and written after all others are on the disk.
-What a killed process left aside goes when the same file is written again. Objects behind fsspec are
-`remote`'s: there a put is atomic.
+A file is written under a temporary name, flushed and renamed, and its folder is flushed. So the old
+file or all of the new one is there at any moment, also after a power cut. A folder is finished when
+its *last* file is there: the last file is removed before any other is touched, and written after
+all others are on the disk. A killed process leaves temporary files; they are removed when the same
+file is written again. `remote` writes objects behind fsspec, where a put is atomic.
 """
 
 import json
@@ -30,19 +30,19 @@ def write_file(path: Path, parts: Parts | bytes) -> None:
 
 
 def check_can_be_written(path: Path, name: str) -> None:
-    """Says before hours of work that their result could not be written.
+    """Checks, before hours of work, that their result can be written.
 
     Args:
-        path: the file to be.
-        name: of the setting that says it.
+        path: the file that will be written.
+        name: the setting that names it, for errors.
 
     Raises:
-        OSError: a folder, pipe or device is there, a file is where its folder must be, or
-            permission is missing.
+        OSError: the path is a folder, pipe or device, its folder is a file, or permission is
+            missing.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{name} must be a file, got the folder {path}")
-    if path.exists() and not path.is_file():  # which a rename would replace
+    if path.exists() and not path.is_file():  # a rename would replace the pipe or device
         raise OSError(f"{name} must be a file, got {path}, a pipe or device; pass another path")
     folder = nearest(path.parent)
     if not folder.is_dir():
@@ -52,7 +52,7 @@ def check_can_be_written(path: Path, name: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes indented JSON as `write_file` does; NaN and infinities are refused: no JSON."""
+    """Writes indented JSON as `write_file` does; ValueError for NaN and infinities."""
     write_file(path, json_bytes(value))
 
 
@@ -65,9 +65,9 @@ def write_folder(folder: Path, files: Mapping[str, Parts], last: tuple[str, Part
     """Writes files that belong together; the folder is finished once `last` is there.
 
     Args:
-        folder: made if it is not there; other files in it are left alone.
+        folder: made if it does not exist; other files in it are left alone.
         files: name -> the file's content, in parts.
-        last: name and content of the file that says that the folder is finished.
+        last: name and content of the file that marks the folder as finished.
 
     Raises:
         OSError: naming the file that could not be written.
@@ -86,7 +86,7 @@ def write_folder(folder: Path, files: Mapping[str, Parts], last: tuple[str, Part
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Files that are being written at this moment, or were when their process was killed."""
+    """Temporary files: being written now, or left by a process that was killed."""
     return sorted(folder.glob(".*.partial")) if folder.is_dir() else []
 
 

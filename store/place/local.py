@@ -1,9 +1,9 @@
 """Objects on a local disk: files under a folder.
 
-Owns their reading (a range is one `pread`), their atomic and durable writing (a temporary file that
-is flushed where that is asked for, and renamed) and the sweeping of what killed writers left. An
-object is a regular file inside the folder: a link may lead from one place in it to another, but not
-out of it, and nothing else is opened.
+Owns their reading (a range is one `pread`), their atomic writing (a temporary file that is renamed,
+and flushed first if it must be durable) and the removal of files that killed writers left. An
+object is a regular file inside the folder. A link may lead from one place in the folder to another,
+but not out of it; nothing else is opened.
 """
 
 import errno
@@ -29,7 +29,7 @@ from .partials import (
 )
 
 _FLUSHING = 8
-"""Files flushed side by side."""
+"""Files flushed in parallel."""
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -41,7 +41,7 @@ _KINDS = {
 
 
 class UnsafeObjectError(OSError):
-    """What stands in the place of an object and is not opened: no regular file, or not inside."""
+    """A path is not opened: it is not a regular file, or it leads out of the folder."""
 
 
 class LocalFiles:
@@ -77,13 +77,14 @@ class LocalFiles:
         self._write(key, parts, durably=False)
 
     def replace(self, key: str, data: bytes) -> None:
-        """See `Location.replace`: some file systems keep a rename, but not what was renamed, unless
-        it was flushed before."""
+        """See `Location.replace`."""
+        # After a power cut, some file systems have the rename but not the file's content, unless
+        # the file was flushed before.
         self._write(key, [data], durably=True)
         self._flush_folders([key])
 
     def create(self, key: str, data: bytes) -> bool:
-        """See `Location.create`; where a file system has no links, looking must do."""
+        """See `Location.create`; on a file system without links, two processes may both succeed."""
         path = self._writable(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked_partial(path) as file:
@@ -96,8 +97,8 @@ class LocalFiles:
         return created
 
     def children(self, prefix: str = "") -> list[str]:
-        """See `Location.children`; as on an object store, empty folders do not exist, nor leftovers
-        of killed writes."""
+        """See `Location.children`; as on an object store, empty folders and temporary files do not
+        count."""
         folder = self.root / prefix
         if not folder.is_dir():
             return []
@@ -123,8 +124,9 @@ class LocalFiles:
                     remove_abandoned(partial)
 
     def flush(self, keys: Iterable[str]) -> None:
-        """See `Location.flush`; once after the last write costs a fifth of once after each, side by
-        side half of one after the other."""
+        """See `Location.flush`."""
+        # Flushing once after the last write takes a fifth of the time of flushing after each write;
+        # in parallel, half of that.
         keys = list(keys)
         with ThreadPoolExecutor(_FLUSHING) as pool:
             list(pool.map(fsync, [self.root / key for key in keys]))
@@ -137,14 +139,11 @@ class LocalFiles:
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[int]:
-        """A descriptor of an object, read-only.
-
-        Its kind is looked at first: to open a FIFO waits for its writer, to open a device may do
-        anything. Where the descriptor leads is asked of the system, once, instead of looking at
-        every folder on the way.
-        """
+        """A read-only descriptor of an object."""
         path = self.root / key
         try:
+            # Checked before opening: opening a FIFO waits for its writer, opening a device may do
+            # anything.
             kind = stat.S_IFMT(path.stat().st_mode)
             if kind != stat.S_IFREG:
                 raise UnsafeObjectError(
@@ -155,13 +154,14 @@ class LocalFiles:
         except NotADirectoryError as error:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
         try:
+            # The system says where the descriptor leads, so no folder on the way is looked at.
             self._check_inside(path, _real_path(descriptor, path))
             yield descriptor
         finally:
             os.close(descriptor)
 
     def _check_inside(self, path: Path, real: str) -> None:
-        """Refuses what a link has led out of the folder."""
+        """Refuses a path that a link leads out of the folder."""
         if real != self._real and not real.startswith(self._real.rstrip("/") + "/"):
             raise UnsafeObjectError(
                 f"{path} must be inside {self.root}, got a link that leads to {real}; put the file"
@@ -169,14 +169,14 @@ class LocalFiles:
             )
 
     def _writable(self, key: str) -> Path:
-        """Path of an object that is to be written or removed; no link leads its folder out."""
+        """Path of an object to be written or removed; refuses a folder outside the root."""
         path = self.root / key
         self._check_inside(path, os.path.realpath(path.parent))
         return path
 
     def _flush_folders(self, keys: Iterable[str]) -> None:
-        """Every folder on the way to the objects once: a file whose name is not on the disk is
-        lost, whatever is known of its bytes."""
+        """Flushes every folder on the way to the objects once: until its name is on the disk, a
+        file is lost by a power cut, even if its bytes are there."""
         folders = {self.root.parent}
         for key in keys:
             path = self.root / key
@@ -185,9 +185,9 @@ class LocalFiles:
             list(pool.map(fsync_folder, folders))
 
     def _write(self, key: str, parts: Iterable[bytes | memoryview], durably: bool) -> None:
-        """Writes beside the object under a name of its own, and renames.
+        """Writes a temporary file beside the object, and renames it.
 
-        The name is locked as long as the process lives, so that `sweep` leaves it alone.
+        The temporary file is locked while the process lives, so that `sweep` leaves it alone.
         """
         path = self._writable(key)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -204,16 +204,16 @@ class LocalFiles:
 
 
 def _real_path(descriptor: int, path: Path) -> str:
-    """Where an open file is, links followed."""
+    """Path of an open file, with links resolved."""
     try:
         return str(Path(f"/proc/self/fd/{descriptor}").readlink())
-    except FileNotFoundError:  # a system without it
+    except FileNotFoundError:  # a system without /proc
         return os.path.realpath(path)
 
 
 def _holds_objects(entry: os.DirEntry[str]) -> bool:
-    """Whether a directory entry is an object or a folder with one; links are not followed, for they
-    may lead anywhere, and round in circles."""
+    """Whether a directory entry is an object or a folder with one. Links are not followed: they may
+    lead anywhere, also in a circle."""
     if not entry.is_dir(follow_symlinks=False):
         return not entry.name.endswith(".partial")
     return any(

@@ -1,4 +1,4 @@
-"""Which implementation of `Location` a place has."""
+"""Chooses the implementation of `Location` for a place."""
 
 from pathlib import Path
 
@@ -9,14 +9,18 @@ from .place import AnyPlace, Place
 
 
 def locate(place: AnyPlace, storage_options: StorageOptions = None) -> Location:
-    """What reads and writes at a place, given as one or as a URL or path and its options.
+    """The location that reads and writes at a place.
+
+    Args:
+        place: a place, or a URL or path.
+        storage_options: of a URL, as fsspec takes them.
 
     Raises:
         ValueError: the protocol is unknown, or its driver is not installed.
-        NotADirectoryError: a file or the like is where a local folder must be.
+        NotADirectoryError: a local path is a file, pipe or device, or leads through one.
     """
     place = Place.of(place, storage_options)
-    if place.url.startswith("local://"):  # fsspec would open FIFOs and follow links
+    if place.url.startswith("local://"):  # fsspec's own local files would follow links, open FIFOs
         raise ValueError(
             f"URL {place.url} must be a path, or begin with file://; leave out local://"
         )

@@ -1,6 +1,6 @@
 """The interface to objects under a URL: reading (whole or a range), atomic writing, listing.
 
-`local` implements it for this machine's disks, `remote` for what is behind fsspec; `locate`
+`local` implements it for this machine's disks, `remote` for everything behind fsspec; `locate`
 chooses.
 """
 
@@ -19,52 +19,53 @@ class Location(Protocol):
     url: str
 
     in_flight: int
-    """Reads that are worth having under way at once: as many as threads can decompress where bytes
-    come from a disk, many where each waits for an answer from far away."""
+    """How many reads should run at once: on a local disk, as many as there are threads that
+    decompress; on an object store many, because each waits for an answer."""
 
     streams_writes: bool
-    """Whether `write` passes parts on as they come; else the object is held in memory until it is
+    """Whether `write` writes parts as they come. Otherwise the object is held in memory until it is
     complete, and several may be sent at once."""
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
-        """Bytes [start, stop) of an object, fewer where it ends before; FileNotFoundError if there
-        is none."""
+        """Bytes [start, stop) of an object, fewer if it is shorter; FileNotFoundError if there is
+        no such object."""
         ...
 
     def read_into(self, key: str, start: int, out: np.ndarray) -> int:
-        """Fills `out` (uint8) with the bytes from `start` on; returns how many there were."""
+        """Fills `out` (uint8) with an object's bytes from `start` on; returns how many it read."""
         ...
 
     def size(self, key: str) -> int:
-        """Bytes of an object; FileNotFoundError if there is none."""
+        """Size of an object in bytes; FileNotFoundError if there is no such object."""
         ...
 
     def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
         """Writes an object atomically: readers see the old one or all of the new one, never a
-        part. A part is used before the next one is asked for, since its memory may then change."""
+        part. Each part is used before the next is requested, because its memory may then change."""
         ...
 
     def replace(self, key: str, data: bytes) -> None:
-        """Writes an object that is held in memory, atomically and durably: after a power cut, too,
-        the old one or all of the new one is there."""
+        """Writes an object atomically and durably: also after a power cut, the old one or all of
+        the new one is there."""
         ...
 
     def create(self, key: str, data: bytes) -> bool:
-        """Writes an object as `replace` does, if there is none; False, and nothing is written, if
-        there is one of other content. Of several that do so at once one succeeds."""
+        """Writes an object as `replace` does, if it does not exist. Of several processes that call
+        this at once, one succeeds. False if the object exists, which stays; one of equal content
+        may count as written."""
         ...
 
     def children(self, prefix: str = "") -> list[str]:
-        """Sorted names directly below a prefix ("" is the store itself); [] if there are none."""
+        """Sorted names directly below a prefix ("" is the root); [] if there are none."""
         ...
 
     def remove(self, key: str) -> None:
-        """Removes an object, durably; nothing happens if there is none."""
+        """Removes an object, durably; does nothing if it does not exist."""
         ...
 
     def sweep(self, keys: Iterable[str]) -> None:
-        """Removes what killed writes of these objects left behind; not what a living process is
-        writing."""
+        """Removes the temporary files that killed writers of these objects left; leaves those of
+        living writers."""
         ...
 
     def flush(self, keys: Iterable[str]) -> None:
@@ -72,20 +73,19 @@ class Location(Protocol):
         ...
 
     def newest(self) -> float:
-        """When the newest object was written, in seconds since the epoch; on a disk unfinished
-        files count too. OSError where that cannot be known."""
+        """When the newest object was written, in seconds since 1970; on a disk, temporary files
+        count too. OSError if it cannot be known."""
         ...
 
 
 def read_bounded(location: Location, key: str, bound: int) -> bytes:
-    """An object that should have at most `bound` bytes; of a larger one its beginning, one byte
-    more."""
+    """At most `bound` + 1 bytes of an object; so many bytes show that it is too large."""
     return location.read(key, 0, bound + 1)
 
 
 class Forwarding:
-    """A location that passes everything on to another; what builds on it says what it does
-    differently. See `Location` for the methods."""
+    """A location that passes every call on to another one; subclasses override what they change.
+    See `Location` for the methods."""
 
     def __init__(self, location: Location):
         self._location, self.url = location, location.url
@@ -137,7 +137,7 @@ class Forwarding:
 
 
 def objects_below(location: Location, prefix: str) -> Iterator[str]:
-    """Keys of the objects below a prefix, or the prefix itself if it is one."""
+    """Keys of the objects below a prefix, or the prefix itself if it is an object."""
     names = location.children(prefix)
     if not names:
         yield prefix
@@ -146,7 +146,7 @@ def objects_below(location: Location, prefix: str) -> Iterator[str]:
 
 
 def joined(parts: Iterable[bytes | memoryview]) -> bytes:
-    """The parts of an object as one, each used before the next is asked for."""
+    """The parts of an object as one; each is copied before the next is requested."""
     held = io.BytesIO()
     for part in parts:
         held.write(part)

@@ -1,5 +1,4 @@
-"""How storage options are given: `--storage-option key=value` on a command line, and in settings,
-for all their URLs."""
+"""Storage options in settings and on the command line: one set for all URLs of a command."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,21 +9,21 @@ from ...settings import Settings, parse_pairs
 from .place import Place
 
 CACHE_BYTES = 64 * 2**30
-"""How much of remote stores a cache keeps unless told."""
+"""Default bound on a local cache of remote stores."""
 
 
 class StorageSettings(Settings):
     """Base of settings that name places."""
 
     storage_options: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
-    """Options of the file systems of all URLs, as fsspec takes them. They may hold secrets, and are
-    written nowhere: give them again to continue."""
+    """Options of the file systems of all URLs, as fsspec takes them. They may hold secrets and are
+    never written to a file: give them again to continue."""
 
     def place(self, url: str) -> Place:
-        """The place of one of the URLs; local paths have no options."""
+        """The place of one of the settings' URLs; local paths have no options."""
         return Place(url, self.storage_options if Place(url).is_remote else None)
 
 
 def parse_storage_options(pairs: Iterable[str] | None) -> dict[str, Any] | None:
-    """The pairs of a command line as a dictionary; see `settings.parse_pairs`."""
+    """The KEY=VALUE pairs of a command line as a dictionary; see `settings.parse_pairs`."""
     return parse_pairs(pairs or (), "--storage-option") or None

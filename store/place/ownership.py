@@ -1,12 +1,12 @@
-"""One process owns a folder at a time: the one that writes into it.
+"""Ownership of a folder: one process at a time writes into it.
 
-Owns the lock and the file that says who holds it. The lock is the kernel's, which ends with its
-process however that ends. A file system without locks gets a lease instead: a file that its owner
-touches every few seconds, and that may be taken once nobody has touched it for `LEASE_S`. There a
-process that was halted for longer than that may find a second one beside it.
+Owns the lock and the file that names its owner. The lock is the kernel's; it is released when the
+process ends, however it ends. On a file system without locks there is a lease instead: a file that
+the owner touches every few seconds. Another process may take the lease if it was not touched for
+`LEASE_S`. So an owner that was halted for longer may find a second one in its folder.
 
-A folder on a file system whose locks hold for one machine only (some object stores mounted as
-folders) is not protected from other machines.
+If the locks of a file system hold on one machine only (some object stores mounted as folders), the
+folder is not protected from other machines.
 """
 
 import errno
@@ -24,10 +24,11 @@ from ...foreign import Document, read_document
 from .files import write_json
 
 PREFIX = ".owner."
-"""Files of this name in a folder are nobody's work."""
+"""Files whose names begin like this belong to the lock; they are not content of the folder."""
 
 LEASE_S, PATIENCE_S = 30.0, 35.0
-"""How long an owner may be silent, and how long one that does not wait listens."""
+"""How long an owner may leave its lease untouched, and how long a new process watches a lease
+before it gives up."""
 
 POLL_S = 0.5
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
@@ -35,7 +36,7 @@ _LOCK, _LEASE, _WHO = f"{PREFIX}lock", f"{PREFIX}lease", f"{PREFIX}json"
 
 
 class Owner(Document):
-    """Who holds a folder."""
+    """The process that owns a folder."""
 
     host: str
     pid: int
@@ -48,14 +49,15 @@ class Owner(Document):
 
 @contextmanager
 def owned(folder: Path, wait: bool | None = False, name: str = "out") -> Iterator[None]:
-    """Holds the folder until the block ends; makes it, and removes it again if it stays empty.
+    """Owns the folder until the block ends; makes it, and removes it again if it stays empty.
 
-    A folder that this user may not write to needs no owner: it is only looked at.
+    A folder that this user may not write to is not locked: it can only be read.
 
     Args:
-        folder: to be owned.
-        wait: for its owner to end, instead of raising; None where the command has no --wait.
-        name: of the setting, for errors.
+        folder: the folder to own.
+        wait: whether to wait for another owner to end, instead of raising; None for a command
+            without --wait.
+        name: the setting that names the folder, for errors.
 
     Raises:
         ValueError: another process owns it; the text says who, since when, and what to do.
@@ -75,18 +77,19 @@ def owned(folder: Path, wait: bool | None = False, name: str = "out") -> Iterato
             write_json(folder / _WHO, _me().model_dump())
             yield
         finally:
-            # The lock's file goes while it is held; who waits for it finds that it has no name.
+            # The lock's file is removed while it is locked: a process that waits for it then sees
+            # that the file has no name, and makes a new one.
             for path in (folder / _WHO, *([folder / _LOCK] if isinstance(lock, FileLock) else [])):
                 path.unlink(missing_ok=True)
             lock.release()
     finally:
-        with suppress(OSError):  # something is in there: the folder stays
+        with suppress(OSError):  # not empty: the folder stays
             for path in made:
                 path.rmdir()
 
 
 def _locked(folder: Path, wait: bool | None, name: str) -> BaseFileLock:
-    """The folder's lock, held."""
+    """Takes the folder's lock; waits for it, or raises."""
     lock: BaseFileLock = FileLock(folder / _LOCK, fallback_to_soft=False, thread_local=False)
     patience_s, asked = 0.0, False
     while True:
@@ -104,7 +107,7 @@ def _locked(folder: Path, wait: bool | None, name: str) -> BaseFileLock:
             if not asked:
                 print(f"waiting for {who}, which owns {folder}", file=sys.stderr, flush=True)
             patience_s, asked = 60.0, True
-        except FileNotFoundError:  # its owner ended with nothing in it, and took it away
+        except FileNotFoundError:  # the owner ended and removed the empty folder
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             if error.errno not in _NO_LOCKS or isinstance(lock, SoftFileLease):
@@ -121,7 +124,7 @@ def _me() -> Owner:
 
 
 def _owner(folder: Path) -> str:
-    """Who says to own the folder; a lock may have been taken a moment ago."""
+    """Text for the owner of the folder; "another process" if it has not written its name yet."""
     path = folder / _WHO
     with suppress(OSError, ValueError):
         return str(read_document(Owner, path.read_bytes(), str(path)))

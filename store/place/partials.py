@@ -1,9 +1,8 @@
-"""Files while they are being written: `.NAME.<random>.partial`, locked, renamed when all is there.
+"""Temporary files: `.NAME.<random>.partial`, locked while written, renamed when complete.
 
-Owns their locks, by which others know that their writer lives, and their way to the disk. The
-kernel is asked to begin writing early (Linux only). Otherwise it waits until memory fills or
-somebody wants the file durable, and then that somebody waits: a store's writes are a sixth faster
-this way.
+Owns their locks, which show that their writer lives, and their way to the disk. The kernel is asked
+to begin writing to the disk early (Linux only). By default it waits until memory fills or a file is
+flushed, and then the flush takes long. A store is written a sixth faster this way.
 """
 
 import ctypes
@@ -18,20 +17,20 @@ from pathlib import Path
 from typing import BinaryIO
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-"""What file systems without locks answer."""
+"""Errors that file systems without locks give."""
 
 _ABANDONED_S = 3600
-"""There, an unfinished file of this age is of a killed process."""
+"""Without locks, a temporary file of this age counts as left by a killed process."""
 
 _SPAN = 2**22
-"""Bytes after which the kernel is asked again."""
+"""The kernel is asked to write after every so many bytes."""
 
 _BEGIN = 2
-"""SYNC_FILE_RANGE_WRITE of <fcntl.h>: begins, waits for nothing, promises nothing."""
+"""SYNC_FILE_RANGE_WRITE of <fcntl.h>: begins writing, does not wait, guarantees nothing."""
 
 
 class Writeback:
-    """Sees to it that what is written to a new file goes on to the disk."""
+    """Makes the kernel write a new file to the disk while it is still being written."""
 
     def __init__(self, file: BinaryIO):
         self._file, self._asked, self._written = file, 0, 0
@@ -47,8 +46,8 @@ class Writeback:
 
 
 def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
-    """Linux's function of that name; None elsewhere. What it returns is of no interest: the fsync
-    that follows names every error."""
+    """Linux's function of that name; None elsewhere. Its result is ignored: the later fsync reports
+    every error."""
     try:
         function = ctypes.CDLL(None).sync_file_range
     except (AttributeError, OSError, TypeError):
@@ -61,13 +60,14 @@ _SYNC_FILE_RANGE = _sync_file_range()
 
 
 def target_of(partial: Path) -> str:
-    """Name of the file that an unfinished one was to become."""
+    """Name of the file that a temporary file becomes when it is complete."""
     return partial.name[1:].rsplit(".", 2)[0]
 
 
 @contextmanager
 def locked_partial(path: Path) -> Iterator[BinaryIO]:
-    """A new locked file to be renamed to `path`; removed again if the block fails."""
+    """A new locked temporary file, which the caller renames to `path`; removed if the block
+    fails."""
     while True:
         partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
         with partial.open("xb") as file:
@@ -82,7 +82,11 @@ def locked_partial(path: Path) -> Iterator[BinaryIO]:
 
 
 def link(partial: Path, path: Path) -> bool:
-    """Gives a written file its name, unless another has it; whether it did. `partial` is gone."""
+    """Renames a temporary file to `path` if that does not exist; removes it otherwise.
+
+    Returns:
+        Whether it was renamed.
+    """
     try:
         path.hardlink_to(partial)
     except FileExistsError:
@@ -102,7 +106,7 @@ def link(partial: Path, path: Path) -> bool:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Says which file could not be written: a full disk's own error does not."""
+    """Adds the file's path to an error: the error of a full disk does not name it."""
     try:
         yield
     except OSError as error:
@@ -110,7 +114,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _lock(descriptor: int) -> bool:
-    """Takes the lock that the kernel drops when a process ends; False if somebody else has it."""
+    """Takes the kernel's lock, which ends with the process; False if another process has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -122,8 +126,8 @@ def _lock(descriptor: int) -> bool:
 
 
 def remove_abandoned(partial: Path) -> None:
-    """Removes a file whose writer has ended; under the lock, so that nobody begins to use it in
-    between."""
+    """Removes a temporary file whose writer has ended; under its lock, so that no process begins to
+    use it meanwhile."""
     with suppress(FileNotFoundError), partial.open("rb") as file:
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,6 +142,7 @@ def remove_abandoned(partial: Path) -> None:
 
 
 def fsync(path: Path) -> None:
+    """Flushes a file to the disk; an error names the file."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with naming(path):
@@ -147,8 +152,8 @@ def fsync(path: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Flushes a folder where that is possible: not everybody may open a parent folder, not every
-    file system flushes one."""
+    """Flushes a folder's entries to the disk, if possible: a user may lack the right to open a
+    parent folder, and some file systems cannot flush folders."""
     try:
         fsync(folder)
     except OSError as error:

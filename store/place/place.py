@@ -1,9 +1,9 @@
 """A place: a URL and the options of its file system, as one value.
 
-Owns which URLs are of this machine and what lies beside a place: the files that belong to a store
-without being part of it (`<out>.tokenize.json`, `<out>.parts`). A bucket's root has nothing beside
-it: there they are in a folder inside, which stores leave alone. What reads and writes at a place is
-`locate`'s.
+Owns which URLs are local, and the names of places beside a place, for files that belong to a store
+without being part of it (`<out>.tokenize.json`, `<out>.parts`). The root of a cloud bucket has
+nothing beside it; its files are in a folder inside, which stores leave alone. `locate` gives the
+reader and writer of a place.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from .location import StorageOptions
 
 INSIDE = "beside"
-"""Folder at a place's root for what would otherwise lie beside it."""
+"""Folder inside a cloud bucket's root, for files that would otherwise be beside it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Place:
 
     @classmethod
     def of(cls, place: "AnyPlace", options: StorageOptions = None) -> "Place":
-        """A place, given as one or as a URL or path and its options."""
+        """The place itself, or one made of a URL or path and its options."""
         if not isinstance(place, Place):
             return cls(os.fspath(place), options)
         if options:
@@ -47,15 +47,15 @@ class Place:
 
     @property
     def is_remote(self) -> bool:
-        """Whether this is a URL of another file system than this machine's."""
+        """Whether the URL is not a local path."""
         return "://" in self.url and not self.url.startswith("file://")
 
     def beside(self, suffix: str) -> "Place":
-        """The place whose name is this one's with `suffix` behind it.
+        """The place whose name is this one's followed by `suffix`.
 
         Returns:
             `gs://bucket/run.parts` for `gs://bucket/run`, `gs://bucket/beside/parts` for
-            `gs://bucket`; an absolute path for a local one. Names are never patterns.
+            `gs://bucket`; for a local place an absolute path. Characters like * have no meaning.
         """
         if not self.is_remote:
             path = self.url.removeprefix("file://")

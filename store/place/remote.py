@@ -1,7 +1,7 @@
-"""Objects behind an fsspec file system: gs://, s3://, memory:// and whatever else it knows.
+"""Objects behind an fsspec file system: gs://, s3://, memory:// and all other fsspec protocols.
 
-Owns the retries and the error text. A single put is atomic on every object store, so nothing else
-is needed for commits.
+Owns the retries and the error text. A single put is atomic on every object store, which is all that
+commits need.
 """
 
 import errno
@@ -21,11 +21,11 @@ ResultT = TypeVar("ResultT")
 
 TRIES = 5
 FIRST_WAIT_S = 0.1
-"""Doubled after every try, with up to half of it added at random; the drivers retry on their own
-besides."""
+"""Wait before the second try; doubled for each further one, with up to half added at random. The
+drivers have retries of their own too."""
 
 _BUCKETS = ("gs", "gcs", "s3", "s3a")
-"""Protocols whose first name is a bucket's."""
+"""Protocols whose URLs begin with a bucket."""
 
 _TRANSIENT_STATUS = {408, 429, 500, 502, 503, 504}
 _TRANSIENT_ERRNO = {errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.EPIPE}
@@ -104,16 +104,16 @@ class RemoteObjects:
             ) from error
 
     def create(self, key: str, data: bytes) -> bool:
-        """See `Location.create`; looks as well, for services that do not know such a put."""
+        """See `Location.create`; also reads first, for services without a put that creates only."""
         try:
             return self.read(key) == data
         except FileNotFoundError:
             pass
         try:
             self._try(key, lambda: self._fs.pipe_file(self._path(key), data, mode="create"))
-        except OSError:  # each driver has its own for an object that is there
+        except OSError:  # each driver has its own error for an object that exists
             try:
-                return self.read(key) == data  # ours, if it was a second try that failed
+                return self.read(key) == data  # equal if an earlier try had succeeded after all
             except FileNotFoundError:
                 self.replace(key, data)
         return True
@@ -141,13 +141,13 @@ class RemoteObjects:
             return
 
     def sweep(self, keys: Iterable[str]) -> None:
-        """See `Location.sweep`; an object store shows nothing of an unfinished put."""
+        """See `Location.sweep`; an unfinished put leaves nothing on an object store."""
 
     def flush(self, keys: Iterable[str]) -> None:
-        """See `Location.flush`; a put has returned only when the object is stored."""
+        """See `Location.flush`; a put returns only when the object is stored."""
 
     def newest(self) -> float:
-        """See `Location.newest`; by the service's clock."""
+        """See `Location.newest`; time is the service's clock."""
 
         def asked() -> float:
             self._fs.invalidate_cache()
@@ -159,16 +159,20 @@ class RemoteObjects:
         return f"{self._root.rstrip('/')}/{key}".rstrip("/")
 
     def _try(self, key: str, call: Callable[[], ResultT]) -> ResultT:
-        """Calls until it works; see `attempt`."""
+        """Repeats the call until it succeeds; see `attempt`."""
         return attempt(f"{self.url}/{key}".rstrip("/"), call)
 
 
 def attempt(where: str, call: Callable[[], ResultT]) -> ResultT:
-    """Calls until it works; final errors at once, transient ones after the last try.
+    """Repeats a call until it succeeds: at most `TRIES` times, and only after transient errors.
+
+    Args:
+        where: the object's URL, for errors.
+        call: what to do.
 
     Raises:
-        FileNotFoundError: as the call.
-        OSError: for everything else; one that names `where`.
+        FileNotFoundError: the call raised it.
+        OSError: any other error; the text names `where`.
     """
     wait = FIRST_WAIT_S
     for left in range(TRIES - 1, -1, -1):
@@ -178,7 +182,7 @@ def attempt(where: str, call: Callable[[], ResultT]) -> ResultT:
             if str(error):
                 raise
             raise FileNotFoundError(f"{where} does not exist") from error
-        except Exception as error:  # drivers raise their libraries' own classes
+        except Exception as error:  # drivers raise classes of their own libraries
             if left and is_transient(error):
                 time.sleep(wait * (1 + random.random() / 2))
                 wait *= 2
@@ -190,8 +194,8 @@ def attempt(where: str, call: Callable[[], ResultT]) -> ResultT:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a later try may work: timeouts, broken connections, overload; not missing rights or
-    buckets."""
+    """Whether a later try may succeed: after timeouts, broken connections or overload, but not for
+    missing rights or buckets."""
     if isinstance(error, PermissionError):
         return False
     if isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith(
@@ -204,7 +208,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def _hint(error: BaseException) -> str:
-    """The next step where access is what is missing."""
+    """The next step after an error of access; "" for other errors."""
     if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
         return "; give credentials as the driver takes them, or by --storage-option key=value"
     return ""

@@ -1,7 +1,7 @@
-"""Sending objects to a place far away while the next ones are being made.
+"""Uploads to an object store in the background, while the next objects are made.
 
-Owns which objects are under way and how many bytes they hold. A put to an object store takes as
-long as its connection is slow; one after the other they would hold the writer up.
+Owns which uploads are running and how many bytes they hold. An upload takes long on a slow
+connection; one after the other, uploads would stop the writer.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ _CONNECTIONS = 8
 
 
 class Sink(Protocol):
-    """Where a bucket's shards go: a `Location`, or one whose writes go on in the background."""
+    """Where a bucket's shards are written: a `Location`, or one that uploads in the background."""
 
     def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
         """See `Location.write`."""
@@ -28,12 +28,12 @@ class Sink(Protocol):
 
 @contextmanager
 def sending(location: Location, max_bytes: int) -> Iterator[Sink]:
-    """Where the shards of a bucket are to be written to; the end of the block waits for what is
-    still under way.
+    """A sink for the shards of a bucket; at the end of the block no upload is running any more.
 
     Args:
-        max_bytes: of objects under way, which are held in memory until they are stored, besides the
-            one that is being made; at least one always is under way.
+        location: where the shards are written.
+        max_bytes: bound on the bytes of running uploads, which are held in memory, without the
+            object that is being made. One upload may always run, however large.
     """
     if location.streams_writes:
         yield location
@@ -46,19 +46,19 @@ def sending(location: Location, max_bytes: int) -> Iterator[Sink]:
 
 
 class _Sending:
-    """Writes in the background; `flush` waits for all and raises what went wrong."""
+    """Uploads in the background; `flush` waits for all uploads and raises their errors."""
 
     def __init__(self, location: Location, max_bytes: int):
         self._location, self._max_bytes = location, max_bytes
         self._pool = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="scopeworks-send")
         self._under_way: dict[Future[None], int] = {}
-        """Puts -> their bytes."""
+        """Running uploads -> their bytes."""
 
     def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
-        """Takes all parts and returns while they are sent.
+        """Reads all parts, begins the upload and returns.
 
         Raises:
-            OSError: something before could not be stored.
+            OSError: an earlier upload has failed.
         """
         data = joined(parts)
         self._forget_done()
@@ -68,21 +68,21 @@ class _Sending:
         self._under_way[sent] = len(data)
 
     def flush(self, keys: Iterable[str]) -> None:
-        """Waits until everything is stored.
+        """Waits until every upload is stored.
 
         Raises:
-            OSError: something could not be.
+            OSError: an upload has failed.
         """
         while self._under_way:
             self._finish_one()
         self._location.flush(keys)
 
     def end(self) -> None:
-        """Waits for what is under way, gives up what has not begun."""
+        """Waits for running uploads and cancels those that have not begun."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _finish_one(self) -> None:
-        """Waits until one more is stored."""
+        """Waits until one more upload is stored."""
         wait(self._under_way, return_when=FIRST_COMPLETED)
         self._forget_done()
 
