@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path, PurePosixPath
@@ -368,3 +369,18 @@ def test_every_package_folder_is_in_the_wheel():
         for path in (ROOT / room).rglob("*.py")
     }
     assert found | {"scopeworks"} == listed
+
+
+TWINS = {"ByRow", "Entries"}
+"""Both backends of the kernels have them: the same things in other memory."""
+
+
+def test_no_two_public_classes_share_a_name():
+    found = Counter(
+        node.name
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, n in found.items() if n > 1} == TWINS

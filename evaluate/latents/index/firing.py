@@ -22,7 +22,7 @@ from .inputs import Inputs
 from .parts import IndexPart, PartFiles, name_of, parts_of
 from .reading import Encoder, LabelledRows, Labeller, blocks, position_edges
 from .snippets import Listed, Needed, Windows, choose, fill_by_products, fill_from
-from .tally.sample import Together, together
+from .tally.sample import FiringPartners, together
 from .tally.tally import Tally
 
 COUNT, FILL, CHOSEN = "count", "fill", "examples"
@@ -139,7 +139,7 @@ def _gathered(
     work: Pass,
     tally: Tally,
     tokens: dict[str, np.ndarray],
-    partners: Together,
+    partners: FiringPartners,
     examples: Examples,
 ) -> Firings:
     """What was found, in one."""

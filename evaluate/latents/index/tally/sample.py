@@ -100,7 +100,7 @@ def _size(n: np.ndarray) -> np.ndarray:
     return np.array([n.sum(), (n * n).sum()], dtype=np.int64)
 
 
-class Together(NamedTuple):
+class FiringPartners(NamedTuple):
     """Partners by falling jaccard, then by number; -1 behind the last."""
 
     partner: np.ndarray  # int64 [d_sae, most]
@@ -108,7 +108,7 @@ class Together(NamedTuple):
     correlation: np.ndarray  # float64 [d_sae, most]
 
 
-def together(sample: FiringSample, d_sae: int, most: int) -> Together:
+def together(sample: FiringSample, d_sae: int, most: int) -> FiringPartners:
     """Of every latent the `most` latents that fire together with it most, over the sample's rows.
 
     jaccard = n_ij / (n_i + n_j − n_ij) over rows in which latents fire; correlation is Pearson's r
@@ -128,7 +128,7 @@ def together(sample: FiringSample, d_sae: int, most: int) -> Together:
         start, sample.latent, sample.value, first[:-1].copy(), row, order, total, squares
     )
     spread = np.sqrt(np.maximum(n_rows * squares - total**2, 0))
-    found = Together(
+    found = FiringPartners(
         np.full((d_sae, most), -1, np.int64), np.zeros((d_sae, most)), np.zeros((d_sae, most))
     )
     arrays = (start, row, sample.latent, sample.value, first, order, total, spread)
