@@ -8,6 +8,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -70,7 +71,8 @@ def _keep_on_disk(dispatcher: Any, function: Any, version: str) -> None:
         finally:
             settings.CACHE_DIR = before
         for name in ("load_overload", "save_overload"):
-            setattr(dispatcher._cache, name, _optional(getattr(dispatcher._cache, name)))
+            call = _optional(getattr(dispatcher._cache, name), dispatcher._cache.flush)
+            setattr(dispatcher._cache, name, call)
         return
 
 
@@ -83,13 +85,22 @@ def _code_places(first: Path) -> Iterator[Path]:
             yield folder / "numba"
 
 
-def _optional(call: Callable[..., Any]) -> Callable[..., Any]:
-    """A cache's method, for which a full disk or a missing right means that nothing is there."""
+def _optional(call: Callable[..., Any], flush: Callable[[], None]) -> Callable[..., Any]:
+    """A cache's method. What cannot be read or written counts as not there.
+
+    numba unpickles a function's index before it asks which version of the source wrote it. So a
+    class that has another name now, like a file that was cut short, raises whatever unpickling
+    raises; such an index is emptied, and the code compiled again.
+    """
 
     def tried(*arguments: Any) -> Any:
         try:
             return call(*arguments)
-        except OSError:
+        except OSError:  # a full disk, a missing right
+            return None
+        except Exception:  # unpickling may raise anything
+            with suppress(OSError):
+                flush()
             return None
 
     return tried

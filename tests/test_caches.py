@@ -111,3 +111,63 @@ def test_code_is_compiled_where_no_cache_can_be_kept(homeless, allowed, more):
     assert (done.returncode, done.stderr) == (0, "")
     kept = list(homeless.glob("numba/**/*.nbi"))
     assert bool(kept) == (allowed == "tmp" and not more)
+
+
+RENAMED = """
+import sys
+from pathlib import Path
+from collections import namedtuple
+
+from scopeworks.caches import compiled
+
+NAME = namedtuple("NAME", "x")
+
+
+@compiled()
+def double(value):
+    return NAME(value.x * 2)
+
+
+assert double(NAME(21)).x == 42
+print(sum(double.stats.cache_hits.values()))
+"""
+
+
+def test_code_that_was_cached_by_another_version_is_compiled_again(tmp_path):
+    """The class that its signature names has another name now: numba cannot read its own index."""
+
+    def run(name: str) -> str:
+        path = tmp_path / "module.py"
+        path.write_text(RENAMED.replace("NAME", name))
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+        code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import module"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    assert [run("Before"), run("Before")] == ["0", "1"]
+    assert [run("Behind"), run("Behind")] == ["0", "1"]
+
+
+def test_a_cache_that_is_cut_short_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
+
+    def calls() -> int:
+        function = caches.compiled()(_increment)
+        assert function(1) == 2
+        return sum(function.stats.cache_hits.values())  # pyright: ignore[reportFunctionMemberAccess]
+
+    assert [calls(), calls()] == [0, 1]
+    for path in tmp_path.rglob("*.nb?"):
+        path.write_bytes(path.read_bytes()[:-9])
+    assert [calls(), calls()] == [0, 1]
+
+
+def _increment(x):
+    return x + 1
