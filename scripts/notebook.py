@@ -47,6 +47,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--out", type=Path, default=NOTEBOOK)
     out: Path = parser.parse_args().out
+    if not out.parent.is_dir():
+        parser.error(f"out must be in a folder that exists, got {out}")
     with tempfile.TemporaryDirectory() as folder:
         notebook = tidy(executed(nbformat.read(NOTEBOOK, as_version=4), Path(folder)))
     nbformat.validate(notebook)

@@ -47,6 +47,7 @@ def checked_ids(text: Ids, tokenizer: Any, config: Any, model: str) -> Int64[Ten
     ids = ids[None] if ids.ndim == 1 else ids
     if ids.ndim != 2 or not ids.numel() or ids.dtype not in _WHOLE:
         raise ValueError(f"ids must be {_IDS}, got {ids.dtype} {list(ids.shape)}")
+    ids = ids.to(torch.int64)  # torch compares no uint32, which token stores hold
     first, last, longest = int(ids.min()), int(ids.max()), config.max_position_embeddings
     if first < 0 or last >= config.vocab_size:
         raise ValueError(
@@ -58,7 +59,7 @@ def checked_ids(text: Ids, tokenizer: Any, config: Any, model: str) -> Int64[Ten
             f"ids must be at most {longest:,} tokens, the context of {model}, got "
             f"{ids.shape[1]:,}; pass fewer"
         )
-    return ids.to(torch.int64)
+    return ids
 
 
 def load_checked_tokenizer(folder: Path, name: str, config: Any) -> Any:
