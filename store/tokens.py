@@ -1,7 +1,7 @@
-"""The token store: sequences of token ids, packed and permuted by whoever tokenizes.
+"""The token store: sequences of token ids, which `harvest.tokens` packs and permutes.
 
-Owns the arrays `<split>` [n_sequences, context] uint32 in one Zarr v3 group, whose root document is
-written last: a token store either is complete or does not exist. See docs/format.md.
+Owns the arrays `<split>` [n_sequences, context] uint32 in one Zarr v3 group. Its root document is
+written last: a token store is complete or does not exist. See docs/format.md.
 """
 
 import hashlib
@@ -37,10 +37,10 @@ from .read.sequences import StoredSequences
 
 FORMAT = "token-store"
 MARKER = "unfinished.json"
-"""Object that stands in the place of a store that is being written."""
+"""Object that marks a place where a token store is being written."""
 
 _OURS = re.compile(rf"{NAME_PATTERN}/(zarr\.json|c/\d+/0)")
-"""What keys of a split look like."""
+"""Form of the keys of a split."""
 
 _CHUNK_BYTES = 2**20
 _SHARD_CHUNKS = 64
@@ -104,7 +104,14 @@ class TokenStore:
         provenance: dict[str, Any] | None = None,
         storage_options: StorageOptions = None,
     ) -> "TokenStore":
-        """Prepares a place for a token store; `write` fills it, over what a killed writer left.
+        """Prepares a place for a token store, which `write` then fills.
+
+        What a killed writer left there is overwritten.
+
+        Args:
+            url: path, URL or place, empty or of an unfinished token store.
+            context: tokens per sequence, at least 2.
+            provenance: where the text comes from, as JSON; not interpreted.
 
         Raises:
             FileExistsError: a complete token store is there.
@@ -141,8 +148,8 @@ class TokenStore:
         """Opens a complete token store.
 
         Raises:
-            FileNotFoundError: nothing complete is there.
-            ValueError: something else is there, another major version, or its metadata is damaged.
+            FileNotFoundError: there is no complete token store.
+            ValueError: it is another kind of store, has another major version, or is damaged.
         """
         location = locate(url, storage_options)
         try:
@@ -172,8 +179,8 @@ class TokenStore:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hexadecimal) over context, special ids and every token: equal stores of tokens,
-        equal fingerprints."""
+        """sha256 (hexadecimal) over context, special ids and every token: equal for equal token
+        stores, wherever they are."""
         content = {name: split["sha256"] for name, split in self._written().items()}
         text = checksum({"splits": content, "ids": [self.context, self.bos, self.eos, self.pad]})
         digest = hashlib.sha256(text.encode())
@@ -182,7 +189,7 @@ class TokenStore:
         return digest.hexdigest()
 
     def sequences(self, split: str) -> "StoredSequences":
-        """The sequences of a split, read as they are sliced.
+        """The sequences of a split, uint32 [n, context]; read from the store when indexed.
 
         Raises:
             ValueError: there is no such split.
@@ -197,14 +204,14 @@ class TokenStore:
         )
 
     def write(self, splits: Mapping[str, Any]) -> None:
-        """Writes every split and then the root document, which makes the store exist.
+        """Writes every split, then the root document; after this the store exists.
 
         Args:
-            splits: name -> [n, context] integers in 0 … 2^32 - 1, sliceable by rows (an array or a
-                memory map), n >= 1.
+            splits: name -> [n, context] integers in 0 … 2^32 - 1, n >= 1, that can be sliced by
+                rows (an array or a memory map).
 
         Raises:
-            ValueError: a split has another shape or holds no sequence.
+            ValueError: a split's name, shape, dtype or values are wrong, or it has no sequence.
         """
         if self._splits is not None:
             raise ValueError(f"token store {self.url} is complete; create another one")
@@ -246,8 +253,8 @@ class TokenStore:
         self._splits = written
 
     def _remove_stale(self, keys: set[str]) -> None:
-        """Removes splits and shards that a killed writer of another shape has left: readers of Zarr
-        would take them for this store's."""
+        """Removes splits and shards that a killed writer of another shape has left; plain Zarr
+        would read them as part of this store."""
         if not self._begun_before:
             return
         for name in self._location.children():
@@ -256,7 +263,7 @@ class TokenStore:
                     self._location.remove(key)
 
     def _write_split(self, name: str, sequences: Any, pool: Executor) -> dict[str, Any]:
-        """One split's array; returns its entry in the root document."""
+        """Writes a split's array; returns its entry in the root document."""
         layout = self._layout(name, len(sequences))
         self._location.sweep([f"{name}/zarr.json", *map(layout.shard_key, range(layout.n_shards))])
         self._location.write(f"{name}/zarr.json", [encode_json(layout.metadata())])
@@ -266,7 +273,7 @@ class TokenStore:
             rows = min(layout.shard_rows, layout.rows - first)
 
             def fetch(start: int, stop: int, first: int = first) -> np.ndarray:
-                with one_at_a_time:  # the sequences may be anybody's
+                with one_at_a_time:  # `sequences` may be of a type that is not thread-safe
                     return _token_ids(sequences[first + start : first + stop])
 
             record = write_shard(self._location, layout, shard, rows, fetch, pool, tally)
@@ -274,7 +281,7 @@ class TokenStore:
         return {"sequences": len(sequences), "sha256": tally.sha256.hexdigest(), "shards": records}
 
     def _layout(self, split: str, sequences: int) -> ArrayLayout:
-        """About 1 MiB a chunk and at most 64 chunks a shard, smaller where the split is."""
+        """The array of a split: about 1 MiB a chunk, at most 64 chunks a shard."""
         chunk = max(1, min(_CHUNK_BYTES // (4 * self.context), sequences))
         shard = chunk * min(_SHARD_CHUNKS, -(-sequences // chunk))
         return ArrayLayout(split, sequences, self.context, chunk, shard, LABELS)
@@ -286,13 +293,13 @@ class TokenStore:
 
 
 def _read_root(location: Location) -> tuple[_RootDocument, dict[str, Any]]:
-    """The root document, checked, and all that it says."""
+    """The checked root document, and all its attributes as a dictionary."""
     data = read_bounded(location, "zarr.json", DOCUMENT_BYTES)
     return checked_attributes(_RootDocument, data, FORMAT, location.url)
 
 
 class _Digest:
-    """sha256 of token ids, row by row: a tally."""
+    """sha256 of token ids, row by row; a `ChunkTally`."""
 
     def __init__(self) -> None:
         self.sha256 = hashlib.sha256()

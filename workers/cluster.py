@@ -1,7 +1,7 @@
-"""The cluster: the way to Dask workers, and what a task that failed says.
+"""Connections to Dask clusters, and the errors of tasks that failed.
 
-Owns local clusters, schedulers' addresses and scheduler files. What a task does, the stages know
-(their modules `on_dask`).
+Owns local clusters, schedulers' addresses and scheduler files. The stages' modules `on_dask` own
+what a task does.
 """
 
 import re
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
     from distributed import Client
 
 RETRIES = 2
-"""How often a task that raised is tried again; one whose worker died is tried again anyway."""
+"""How often a task that raised an error is tried again. Dask itself retries a task whose worker
+died."""
 
 _CONNECT_S = 15
 _ALONE_S, _ALONE_AGAIN_S = 5.0, 300.0
-"""A scheduler without workers is mentioned after so long, and again as often."""
+"""A scheduler without workers is reported after the first time, and again after every second."""
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 _LOCAL = re.compile(r"local:([1-9]\d*)")
 
 
 def check_cluster(where: str) -> None:
-    """Raises ValueError if this names no cluster, before anything is loaded for it."""
+    """Raises ValueError if `where` names no cluster; imports nothing for it."""
     if not (_LOCAL.fullmatch(where) or "://" in where or Path(where).is_file()):
         raise ValueError(
             "dask must be local:N, a scheduler's address such as tcp://host:8786, or a scheduler "
@@ -40,8 +41,16 @@ def check_cluster(where: str) -> None:
 
 @contextmanager
 def connect(where: str) -> Iterator["Client"]:
-    """A client of `local:N` (N worker processes here, ended afterwards), of a scheduler's address,
-    or of the scheduler that a scheduler file names."""
+    """A Dask client of a cluster.
+
+    Args:
+        where: `local:N` (N worker processes on this machine, which end with the block), the address
+            of a scheduler, or a scheduler file.
+
+    Raises:
+        ValueError: `where` names no cluster.
+        OSError: the scheduler does not answer, or is lost during the block.
+    """
     from distributed import Client, LocalCluster
 
     if local := _LOCAL.fullmatch(where):
@@ -53,7 +62,7 @@ def connect(where: str) -> Iterator["Client"]:
                 memory_limit=0,
                 dashboard_address=":0",
                 silence_logs=40,
-                # Dask would give every worker one thread, right for it and wrong for a model.
+                # Dask sets these to 1 for every worker, which would make a model slow.
                 env={name: str(max(1, available_cores() // n_workers)) for name in _THREADS},
             ) as cluster,
             Client(cluster) as client,
@@ -81,7 +90,7 @@ def connect(where: str) -> Iterator["Client"]:
 
 @contextmanager
 def _scheduler_there(client: "Client", where: str) -> Iterator[None]:
-    """Says that the scheduler has gone, whatever the error that this came out as."""
+    """Turns any error that a lost scheduler causes into one that says so."""
     try:
         yield
     except Exception as error:
@@ -94,14 +103,14 @@ def _scheduler_there(client: "Client", where: str) -> Iterator[None]:
 
 
 class Watch:
-    """A cluster whose tasks are waited for; says on stderr when it has no workers."""
+    """Watches a cluster while its tasks run; reports on stderr if it has no workers."""
 
     def __init__(self, client: Any):
         self._client = client
         self._say_at: float | None = None
 
     def processing(self) -> Mapping[str, Iterable[str]]:
-        """Worker -> keys of the tasks it has.
+        """Worker -> keys of the tasks that it has.
 
         Raises:
             OSError: the scheduler has gone.
@@ -116,7 +125,7 @@ class Watch:
         return workers
 
     def _mention(self, n_workers: int, now: float) -> None:
-        """Workers may join at any time, so that none is no error, but worth a line."""
+        """Prints a line if there are no workers; no error, since workers may join at any time."""
         if n_workers:
             self._say_at = None
         elif self._say_at is None:
@@ -131,21 +140,28 @@ class Watch:
 
 
 def _show_dashboard(client: "Client") -> None:
-    """Tells where the cluster can be watched."""
+    """Prints the address of Dask's dashboard."""
     print(f"dask dashboard: {client.dashboard_link}", file=sys.stderr)
 
 
 def n_local_workers(where: str | None) -> int:
-    """Worker processes that `connect` would start here; 0 if others compute, or nobody else."""
+    """Number of worker processes that `connect` would start on this machine."""
     local = _LOCAL.fullmatch(where or "")
     return int(local[1]) if local else 0
 
 
 def check_done(future: Any, what: str) -> None:
-    """Raises what kept a task ("bucket 3") from being done.
+    """Raises the error of a task if it failed.
 
-    The future's result is not fetched: were its worker dead by now, it would be computed again.
+    Args:
+        future: of the task, which has ended.
+        what: names the task in errors, such as "bucket 3".
+
+    Raises:
+        OSError: the task was cancelled, or every worker that tried it died.
+        Exception: the task's own error.
     """
+    # The result is not fetched: if its worker has died, Dask would compute it again.
     from distributed.scheduler import KilledWorker
 
     if future.status == "finished":
@@ -156,7 +172,7 @@ def check_done(future: Any, what: str) -> None:
         error = None
     if error is None and future.status != "finished":
         raise OSError(f"{what} was cancelled; what was committed is kept, run the command again")
-    if error is None:  # its worker died just now; it was done, and has been done again
+    if error is None:  # its worker died after the task was done, and Dask has done it again
         return
     if isinstance(error, KilledWorker):
         raise OSError(

@@ -1,7 +1,7 @@
-"""A share of a stage's work: what one of several processes does that know nothing of one another.
+"""A share of a stage's work: the part of one of several processes that do not communicate.
 
-Owns the numbering. Pieces of work (parts of a text, buckets of rows) are dealt out like cards, so
-that neighbours go to different processes.
+Owns the numbering. Piece i of the work (a part of a text, a bucket of rows) belongs to share i mod
+count, so that neighbouring pieces go to different processes.
 """
 
 import re
@@ -12,7 +12,7 @@ _SHARE = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 
 @dataclass(frozen=True)
 class TaskShare:
-    """Share `index` of `count`, counted from 0; the first one also does what only one may do.
+    """Share `index` of `count`, counted from 0; share 0 also does the work that is done only once.
 
     Raises:
         ValueError: there is no such share.
@@ -29,7 +29,7 @@ class TaskShare:
 
     @classmethod
     def parse(cls, text: str | None) -> "TaskShare":
-        """Reads `I/N`; None is all the work."""
+        """Reads `I/N`; None means all the work."""
         if text is None:
             return ALL
         match = _SHARE.fullmatch(text.strip())
@@ -42,7 +42,7 @@ class TaskShare:
 
     @property
     def is_first(self) -> bool:
-        """Whether this one begins and ends what is done once."""
+        """Whether this share also does the work that is done only once."""
         return self.index == 0
 
     @property
@@ -51,7 +51,7 @@ class TaskShare:
         return self.count == 1
 
     def has(self, number: int) -> bool:
-        """Whether a piece of work is this share's."""
+        """Whether piece `number` of the work belongs to this share."""
         return number % self.count == self.index
 
 

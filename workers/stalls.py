@@ -1,18 +1,19 @@
-"""Stalls: which tasks of a cluster have been with one worker for too long.
+"""Stalls: which tasks of a cluster have been on one worker for too long.
 
-Owns the clock. Asking the scheduler and beginning a task again elsewhere is the stages'.
+Owns the time limits. The stages ask the scheduler, and run a stalled task again on another worker.
 """
 
 from collections.abc import Iterable, Mapping
 
 STALLED_S = 600.0
-"""No task is called stalled sooner: workers load a model before their first one."""
+"""No task counts as stalled sooner: workers load a model before their first task."""
 
 _TIMES_LONGEST = 5.0
+"""A task is stalled only if it takes this many times as long as the longest finished task."""
 
 
 class Stalls:
-    """Tasks by the worker that has them and the time since it does."""
+    """The time since which each worker has each of its tasks."""
 
     def __init__(self, stalled_s: float = STALLED_S):
         self._stalled_s = stalled_s
@@ -21,18 +22,18 @@ class Stalls:
         self._longest = 0.0
 
     def finished(self, key: str, now: float) -> None:
-        """Notes that a task is done: none of its size stalls before it took some times as long."""
+        """Records that a task is done, and its duration, which raises the limit for the others."""
         for place, since in list(self._since.items()):
             if place[0] == key:
                 self._longest = max(self._longest, now - since)
                 del self._since[place]
 
     def look(self, processing: Mapping[str, Iterable[str]], now: float) -> list[tuple[str, str]]:
-        """(task, worker) of the tasks that have newly turned out to be stalled.
+        """(task, worker) for the tasks that are stalled and were not returned before.
 
         Args:
-            processing: worker -> keys of the tasks it has, as the scheduler says.
-            now: seconds on a clock that never goes back.
+            processing: worker -> keys of the tasks that it has, as the scheduler reports them.
+            now: seconds of a monotonic clock.
         """
         present = {(key, worker) for worker, keys in processing.items() for key in keys}
         self._since = {place: self._since.get(place, now) for place in present}

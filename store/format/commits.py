@@ -8,7 +8,7 @@ in float64, so that normaliser and mean are known exactly without reading a row.
 
 import base64
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -196,6 +196,26 @@ def shard_versions(commits: Iterable[Commit]) -> Callable[[str], str]:
         return f"{record.n_bytes} {record.crc32c}"
 
     return version
+
+
+def common_scale(commits: Sequence[Commit], site: str) -> np.ndarray | None:
+    """int8: the scale of a site (float32 [d]), equal in every commit; None for other codecs.
+
+    Raises:
+        DamagedStoreError: two commits have different scales.
+    """
+    scales = [commit.sums[site].scale for commit in commits]
+    first = scales[0] if scales else None
+    for commit, scale in zip(commits, scales, strict=True):
+        if (scale is None) != (first is None) or (
+            scale is not None and first is not None and not np.array_equal(scale, first)
+        ):
+            raise DamagedStoreError(
+                f"commit of bucket {commit.bucket}: the scale of {site} differs from that of"
+                f" bucket {commits[0].bucket}; take it out with scopeworks store"
+                " verify --withdraw, and run the harvest again"
+            )
+    return first
 
 
 def _from_document(found: _CommitDocument) -> Commit:

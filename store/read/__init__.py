@@ -1,1 +1,1 @@
-"""From committed buckets to rows: a store's `reader`, and the `stream` that gives batches."""
+"""From committed buckets to rows: `reader` opens a store, `stream` gives batches."""

@@ -1,7 +1,6 @@
-"""Reading a sharded array, chunk by chunk, and naming what is damaged.
+"""Reading a sharded array, chunk by chunk; errors name what is damaged.
 
-Owns the buffers that reads go through and the indices read so far. What bytes mean is said by
-`codecs` and `shard_index`.
+Owns the read buffers and the cache of shard indices. `codecs` and `shard_index` decode the bytes.
 """
 
 import threading
@@ -21,8 +20,9 @@ class ArrayReader:
     def __init__(self, location: Location, layout: ArrayLayout, shard_bytes: Callable[[int], int]):
         """
         Args:
-            shard_bytes: shard -> size of its object as committed, so that no read has to ask for
-                it.
+            location: where the store is.
+            layout: of the array.
+            shard_bytes: shard -> committed bytes of its object, so that no read has to look it up.
         """
         self.layout = layout
         self._location = location
@@ -31,10 +31,10 @@ class ArrayReader:
         self._local = threading.local()
 
     def read_chunk(self, chunk: int, out: np.ndarray) -> None:
-        """Decodes a whole chunk (numbered over the whole array) into `out` [chunk_rows, width].
+        """Decodes a whole chunk, numbered over the whole array, into `out` [chunk_rows, width].
 
         Raises:
-            DamagedStoreError: the bytes are missing or not those that were written.
+            DamagedStoreError: the bytes are missing or damaged.
         """
         shard, inner = divmod(chunk, self.layout.shard_chunks)
         index = self.index(shard)
@@ -44,10 +44,10 @@ class ArrayReader:
         self.decode(chunk, self._read(shard, offset, length, f"chunk {inner}"), out)
 
     def index(self, shard: int) -> np.ndarray:
-        """Offset and length of the chunks that are in a shard's index [n, 2], checked.
+        """Offset and length of the chunks of a shard, int64 [n, 2], checked.
 
         Raises:
-            DamagedStoreError: it is missing or not what was written.
+            DamagedStoreError: the index is missing or damaged.
         """
         return self._index(shard)
 
@@ -55,7 +55,7 @@ class ArrayReader:
         """Decodes a chunk's bytes (uint8) into `out` [chunk_rows, width].
 
         Raises:
-            DamagedStoreError: they are not those of such a chunk.
+            DamagedStoreError: the bytes are not such a chunk.
         """
         shard, inner = divmod(chunk, self.layout.shard_chunks)
         try:
@@ -64,7 +64,7 @@ class ArrayReader:
             raise self._damage(shard, f"chunk {inner} is damaged: {error}") from error
 
     def read_rows(self, start: int, stop: int) -> np.ndarray:
-        """Rows [start, stop) of the array, in the storage dtype."""
+        """Rows [start, stop) of the array [stop - start, width], in the storage dtype."""
         layout = self.layout
         out, buffer = layout.empty(stop - start), layout.empty(layout.chunk_rows)
         for chunk in range(start // layout.chunk_rows, -(-stop // layout.chunk_rows)):
@@ -75,7 +75,7 @@ class ArrayReader:
         return out
 
     def _read_index(self, shard: int) -> np.ndarray:
-        """Offset and length of the shard's chunks [n, 2], checked."""
+        """Reads and checks a shard's index; see `index`."""
         layout, end = self.layout, self._shard_bytes(shard)
         if not layout.index_bytes <= end <= layout.max_shard_bytes:
             raise self._damage(shard, f"{end} bytes, as committed, are none of its size")
@@ -87,9 +87,10 @@ class ArrayReader:
             raise self._damage(shard, str(error)) from error
 
     def _read(self, shard: int, start: int, n_bytes: int, what: str) -> np.ndarray:
-        """A range of a shard, exactly, in a buffer of this thread that the next read overwrites.
+        """Exactly `n_bytes` bytes of a shard, in a buffer of this thread that its next read
+        overwrites.
 
-        Fresh buffers of this size would cost as much in page faults as decompressing them.
+        Page faults of new buffers would take as long as decompressing the bytes.
         """
         buffer = getattr(self._local, "buffer", None)
         if buffer is None or len(buffer) < n_bytes:

@@ -1,4 +1,4 @@
-"""Memory for batches. Owns its reuse; knows neither stores nor streams."""
+"""Memory for batches, reused once no tensor refers to it. Knows neither stores nor streams."""
 
 import sys
 import threading
@@ -11,13 +11,13 @@ _NUMPY = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat
 
 
 class Buffers:
-    """Batch buffers that are used again once nobody holds a tensor on them: fresh pages cost more
-    than decompression.
+    """Batch buffers that are reused once no tensor refers to them: page faults of new memory take
+    longer than decompression.
 
     Args:
-        shape: of a batch, [rows, d].
+        shape: of a batch, (rows, d).
         dtype: float32 or bfloat16.
-        keep: how many are kept; whoever holds on to more batches gets buffers of its own.
+        keep: how many buffers are kept. A caller that holds more batches gets new buffers.
         pin: page-locked memory, from torch's own pool, which knows when a copy to the device has
             ended.
     """
@@ -30,8 +30,8 @@ class Buffers:
         self._unshared = sys.getrefcount(probe[0])
 
     def take(self) -> tuple[torch.Tensor, np.ndarray]:
-        """A tensor that shares memory with nothing else, and the same memory as an array to be
-        filled."""
+        """A tensor [rows, d] that no other tensor shares memory with, and the same memory as a
+        numpy array to fill."""
         if self._pin:
             tensor = torch.empty(self._shape, dtype=getattr(torch, self._dtype), pin_memory=True)
             bits = tensor.view(torch.int16) if self._dtype == "bfloat16" else tensor
@@ -42,7 +42,7 @@ class Buffers:
         return torch.from_numpy(array), array
 
     def _free(self) -> np.ndarray:
-        """An array that no tensor and no view refers to."""
+        """An array to which no tensor and no view refers."""
         with self._lock:
             for i in range(len(self._all)):
                 # A tensor from `torch.from_numpy` and every view of it hold a reference to the

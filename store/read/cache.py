@@ -1,13 +1,13 @@
-"""A bounded local cache of what is read from a remote store.
+"""A bounded local cache of ranges that were read from a remote store.
 
-Owns the files of ranges that were read before, and forgets those unused for longest. A range is
-kept under the committed checksum of its object, so what was replaced since is not found; and it is
-checked before it is kept and whenever it is used, so damage here or on the way is fetched again.
+Owns the cache's files, and removes the least recently used ones. The committed checksum of an
+object is part of a range's name, so a range of an object that was replaced is not found. A range is
+checked before it is kept and whenever it is used, so one that is damaged here or in transit is
+fetched again.
 
-Processes of one machine that read the same store share the folder, and a range is fetched by one of
-them: a lock's file stands beside it meanwhile, and the others wait for the range. The kernel lets
-go of the lock of a process that ends; where one is halted, the others fetch for themselves after
-`PATIENCE_S`.
+Processes of one machine that read the same store share the folder. One of them fetches a range and
+holds a lock file meanwhile; the others wait for the range. The kernel releases the lock of a
+process that ends. If a process is halted, the others fetch the range themselves after `PATIENCE_S`.
 """
 
 import hashlib
@@ -27,25 +27,25 @@ from ..format.chunks.codecs import CRC_BYTES
 from ..place.location import Forwarding, Location
 
 PATIENCE_S = 30.0
-"""How long a range that another process fetches is waited for."""
+"""How long to wait for a range that another process fetches."""
 
 _POLL_S = 0.01
 _LEFT_BEHIND_S = 3600.0
-"""Age at which a half-written range, or its lock, is nobody's."""
+"""A temporary file or lock of this age was left by a killed process."""
 
 _LOOK_SHARE = 1 / 8
-"""Of the bound: after so much was kept, the folder is looked at for what other processes keep."""
+"""After this share of the bound was kept, the folder is listed to count other processes' ranges."""
 
 
 class CachedReads(Forwarding):
-    """A location whose ranges are kept in a folder.
+    """A location that keeps the ranges it reads in a local folder.
 
     Args:
         location: where the objects are.
         folder: of the cache; shared by processes that read the same store.
         version: key of an object -> text that changes whenever its content does.
-        max_bytes: bound on the ranges kept. Each of n processes that read different ranges may go
-            over it by an eighth before it sees the others'.
+        max_bytes: bound on the bytes kept. Each process may exceed it by an eighth before it counts
+            the ranges of the others.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class CachedReads(Forwarding):
 
     def read_into(self, key: str, start: int, out: np.ndarray) -> int:
         """See `Location.read_into`; for ranges that end with the crc32c of the rest, as chunks and
-        indices do. One that is damaged is fetched once more before the reader is told."""
+        indices do. A damaged range is fetched a second time before it is passed on."""
         identity = f"{key}\0{self._version(key)}\0{start}\0{len(out)}"
         path = self._folder / (hashlib.sha256(identity.encode()).hexdigest()[:32] + ".range")
         if self._find(path, out):
             return len(out)
         with _alone(path):
-            if self._find(path, out):  # another process has fetched it meanwhile
+            if self._find(path, out):  # another process fetched it while this one waited
                 return len(out)
             found = self._location.read_into(key, start, out)
             if not _is_sound(out[:found]):
@@ -82,7 +82,7 @@ class CachedReads(Forwarding):
         return found
 
     def _find(self, path: Path, out: np.ndarray) -> bool:
-        """Fills `out` from the cache if the range is there and sound; drops it if not."""
+        """Fills `out` from the cache; False if the range is missing, or damaged and now removed."""
         try:
             with path.open("rb", buffering=0) as file:
                 found = file.readinto(out.data)
@@ -98,7 +98,7 @@ class CachedReads(Forwarding):
         return sound
 
     def _keep(self, path: Path, data: np.ndarray) -> None:
-        """Stores a range; a cache that cannot be written is no reason to stop reading."""
+        """Stores a range; an error of writing is ignored, so that reading goes on."""
         partial = path.with_suffix(f".{secrets.token_hex(4)}.partial")
         try:
             partial.write_bytes(data.data)
@@ -114,12 +114,12 @@ class CachedReads(Forwarding):
             self._evict()
 
     def _count(self, name: str, size: int) -> None:
-        """Notes that a range was used just now."""
+        """Records a range as the most recently used."""
         self._held += size - self._sizes.pop(name, 0)
         self._sizes[name] = size
 
     def _look(self) -> None:
-        """Takes note of the ranges that other processes have kept and removed."""
+        """Lists the folder, to count ranges that other processes have added or removed."""
         found: dict[str, tuple[int, int]] = {}
         for path in self._folder.glob("*.range"):
             with suppress(FileNotFoundError):
@@ -132,7 +132,7 @@ class CachedReads(Forwarding):
         self._kept = 0
 
     def _sweep(self) -> None:
-        """Removes what killed processes have left behind."""
+        """Removes temporary files and locks that killed processes have left."""
         for pattern in ("*.partial", "*.lock"):
             for path in self._folder.glob(pattern):
                 with suppress(OSError):
@@ -140,7 +140,7 @@ class CachedReads(Forwarding):
                         path.unlink()
 
     def _evict(self) -> None:
-        """Removes the ranges unused for longest until the rest fits."""
+        """Removes the least recently used ranges until the rest fits."""
         while self._held > self._max_bytes:
             name, size = self._sizes.popitem(last=False)
             self._held -= size
@@ -149,8 +149,8 @@ class CachedReads(Forwarding):
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Only one thread of all processes fetches a range at a time; a cache without locks, or one
-    whose owner stalls, is no reason to stop reading."""
+    """Lets one thread of all processes at a time fetch a range. Without locks, or if the owner of
+    the lock stalls, reading goes on."""
     file = path.with_suffix(".lock")
     lock = FileLock(file, poll_interval=_POLL_S, fallback_to_soft=False, thread_local=False)
     with suppress(OSError):  # a timeout too
@@ -159,7 +159,7 @@ def _alone(path: Path) -> Iterator[None]:
         yield
     finally:
         if lock.is_locked:
-            with suppress(OSError):  # held still: who waits for it finds that it has no name
+            with suppress(OSError):  # removed while locked: waiters see that the file has no name
                 file.unlink(missing_ok=True)
             lock.release()
 

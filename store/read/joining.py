@@ -1,8 +1,8 @@
-"""Stores whose rows are aligned, opened to be read as one.
+"""Opening one store, or several stores with the same rows that are read as one.
 
-Owns what is known of a store once it is opened, the checks that several hold the same rows in the
-same order, and what they are together. A joined store shows the sites of all and the buckets that
-are committed in all. docs/format.md says what aligned means.
+Owns the state of an opened store, the checks that several stores are aligned (the same rows in the
+same order, see docs/format.md), and their joined spec and commits. A joined store shows the sites
+of all stores and the buckets that are committed in all of them.
 """
 
 import os
@@ -27,7 +27,7 @@ from .array_reader import ArrayReader
 from .cache import CachedReads
 
 AnyPlaces = AnyPlace | Sequence[AnyPlace]
-"""Where one store is, or several (a list or tuple) that are to be read as one."""
+"""The place of one store, or a list or tuple of places of stores to read as one."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Opened:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The store's URL or path."""
         return self.location.url
 
     @classmethod
@@ -54,7 +54,7 @@ class Opened:
                 f"no activation store at {location.url}; `scopeworks harvest` makes one"
             ) from error
         commits = read_commits(location, spec)
-        # The cache lies outside: what it holds was committed when it was read, and stays true.
+        # Only committed ranges go through the cache, and what is committed does not change.
         if cache_dir is not None:
             versions = shard_versions(commits.values())
             location = CachedReads(location, cache_dir, versions, cache_bytes)
@@ -69,7 +69,7 @@ class Opened:
         return self.spec.site_layouts() | self.spec.label_layouts()
 
     def readers(self) -> dict[str, ArrayReader]:
-        """Readers of these arrays."""
+        """A reader for each of these arrays, by name."""
         commits = self.commits.values()
         return {
             name: ArrayReader(self.location, layout, shard_sizes(layout.path, commits))
@@ -83,11 +83,13 @@ def open_aligned(
     cache_dir: str | os.PathLike[str] | None,
     cache_bytes: int,
 ) -> list[Opened]:
-    """Opens one store, or several whose rows are aligned, each cut to the buckets that are
-    committed in all; in the order of their sites, however they were given.
+    """Opens one store, or several aligned stores, each cut to the buckets committed in all.
+
+    Returns:
+        The stores in the order of their sites, which does not depend on the order of `urls`.
 
     Raises:
-        ValueError: they are not aligned, or a site is not the same in two of them.
+        ValueError: the stores are not aligned, or a site has different bytes in two of them.
         FileNotFoundError, DamagedStoreError: see `ActivationStore.open`.
     """
     places = places_of(urls, storage_options)
@@ -111,7 +113,7 @@ def open_aligned(
 
 
 def places_of(urls: AnyPlaces, options: StorageOptions) -> list[Place]:
-    """One place or several, as a list; options are those of the remote ones."""
+    """One or several places as a list; the options are given to the remote ones."""
     several = [urls] if isinstance(urls, str | os.PathLike | Place) else list(urls)
     if not several:
         raise ValueError("url must be one or several of activation stores, got an empty list")
@@ -123,11 +125,12 @@ def places_of(urls: AnyPlaces, options: StorageOptions) -> list[Place]:
 
 
 def together(parts: Sequence[Opened]) -> tuple[StoreSpec, dict[int, Commit]]:
-    """What aligned stores are as one: a spec of all sites and the rows that all are to hold, and
-    commits of all sites and one set of labels.
+    """The spec and the commits of aligned stores as one store.
 
-    Chunks are those of the store with the smallest, by which a stream takes turns: what one harvest
-    of all sites would have by default. Codec, provenance and all else are the first store's.
+    The spec has all sites and the rows that all stores are to hold; each commit has all sites and
+    one set of labels. The chunk size is the smallest of all, as one harvest of all sites would have
+    it by default; a stream uses it for its order. Codec, provenance and the rest are those of the
+    first store.
     """
     first, *others = parts
     if not others:
@@ -146,13 +149,15 @@ def together(parts: Sequence[Opened]) -> tuple[StoreSpec, dict[int, Commit]]:
 
 
 def computed_differently(parts: Sequence[Opened]) -> list[str]:
-    """One line for each store whose harvest computed otherwise than the first one's: their rows
-    are aligned, but their last bits are not those of one harvest."""
+    """One line for each store whose rows were computed differently from the first store's.
+
+    Such rows are aligned, but their last bits may differ from those of one harvest.
+    """
     first, *others = parts
     lines = []
     for other in others:
         one, two = (_said(store, COMPUTED) for store in (first, other))
-        if first.spec.versions and other.spec.versions:  # older stores do not have them
+        if first.spec.versions and other.spec.versions:  # missing in older stores
             one, two = one | first.spec.versions, two | other.spec.versions
         if changed := differences(one, two):
             lines.append(
@@ -164,12 +169,12 @@ def computed_differently(parts: Sequence[Opened]) -> list[str]:
 
 
 def _said(store: Opened, names: Iterable[str]) -> dict[str, Any]:
-    """Entries of the provenance, None for what is not there."""
+    """Entries of the provenance by name; None for those that are missing."""
     return {name: store.spec.provenance.get(name) for name in names}
 
 
 def _check_facts(first: Opened, other: Opened) -> None:
-    """Refuses stores that say they hold other rows, or in another order."""
+    """Refuses stores whose specs say that their rows or their orders differ."""
     facts = [
         store.spec.model_dump(include={"seed", "bucket_rows"}) | _said(store, CHOSEN)
         for store in (first, other)
@@ -183,8 +188,8 @@ def _check_facts(first: Opened, other: Opened) -> None:
 
 
 def _common_rows(parts: Sequence[Opened]) -> int:
-    """Rows of the buckets that are of the same rows in all: a short last one, only where all end
-    with it."""
+    """Rows of the joined store: those of the shortest, cut to whole buckets unless all stores have
+    equally many."""
     sizes, bucket_rows = {part.spec.rows for part in parts}, parts[0].spec.bucket_rows
     least = min(sizes)
     rows = least if len(sizes) == 1 else least - least % bucket_rows
@@ -198,7 +203,7 @@ def _common_rows(parts: Sequence[Opened]) -> int:
 
 
 def _check_sites(parts: Sequence[Opened]) -> None:
-    """Refuses a site that is in two stores with different bytes."""
+    """Refuses a site that has different bytes in two stores."""
     seen: dict[str, Opened] = {}
     for part in parts:
         for site in part.spec.sites:
@@ -215,7 +220,7 @@ def _check_sites(parts: Sequence[Opened]) -> None:
 
 
 def _are_the_same(site: str, one: Opened, two: Opened) -> bool:
-    """Whether a site's shards are cut, coded and committed alike."""
+    """Whether a site has the same chunks, shards, codec and committed checksums in both stores."""
     layouts = [replace(store.layouts()[site], rows=0) for store in (one, two)]
     path = layouts[0].path
     return layouts[0] == layouts[1] and all(
@@ -225,8 +230,11 @@ def _are_the_same(site: str, one: Opened, two: Opened) -> bool:
 
 
 def _check_labels(first: Opened, other: Opened) -> None:
-    """Refuses stores of which a bucket is of other rows: by sizes and checksums of their label
-    shards, and where these differ, as they do if they are cut in other ways, by the labels."""
+    """Refuses stores whose labels differ in a bucket.
+
+    Sizes and checksums of the label shards are compared first. If they differ, as they do for other
+    chunk or shard sizes, the labels are read and compared.
+    """
     readers = [store.readers() for store in (first, other)]
 
     def difference(bucket: int) -> str | None:
@@ -254,7 +262,7 @@ def _check_labels(first: Opened, other: Opened) -> None:
 
 
 def _merged(commits: Sequence[Commit]) -> Commit:
-    """One bucket's records as one; what several have is the same in all."""
+    """The records of one bucket as one record; entries that several have are equal."""
     sums = {name: one for commit in commits for name, one in commit.sums.items()}
     shards = {path: one for commit in commits for path, one in commit.shards.items()}
     return replace(commits[0], sums=sums, shards=shards)

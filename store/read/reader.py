@@ -1,8 +1,8 @@
-"""Reading an activation store: what is committed, its statistics, rows by number, and streams.
+"""Reading an activation store: its committed rows, their statistics, rows by number, and streams.
 
 Owns `ActivationStore`, which may be several stores joined (`joining`). Rows are numbered over the
-committed buckets in order, so a store that is still being written reads like a smaller one; in a
-complete store row numbers are those of the arrays.
+committed buckets in order, so a store that is still being written reads like a smaller one. In a
+complete store, row numbers are those of the arrays.
 """
 
 import os
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 
-from ..format.arrays import ArrayLayout, DamagedStoreError
-from ..format.commits import Commit
+from ..format.arrays import ArrayLayout
+from ..format.commits import Commit, common_scale
 from ..format.spec import LABEL_NAMES
 from ..format.values import put_values
 from ..place.location import StorageOptions
@@ -26,12 +26,12 @@ from .stream_order import INTERLEAVE, Order, WindowOrder
 
 
 class Labels(NamedTuple):
-    """What the rows are of: int64 [n] each."""
+    """The token that each row is of: int64 [n] each."""
 
     token: Int64[np.ndarray, "n"]
     """Token id."""
     sequence: Int64[np.ndarray, "n"]
-    """Number of the sequence in the token store."""
+    """Number of the sequence in the token store's split."""
     position: Int64[np.ndarray, "n"]
     """Position in the sequence."""
 
@@ -41,9 +41,10 @@ class ActivationStore:
     committed when it was opened.
 
     Attributes:
-        url: where it is; of joined stores their URLs with " + " between them.
-        spec: of joined stores what they are to hold together, cut into the smallest of their
-            chunks; codec and provenance are those of one of them (see `layout`).
+        url: path or URL; for joined stores their URLs with " + " between them.
+        spec: what the store holds when complete. For joined stores, all sites and the smallest
+            chunk size; codec and provenance are those of one of them (see `layout`).
+        complete: whether all buckets are committed.
     """
 
     def __init__(self, parts: Sequence[Opened]):
@@ -53,12 +54,12 @@ class ActivationStore:
         self._commits = [commits[bucket] for bucket in sorted(commits) if commits[bucket].rows]
         self._stops = np.cumsum([commit.rows for commit in self._commits], dtype=np.int64)
         self.dropped = sum(commit.dropped for commit in commits.values())
-        """Rows that were left out: not finite, or outliers."""
+        """Rows that the harvest left out: not finite, or outliers."""
         self.dropped_at = sum((Counter(c.dropped_at) for c in commits.values()), Counter[int]())
         """Position in the sequence -> rows left out there."""
         self.complete = len(commits) == self.spec.n_buckets
         self._readers = {name: reader for part in parts for name, reader in part.readers().items()}
-        self._scales = {name: self._scale(name) for name in self.spec.sites}
+        self._scales = {name: common_scale(self._commits, name) for name in self.spec.sites}
 
     @classmethod
     def open(
@@ -69,35 +70,35 @@ class ActivationStore:
         cache_dir: str | os.PathLike[str] | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> "ActivationStore":
-        """Opens a store at a local path, fsspec URL or place; a list or tuple of several joins
-        stores of the same rows, which then read as one store of all their sites.
+        """Opens a store, or several stores of the same rows, which then read as one store of all
+        their sites.
 
-        A joined store shows the buckets that are committed in all; what is not alike in them is
-        found here: their labels are compared bucket by bucket, by checksum where their shards are
-        cut alike, else by reading them (12 bytes a row before compression). A site that is in
-        two of them must be the same bytes in both.
+        A joined store shows the buckets that are committed in all. Their labels are compared here,
+        bucket by bucket: by checksum if the shards have the same sizes, otherwise by reading them
+        (12 bytes a row before compression). A site that is in two of the stores must have the same
+        bytes in both.
 
         Args:
-            storage_options: for the fsspec driver of what is remote.
-            cache_dir: folder that keeps what is read of remote stores, which are read again and
-                again.
-            cache_bytes: bound on that folder's use by this store; joined stores share it evenly.
+            url: local path, fsspec URL or `Place`; or a list or tuple of them.
+            storage_options: for the fsspec driver of remote stores.
+            cache_dir: folder that keeps the ranges that are read from remote stores.
+            cache_bytes: bound on the bytes kept there; joined stores share it evenly.
 
         Raises:
-            FileNotFoundError: nothing is there.
-            ValueError: something else is there, or a store of another major format version; or
-                several that do not hold the same rows in the same order, naming what differs.
-            DamagedStoreError: its metadata or a commit record is damaged.
+            FileNotFoundError: there is no activation store.
+            ValueError: it is another kind of store or has another major format version; or several
+                do not hold the same rows in the same order, naming what differs.
+            DamagedStoreError: the metadata or a commit record is damaged.
         """
         return cls(open_aligned(url, storage_options, cache_dir, cache_bytes))
 
     def only(self, buckets: Collection[int]) -> "ActivationStore":
-        """A view of some committed buckets, as if no other were committed."""
+        """A view of the store as if only these buckets were committed."""
         return ActivationStore([part.only(buckets) for part in self._parts])
 
     @property
     def sites(self) -> dict[str, int]:
-        """Site name -> width."""
+        """Site name -> width d."""
         return dict(self.spec.sites)
 
     @property
@@ -107,18 +108,17 @@ class ActivationStore:
 
     @property
     def provenance(self) -> dict:
-        """Where the rows come from, as the harvest wrote it."""
+        """Where the rows come from (model, tokens, …), as the harvest wrote it."""
         return dict(self.spec.provenance)
 
     @property
     def notes(self) -> list[str]:
-        """What the reader of joined stores should know of them, a line each: harvests that computed
-        differently."""
+        """Warnings about joined stores whose rows were computed differently, one line each."""
         return computed_differently(self._parts)
 
     @property
     def saturated(self) -> dict[str, int]:
-        """int8: values per site that were cut at the ends of the scale."""
+        """Site -> number of values that were cut at the ends of the scale; only for int8."""
         return {
             site: sum(commit.sums[site].saturated for commit in self._commits)
             for site, scale in self._scales.items()
@@ -140,15 +140,16 @@ class ActivationStore:
         return total
 
     def layout(self, site: str) -> ArrayLayout:
-        """How a site's array is cut and coded; those of joined stores may differ."""
+        """Chunk size, shard size and codec of a site's array; in joined stores they may differ."""
         return self._readers[site].layout
 
     def normaliser(self, site: str) -> float:
-        """C = sqrt(E‖x‖²) over all committed rows (Gemma Scope report, Section 3.2), so that
-        E‖x/C‖² = 1.
+        """C = sqrt(E‖x‖²) over all committed rows, so that E‖x/C‖² = 1 (Gemma Scope, section 3.2).
+
+        Exact, from the sums in the commit records; no row is read.
 
         Raises:
-            ValueError: no such site, no rows, or all of them zero.
+            ValueError: there is no such site, there are no rows, or all rows are zero.
         """
         self._check_site(site)
         squares = float(np.sum([commit.sums[site].squares for commit in self._commits]))
@@ -159,13 +160,22 @@ class ActivationStore:
         return (squares / self.rows) ** 0.5
 
     def mean(self, site: str) -> Float64[torch.Tensor, "d"]:
-        """E x per channel over all committed rows, float64."""
+        """E x per channel over all committed rows, float64 [d]; no row is read.
+
+        Raises:
+            ValueError: there is no such site, or there are no rows.
+        """
         self._check_site(site)
         total = np.sum([commit.sums[site].total for commit in self._commits], axis=0)
         return torch.from_numpy(total / self.rows)
 
     def read(self, site: str, start: int, stop: int) -> Float[torch.Tensor, "rows d"]:
-        """Rows [start, stop) of a site, float32, unscaled."""
+        """Rows [start, stop) of a site, float32 [stop - start, d], unscaled.
+
+        Raises:
+            ValueError: there is no such site, or the range is not within the committed rows.
+            DamagedStoreError: a chunk is damaged.
+        """
         self._check_site(site)
         stored = self._read(site, start, stop)
         values = np.empty(stored.shape, dtype=np.float32)
@@ -173,21 +183,22 @@ class ActivationStore:
         return torch.from_numpy(values)
 
     def labels(self, start: int, stop: int) -> Labels:
-        """Token id, sequence and position of rows [start, stop)."""
+        """Token id, sequence and position of rows [start, stop), int64 [stop - start] each."""
         return Labels(*(self._read(name, start, stop).astype(np.int64) for name in LABEL_NAMES))
 
     def rows_of(
         self, state: dict[str, int], batch_rows: int, rank: int = 0, world: int = 1
     ) -> Int64[np.ndarray, "batch"]:
-        """Which rows the next batch of a stream in this state consists of, in its order: the
-        numbers that `read` and `labels` take.
+        """Row numbers (int64 [batch_rows]) of the batch that a stream in this state gives next.
+
+        They are in the batch's order; `read` and `labels` take them.
 
         Args:
-            state: of a stream, before the batch in question.
-            batch_rows, rank, world: of that stream.
+            state: the stream's state before that batch.
+            batch_rows, rank, world: the stream's.
 
         Raises:
-            ValueError: the state is of a store of other rows.
+            ValueError: the state is of a store with another number of rows.
         """
         if state["store_rows"] != self.rows:
             raise ValueError(
@@ -230,19 +241,23 @@ class ActivationStore:
         shuffle_rows: int | None = None,
         **options: Any,
     ) -> Stream[Any]:
-        """An endless stream of batches; see `Stream` for the arguments and further options.
+        """An endless, shuffled stream of batches; see `Stream` for all arguments and options.
+
+        A batch is float32 [batch_rows, d], or a dictionary site -> batch for a list of sites.
 
         Args:
-            seed: of the order; another seed is another order of the same rows.
-            interleave: buckets whose chunks are mixed.
-            shuffle_rows: for studies of mixing: rows follow their sequences and are shuffled only
-                within windows of so many, instead of by bucket and chunk. All rows that are read
-                stay in memory.
-            threads: None for two to four on a local disk, 32 for an object store, where each waits
-                for an answer most of its time.
+            site: one site, or a list of sites whose batches hold the same rows.
+            seed: of the order; another seed gives another order of the same rows.
+            state: of an earlier stream, to continue exactly after its last batch.
+            interleave: number of buckets whose rows are mixed.
+            shuffle_rows: for studies of mixing: read rows in the order of their sequences, shuffled
+                only within windows of this many rows. All rows that were read stay in memory.
+            threads: reading threads. None takes two to four on a local disk and 32 for an object
+                store, where a thread mostly waits for answers.
 
         Raises:
-            ValueError: no such site, a batch larger than the store, or a state that does not fit.
+            ValueError: there is no such site, the batch is larger than the store, or the state does
+                not fit.
         """
         names = [site] if isinstance(site, str) else list(site)
         for name in names:
@@ -264,7 +279,7 @@ class ActivationStore:
         )
 
     def _order(self, seed: int, interleave: int, shuffle_rows: int | None) -> Order | WindowOrder:
-        """The order that a stream reads in."""
+        """The order in which a stream reads."""
         sizes = [commit.rows for commit in self._commits]
         if shuffle_rows is None:
             return Order(sizes, self.spec.chunk_rows, seed, interleave)
@@ -278,21 +293,6 @@ class ActivationStore:
             raise ValueError(f"site must be one of {', '.join(self.spec.sites)}, got {site!r}")
         if not self.rows:
             raise ValueError(f"store {self.url} has no committed rows yet; let the harvest run on")
-
-    def _scale(self, site: str) -> np.ndarray | None:
-        """int8: the scale of a site, which every bucket must agree on."""
-        scales = [commit.sums[site].scale for commit in self._commits]
-        first = scales[0] if scales else None
-        for commit, scale in zip(self._commits, scales, strict=True):
-            if (scale is None) != (first is None) or (
-                scale is not None and first is not None and not np.array_equal(scale, first)
-            ):
-                raise DamagedStoreError(
-                    f"commit of bucket {commit.bucket}: the scale of {site} differs from that of"
-                    f" bucket {self._commits[0].bucket}; take it out with scopeworks store"
-                    " verify --withdraw, and run the harvest again"
-                )
-        return first
 
     def _read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Committed rows [start, stop) of an array as stored, bucket by bucket."""

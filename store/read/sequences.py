@@ -1,4 +1,4 @@
-"""Sequences of a token store, as an array that is read where it is indexed."""
+"""Sequences of a token store, as an array whose rows are read from the store when indexed."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from .array_reader import ArrayReader
 
 
 class StoredSequences:
-    """[n, context] uint32, read from the store where it is indexed: by a number, a slice, or an
-    array of numbers."""
+    """uint32 [n, context], read from the store when indexed by a number, a slice or an array of
+    numbers."""
 
     dtype = np.dtype(np.uint32)
     ndim = 2
@@ -37,7 +37,7 @@ class StoredSequences:
         return whole if dtype is None else whole.astype(dtype)
 
     def _gather(self, rows: np.ndarray) -> np.ndarray:
-        """Any sequences in any order; every chunk is decoded once."""
+        """Sequences by number, in any order; every chunk is decoded once."""
         if rows.size and not (-len(self) <= rows.min() and rows.max() < len(self)):
             raise IndexError(
                 f"sequence must be in 0 … {len(self) - 1}, got {rows.min()} … {rows.max()}"

@@ -1,9 +1,9 @@
-"""What a run may rely on while its store grows.
+"""How a training run finds its rows again after its store has grown.
 
-Owns the record by which a run knows its rows again, and the view of a longer store that has just
-these rows, in the same order. A stream permutes the list of buckets, so the order of more buckets
-is another one: a run that goes on does so on the buckets it was begun with, bit for bit as if the
-store had not grown.
+Owns the record of a store's rows that a run keeps, and the view of a longer store with just these
+rows in the same order. A stream permutes the list of buckets, so more buckets have another order.
+Therefore a run continues on the buckets with which it began, bit for bit as if the store had not
+grown.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ from .reader import ActivationStore
 
 
 class Identity(Document):
-    """What a run's record says of its store."""
+    """A run's record of the rows of its store."""
 
     rows: int = Field(ge=1)
     content: str
     sites: dict[str, int]
     provenance: dict[str, Any]
     buckets: list[tuple[int, int]] | None = None
-    """Ranges [first, last] of committed buckets; None in a record that does not say: the first
-    ones."""
+    """Ranges [first, last] of committed buckets; None in older records, for the first buckets that
+    hold `rows` rows."""
 
 
 def identity(store: ActivationStore) -> dict[str, Any]:
-    """What the store's rows are, wherever they lie, as JSON: equal for equal rows and order."""
+    """A record, as JSON, of a store's rows and their order: equal for equal rows in any place."""
     return {
         "rows": store.rows,
         "content": _content(store.commits),
@@ -43,15 +43,16 @@ def identity(store: ActivationStore) -> dict[str, Any]:
 
 
 def as_begun(store: ActivationStore, record: dict[str, Any], where: str) -> ActivationStore:
-    """The store with the rows that a run was begun with: itself, or the view of those buckets that
-    the run's record names. Its stream, C and mean are those of then.
+    """The store with only the buckets with which a run began, so that stream, C and mean are the
+    same as then.
 
     Args:
-        record: what `identity` gave then.
+        store: the store now.
+        record: the result of `identity` when the run began.
         where: names the record in errors.
 
     Raises:
-        ValueError: these rows are not there any more: another store, or a bucket was taken out.
+        ValueError: it is another store, or a bucket of the record was removed or written again.
     """
     known = validated(Identity, record, where)
     begun = store.only(_buckets(store, known))
@@ -71,7 +72,7 @@ def as_begun(store: ActivationStore, record: dict[str, Any], where: str) -> Acti
 
 
 def _buckets(store: ActivationStore, known: Identity) -> set[int]:
-    """Those of the store's buckets that the record names."""
+    """The store's buckets that the record names."""
     if known.buckets is None:
         starts = accumulate((commit.rows for commit in store.commits), initial=0)
         pairs = zip(store.commits, starts, strict=False)
@@ -84,7 +85,7 @@ def _buckets(store: ActivationStore, known: Identity) -> set[int]:
 
 
 def _content(commits: Iterable[Commit]) -> str:
-    """A digest of the buckets' checksums: other rows, or another order, is another."""
+    """A digest of the buckets' checksums, different for other rows or another order."""
     digest = hashlib.blake2b(digest_size=8)
     for commit in commits:
         for path, shards in sorted(commit.shards.items()):

@@ -1,7 +1,7 @@
 """Streams: endless, shuffled, resumable batches of rows, prepared ahead in threads.
 
-Owns prefetching, the position of a stream, and the assembly of batches. Which rows a batch holds is
-`stream_order.Order`'s pure arithmetic, so batches do not depend on threads, prefetch depth or
+Owns prefetching, the position of a stream, and the assembly of batches. `stream_order` decides
+which rows a batch holds, by pure arithmetic, so batches do not depend on threads, prefetch depth or
 interruptions.
 """
 
@@ -25,32 +25,37 @@ from .stream_order import Order, Stripe, WindowOrder, by_chunk
 
 Rows = Float[torch.Tensor, "batch d"]
 BatchT = TypeVar("BatchT", Rows, dict[str, Rows])
-"""A stream of one site hands out tensors; a stream of several, dictionaries of them by site."""
+"""A stream of one site gives tensors; one of several sites, dictionaries site -> tensor."""
 
 Source = tuple[ArrayReader, np.ndarray | None]
-"""A site's array, and its scale if it is int8."""
+"""A site's array, and its scale (float32 [d]) if it is int8."""
 
 
 class Stream(Iterator[BatchT]):
     """Iterates over a store's rows, epoch after epoch, each row once per epoch.
 
-    Global batch b of `world` ranks is the rows [b·world·batch_rows, (b+1)·world·batch_rows) of the
-    endless order; rank r takes the r-th slice of `batch_rows`. A batch may cross buckets and
-    epochs; nothing is dropped.
+    A batch is [batch_rows, d] per site, unscaled. Global batch b of `world` ranks is the rows
+    [b·world·batch_rows, (b+1)·world·batch_rows) of the endless order; rank r takes the r-th slice
+    of `batch_rows`. A batch may cross buckets and epochs; no row is skipped.
 
     Args:
+        readers: site -> its array, and its scale for int8.
+        buckets: numbers of the committed buckets.
+        spec: of the store.
+        order: the order in which rows are read.
+        single: whether batches are tensors instead of dictionaries; for one site.
         batch_rows: rows per batch and rank.
-        order: in which the rows are read.
-        state: of an earlier stream, to continue after the last batch it handed out.
-        rank, world: which data-parallel slice.
-        prefetch: batches prepared ahead, >= 1; bounds the memory at about (prefetch + 2) batches,
-            and two chunks for each thread and site.
-        threads: workers that read and decompress; if there are more than `prefetch`, several share
+        state: of an earlier stream, to continue after the last batch that it gave.
+        rank, world: number of this data-parallel process, and how many there are.
+        prefetch: batches prepared ahead, >= 1. Memory is about (prefetch + 2) batches, and two
+            chunks for each thread and site.
+        threads: threads that read and decompress; if there are more than `prefetch`, several share
             a batch. `ActivationStore.stream` takes as many as its place can serve at once.
-        dtype: float32, or bfloat16, which halves what travels to a device; lossless for the codecs
-            that store bfloat16.
-        pin: page-locked batches, for copies to a device with non_blocking=True; by default where
-            CUDA is.
+        dtype: float32 or bfloat16. bfloat16 halves the bytes copied to a device, and is lossless
+            for the codecs that store bfloat16.
+        pin: page-locked batches, for copies to a device with non_blocking=True; by default if there
+            is a CUDA device.
+
     Attributes:
         waiting_s: seconds `next` spent waiting for a batch that was not ready.
     """
@@ -100,7 +105,7 @@ class Stream(Iterator[BatchT]):
         """The next batch.
 
         Raises:
-            DamagedStoreError: a chunk of it is damaged; the stream stays where it was, and the next
+            DamagedStoreError: a chunk of it is damaged. The stream keeps its position, and the next
                 call tries again.
         """
         while len(self._ahead) < self._prefetch:
@@ -118,12 +123,12 @@ class Stream(Iterator[BatchT]):
         return cast(BatchT, next(iter(batch.values())) if self._single else batch)
 
     def state(self) -> dict[str, int]:
-        """The position after the last batch handed out, the same on every rank: a few integers, to
-        be stored as JSON."""
+        """The position after the last batch, the same on every rank: a few integers, to store as
+        JSON."""
         return {"epoch": self._position // self._rows, "row": self._position, **self._identity}
 
     def close(self) -> None:
-        """Stops the threads; what was prepared ahead is thrown away."""
+        """Stops the threads and drops the batches that were prepared ahead."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> "Stream[BatchT]":
@@ -148,7 +153,7 @@ class _Coming:
     work: list[Future[None]]
 
     def result(self) -> dict[str, torch.Tensor]:
-        """The batch, filled; the first error of the work."""
+        """The batch, once it is filled; raises the first error of filling it."""
         for future in self.work:
             future.result()
         return self.batch
@@ -156,18 +161,18 @@ class _Coming:
 
 @dataclass(frozen=True)
 class _Job:
-    """A chunk of which a batch wants rows."""
+    """A chunk, and where its rows go in a batch."""
 
     site: str
     chunk: int
     out: np.ndarray
-    """The site's batch."""
+    """The site's batch [batch_rows, d]."""
     stripes: list[Stripe]
-    """What of it goes where."""
+    """Which rows of the chunk go to which rows of the batch."""
 
 
 class _Assembler:
-    """Makes batches: plans them in one thread, fills them in several."""
+    """Makes batches: plans each in one thread, fills it in several."""
 
     def __init__(
         self,
@@ -190,8 +195,8 @@ class _Assembler:
         }
 
     def planned(self, start: int) -> tuple[dict[str, torch.Tensor], list[_Job]]:
-        """Room for the rows [start, start + batch_rows) of the order, by site, and what is to be
-        done to fill it: every chunk is fetched once and its stripes put in their places."""
+        """Buffers, by site, for rows [start, start + batch_rows) of the order, and the jobs that
+        fill them: each job fetches a chunk once and copies its stripes."""
         order, starts = self._order, self._starts
         runs = [
             (starts[piece.bucket] + piece.chunk * order.chunk_rows + piece.first, piece.rows)
@@ -208,7 +213,7 @@ class _Assembler:
         return batch, jobs
 
     def fill(self, jobs: list[_Job]) -> None:
-        """Does some of a batch's work; called from several threads at once."""
+        """Does some of a batch's jobs; called by several threads at once."""
         for job in jobs:
             reader, scale = self._readers[job.site]
             chunk = self._chunk(job.site, reader, job.chunk, sum(s.rows for s in job.stripes))
@@ -218,8 +223,8 @@ class _Assembler:
                 put_values(out, stored, reader.layout.codec.dtype, scale)
 
     def _chunk(self, name: str, reader: ArrayReader, number: int, rows: int) -> np.ndarray:
-        """A decoded chunk of which this batch wants `rows` rows; if not all, it is kept for the
-        next batches."""
+        """A decoded chunk, of which this batch takes `rows` rows. If it does not take all, the
+        chunk is kept for the next batches."""
         if rows == reader.layout.chunk_rows:
             buffers = self._local.__dict__
             if name not in buffers:
@@ -236,14 +241,15 @@ def _decoded(reader: ArrayReader, number: int) -> np.ndarray:
 
 
 class _SharedChunks:
-    """The most recently used chunks that straddle batches; each is made by whoever asks first."""
+    """The most recently used chunks that several batches share; the first thread that needs a chunk
+    decodes it, the others wait for it."""
 
     def __init__(self, capacity: int):
         self._capacity, self._lock = capacity, threading.Lock()
         self._made: OrderedDict[tuple[str, int], Future[np.ndarray]] = OrderedDict()
 
     def get(self, key: tuple[str, int], make) -> np.ndarray:
-        """The chunk of `key`; an error in making it is not kept."""
+        """The chunk of `key`, made by `make` if it is not kept; an error of `make` is not kept."""
         with self._lock:
             future = self._made.get(key)
             mine = future is None
@@ -263,7 +269,7 @@ class _SharedChunks:
 
 
 def _resume(state: dict[str, int] | None, identity: dict[str, int]) -> int:
-    """The row to continue at."""
+    """The row at which to continue; refuses a state of another order."""
     if state is None:
         return 0
     for name in ("seed", "store_rows", "interleave", "shuffle_rows"):

@@ -1,12 +1,13 @@
 """The order in which a stream reads a store: pure arithmetic, no bytes.
 
-Every epoch permutes the buckets and takes them in groups of `interleave`; within a group, step i
-takes one chunk of every bucket (each bucket's chunks in a permutation of their own) and deals their
-rows out in stripes. So a batch of any size mixes rows of all buckets of a group, and each chunk's
-rows were already permuted over their bucket when written. Only the order of one group is held, so a
-store of billions of rows costs no more than a small one. docs/format.md states the rule.
+Every epoch permutes the buckets and takes them in groups of `interleave`. Within a group, step i
+takes one chunk of every bucket, in a permutation of that bucket's chunks, and deals their rows out
+in stripes. So a batch of any size mixes rows of all buckets of a group; and the rows of a chunk
+come from the whole bucket, because they were permuted when written. Only the order of one group is
+held in memory, so a store of billions of rows needs no more memory than a small one. docs/format.md
+states the rule.
 
-`WindowOrder` is what studies of mixing compare that with: less of it, or all there can be.
+`WindowOrder` is for studies that compare this order with less mixing, or with perfect mixing.
 """
 
 from collections.abc import Iterable
@@ -20,11 +21,11 @@ from jaxtyping import Int64
 from ..format.permutations import BUCKETS, CHUNKS, WINDOW, permutation
 
 INTERLEAVE = 16
-"""Buckets whose rows are mixed, unless told otherwise."""
+"""Default number of buckets whose rows are mixed."""
 
 STRIPE_ROWS = 64
-"""Consecutive rows of one chunk that stay together: long enough to copy fast, short enough that
-1,024 rows mix 16 buckets."""
+"""Consecutive rows of one chunk that stay together: enough to copy fast, few enough that 1,024 rows
+mix 16 buckets."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ class Piece:
 
 
 class Stripe(NamedTuple):
-    """Consecutive rows of one chunk that are wanted at a place."""
+    """Consecutive rows of one chunk, and where they go in a batch."""
 
     at: int
-    """Where its first row goes."""
+    """Row of the batch where the first row goes."""
     first: int
     """First row within the chunk."""
     rows: int
@@ -52,11 +53,12 @@ class Stripe(NamedTuple):
 
 @dataclass(frozen=True)
 class _Group:
-    """Some buckets that are read together, step by step."""
+    """Buckets that are read together, step by step."""
 
     members: np.ndarray
+    """Indices of its buckets."""
     chunks: list[np.ndarray]
-    """Order of the chunks, per member."""
+    """Order of the chunks of each bucket."""
     stops: np.ndarray
     """Cumulative rows of the steps."""
 
@@ -84,7 +86,7 @@ class Order:
         stripe_rows: rows per stripe.
 
     Attributes:
-        identity: what a stream's state must agree in to go on in this order.
+        identity: entries that a stream's state must share to continue in this order.
     """
 
     def __init__(
@@ -107,8 +109,8 @@ class Order:
         self._step = lru_cache(maxsize=16)(self._make_step)
 
     def pieces(self, start: int, n: int) -> list[Piece]:
-        """Rows [start, start + n) of the endless sequence; row r of epoch e is number e·rows +
-        r."""
+        """Rows [start, start + n) of the endless sequence, where row r of epoch e has number
+        e·rows + r."""
         pieces: list[Piece] = []
         while n > 0:
             epoch, offset = divmod(start, self.rows)
@@ -119,7 +121,7 @@ class Order:
         return pieces
 
     def chunks_in_use(self, step_rows: int, prefetch: int) -> int:
-        """Chunks to keep so that those which several of the batches in flight share are decoded
+        """How many chunks to keep, so that a chunk that several prepared batches share is decoded
         once."""
         window_rows = self._interleave * self.chunk_rows
         windows = min(prefetch + 2, -(-(prefetch + 1) * step_rows // window_rows) + 1)
@@ -159,16 +161,16 @@ class Order:
         return _Step(bucket[which], chunk[which], first[stripe], taken, np.cumsum(taken))
 
     def _rows_of(self, bucket: np.ndarray, chunk: np.ndarray) -> np.ndarray:
-        """Rows of chunks."""
+        """Number of rows of each of these chunks."""
         return np.minimum(self._bucket_rows[bucket] - chunk * self.chunk_rows, self.chunk_rows)
 
 
 class WindowOrder:
-    """Reading order of `Order`'s kind in which rows follow their sequences and are shuffled only
-    within windows of `shuffle_rows`: 1 is no shuffle, all rows or more a perfect one.
+    """Reading order that follows the sequences and shuffles within windows of `shuffle_rows`.
 
-    Every epoch has the same windows in the same order, and permutes each. A batch takes rows from
-    anywhere in a bucket, so all chunks are kept once they are decoded.
+    1 is no shuffle, all rows or more a perfect shuffle. Every epoch has the same windows in the
+    same order, and permutes the rows of each. A batch takes rows from anywhere in a bucket, so all
+    chunks are kept once they are decoded. The methods are those of `Order`.
 
     Args:
         bucket_rows, chunk_rows: as of `Order`.
@@ -195,7 +197,7 @@ class WindowOrder:
         self._window = lru_cache(maxsize=4)(self._make_window)
 
     def pieces(self, start: int, n: int) -> list[Piece]:
-        """As of `Order`; every piece is one row."""
+        """See `Order.pieces`; every piece is one row."""
         parts: list[np.ndarray] = []
         while n > 0:
             epoch, offset = divmod(start, self.rows)
@@ -214,7 +216,7 @@ class WindowOrder:
         return [Piece(b, c, f, 1) for b, c, f in places]
 
     def chunks_in_use(self, _step_rows: int, _prefetch: int) -> int:
-        """All of them."""
+        """All chunks; see `Order.chunks_in_use`."""
         bucket_rows = np.diff(self._stops, prepend=0)
         return int((-(-bucket_rows // self.chunk_rows)).sum())
 
@@ -228,14 +230,14 @@ class WindowOrder:
 def by_chunk(runs: Iterable[tuple[int, int]], chunk_rows: int) -> dict[int, list[Stripe]]:
     """Runs of an array's rows, cut at the borders of its chunks.
 
-    The chunks of joined stores may be others than those that the order takes turns by.
+    An array of a joined store may have larger chunks than the order uses.
 
     Args:
-        runs: first row and number of rows of each; wanted one after the other.
-        chunk_rows: of the array.
+        runs: (first row, number of rows) of each run; the runs fill a batch one after the other.
+        chunk_rows: rows per chunk of the array.
 
     Returns:
-        Chunk -> what is wanted of it.
+        Chunk -> which of its rows go where in the batch.
     """
     found: dict[int, list[Stripe]] = {}
     at = 0
@@ -250,7 +252,8 @@ def by_chunk(runs: Iterable[tuple[int, int]], chunk_rows: int) -> dict[int, list
 
 
 def _find(stops: np.ndarray, offset: int) -> tuple[int, int]:
-    """Which part an offset falls into, and the offset within it."""
+    """The part into which an offset falls, and the offset within the part; `stops` are the parts'
+    cumulative sizes."""
     at = int(np.searchsorted(stops, offset, side="right"))
     return at, offset - (int(stops[at - 1]) if at else 0)
 

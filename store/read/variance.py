@@ -1,8 +1,7 @@
-"""One rule for the scale of numbers: sums in float64, and differences judged against what they are
-differences of.
+"""The variance of rows from their sums, and when rows count as constant.
 
-Owns the variance that follows from sums, and when rows count as constant. Rows may be of any size
-that float32 and bfloat16 hold: their squares (1e-90 to 1e77) fit float64, not float32.
+Everything is float64: rows may be of any size that float32 and bfloat16 hold, and their squares
+(1e-90 to 1e77) fit float64 but not float32.
 """
 
 from typing import Any
@@ -11,16 +10,16 @@ import numpy as np
 import torch
 
 CONSTANT = 1e-10
-"""Rows vary if their variance is over this share of their mean square.
+"""Rows vary if their variance is above this share of their mean square.
 
-Sums of up to 10^9 rows in float64 are exact to about 10^-12 of the mean square, so a variance that
-passes has two right digits at least. float32 values that differ in their last bit only, everywhere,
-are at 10^-15, bfloat16 ones at 10^-5.
+float64 sums of up to 10^9 rows are exact to about 10^-12 of the mean square, so a variance above
+the share has at least two correct digits. If all values differ only in their last bit, the variance
+is 10^-15 of the mean square for float32 and 10^-5 for bfloat16.
 """
 
 
 def total_variance(sum_x: Any, sum_squares: float, n: int) -> float:
-    """E‖x − E x‖² = (Σ‖x‖² − ‖Σx‖²/n)/n from a set's sums, summed over the channels.
+    """E‖x − E x‖² = (Σ‖x‖² − ‖Σx‖²/n)/n from the sums of n rows, summed over the channels.
 
     Args:
         sum_x: Σx [d], float64 (array or tensor).
@@ -28,8 +27,8 @@ def total_variance(sum_x: Any, sum_squares: float, n: int) -> float:
         n: number of rows, at least 1.
 
     Returns:
-        float64, never negative; exactly 0 for rows that `is_constant` calls constant, where the
-        difference is rounding noise.
+        Never negative; exactly 0 for rows that `is_constant` calls constant, because there the
+        difference is only rounding error.
     """
     total = np.asarray(sum_x.cpu() if isinstance(sum_x, torch.Tensor) else sum_x, np.float64)
     mean, mean_square = total / n, sum_squares / n
@@ -38,7 +37,6 @@ def total_variance(sum_x: Any, sum_squares: float, n: int) -> float:
 
 
 def is_constant(variance: float, mean_square: float) -> bool:
-    """Whether E‖x − E x‖² is nothing beside E‖x‖², both float64: 0, or no more than the rounding of
-    sums. True also for rows that are all 0. NaN is not constant: what is not finite is another
-    error."""
+    """Whether E‖x − E x‖² is at most `CONSTANT` · E‖x‖², that is 0 up to rounding. True for rows
+    that are all 0; false for NaN, which is reported elsewhere."""
     return variance <= CONSTANT * mean_square

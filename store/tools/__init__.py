@@ -1,1 +1,1 @@
-"""What is done with a whole store: verify, copy, describe, statistics, mixing."""
+"""Tools for whole stores: list, describe, verify, copy, statistics and mixing."""

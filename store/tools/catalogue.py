@@ -1,7 +1,7 @@
-"""What stores there are at a place: activation stores and token stores, whole, begun and broken.
+"""The catalogue of a place: its activation and token stores, complete, unfinished or broken.
 
-Owns the look at a place and at the folders directly in it. Only roots, lists and commit records are
-read, never a row.
+Looks at the place and at the folders directly in it. Reads only roots, lists and commit records,
+never a row.
 """
 
 from collections.abc import Callable
@@ -21,34 +21,34 @@ from ..tokens import MARKER, TokenStore
 from ..which_rows import rows_key
 
 _LOOKING = 16
-"""Folders looked at side by side."""
+"""Folders looked at in parallel."""
 
 
 @dataclass(frozen=True)
 class ListedStore:
-    """One store, as far as it can be read."""
+    """One store of a catalogue; entries that could not be read are None."""
 
     url: str
     kind: Literal["activations", "tokens", "unreadable"]
     spec: StoreSpec | None = None
-    """Of an activation store; with its provenance."""
+    """Spec of an activation store, with its provenance."""
     tokens: TokenStore | None = None
-    """A complete token store, opened: context, splits, fingerprint, provenance."""
+    """A complete token store, opened."""
     n_committed: int = 0
     """Committed buckets of an activation store."""
     complete: bool = False
-    """Whether all buckets are committed; a token store is complete or has just been begun."""
+    """Whether all buckets are committed, or the token store is completely written."""
     rows: int | None = None
     """Rows of the committed buckets; None where the records were not read."""
     stored_bytes: int | None = None
-    """Bytes of the committed shards, or of a token store's; None where they are not known."""
+    """Bytes of the committed shards, or of a token store's shards; None if unknown."""
     error: str | None = None
     """Why it cannot be used, in one line: its root or a commit record is damaged, or of a newer
     version."""
 
     @property
     def rows_key(self) -> str | None:
-        """`rows_key` of an activation store; None where its provenance is none of a harvest."""
+        """`rows_key` of an activation store; None if its provenance is not a harvest's."""
         if self.spec is None:
             return None
         try:
@@ -60,15 +60,17 @@ class ListedStore:
 def catalogue(
     place: AnyPlace, storage_options: StorageOptions = None, *, records: bool = True
 ) -> list[ListedStore]:
-    """The store at a place, or else those in the folders directly in it, by name.
+    """The store at a place; if there is none, the stores in the folders directly in it, by name.
 
     Args:
-        records: read every commit record, for rows and bytes and to find damaged ones. Without,
-            roots and lists are read, which is quick for thousands of buckets.
+        place: path, URL or place.
+        storage_options: of a URL, as fsspec takes them.
+        records: also read every commit record, to know rows and bytes and to find damage. If false,
+            only roots and lists are read, which is fast even for thousands of buckets.
 
     Returns:
-        One entry for each store, broken ones with their `error`; folders of anything else are left
-        out. [] where there is nothing.
+        One entry for each store; broken ones have an `error`. Folders that are no stores are left
+        out. [] if there is no store.
 
     Raises:
         OSError: the place cannot be listed.
@@ -87,7 +89,7 @@ def catalogue(
 
 
 def _entry(place: Place, records: bool) -> ListedStore | None:
-    """What is at a place; None if it is no store."""
+    """The entry of the store at a place; None if there is no store."""
     try:
         location = locate(place)
     except NotADirectoryError:  # a file beside the stores
@@ -105,11 +107,10 @@ def _entry(place: Place, records: bool) -> ListedStore | None:
 
 
 def _format(location: Location) -> str | None:
-    """The "format" that a root names, `MARKER` for a token store in the making, None for what is
-    none of ours.
+    """The "format" that a root names; `MARKER` for an unfinished token store, None for others.
 
     Raises:
-        ValueError: the root is no JSON, so it may have been a store's.
+        ValueError: the root is not JSON; it may be a damaged store's.
     """
     try:
         data = read_bounded(location, KEY, DOCUMENT_BYTES)
@@ -122,7 +123,7 @@ def _format(location: Location) -> str | None:
 
 
 def _activations(location: Location, records: bool) -> ListedStore:
-    """An activation store; what is damaged in it is said by `error`."""
+    """The entry of an activation store; damage is in its `error`."""
     entry = ListedStore(location.url, "activations")
     try:
         spec = read_root(location).spec
@@ -141,7 +142,7 @@ def _activations(location: Location, records: bool) -> ListedStore:
 
 
 def _tokens(place: Place, url: str) -> ListedStore:
-    """A token store."""
+    """The entry of a token store."""
     try:
         tokens = TokenStore.open(place)
     except (ValueError, OSError) as error:

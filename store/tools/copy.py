@@ -1,8 +1,8 @@
 """Copying a store to another place, codec or chunking, bucket by bucket.
 
-Owns the walk over the buckets, here or on Dask workers. A bucket keeps its rows and their order, so
-a copy of equal spec is bit-identical, and what is committed at the target already is not copied
-again.
+Owns the walk over the buckets, in this process or on Dask workers. A bucket keeps its rows and
+their order, so a copy with an equal spec is bit-identical. Buckets that are already committed at
+the target are not copied again.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ _BLOCK_BYTES = 2**26
 
 @dataclass(frozen=True)
 class CopyJob:
-    """One copying job; sent to the workers as it is."""
+    """Source, target and the target's spec; sent to Dask workers."""
 
     source: Place
     target: Place
@@ -56,21 +56,23 @@ def copy(
     scheduler: str | None = None,
     advance: Callable[[int], None] = lambda _rows: None,
 ) -> int:
-    """Copies every committed bucket that the target lacks; run it again to continue, also after
+    """Copies every committed bucket that the target lacks; call it again to continue, also after
     the source has grown.
 
     Args:
-        codec, chunk_rows, shard_rows: of the target; the source's by default.
-        workers: Dask worker processes to start for it; 0 copies in this process.
+        source, target: paths, URLs or places.
+        codec, chunk_rows, shard_rows: of the target; by default the source's.
+        source_options, target_options: of the URLs, as fsspec takes them.
+        workers: Dask worker processes to start; 0 copies in this process.
         scheduler: address of a Dask scheduler to use instead.
-        advance: called with the rows of every bucket when it is done.
+        advance: called with the rows of each bucket when it is copied.
 
     Returns:
         Rows copied by this call.
 
     Raises:
-        FileNotFoundError, ValueError: no store at the source, something else at the target, or
-            sizes that do not fit.
+        FileNotFoundError: there is no store at the source.
+        ValueError: the target holds something else, or sizes do not fit.
         DamagedStoreError: a chunk of the source is damaged.
     """
     source, target = Place.of(source, source_options), Place.of(target, target_options)
@@ -90,7 +92,7 @@ def copy(
 
 
 def _each(job: CopyJob, missing: list[int], workers: int, scheduler: str | None) -> Iterator[int]:
-    """Rows of every bucket as it is done; the first alone, since it may set the scales of int8."""
+    """Copies buckets and yields the rows of each; the first alone, as it may set int8's scales."""
     if missing:
         yield job.bucket(missing[0])
     if not workers and scheduler is None:
@@ -106,7 +108,7 @@ def _each(job: CopyJob, missing: list[int], workers: int, scheduler: str | None)
 
 @contextmanager
 def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
-    """A Dask client, of a cluster of our own where none is given."""
+    """A Dask client of the given scheduler, or of a new local cluster."""
     from distributed import Client, LocalCluster
 
     if scheduler is not None:
@@ -119,8 +121,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
 
 
 def _copy_bucket(source: ActivationStore, writer: StoreWriter, commit: Commit, start: int) -> None:
-    """Rows [start, start + commit.rows) of the source, which are that bucket, in their stored
-    order."""
+    """Copies a bucket: rows [start, start + commit.rows) of the source, in stored order."""
     widest = max(source.sites.values())
     step = max(1, _BLOCK_BYTES // (4 * widest))
     with writer.bucket(commit.bucket, in_stored_order=True) as bucket:

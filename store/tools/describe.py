@@ -1,4 +1,4 @@
-"""Stores in a few lines, for `scopeworks store info` and `store list`."""
+"""The text and JSON of `scopeworks store info` and `store list`."""
 
 import json
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from ..read.variance import total_variance
 from .catalogue import ListedStore
 
 _SHOWN = 12
-"""Digits of a fingerprint that are enough to tell stores apart."""
+"""Digits of a fingerprint that are shown; enough to tell stores apart."""
 
 
 def describe(store: ActivationStore) -> Iterator[str]:
-    """Lines of text: what, how much, which sites."""
+    """Lines of text about a store: rows, sizes, then a line per site and per provenance entry."""
     spec = store.spec
     yield f"{store.url}: {_rows(store)}, codec {spec.codec}"
     yield (
@@ -39,13 +39,13 @@ def describe(store: ActivationStore) -> Iterator[str]:
 
 
 def described_as_one(store: ActivationStore) -> Iterator[str]:
-    """Lines of text about joined stores: what they hold together."""
+    """Lines of text about joined stores: rows and sites of the whole, then notes."""
     yield f"joined: {_rows(store)} of {', '.join(store.sites)}"
     yield from (f"note: {note}" for note in store.notes)
 
 
 def listed(entry: ListedStore) -> Iterator[str]:
-    """A catalogue's entry as lines of text: what it is and how much, then what it is of."""
+    """A catalogue's entry as lines of text: kind and size, then model, tokens and sites."""
     size = "" if entry.stored_bytes is None else f", {_size(entry.stored_bytes)}"
     if entry.error is not None:
         yield f"{entry.url}: {entry.kind}, cannot be used: {entry.error}"
@@ -73,7 +73,7 @@ def listed(entry: ListedStore) -> Iterator[str]:
 
 
 def as_json(entry: ListedStore) -> dict[str, Any]:
-    """A catalogue's entry as JSON; what is not known, or is not of its kind, is left out."""
+    """A catalogue's entry as JSON, without values that are unknown or belong to the other kind."""
     found: dict[str, Any] = {"url": entry.url, "kind": entry.kind, "complete": entry.complete}
     found |= {"rows": entry.rows, "stored_bytes": entry.stored_bytes, "error": entry.error}
     if entry.spec is not None:
@@ -88,7 +88,7 @@ def as_json(entry: ListedStore) -> dict[str, Any]:
 
 
 def _rows(store: ActivationStore) -> str:
-    """How many of how many rows are there."""
+    """Committed rows of all rows, and whether the store is complete."""
     n_buckets = store.spec.n_buckets
     state = "complete" if store.complete else f"{len(store.commits)} of {n_buckets} buckets"
     return f"{store.rows:,} of {store.spec.rows:,} rows ({state})"
@@ -99,7 +99,7 @@ def _short(fingerprint: Any) -> str:
 
 
 def _scale(store: ActivationStore, site: str) -> str:
-    """C and the norm of the mean, or why there is nothing to learn from the rows."""
+    """C and the norm of the mean; also whether all rows are 0 or equal."""
     sums = [commit.sums[site] for commit in store.commits]
     squares = sum(one.squares for one in sums)
     if not squares:
@@ -110,7 +110,7 @@ def _scale(store: ActivationStore, site: str) -> str:
 
 
 def _size(n_bytes: float) -> str:
-    """Bytes with a binary unit."""
+    """A number of bytes with a binary unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if n_bytes < 1024:
             return f"{n_bytes:.3g} {unit}" if unit != "B" else f"{n_bytes} B"

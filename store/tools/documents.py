@@ -1,6 +1,6 @@
-"""The Zarr documents of a store beside its root: do they say what the root says?
+"""Checks that a store's Zarr documents agree with its root.
 
-Owns what plain Zarr would misread: our own reader needs only the root's attributes.
+Our own reader uses only the root's attributes; a wrong document would mislead plain Zarr.
 """
 
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from ..place.local import UnsafeObjectError
 from ..place.location import Location, read_bounded
 
 _FREE = ("cname", "clevel", "shuffle", "blocksize")
-"""Settings of Blosc that a preset may change: each frame says how it was made."""
+"""Settings of Blosc that a preset may change, since each frame describes itself."""
 
 
 def document_problems(location: Location, root: Root) -> Iterator[str]:
-    """One line per document that is not as it was written, or says something else than the root."""
+    """One line per document that is not as it was written, or contradicts the root."""
     if not is_as_written(root.data):
         yield "zarr.json is not as it was written"
     spec = root.spec
@@ -41,12 +41,13 @@ def document_problems(location: Location, root: Root) -> Iterator[str]:
 
 
 def is_as_written(data: bytes) -> bool:
-    """Whether a group's document is what this program makes of its attributes, byte for byte."""
+    """Whether a group's document equals, byte for byte, what this package writes for its
+    attributes."""
     return group_document(parse_json(data, KEY)["attributes"]["scopeworks"]) == data
 
 
 def _contradiction(data: bytes, key: str, layout: ArrayLayout | None, root: Root) -> str | None:
-    """What a document says against the root, None if nothing."""
+    """How a document contradicts the root; None if it does not."""
     try:
         found = parse_json(data, "")
     except ValueError as error:
@@ -72,7 +73,7 @@ def _fixed(value: Any) -> Any:
 
 
 def _is_earlier(shape: Any, layout: ArrayLayout, root: Root) -> bool:
-    """Whether a shape is that of an earlier size of a store that has grown."""
+    """Whether a shape is that of the array before the store grew."""
     return any(shape == list(layout.shape(rows)) for rows in root.grown_from)
 
 

@@ -1,6 +1,7 @@
-"""How well the rows of a store are mixed where a trainer meets them, in the batches of a stream.
+"""How well the rows of a store are mixed in the batches of a stream.
 
-Reads labels only: those of the batches, and of some buckets for what a perfect shuffle would give.
+Reads only labels: those of some batches, and those of some buckets to know what a perfect shuffle
+would give.
 """
 
 from dataclasses import dataclass
@@ -10,15 +11,15 @@ import numpy as np
 from ..read.reader import ActivationStore
 
 COUNTED_ROWS = 2**24
-"""Rows whose sequences are counted for the perfect shuffle; a larger store gives some buckets."""
+"""Rows whose sequences are counted for the perfect shuffle; of a larger store, some buckets are."""
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """How often two rows of a batch come from one sequence, against a perfect shuffle."""
+    """How often two rows of a batch come from the same sequence, beside a perfect shuffle."""
 
     measured: float
-    """Share of row pairs of one batch that are of the same sequence, averaged over the batches."""
+    """Share of the row pairs in a batch that are of the same sequence, averaged over batches."""
     perfect: float
     """The same share for batches drawn at random from the whole store."""
     batches: int
@@ -44,16 +45,17 @@ def mixing(
     counted_rows: int = COUNTED_ROWS,
     shuffle_rows: int | None = None,
 ) -> Mixing:
-    """Mixing of the batches that a stream of this store hands out.
+    """Measures the mixing of the batches that a stream of this store gives.
 
     For a batch of B rows with n_s rows of sequence s, the share of pairs is Σ n_s(n_s−1) /
     (B(B−1)); a perfect shuffle of N rows with N_s of sequence s expects Σ N_s(N_s−1) / (N(N−1)).
 
     Args:
-        counted_rows: the latter sum is taken over buckets of about so many rows, spread evenly over
-            the store, and scaled up. That takes a sequence to lie in one bucket, as all do but
-            those at the borders; with all buckets nothing is assumed.
-        shuffle_rows: of the stream.
+        batch_rows, seed, shuffle_rows: of the stream.
+        batches: number of batches, from the stream's start.
+        counted_rows: the second sum is taken over buckets with about so many rows, spread evenly
+            over the store, and scaled up. This assumes that a sequence is in one bucket, which is
+            false only at the borders of buckets. If all buckets are counted, nothing is assumed.
     """
     batch_rows = min(batch_rows, store.rows)
     shares = []
@@ -67,7 +69,7 @@ def mixing(
 
 
 def _expected_share(store: ActivationStore, counted_rows: int) -> float:
-    """Σ N_s(N_s−1) / (N(N−1)) over some buckets, as if the others were like them."""
+    """Σ N_s(N_s−1) / (N(N−1)), estimated from some buckets."""
     sizes = np.array([commit.rows for commit in store.commits])
     starts = np.cumsum(sizes) - sizes
     wanted = max(1, min(len(sizes), counted_rows // int(sizes.max())))
@@ -82,7 +84,7 @@ def _expected_share(store: ActivationStore, counted_rows: int) -> float:
 
 
 def _counts(store: ActivationStore, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows' sequences, each once, and how many of the rows are of it."""
+    """The sequences of these rows, each once, and the number of rows of each."""
     rows = np.sort(rows)
     ranges = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
     found = [store.labels(int(part[0]), int(part[-1]) + 1).sequence for part in ranges]
@@ -90,6 +92,6 @@ def _counts(store: ActivationStore, rows: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _pairs(counts: np.ndarray) -> float:
-    """Ordered pairs of different rows of one sequence."""
+    """Σ n(n−1): ordered pairs of different rows of the same sequence."""
     n = counts.astype(np.float64)
     return float((n * (n - 1)).sum())

@@ -1,7 +1,7 @@
-"""Shards without a commit: what a killed or failed writer has left, or a withdrawn bucket.
+"""Shards without a commit, left by a killed or failed writer or by a withdrawn bucket.
 
-Owns finding them, and removing them where no writer can be at work. They harm nobody but for the
-space they take: readers do not see them, and the next writer of the bucket replaces them.
+Owns finding them, and removing them when no writer can be running. They take space but do no harm:
+readers do not see them, and the next writer of the bucket replaces them.
 """
 
 import time
@@ -12,18 +12,19 @@ from ..format.spec import StoreSpec
 from ..place.location import Location
 
 _QUIET_S = 3600
-"""A store in which nothing was written for so long has no writer."""
+"""If nothing was written for so long, the store has no writer."""
 
 
 def orphans(location: Location, spec: StoreSpec) -> dict[int, list[str]]:
-    """Bucket without a commit -> keys of its shards that are there."""
+    """Bucket without a commit -> keys of its shards that exist."""
     found: defaultdict[int, list[str]] = defaultdict(list)
     for layout in [*spec.site_layouts().values(), *spec.label_layouts().values()]:
         for name in location.children(f"{layout.path}/c"):
             if len(name) < 20 and name.isdecimal() and name == str(int(name)):
                 bucket = int(name) * layout.shard_rows // spec.bucket_rows
                 found[bucket].append(layout.shard_key(int(name)))
-    committed = set(committed_buckets(location, spec))  # looked at last: none is missed
+    # Listed last: a bucket that is committed meanwhile is not taken for an orphan.
+    committed = set(committed_buckets(location, spec))
     return {bucket: found[bucket] for bucket in sorted(found.keys() - committed)}
 
 
@@ -31,8 +32,8 @@ def remove_orphans(location: Location, found: dict[int, list[str]]) -> None:
     """Removes shards without a commit, as `orphans` has found them.
 
     Raises:
-        ValueError: some object of the store is younger than an hour or of unknown age: a writer may
-            be at work, and nothing is removed.
+        ValueError: an object of the store is younger than an hour or of unknown age, so a writer
+            may be running; nothing is removed.
     """
     if found:
         _check_quiet(location)
@@ -41,7 +42,7 @@ def remove_orphans(location: Location, found: dict[int, list[str]]) -> None:
 
 
 def _check_quiet(location: Location) -> None:
-    """Refuses a store that somebody may be writing."""
+    """Refuses a store that a writer may be writing."""
     try:
         age = time.time() - location.newest()
     except OSError as error:

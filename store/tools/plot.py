@@ -1,4 +1,4 @@
-"""The picture of `store stats --plot`: a line of three plots for every site."""
+"""The picture of `store stats --plot`: a row of three plots per site."""
 
 import io
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ _NAMED = 5
 """Outlier channels that are marked with their number."""
 
 _LEAST_SPREAD = 1e-4
-"""Norms closer together than this share are shown as one bar: ticks need not tell them apart."""
+"""Relative width of the norm axis, at least: closer norms are one bar, and ticks stay readable."""
 
 _LOGARITHMIC_FROM = 10
 """Largest kurtosis that is shown on a linear axis."""
 
 
 def check_path(path: Path) -> None:
-    """Refuses a file that `plot` could not write, before the store is read for it.
+    """Checks, before the store is read, that `plot` can write a file.
 
     Raises:
-        ValueError: the name's ending is of no known format, or its folder does not exist.
+        ValueError: its name ends in no known format, or its folder does not exist.
     """
     if path.suffix not in FORMATS:
         raise ValueError(f"plot must end in {', '.join(FORMATS)}, got {path}")
@@ -38,15 +38,15 @@ def check_path(path: Path) -> None:
 
 
 def plot(sites: Sequence[SiteStatistics], path: Path) -> None:
-    """Draws every site's norms, root mean square by channel with the outliers marked, and kurtosis
-    by channel."""
+    """Draws per site a histogram of norms, root mean square by channel with outliers marked, and
+    kurtosis by channel; writes the picture to `path`."""
     picture = io.BytesIO()
     drawn(sites).savefig(picture, format=path.suffix[1:], dpi=120)
     write_file(path, picture.getvalue())
 
 
 def drawn(sites: Sequence[SiteStatistics]) -> "Figure":
-    """The figure of `plot`."""
+    """The matplotlib figure that `plot` writes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 3 * len(sites)), layout="constrained")
@@ -118,7 +118,7 @@ def _kurtosis(axes: "Axes", found: SiteStatistics) -> None:
 
 
 def _without_offset(axes: "Axes") -> None:
-    """Ticks that say their whole value, few enough for their digits."""
+    """Ticks show whole values instead of an offset, and are few enough for their digits."""
     axes.ticklabel_format(useOffset=False)
     axes.locator_params(axis="x", nbins=5)
 

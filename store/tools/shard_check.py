@@ -1,9 +1,8 @@
-"""Checking an array's shard objects of one bucket: every chunk is decoded and its rows are added
-up.
+"""Checks an array's shards in one bucket: decodes every chunk and adds up its rows.
 
-Owns the judgement on shards and chunks. A checksum vouches only for the bytes under it: who changes
-a chunk can make it again. So the chunks' checksums must give the one in the commit record, and the
-rows its sums.
+Owns the checks of shards and chunks. A chunk's own checksum proves little, since a changed chunk
+can have a new one. So the checksums of the chunks must give the one in the commit record, and the
+rows must add up to its sums.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from ..place.location import Location
 from ..read.array_reader import ArrayReader
 
 _BLOCK_BYTES = 2**26
-"""Bytes read at once, at least a chunk."""
+"""Bytes read at once; at least one chunk."""
 
 
 def check_array(
@@ -35,7 +34,7 @@ def check_array(
     """Problems of an array in one bucket, a line each.
 
     Args:
-        advance: called with the bytes of each object when it is done.
+        advance: called with the bytes of each object when it is checked.
     """
     problems, name = [], layout.path.rpartition("/")[2]
     tally = None
@@ -62,7 +61,7 @@ def check_array(
 def _check_shard(
     location: Location, layout: ArrayLayout, record: ShardRecord, rows: int, tally: Summation | None
 ) -> tuple[list[str], int]:
-    """Problems of one object that holds so many rows, and the bytes read."""
+    """Problems of a shard that should hold `rows` rows, and the bytes read; adds up its rows."""
     key = layout.shard_key(record.shard)
     where = f"{layout.path.rpartition('/')[2]}: shard {record.shard} ({location.url}/{key})"
     try:
@@ -98,7 +97,7 @@ def _check_chunks(
     rows: int,
     tally: Summation | None,
 ) -> tuple[list[str], int]:
-    """Problems of a shard's chunks, and the crc32c of their crc32c; adds up their rows."""
+    """Problems of a shard's chunks, and the crc32c of the chunks' crc32c; adds up their rows."""
     layout, problems, crc = reader.layout, [], 0
     buffer = layout.empty(layout.chunk_rows)
     for inner, encoded in enumerate(chunks):
@@ -114,8 +113,8 @@ def _check_chunks(
 
 
 def _chunks(location: Location, key: str, index: np.ndarray) -> Iterator[np.ndarray]:
-    """An object's encoded chunks; as many at once as make a large read, since far away each read
-    waits for an answer."""
+    """An object's encoded chunks, several per read: on an object store each read waits for an
+    answer."""
     at, ends = 0, index.sum(axis=1)
     while at < len(index):
         start = int(index[at, 0])

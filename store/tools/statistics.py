@@ -1,8 +1,8 @@
-"""What the rows of a store look like: norms, tails, outlier channels.
+"""Statistics of the rows of a site: norms, kurtosis, outlier channels.
 
-Reads a sample of chunks spread evenly over the store, a block of rows at a time; what is kept grows
-by 8 bytes a row. Exact sums over all rows are in the commits, not here; how well the rows are mixed
-is `mixing`'s.
+Reads a sample of chunks spread evenly over the store, a block of rows at a time; memory grows by 8
+bytes a row. Exact sums over all rows are in the commit records. `mixing` measures how well rows are
+mixed.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from ..read.reader import ActivationStore
 
 OUTLIER = 6.0
-"""A channel is an outlier if its root mean square is over this many times the median channel's."""
+"""A channel is an outlier if its root mean square is above this many times the median channel's."""
 
 _BLOCK_ROWS = 256
 
@@ -56,7 +56,7 @@ class SiteStatistics:
 
     @property
     def outlier_energy(self) -> float:
-        """Their share of Σ‖x‖²."""
+        """Share of Σ‖x‖² in the outlier channels."""
         energy = self.rms**2
         return float(energy[self.outlier_channels].sum() / max(energy.sum(), 1e-300))
 
@@ -91,8 +91,10 @@ def site_statistics(store: ActivationStore, site: str, rows: int) -> SiteStatist
 
 
 class _Moments:
-    """Sums of powers of x − c. With c near the mean, the central moments that follow from them lose
-    no digits even where a channel's mean is large."""
+    """Sums of powers of x − c, where c is near the mean.
+
+    The central moments follow from them without loss of digits, even if a channel's mean is large.
+    """
 
     def __init__(self, centre: Float64[np.ndarray, "d"]):
         self._centre = centre
@@ -112,6 +114,7 @@ class _Moments:
 
     def result(self, site: str) -> SiteStatistics:
         norms = np.concatenate(self._norms)
+        # m_k = E(x−c)^k; variance m2 − m1²; E(x−μ)⁴ = m4 − 4 m1 m3 + 6 m1² m2 − 3 m1⁴.
         first, second, third, fourth = self._powers / len(norms)
         variance = second - first**2
         fourth += -4 * first * third + 6 * first**2 * second - 3 * first**4
@@ -123,7 +126,7 @@ class _Moments:
 
 
 def _spread(store: ActivationStore, rows: int) -> Iterator[tuple[int, int]]:
-    """Row ranges of about a chunk each, evenly over the store, none twice."""
+    """Row ranges of about a chunk each, spread evenly over the store, without overlap."""
     size = store.spec.chunk_rows
     count = min(-(-rows // size), -(-store.rows // size))
     starts = np.linspace(0, max(store.rows - size, 0), count).astype(int)

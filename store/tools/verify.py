@@ -1,7 +1,7 @@
 """Checking a store: everything that a reader relies on, and every byte, against its commits.
 
-Owns the walk over commit records and arrays, and which buckets are damaged. What is in the shard
-objects is judged by `shard_check`, the Zarr documents by `documents`.
+Owns the walk over commit records and arrays, and which buckets are damaged. `shard_check` checks
+the shard objects, `documents` the Zarr documents.
 """
 
 from collections import defaultdict
@@ -26,15 +26,15 @@ from .shard_check import check_array
 
 @dataclass
 class Report:
-    """What `verify` found."""
+    """The result of `verify`."""
 
     problems: list[str] = field(default_factory=list)
     """One line per damaged object or chunk; empty for a sound store."""
     damaged: set[int] = field(default_factory=set)
-    """Committed buckets whose record or shards are not what was committed."""
+    """Committed buckets whose record or shards are damaged."""
     notes: list[str] = field(default_factory=list)
-    """One line per object that is no part of the store, or bucket with shards but no commit; no
-    damage."""
+    """One line per object that is no part of the store, and per bucket with shards but no commit;
+    neither is damage."""
     buckets: int = 0
     """Committed buckets."""
     n_buckets: int = 0
@@ -42,7 +42,7 @@ class Report:
     checked_bytes: int = 0
     """Bytes of shard objects read."""
     removed: dict[int, int] = field(default_factory=dict)
-    """Bucket without a commit -> its shards that were removed."""
+    """Bucket without a commit -> number of its shards that were removed."""
 
 
 def verify(
@@ -53,17 +53,21 @@ def verify(
     threads: int = 2,
     advance: Callable[[int], None] = lambda _bytes: None,
 ) -> Report:
-    """Reads every committed object, decodes its chunks and adds up its rows; warns on stderr of
-    values that int8 has cut.
+    """Reads every committed object, decodes its chunks and adds up its rows.
+
+    Warns on stderr if int8 has cut too many values.
 
     Args:
+        url: path, URL or place of an activation store.
+        storage_options: of a URL, as fsspec takes them.
         clean: first remove shards without a commit.
-        threads: arrays of a bucket checked side by side.
-        advance: called with the bytes of each object when it is done, by one thread at a time.
+        threads: arrays checked in parallel.
+        advance: called with the bytes of each object when it is checked, by one thread at a time.
 
     Raises:
-        FileNotFoundError, ValueError: there is no store, its root document is unusable, or it
-            cannot be cleaned because a writer may be at work.
+        FileNotFoundError: there is no activation store.
+        ValueError: its root document is unusable, or it cannot be cleaned because a writer may be
+            running.
     """
     location = locate(url, storage_options)
     try:
@@ -108,15 +112,17 @@ def verify(
 
 
 def withdraw(url: AnyPlace, buckets: Iterable[int], storage_options: StorageOptions = None) -> None:
-    """Removes the commit records of damaged buckets, so that whoever wrote the store writes them
-    again. Readers do not see their sound rows any more."""
+    """Removes the commit records of buckets, so that the same harvest writes these buckets again.
+
+    Until then readers do not see their rows, also those that are sound.
+    """
     location = locate(url, storage_options)
     for bucket in sorted(buckets):
         location.remove(commit_key(bucket))
 
 
 def _readable_commits(location: Location, root: Root, report: Report) -> Iterator[Commit]:
-    """The sound commit records; the others become problems."""
+    """The sound commit records; the others become problems of the report."""
     for bucket in committed_buckets(location, root.spec):
         report.buckets += 1
         key = commit_key(bucket)
@@ -134,7 +140,7 @@ def _readable_commits(location: Location, root: Root, report: Report) -> Iterato
 
 
 def _unknown(location: Location, spec: StoreSpec) -> Iterator[str]:
-    """Objects that are no part of the store; they harm nobody."""
+    """A note for each object that is no part of the store; they do no harm."""
     folders = {
         "": {KEY, "sites", "labels", "commits", INSIDE},
         "sites": {KEY, *spec.sites},
@@ -151,7 +157,7 @@ def _unknown(location: Location, spec: StoreSpec) -> Iterator[str]:
 
 
 def _unfinished(location: Location, spec: StoreSpec) -> Iterator[str]:
-    """Buckets with shards but without a commit; they harm nobody."""
+    """A note for each bucket with shards but without a commit; they do no harm."""
     for bucket, keys in orphans(location, spec).items():
         yield (
             f"bucket {bucket} has data ({len(keys)} shards) but no commit record: it is unfinished,"

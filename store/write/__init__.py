@@ -1,1 +1,1 @@
-"""From rows to committed buckets: the `writer` fills one `bucket` at a time, `sealing` commits."""
+"""From rows to committed buckets: `writer` fills one `bucket` at a time, `sealing` commits it."""

@@ -1,8 +1,7 @@
-"""One bucket while it is being filled: rows scattered to their shuffled places, then sealed into
-shards.
+"""One bucket while it is filled: scatters rows to their shuffled places, then writes its shards.
 
-Owns the scratch space, the checks of what is appended, the bucket's sums and its shard objects. The
-commit itself is written by `sealing`.
+Owns the checks of what is appended, the bucket's sums and its shard objects. `sealing` writes the
+commit record.
 """
 
 from collections import Counter
@@ -24,8 +23,10 @@ from .scratch import Scratch
 
 
 class BucketWriter:
-    """Takes the rows of one bucket in harvest order; row k goes to place permutation(seed,
-    bucket)[k]."""
+    """Takes the rows of one bucket in harvest order; row k goes to place permutation[k].
+
+    The permutation follows from the store's seed and the bucket's number.
+    """
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class BucketWriter:
         sequence: Any,
         position: Any,
     ) -> None:
-        """Adds n rows, the same n tokens at every site.
+        """Adds n rows: the same n tokens at every site.
 
         Args:
             rows: site -> [n, d], a floating dtype, on any device; stored rounded to nearest even in
@@ -68,8 +69,8 @@ class BucketWriter:
 
         Raises:
             ValueError: sites, shapes or dtypes are wrong, there are more rows than the bucket
-                takes, or a row holds NaN or Inf (unless the writer drops those). Nothing of the
-                call is kept.
+                takes, or a row holds NaN or Inf (unless the writer drops those). No row of this
+                call is then added.
         """
         labels = {
             name: _label(name, values)
@@ -93,7 +94,11 @@ class BucketWriter:
         self._scratch.scatter(places, blocks)
 
     def leave_out(self, n: int, at: Mapping[int, int]) -> None:
-        """Counts n rows as dropped that the source of a copy has dropped, at which positions."""
+        """Counts n rows as dropped, for a copy whose source has dropped them.
+
+        Args:
+            at: position in the sequence -> rows dropped there.
+        """
         self._taken += n
         self.dropped += n
         self.dropped_at.update(at)
@@ -106,7 +111,7 @@ class BucketWriter:
             )
 
     def shard_keys(self) -> list[str]:
-        """Keys of all objects this bucket may write, its commit apart."""
+        """Keys of all shards that this bucket may write."""
         keys = []
         for layout in self._layouts.values():
             first = self.bucket * self._spec.bucket_rows // layout.shard_rows
@@ -117,11 +122,12 @@ class BucketWriter:
     def seal(
         self, sink: Sink, pool: Executor, scales: Mapping[str, np.ndarray] | None = None
     ) -> Commit:
-        """Writes the bucket's shards, durably, and returns its commit record, which the caller
-        writes last.
+        """Writes the bucket's shards durably and returns its commit, which the caller writes.
 
         Args:
-            scales: int8 only: site -> scale; None for the first bucket, which sets it.
+            sink: where the shards are written.
+            pool: threads that encode chunks.
+            scales: int8 only: site -> float32 [d]; None for bucket 0, which sets them.
         """
         self._scratch.finish()
         sums: dict[str, SiteSums] = {}
@@ -158,7 +164,7 @@ class BucketWriter:
         return records
 
     def _checked(self, rows: Mapping[str, torch.Tensor], n: int) -> dict[str, np.ndarray]:
-        """Every site's rows as bits in the storage dtype."""
+        """Every site's rows as bits in the dtype in which they are collected."""
         if rows.keys() != self._spec.sites.keys():
             raise ValueError(f"sites must be {sorted(self._spec.sites)}, got {sorted(rows)}")
         blocks = {}
@@ -177,7 +183,8 @@ class BucketWriter:
         return labels[name]
 
     def _finite(self, blocks: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> np.ndarray:
-        """Which rows are finite at every site; refuses the others unless they are to be dropped."""
+        """bool [n]: which rows are finite at every site; refuses the others unless they are to be
+        dropped."""
         keep = np.ones(len(labels["token"]), dtype=bool)
         for name in self._spec.sites:
             bad = nonfinite_rows(blocks[name], self._layouts[name].codec.collected)
@@ -193,8 +200,7 @@ class BucketWriter:
 
 
 class _Source:
-    """One array's rows on their way from the scratch space to the encoder, quantised where wanted,
-    and their sums."""
+    """One array's rows between the scratch space and the encoder: quantised for int8, added up."""
 
     def __init__(self, scratch: Scratch, name: str, layout: ArrayLayout, scale: np.ndarray | None):
         self._scratch, self._name = scratch, name
@@ -208,7 +214,7 @@ class _Source:
 
     @property
     def saturated(self) -> int:
-        """int8: values so far that were cut at the ends of the scale."""
+        """int8: number of values so far that were cut at the ends of the scale."""
         return sum(self._saturated)
 
     def rows(self, start: int, stop: int) -> np.ndarray:
@@ -220,7 +226,7 @@ class _Source:
         return block
 
     def _own_scale(self, layout: ArrayLayout) -> np.ndarray:
-        """The scale that fits this bucket."""
+        """The scale (float32 [d]) that fits this bucket, for bucket 0."""
         assert layout.width is not None
         extremes = Extremes(layout.width)
         for start in range(0, self._scratch.filled, layout.chunk_rows):
@@ -230,7 +236,7 @@ class _Source:
 
 
 def _label(name: str, values: Any) -> np.ndarray:
-    """Integers as uint32; refuses what does not fit."""
+    """Integers as uint32; refuses values that do not fit."""
     array = np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values)
     if array.dtype.kind not in "iu":
         raise ValueError(f"{name} must be integers, got {array.dtype}")

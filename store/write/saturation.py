@@ -1,7 +1,7 @@
-"""Values that int8 has cut at the ends of its scale: how many are too many.
+"""Saturation: values that int8 has cut at ±127 steps, and how many are too many.
 
-Owns the bound, the writer's refusal and the reader's warning. The scale follows from bucket 0; rows
-that are larger later lose what makes them large.
+Owns the bound, the writer's error and the reader's warning. Bucket 0 sets the scale, so larger
+values in later buckets are cut.
 """
 
 import sys
@@ -11,19 +11,20 @@ from ..format.commits import Commit
 from ..format.spec import StoreSpec
 
 MOST_SATURATED = 0.01
-"""Share of a bucket's values of a site that may be cut, besides chance."""
+"""Share of a site's values in a bucket that may be cut, in addition to chance."""
 
 _CHANCE = 10
-"""Of rows that are all alike, about one in `bucket_rows` is beyond the largest of bucket 0, channel
-by channel; ten times as many are still chance. That matters in small buckets only: at 1,024 rows,
-the smallest that are chosen, it is another 1%."""
+"""Allowance for chance, in values per channel of a bucket. If later rows are distributed like those
+of bucket 0, about one value in `bucket_rows` is beyond the largest of bucket 0 in its channel; ten
+times as many are allowed. This matters only for small buckets: with 1,024 rows, the smallest
+default size, it is another 1%."""
 
 
 def check_saturation(commit: Commit, spec: StoreSpec) -> None:
     """Refuses a bucket of which int8 has cut too many values.
 
     Raises:
-        ValueError: naming the site, the share and what would do.
+        ValueError: naming the site, the share, and the codec to use instead.
     """
     for site, share in _too_many(commit, spec):
         raise ValueError(
@@ -36,8 +37,8 @@ def check_saturation(commit: Commit, spec: StoreSpec) -> None:
 def warn_of_saturation(
     url: str, commits: Iterable[Commit], spec: StoreSpec, sites: Iterable[str]
 ) -> None:
-    """Prints one line on stderr for each of these sites of which a bucket was cut too often, naming
-    the worst bucket."""
+    """Prints one line on stderr for each of these sites that has a bucket with too many cut values,
+    naming the worst bucket."""
     worst: dict[str, tuple[float, int]] = {}
     for commit in commits:
         for site, share in _too_many(commit, spec):
@@ -53,7 +54,7 @@ def warn_of_saturation(
 
 
 def _too_many(commit: Commit, spec: StoreSpec) -> Iterator[tuple[str, float]]:
-    """Sites and shares that are above the bound."""
+    """(site, share of values cut) for the sites above the bound."""
     for site, sums in commit.sums.items():
         share = sums.saturated / max(1, commit.rows * spec.sites[site])
         if share > _most(spec):

@@ -1,7 +1,6 @@
-"""Room for a bucket's rows while they arrive in any order.
+"""Scratch space for a bucket's rows: written in any order, read in the stored order.
 
-Owns the memory, or beyond a bound the unnamed temporary file, into which rows are scattered and
-from which the sealed bucket is read in order.
+Owns its memory, which beyond a bound is an unnamed temporary file.
 """
 
 import mmap
@@ -16,14 +15,14 @@ from ..format.chunks.codecs import STORAGE
 
 
 class Scratch:
-    """Rows of several arrays, placed by number; used for one bucket after another.
+    """Numbered places for the rows of several arrays; reused for one bucket after another.
 
     Args:
         layouts: array name -> layout.
-        rows: places.
-        memory_bytes: up to this size the rows are held in memory, beyond it in a file that has no
-            name, so that nothing is left behind when the process is killed.
-        scratch_dir: where that file is; the system's temporary folder by default.
+        rows: number of places.
+        memory_bytes: up to this size the rows are held in memory, beyond it in a file. The file has
+            no name, so that nothing is left when the process is killed.
+        scratch_dir: folder of that file; the system's temporary folder by default.
 
     Raises:
         OSError: there is no space for the file.
@@ -54,7 +53,7 @@ class Scratch:
         self.begin(rows)
 
     def begin(self, rows: int) -> None:
-        """Forgets all rows; from now on there are `rows` places, at most those of the start."""
+        """Forgets all rows and offers `rows` places, at most as many as at the start."""
         self._present = np.zeros(rows, dtype=bool)
         self._filled: np.ndarray | None = None
 
@@ -71,12 +70,12 @@ class Scratch:
         self._forget()
 
     def finish(self) -> None:
-        """Says that all rows are there: now `rows` may be called, by several threads."""
+        """Ends the scattering; after this, several threads may call `rows`."""
         self._filled = np.flatnonzero(self._present)
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Rows [start, stop) of an array, counting only the places that hold one; valid until
-        `begin` or `close`."""
+        """Rows [start, stop) of an array, counting only places that hold a row; valid until `begin`
+        or `close`."""
         assert self._filled is not None
         if len(self._filled) < len(self._present):
             block = self._arrays[name][self._filled[start:stop]]
@@ -94,15 +93,15 @@ class Scratch:
             self._map.close()
 
     def _forget(self) -> None:
-        """Lets the kernel take the file's pages out of this process's memory; their content stays
+        """Lets the kernel remove the file's pages from this process's memory; their content stays
         in the file."""
         if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def _mapped_file(size: int, scratch_dir: Path | None) -> mmap.mmap:
-    """A mapped file without a name. Its blocks are reserved now: a full disk is an OSError here,
-    not a SIGBUS later."""
+    """A memory-mapped file without a name. Its blocks are reserved now, so that a full disk is an
+    OSError here instead of a SIGBUS later."""
     with tempfile.TemporaryFile(dir=scratch_dir, prefix="scopeworks-") as file:
         try:
             if hasattr(os, "posix_fallocate"):

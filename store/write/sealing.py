@@ -1,10 +1,11 @@
-"""Sealing a bucket: shards first, then the commit, which makes the bucket exist.
+"""Sealing a bucket: first its shards are written, then its commit record, and the bucket exists.
 
-Owns the order of events that keeps a committed bucket whole. Two processes may seal one bucket at
-once: a scheduler gives up a worker that is alive after all. Both write equal bytes under equal
-keys, since a bucket is a pure function of what it is made from; every object is replaced whole; and
-nobody ever removes a shard. So whatever is committed is complete, whoever fails in between. Shards
-without a commit harm nobody; the next writer of the bucket replaces them.
+Owns the order of these steps, which keeps a committed bucket complete. Two processes may seal the
+same bucket at once, if a scheduler believes that a living worker is dead. Both write equal bytes
+under equal keys, because a bucket is a pure function of its inputs; every object is replaced
+atomically; and no writer ever removes a shard. So a committed bucket is complete, whichever process
+fails, and whenever. Shards without a commit do no harm; the next writer of the bucket replaces
+them.
 """
 
 from collections.abc import Mapping
@@ -29,10 +30,11 @@ def seal(
     scales: Mapping[str, np.ndarray] | None,
     sending_bytes: int,
 ) -> None:
-    """Writes and commits a bucket; nothing if it is committed already.
+    """Writes and commits a bucket; does nothing if it is already committed.
 
     Args:
-        sending_bytes: of shards under way to an object store at once.
+        scales: see `BucketWriter.seal`.
+        sending_bytes: bound on the bytes of shards that are being uploaded at once.
 
     Raises:
         OSError: it could not be written (disk full, upload failed), or another process has written
@@ -58,7 +60,7 @@ def seal(
 
 
 def sound_commit(location: Location, spec: StoreSpec, bucket: int) -> Commit | None:
-    """The record of a bucket, None where there is none or a damaged one."""
+    """The commit record of a bucket; None if it is missing or damaged."""
     try:
         return read_commit(location, bucket, spec)
     except (FileNotFoundError, DamagedStoreError):

@@ -1,8 +1,8 @@
 """Writing an activation store: bucket by bucket, each committed last, from any number of processes.
 
-Owns who may write, and the buffers of the buckets. Filling and encoding a bucket is
-`bucket.BucketWriter`'s, the order of steps that makes a killed writer harmless `root`'s and
-`sealing`'s.
+Owns which stores may be continued or grown, and the buffers of the buckets. `bucket.BucketWriter`
+fills and encodes a bucket. `root` and `sealing` own the order of steps that makes a killed writer
+harmless.
 """
 
 from collections.abc import Iterator
@@ -29,10 +29,10 @@ MEMORY_BYTES = 2**30
 
 
 class StoreWriter:
-    """Writes the buckets of one store; see `open`. To be closed, best as a context manager.
+    """Writes the buckets of one store; see `open`. Close it, best by using it as a context manager.
 
-    Buckets are independent: any process on any machine may write any bucket that nobody else is
-    writing. Nothing is locked.
+    Buckets are independent: any process on any machine may write any bucket that no other process
+    is writing. Nothing is locked.
     """
 
     def __init__(
@@ -64,19 +64,23 @@ class StoreWriter:
         drop_nonfinite: bool = False,
         background: bool = False,
     ) -> "StoreWriter":
-        """Creates the store, or continues one of the same spec. More `rows` let it grow by whole
-        buckets; one whose last bucket is short has ended and does not grow.
+        """Creates the store, or continues one of the same spec.
+
+        If `spec` has more rows than the store, the store grows by whole buckets. A store whose last
+        bucket is short cannot grow.
 
         Args:
-            memory_bytes: a bucket beyond this size is collected in a file in `scratch_dir`
-                (default: the system's temporary folder) instead of in memory. With `background` two
-                buckets are held at once. For an object store, shards of as many bytes (one at
-                least) are held while they are sent.
-            drop_nonfinite: leave rows with NaN or Inf out and count them in the commit, instead of
-                refusing them.
-            background: seal a bucket in the background while the next one fills; then a bucket is
-                committed when the one after the next begins, or at `close`, which also raise what
-                went wrong with it.
+            url: path, URL or place of the store.
+            spec: what the store will hold.
+            storage_options: of a URL, as fsspec takes them.
+            memory_bytes: a bucket beyond this size is collected in a file instead of in memory.
+                With `background` two buckets are held at once. For an object store, shards of up to
+                as many bytes (at least one shard) are held while they are uploaded.
+            scratch_dir: folder of that file; by default the system's temporary folder.
+            drop_nonfinite: leave out rows with NaN or Inf and count them in the commit. If false,
+                such a row is an error.
+            background: seal a bucket in the background while the next one fills. A bucket is then
+                committed before the next one is sealed, or in `close`; both raise its errors.
 
         Raises:
             ValueError: the place holds a store of another spec (naming the differences), one of
@@ -89,7 +93,7 @@ class StoreWriter:
 
     @staticmethod
     def begun(url: AnyPlace, storage_options: StorageOptions = None) -> StoreSpec | None:
-        """The spec of the store that is there, None if nothing is; read it to continue with the
+        """The spec of the store at a place; None if the place is empty. Use it to continue with the
         sizes that were chosen when the store was begun.
 
         Raises:
@@ -113,16 +117,20 @@ class StoreWriter:
         return self.spec.bucket_range(bucket)
 
     def commit(self, bucket: int) -> Commit:
-        """The record of a committed bucket; FileNotFoundError if it is not."""
+        """The record of a committed bucket; FileNotFoundError if it is not committed."""
         return read_commit(self._location, bucket, self.spec)
 
     @contextmanager
     def bucket(self, number: int, in_stored_order: bool = False) -> Iterator[BucketWriter]:
-        """Fills one bucket; leaving the block seals and commits it (in the background, if so
-        opened), an exception leaves it uncommitted.
+        """Fills one bucket. Leaving the block seals and commits it, in the background if the writer
+        was opened so; an exception leaves it uncommitted.
 
-        A bucket that a killed process left half written is written anew; one that is committed by
-        then is left as it is. `in_stored_order` takes rows that were permuted already, for copies.
+        A bucket that a killed process left half written is written again. A bucket that another
+        process commits meanwhile is left as it is.
+
+        Args:
+            number: of the bucket, from 0.
+            in_stored_order: the rows come in the stored order and are not permuted; for copies.
         """
         scratch = self._take_scratch()
         try:
@@ -139,7 +147,7 @@ class StoreWriter:
             self._sealing = self._sealer.submit(self._seal, bucket, scratch)
 
     def close(self) -> None:
-        """Waits for the bucket that is being sealed and ends the threads.
+        """Waits for the bucket that is being sealed and stops the threads.
 
         Raises:
             OSError: that bucket could not be written.
@@ -160,13 +168,13 @@ class StoreWriter:
         self.close()
 
     def _wait(self) -> None:
-        """Until no bucket is being sealed; raises what went wrong with it."""
+        """Waits until no bucket is being sealed; raises the error of sealing it."""
         sealing, self._sealing = self._sealing, None
         if sealing is not None:
             sealing.result()
 
     def _seal(self, bucket: BucketWriter, scratch: Scratch) -> None:
-        """Seals and commits; its buffers are free afterwards."""
+        """Seals and commits a bucket, and frees its buffers for the next one."""
         try:
             scales = self._scales(bucket.bucket)
             seal(self._location, self.spec, bucket, self._pool, scales, self._memory_bytes)
@@ -174,7 +182,7 @@ class StoreWriter:
             self._idle.append(scratch)
 
     def _scales(self, bucket: int) -> dict[str, np.ndarray] | None:
-        """int8: the scales that bucket 0 has set."""
+        """int8: the scales that bucket 0 has set; None for bucket 0 and other codecs."""
         if PRESETS[self.spec.codec].dtype != "int8" or bucket == 0:
             return None
         first = sound_commit(self._location, self.spec, 0)
@@ -186,8 +194,8 @@ class StoreWriter:
         return {name: sums.scale for name, sums in first.sums.items() if sums.scale is not None}
 
     def _take_scratch(self) -> Scratch:
-        """Buffers for a bucket, used before if there are some: the page faults of new memory cost
-        more than filling it."""
+        """Buffers for a bucket; used ones if there are any, because the page faults of new memory
+        take longer than filling it."""
         if self._idle:
             return self._idle.pop()
         layouts = self.spec.site_layouts() | self.spec.label_layouts()
@@ -196,13 +204,13 @@ class StoreWriter:
 
 
 def _begun(location: Location) -> Root | None:
-    """The root of the store that is there; None if nothing is."""
+    """The root of the store at a location; None if the location is empty."""
     try:
         return read_root(location)
     except FileNotFoundError:
         harmless = ("sites", "labels", "commits", INSIDE)
         found = [name for name in location.children() if name not in harmless]
-        if KEY in found:  # another process has begun the store in between
+        if KEY in found:  # another process has begun the store since the first read
             return read_root(location)
         if found:
             raise ValueError(
@@ -213,7 +221,7 @@ def _begun(location: Location) -> Root | None:
 
 
 def _continued(location: Location, root: Root, spec: StoreSpec) -> Root:
-    """Checks that a store may be continued under a spec; lets it grow to that spec's rows."""
+    """Checks that a store may be continued under a spec; grows it to the spec's rows."""
     old, new = as_json(root.spec), as_json(spec)
     del old["versions"], new["versions"]
     growing = new["rows"] > old["rows"]
@@ -231,8 +239,11 @@ def _continued(location: Location, root: Root, spec: StoreSpec) -> Root:
 
 
 def _check_growth(location: Location, root: Root, rows: int) -> None:
-    """Refuses to write a bucket again: a short last one that should grow, and one that an earlier
-    version, which did that, was stopped at."""
+    """Refuses a growth that would write a bucket again.
+
+    That is a short last bucket, or one that an earlier version of this package was writing again
+    when it was stopped.
+    """
     size = root.spec.bucket_rows
     if rows > root.spec.rows and root.spec.rows % size:
         raise ValueError(
