@@ -103,7 +103,10 @@ def row_share(d_sae: int, rank: int, size: int, reduce: Reduce) -> Share:
         parts[rank] = mine
         return reduce([Node(rank, parts)])
 
-    return replace(Share.whole(d_sae), rows=RowBlocks(rank, size, gathered))
+    def summed(mine: Tensor) -> Tensor:
+        return reduce([Node(rank, mine)])
+
+    return replace(Share.whole(d_sae), rows=RowBlocks(rank, size, gathered, summed))
 
 
 def shares(d_sae: int, borders: Sequence[int]) -> list[Share]:

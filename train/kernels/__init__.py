@@ -81,7 +81,7 @@ def step(
             the same rows and settings, and `latent_weight` of their own latents; each finds its own
             latents updated as one process would have, bit for bit, and b_dec and W_skip too.
             With `share.rows` every rank holds all latents and finds the entries of its own rows;
-            then all make the same update. A dense step every rank makes of all rows.
+            then all make the same update.
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit, or the backend is not available.

@@ -1,7 +1,8 @@
 """The rows of a batch as blocks, one for each rank of those that all hold the whole SAE.
 
 A rank finds the entries of its own rows, decodes and differentiates them. Then all get all entries
-and residuals, and every rank makes the same update out of the same numbers. No gradient travels.
+and residuals, and every rank makes the same update out of the same numbers. Gradients travel in a
+dense step only, where entries would be more numbers than they.
 """
 
 from collections.abc import Callable
@@ -35,11 +36,13 @@ class RowBlocks:
     Attributes:
         rank, size: which of how many ranks.
         all: every rank's tensor of one shape, [size, …], the same on all of them.
+        sum: the ranks' tensors added up, the same on all of them.
     """
 
     rank: int
     size: int
     all: Callable[[Tensor], Tensor]
+    sum: Callable[[Tensor], Tensor]
 
     def mine(self, batch: int) -> slice:
         """This rank's rows of a batch: as many as any other's, or one more or less."""
@@ -55,6 +58,12 @@ class RowBlocks:
         blocks = (self._block(rank, batch) for rank in range(self.size))
         pairs = zip(found, blocks, strict=True)
         return torch.cat([part[: block.stop - block.start] for part, block in pairs])
+
+    def summed(self, *tensors: Tensor) -> list[Tensor]:
+        """Tensors of one dtype, each added up over the ranks."""
+        flat = self.sum(torch.cat([tensor.reshape(-1) for tensor in tensors]))
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
     def residuals(
         self, residual: Tensor, loss: Tensor, l0: Tensor, batch: int

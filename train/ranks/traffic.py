@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..kernels import Share
 from .reduce import FEW, dealt
 
 _FLOAT, _WHOLE, _DOUBLE = 4, 8, 8
@@ -99,17 +100,17 @@ def of_row_update(
     d_in: int,
     d_out: int,
     batch: int,
-    most_entries: int,
+    most_entries: int | None,
     *,
     transcoder: bool = False,
     value_bytes: int = _FLOAT,
 ) -> Traffic:
-    """What any rank sends in one sparse update where ranks share the rows, without checkpoints.
+    """What any rank sends in one update where ranks share the rows, without checkpoints.
 
     Args:
         n_ranks: ranks, at most as many as there are rows.
         d_sae, d_in, d_out, batch: as of `of_update`.
-        most_entries: of the rank that has most.
+        most_entries: of the rank that has most; None in a dense update.
         transcoder: whether target rows travel too.
         value_bytes: of a row's value: 2 where the store holds bfloat16.
     """
@@ -118,10 +119,16 @@ def of_row_update(
     block = -(-batch // n_ranks)
     found = [
         _all(n_ranks, 4 * _WHOLE),  # what ranks agree on before the update
-        _all(n_ranks, d_sae * _FLOAT),  # entries of each latent
-        _all(n_ranks, max(1, most_entries) * 3 * _FLOAT),  # row, z and df of each entry
         _all(n_ranks, block * (d_out + 2) * _FLOAT),  # residual, its square, ‖f‖₀
     ]
+    if most_entries is None:
+        found.append(_sum(n_ranks, (d_sae + 1) * _WHOLE))  # firing rows of each latent, entries
+        share = Share.whole(d_sae)
+        for mine in map(share.latents, share.shards()):
+            found.append(of_gradients(n_ranks, mine.stop - mine.start, d_in, d_out))
+    else:
+        found.append(_all(n_ranks, d_sae * _FLOAT))  # entries of each latent
+        found.append(_all(n_ranks, max(1, most_entries) * 3 * _FLOAT))  # row, z and df of each
     if batch % n_ranks == 0:  # else every rank reads all rows
         widths = [d_in, d_out] if transcoder else [d_in]
         found += [_all(n_ranks, block * width * value_bytes) for width in widths]
@@ -129,8 +136,7 @@ def of_row_update(
 
 
 def of_gradients(n_ranks: int, n_latents: int, d_in: int, d_out: int) -> Traffic:
-    """What a rank would send if gradients of so many latents were added up instead of
-    `of_row_update`'s entries and residuals."""
+    """What a rank sends to add up the gradients of so many latents."""
     return _sum(n_ranks, n_latents * (d_in + d_out + 2) * _FLOAT)
 
 

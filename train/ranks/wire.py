@@ -65,7 +65,8 @@ class Wire:
             dist.destroy_process_group()
 
     def sum(self, n: Tensor) -> Tensor:
-        """Sum of whole numbers over the ranks, which no order changes."""
+        """Sum over the ranks, the same on all; of whole numbers, it does not depend on how many
+        there are."""
         there = n.to(self._device, copy=True)
         self._do(dist.all_reduce, there)
         self.sent_bytes += 2 * (self.size - 1) * _bytes(there) // self.size

@@ -163,7 +163,7 @@ class World:
         if self.is_alone:
             return shares[0]
         if self.by_rows:
-            return replace(shares[0], rows=RowBlocks(self.rank, self.size, self._all))
+            return replace(shares[0], rows=RowBlocks(self.rank, self.size, self._all, self._sum))
         reduce = TreeReduce(self.wire, shares)
 
         def noticing(nodes: Any) -> "Tensor":
@@ -176,6 +176,11 @@ class World:
         """Every rank's tensor of one shape."""
         with self._noticed():
             return self.wire.all(mine)
+
+    def _sum(self, mine: "Tensor") -> "Tensor":
+        """The ranks' tensors added up, in the library's order; the same on all of them."""
+        with self._noticed():
+            return self.wire.sum(mine)
 
     @property
     def wire(self) -> "Wire":

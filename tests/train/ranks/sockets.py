@@ -1,6 +1,6 @@
 """A rank that takes steps and counts what it sends: by `wire`, by its sockets.
 
-RANK=0 WORLD_SIZE=2 … python -m scopeworks.tests.train.ranks.sockets latents|rows
+RANK=0 WORLD_SIZE=2 … python -m scopeworks.tests.train.ranks.sockets latents|rows|dense
 """
 
 import json
@@ -43,15 +43,15 @@ def most_entries(state: TrainState, x: Tensor, given: StepSettings, size: int) -
     p = state.parameters
     z = (x - p.b_dec) @ p.W_enc + p.b_enc
     of_row = (z > p.theta - given.bandwidth / 2).sum(1)
-    blocks = [RowBlocks(rank, size, torch.clone).mine(len(x)) for rank in range(size)]
+    blocks = [RowBlocks(rank, size, torch.clone, torch.clone).mine(len(x)) for rank in range(size)]
     return max(int(of_row[block].sum()) for block in blocks)
 
 
-def take_step(state: TrainState, x: Tensor, given: StepSettings, share: Share) -> None:
+def take_step(state: TrainState, x: Tensor, given: StepSettings, share: Share, path: str) -> None:
     """An update; where ranks share rows, they bring them together first."""
     if share.rows is not None:
         x = share.rows.joined(x[share.my_rows(BATCH)], BATCH)
-    step(state, x, x, given, "cpu/sparse", share)
+    step(state, x, x, given, path, share)
 
 
 def main() -> None:
@@ -60,20 +60,21 @@ def main() -> None:
     cpu = torch.device("cpu")
     with joined() as world:
         world.connect("gloo", cpu, 60)
-        world.by_rows = sys.argv[1] == "rows"
+        world.by_rows = sys.argv[1] != "latents"
+        path = "cpu/dense" if sys.argv[1] == "dense" else "cpu/sparse"
         share = world.share(WIDTH)
         whole, x = gaussian_case(BATCH, D_IN, WIDTH, theta=0.3, seed=1)
         state = part_of(whole, share)
         weight = torch.ones(share.n_latents)
         given = StepSettings(lr=1e-3, sparsity=1e-3, bandwidth=0.1, latent_weight=weight)
-        take_step(state, x, given, share)
+        take_step(state, x, given, share, path)
         world.together()
         before, wire = acknowledged_bytes(), world.wire.sent_bytes
         entries = []
         for _ in range(N_STEPS):
             entries.append(most_entries(state, x, given, world.size))
             world.gathered([0, 0, 0, 0])
-            take_step(state, x, given, share)
+            take_step(state, x, given, share, path)
         found = {"sockets": (acknowledged_bytes() - before) / N_STEPS}
         found |= {"wire": (world.wire.sent_bytes - wire) / N_STEPS, "entries": entries}
         world.together()

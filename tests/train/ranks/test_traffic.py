@@ -34,10 +34,13 @@ def test_model_is_what_the_wire_counts_and_the_sockets_send(size: int):
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's sockets what they have sent")
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3, 4])
-def test_model_of_rows_is_what_the_wire_counts_and_the_sockets_send(size: int):
-    for found in sent_by("rows", size):
+@pytest.mark.parametrize("way", ["rows", "dense"])
+def test_model_of_rows_is_what_the_wire_counts_and_the_sockets_send(size: int, way: str):
+    for found in sent_by(way, size):
         models = [
-            of_row_update(size, WIDTH, D_IN, D_IN, BATCH, most).sent_bytes
+            of_row_update(
+                size, WIDTH, D_IN, D_IN, BATCH, None if way == "dense" else most
+            ).sent_bytes
             for most in found["entries"]
         ]
         model = sum(models) / len(models)
@@ -64,6 +67,14 @@ def test_rows_cost_less_than_gradients_unless_few_latents_are_touched():
     rows = of_row_update(8, 1 << 14, 2304, 2304, 4096, 512 * 60).sent_bytes
     assert rows < of_gradients(8, 1 << 14, 2304, 2304).sent_bytes / 7
     assert rows > of_gradients(8, 1 << 10, 2304, 2304).sent_bytes
+
+
+def test_a_dense_update_sends_all_gradients_and_no_entries():
+    shape = (1 << 14, 2304, 2304, 4096)
+    dense, bare = (of_row_update(8, *shape, most) for most in (None, 0))
+    gradients = of_gradients(8, 1 << 14, 2304, 2304)
+    assert dense.sent_bytes - bare.sent_bytes == pytest.approx(gradients.sent_bytes, rel=1e-2)
+    assert dense.messages > bare.messages
 
 
 def test_rows_of_bfloat16_halve_what_rows_send_and_unequal_blocks_send_none():

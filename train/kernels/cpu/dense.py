@@ -33,30 +33,34 @@ def step(
     workspace: Workspace,
 ) -> StepResult:
     """One step by dense products; see `kernels.step`."""
-    p, batch = state.parameters, x.shape[0]
+    p, batch, rows = state.parameters, x.shape[0], share.my_rows(x.shape[0])
     half_bandwidth, scale = np.float32(settings.bandwidth / 2), 2 / batch
-    x_in = x - p.b_dec if settings.pre_bias else x
-    z = workspace.tensor("dense_z", p.d_sae, batch)
+    x_in = x[rows] - p.b_dec if settings.pre_bias else x[rows]
+    n_rows = x_in.shape[0]
+    z = workspace.tensor("dense_z", p.d_sae, n_rows)
     fired = torch.empty(p.d_sae, dtype=torch.int64)
-    counts = torch.zeros(_blocks(share, batch), 2, batch, dtype=torch.int32)
+    counts = torch.zeros(_blocks(share, n_rows), 2, n_rows, dtype=torch.int32)
     x_hat = _decode(state, x_in, half_bandwidth, share, workspace, z, fired, counts)
     row_l0, row_near = share.count(counts.sum(0, dtype=torch.int64))
-    residual = x_hat.add_(p.b_dec - target)
+    residual = x_hat.add_(p.b_dec - target[rows])
     if p.W_skip is not None:
-        residual += skip_output(state, x)
-    row_loss = residual.square().sum(1)
+        residual += skip_output(state, x[rows])
+    row_loss, n_near, of_all = residual.square().sum(1), row_near.sum(), residual
+    if share.rows is not None:
+        of_all, row_loss, row_l0 = share.rows.residuals(residual, row_loss, row_l0, batch)
+        fired, n_near = share.rows.summed(fired, n_near)
     result, slopes = report(row_loss, row_l0, fired, settings, share, "cpu/dense")
     if not result.finite:
         return result
     state.scratch.clear()
     now = rates(state, settings)
-    penalties = Penalties(half_bandwidth, slopes.row.numpy(), slopes.latent.numpy())
+    penalties = Penalties(half_bandwidth, slopes.row[rows].numpy(), slopes.latent.numpy())
     moving = owned(state, now, no_copy())
 
     def update(shard: int) -> Tensor:
         """Gradients and update of a shard's latents; its part of db_dec, −W_enc·db_enc."""
         mine = share.latents(shard)
-        shape = (mine.stop - mine.start, batch)
+        shape = (mine.stop - mine.start, n_rows)
         f, df = z[mine], workspace.tensor("dense_shard", *shape)
         g_bias, g_theta = np.empty((2, shape[0]), np.float32)
         with fast_float32():
@@ -67,17 +71,21 @@ def step(
         run_blocks(backward, blocks, f.numpy(), theta, slope, df.numpy(), g_bias, g_theta)
         with fast_float32():
             W_enc, W_dec = product(df, x_in), product(f, residual).mul_(scale)
+        if share.rows is not None:
+            biases = torch.from_numpy(g_bias), torch.from_numpy(g_theta)
+            W_enc, W_dec, *biases = share.rows.summed(W_enc, W_dec, *biases)
+            g_bias, g_theta = (sums.numpy() for sums in biases)
         through_encoder = product(torch.from_numpy(-g_bias[None]), p.W_enc.t()[mine])[0]
         gradients = (W_enc.numpy(), g_bias, W_dec.numpy(), g_theta)
         run_blocks(update_all, blocks, mine.start, *gradients, moving)
         return through_encoder
 
     through_encoder = share.add(update)
-    b_dec = residual.sum(0).mul_(scale)
+    b_dec = of_all.sum(0).mul_(scale)
     if settings.pre_bias:
         b_dec += through_encoder
-    update_shared(state, x, residual, b_dec.numpy(), now)
-    state.entries_per_row = float(row_near.sum()) / batch
+    update_shared(state, x, of_all, b_dec.numpy(), now)
+    state.entries_per_row = float(n_near) / batch
     return result
 
 

@@ -21,15 +21,20 @@ def step(
 ) -> StepResult:
     """One step by dense products; see `kernels.step`."""
     p, half_bandwidth = state.parameters, settings.bandwidth / 2
-    x_in = x - p.b_dec if settings.pre_bias else x
-    z = x.new_empty(p.d_sae, x.shape[0])
+    batch, rows = x.shape[0], share.my_rows(x.shape[0])
+    x_in = x[rows] - p.b_dec if settings.pre_bias else x[rows]
+    z = x.new_empty(p.d_sae, x_in.shape[0])
     fired = torch.empty_like(state.last_update)
-    counts = fired.new_zeros(2, x.shape[0])
-    residual = _decode(state, x_in, half_bandwidth, share, z, fired, counts).add_(p.b_dec - target)
+    counts = fired.new_zeros(2, x_in.shape[0])
+    residual = _decode(state, x_in, half_bandwidth, share, z, fired, counts)
+    residual += p.b_dec - target[rows]
     if p.W_skip is not None:
-        residual += product(x, p.W_skip)
+        residual += product(x[rows], p.W_skip)
     row_l0, row_near = share.count(counts)
-    row_loss = residual.square().sum(1)
+    row_loss, n_near, of_all = residual.square().sum(1), row_near.sum(), residual
+    if share.rows is not None:
+        of_all, row_loss, row_l0 = share.rows.residuals(residual, row_loss, row_l0, batch)
+        fired, n_near = share.rows.summed(fired, n_near)
     result, slopes = report(row_loss, row_l0, fired, settings, share, "triton/dense")
     if not result.finite:
         return result
@@ -37,11 +42,12 @@ def step(
     state.settle(settings.beta2)
     state.n_updates += 1
     state.last_update.fill_(state.n_updates)
+    slopes, scale = slopes._replace(row=slopes.row[rows]), 2 / batch
     through_encoder = share.add(
-        lambda shard: _update(state, x_in, residual, z, slopes, settings, share.latents(shard))
+        lambda shard: _update(state, x_in, residual, z, slopes, settings, share, shard, scale)
     )
-    update_shared(state, x, residual, through_encoder, settings)
-    state.entries_per_row = float(row_near.sum()) / x.shape[0]
+    update_shared(state, x, of_all, through_encoder, settings)
+    state.entries_per_row = float(n_near) / batch
     return result
 
 
@@ -93,10 +99,12 @@ def _update(
     z: Tensor,
     slopes: Slopes,
     settings: StepSettings,
-    mine: slice,
+    share: Share,
+    shard: int,
+    scale: float,
 ) -> Tensor:
     """Gradients and update of a shard's latents; its part of db_dec, −W_enc·db_enc."""
-    p, half_bandwidth, scale = state.parameters, settings.bandwidth / 2, 2 / x_in.shape[0]
+    p, half_bandwidth, mine = state.parameters, settings.bandwidth / 2, share.latents(shard)
     theta = p.theta[mine, None]
     df = product(p.W_dec[mine], residual.t()).mul_(scale)
     near, active = (z[mine] - theta).abs() < half_bandwidth, z[mine] > theta
@@ -108,6 +116,9 @@ def _update(
         "W_dec": product(f, residual).mul_(scale),
         "theta": -window.sum(1) / settings.bandwidth,
     }
+    if share.rows is not None:
+        sums = share.rows.summed(*(tensor.t() for tensor in gradients.values()))
+        gradients = {name: total.t() for name, total in zip(gradients, sums, strict=True)}
     through_encoder = -product(gradients["b_enc"][None], p.W_enc.t()[mine])[0]
     parameters, moments = _latents(p, mine), _latents(state.second_moments, mine)
     reference.move(parameters, moments, gradients, settings, state.n_updates)
