@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """What is loaded; `batch` of its settings is resolved."""
+    """What is loaded; `batch` and `attention` of its settings are resolved."""
 
     settings: EvaluateSettings
     lm: LanguageModel
@@ -48,7 +48,8 @@ class EvaluationJob:
         tokens, held_out = open_held_out(place, lm, n, settings.positions)
         subsets = subsets_of(tokens, n, lm) if settings.subsets else {}
         batch = settings.batch_for(tokens.context, lm.device)
-        settings = settings.model_copy(update={"batch": batch})
+        chosen = {"batch": batch, "attention": lm.attention}
+        settings = settings.model_copy(update=chosen)
         return cls(settings, lm, tokens, held_out, subsets, saes)
 
     def items(self) -> "list[GroupedSAE]":

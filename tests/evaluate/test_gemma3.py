@@ -115,6 +115,7 @@ def test_rows_are_the_language_model_s_and_say_so(road: Road):
 def test_trained_sae_has_the_twin_s_figures_and_its_export_the_same(road: Road):
     result = road.evaluated(road / "sae")
     sae, (entry,) = SAE.load(road / "sae"), result["saes"]
+    assert result["settings"]["attention"] == "sdpa"
     assert 1 < entry["l0"] < 47 and entry["fvu"] < 1
     check_figures(entry, sae, "resid_post.2", "resid_post.2", road.held_out())
     scopeworks(

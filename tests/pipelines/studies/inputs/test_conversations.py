@@ -51,6 +51,8 @@ def test_prompts_and_twin_are_those_that_the_suite_names(tmp_path):
     [
         ("google/gemma-2-9b", "google/gemma-2-9b-it"),
         ("google/gemma-2-9b-it", None),
+        ("google/gemma-3-1b-pt", "google/gemma-3-1b-it"),
+        ("google/gemma-3-270m", "google/gemma-3-270m-it"),
         ("elsewhere/model", None),
     ],
 )
