@@ -16,7 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 # Part → its share of the seconds, in the order they run.
-PARTS = {"correctness": 120.0, "race": 40.0, "steps": 270.0, "harvest": 120.0}
+PARTS = {"correctness": 120.0, "race": 40.0, "ranks": 70.0, "steps": 210.0, "harvest": 110.0}
 # Seconds a part may take beyond its own, to start up and to end the measurement in hand.
 GRACE = 20.0
 LIMIT = 585.0
@@ -26,6 +26,7 @@ WRONG = 3
 SHOWN = {
     "gpu_correctness": ["case", "path", "verdict"],
     "gpu_race": ["path", "d", "width", "repeats", "verdict"],
+    "gpu_ranks": ["case", "verdict"],
     "gpu_steps": [
         "name", "d", "width", "rates", "l0_asked", "l0", "median_ms", "q1_ms", "q3_ms", "find",
         "by_row", "update", "shared", "rest", "peak_gib",

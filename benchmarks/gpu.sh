@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The Triton kernels and the harvest on a machine that has a GPU and little else.
 #
-#   benchmarks/gpu.sh OUT            correctness, the race by repetition, step times, harvest: CSV
-#                                    files and a table in OUT; ends inside ten minutes; exit code 1
-#                                    if a kernel is wrong
+#   benchmarks/gpu.sh OUT            correctness, the race by repetition, ranks on one card, step
+#                                    times, harvest: CSV files and a table in OUT; ends inside ten
+#                                    minutes; exit code 1 if a kernel is wrong
+#   benchmarks/gpu.sh OUT --only ranks                a part of it
 #   benchmarks/gpu.sh OUT --toy      the same at toy sizes on a CPU, by Triton's interpreter
 #   benchmarks/gpu.sh --gather DIR   where the package index is reachable: the wheels that such a
 #                                    machine lacks (Linux x86-64, Python 3.12; 64 MiB at most)
@@ -19,7 +20,7 @@ python=${PYTHON:-python3}
 if [ "${1:-}" = --gather ]; then
     exec "$python" "$here/gpu_wheels.py" "${2:?--gather needs a folder}"
 fi
-[ $# -ge 1 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 2; }
 
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT

@@ -8,7 +8,6 @@ tensors of the newest checkpoint are compared. A row of `results/rank_kills.csv`
 """
 
 import argparse
-import hashlib
 import os
 import random
 import signal
@@ -21,12 +20,11 @@ from pathlib import Path
 
 import psutil
 from recording import record, surroundings
+from run_result import result
 
 from scopeworks.tests.train.conftest import SITE, write_store
-from scopeworks.train.saved.checkpoint import Checkpoints
 from scopeworks.train.saved.metrics import read_metrics
 
-TIMINGS = {"rows_per_s", "waiting_share"}
 LIMIT_S = 600.0
 
 
@@ -89,17 +87,6 @@ def to_the_end(words: list[str]) -> None:
     code = started(words).wait(LIMIT_S)
     if code:
         raise SystemExit(f"the run failed with exit code {code}")
-
-
-def result(out: Path) -> tuple[str, list[dict], str]:
-    """Weights' digest, metrics without times, digest of the newest checkpoint's tensors."""
-    lines = [{k: v for k, v in line.items() if k not in TIMINGS} for line in read_metrics(out)]
-    checkpoint, tensors = Checkpoints(str(out / "checkpoints"), 2).newest(), hashlib.sha256()
-    assert checkpoint is not None
-    for name, tensor in sorted(checkpoint.tensors.items()):
-        tensors.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    weights = hashlib.sha256((out / "sae.safetensors").read_bytes()).hexdigest()
-    return weights, lines, tensors.hexdigest()
 
 
 def kill_often(folder: Path, kills: int, seed: int, steps: int) -> dict[str, object]:

@@ -1,11 +1,13 @@
 """The command for a bare GPU machine, at toy sizes on the CPU: it runs, and it finds faults."""
 
 import csv
+import importlib
 import os
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,7 +29,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_toy_run_does_every_part_and_says_what_it_found(tmp_path):
-    done = run(tmp_path / "out", "--toy")
+    quick = ("correctness", "race", "steps", "harvest")
+    done = run(tmp_path / "out", "--toy", "--only", *quick)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     assert not (out / "gpu_skipped.csv").exists(), done.stdout
@@ -55,6 +58,27 @@ def test_machine_without_a_gpu_is_told_so(tmp_path, monkeypatch):
     assert done.returncode == 1
     skipped = [(row["part"], row["reason"]) for row in rows(tmp_path / "out" / "gpu_skipped.csv")]
     assert skipped == [("race", "no CUDA device")]
+
+
+@pytest.mark.slow
+def test_toy_ranks_leave_what_one_process_does(tmp_path):
+    done = run(tmp_path / "out", "--toy", "--only", "ranks")
+    assert done.returncode == 0, done.stderr
+    found = {row["case"]: row["verdict"] for row in rows(tmp_path / "out" / "gpu_ranks.csv")}
+    assert found == {"1 rank, gloo": "right", "2 ranks on one card, train": "right"}
+
+
+def test_ranks_that_leave_something_else_are_found(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    gpu_ranks, run_result = map(importlib.import_module, ("gpu_ranks", "run_result"))
+    left = {"alone": ("a", [], "c"), "by 2": ("a", [], "c"), "by 3": ("a", [1], "d")}
+    monkeypatch.setattr(gpu_ranks, "write_store", lambda folder, rows, d: "store")
+    monkeypatch.setattr(gpu_ranks, "train", lambda *_: None)
+    monkeypatch.setattr(run_result, "result", lambda out: left[out.name])
+    two, three = gpu_ranks.of_command(SimpleNamespace(toy=True), tmp_path, (2, 3))
+    two()
+    with pytest.raises(AssertionError, match="metrics, checkpoint differ"):
+        three()
 
 
 @pytest.mark.slow
