@@ -45,7 +45,7 @@ def train(store: str, out: Path, part: Part, ranks: int, shape: dict[str, int]) 
     words = ["-m", "scopeworks", "train", "--store", store, "--site", SITE, "--out", str(out)]
     words += ["--device", "cpu" if part.toy else "cuda:0", "--recipe", "auto", "--target-l0", "8"]
     given = shape | {"log_every": 1, "checkpoint_every": 2, "measure_rows": shape["batch"]}
-    given |= {"backend": "triton"} | ({"parallel": "latents"} if ranks > 1 else {})
+    given |= {"backend": "triton"}
     words += [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     if ranks > 1:
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]

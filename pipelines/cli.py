@@ -14,6 +14,7 @@ from ..options import Given, command
 from ..settings import Settings
 from ..store.cli import app as store_app
 from ..train.cli import app as train_app
+from ..train.ranks.place import refuse_ranks
 from .batch.cli import app as batch_app
 from .run.cli import app as run_app
 from .run.plan_cli import app as plan_app
@@ -49,6 +50,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -57,6 +59,8 @@ def options(
     ] = False,
 ) -> None:
     """What may stand before a command."""
+    if context.invoked_subcommand not in (None, "train"):
+        refuse_ranks(context.invoked_subcommand)
 
 
 class DemoOptions(Settings):

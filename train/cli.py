@@ -74,11 +74,9 @@ def sweep(
 ) -> None:
     """Trains many SAEs on one stream: each batch is read once. Values given several times are
     combined. --config may be a sweep.toml."""
-    from .ranks.place import refuse_ranks
     from .sweeps.sweep import expand
     from .sweeps.sweep import sweep as run_sweep
 
-    refuse_ranks("sweep")
     values = merged(given.values, more)
     out = values.pop("out", None)
     lists = {name: values.pop(name) for name in _SEVERAL.split() if name in given.values}

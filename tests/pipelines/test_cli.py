@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import scopeworks
 from scopeworks.pipelines import cli
@@ -76,3 +77,17 @@ def test_a_command_s_own_verdict_is_the_exit_code(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="1"):
         cli.main()
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("command", ["sweep", "run", "evaluate"])
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_ranks_are_refused_by_all_commands_but_train(
+    command: str, rank: str, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    done = CliRunner().invoke(cli.app, [command, "--help"])
+    text = f"{command} must be run by one process, got 2 of torchrun; start it alone, or use train"
+    assert str(done.exception) == ("2" if rank == "1" else text)
+    assert CliRunner().invoke(cli.app, ["train", "--help"]).exit_code == 0
