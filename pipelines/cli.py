@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 
 from ..console import run_command
 from ..evaluate.cli import app as evaluate_app
 from ..evaluate.latents.cli import app as latents_app
 from ..harvest.cli import app as harvest_app
 from ..options import Given, command
-from ..settings import Settings
 from ..store.cli import app as store_app
 from ..train.cli import app as train_app
 from ..train.ranks.place import refuse_ranks
@@ -19,6 +18,7 @@ from .batch.cli import app as batch_app
 from .run.cli import app as run_app
 from .run.plan_cli import app as plan_app
 from .studies.cli import app as study_app
+from .suite.options import Changes
 
 app = typer.Typer(
     name="scopeworks",
@@ -63,7 +63,7 @@ def options(
         refuse_ranks(context.invoked_subcommand)
 
 
-class DemoOptions(Settings):
+class DemoOptions(Changes):
     """What `scopeworks demo` changes of its suite file."""
 
     out: Path = Path("demo")
@@ -78,8 +78,6 @@ class DemoOptions(Settings):
     """λ of one SAE."""
     seed: int | None = None
     """Seed of every shuffle and start."""
-    changes: list[str] = Field(default_factory=list, alias="set")
-    """table.key=value over the suite file's."""
 
 
 @command(app, DemoOptions, config=False)

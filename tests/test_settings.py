@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field, model_validator
 
-from scopeworks.settings import Settings, differences, dump, resolve
+from scopeworks.settings import Settings, differences, dump, parse_pairs, resolve
 
 
 class Example(Settings):
@@ -92,3 +92,11 @@ def test_differences_go_into_tables_and_stay_short():
     )
     longer = differences({"text": texts}, {"text": [*texts, "one more"]})
     assert longer == ["text: 700 entries → 701 entries, entry 700: None → 'one more'"]
+
+
+def test_pairs_are_json_where_they_can_be():
+    found = parse_pairs(["anon=true", "n=3", "key=a=b"], "--x")
+    assert found == {"anon": True, "n": 3, "key": "a=b"}
+    for wrong, message in ((["x"], "--x must be key=value, got 'x'"), (["a=1", "a=2"], "it twice")):
+        with pytest.raises(ValueError, match=message):
+            parse_pairs(wrong, "--x")

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ...options import Given, command
 from ...store.place.options import StorageSettings
-from ..suite.options import SuiteOptions
+from ..suite.options import Changes, SuiteOptions
 
 if TYPE_CHECKING:
     from ..suite.settings import SuiteFile
@@ -63,7 +63,7 @@ def run(given: Given[RunOptions]) -> None:
         )
 
 
-class StatusOptions(StorageSettings):
+class StatusOptions(Changes, StorageSettings):
     """What `scopeworks status` shows."""
 
     suites: list[str] = Field(alias="suite")
@@ -72,8 +72,6 @@ class StatusOptions(StorageSettings):
     """List the stores at the URL that no suite refers to."""
     as_json: bool = Field(default=False, alias="json")
     """As JSON."""
-    changes: list[str] = Field(default_factory=list, alias="set")
-    """table.key=value over the file's."""
 
 
 @command(app, StatusOptions, arguments="suites", config=False)
@@ -99,7 +97,7 @@ def status(given: Given[StatusOptions]) -> None:
         typer.echo(line)
 
 
-class ReleaseOptions(StorageSettings):
+class ReleaseOptions(Changes, StorageSettings):
     """What `scopeworks release` checks and sends."""
 
     path: Path
@@ -110,8 +108,6 @@ class ReleaseOptions(StorageSettings):
     """Branch on the hub."""
     private: bool | None = None
     """Whether others may not see it."""
-    changes: list[str] = Field(default_factory=list, alias="set")
-    """table.key=value over the file's."""
 
 
 @command(

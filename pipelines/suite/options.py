@@ -11,13 +11,18 @@ if TYPE_CHECKING:
     from .settings import SuiteFile
 
 
-class SuiteOptions(Settings):
+class Changes(Settings):
+    """What is changed of a suite's file."""
+
+    changes: list[str] = Field(default_factory=list, alias="set")
+    """table.key=value over the file's."""
+
+
+class SuiteOptions(Changes):
     """A suite on a command line."""
 
     suite: Path | None
     """Suite file (TOML), or the name of a preset."""
-    changes: list[str] = Field(default_factory=list, alias="set")
-    """table.key=value over the file's."""
 
     @property
     def file(self) -> "SuiteFile":

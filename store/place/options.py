@@ -1,11 +1,10 @@
-"""Storage options in settings and on the command line: one set for all URLs of a command."""
+"""Storage options in settings: one set for all URLs of a command. And what a cache keeps."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from pydantic import Field
 
-from ...settings import Settings, parse_pairs
+from ...settings import Settings
 from .place import Place
 
 CACHE_BYTES = 64 * 2**30
@@ -22,8 +21,3 @@ class StorageSettings(Settings):
     def place(self, url: str) -> Place:
         """The place of one of the settings' URLs; local paths have no options."""
         return Place(url, self.storage_options if Place(url).is_remote else None)
-
-
-def parse_storage_options(pairs: Iterable[str] | None) -> dict[str, Any] | None:
-    """The KEY=VALUE pairs of a command line as a dictionary; see `settings.parse_pairs`."""
-    return parse_pairs(pairs or (), "--storage-option") or None

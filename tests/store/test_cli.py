@@ -8,7 +8,6 @@ from typer.testing import CliRunner
 
 from scopeworks.store import ActivationStore
 from scopeworks.store.cli import app
-from scopeworks.store.place.options import parse_storage_options
 
 
 def run(*arguments: str, code: int = 0) -> str:
@@ -90,15 +89,3 @@ def test_copy_says_what_it_did(made, tmp_path):
 def test_a_missing_store_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no activation store at"):
         run("info", str(tmp_path))
-
-
-def test_storage_options_are_parsed_as_json_where_they_are():
-    assert parse_storage_options(["anon=true", "n=3", "key=a=b"]) == {
-        "anon": True,
-        "n": 3,
-        "key": "a=b",
-    }
-    assert parse_storage_options(None) is None
-    for wrong, message in ((["x"], "must be key=value, got 'x'"), (["a=1", "a=2"], "given once")):
-        with pytest.raises(ValueError, match=message):
-            parse_storage_options(wrong)
