@@ -40,10 +40,9 @@ class EvaluateSettings(StageSettings):
     instruction-tuned one.
     """
     norms_of: str | None = None
-    """A model, such as the base model, to whose norms activations are scaled before an SAE reads
-    them, and back behind it: by the ratio of both models' sqrt(E‖x‖²) at the site, over the
-    positions that count. By default they are read as they are.
-    """
+    """Model, such as the base model, to whose norms activations are scaled before an SAE reads
+    them. They are scaled back behind it, by the ratio of both models' sqrt(E‖x‖²) at the site over
+    the positions that count. By default they are read as they are."""
     positions: Literal["all", "prompt", "rollout"] = "all"
     """Positions that count: all, or of conversations those of the user's prompt or of the model's
     answer (rollout). `scopeworks rollouts` makes conversations. SAEs are spliced in everywhere."""

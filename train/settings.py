@@ -86,8 +86,8 @@ class TrainSettings(StorageSettings):
     penalty: Literal["linear", "quadratic"] = "linear"
     """Form of the price of a row: λ‖f‖₀ (report), or λ·c·(‖f‖₀ − L0*)² (Gemma Scope 2)."""
     quadratic_coefficient: Price | None = None
-    """c of the quadratic penalty. None: 1/(2·L0*), which gives the linear penalty's slope at 2·L0*,
-    Gemma Scope 2's stated aim; its printed value is 2/L0*."""
+    """c of the quadratic penalty. By default 1/(2·L0*), which gives the linear penalty's slope at
+    2·L0*, Gemma Scope 2's stated aim; its printed value is 2/L0*."""
     frequency_penalty: Price = 0.0
     """Extra price of a latent that fires on more than `frequency_limit` of the rows, in units of λ
     (Gemma Scope 2).
@@ -128,8 +128,9 @@ class TrainSettings(StorageSettings):
     backend: str = "auto"
     """Kernel of the step: auto, reference, cpu or triton."""
     encoder: Literal["auto", "float32", "screened", "bfloat16", "tf32"] = "auto"
-    """How the encoder's product is made; screened: float32's numbers from a bfloat16 product;
-    bfloat16 and (CUDA) tf32: that product's own numbers; auto: float32's, the faster way."""
+    """How the encoder's product is made. `screened` gives float32's numbers from a bfloat16
+    product; `bfloat16` and (CUDA) `tf32` that product's own numbers; `auto` float32's, the faster
+    way."""
     prefetch: PositiveInt = 4
     """Batches read ahead."""
     cache_dir: Path | None = None
@@ -138,9 +139,9 @@ class TrainSettings(StorageSettings):
     """Bound on what `cache_dir` keeps of the store; what was unused for longest goes first."""
 
     parallel: Literal["auto", "latents", "rows"] | None = None
-    """What several ranks (torchrun) share: latents, each rank holding its own; rows of a batch,
-    each holding the whole SAE; auto: what takes less time by the communication model. By default
-    latents, with which no number depends on how many ranks there are."""
+    """What several ranks (torchrun) share: latents, each rank holding its own, or rows of a batch,
+    each holding the whole SAE. `auto` is what takes less time by the communication model. By
+    default latents, with which no number depends on how many ranks there are."""
     rank_timeout_s: PositiveFloat = 600.0
     """Of several ranks (torchrun): seconds that one may keep the others waiting; then the run
     ends."""

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import typer
@@ -35,6 +37,21 @@ def test_help_of_every_command_loads_nothing_heavy():
     found = json.loads(done.stdout)
     assert {"", "train", "latents index", "store verify", "batch submit", "plan"} <= set(found)
     assert {words: said for words, said in found.items() if said != [0, [], True]} == {}
+
+
+def options(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Each option of each command, and its short help."""
+    for name, one in getattr(command, "commands", {}).items():
+        yield from options(one, (*words, name))
+    for param in command.params:
+        texts = (param.help or "").split("\f")
+        yield " ".join((*words, param.name)), texts[0 if command.epilog else -1]
+
+
+def test_every_option_is_explained_in_a_few_words():
+    told = dict(options(typer.main.get_command(cli.app)))
+    assert len(told) > 300
+    assert [name for name, text in told.items() if not (0 < len(text) < 200)] == []
 
 
 def test_version_is_the_package_s_and_nothing_more():
