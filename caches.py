@@ -1,7 +1,7 @@
-"""Caches: where compiled code and libraries' own files may be kept on this machine.
+"""Caches: folders for compiled code and for libraries' own files.
 
-Owns numba's cache, which may be missing, and the folders that take the place of one that cannot be
-written. Imports numba only when something is compiled.
+Owns numba's cache, which may be missing, and the folders used if the usual one cannot be written.
+Imports numba only when something is compiled.
 """
 
 import os
@@ -16,12 +16,13 @@ from typing import Any, TypeVar, cast
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _CACHES = {"MPLCONFIGDIR": "matplotlib", "TRITON_CACHE_DIR": "triton"}
-"""Caches that end or warn where they cannot be written: variable -> folder."""
+"""Environment variable -> folder, for libraries that fail or warn if their cache cannot be
+written."""
 
 
 def place_caches() -> None:
-    """Sends libraries' caches to a private folder where the user's cannot be written; what the user
-    has set stays. To be called before the libraries are imported."""
+    """Moves libraries' caches to a private folder if the user's cannot be written. Variables that
+    the user has set are kept. Call it before the libraries are imported."""
     if _is_writable(_user_caches()):
         return
     folder = _private_folder()
@@ -31,12 +32,12 @@ def place_caches() -> None:
 
 
 def compiled(*signatures: str, version: str = "", **options: Any) -> Callable[[Function], Function]:
-    """Compiles a function with numba, cached on disk where that can be done.
+    """Decorator that compiles a function with numba, cached on disk if possible.
 
     Args:
-        signatures: what to compile at once; none leaves it to the first call.
-        version: what the code depends on besides the file that it stands in, as a folder's name.
-        options: numba's own.
+        signatures: types to compile for now; without any, the first call compiles.
+        version: folder name for everything besides its source file on which the code depends.
+        options: of `numba.njit`.
     """
 
     def decorate(function: Function) -> Function:
@@ -54,8 +55,8 @@ def compiled(*signatures: str, version: str = "", **options: Any) -> Callable[[F
 
 
 def _keep_on_disk(dispatcher: Any, function: Any, version: str) -> None:
-    """Lets numba keep a function's code: where the user says, beside the source, in a folder for
-    caches, or nowhere. A cache that cannot be read or written later ends nothing either."""
+    """Lets numba keep a function's code in the user's folder (NUMBA_CACHE_DIR), beside the source,
+    in a folder for caches, or nowhere. Later errors of reading or writing it are ignored too."""
     from numba.core import config
 
     settings = cast(Any, config)
@@ -66,7 +67,7 @@ def _keep_on_disk(dispatcher: Any, function: Any, version: str) -> None:
         settings.CACHE_DIR = str(place / version)
         try:
             dispatcher.enable_caching()
-        except RuntimeError:  # numba's own look at the folder
+        except RuntimeError:  # numba's own check of the folder failed
             continue
         finally:
             settings.CACHE_DIR = before
@@ -77,7 +78,7 @@ def _keep_on_disk(dispatcher: Any, function: Any, version: str) -> None:
 
 
 def _code_places(first: Path) -> Iterator[Path]:
-    """Where compiled code may lie, the best place first; those behind are made only if need be."""
+    """Folders for compiled code, best first; later ones are made only if needed."""
     yield first
     for home in (_user_caches, _private_folder):
         folder = home()
@@ -86,11 +87,11 @@ def _code_places(first: Path) -> Iterator[Path]:
 
 
 def _optional(call: Callable[..., Any], flush: Callable[[], None]) -> Callable[..., Any]:
-    """A cache's method. What cannot be read or written counts as not there.
+    """A cache's method that returns None if the cache cannot be read or written.
 
-    numba unpickles a function's index before it asks which version of the source wrote it. So a
-    class that has another name now, like a file that was cut short, raises whatever unpickling
-    raises; such an index is emptied, and the code compiled again.
+    numba unpickles a function's index before it checks which version of the source wrote it. So an
+    index that names a class that was renamed since, or that was cut short, raises any of the errors
+    of unpickling. Such an index is emptied, and the code is compiled again.
     """
 
     def tried(*arguments: Any) -> Any:
@@ -107,7 +108,7 @@ def _optional(call: Callable[..., Any], flush: Callable[[], None]) -> Callable[.
 
 
 def _can_be_written(folder: Path) -> bool:
-    """Whether a folder is there, made now if need be, and can be written."""
+    """Whether a folder can be written; makes it if it does not exist."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -116,29 +117,29 @@ def _can_be_written(folder: Path) -> bool:
 
 
 def _user_caches() -> Path | None:
-    """The user's folder for caches, which need not exist; None where there is no home."""
+    """The user's folder for caches, which need not exist; None if the user has no home folder."""
     named = os.environ.get("XDG_CACHE_HOME")
     try:
         return Path(named) if named else Path.home() / ".cache"
-    except RuntimeError:  # no HOME, and a user that the system does not know
+    except RuntimeError:  # no HOME, and the system does not know the user
         return None
 
 
 def _is_writable(folder: Path | None) -> bool:
-    """Whether a folder can be written, or made; nothing is."""
+    """Whether a folder can be written or made; makes nothing."""
     if folder is None:
         return False
     try:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         return there.is_dir() and os.access(there, os.W_OK)
-    except OSError:  # a parent that may not be looked into
+    except OSError:  # a parent folder that may not be read
         return False
 
 
 @cache
 def _private_folder() -> Path | None:
-    """A folder for caches in the temporary folder that nobody else can write to, since what is in
-    it is run; None if there can be none."""
+    """A folder for caches inside the temporary folder; None if it cannot be made. No other user can
+    write to it, because the code in it is run."""
     user = getattr(os, "getuid", lambda: 0)()
     try:
         folder = Path(tempfile.gettempdir()) / f"scopeworks-{user}"

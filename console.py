@@ -1,9 +1,9 @@
-"""What the person at the terminal sees: progress, and errors as one line.
+"""What a user sees in the terminal: progress, and errors as one line.
 
-Progress is a rich bar on a terminal and a plain log line every `LOG_EVERY_S` elsewhere. Errors that
-a user can mend (ValueError, OSError) become one line and exit code 2; SCOPEWORKS_TRACEBACK=1 shows
-where they came from. Nobody reading, or a terminal of few characters, is no error: the work goes
-on, and the exit code is its verdict.
+Progress is a rich bar on a terminal, and otherwise a plain log line every `LOG_EVERY_S`. Errors
+that a user can repair (ValueError, OSError) become one line and exit code 2; SCOPEWORKS_TRACEBACK=1
+shows the traceback. Output that nobody reads, or that the terminal cannot show, is no error: the
+command goes on, and its exit code is that of its work.
 """
 
 import errno
@@ -21,26 +21,26 @@ LOG_EVERY_S = 15.0
 _FULL_DISK = "; make room: what was committed is kept, and the same command continues"
 
 _NOBODY_READS = (errno.EPIPE, errno.EIO)
-"""What writing to a closed pipe and to a terminal that is gone gives."""
+"""Errors of writing to a closed pipe, and to a terminal that was closed."""
 
 
 RETRY = 75
-"""Exit code of a task whose inputs are not there yet: run it again (EX_TEMPFAIL of sysexits.h)."""
+"""Exit code of a task whose inputs do not exist yet: run it again (EX_TEMPFAIL of sysexits.h)."""
 
 
 PLACE_FAILED = 74
-"""Exit code of a task whose files or network failed it: run it again, a few times (EX_IOERR)."""
+"""Exit code of a task that failed because of files or network: run it again (EX_IOERR)."""
 
 
 _HIDDEN: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
 class NotReadyError(ValueError):
-    """What a task needs is still being made by others; run again, it goes on."""
+    """The inputs of a task are still being made by other tasks; run it again later."""
 
 
 class Progress:
-    """One running piece of work; `advance` it as work gets done."""
+    """The progress of one running piece of work; call `advance` as units get done."""
 
     def __init__(self, description: str, total: int | None, unit: str, show: Callable[..., None]):
         self._started = time.monotonic()
@@ -48,7 +48,7 @@ class Progress:
         self.done = 0
 
     def advance(self, n: int, **fields: float | int | str) -> None:
-        """Counts `n` more units done; `fields` (name=value) are shown beside the rate."""
+        """Counts `n` more units as done; shows `fields` (name=value) beside the rate."""
         self.done += n
         self._show(self.done, self.rate, " ".join(f"{k} {_short(v)}" for k, v in fields.items()))
 
@@ -69,7 +69,7 @@ class Progress:
 
 @contextmanager
 def progress(description: str, total: int | None, unit: str) -> Iterator[Progress]:
-    """Shows progress over `total` units (None if unknown), with its rate and the time left."""
+    """Shows progress over `total` units (None if unknown), with rate and time left."""
     shown = _rich_bar if sys.stderr.isatty() else _log_lines
     if _HIDDEN.get():
         shown = _nothing
@@ -79,7 +79,7 @@ def progress(description: str, total: int | None, unit: str) -> Iterator[Progres
 
 @contextmanager
 def hidden_progress() -> Iterator[None]:
-    """Shows no progress of what this thread does meanwhile: somebody else tells of it."""
+    """Hides the progress of this thread during the block, because the caller shows its own."""
     before = _HIDDEN.set(True)
     try:
         yield
@@ -89,13 +89,13 @@ def hidden_progress() -> Iterator[None]:
 
 @contextmanager
 def _nothing(description: str, total: int | None, unit: str) -> Iterator[Progress]:
-    """Progress that nobody sees."""
+    """Hidden progress."""
     yield Progress(description, total, unit, lambda *_state: None)
 
 
 @contextmanager
 def _log_lines(description: str, total: int | None, unit: str) -> Iterator[Progress]:
-    """Progress for log files: a line every LOG_EVERY_S; one at the end if it took two seconds."""
+    """Progress for log files: a line every LOG_EVERY_S, and one at the end after two seconds."""
     started = last = time.monotonic()
 
     def show(_done: int, _rate: float, extra: str) -> None:
@@ -136,11 +136,11 @@ def _rich_bar(description: str, total: int | None, unit: str) -> Iterator[Progre
 
 
 def run_command(command: Callable[[], Any]) -> None:
-    """Runs a command to its exit code.
+    """Runs a command; its errors become one line and an exit code.
 
-    0, 1 (the command's own verdict), 2 (an error that a user can mend), 75 (a task whose inputs are
-    not there yet), 74 (a task whose files or network failed it) or 130 (Ctrl-C). What is printed
-    where nobody reads (a closed pipe, `>&-`) is dropped and changes none of them.
+    Exit codes: 0, 1 (the command's own result), 2 (an error that a user can repair), 74 (a task
+    that failed because of files or network), 75 (a task whose inputs do not exist yet), 130
+    (Ctrl-C). Output that nobody reads (a closed pipe, `>&-`) is dropped and changes none of them.
     """
     _make_printing_safe()
     try:
@@ -165,8 +165,8 @@ def run_command(command: Callable[[], Any]) -> None:
 
 @contextmanager
 def place_failures_apart() -> Iterator[None]:
-    """In a batch job's task: what reading and writing fails at ends with `PLACE_FAILED`, for it may
-    work the next time."""
+    """For a task of a batch job: an error of reading or writing ends it with `PLACE_FAILED`,
+    because it may succeed the next time. A missing file is not such an error."""
     try:
         yield
     except FileNotFoundError:
@@ -179,13 +179,13 @@ def place_failures_apart() -> Iterator[None]:
 
 
 def _say(error: ValueError | OSError) -> None:
-    """An error in its one line."""
+    """Prints an error as one line."""
     hint = _FULL_DISK if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else ""
     print(f"error: {_text(error)}{hint}", file=sys.stderr)
 
 
 class _Output(io.FileIO):
-    """A standard stream's bytes; dropped once nobody can read them."""
+    """The bytes of a standard stream; dropped if nobody can read them any more."""
 
     def write(self, data: Any) -> int:
         """See `io.RawIOBase.write`."""
@@ -198,20 +198,20 @@ class _Output(io.FileIO):
 
 
 def _make_printing_safe() -> None:
-    """Standard output and error that never raise because of who reads them. Streams that somebody
-    else has put in their place, as tests do, are left alone."""
+    """Replaces standard output and error by streams that do not raise if nobody reads them. Streams
+    that were replaced before, as tests do, are left alone."""
     for descriptor, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         if stream is not getattr(sys, f"__{name}__"):
             continue
-        if stream is None:  # closed: the next file that is opened would get its number
+        if stream is None:  # closed: the next opened file would get this descriptor
             os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
         if name != "stdin":
             setattr(sys, name, _safe_stream(descriptor, stream))
 
 
 def _safe_stream(descriptor: int, stream: Any) -> io.TextIOWrapper:
-    """A stream in the terminal's own encoding, with escapes for what that cannot say."""
+    """A stream in the terminal's encoding, with escapes for characters that it does not have."""
     if stream is not None:
         stream.flush()
     return io.TextIOWrapper(
@@ -223,13 +223,13 @@ def _safe_stream(descriptor: int, stream: Any) -> io.TextIOWrapper:
 
 
 def _text(error: BaseException) -> str:
-    """An error as one line of printable characters; its type where it says nothing."""
+    """An error as one line of printable characters; its type if it has no text."""
     text = " ".join(str(error).splitlines()).strip() or type(error).__name__
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _short(value: float | int | str) -> str:
-    """Numbers to three or four significant digits."""
+    """A number with four significant digits, above 1,000 as a whole number; text as it is."""
     if isinstance(value, str):
         return value
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,8 +1,8 @@
-"""Control groups: what the containers that this process is in leave it of memory and cores.
+"""Control groups: the limits of memory and processor time that containers set for this process.
 
-A group's limit holds for every group inside it, so all groups up the tree are asked, in either of
-Linux's versions. A group that cannot be seen from inside a container is not asked; what the
-container sees as its root is.
+A group's limit also holds for the groups inside it, so all groups up the tree are read, for both
+versions of Linux's control groups. Inside a container, the groups above the container's root cannot
+be seen and are left out.
 """
 
 from collections.abc import Iterator
@@ -14,25 +14,27 @@ _MEMORY = (
     ("memory.max", "memory.current", "{}"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_{}"),
 )
-"""Files of version 2 and 1: limit, use, and how `memory.stat` names entries of a whole group."""
+"""Files of versions 2 and 1: limit, use, and the form of a whole group's entries in
+`memory.stat`."""
 _CACHED = ("active_file", "inactive_file")
-"""Cached files: part of the use, and given up before anything else is refused."""
+"""Entries for cached files: they count as used, but the system frees them before it refuses
+memory."""
 
 
 def memory_left() -> int | None:
-    """Bytes up to the nearest limit, where cached files count as free; None without a limit."""
+    """Bytes left below the tightest limit, with cached files counted as free; None if no limit."""
     left = (_left(folder, *names) for folder in _folders("memory") for names in _MEMORY)
     return min((n_bytes for n_bytes in left if n_bytes is not None), default=None)
 
 
 def core_quota() -> float | None:
-    """Cores' worth of processor time in the tightest quota; None without one."""
+    """Processor time of the tightest quota, in cores; None if there is no quota."""
     quotas = (quota for folder in _folders("cpu") for quota in _quotas(folder))
     return min(quotas, default=None)
 
 
 def _folders(controller: str) -> Iterator[Path]:
-    """The groups that this process is in, from the innermost to the root."""
+    """Folders of this process's groups, from the innermost to the root."""
     for line in _read(_GROUPS).splitlines():
         _, controllers, group = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
@@ -43,7 +45,7 @@ def _folders(controller: str) -> Iterator[Path]:
 
 
 def _left(folder: Path, limit: str, used: str, entry: str) -> int | None:
-    """Bytes that a group may still take; None if it has no limit, or is of the other version."""
+    """Bytes that a group may still use; None if it has no limit, or is of the other version."""
     try:
         free = int(_read(folder / limit)) - int(_read(folder / used))
     except ValueError:  # "max", or no such file
@@ -54,7 +56,7 @@ def _left(folder: Path, limit: str, used: str, entry: str) -> int | None:
 
 
 def _quotas(folder: Path) -> Iterator[float]:
-    """A group's quota over its period, in whichever version's files it is."""
+    """A group's quota divided by its period, from the files of either version."""
     old = f"{_read(folder / 'cpu.cfs_quota_us')} {_read(folder / 'cpu.cfs_period_us')}"
     for text in (_read(folder / "cpu.max"), old):
         try:
@@ -66,7 +68,7 @@ def _quotas(folder: Path) -> Iterator[float]:
 
 
 def _read(path: Path) -> str:
-    """A file's text; "" if there is none, or none that may be read."""
+    """A file's text; "" if it does not exist or may not be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,8 +1,8 @@
-"""Documents that this program may not have written: parsed within bounds, validated, then used.
+"""Documents that others may have written: parsed within bounds, then validated.
 
 Owns the way from bytes to a checked value, and the error that names the file and what is wrong with
-it; `settings` says it in the same words. What a document must hold is said by its reader, as a
-`Document` with types and bounds.
+it; `settings` uses the same words. Each reader defines what its document must hold, as a `Document`
+with types and bounds.
 """
 
 import json
@@ -17,8 +17,8 @@ _MOST_DIGITS = 4300  # Python's own bound
 
 
 class Document(BaseModel):
-    """Base of what a document must hold: exact JSON types, no NaN or infinity, and no opinion on
-    keys that the reader does not know."""
+    """Base of models of JSON documents: exact JSON types, no NaN or infinity, unknown keys
+    ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 
@@ -30,19 +30,19 @@ def read_document(kind: type[DocumentT], data: bytes | str, where: str) -> Docum
     """Parses and validates a JSON document.
 
     Args:
-        kind: what it must hold.
+        kind: model of what it must hold.
         data: its bytes (UTF-8, UTF-16 or UTF-32) or text.
         where: the file's name, for errors.
 
     Raises:
-        ValueError: it is no JSON, or does not hold what it must; one line that names `where`.
+        ValueError: it is not valid JSON, or does not fit `kind`; one line that names `where`.
     """
     return validated(kind, parse_json(data, where), where)
 
 
 def parse_json(data: bytes | str, where: str) -> Any:
-    """JSON as its standard has it (RFC 8259), which Python's parser widens: NaN, infinities,
-    numbers beyond float64 and keys given twice are errors, and so is nesting that overflows.
+    """Parses JSON strictly (RFC 8259). NaN, infinities, numbers beyond float64, keys given twice
+    and too deep nesting are errors; Python's own parser accepts the first four.
 
     Raises:
         ValueError: one line that names `where`.
@@ -62,13 +62,13 @@ def parse_json(data: bytes | str, where: str) -> Any:
 
 
 def validated(kind: type[DocumentT], value: Any, where: str) -> DocumentT:
-    """A parsed value as `kind`.
+    """A parsed value as a `kind`.
 
     Raises:
-        ValueError: naming `where`, the entries that are wrong and what they must be.
+        ValueError: naming `where`, the wrong entries and what they must be.
     """
     try:
-        # By way of JSON, where a strict model takes an array for a tuple.
+        # Through JSON again: only from JSON does a strict model accept an array as a tuple.
         return kind.model_validate_json(json.dumps(value))
     except RecursionError as error:
         raise ValueError(f"{where} is not valid JSON: it is nested too deeply") from error
@@ -80,16 +80,16 @@ def validated(kind: type[DocumentT], value: Any, where: str) -> DocumentT:
 
 
 def one_line(error: BaseException) -> str:
-    """An error of another library in one short line."""
+    """The first line of another library's error, at most 300 characters."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
 
 
 def whole_number(text: str) -> int:
-    """A JSON number without a fraction.
+    """A JSON number without a fraction, as an integer.
 
     Raises:
-        ValueError: it has thousands of digits, which take Python long and hold nothing of ours.
+        ValueError: it has thousands of digits, which Python parses slowly and no document needs.
     """
     if len(text) > _MOST_DIGITS:
         raise ValueError(f"a number of {len(text):,} digits")
@@ -108,7 +108,8 @@ def _finite(text: str) -> float:
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Two readers of a key given twice may take different ones."""
+    """The pairs as a dictionary; refuses a key given twice, because readers differ in which value
+    they take."""
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
@@ -127,6 +128,6 @@ def explained(item: Any) -> str:
 
 
 def short(text: str, most: int = _SHOWN_CHARACTERS) -> str:
-    """As much of a text as belongs into one line, without what would break it."""
+    """A text cut to `most` characters, with unprintable ones escaped, to fit into one line."""
     text = text if text.isprintable() else repr(text)[1:-1]
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,18 +1,18 @@
-"""What to do about an error of the Hugging Face hub, in one line.
+"""Errors of the Hugging Face hub in one line, with what to do.
 
-Owns the words for errors of `huggingface_hub` and of the connections under it, whose classes have
-no common base. Who asks the hub for what is its callers'.
+Owns the texts for errors of `huggingface_hub` and of its connections, whose classes have no common
+base. The callers make the requests.
 """
 
 from .foreign import one_line
 
 
 def hub_hint(error: BaseException, what: str = "model") -> str:
-    """Why the hub gave nothing, and what helps.
+    """Why a request to the hub failed, and what to do.
 
     Args:
-        error: whatever a call of `huggingface_hub` raised.
-        what: what was asked for.
+        error: any error that a call of `huggingface_hub` raised.
+        what: the kind of thing that was requested.
     """
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -38,5 +38,5 @@ def hub_hint(error: BaseException, what: str = "model") -> str:
 
 
 def status(error: BaseException | None) -> int | None:
-    """The HTTP status that an error of `huggingface_hub` is of; None without an answer."""
+    """The HTTP status of an error of `huggingface_hub`; None if the hub did not answer."""
     return getattr(getattr(error, "response", None), "status_code", None)

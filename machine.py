@@ -1,8 +1,8 @@
-"""The machine: which devices it has, what they are good at, what is free on it, how threads wait.
+"""The machine: its devices, the dtypes they compute fast, free memory and disk, threads.
 
-Asked here once, for every stage. Answers follow from what the system says of itself, never from
-timing, so that a rerun chooses alike. Containers are `control_groups`', caches `caches`'. Imports
-nothing heavy before it is used.
+All stages ask here. Answers follow from what the system reports, never from timing, so that a rerun
+gets the same answers. `control_groups` reads the limits of containers, `caches` places caches.
+Torch is imported only where it is needed.
 """
 
 import ctypes
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES = ("bfloat16", "float32")
-"""What a language model may be run in."""
+"""Dtypes in which a language model may run."""
 
 _CPUINFO = Path("/proc/cpuinfo")
 _FLAG_LINES = ("flags", "Features")  # on x86, on ARM
 _BFLOAT16_UNITS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""What Linux calls them on x86 (the first two) and on ARM."""
+"""Linux's flags for processors with bfloat16 units: x86 (the first two) and ARM."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _KEPT_BYTES, _LARGEST_KEPT_BYTES = 2**30, 2**28
 
 
 def find_device(name: str) -> "torch.device":
-    """The torch device meant by `auto` (CUDA where there is one) or by a name.
+    """The torch device of a name; `auto` is CUDA if there is a CUDA device, otherwise the CPU.
 
     Raises:
-        ValueError: torch knows no such device, or this machine has none.
+        ValueError: torch does not know the device, or this machine does not have it.
     """
     import torch
 
@@ -63,7 +63,7 @@ def find_device(name: str) -> "torch.device":
 
 @cache
 def cpu_flags() -> frozenset[str]:
-    """What all processors of this machine can do, in Linux's words; empty where it does not say."""
+    """Linux's flags that all processors of this machine have; empty if the system lists none."""
     try:
         lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -75,8 +75,7 @@ def cpu_flags() -> frozenset[str]:
 
 @cache
 def processor() -> str:
-    """The kind of this machine's processor, in Linux's words; the architecture where it does not
-    say."""
+    """The processor's model name from Linux; the architecture if there is no such name."""
     with suppress(OSError):
         for line in _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")
@@ -86,8 +85,8 @@ def processor() -> str:
 
 
 def has_bfloat16_units() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware. Without, its bfloat16 products take 8
-    to 20 times as long as float32's; with, half as long."""
+    """Whether the processor multiplies bfloat16 in hardware. Then bfloat16 products take half as
+    long as float32 ones; otherwise 8 to 20 times as long."""
     return bool(_BFLOAT16_UNITS & cpu_flags())
 
 
@@ -99,22 +98,22 @@ def good_dtype(device: str) -> str:
 
 
 def available_cores() -> int:
-    """Cores that this process may use: those it is bound to, less where its control group has a
-    quota of processor time (as containers do), which neither Python nor OpenMP looks at."""
+    """Number of cores that this process may use: those it is bound to, or fewer if its control
+    group (its container) has a quota of processor time. Python and OpenMP ignore such quotas."""
     bound, quota = _bound_cores(), core_quota()
     return bound if quota is None else max(1, min(bound, math.ceil(quota)))
 
 
 def _bound_cores() -> int:
-    """Cores that the system would let this process's threads run on."""
+    """Number of cores on which the system lets this process run."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def free_memory(device: "torch.device") -> int:
-    """Bytes that a device could still give; on a CPU, what the machine and its control groups
-    leave. Cached files count as free."""
+    """Free bytes of a device's memory; for the CPU, within the limits of its control groups. Cached
+    files count as free."""
     if device.type == "cuda":
         import torch
 
@@ -126,24 +125,25 @@ def free_memory(device: "torch.device") -> int:
 
 
 def free_disk(path: Path) -> int:
-    """Bytes that are free on the disk where a file or folder is, or would be."""
+    """Free bytes on the disk of a file or folder, which need not exist yet."""
     return shutil.disk_usage(nearest(path)).free
 
 
 def nearest(path: Path) -> Path:
-    """The path if it is there, else the nearest folder above that is."""
+    """The path if it exists, otherwise the nearest folder above it that exists."""
     path = path.absolute()
     return next(place for place in (path, *path.parents) if place.exists())
 
 
 def prepare() -> None:
-    """Settings that libraries read from the environment when they are imported; to be called before
-    torch is. What the user has set stays.
+    """Sets environment variables that libraries read when they are imported; call it before torch
+    is imported. Variables that the user has set are kept.
 
-    OpenMP's threads sleep while they wait: spinning, they would keep the kernels' own threads, and
-    each other beside any busy process, off the cores. There are no more of them than cores. Caches
-    go to a folder that can be written.
+    OpenMP's waiting threads sleep, and there are at most as many as cores. Caches go to a folder
+    that can be written.
     """
+    # Spinning threads would keep the kernels' own threads off the cores, and on a busy machine each
+    # other.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if available_cores() < _bound_cores():
         os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
@@ -152,13 +152,15 @@ def prepare() -> None:
 
 @cache
 def keep_freed_memory() -> bool:
-    """Lets this process keep up to 1 GiB of freed memory, in pieces of up to 256 MiB, for what is
-    allocated next; whether that can be asked for here (glibc only). Once a process.
+    """Lets this process keep up to 1 GiB of freed memory, in pieces of up to 256 MiB, for later
+    allocations. Takes effect once per process.
 
-    glibc gives the larger temporaries of a forward pass back to the system as soon as they are
-    freed, or does not, as earlier allocations have left its thresholds; every page then faults
-    again in the next layer. On two cores that cost a forward pass anything from nothing to a half
-    of its time.
+    By default glibc may give the larger temporaries of a forward pass back to the system as soon as
+    they are freed, depending on earlier allocations. Then every page faults again in the next
+    layer. On two cores this took between nothing and half of the time of a forward pass.
+
+    Returns:
+        Whether the memory allocator supports it (only glibc does).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -172,11 +174,13 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_memory() -> bool:
-    """Gives freed memory back to the system at once; whether that can be asked for here (glibc
-    only).
+    """Gives freed memory back to the system at once.
 
-    glibc keeps what was freed between pieces still in use, so that a process that does one large
-    thing after another holds nearly the sum of them.
+    glibc keeps freed memory that is between pieces still in use. So a process that does several
+    large tasks one after the other would hold nearly the sum of their memory.
+
+    Returns:
+        Whether memory was given back (only glibc can).
     """
     try:
         trim = ctypes.CDLL(None).malloc_trim
@@ -186,7 +190,7 @@ def give_back_memory() -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed; on a CPU torch raises a bare RuntimeError for it."""
+    """Whether an error means that memory ran out; on a CPU torch raises a plain RuntimeError."""
     import torch
 
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)

@@ -1,6 +1,7 @@
-"""Public modules that have moved: their old paths still import, as the very same modules.
+"""Public modules that have moved: their old paths still import, and give the same modules.
 
-Owns the table, and the finder that is asked last, where nothing has the old name any more.
+Owns the table of paths, and the import finder for them. Python asks that finder last, when no
+module has the name.
 """
 
 import sys
@@ -51,13 +52,13 @@ class _Alias(Loader):
         self._spec: ModuleSpec | None = None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """The module itself; the import system gives it the old path's spec in passing."""
+        """The module at the new path; the import system then gives it the old path's spec."""
         module = import_module(self._path)
         self._spec = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing is left to do but to give the spec back."""
+        """Restores the module's own spec; its code has already run."""
         module.__spec__ = self._spec
 
 
@@ -75,6 +76,6 @@ class _Finder(MetaPathFinder):
 
 
 def keep_old_paths() -> None:
-    """Lets the old paths import; once a process."""
+    """Makes the old paths importable; further calls do nothing."""
     if not any(type(finder) is _Finder for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

@@ -1,9 +1,9 @@
-"""Public names of a package: all of them in its `dir()`, each imported when it is first asked for.
+"""Public names of a package: all listed in its `dir()`, each imported when it is first used.
 
-Owns the one mechanism behind `from scopeworks import SAE` and its like: a table of names, from
-which a package gets its `__getattr__`, `__dir__` and `__all__` (PEP 562). Which names there are,
-each package says, once more as imports that only editors and type checkers see. Torch, transformers
-and numba are imported with the first name that needs them.
+Owns the mechanism behind `from scopeworks import SAE`: from a table of names, a package gets its
+`__getattr__`, `__dir__` and `__all__` (PEP 562). Each package has its own table, and repeats it as
+imports that only editors and type checkers see. So torch, transformers and numba are imported only
+with the first name that needs them.
 """
 
 import difflib
@@ -18,11 +18,11 @@ _SHOWN = 3
 def public_names(
     package: str, homes: Mapping[str, str | None]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """What a package sets as its `__getattr__`, `__dir__` and `__all__`.
+    """The `__getattr__`, `__dir__` and `__all__` of a package.
 
     Args:
         package: its `__name__`.
-        homes: public name -> module below the package that has it; None for a module itself.
+        homes: public name -> module below the package that has it; None if the name is a module.
     """
     names = sorted(homes)
 
@@ -34,11 +34,11 @@ def public_names(
             )
         module = import_module(f".{homes[name] or name}", package)
         value = module if homes[name] is None else getattr(module, name)
-        setattr(sys.modules[package], name, value)  # asked for once
+        setattr(sys.modules[package], name, value)  # the next use does not come here
         return value
 
     def listed() -> list[str]:
-        """The public names, and what every module has."""
+        """The public names, and those that every module has."""
         own = [name for name in vars(sys.modules[package]) if name.startswith("__")]
         return sorted({*own, *names})
 
@@ -46,7 +46,7 @@ def public_names(
 
 
 def _hint(name: str, names: list[str]) -> str:
-    """The names that may have been meant; "" for Python's own, which it asks every module for."""
+    """A hint at similar names; "" for names with an underscore, which Python itself looks up."""
     if name.startswith("_"):
         return ""
     inside = [known for known in names if name.lower() in known.lower()]

@@ -1,7 +1,7 @@
-"""Settings: the one way a command gets its parameters.
+"""Settings: how every command gets its parameters.
 
 Owns the frozen pydantic base class, the merge of a TOML file with command-line flags, and the error
-text for settings that do not fit. Knows no stage.
+text for wrong settings. Knows no stage.
 """
 
 import difflib
@@ -20,7 +20,7 @@ from .foreign import explained, short
 _GIVEN = " (as {} or in the config file)"
 
 _SHOWN_CHARACTERS = 80
-"""A value longer than this is cut short in an error's one line."""
+"""Errors show at most so many characters of a value."""
 
 
 class Settings(BaseModel):
@@ -37,13 +37,16 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 def resolve(
     kind: type[SettingsT], config: Path | None = None, hint: str = _GIVEN, /, **flags: Any
 ) -> SettingsT:
-    """Builds `kind` from a TOML file and flags; a None flag was not given, a given one wins.
+    """Builds `kind` from a TOML file and flags; flags win, and a flag of None was not given.
 
     Args:
-        hint: how a missing setting is given, {} standing for its flag.
+        kind: the settings class.
+        config: the TOML file; None for no file.
+        hint: text that tells how to give a missing setting; {} stands for its flag.
+        flags: setting -> value.
 
     Raises:
-        FileNotFoundError: the TOML file is not there.
+        FileNotFoundError: the TOML file does not exist.
         ValueError: a key is unknown, missing or out of range; the text names every such key.
     """
     values = read_toml(config) if config is not None else {}
@@ -74,7 +77,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Reads a TOML table.
 
     Raises:
-        FileNotFoundError, ValueError: naming the path and what is wrong with it.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is not valid TOML.
     """
     if not path.is_file():
         raise FileNotFoundError(f"config file {path} does not exist; pass the path of a TOML file")
@@ -85,8 +89,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_pairs(pairs: Iterable[str], flag: str) -> dict[str, Any]:
-    """KEY=VALUE pairs of a flag as a dictionary; a value that is JSON (a number, true, {…}) is read
-    as such.
+    """KEY=VALUE pairs of a flag as a dictionary; a value that is valid JSON (a number, true, {…})
+    is parsed, any other is text.
 
     Raises:
         ValueError: a pair has no "=", or a key is given twice.
@@ -106,14 +110,14 @@ def parse_pairs(pairs: Iterable[str], flag: str) -> dict[str, Any]:
 
 
 def dump(settings: Settings) -> str:
-    """The resolved settings as indented JSON, ready to be written beside an output."""
+    """The resolved settings as indented JSON text, which commands write beside their outputs."""
     return json.dumps(settings.model_dump(mode="json"), indent=2) + "\n"
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """One line per setting that differs: why a run may not continue under other settings.
+    """One line per setting that differs ("name: old → new"); [] for equal settings.
 
-    Nested tables are compared entry by entry (`provenance.dtype`), long values are cut short.
+    Nested tables are compared entry by entry (`provenance.dtype`); long values are cut.
     """
     lines: list[str] = []
     for name in sorted(old.keys() | new.keys()):
@@ -126,7 +130,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def _difference(before: Any, after: Any) -> str:
-    """Two values; of long lists their lengths and the first entry that differs."""
+    """Two values as "old → new"; of long lists, lengths and the first entry that differs."""
     if not (isinstance(before, list) and isinstance(after, list)) or (
         max(len(repr(before)), len(repr(after))) <= _SHOWN_CHARACTERS
     ):
@@ -144,10 +148,10 @@ def _shortened(value: Any) -> str:
 
 
 def _explain(error: ValidationError, kind: type[BaseModel], flag: str = "") -> str:
-    """pydantic's report as one line a setting, with the nearest known name for a misspelt one.
+    """pydantic's errors as one line, with the nearest known name for a misspelt setting.
 
     Args:
-        flag: how a missing setting is given on a command line, {} standing for its flag.
+        flag: text that tells how to give a missing setting; {} stands for its flag.
     """
     lines = []
     for item in error.errors():
@@ -167,7 +171,7 @@ def _explain(error: ValidationError, kind: type[BaseModel], flag: str = "") -> s
 
 
 def _model_at(kind: type[BaseModel], loc: Sequence[int | str]) -> type[BaseModel]:
-    """The model that holds the entry of this path."""
+    """The model that has the setting at this path."""
     for part in loc[:-1]:
         field = _fields(kind).get(str(part))
         inner = None if field is None else field.annotation
@@ -178,10 +182,10 @@ def _model_at(kind: type[BaseModel], loc: Sequence[int | str]) -> type[BaseModel
 
 
 def _fields(kind: type[BaseModel]) -> dict[str, FieldInfo]:
-    """A model's fields by the names that they have in a file."""
+    """A model's fields by their names in a file."""
     return {field.alias or name: field for name, field in kind.model_fields.items()}
 
 
 def _flag(name: str) -> str:
-    """How the setting is spelt on the command line."""
+    """A setting's flag on the command line."""
     return "--" + name.replace("_", "-")
