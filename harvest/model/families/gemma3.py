@@ -41,7 +41,7 @@ class Gemma3Entries(block.BlockEntries):
     max_position_embeddings: int = Field(default=131_072, ge=1, le=2**30)
     query_pre_attn_scalar: Size = 256
     rms_norm_eps: float = Field(default=1e-6, gt=0, lt=1)
-    sliding_window_pattern: int | None = Field(default=None, ge=1, le=2**10)
+    sliding_window_pattern: int = Field(default=6, ge=1, le=2**10)
     rope_local_base_freq: Scale | None = None
     rope_parameters: Ropes | None = None
     attn_logit_softcapping: None = None
