@@ -10,9 +10,9 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from .foreign import explained, short
@@ -23,15 +23,55 @@ _SHOWN_CHARACTERS = 80
 """Errors show at most so many characters of a value."""
 
 
-class Settings(BaseModel):
-    """Base of every stage's settings: frozen, no unknown keys, fields documented by docstrings."""
+class _OneLine(type(BaseModel)):
+    """Makes settings that are built in Python say what does not fit in one line of ours."""
+
+    if not TYPE_CHECKING:  # which reads a model's arguments from its fields
+
+        def __call__(cls, *args: Any, **values: Any) -> Any:
+            try:
+                return super().__call__(*args, **values)
+            except ValidationError as error:
+                raise ValueError(_explain(error, cls)) from None
+
+
+class Settings(BaseModel, metaclass=_OneLine):
+    """Base of every stage's settings: frozen, no unknown keys, fields documented by docstrings.
+
+    Wherever a setting names something, the thing itself may be given: a loaded model, a store or an
+    SAE that is on a disk (`as_setting` of theirs says the name).
+
+    Raises:
+        ValueError: a key is unknown, missing or out of range; one line names every such key.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _names(cls, values: Any) -> Any:
+        """Things that were given by their names."""
+        if not isinstance(values, Mapping):
+            return values
+        return {name: _named(value) for name, value in values.items()}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuses, in one line."""
+        raise ValueError(
+            f"{name} cannot be set: settings are frozen; build others from {type(self).__name__}"
+        )
+
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def _named(value: Any) -> Any:
+    """The name of a thing that has one, also within a list."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_named, value)) if type(value) in (list, tuple) else value
+    return value.as_setting() if hasattr(value, "as_setting") else value
 
 
 def resolve(
@@ -55,7 +95,7 @@ def resolve(
         return kind.model_validate(values | given)
     except ValidationError as error:
         tail = f" (config file {config})" if config else ""
-        raise ValueError(_explain(error, kind, hint) + tail) from error
+        raise ValueError(_explain(error, kind, hint) + tail) from None
 
 
 def from_table(kind: type[SettingsT], values: Mapping[str, Any], where: str) -> SettingsT:
@@ -70,7 +110,7 @@ def from_table(kind: type[SettingsT], values: Mapping[str, Any], where: str) -> 
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise ValueError(f"{where}: {_explain(error, kind)}") from error
+        raise ValueError(f"{where}: {_explain(error, kind)}") from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -165,6 +205,8 @@ def _explain(error: ValidationError, kind: type[BaseModel], flag: str = "") -> s
             lines.append(f"{name} must be given{flag.format(_flag(name))}")
         elif not item["loc"]:
             lines.append(item["msg"].removeprefix("Value error, "))  # a rule between settings
+        elif item["type"] == "too_short":
+            lines.append(f"{name} must have at least one entry, got {short(repr(item['input']))}")
         else:
             lines.append(explained(item))
     return "; ".join(lines)

@@ -32,12 +32,12 @@ def prepare(folder: Path) -> None:
     """Tokens, and a store to train from."""
     from demo_case import demo_case
 
-    from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize
+    from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize_text
     from scopeworks.pipelines.corpus import stdlib_sources
 
     text = [str(path) for path in stdlib_sources()][:300]
     model = demo_case(folder).model
-    tokenize(TokenizeSettings(model=model, text=text, out=str(folder / "tokens"), context=256))
+    tokenize_text(TokenizeSettings(model=model, text=text, out=str(folder / "tokens"), context=256))
     harvest_rows(folder, "store", ROWS)
 
 
@@ -45,10 +45,10 @@ def harvest_rows(folder: Path, name: str, rows: int) -> None:
     """A harvest as the demo makes it."""
     from demo_case import demo_case
 
-    from scopeworks.harvest.rows.run import harvest
+    from scopeworks.harvest.rows.run import harvest_rows
     from scopeworks.harvest.settings import HarvestSettings
 
-    harvest(
+    harvest_rows(
         HarvestSettings(
             model=demo_case(folder).model,
             tokens=str(folder / "tokens"),

@@ -38,13 +38,15 @@ TEST_SHARE = 0.05
 
 def harvested(out: Path, demo: SimpleNamespace) -> ActivationStore:
     """The demo's store of the tiny model."""
-    from scopeworks.harvest.rows.run import harvest
+    from scopeworks.harvest.rows.run import harvest_rows
     from scopeworks.harvest.settings import HarvestSettings
-    from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize
+    from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize_text
 
     tokens, store = str(out / "tokens"), str(out / "store")
-    tokenize(TokenizeSettings(model=demo.model, text=demo.text, out=tokens, context=demo.context))
-    harvest(
+    tokenize_text(
+        TokenizeSettings(model=demo.model, text=demo.text, out=tokens, context=demo.context)
+    )
+    harvest_rows(
         HarvestSettings(
             model=demo.model, tokens=tokens, store=store, site=[demo.site], rows=demo.rows
         )

@@ -12,11 +12,11 @@ import torch
 from demo_case import demo_case
 from torch import Tensor
 
-from scopeworks.evaluate.run import evaluate
+from scopeworks.evaluate.run import evaluate_saes
 from scopeworks.evaluate.settings import EvaluateSettings
-from scopeworks.harvest.rows.run import harvest
+from scopeworks.harvest.rows.run import harvest_rows
 from scopeworks.harvest.settings import HarvestSettings, TokenizeSettings
-from scopeworks.harvest.tokens.run import tokenize
+from scopeworks.harvest.tokens.run import tokenize_text
 from scopeworks.store import ActivationStore
 from scopeworks.train.sae.sae import SAE
 
@@ -66,7 +66,7 @@ class Case:
         self.out, self.site, self.model, self.device = out, site, demo.model, device
         self.tokens = str(out / "tokens")
         if not Path(self.tokens).exists():
-            tokenize(
+            tokenize_text(
                 TokenizeSettings(
                     model=self.model, text=demo.text, out=self.tokens, context=demo.context
                 )
@@ -81,7 +81,7 @@ class Case:
         store = str(self.out / f"{split}-{self.site}")
         if Path(store).exists() and ActivationStore.open(store).rows >= rows:
             return store  # of a checkout that has moved, which harvest would refuse
-        harvest(
+        harvest_rows(
             HarvestSettings(
                 model=self.model,
                 tokens=self.tokens,
@@ -125,7 +125,7 @@ class Case:
     def _delta_loss(self, sae: SAE, folder: Path) -> float:
         """Our own `evaluate`'s, of the SAE in a folder of ours."""
         sae.save(folder)
-        result = evaluate(
+        result = evaluate_saes(
             EvaluateSettings(
                 sae=(str(folder),),
                 model=self.model,

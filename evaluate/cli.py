@@ -22,7 +22,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 )
 def evaluate(given: Given[EvaluateSettings]) -> None:
     """Measures SAEs on held-out text: L0, FVU, delta loss, recovered share, firing frequencies."""
-    from .run import evaluate as run
+    from .run import evaluate_saes as run
 
     settings = given.settings()
     for line in summary(run(settings)):

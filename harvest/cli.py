@@ -18,7 +18,7 @@ def tokenize(
     ] = None,
 ) -> None:
     """Turns text into a store of token sequences, a held-out share split off."""
-    from .tokens.run import tokenize as run
+    from .tokens.run import tokenize_text as run
 
     text = [*given.values.get("text", ()), *(path or ())]
     typer.echo(str(run(given.settings(text=text or None))))
@@ -27,7 +27,7 @@ def tokenize(
 @command(app, RolloutSettings, "model text out n new_tokens context device")
 def rollouts(given: Given[RolloutSettings]) -> None:
     """Samples an instruction-tuned model's answers to prompts, as held-out token sequences."""
-    from .tokens.rollouts import rollouts as run
+    from .tokens.rollouts import sample_rollouts as run
 
     typer.echo(str(run(given.settings())))
 
@@ -41,6 +41,6 @@ def harvest(
 ) -> None:
     """Runs the model over a token store and writes the sites' activations, shuffled."""
     from .rows.estimate import estimate
-    from .rows.run import harvest as run
+    from .rows.run import harvest_rows as run
 
     typer.echo(str((estimate if dry_run else run)(given.settings())))

@@ -7,13 +7,16 @@ business.
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ..store.place.options import StorageSettings
 from ..store.place.place import Place
 from .text.text_file import is_stream
+
+if TYPE_CHECKING:
+    from .model.loading import LanguageModel
 
 
 class StageSettings(StorageSettings):
@@ -24,6 +27,15 @@ class StageSettings(StorageSettings):
     default this process does all."""
 
 
+def _one_or_several(value: Any) -> Any:
+    """A list; of a single text, with that alone."""
+    return [value] if isinstance(value, str) else value
+
+
+Several = Annotated[list[str], BeforeValidator(_one_or_several), Field(min_length=1)]
+"""One text or several."""
+
+StorageSettingsT = TypeVar("StorageSettingsT", bound=StorageSettings)
 StageSettingsT = TypeVar("StageSettingsT", bound=StageSettings)
 
 
@@ -32,7 +44,7 @@ class TokenizeSettings(StageSettings):
 
     model: str
     """Folder or hub id of the language model whose tokenizer is used."""
-    text: list[str] = Field(min_length=1)
+    text: Several
     """Files, folders, globs, fsspec URLs, hf:NAME for a hub data set, or - for standard input."""
     out: str
     """Where the token store is written: a folder or an fsspec URL."""
@@ -72,7 +84,7 @@ class HarvestSettings(StageSettings):
     """URL of the token store."""
     store: str
     """URL of the activation store."""
-    site: list[str] = Field(min_length=1)
+    site: Several
     """Sites, as resid_post.12, mlp_out.0-12 or attn_out.*."""
     rows: int | None = Field(default=None, gt=0)
     """Rows to harvest, rounded up to whole buckets while there is text; by default all that the
@@ -126,7 +138,7 @@ class RolloutSettings(StorageSettings):
 
     model: str
     """Folder or hub id of an instruction-tuned model."""
-    text: list[str] = Field(min_length=1)
+    text: Several
     """Prompts: files, folders, globs, fsspec URLs or hf:NAME; a document, such as a line of a JSON
     lines file, is a prompt."""
     out: str
@@ -155,6 +167,34 @@ class RolloutSettings(StorageSettings):
     def _check_options(self) -> "RolloutSettings":
         _check_used(self.storage_options, [*self.text, self.out])
         return self
+
+
+def of_loaded(settings: StorageSettingsT, lm: "LanguageModel") -> StorageSettingsT:
+    """Settings as a loaded model decides them: its dtype, device and attention.
+
+    Raises:
+        ValueError: other ones were asked for, or workers, which have no loaded model.
+    """
+    if getattr(settings, "dask", None) is not None:
+        raise ValueError(
+            "model must be a name with dask, since workers load their own, got the loaded "
+            f"{lm.name}; pass its name"
+        )
+    has = {
+        "dtype": lm.dtype,
+        "device": str(lm.device),
+        "attention": lm.attention,
+        "compile": lm.compiled,
+        "device_map": None,
+    }
+    own = {name: value for name, value in has.items() if name in type(settings).model_fields}
+    for name in own.keys() & settings.model_fields_set:
+        asked = getattr(settings, name)
+        if asked not in ("auto", own[name], str(own[name]).partition(":")[0]):
+            raise ValueError(
+                f"{name} must be {own[name]} as the loaded model has it, got {asked}; leave it out"
+            )
+    return settings.model_copy(update=own)
 
 
 def to_worker(settings: StageSettings) -> str:

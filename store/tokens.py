@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from ..foreign import Document
+from ..foreign import Document, short
 from ..machine import available_cores
 from .format.arrays import ArrayLayout, DamagedStoreError, ShardRecord, write_shard
 from .format.chunks.codecs import LABELS
@@ -166,6 +166,16 @@ class TokenStore:
             except ValueError as error:
                 raise DamagedStoreError(f"{location.url}: split {name}: {error}") from error
         return store
+
+    def as_setting(self) -> str:
+        """What settings record of it: its URL."""
+        return self.url
+
+    def __repr__(self) -> str:
+        splits = self._splits or {}
+        held = ", ".join(f"{name} {split['sequences']:,}" for name, split in splits.items())
+        text = short(held, 200) or "not written yet"
+        return f"TokenStore(sequences of {self.context:,} tokens: {text}; {self.url})"
 
     @property
     def splits(self) -> dict[str, int]:

@@ -34,7 +34,7 @@ from scopeworks.tests.damaged_json import EDGES, damaged_bytes, damaged_value
 from scopeworks.tests.evaluate.latents import made_contents
 from scopeworks.tests.store.making import fill, rows_of, spec_of
 from scopeworks.train.sae.config import SAEConfig
-from scopeworks.train.sae.export import export
+from scopeworks.train.sae.export import export_sae
 from scopeworks.train.sae.sae import SAE
 
 SECONDS, GIBIBYTES = 10, 2
@@ -202,7 +202,7 @@ def _read_sae(folder: Path) -> str:
     assert sae(x).shape == (2, sae.config.d_out)
     for format in ("sae-lens", "gemma-scope-2", "gemma-scope"):
         try:
-            export(folder, format, folder.with_name(format))
+            export_sae(folder, format, folder.with_name(format))
         except (ValueError, OSError) as error:
             assert "\n" not in str(error), str(error)
     return READ
@@ -310,7 +310,7 @@ def _sae_files(format: str, transcoder: bool) -> dict[str, bytes]:
         sae.save(Path(folder, "sae"), {"skip": transcoder, "steps": 3})
         if format == "trained":
             return _contents(Path(folder, "sae"))
-        return _contents(export(Path(folder, "sae"), format, Path(folder, "out")))
+        return _contents(export_sae(Path(folder, "sae"), format, Path(folder, "out")))
 
 
 @cache

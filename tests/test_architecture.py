@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 GROUND = (
     "settings options console foreign hub_errors machine caches control_groups moved public_names "
-    "version"
+    "version verbs"
 )
 FLOORS = {
     "": [GROUND, "workers store", "harvest train", "evaluate", "pipelines", "__main__"],
@@ -32,7 +32,7 @@ FLOORS = {
     ],
     "harvest/model/families": ["family", "*"],
     "train": ["kernels sae recipe", "settings ranks", "saved frontier", "run", "sweeps", "cli"],
-    "train/sweeps": ["groups devices", "group_task prepare", "on_dask", "sweep"],
+    "train/sweeps": ["groups devices", "group_task prepare", "on_dask", "sweep", "training"],
     "train/sae": [
         "config tensor_file",
         "files",

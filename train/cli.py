@@ -111,7 +111,7 @@ class ExportSettings(Settings):
 @command(app, ExportSettings)
 def export(given: Given[ExportSettings]) -> None:
     """Writes an SAE in a format that other projects load."""
-    from .sae.export import export as run_export
+    from .sae.export import export_sae as run_export
 
     facts = given.settings().model_dump()
     typer.echo(run_export(facts.pop("sae"), facts.pop("format"), facts.pop("out"), **facts))

@@ -12,9 +12,12 @@ from typing import Any
 
 import torch
 
+from ...harvest.model.loading import LanguageModel
+from ...harvest.settings import of_loaded
 from ...machine import find_device, free_memory
 from ...store.place.files import check_can_be_written, write_file
 from ...train.sae.hub import is_remote
+from ...verbs import takes
 from ...workers.cluster import check_cluster, n_local_workers
 from ..measure.declared.causes import say_warnings
 from ..saved.evaluation_file import check_is_evaluation
@@ -26,9 +29,14 @@ from .saes import SAEs, model_dtype
 from .timing import check_timing, write_timing
 
 
-def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
+@takes(EvaluateSettings)
+def evaluate_saes(settings: EvaluateSettings, lm: LanguageModel | None = None) -> dict[str, Any]:
     """Evaluates the SAEs of `settings` and writes the result to `settings.out`, and to timing.json
     beside it how long that took.
+
+    Args:
+        settings: see `EvaluateSettings`.
+        lm: the settings' model, loaded; given as `model` among settings by name.
 
     Returns:
         The JSON written: settings, model, tokens, clean loss, baselines by site, and one entry per
@@ -40,7 +48,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     check_can_be_written(settings.out, "out")
     check_timing(settings.out)
     check_is_evaluation(settings.out)
-    result, times = _evaluated(settings)
+    result, times = _evaluated(settings, lm)
     write_evaluation(settings.out, result)
     write_timing(settings.out, times)
     return result
@@ -55,16 +63,19 @@ def evaluation_of(settings: EvaluateSettings) -> dict[str, Any]:
     return _evaluated(settings)[0]
 
 
-def _evaluated(settings: EvaluateSettings) -> tuple[dict[str, Any], dict[str, Any]]:
+def _evaluated(
+    settings: EvaluateSettings, lm: LanguageModel | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The evaluation, and what timing.json says of it."""
     started = time.monotonic()
+    settings = settings if lm is None else of_loaded(settings, lm)
     if settings.dask is not None:
         check_cluster(settings.dask)
     find_device(settings.device)  # an error now costs nothing
     saes = SAEs(settings)
     saes.look_through(free_memory(torch.device("cpu")) // 2 if settings.dask is None else 0)
     settings = settings.model_copy(update={"dtype": model_dtype(settings, saes.configs)})
-    job = EvaluationJob.load(settings, saes)
+    job = EvaluationJob.load(settings, saes, lm)
     settings, facts, items = job.settings, job.facts(), job.items()
     most_bytes = _most_bytes(job)
     if settings.dask is None:

@@ -35,13 +35,16 @@ class EvaluationJob:
     saes: SAEs
 
     @classmethod
-    def load(cls, settings: EvaluateSettings, saes: SAEs) -> "EvaluationJob":
-        """Loads model and text.
+    def load(
+        cls, settings: EvaluateSettings, saes: SAEs, lm: LanguageModel | None = None
+    ) -> "EvaluationJob":
+        """Loads the model, unless it is loaded, and the text.
 
         Raises:
             ValueError, OSError: an input is missing or does not fit the others.
         """
-        lm = load_model(settings.model, settings.dtype, settings.device, settings.attention)
+        asked = settings.model, settings.dtype, settings.device, settings.attention
+        lm = load_model(*asked) if lm is None else lm
         if lm.device.type == "cpu":
             keep_freed_memory()
         place, n = settings.place(settings.tokens), settings.n_sequences

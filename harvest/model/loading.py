@@ -61,6 +61,10 @@ class LanguageModel:
         """Bytes of its weights, each counted once."""
         return sum(p.numel() * p.element_size() for p in self.model.parameters())
 
+    def as_setting(self) -> str:
+        """What settings record of it: its name."""
+        return self.name
+
     def __repr__(self) -> str:
         config, name = self.config, "/".join(Path(self.name).parts[-2:])
         return (

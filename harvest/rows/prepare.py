@@ -6,6 +6,7 @@ are is `plan`'s.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -20,7 +21,7 @@ from ...store.format.chunks.codecs import PRESETS
 from ...store.format.spec import even_bucket_rows
 from ...workers.cluster import n_local_workers
 from ..model.families import family_of
-from ..model.loading import check_context, load_model, tokenizer_fingerprint
+from ..model.loading import LanguageModel, check_context, load_model, tokenizer_fingerprint
 from ..model.sites import expand_sites, site_width
 from ..settings import HarvestSettings
 from .batch_size import sequences_that_fit, sequences_that_run, share_of_memory
@@ -49,11 +50,13 @@ def resolved(settings: HarvestSettings, begun: StoreSpec | None) -> HarvestSetti
 
 
 def prepare(
-    settings: HarvestSettings, begun: StoreSpec | None = None
+    settings: HarvestSettings, begun: StoreSpec | None = None, lm: LanguageModel | None = None
 ) -> tuple[BucketHarvester, dict[str, Any]]:
     """Loads and checks model and tokens; returns the job and the rows' provenance.
 
-    `begun` is the spec of the store that is to be continued: what was chosen for it is kept.
+    Args:
+        begun: the spec of the store that is to be continued: what was chosen for it is kept.
+        lm: the model, where it is loaded.
     """
     settings = resolved(settings, begun)
     tokens = TokenStore.open(settings.place(settings.tokens))
@@ -63,15 +66,9 @@ def prepare(
         expand_sites(settings.site, config.num_hidden_layers, family_of(config))
         _check_tokens(tokens, tokenizer, config, settings)
 
-    model = load_model(
-        settings.model,
-        settings.dtype,
-        settings.device,
-        settings.attention,
-        device_map=settings.device_map,
-        compile=settings.compile,
-        check=check,
-    )
+    model = _model(settings, check) if lm is None else lm
+    if lm is not None:
+        check(lm.tokenizer, lm.config)
     sites = expand_sites(settings.site, model.config.num_hidden_layers, family_of(model.config))
     masked = {*special_ids(tokens), *settings.mask_token}
     mask = Mask(tuple(sorted(masked)), prefix=tokens.provenance.get("masked_prefix", 0))
@@ -88,6 +85,19 @@ def prepare(
     )
     job = replace(job, batch_sequences=_batch_sequences(settings, job))
     return job, provenance(settings, tokens, job)
+
+
+def _model(settings: HarvestSettings, check: Callable[[Any, Any], None]) -> LanguageModel:
+    """The settings' model, loaded once `check` has seen its tokenizer and configuration."""
+    return load_model(
+        settings.model,
+        settings.dtype,
+        settings.device,
+        settings.attention,
+        device_map=settings.device_map,
+        compile=settings.compile,
+        check=check,
+    )
 
 
 def special_ids(tokens: TokenStore) -> tuple[int, ...]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 
 from ...console import NotReadyError, Progress, progress
 from ...store import ActivationStore, StoreSpec, StoreWriter
+from ...verbs import takes
 from ...workers.cluster import check_cluster
 from ...workers.share import ALL, TaskShare
-from ..settings import HarvestSettings
+from ..model.loading import LanguageModel
+from ..settings import HarvestSettings, of_loaded
 from ..settings_beside import write_settings
 from .bucket_job import BucketHarvester
 from .on_dask import harvest_on_dask
@@ -58,7 +60,10 @@ class HarvestReport:
         return f"{text}; {self.dropped:,} rows dropped, most at position {most}"
 
 
-def harvest(settings: HarvestSettings, share: TaskShare = ALL) -> HarvestReport:
+@takes(HarvestSettings)
+def harvest_rows(
+    settings: HarvestSettings, share: TaskShare = ALL, lm: LanguageModel | None = None
+) -> HarvestReport:
     """Harvests a token store's split into an activation store; continues one that was begun.
 
     Every bucket is a pure function of model, tokens, settings and bucket number, computed and
@@ -71,6 +76,7 @@ def harvest(settings: HarvestSettings, share: TaskShare = ALL) -> HarvestReport:
     Args:
         settings: see `HarvestSettings`.
         share: of the buckets; the first one begins the store.
+        lm: the settings' model, loaded; given as `model` among settings by name.
 
     Raises:
         NotReadyError: another share has not begun the store yet.
@@ -78,12 +84,13 @@ def harvest(settings: HarvestSettings, share: TaskShare = ALL) -> HarvestReport:
         ValueError: model and tokens do not belong together, a site does not exist, there are fewer
             rows than asked for, or the store was begun with other settings (naming them).
     """
+    settings = settings if lm is None else of_loaded(settings, lm)
     if settings.dask is not None:
         check_cluster(settings.dask)
     begun = begun_spec(settings)
     if begun is None and not share.is_first:
         raise NotReadyError(f"store {settings.store} is not begun; share 0/{share.count} does that")
-    job, plan, writer = _opened(settings, begun)
+    job, plan, writer = _opened(settings, begun, lm)
     with writer:
         spec, settings = writer.spec, resolved(settings, writer.spec)
         warn_of_versions(spec)
@@ -101,11 +108,11 @@ def harvest(settings: HarvestSettings, share: TaskShare = ALL) -> HarvestReport:
 
 
 def _opened(
-    settings: HarvestSettings, begun: StoreSpec | None
+    settings: HarvestSettings, begun: StoreSpec | None, lm: LanguageModel | None
 ) -> tuple[BucketHarvester, Plan, StoreWriter]:
     """Harvester, plan and the store, begun or continued. Who finds that another has begun the
     store in the meantime takes what that one has decided."""
-    job, origin = prepare(settings, begun)
+    job, origin = prepare(settings, begun, lm)
     plan = planned(settings, job, begun)
     spec = store_spec(settings, plan.rows, job, origin, begun)
     check_space(settings.store, spec, begun)
@@ -115,7 +122,7 @@ def _opened(
         now = begun_spec(settings) if begun is None else None
         if now is None:
             raise
-    return _opened(settings, now)
+    return _opened(settings, now, lm)
 
 
 def missing_parts(writer: StoreWriter, plan: Plan) -> dict[int, RowRange]:

@@ -18,8 +18,9 @@ from torch import Tensor
 from ...console import progress
 from ...settings import differences
 from ...store import TokenStore
+from ...verbs import takes
 from ..model.loading import LanguageModel, check_context, load_model, tokenizer_fingerprint
-from ..settings import RolloutSettings
+from ..settings import RolloutSettings, of_loaded
 from ..settings_beside import write_settings
 from ..text.documents import ReadReport, RowOptions, read_documents
 from ..text.file_formats import Bad
@@ -59,7 +60,8 @@ class RolloutReport:
         )
 
 
-def rollouts(settings: RolloutSettings) -> RolloutReport:
+@takes(RolloutSettings)
+def sample_rollouts(settings: RolloutSettings, lm: LanguageModel | None = None) -> RolloutReport:
     """Samples the model's answers to prompts, and writes the conversations to a token store.
 
     Its split `held_out` has a conversation in each sequence: the prompt in the chat template, the
@@ -68,12 +70,19 @@ def rollouts(settings: RolloutSettings) -> RolloutReport:
     seed and its own number alone, so equal settings give equal conversations on a machine. The
     precision that the model was computed in is recorded, whatever was asked for.
 
+    Args:
+        settings: see `RolloutSettings`.
+        lm: the settings' model, loaded; given as `model` among settings by name.
+
     Raises:
         OSError: prompts, model or output cannot be read or written.
         ValueError: no prompt fits, or the output holds something else.
     """
     report = RolloutReport()
-    lm = load_model(settings.model, settings.dtype, settings.device)
+    if lm is None:
+        lm = load_model(settings.model, settings.dtype, settings.device)
+    else:
+        settings = of_loaded(settings, lm)
     check_context(settings.context, lm.config, settings.model)
     template = ChatTemplate(lm.tokenizer)
     prompts = _chosen(_prompts(settings, template, report.read), settings)

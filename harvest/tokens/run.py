@@ -17,6 +17,7 @@ from ...console import Progress, progress
 from ...settings import differences
 from ...store import TokenStore
 from ...store.place.place import Place
+from ...verbs import takes
 from ...workers.cluster import check_cluster
 from ...workers.share import ALL, TaskShare
 from ..model.loading import check_context, load_tokenizer, tokenizer_fingerprint
@@ -33,7 +34,7 @@ from .part_files import TextPart, TokenizedTexts, read_part, write_part
 from .splits import Splits
 from .text_parts import cut, make_part, owned_parts, parts_location, remove_parts, sweep_parts
 
-__all__ = ["TokenizeReport", "TokenizeSettings", "tokenize"]
+__all__ = ["TokenizeReport", "TokenizeSettings", "tokenize_text"]
 
 
 _COMPARED = ("tokenizer", "chat_template", "files")
@@ -60,7 +61,8 @@ class TokenizeReport:
         return f"{self.read}\nwrote {written} sequences; {self.left_over_tokens:,} tokens left over"
 
 
-def tokenize(
+@takes(TokenizeSettings)
+def tokenize_text(
     settings: TokenizeSettings, scratch_dir: Path | None = None, share: TaskShare = ALL
 ) -> TokenizeReport:
     """Tokenizes text into a token store with the splits `train` and `held_out`.

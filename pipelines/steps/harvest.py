@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...console import NotReadyError
-from ...harvest.rows.run import harvest
+from ...harvest.rows.run import harvest_rows
 from ...store import TokenStore
 from ...store.place.locate import locate
 from ...store.place.place import Place
@@ -94,7 +94,7 @@ def execute(outputs: Outputs, share: TaskShare) -> None:
     for number in range(len(outputs.sites)):
         with alone(outputs, f"{outputs.stores}/{outputs.rows_key(number)}", share):
             for place, sites in _begun(outputs, number, share):
-                print(harvest(outputs.harvest_settings(number, place, sites), share))
+                print(harvest_rows(outputs.harvest_settings(number, place, sites), share))
 
 
 def pieces(outputs: Outputs) -> int:

@@ -1,6 +1,6 @@
 """Tokenize, as a step: text → token store, shared out by the text's parts."""
 
-from ...harvest.tokens.run import tokenize
+from ...harvest.tokens.run import tokenize_text
 from ...harvest.tokens.splits import HELD_OUT
 from ...harvest.tokens.text_parts import PART_BYTES
 from ...store import TokenStore
@@ -26,7 +26,7 @@ def execute(outputs: Outputs, share: TaskShare) -> None:
         return
     with alone(outputs, outputs.tokens.url, share):
         if not state(outputs).complete:  # another run may have made it, from texts at other places
-            print(tokenize(outputs.tokenize_settings(), share=share))
+            print(tokenize_text(outputs.tokenize_settings(), share=share))
     if state(outputs).complete:
         _check_held_out(TokenStore.open(outputs.tokens))
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 
+from ...foreign import short
 from ..format.arrays import ArrayLayout
 from ..format.commits import Commit, common_scale
 from ..format.spec import LABEL_NAMES
@@ -91,6 +92,17 @@ class ActivationStore:
             DamagedStoreError: the metadata or a commit record is damaged.
         """
         return cls(open_aligned(url, storage_options, cache_dir, cache_bytes))
+
+    def as_setting(self) -> str | tuple[str, ...]:
+        """What settings record of it: its URL, of joined stores all of them."""
+        return self.url if len(self._parts) == 1 else tuple(part.url for part in self._parts)
+
+    def __repr__(self) -> str:
+        sites = ", ".join(f"{site} {width:,}" for site, width in self.spec.sites.items())
+        partly = "" if self.complete else f" of {self.spec.rows:,}, unfinished"
+        dtypes = ", ".join(sorted({self.layout(site).codec.dtype for site in self.spec.sites}))
+        text = f"ActivationStore({self.rows:,} rows{partly} of {short(sites, 200)}; {dtypes}"
+        return f"{text}; {self.url})"
 
     def only(self, buckets: Collection[int]) -> "ActivationStore":
         """A view of the store as if only these buckets were committed."""
@@ -259,7 +271,7 @@ class ActivationStore:
             ValueError: there is no such site, the batch is larger than the store, or the state does
                 not fit.
         """
-        names = [site] if isinstance(site, str) else list(site)
+        names = [site] if isinstance(site, str) else [str(name) for name in site]
         for name in names:
             self._check_site(name)
         in_flight = max(part.location.in_flight for part in self._parts)

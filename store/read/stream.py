@@ -127,6 +127,14 @@ class Stream(Iterator[BatchT]):
         JSON."""
         return {"epoch": self._position // self._rows, "row": self._position, **self._identity}
 
+    def __repr__(self) -> str:
+        of, n = ", ".join(self._assembler.sites), self._position // (self._batch_rows * self._world)
+        ranks = f", rank {self._rank} of {self._world}" if self._world > 1 else ""
+        return (
+            f"Stream({of}: batches of {self._batch_rows:,} of {self._rows:,} rows, "
+            f"{n:,} handed out{ranks})"
+        )
+
     def close(self) -> None:
         """Stops the threads and drops the batches that were prepared ahead."""
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -193,6 +201,11 @@ class _Assembler:
         self._buffers = {
             name: Buffers((batch_rows, spec.sites[name]), dtype, keep, pin) for name in readers
         }
+
+    @property
+    def sites(self) -> list[str]:
+        """Names of the sites."""
+        return list(self._buffers)
 
     def planned(self, start: int) -> tuple[dict[str, torch.Tensor], list[_Job]]:
         """Buffers, by site, for rows [start, start + batch_rows) of the order, and the jobs that

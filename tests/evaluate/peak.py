@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scopeworks.evaluate.run import clean_runs, evaluate
+from scopeworks.evaluate.run import clean_runs, evaluate_saes
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.harvest.model.loading import load_model, tokenizer_fingerprint
 from scopeworks.store import TokenStore
@@ -51,7 +51,7 @@ def main(folder: Path) -> None:
         values = {"model": str(MODEL), "tokens": str(folder / "tokens"), "device": "cpu"}
         values |= {"sae": tuple(str(folder / f"sae{seed}") for seed in range(SAES))}
         values |= {"out": folder / f"{n}.json", "n_sequences": n, "batch": 4}
-        evaluate(EvaluateSettings.model_validate(values))
+        evaluate_saes(EvaluateSettings.model_validate(values))
 
     base = anonymous_bytes()
     peaks = [peak_while(lambda n=n: run(n)) - base for n in (FEW, MANY)]

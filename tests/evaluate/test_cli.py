@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from scopeworks.evaluate.cli import app, summary
 from scopeworks.tests.evaluate.saes import random_sae
 from scopeworks.tests.hub_server import folder_files, serving, use
-from scopeworks.train.sae.export import export
+from scopeworks.train.sae.export import export_sae
 
 runner = CliRunner()
 
@@ -48,7 +48,7 @@ def test_figure_that_is_not_as_declared_is_called_out(model_dir, tokens_url, tmp
 
 def test_sae_that_cannot_be_read_leaves_nothing(model_dir, tokens_url, tmp_path):
     random_sae("resid_post.1").save(tmp_path / "sae")
-    folder = export(tmp_path / "sae", "gemma-scope", tmp_path / "release", l0=16)
+    folder = export_sae(tmp_path / "sae", "gemma-scope", tmp_path / "release", l0=16)
     with np.load(folder / "params.npz") as data:
         arrays = dict(data)
     for changes, text in (
@@ -72,10 +72,10 @@ def test_saes_of_the_world_are_evaluated_by_name(model_dir, tokens_url, tmp_path
     plain = random_sae("resid_post.1")
     plain.config = plain.config.model_copy(update={"l0": 16.0})
     plain.save(tmp_path / "plain")
-    export(tmp_path / "plain", "gemma-scope", tmp_path / "release")
+    export_sae(tmp_path / "plain", "gemma-scope", tmp_path / "release")
     random_sae("mlp_in.1", "mlp_out.1", skip=True).save(tmp_path / "skip")
-    skip = export(tmp_path / "skip", "gemma-scope-2", tmp_path / "scope2")
-    lens = export(tmp_path / "plain", "sae-lens", tmp_path / "lens")
+    skip = export_sae(tmp_path / "skip", "gemma-scope-2", tmp_path / "scope2")
+    lens = export_sae(tmp_path / "plain", "sae-lens", tmp_path / "lens")
     record = json.loads((lens / "cfg.json").read_text()) | {"architecture": "standard"}
     record |= {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}}
     (lens / "cfg.json").write_text(json.dumps(record))

@@ -14,7 +14,7 @@ from scopeworks.evaluate.measure.inputs import HeldOut, candidate
 from scopeworks.evaluate.measure.intervals import t_quantile
 from scopeworks.evaluate.measure.rescaling import with_factors
 from scopeworks.evaluate.measure.summaries import weights_summary
-from scopeworks.evaluate.run import evaluate, evaluate_many
+from scopeworks.evaluate.run import evaluate_many, evaluate_saes
 from scopeworks.evaluate.saved.evaluation_file import check_is_evaluation
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.harvest.model.hooks import forward_until
@@ -338,7 +338,7 @@ def test_evaluate_writes_strict_json_with_everything_asked_for(
         sae=(sae_dir,), model=str(model_dir), tokens=tokens_url, out=tmp_path / "new" / "e.json",
         dtype="float32", top_latents=4, top_snippets=2,
     )  # fmt: skip
-    result = evaluate(settings)
+    result = evaluate_saes(settings)
     text = settings.out.read_text()
     assert json.loads(text, parse_constant=pytest.fail) == result
     assert result["tokens"]["n_sequences"] == 6
@@ -365,7 +365,7 @@ def test_positions_and_norms_are_those_that_the_settings_name(
     flags["norms_of"] = str(louder)
     for name, part in (("prompt", 1), ("rollout", 2)):
         flags["positions"] = name
-        result = evaluate(EvaluateSettings(**flags))
+        result = evaluate_saes(EvaluateSettings(**flags))
         keep = parts == part
         factor = norm_ratio(lm.model, louder, ids, keep & (ids > 2) & (torch.arange(11) >= 2))
         twin = evaluate_sae(
@@ -389,7 +389,7 @@ def test_positions_need_tokens_with_parts(model_dir, tokens_url, sae_dir, tmp_pa
     with pytest.raises(
         ValueError, match=r"must tell prompts from rollouts .* `scopeworks rollouts`"
     ):
-        evaluate(settings)
+        evaluate_saes(settings)
     assert not settings.out.exists()
 
 
@@ -438,12 +438,12 @@ def test_subsets_are_measured_as_if_alone(model_dir, sae_dir, ids, tmp_path):
     settings = EvaluateSettings(
         sae=(sae_dir,), tokens=url, out=tmp_path / "e.json", subsets=True, **flags
     )
-    subsets = evaluate(settings)["subsets"]
+    subsets = evaluate_saes(settings)["subsets"]
     assert list(subsets) == ["code", "math"]
     for name, part in parts.items():
         alone_url = str(tmp_path / name)
         TokenStore.create(alone_url, context=11, bos=2, eos=1, pad=0).write({"held_out": part})
-        alone = evaluate(
+        alone = evaluate_saes(
             EvaluateSettings(sae=(sae_dir,), tokens=alone_url, out=tmp_path / "a.json", **flags)
         )
         assert subsets[name]["n_sequences"] == len(part)
@@ -458,7 +458,7 @@ def test_subsets_of_a_store_without_them_are_refused(model_dir, sae_dir, tokens_
         subsets=True,
     )  # fmt: skip
     with pytest.raises(ValueError, match="tokenize with --subset-field"):
-        evaluate(settings)
+        evaluate_saes(settings)
 
 
 def test_bfloat16_sae_changes_little_and_something(lm, held_out, settings):
@@ -485,7 +485,7 @@ def test_evaluate_does_not_write_over_what_it_reads(settings, tmp_path, name, te
     out = tmp_path / name
     out.write_text(text)
     with pytest.raises(ValueError, match=f"out must be a new file or an evaluation.*{name}"):
-        evaluate(settings.model_copy(update={"out": out}))
+        evaluate_saes(settings.model_copy(update={"out": out}))
     assert out.read_text() == text
 
 

@@ -20,7 +20,7 @@ from scopeworks.harvest.model.hooks import forward_until
 from scopeworks.harvest.model.loading import LanguageModel, load_model
 from scopeworks.harvest.model.sites import parse_site
 from scopeworks.train.sae.config import SAEConfig
-from scopeworks.train.sae.export import export
+from scopeworks.train.sae.export import export_sae
 from scopeworks.train.sae.sae import SAE
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict
     ids = sequences(lm)
     sae = dictionary_of_examples(lm, ids)
     sae.save(folder / "sae")
-    exported = export(folder / "sae", "gemma-scope", folder / "out", l0=26.0)
+    exported = export_sae(folder / "sae", "gemma-scope", folder / "out", l0=26.0)
     shutil.copy(exported / "params.npz", folder)
     shutil.copytree(MODEL, folder / "model")
     np.save(folder / "tokens.npy", ids)

@@ -17,11 +17,11 @@ import pytest
 
 from scopeworks.harvest.rows import on_dask as bucket_tasks
 from scopeworks.harvest.rows import run as rows_run
-from scopeworks.harvest.rows.run import harvest
+from scopeworks.harvest.rows.run import harvest_rows
 from scopeworks.harvest.settings import HarvestSettings, to_worker
 from scopeworks.harvest.tokens import on_dask as part_tasks
 from scopeworks.harvest.tokens import text_parts as parts
-from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize
+from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize_text
 from scopeworks.store import ActivationStore
 from scopeworks.store.tools.verify import verify
 from scopeworks.workers import cluster
@@ -33,7 +33,7 @@ TIMEOUT_S = 600
 def tokens_dir(model_dir, tmp_path_factory):
     folder, out = tmp_path_factory.mktemp("text"), tmp_path_factory.mktemp("out") / "tokens"
     (folder / "a.txt").write_text("".join(f"line {i}, of many\n" for i in range(900)))
-    tokenize(
+    tokenize_text(
         TokenizeSettings(
             model=str(model_dir), text=[str(folder)], out=str(out), context=64, held_out=0.0
         )
@@ -68,8 +68,8 @@ def scheduler(monkeypatch):
 
 
 def test_dask_workers_write_what_one_process_writes(model_dir, tokens_dir, tmp_path, scheduler):
-    harvest(settings(model_dir, tokens_dir, tmp_path / "alone"))
-    harvest(settings(model_dir, tokens_dir, tmp_path / "dask", dask=scheduler))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "alone"))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "dask", dask=scheduler))
     assert len(list((tmp_path / "dask" / "commits").iterdir())) > 20
     assert files(tmp_path / "dask") == files(tmp_path / "alone")
 
@@ -94,12 +94,12 @@ class StallingLock:
 def test_dask_bucket_of_a_stalled_worker_is_done_by_another(
     model_dir, tokens_dir, tmp_path, scheduler, monkeypatch
 ):
-    harvest(settings(model_dir, tokens_dir, tmp_path / "alone", rows=2000))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "alone", rows=2000))
     stalling = StallingLock()
     monkeypatch.setattr(bucket_tasks, "STALLED_S", 1.0)
     monkeypatch.setattr(bucket_tasks, "_ONE_AT_A_TIME", stalling)
     try:
-        harvest(settings(model_dir, tokens_dir, tmp_path / "dask", rows=2000, dask=scheduler))
+        harvest_rows(settings(model_dir, tokens_dir, tmp_path / "dask", rows=2000, dask=scheduler))
     finally:
         stalling.go_on.set()
     assert stalling.asked > ActivationStore.open(tmp_path / "dask").spec.n_buckets
@@ -120,7 +120,7 @@ def test_dask_worker_that_joins_late_does_what_is_left(
 ):
     from distributed import LocalCluster
 
-    harvest(settings(model_dir, tokens_dir, tmp_path / "alone", rows=2000))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "alone", rows=2000))
     bucket_tasks._job_here.cache_clear()
     monkeypatch.setattr(cluster, "_ALONE_S", 0.2)
     local: Any = LocalCluster(
@@ -130,7 +130,7 @@ def test_dask_worker_that_joins_late_does_what_is_left(
         joined = Timer(1.0, local.scale, [1])
         joined.start()
         address = local.scheduler_address
-        harvest(settings(model_dir, tokens_dir, tmp_path / "dask", rows=2000, dask=address))
+        harvest_rows(settings(model_dir, tokens_dir, tmp_path / "dask", rows=2000, dask=address))
         joined.join()
     said = [line for line in capsys.readouterr().err.splitlines() if "no workers" in line]
     assert said == [
@@ -192,8 +192,8 @@ def test_dask_worker_in_another_folder_writes_where_the_command_says(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     with own_cluster(tmp_path / "elsewhere", worker=True) as (address, _):
-        tokenize(text_settings("model", "text", "tokens", held_out=0.0, dask=address))
-        report = harvest(settings("model", "tokens", "store", dask=address))
+        tokenize_text(text_settings("model", "text", "tokens", held_out=0.0, dask=address))
+        report = harvest_rows(settings("model", "tokens", "store", dask=address))
     assert ActivationStore.open(tmp_path / "store").rows == report.spec.rows > 1000
     assert not verify(tmp_path / "store").problems
     assert report.spec.provenance["model"] == "model"
@@ -212,9 +212,9 @@ def test_dask_scheduler_that_dies_is_one_line(
         killed.start()
         with pytest.raises(OSError, match=rf"{address} has gone and did not come back within 3 s"):
             if stage == "tokenize":
-                tokenize(text_settings(model_dir, text_dir, tmp_path / "o", dask=address))
+                tokenize_text(text_settings(model_dir, text_dir, tmp_path / "o", dask=address))
             else:
-                harvest(settings(model_dir, tokens_dir, tmp_path / "s", dask=address))
+                harvest_rows(settings(model_dir, tokens_dir, tmp_path / "s", dask=address))
         killed.join()
 
 
@@ -239,9 +239,9 @@ def test_dask_workers_tokenize_what_one_process_tokenizes(
     model_dir, text_dir, tmp_path, scheduler, monkeypatch, changes
 ):
     monkeypatch.setattr(parts, "PART_BYTES", 2000)
-    alone = tokenize(text_settings(model_dir, text_dir, tmp_path / "alone", **changes))
+    alone = tokenize_text(text_settings(model_dir, text_dir, tmp_path / "alone", **changes))
     wanted = text_settings(model_dir, text_dir, tmp_path / "dask", dask=scheduler, **changes)
-    assert str(tokenize(wanted)) == str(alone)
+    assert str(tokenize_text(wanted)) == str(alone)
     assert files(tmp_path / "dask") == files(tmp_path / "alone")
     assert not (tmp_path / "dask.parts").exists()
 
@@ -252,7 +252,7 @@ def test_dask_broken_text_is_one_line_and_keeps_what_was_tokenized(
     monkeypatch.setattr(parts, "PART_BYTES", 2000)
     wanted = text_settings(model_dir, text_dir, tmp_path / "o", dask=scheduler, skip_bad=False)
     with pytest.raises(ValueError, match=r"zz\.jsonl:2 must have a field 'text'.*--skip-bad"):
-        tokenize(wanted)
+        tokenize_text(wanted)
     assert len(list((tmp_path / "o.parts").iterdir())) > 3
 
 
@@ -264,12 +264,12 @@ def test_dask_refuses_a_worker_with_another_tokenizer(
     monkeypatch.setattr(chat, "identity_of", lambda _tokenizer, _packing: "another")
     wanted = text_settings(model_dir, text_dir, tmp_path / "out", dask=scheduler)
     with pytest.raises(ValueError, match=r"every worker must have the same tokenizer .*\(another"):
-        tokenize(wanted)
+        tokenize_text(wanted)
 
 
 def test_dask_has_no_effect_on_a_stream(model_dir, tmp_path):
     with pytest.raises(ValueError, match=r"dask has no effect on -, a stream"):
-        tokenize(text_settings(model_dir, "-", tmp_path / "out", dask="local:2"))
+        tokenize_text(text_settings(model_dir, "-", tmp_path / "out", dask="local:2"))
 
 
 def test_dask_refuses_a_worker_with_another_model(
@@ -286,7 +286,7 @@ def test_dask_refuses_a_worker_with_another_model(
     monkeypatch.setattr(rows_run, "prepare", prepare)
     monkeypatch.setattr(bucket_tasks, "prepare", prepare)
     with pytest.raises(ValueError, match=r"every worker must have the same model.*fingerprint"):
-        harvest(settings(model_dir, tokens_dir, tmp_path / "store", dask=scheduler))
+        harvest_rows(settings(model_dir, tokens_dir, tmp_path / "store", dask=scheduler))
     assert not ActivationStore.open(tmp_path / "store").rows
 
 
@@ -295,13 +295,13 @@ def test_dask_scheduler_that_does_not_answer_is_an_error(
 ):
     monkeypatch.setattr(cluster, "_CONNECT_S", 1)
     with pytest.raises(OSError, match=r"tcp://127\.0\.0\.1:9 does not answer within 1 s"):
-        harvest(settings(model_dir, tokens_dir, tmp_path / "s", dask="tcp://127.0.0.1:9"))
+        harvest_rows(settings(model_dir, tokens_dir, tmp_path / "s", dask="tcp://127.0.0.1:9"))
 
 
 @pytest.mark.slow
 def test_dask_worker_killed_three_times_changes_nothing(model_dir, tokens_dir, tmp_path):
     alone, killed = tmp_path / "alone", tmp_path / "killed"
-    harvest(settings(model_dir, tokens_dir, alone))
+    harvest_rows(settings(model_dir, tokens_dir, alone))
     code = (
         "import sys\nfrom scopeworks.harvest.rows.run import HarvestSettings, harvest\n"
         "if __name__ == '__main__':\n"
@@ -329,7 +329,7 @@ def test_dask_tokenizing_killed_in_the_middle_ends_with_the_same_bytes(
     line = json.dumps({"text": "many words in a row of text " * 20}) + "\n"
     for i in range(12):
         (text_dir / f"y{i}.jsonl").write_text(line * (parts.PART_BYTES // len(line) // 4 + i))
-    tokenize(text_settings(model_dir, text_dir, tmp_path / "alone"))
+    tokenize_text(text_settings(model_dir, text_dir, tmp_path / "alone"))
     code = (
         "import sys\nfrom scopeworks.harvest.tokens.run import TokenizeSettings, tokenize\n"
         "if __name__ == '__main__':\n"
@@ -349,7 +349,7 @@ def test_dask_tokenizing_killed_in_the_middle_ends_with_the_same_bytes(
         driver.kill()
         driver.wait()
     psutil.wait_procs(workers, timeout=60)  # they end when their scheduler is gone
-    tokenize(wanted.model_copy(update={"dask": None}))
+    tokenize_text(wanted.model_copy(update={"dask": None}))
     assert files(tmp_path / "killed") == files(tmp_path / "alone")
 
 

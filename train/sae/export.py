@@ -38,7 +38,7 @@ class _Evaluation(Document):
     saes: list[_Measured] = Field(min_length=1)
 
 
-def export(
+def export_sae(
     sae_dir: str | Path,
     format: str,
     out: str | Path,

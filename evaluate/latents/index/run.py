@@ -19,11 +19,12 @@ from ....store.place.ownership import owned
 from ....train.sae.config import public_name
 from ....train.sae.hub import is_remote
 from ....train.sae.sae import SAE
+from ....verbs import takes
 from ....workers.cluster import check_cluster
 from ..explorer.static_page import page_files
 from ..files import tables
 from ..files.explanations import SCRIPT, script
-from ..files.folder import open_index, write_index
+from ..files.folder import LatentIndex, open_index, write_index
 from ..files.manifest import (
     NAME,
     PLACES,
@@ -50,6 +51,17 @@ TIMING = "timing.json"
 
 _LATENT_BYTES, _KEPT_BYTES = 2**14, 28 * 256 + 4096
 """About what a latent takes: in an index, and in the file of a part."""
+
+
+@takes(IndexSettings)
+def index_latents(settings: IndexSettings) -> LatentIndex:
+    """Makes the index of an SAE's latents, as `index` does, and opens it.
+
+    Raises:
+        ValueError, OSError: an input is missing or does not fit the others.
+    """
+    index(settings)
+    return open_index(settings.out)
 
 
 def index(settings: IndexSettings) -> Manifest:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ....evaluate.study.study import Scene, Variant
 from ....harvest.settings import RolloutSettings
 from ....harvest.text.sources import expand
-from ....harvest.tokens.rollouts import rollouts
+from ....harvest.tokens.rollouts import sample_rollouts
 from ....store import TokenStore
 from ....store.place.files import write_file
 from ....store.place.place import Place
@@ -56,7 +56,9 @@ def with_rollouts(study: str, scene: Scene, file: SuiteFile) -> tuple[Scene, boo
         storage_options=suite.storage_options if remote else None,
     )
     out = folder / _key(settings, outputs)
-    report = rollouts(settings.model_copy(update={"out": str(out), "dtype": _dtype_there(out)}))
+    report = sample_rollouts(
+        settings.model_copy(update={"out": str(out), "dtype": _dtype_there(out)})
+    )
     print(f"rollouts: {report}", flush=True)
     return replace(scene, rollouts=str(out)), not report.already_done
 

@@ -13,7 +13,7 @@ import tokenize as python_tokens
 
 from ....harvest.settings import TokenizeSettings
 from ....harvest.text.documents import is_held_out, read_files
-from ....harvest.tokens.run import tokenize
+from ....harvest.tokens.run import tokenize_text
 from ....store import TokenStore
 from ....store.place.files import write_file
 from ...corpus import stdlib_sources
@@ -112,5 +112,5 @@ def _token_store(outputs: Outputs) -> tuple[str, bool]:
             seed=asked.seed,
             subset_field="subset",
         )
-        print(tokenize(settings))
+        print(tokenize_text(settings))
     return str(store), made

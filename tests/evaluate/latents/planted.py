@@ -15,7 +15,7 @@ import torch
 from scopeworks.harvest.model.loading import load_model, load_tokenizer
 from scopeworks.harvest.rows.plan import Mask, Plan
 from scopeworks.harvest.settings import TokenizeSettings
-from scopeworks.harvest.tokens.run import tokenize
+from scopeworks.harvest.tokens.run import tokenize_text
 from scopeworks.store import StoreSpec, StoreWriter, TokenStore
 from scopeworks.train.sae.config import SAEConfig
 from scopeworks.train.sae.sae import SAE
@@ -124,7 +124,7 @@ def plant(folder: Path, n_documents: int = 60, **spec: Any) -> Planted:
     (folder / "text").mkdir(parents=True)
     for number in range(n_documents):
         (folder / "text" / f"{number:03}.py").write_text(text(number))
-    tokenize(
+    tokenize_text(
         TokenizeSettings.model_validate(
             {"model": str(MODEL), "text": [str(folder / "text")], "out": found.tokens}
             | {"context": CONTEXT, "held_out": 0.1}

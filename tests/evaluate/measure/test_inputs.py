@@ -8,7 +8,7 @@ from scopeworks.evaluate.measure.inputs import (
     candidate,
     open_held_out,
 )
-from scopeworks.evaluate.run import evaluate
+from scopeworks.evaluate.run import evaluate_saes
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.harvest.model.loading import tokenizer_fingerprint
 from scopeworks.settings import resolve
@@ -79,7 +79,7 @@ def test_held_out_tokens_that_are_all_special_are_refused(model_dir, sae_dir, tm
         sae=(sae_dir,), model=str(model_dir), tokens=url, out=tmp_path / "e.json"
     )
     with pytest.raises(ValueError, match="must hold two ordinary tokens in a row"):
-        evaluate(settings)
+        evaluate_saes(settings)
     assert not settings.out.exists()
 
 
@@ -92,7 +92,7 @@ def test_sequences_without_a_prediction_are_refused(model_dir, sae_dir, tmp_path
     )
     text = f"must hold two ordinary tokens in a row.* got none in 2 of {context} tokens"
     with pytest.raises(ValueError, match=text):
-        evaluate(settings)
+        evaluate_saes(settings)
     assert not settings.out.exists()
 
 
@@ -174,13 +174,13 @@ def test_missing_sae_is_named(model_dir, tokens_url, tmp_path):
         sae=(tmp_path / "none",), model=str(model_dir), tokens=tokens_url, out=tmp_path / "e.json"
     )
     with pytest.raises(FileNotFoundError, match="none does not exist"):
-        evaluate(settings)
+        evaluate_saes(settings)
 
 
 def test_out_that_is_a_folder_is_refused_before_any_work(tmp_path):
     settings = EvaluateSettings(sae=(tmp_path,), model="m", tokens="t", out=tmp_path)
     with pytest.raises(IsADirectoryError, match="out must be a file, got the folder"):
-        evaluate(settings)
+        evaluate_saes(settings)
 
 
 def test_settings_take_one_path_or_several_but_each_once(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scopeworks.evaluate.run import evaluate, evaluation, on_dask
+from scopeworks.evaluate.run import evaluate_saes, evaluation, on_dask
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.store import TokenStore
 from scopeworks.tests.evaluate.saes import random_sae
@@ -33,7 +33,7 @@ def written(given: dict[str, Any], dask: str | None = None) -> bytes:
     """The bytes of the evaluation."""
     settings = EvaluateSettings(**given, dask=dask)
     settings.out.unlink(missing_ok=True)
-    evaluate(settings)
+    evaluate_saes(settings)
     return settings.out.read_bytes()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from scopeworks.evaluate.run import evaluate, evaluation
+from scopeworks.evaluate.run import evaluate_saes, evaluation
 from scopeworks.evaluate.run.saes import SAEs, short_names
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.settings import resolve
@@ -85,7 +85,7 @@ def test_sites_are_checked_before_a_model_is_loaded(tmp_path, given, text):
     flags = {"model": "no-such-model", "tokens": "t", "out": tmp_path / "e.json"} | given
     flags["sae"] = [tmp_path / flags.get("sae", "unknown"), tmp_path / "told"][: 1 + (not given)]
     with pytest.raises(ValueError, match=text):
-        evaluate(resolve(EvaluateSettings, **flags))
+        evaluate_saes(resolve(EvaluateSettings, **flags))
 
 
 def test_memory_is_asked_of_the_host_for_reading_and_of_the_device_beside_the_model(
@@ -110,7 +110,7 @@ def test_memory_is_asked_of_the_host_for_reading_and_of_the_device_beside_the_mo
         EvaluateSettings, sae=paths, model=str(model_dir), tokens=tokens_url, device="cpu",
         dtype="float32", top_latents=0, out=tmp_path / "e.json",
     )  # fmt: skip
-    evaluate(settings)
+    evaluate_saes(settings)
     assert asked == ["host", "model", "beside"]
     for host, beside, n_groups in (
         (2**40, 0, 2),  # weights that are read already need no more memory: half of them is left
@@ -118,7 +118,7 @@ def test_memory_is_asked_of_the_host_for_reading_and_of_the_device_beside_the_mo
     ):
         sizes |= {"host": host, "beside": beside}
         asked.clear()
-        evaluate(settings)
+        evaluate_saes(settings)
         times = json.loads((tmp_path / "timing.json").read_text())["e.json"]
         assert len(times["groups"]) == n_groups
 
@@ -148,7 +148,7 @@ def test_model_is_run_in_the_harvests_dtype(
         sae=tuple(paths), model=str(model_dir), tokens=tokens_url, out=tmp_path / "e.json",
         dtype=asked, top_latents=0, n_sequences=2, device="cpu",
     )  # fmt: skip
-    result = evaluate(settings)
+    result = evaluate_saes(settings)
     assert (result["model"]["dtype"], result["settings"]["dtype"]) == (taken, taken)
     err = capsys.readouterr().err
     assert (said in err) if said else ("the model is run in" not in err)

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from scopeworks.evaluate.run import evaluate
+from scopeworks.evaluate.run import evaluate_saes
 from scopeworks.evaluate.run.timing import write_timing
 
 
 def test_times_are_beside_the_evaluation_and_not_in_it(settings, model_dir, sae_dir, tokens_url):
     given = {"sae": (str(sae_dir),), "model": str(model_dir), "tokens": tokens_url}
-    result = evaluate(settings.model_copy(update=given))
+    result = evaluate_saes(settings.model_copy(update=given))
     assert "seconds" not in json.dumps(result)
     times = json.loads((settings.out.parent / "timing.json").read_text())
     assert list(times) == ["e.json"]
@@ -36,19 +36,19 @@ def test_another_file_of_that_name_is_left_alone_before_the_run(settings, text):
     path = settings.out.with_name("timing.json")
     path.write_text(text)
     with pytest.raises(ValueError, match=r"timing\.json beside out must be a table of evaluations"):
-        evaluate(settings)  # whose SAE, model and tokens are not there: nothing was read
+        evaluate_saes(settings)  # whose SAE, model and tokens are not there: nothing was read
     assert path.read_text() == text and not settings.out.exists()
 
 
 def test_a_folder_in_the_place_of_the_times_is_said_before_the_run(settings):
     settings.out.with_name("timing.json").mkdir()
     with pytest.raises(IsADirectoryError, match=r"timing\.json beside out must be a file"):
-        evaluate(settings)
+        evaluate_saes(settings)
     assert not settings.out.exists()
 
 
 def test_an_evaluation_is_not_called_like_the_file_of_times(settings):
     out = settings.out.with_name("timing.json")
     with pytest.raises(ValueError, match=r"out must not be called timing\.json"):
-        evaluate(settings.model_copy(update={"out": out}))
+        evaluate_saes(settings.model_copy(update={"out": out}))
     assert not out.exists()

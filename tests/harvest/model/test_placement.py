@@ -9,9 +9,9 @@ from scopeworks.harvest.model.hooks import forward_until
 from scopeworks.harvest.model.loading import load_model
 from scopeworks.harvest.model.placement import spread_device
 from scopeworks.harvest.model.sites import expand_sites
-from scopeworks.harvest.rows.run import harvest
+from scopeworks.harvest.rows.run import harvest_rows
 from scopeworks.harvest.settings import HarvestSettings
-from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize
+from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize_text
 from scopeworks.store import ActivationStore
 from scopeworks.tests.reference.gemma_models import build_model
 
@@ -82,7 +82,7 @@ def test_compiled_harvest_runs_one_shape_and_says_so(model_dir, tmp_path, interp
         context=24,
         held_out=0.0,
     )
-    tokenize(text)
+    tokenize_text(text)
     shapes, stores = set(), []
     hook = torch.nn.modules.module.register_module_forward_pre_hook(
         lambda module, args: (
@@ -91,7 +91,7 @@ def test_compiled_harvest_runs_one_shape_and_says_so(model_dir, tmp_path, interp
     )
     for compile in (True, False):
         store = tmp_path / f"store-{compile}"
-        harvest(
+        harvest_rows(
             HarvestSettings(
                 model=str(model_dir),
                 tokens=str(tmp_path / "tokens"),

@@ -21,7 +21,7 @@ import torch
 from scopeworks.harvest.model.hooks import forward_until
 from scopeworks.harvest.rows.plan import Plan
 from scopeworks.harvest.rows.prepare import prepare
-from scopeworks.harvest.rows.run import harvest
+from scopeworks.harvest.rows.run import harvest_rows
 from scopeworks.harvest.settings import HarvestSettings
 
 WARM_UP_BATCHES = 8
@@ -62,7 +62,7 @@ def main() -> None:
             ids = torch.from_numpy(block.tokens.astype(np.int64))
             forward_until(job.model, ids, job.sites, lambda _site, x: x[:0])
     with peak() as whole:
-        harvest(settings)
+        harvest_rows(settings)
     print(whole[0] - forward[0])
 
 

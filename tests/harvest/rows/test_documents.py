@@ -9,7 +9,7 @@ from scopeworks.harvest.rows import documents as module
 from scopeworks.harvest.rows.documents import documents_of, numbered
 from scopeworks.harvest.settings import TokenizeSettings
 from scopeworks.harvest.tokens.packing import sequence_order
-from scopeworks.harvest.tokens.run import tokenize
+from scopeworks.harvest.tokens.run import tokenize_text
 from scopeworks.store import TokenStore
 
 EOS = 1
@@ -58,7 +58,7 @@ def text_dir(tmp_path):
 def tokenized(model_dir, text_dir, out, **changes) -> TokenStore:
     values = {"context": 24, "held_out": 0.3, "seed": 5} | changes
     given = {"model": str(model_dir), "text": [str(text_dir)], "out": str(out)}
-    tokenize(TokenizeSettings.model_validate(given | values))
+    tokenize_text(TokenizeSettings.model_validate(given | values))
     return TokenStore.open(out)
 
 

@@ -9,9 +9,9 @@ from scopeworks.harvest.model.hooks import forward_until
 from scopeworks.harvest.rows.bucket_job import BucketHarvester
 from scopeworks.harvest.rows.estimate import estimate, flops_per_token
 from scopeworks.harvest.rows.prepare import prepare
-from scopeworks.harvest.rows.run import harvest
+from scopeworks.harvest.rows.run import harvest_rows
 from scopeworks.harvest.settings import HarvestSettings
-from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize
+from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize_text
 from scopeworks.store.format.chunks.codecs import PRESETS
 
 
@@ -19,7 +19,7 @@ from scopeworks.store.format.chunks.codecs import PRESETS
 def tokens_dir(model_dir, tmp_path_factory):
     folder, out = tmp_path_factory.mktemp("text"), tmp_path_factory.mktemp("out") / "tokens"
     (folder / "a.txt").write_text("".join(f"line {i}, of many\n" for i in range(200)))
-    tokenize(
+    tokenize_text(
         TokenizeSettings(
             model=str(model_dir), text=[str(folder)], out=str(out), context=48, held_out=0.0
         )
@@ -47,7 +47,7 @@ def test_estimate_is_near_what_the_harvest_writes_and_writes_nothing(
     wanted = settings(model_dir, tokens_dir, store, "resid_post.1", "attn_out.2", codec=codec)
     expected = estimate(wanted)
     assert list(tmp_path.iterdir()) == []
-    spec = harvest(wanted).spec
+    spec = harvest_rows(wanted).spec
     assert (expected.rows, expected.hours > 0) == (spec.rows, True)
     for site, size in expected.site_bytes[codec].items():
         written = sum(p.stat().st_size for p in (store / "sites" / site / "c").rglob("0"))

@@ -16,9 +16,9 @@ from scopeworks.harvest.rows import run as harvest_module
 from scopeworks.harvest.rows.bucket_job import BucketHarvester
 from scopeworks.harvest.rows.plan import Plan
 from scopeworks.harvest.rows.prepare import prepare, store_spec
-from scopeworks.harvest.rows.run import harvest
+from scopeworks.harvest.rows.run import harvest_rows
 from scopeworks.harvest.settings import HarvestSettings
-from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize
+from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize_text
 from scopeworks.settings import resolve
 from scopeworks.store import ActivationStore, StoreWriter, TokenStore
 from scopeworks.store.format.spec import checksum, group_document
@@ -36,7 +36,7 @@ def tokens_dir(model_dir, tmp_path_factory):
     folder, out = tmp_path_factory.mktemp("text"), tmp_path_factory.mktemp("out") / "tokens"
     (folder / "a.txt").write_text("".join(f"line {i}, of many\n" for i in range(40)))
     (folder / "b.txt").write_text("another text " * 6)
-    tokenize(
+    tokenize_text(
         TokenizeSettings(
             model=str(model_dir), text=[str(folder)], out=str(out), context=24, held_out=0.0
         )
@@ -62,7 +62,7 @@ def files(folder) -> dict[str, bytes]:
 
 
 def test_rows_are_the_models_activations_at_their_tokens(model_dir, tokens_dir, tmp_path):
-    harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "store"))
     store = ActivationStore.open(tmp_path / "store")
     sequences = np.asarray(TokenStore.open(tokens_dir).sequences("train"))
     model = load_model(model_dir, dtype="float32", device="cpu").model
@@ -82,7 +82,7 @@ def test_rows_are_the_models_activations_at_their_tokens(model_dir, tokens_dir, 
 
 
 def test_every_token_but_the_special_ones_is_one_row_of_its_bucket(model_dir, tokens_dir, tmp_path):
-    harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "store"))
     store = ActivationStore.open(tmp_path / "store")
     sequences = np.asarray(TokenStore.open(tokens_dir).sequences("train"))
     wanted = [(s, p) for s, p in zip(*np.nonzero(sequences > 2), strict=True)]
@@ -96,7 +96,7 @@ def test_every_token_but_the_special_ones_is_one_row_of_its_bucket(model_dir, to
 
 def test_bfloat16_rows_are_the_models_own_bits(model_dir, tokens_dir, tmp_path):
     changes = {"dtype": "bfloat16", "codec": "exact", "site": ["resid_post.1"], "rows": 150}
-    harvest(settings(model_dir, tokens_dir, tmp_path / "store", **changes))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "store", **changes))
     store = ActivationStore.open(tmp_path / "store")
     sequences = np.asarray(TokenStore.open(tokens_dir).sequences("train")).astype(np.int64)
     model = load_model(model_dir, dtype="bfloat16", device="cpu").model
@@ -115,7 +115,7 @@ def test_harvest_stopped_and_run_again_ends_as_if_never_stopped(
     model_dir, tokens_dir, tmp_path, monkeypatch
 ):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    harvest(settings(model_dir, tokens_dir, whole))
+    harvest_rows(settings(model_dir, tokens_dir, whole))
     plain, calls = BucketHarvester.rows, []
 
     def failing(job, block, buffers=None):
@@ -126,20 +126,20 @@ def test_harvest_stopped_and_run_again_ends_as_if_never_stopped(
 
     monkeypatch.setattr(BucketHarvester, "rows", failing)
     with pytest.raises(KeyboardInterrupt):
-        harvest(settings(model_dir, tokens_dir, stopped))
+        harvest_rows(settings(model_dir, tokens_dir, stopped))
     assert 0 < ActivationStore.open(stopped).rows < ActivationStore.open(whole).rows
     calls.extend([1] * 100)
     n_before = len(calls)
-    harvest(settings(model_dir, tokens_dir, stopped))
+    harvest_rows(settings(model_dir, tokens_dir, stopped))
     assert len(calls) - n_before < n_before
     assert files(stopped) == files(whole)
 
 
 def test_harvest_of_a_complete_store_runs_no_model(model_dir, tokens_dir, tmp_path, monkeypatch):
-    harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "store"))
     before = files(tmp_path / "store")
     monkeypatch.setattr(BucketHarvester, "rows", None)
-    harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "store"))
     assert files(tmp_path / "store") == before
 
 
@@ -155,16 +155,16 @@ def test_a_harvest_of_more_rows_continues_and_ends_as_one_of_so_many(
     model_dir, tokens_dir, tmp_path, monkeypatch, changes
 ):
     whole, grown = tmp_path / "whole", tmp_path / "grown"
-    harvest(settings(model_dir, tokens_dir, grown, rows=250, **changes))
+    harvest_rows(settings(model_dir, tokens_dir, grown, rows=250, **changes))
     bucket_rows = ActivationStore.open(grown).spec.bucket_rows
-    harvest(settings(model_dir, tokens_dir, whole, **changes | {"bucket_rows": bucket_rows}))
+    harvest_rows(settings(model_dir, tokens_dir, whole, **changes | {"bucket_rows": bucket_rows}))
     plain, calls = BucketHarvester.rows, []
     monkeypatch.setattr(
         BucketHarvester,
         "rows",
         lambda job, block, buffers: (calls.append(block), plain(job, block, buffers))[1],
     )
-    harvest(settings(model_dir, tokens_dir, grown, **changes))
+    harvest_rows(settings(model_dir, tokens_dir, grown, **changes))
     assert data(grown) == data(whole)
     assert ActivationStore.open(grown).complete
     assert bucket_rows == 100  # the three buckets of before were not done again
@@ -172,19 +172,19 @@ def test_a_harvest_of_more_rows_continues_and_ends_as_one_of_so_many(
     with pytest.raises(
         ValueError, match=r"of which only rows may grow; different are rows: 735 → 100"
     ):
-        harvest(settings(model_dir, tokens_dir, grown, rows=90, **changes))
+        harvest_rows(settings(model_dir, tokens_dir, grown, rows=90, **changes))
 
 
 def test_rows_are_rounded_up_to_whole_buckets_and_stderr_says_so(
     model_dir, tokens_dir, tmp_path, capsys
 ):
-    report = harvest(settings(model_dir, tokens_dir, tmp_path / "a", rows=150))
+    report = harvest_rows(settings(model_dir, tokens_dir, tmp_path / "a", rows=150))
     assert report.spec.rows == ActivationStore.open(tmp_path / "a").rows == 200
     said = "rows come in whole buckets of 100: 200 instead of 150"
     assert said in capsys.readouterr().err
-    harvest(settings(model_dir, tokens_dir, tmp_path / "a", rows=200))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "a", rows=200))
     assert "whole buckets" not in capsys.readouterr().err
-    report = harvest(settings(model_dir, tokens_dir, tmp_path / "a", rows=720))
+    report = harvest_rows(settings(model_dir, tokens_dir, tmp_path / "a", rows=720))
     assert report.spec.rows == 735
     said = "rows come in whole buckets of 100: 735 instead of 720, where the text ends"
     assert said in capsys.readouterr().err
@@ -192,7 +192,7 @@ def test_rows_are_rounded_up_to_whole_buckets_and_stderr_says_so(
 
 def test_a_bucket_size_that_nobody_asked_for_cuts_the_rows_evenly(model_dir, tokens_dir, tmp_path):
     wanted = settings(model_dir, tokens_dir, tmp_path / "a", rows=150, bucket_rows=None)
-    assert harvest(wanted).spec.rows == 160
+    assert harvest_rows(wanted).spec.rows == 160
     assert ActivationStore.open(tmp_path / "a").spec.bucket_rows == 160
 
 
@@ -202,10 +202,10 @@ def test_a_store_that_an_earlier_version_ended_short_is_finished_but_does_not_gr
     begun = settings(model_dir, tokens_dir, tmp_path / "a")
     job, origin = prepare(begun)
     StoreWriter.open(tmp_path / "a", store_spec(begun, 150, job, origin)).close()
-    report = harvest(settings(model_dir, tokens_dir, tmp_path / "a", rows=150))
+    report = harvest_rows(settings(model_dir, tokens_dir, tmp_path / "a", rows=150))
     assert report.spec.rows == ActivationStore.open(tmp_path / "a").rows == 150
     with pytest.raises(ValueError, match=r"must stay 150, got 200: its last bucket holds 50 of"):
-        harvest(settings(model_dir, tokens_dir, tmp_path / "a", rows=200))
+        harvest_rows(settings(model_dir, tokens_dir, tmp_path / "a", rows=200))
 
 
 def test_sizes_chosen_for_few_rows_are_kept_when_the_store_grows(model_dir, tokens_dir, tmp_path):
@@ -218,7 +218,7 @@ def test_sizes_chosen_for_few_rows_are_kept_when_the_store_grows(model_dir, toke
 
 
 def test_harvest_writes_its_settings_beside_the_store(model_dir, tokens_dir, tmp_path):
-    harvest(settings(model_dir, tokens_dir, tmp_path / "store", rows=50))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "store", rows=50))
     written = json.loads((tmp_path / "store.harvest.json").read_text())
     assert (written["rows"], written["dtype"], written["split"]) == (50, "float32", "train")
 
@@ -238,10 +238,10 @@ def test_harvest_writes_its_settings_beside_the_store(model_dir, tokens_dir, tmp
 def test_harvest_refuses_to_continue_with_other_settings(
     model_dir, tokens_dir, tmp_path, changes, named
 ):
-    harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "store"))
     before = files(tmp_path / "store")
     with pytest.raises(ValueError, match=named):
-        harvest(settings(model_dir, tokens_dir, tmp_path / "store", **changes))
+        harvest_rows(settings(model_dir, tokens_dir, tmp_path / "store", **changes))
     assert files(tmp_path / "store") == before
 
 
@@ -250,17 +250,17 @@ def test_what_is_left_open_is_decided_by_who_begins_the_store(
     model_dir, tokens_dir, tmp_path, monkeypatch, suits
 ):
     monkeypatch.setattr("scopeworks.harvest.model.loading.good_dtype", lambda _device: suits)
-    harvest(settings(model_dir, tokens_dir, tmp_path / "auto", **OPEN, rows=150))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "auto", **OPEN, rows=150))
     origin = ActivationStore.open(tmp_path / "auto").provenance
     written = json.loads((tmp_path / "auto.harvest.json").read_text())
     assert (origin["dtype"], origin["attention"]) == (suits, "eager")
     assert {name: written[name] for name in OPEN} == {name: origin[name] for name in OPEN}
     other = {"bfloat16": "float32", "float32": "bfloat16"}[suits]
     monkeypatch.setattr("scopeworks.harvest.model.loading.good_dtype", lambda _device: other)
-    harvest(settings(model_dir, tokens_dir, tmp_path / "auto", **OPEN))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "auto", **OPEN))
     assert ActivationStore.open(tmp_path / "auto").provenance == origin
     with pytest.raises(ValueError, match=rf"provenance\.dtype: '{suits}' → '{other}'"):
-        harvest(settings(model_dir, tokens_dir, tmp_path / "auto", **OPEN | {"dtype": other}))
+        harvest_rows(settings(model_dir, tokens_dir, tmp_path / "auto", **OPEN | {"dtype": other}))
 
 
 def test_attention_left_open_is_the_stores(model_dir, tokens_dir, tmp_path):
@@ -275,7 +275,7 @@ def test_who_loses_the_race_to_begin_a_store_takes_what_the_other_decided(
     model_dir, tokens_dir, tmp_path, monkeypatch
 ):
     store = tmp_path / "store"
-    harvest(settings(model_dir, tokens_dir, store))
+    harvest_rows(settings(model_dir, tokens_dir, store))
     (store / "commits" / "00000000" / "zarr.json").unlink()
     looks = {"harvest": True, "writer": True}  # whose first look comes before the other's root
     begun, roots = StoreWriter.begun, writer_module._begun
@@ -286,9 +286,9 @@ def test_who_loses_the_race_to_begin_a_store_takes_what_the_other_decided(
     monkeypatch.setattr(harvest_module.StoreWriter, "begun", staticmethod(late("harvest", begun)))
     monkeypatch.setattr(writer_module, "_begun", late("writer", roots))
     monkeypatch.setattr("scopeworks.harvest.model.loading.good_dtype", lambda _device: "bfloat16")
-    harvest(settings(model_dir, tokens_dir, store, **OPEN))
+    harvest_rows(settings(model_dir, tokens_dir, store, **OPEN))
     assert not looks
-    harvest(settings(model_dir, tokens_dir, tmp_path / "alone"))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "alone"))
     assert files(store) == files(tmp_path / "alone")
 
 
@@ -296,7 +296,7 @@ def test_other_versions_are_a_warning_and_a_store_without_any_continues(
     model_dir, tokens_dir, tmp_path, monkeypatch, capsys
 ):
     store = tmp_path / "store"
-    harvest(settings(model_dir, tokens_dir, store, rows=100))
+    harvest_rows(settings(model_dir, tokens_dir, store, rows=100))
     assert set(ActivationStore.open(store).spec.versions) == {"torch", "transformers"}
     assert "versions" not in capsys.readouterr().err
     monkeypatch.setattr(
@@ -304,7 +304,7 @@ def test_other_versions_are_a_warning_and_a_store_without_any_continues(
         "versions",
         lambda: {"torch": "9.9", "transformers": version("transformers")},
     )
-    harvest(settings(model_dir, tokens_dir, store, rows=200))
+    harvest_rows(settings(model_dir, tokens_dir, store, rows=200))
     said = capsys.readouterr().err
     assert f"torch: '{version('torch')}' → '9.9'" in said
     assert "last bits" in said and "transformers" not in said
@@ -312,7 +312,7 @@ def test_other_versions_are_a_warning_and_a_store_without_any_continues(
     body = document["attributes"]["scopeworks"]
     del body["spec"]["versions"], body["crc32c"]
     (store / "zarr.json").write_bytes(group_document(body | {"crc32c": checksum(body)}))
-    harvest(settings(model_dir, tokens_dir, store))
+    harvest_rows(settings(model_dir, tokens_dir, store))
     assert ActivationStore.open(store).complete
     assert "versions" not in capsys.readouterr().err
 
@@ -330,7 +330,7 @@ def test_a_store_that_says_nonsense_of_how_it_was_begun_is_refused(model_dir, to
 def test_harvest_refuses_to_continue_on_another_type_of_device(
     model_dir, tokens_dir, tmp_path, monkeypatch
 ):
-    harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "store"))
     plain = prepare_module.load_model
 
     def elsewhere(*args, **kwargs):
@@ -340,26 +340,26 @@ def test_harvest_refuses_to_continue_on_another_type_of_device(
     with pytest.raises(
         ValueError, match=r"different are provenance\.device: 'cpu' → 'cuda'; choose"
     ):
-        harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
+        harvest_rows(settings(model_dir, tokens_dir, tmp_path / "store"))
 
 
 def test_harvest_checks_sites_and_tokens_before_it_reads_weights(damaged, tokens_dir, tmp_path):
     (damaged / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"site resid_post\.9 does not exist"):
-        harvest(settings(damaged, tokens_dir, tmp_path / "store", site=["resid_post.9"]))
+        harvest_rows(settings(damaged, tokens_dir, tmp_path / "store", site=["resid_post.9"]))
     with pytest.raises(ValueError, match="'nowhere'"):
-        harvest(settings(damaged, tokens_dir, tmp_path / "store", split="nowhere"))
+        harvest_rows(settings(damaged, tokens_dir, tmp_path / "store", split="nowhere"))
     with pytest.raises(ValueError, match="dask must be local:N"):
-        harvest(settings(damaged, tokens_dir, tmp_path / "store", dask="nowhere"))
+        harvest_rows(settings(damaged, tokens_dir, tmp_path / "store", dask="nowhere"))
     assert not (tmp_path / "store").exists()
 
 
 def test_harvest_refuses_to_continue_with_another_model(
     model_dir, other_model_dir, tokens_dir, tmp_path
 ):
-    harvest(settings(model_dir, tokens_dir, tmp_path / "store"))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "store"))
     with pytest.raises(ValueError, match="model_fingerprint"):
-        harvest(settings(other_model_dir, tokens_dir, tmp_path / "store"))
+        harvest_rows(settings(other_model_dir, tokens_dir, tmp_path / "store"))
 
 
 def test_harvest_refuses_tokens_of_another_tokenizer(model_dir, tokens_dir, tmp_path):
@@ -369,7 +369,7 @@ def test_harvest_refuses_tokens_of_another_tokenizer(model_dir, tokens_dir, tmp_
     )
     other.write({"train": np.asarray(tokens.sequences("train"))})
     with pytest.raises(ValueError, match=r"must be made with the tokenizer of .*\(elsewhere\)"):
-        harvest(settings(model_dir, tmp_path / "tokens", tmp_path / "store"))
+        harvest_rows(settings(model_dir, tmp_path / "tokens", tmp_path / "store"))
 
 
 def test_harvest_refuses_sequences_longer_than_the_models(model_dir, tokens_dir, tmp_path):
@@ -379,7 +379,7 @@ def test_harvest_refuses_sequences_longer_than_the_models(model_dir, tokens_dir,
     )
     long.write({"train": np.full((2, 65), 7, dtype=np.uint32)})
     with pytest.raises(ValueError, match="context must be at most 64"):
-        harvest(settings(model_dir, tmp_path / "tokens", tmp_path / "store"))
+        harvest_rows(settings(model_dir, tmp_path / "tokens", tmp_path / "store"))
 
 
 @pytest.mark.parametrize(
@@ -392,18 +392,18 @@ def test_harvest_refuses_sequences_longer_than_the_models(model_dir, tokens_dir,
 )
 def test_harvest_refuses_what_is_not_there(model_dir, tokens_dir, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        harvest(settings(model_dir, tokens_dir, tmp_path / "store", **changes))
+        harvest_rows(settings(model_dir, tokens_dir, tmp_path / "store", **changes))
     assert not (tmp_path / "store").exists()
 
 
 def test_harvest_refuses_a_missing_token_store(model_dir, tmp_path):
     with pytest.raises(FileNotFoundError, match="scopeworks tokenize"):
-        harvest(settings(model_dir, tmp_path / "nothing", tmp_path / "store"))
+        harvest_rows(settings(model_dir, tmp_path / "nothing", tmp_path / "store"))
 
 
 def test_masked_tokens_give_no_row(model_dir, tokens_dir, tmp_path):
-    harvest(settings(model_dir, tokens_dir, tmp_path / "plain"))
-    harvest(settings(model_dir, tokens_dir, tmp_path / "masked", mask_token=[77, 80]))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "plain"))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "masked", mask_token=[77, 80]))
     plain, masked = (ActivationStore.open(tmp_path / name) for name in ("plain", "masked"))
     tokens = np.asarray(plain.labels(0, plain.rows)[0])
     dropped = np.isin(tokens, [77, 80])
@@ -422,7 +422,7 @@ def test_a_chat_templates_prefix_gives_no_row(model_dir, tokens_dir, tmp_path):
         provenance=origin | {"masked_prefix": 5},
     )
     tokens.write({"train": np.full((2, 24), 7, dtype=np.uint32)})
-    harvest(settings(model_dir, tmp_path / "tokens", tmp_path / "store"))
+    harvest_rows(settings(model_dir, tmp_path / "tokens", tmp_path / "store"))
     store = ActivationStore.open(tmp_path / "store")
     position = np.asarray(store.labels(0, store.rows)[2])
     assert sorted(position.tolist()) == sorted([*range(5, 24)] * 2)
@@ -444,7 +444,7 @@ def test_outlying_rows_are_dropped_at_every_site_and_counted(model_dir, tokens_d
             dropped_at.update(block.position[out].tolist())
             kept |= set(zip(block.sequence[~out], block.position[~out], strict=True))
     assert 0 < n_dropped < plan.rows / 2
-    report = harvest(wanted)
+    report = harvest_rows(wanted)
     assert report.dropped_at == dropped_at
     top = min(dropped_at, key=lambda position: (-dropped_at[position], position))
     assert f"{n_dropped} rows dropped, most at position {top} ({dropped_at[top]})" in str(report)
@@ -470,8 +470,8 @@ def test_nonfinite_rows_are_an_error_unless_they_are_to_be_dropped(
     )
     wanted = settings(model_dir, tokens_dir, tmp_path / "store", outlier=outlier)
     with pytest.raises(ValueError, match=r"rows of mlp_out.0 must be finite, got NaN .*position 2"):
-        harvest(wanted)
-    report = harvest(
+        harvest_rows(wanted)
+    report = harvest_rows(
         settings(model_dir, tokens_dir, tmp_path / "dropped", outlier=outlier, drop_nonfinite=True)
     )
     store = ActivationStore.open(tmp_path / "dropped")
@@ -499,8 +499,8 @@ def test_sites_harvested_apart_read_as_if_harvested_together(model_dir, tokens_d
     """Bit for bit, in the order of the one store; and nothing but the key has to agree for it."""
     urls = [tmp_path / "a", tmp_path / "b"]
     for url, sites in zip(urls, (SITES[:1], SITES[1:]), strict=True):
-        harvest(settings(model_dir, tokens_dir, url, site=sites))
-    harvest(settings(model_dir, tokens_dir, tmp_path / "all"))
+        harvest_rows(settings(model_dir, tokens_dir, url, site=sites))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "all"))
     one, joined = ActivationStore.open(tmp_path / "all"), ActivationStore.open(urls)
     assert {rows_key(ActivationStore.open(url).spec) for url in urls} == {rows_key(one.spec)}
     assert joined.notes == [] and joined.complete
@@ -512,7 +512,7 @@ def test_sites_harvested_apart_read_as_if_harvested_together(model_dir, tokens_d
 
 
 def test_sites_of_another_mask_are_not_joined(model_dir, tokens_dir, tmp_path):
-    harvest(settings(model_dir, tokens_dir, tmp_path / "a", site=SITES[:1]))
-    harvest(settings(model_dir, tokens_dir, tmp_path / "b", site=SITES[1:], mask_token=[7]))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "a", site=SITES[:1]))
+    harvest_rows(settings(model_dir, tokens_dir, tmp_path / "b", site=SITES[1:], mask_token=[7]))
     with pytest.raises(ValueError, match=r"different are masked_token_ids: .*; leave it out"):
         ActivationStore.open([tmp_path / "a", tmp_path / "b"])

@@ -14,7 +14,7 @@ from scopeworks.harvest.settings import RolloutSettings
 from scopeworks.harvest.text.documents import TextDocument
 from scopeworks.harvest.tokens import rollouts as rollouts_module
 from scopeworks.harvest.tokens.chat import ChatTemplate
-from scopeworks.harvest.tokens.rollouts import rollouts, sample
+from scopeworks.harvest.tokens.rollouts import sample, sample_rollouts
 from scopeworks.store import TokenStore
 
 TEMPLATE = (
@@ -99,7 +99,7 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(model_dir):
 
 
 def test_conversation_is_template_rollout_and_padding(settings, chat_model_dir):
-    report = rollouts(settings)
+    report = sample_rollouts(settings)
     ids, parts = written(settings)
     tokenizer: Any = load_model(chat_model_dir, "float32", "cpu").tokenizer
     template = ChatTemplate(tokenizer)
@@ -123,18 +123,18 @@ def test_conversation_is_template_rollout_and_padding(settings, chat_model_dir):
 
 
 def test_same_settings_give_the_same_conversations_at_any_batch(settings, tmp_path):
-    rollouts(settings)
+    sample_rollouts(settings)
     again = changed(settings, out=str(tmp_path / "again"), batch=1)
-    rollouts(again)
+    sample_rollouts(again)
     for one, other in zip(written(settings), written(again), strict=True):
         assert one.tolist() == other.tolist()
     other = changed(settings, out=str(tmp_path / "other"), seed=4)
-    rollouts(other)
+    sample_rollouts(other)
     assert sorted(written(other)[0].tolist()) != sorted(written(settings)[0].tolist())
 
 
 def test_prompts_are_answered_again_where_more_are_asked_for(settings):
-    rollouts(changed(settings, n=10))
+    sample_rollouts(changed(settings, n=10))
     ids, parts = written(settings)
     twice = [np.where(parts[i] == 2, 0, ids[i]).tolist() for i in range(10)]
     assert twice[:5] == twice[5:]
@@ -142,24 +142,24 @@ def test_prompts_are_answered_again_where_more_are_asked_for(settings):
 
 
 def test_store_that_is_there_is_kept_or_refused(settings):
-    assert not rollouts(settings).already_done
-    assert rollouts(settings).already_done
+    assert not sample_rollouts(settings).already_done
+    assert sample_rollouts(settings).already_done
     with pytest.raises(ValueError, match=r"made otherwise: .*seed.*; choose another place"):
-        rollouts(changed(settings, seed=9))
+        sample_rollouts(changed(settings, seed=9))
 
 
 def test_the_precision_that_decides_the_tokens_is_recorded(settings, monkeypatch):
     automatic = changed(settings, dtype="auto")
     monkeypatch.setattr("scopeworks.harvest.model.loading.good_dtype", lambda _device: "bfloat16")
-    rollouts(automatic)
+    sample_rollouts(automatic)
     recorded = TokenStore.open(settings.out).provenance["settings"]
     assert recorded["dtype"] == "bfloat16"
-    assert rollouts(changed(settings, dtype="bfloat16")).already_done
+    assert sample_rollouts(changed(settings, dtype="bfloat16")).already_done
     with pytest.raises(ValueError, match=r"made otherwise: .*dtype.*bfloat16.*float32"):
-        rollouts(settings)
+        sample_rollouts(settings)
     monkeypatch.setattr("scopeworks.harvest.model.loading.good_dtype", lambda _device: "float32")
     with pytest.raises(ValueError, match=r"made otherwise: .*dtype"):
-        rollouts(automatic)
+        sample_rollouts(automatic)
 
 
 def test_a_store_of_before_that_says_auto_is_kept(settings, monkeypatch):
@@ -171,8 +171,8 @@ def test_a_store_of_before_that_says_auto_is_kept(settings, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(rollouts_module, "_provenance", of_before)
-        rollouts(settings)
-    assert rollouts(settings).already_done
+        sample_rollouts(settings)
+    assert sample_rollouts(settings).already_done
 
 
 @pytest.mark.parametrize("kind", ["file", "full"])
@@ -187,17 +187,17 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_is_sampled(
         (out / "mine.txt").write_text("mine")
     monkeypatch.setattr(rollouts_module, "sample", None)
     with pytest.raises((ValueError, OSError), match="taken"):
-        rollouts(changed(settings, out=str(out)))
+        sample_rollouts(changed(settings, out=str(out)))
 
 
 def test_prompts_without_room_for_an_answer_are_left_out(settings, tmp_path):
-    report = rollouts(changed(settings, context=20, out=str(tmp_path / "a")))
+    report = sample_rollouts(changed(settings, context=20, out=str(tmp_path / "a")))
     assert report.read.skipped["too long"] > 0
     with pytest.raises(ValueError, match=r"must hold a prompt that fits into 4 tokens .*got none"):
-        rollouts(changed(settings, context=4, out=str(tmp_path / "b")))
+        sample_rollouts(changed(settings, context=4, out=str(tmp_path / "b")))
     assert not (tmp_path / "b").exists()
 
 
 def test_model_without_a_chat_template_is_refused(settings, model_dir):
     with pytest.raises(ValueError, match="must have a tokenizer with a chat template"):
-        rollouts(changed(settings, model=str(model_dir)))
+        sample_rollouts(changed(settings, model=str(model_dir)))

@@ -17,7 +17,7 @@ from scopeworks.harvest.tokens import run as tokenize_module
 from scopeworks.harvest.tokens.chat import ChatTemplate
 from scopeworks.harvest.tokens.encoding import token_ids, unknown_share
 from scopeworks.harvest.tokens.packing import Turns
-from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize
+from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize_text
 from scopeworks.harvest.tokens.text_parts import owned_parts
 from scopeworks.store import TokenStore
 from scopeworks.tests.reference.gemma_models import train_tokenizer
@@ -59,7 +59,7 @@ def stored(url, split: str) -> list[list[int]]:
 
 
 def test_tokenize_packs_every_split_from_its_own_documents(model_dir, text_dir, tmp_path):
-    tokenize(settings(model_dir, text_dir, tmp_path / "tokens"))
+    tokenize_text(settings(model_dir, text_dir, tmp_path / "tokens"))
     store = TokenStore.open(tmp_path / "tokens")
     assert (store.context, store.bos, store.eos, store.pad) == (32, 2, 1, 0)
     assert set(store.splits) == {"train", "held_out"}
@@ -72,14 +72,14 @@ def test_tokenize_packs_every_split_from_its_own_documents(model_dir, text_dir, 
 
 def test_tokenize_same_settings_same_store_other_seed_other_order(model_dir, text_dir, tmp_path):
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
-        tokenize(settings(model_dir, text_dir, tmp_path / name, seed=seed))
+        tokenize_text(settings(model_dir, text_dir, tmp_path / name, seed=seed))
     a, b, c = (TokenStore.open(tmp_path / name) for name in "abc")
     assert a.fingerprint == b.fingerprint != c.fingerprint
     assert a.splits == c.splits
 
 
 def test_tokenize_writes_its_settings_beside_the_store(model_dir, text_dir, tmp_path):
-    tokenize(settings(model_dir, text_dir, tmp_path / "tokens"))
+    tokenize_text(settings(model_dir, text_dir, tmp_path / "tokens"))
     written = json.loads((tmp_path / "tokens.tokenize.json").read_text())
     assert (written["context"], written["seed"], written["text_field"]) == (32, 5, "text")
 
@@ -88,15 +88,15 @@ def test_tokenize_keeps_a_store_that_is_complete_and_refuses_to_change_it(
     model_dir, text_dir, tmp_path
 ):
     out = tmp_path / "tokens"
-    first = tokenize(settings(model_dir, text_dir, out))
-    again = tokenize(settings(model_dir, text_dir, out))
+    first = tokenize_text(settings(model_dir, text_dir, out))
+    again = tokenize_text(settings(model_dir, text_dir, out))
     assert again.already_done
     assert again.sequences == first.sequences
     with pytest.raises(ValueError, match=r"was made otherwise: seed: 5 → 6; choose another place"):
-        tokenize(settings(model_dir, text_dir, out, seed=6))
+        tokenize_text(settings(model_dir, text_dir, out, seed=6))
     (text_dir / "00.txt").write_text("Something else, of another length.")
     with pytest.raises(ValueError, match="was made otherwise: files"):
-        tokenize(settings(model_dir, text_dir, out))
+        tokenize_text(settings(model_dir, text_dir, out))
 
 
 def test_tokenize_refuses_a_seed_that_no_shuffle_takes(model_dir, text_dir, tmp_path):
@@ -107,21 +107,21 @@ def test_tokenize_refuses_a_seed_that_no_shuffle_takes(model_dir, text_dir, tmp_
 def test_tokenize_refuses_a_folder_that_holds_something_else(model_dir, text_dir):
     files = str(text_dir / "*.txt")
     with pytest.raises(ValueError, match=r"must be empty, but it holds 00\.txt"):
-        tokenize(settings(model_dir, files, text_dir))
+        tokenize_text(settings(model_dir, files, text_dir))
 
 
 def test_a_url_is_not_inside_the_text_folder(model_dir, text_dir, monkeypatch):
     monkeypatch.chdir(text_dir)
-    assert tokenize(settings(model_dir, ".", "memory://tokens/apart")).sequences["train"] > 0
+    assert tokenize_text(settings(model_dir, ".", "memory://tokens/apart")).sequences["train"] > 0
 
 
 def test_tokenize_refuses_an_output_that_it_would_read(model_dir, text_dir):
     with pytest.raises(ValueError, match="out must lie outside the text folder"):
-        tokenize(settings(model_dir, text_dir, text_dir / "tokens"))
+        tokenize_text(settings(model_dir, text_dir, text_dir / "tokens"))
 
 
 def test_tokenize_stops_at_the_token_budget(model_dir, text_dir, tmp_path):
-    report = tokenize(settings(model_dir, text_dir, tmp_path / "tokens", tokens=640))
+    report = tokenize_text(settings(model_dir, text_dir, tmp_path / "tokens", tokens=640))
     assert 20 <= report.sequences["train"] < 60
 
 
@@ -129,14 +129,14 @@ def test_tokenize_refuses_text_that_fills_no_sequence(model_dir, tmp_path):
     path = tmp_path / "short.txt"
     path.write_text("short")
     with pytest.raises(ValueError, match="must fill at least one training sequence of 64 tokens"):
-        tokenize(settings(model_dir, path, tmp_path / "tokens", context=64, held_out=0.0))
+        tokenize_text(settings(model_dir, path, tmp_path / "tokens", context=64, held_out=0.0))
 
 
 def test_tokenize_refuses_text_of_no_bytes(model_dir, tmp_path):
     (tmp_path / "empty.txt").write_bytes(b"")
     message = r"at least one training sequence of 32 tokens, got 0 .* skipped 1 empty"
     with pytest.raises(ValueError, match=message):
-        tokenize(settings(model_dir, tmp_path / "empty.txt", tmp_path / "tokens"))
+        tokenize_text(settings(model_dir, tmp_path / "empty.txt", tmp_path / "tokens"))
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_one_line_of_100_megabytes_is_tokenized_in_bounded_memory(model_dir, tmp
 
 def test_tokenize_refuses_a_context_longer_than_the_models(model_dir, text_dir, tmp_path):
     with pytest.raises(ValueError, match="context must be at most 64"):
-        tokenize(settings(model_dir, text_dir, tmp_path / "tokens", context=65))
+        tokenize_text(settings(model_dir, text_dir, tmp_path / "tokens", context=65))
     assert not (tmp_path / "tokens").exists()
 
 
@@ -171,7 +171,7 @@ def test_tokenize_writes_held_out_text_also_by_subset(model_dir, tmp_path):
     path = tmp_path / "rows.jsonl"
     rows = [{"text": f"row {i} " * 20, "set": f"Set {i % 2}"} for i in range(60)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    report = tokenize(settings(model_dir, path, tmp_path / "tokens", subset_field="set"))
+    report = tokenize_text(settings(model_dir, path, tmp_path / "tokens", subset_field="set"))
     assert set(report.sequences) == {"train", "held_out", "held_out.Set_0", "held_out.Set_1"}
     for k in range(2):
         texts = [row["text"] for row in rows[k::2] if is_held_out(row["text"], 0.3)]
@@ -183,7 +183,7 @@ def test_a_subset_whose_name_is_a_text_is_refused(model_dir, tmp_path):
     path.write_text(json.dumps({"text": "row", "set": "a long name " * 20}) + "\n")
     wanted = settings(model_dir, path, tmp_path / "t", subset_field="set", held_out=0.999999)
     with pytest.raises(ValueError, match=r"subset_field must give names of at most 191 char"):
-        tokenize(wanted)
+        tokenize_text(wanted)
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_chat_packing_wraps_documents_as_the_template_does(chat_model_dir, tmp_p
     path = tmp_path / "short.txt"
     path.write_text("some words")
     changes = {"packing": "chat", "context": 40, "held_out": 0.0}
-    tokenize(settings(chat_model_dir, path, tmp_path / "tokens", **changes))
+    tokenize_text(settings(chat_model_dir, path, tmp_path / "tokens", **changes))
     tokenizer: Any = load_tokenizer(chat_model_dir)[0]
     turn = [{"role": "user", "content": "some words"}]
     text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
@@ -304,8 +304,8 @@ def test_a_document_that_the_template_refuses_is_named(chat_model_dir, tmp_path)
     changes = {"packing": "chat", "context": 40, "held_out": 0.0}
     message = r"rows\.jsonl:2 is refused by the chat template: TemplateError: No bad words"
     with pytest.raises(ValueError, match=message):
-        tokenize(settings(chat_model_dir, path, tmp_path / "a", **changes))
-    report = tokenize(settings(chat_model_dir, path, tmp_path / "b", skip_bad=True, **changes))
+        tokenize_text(settings(chat_model_dir, path, tmp_path / "a", **changes))
+    report = tokenize_text(settings(chat_model_dir, path, tmp_path / "b", skip_bad=True, **changes))
     assert report.read.skipped == {"refused by the chat template": 1}
     assert (report.read.documents, report.read.characters) == (2, len("goodfine"))
     assert report.sequences == {"train": 2}
@@ -314,18 +314,18 @@ def test_a_document_that_the_template_refuses_is_named(chat_model_dir, tmp_path)
 def test_a_template_that_fails_at_once_is_one_line(chat_model_dir, text_dir, tmp_path):
     (chat_model_dir / "chat_template.jinja").write_text("{{ raise_exception('never') }}")
     with pytest.raises(ValueError, match="chat template cannot be used: TemplateError: never"):
-        tokenize(settings(chat_model_dir, text_dir, tmp_path / "tokens", packing="chat"))
+        tokenize_text(settings(chat_model_dir, text_dir, tmp_path / "tokens", packing="chat"))
 
 
 def test_another_chat_template_makes_another_store(chat_model_dir, text_dir, tmp_path):
     wanted = settings(chat_model_dir, text_dir, tmp_path / "tokens", packing="chat", context=64)
-    tokenize(wanted)
-    assert tokenize(wanted).already_done
+    tokenize_text(wanted)
+    assert tokenize_text(wanted).already_done
     (chat_model_dir / "chat_template.jinja").write_text(
         "{{ bos_token }}<{{ messages[0]['content'] }}>"
     )
     with pytest.raises(ValueError, match="was made otherwise: chat_template"):
-        tokenize(wanted)
+        tokenize_text(wanted)
 
 
 def narrow_tokenizer() -> Any:
@@ -350,8 +350,8 @@ def test_text_that_the_tokenizer_does_not_know_is_named(model_dir, tmp_path, mon
     wanted = settings(model_dir, path, tmp_path / "tokens", held_out=0.0)
     message = r"rows\.jsonl:2 must be known to the tokenizer of .*grouped, got 50% of its charac"
     with pytest.raises(ValueError, match=message):
-        tokenize(wanted)
-    report = tokenize(wanted.model_copy(update={"skip_bad": True}))
+        tokenize_text(wanted)
+    report = tokenize_text(wanted.model_copy(update={"skip_bad": True}))
     assert report.read.skipped == {"unknown to the tokenizer": 1}
     assert unknown_share(tokenizer, "<unk>", np.array([3, 4, 4, 3], np.uint32)) == 1.0
 
@@ -362,20 +362,20 @@ def test_text_that_was_held_out_as_a_whole_says_so(model_dir, tmp_path):
     share = 0.999999
     message = r"got 0 tokens beside \d+ held out; lower --held-out, pass more text"
     with pytest.raises(ValueError, match=message):
-        tokenize(settings(model_dir, path, tmp_path / "tokens", held_out=share))
+        tokenize_text(settings(model_dir, path, tmp_path / "tokens", held_out=share))
 
 
 def test_a_bucket_of_text_does_not_hold_the_output(model_dir):
     for out in ("memory://text/run", "memory://text/"):
         with pytest.raises(ValueError, match="out must lie outside the text folder memory://text"):
-            tokenize(settings(model_dir, "memory://text/", out))
+            tokenize_text(settings(model_dir, "memory://text/", out))
 
 
 def test_document_packing_starts_every_document_anew(model_dir, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "abc"}\n{"text": "defgh"}\n')
     changes = {"packing": "document", "context": 4, "held_out": 0.0}
-    tokenize(settings(model_dir, path, tmp_path / "tokens", **changes))
+    tokenize_text(settings(model_dir, path, tmp_path / "tokens", **changes))
     tokenizer, _ = load_tokenizer(model_dir)
     texts = [tokenizer.decode(ids) for ids in stored(tmp_path / "tokens", "train")]
     assert sorted(texts) == ["<bos>abc", "<bos>def", "<bos>gh<pad>"]
@@ -383,7 +383,7 @@ def test_document_packing_starts_every_document_anew(model_dir, tmp_path):
 
 def test_chat_packing_refuses_a_model_without_a_chat_template(model_dir, text_dir, tmp_path):
     with pytest.raises(ValueError, match="pass an instruction-tuned model"):
-        tokenize(settings(model_dir, text_dir, tmp_path / "tokens", packing="chat"))
+        tokenize_text(settings(model_dir, text_dir, tmp_path / "tokens", packing="chat"))
 
 
 def test_token_ids_spell_special_tokens_out(model_dir):
@@ -417,7 +417,7 @@ def test_a_second_command_of_the_same_output_is_told_who_makes_it(model_dir, tex
         owned_parts(asked),
         pytest.raises(ValueError, match=r"one run at a time, .* which process \d+ .* begin when"),
     ):
-        tokenize(asked)
+        tokenize_text(asked)
     assert not Path(asked.out).exists()
-    tokenize(asked)
+    tokenize_text(asked)
     assert not Path(f"{asked.out}.parts").exists()

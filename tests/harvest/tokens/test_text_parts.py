@@ -12,7 +12,7 @@ from scopeworks.harvest.text.text_file import TextFile, look_at
 from scopeworks.harvest.tokens import run as tokenize_module
 from scopeworks.harvest.tokens import text_parts as module
 from scopeworks.harvest.tokens.part_files import TextPart, read_part, write_part
-from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize
+from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize_text
 from scopeworks.harvest.tokens.text_parts import cut, make_part, parts_location
 from scopeworks.store import TokenStore
 from scopeworks.store.place.locate import locate
@@ -165,9 +165,9 @@ def test_a_part_that_contradicts_itself_is_refused(tmp_path, header, n_header, n
 
 
 def test_tokenizing_by_parts_is_tokenizing_at_once(model_dir, text_dir, tmp_path, monkeypatch):
-    whole = tokenize(settings(model_dir, text_dir, tmp_path / "whole"))
+    whole = tokenize_text(settings(model_dir, text_dir, tmp_path / "whole"))
     monkeypatch.setattr(module, "PART_BYTES", 2000)
-    cut_up = tokenize(settings(model_dir, text_dir, tmp_path / "cut"))
+    cut_up = tokenize_text(settings(model_dir, text_dir, tmp_path / "cut"))
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
     assert str(cut_up) == str(whole)
     assert whole.read.skipped == {"empty": 1, "no text": 1}
@@ -178,7 +178,7 @@ def test_tokenizing_by_parts_is_tokenizing_at_once(model_dir, text_dir, tmp_path
 def test_tokenizing_stopped_and_run_again_makes_only_the_parts_that_are_missing(
     model_dir, text_dir, tmp_path, monkeypatch, small_parts, changes
 ):
-    expected = tokenize(settings(model_dir, text_dir, tmp_path / "whole", **changes))
+    expected = tokenize_text(settings(model_dir, text_dir, tmp_path / "whole", **changes))
     plain, made = tokenize_module.make_part, []
 
     def failing(part, *args):
@@ -190,9 +190,9 @@ def test_tokenizing_stopped_and_run_again_makes_only_the_parts_that_are_missing(
     monkeypatch.setattr(tokenize_module, "make_part", failing)
     wanted = settings(model_dir, text_dir, tmp_path / "stopped", **changes)
     with pytest.raises(KeyboardInterrupt):
-        tokenize(wanted)
+        tokenize_text(wanted)
     assert len(list((tmp_path / "stopped.parts").iterdir())) == 3
-    report = tokenize(wanted)
+    report = tokenize_text(wanted)
     assert made[3] == made[4]
     assert len(made) == len(set(made)) + 1
     assert files(tmp_path / "stopped") == files(tmp_path / "whole")
@@ -203,10 +203,10 @@ def test_tokenizing_stopped_and_run_again_makes_only_the_parts_that_are_missing(
 def test_mended_text_is_read_anew_after_a_broken_line(model_dir, text_dir, tmp_path, small_parts):
     broken = settings(model_dir, text_dir, tmp_path / "out", skip_bad=False)
     with pytest.raises(ValueError, match=r"zz\.jsonl:61 must have a field 'text'"):
-        tokenize(broken)
+        tokenize_text(broken)
     rows = (text_dir / "zz.jsonl").read_text().splitlines()
     (text_dir / "zz.jsonl").write_text("\n".join(rows[:-1]))
-    assert tokenize(broken).read.documents == 90
+    assert tokenize_text(broken).read.documents == 90
 
 
 def test_a_budget_reads_no_more_of_a_large_file_than_fills_it(
@@ -214,7 +214,7 @@ def test_a_budget_reads_no_more_of_a_large_file_than_fills_it(
 ):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "some words of a row"}\n' * 2000)
-    report = tokenize(settings(model_dir, path, tmp_path / "out", tokens=640, held_out=0.0))
+    report = tokenize_text(settings(model_dir, path, tmp_path / "out", tokens=640, held_out=0.0))
     assert TokenStore.open(tmp_path / "out").splits["train"] * 32 >= 640
     assert report.read.documents < 100
 
@@ -230,7 +230,7 @@ def test_only_parts_of_the_own_output_are_removed(model_dir, text_dir, tmp_path,
     mine = locate(f"{folder}/tok[12].parts")
     mine.write("1" * 24, [b"of an earlier command"])
     mine.write("notes.txt", [b"not a part"])
-    tokenize(settings(model_dir, text_dir, f"{folder}/tok[12]"))
+    tokenize_text(settings(model_dir, text_dir, f"{folder}/tok[12]"))
     assert [locate(other).children() for other in others] == [["0" * 24]] * 2
     assert mine.children() == ["notes.txt"]
     assert TokenStore.open(f"{folder}/tok[12]").splits["train"] > 0
@@ -245,6 +245,6 @@ def test_what_a_killed_command_left_of_a_part_is_swept(model_dir, text_dir, tmp_
     shard.mkdir(parents=True)
     (tmp_path / "out" / "unfinished.json").write_text("{}")
     (shard / ".0.0123456789ab.partial").write_bytes(b"half")
-    tokenize(settings(model_dir, text_dir, tmp_path / "out"))
+    tokenize_text(settings(model_dir, text_dir, tmp_path / "out"))
     assert not list(tmp_path.rglob("*.partial"))
     assert not folder.exists()

@@ -13,7 +13,7 @@ from scopeworks.harvest.model.hooks import forward_until
 from scopeworks.harvest.model.sites import parse_site
 from scopeworks.tests.reference.gemma_models import build_model
 from scopeworks.train.sae.config import SAEConfig
-from scopeworks.train.sae.export import export
+from scopeworks.train.sae.export import export_sae
 from scopeworks.train.sae.formats.shared.names import site_of_hook, width_name
 from scopeworks.train.sae.norm_gain import norm_gain
 from scopeworks.train.sae.sae import SAE
@@ -85,7 +85,7 @@ def test_widths_are_named_as_in_the_release(width: int, name: str):
 @pytest.mark.parametrize("format", ["gemma-scope", "sae-lens", "gemma-scope-2"])
 def test_export_and_load_give_the_same_sae(tmp_path: Path, format: str):
     sae = random_sae()
-    folder = export(saved(sae, tmp_path), format, tmp_path / "out")
+    folder = export_sae(saved(sae, tmp_path), format, tmp_path / "out")
     again = SAE.load(folder)
     x = rows()
     assert torch.equal(again.encode(x), sae.encode(x))
@@ -97,7 +97,7 @@ def test_export_and_load_give_the_same_sae(tmp_path: Path, format: str):
 def test_params_npz_lies_where_the_release_has_it(tmp_path: Path):
     sae = random_sae()
     out = tmp_path / "gemma-scope-2b-pt-res"
-    folder = export(saved(sae, tmp_path), "gemma-scope", out)
+    folder = export_sae(saved(sae, tmp_path), "gemma-scope", out)
     assert folder == out / "layer_5/width_4k/average_l0_71"
     with np.load(folder / "params.npz", allow_pickle=False) as data:
         shapes = {name: (data[name].shape, str(data[name].dtype)) for name in data.files}
@@ -146,7 +146,7 @@ def test_a_models_folder_is_no_part_of_an_export(tmp_path: Path, model: str, nam
     sae.config = sae.config.model_copy(update={"model": model, "tokens": str(tmp_path)})
     trained = saved(sae, tmp_path)
     for format in ("gemma-scope", "sae-lens", "gemma-scope-2"):
-        folder = export(trained, format, tmp_path / format)
+        folder = export_sae(trained, format, tmp_path / format)
         assert SAE.load(folder).config.model == name
         texts = [path.read_text() for path in folder.glob("*.json")]
         assert texts and not any(str(tmp_path) in text for text in texts)
@@ -157,20 +157,20 @@ def test_unknown_format_and_full_folder_are_refused(tmp_path: Path):
     with pytest.raises(
         ValueError, match="format must be one of sae-lens, gemma-scope-2, gemma-scope, got"
     ):
-        export(trained, "onnx", tmp_path / "out")
+        export_sae(trained, "onnx", tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/notes.txt").write_text("keep")
     with pytest.raises(ValueError, match="out must be empty or hold an earlier export"):
-        export(trained, "sae-lens", tmp_path / "full")
+        export_sae(trained, "sae-lens", tmp_path / "full")
 
 
 def test_format_that_cannot_hold_the_sae_says_so(tmp_path: Path):
     trained = saved(random_sae("transcoder_in.5", "mlp_out.5", skip=True), tmp_path)
     with pytest.raises(ValueError, match="no place for the skip connection"):
-        export(trained, "gemma-scope", tmp_path / "out")
+        export_sae(trained, "gemma-scope", tmp_path / "out")
     # transformers has no module with the gainless vector: naming the norm would be a wrong tensor.
     with pytest.raises(ValueError, match=r"none has transcoder_in\.5 or mlp_out\.5 .*--model"):
-        export(trained, "gemma-scope-2", tmp_path / "out")
+        export_sae(trained, "gemma-scope-2", tmp_path / "out")
 
 
 def test_gained_norm_is_not_taken_for_the_gainless_site():
@@ -181,13 +181,13 @@ def test_gained_norm_is_not_taken_for_the_gainless_site():
 @pytest.mark.parametrize("format", ["gemma-scope", "sae-lens", "gemma-scope-2"])
 def test_export_again_is_fine_and_another_sae_there_is_kept(tmp_path: Path, format: str):
     sae = random_sae()
-    folder = export(saved(sae, tmp_path), format, tmp_path / "out")
-    assert export(tmp_path / "trained", format, tmp_path / "out") == folder
+    folder = export_sae(saved(sae, tmp_path), format, tmp_path / "out")
+    assert export_sae(tmp_path / "trained", format, tmp_path / "out") == folder
     before = {path: path.read_bytes() for path in folder.iterdir()}
     other = SAE(sae.config, **(sae.tensors() | {"b_dec": sae.b_dec + 1}))
     other.save(tmp_path / "other", {})
     with pytest.raises(ValueError, match="out must not hold another SAE"):
-        export(tmp_path / "other", format, tmp_path / "out")
+        export_sae(tmp_path / "other", format, tmp_path / "out")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -254,7 +254,7 @@ def measured(out: Path, sae: Path, **facts: Any) -> Path:
 
 def bare_npz(tmp_path: Path) -> Path:
     """A params.npz that nothing beside it explains."""
-    folder = export(saved(random_sae(), tmp_path), "gemma-scope", tmp_path / "bare")
+    folder = export_sae(saved(random_sae(), tmp_path), "gemma-scope", tmp_path / "bare")
     (folder / "origin.json").unlink()
     return folder / "params.npz"
 
@@ -262,10 +262,10 @@ def bare_npz(tmp_path: Path) -> Path:
 def test_facts_that_the_files_do_not_tell_are_given(tmp_path: Path):
     path = bare_npz(tmp_path).rename(tmp_path / "params.npz")
     with pytest.raises(ValueError, match=r"site must be known .*pass --site"):
-        export(path, "gemma-scope", tmp_path / "out")
+        export_sae(path, "gemma-scope", tmp_path / "out")
     with pytest.raises(ValueError, match=r"l0 must be known .*pass --l0, or --evaluation"):
-        export(path, "gemma-scope", tmp_path / "out", site="resid_post.2")
-    folder = export(path, "gemma-scope", tmp_path / "out", site="resid_post.2", l0=30.4)
+        export_sae(path, "gemma-scope", tmp_path / "out", site="resid_post.2")
+    folder = export_sae(path, "gemma-scope", tmp_path / "out", site="resid_post.2", l0=30.4)
     assert folder == tmp_path / "out/layer_2/width_4k/average_l0_30"
     config = SAE.load(folder).config
     assert (config.site, config.l0) == ("resid_post.2", 30.4)
@@ -274,10 +274,10 @@ def test_facts_that_the_files_do_not_tell_are_given(tmp_path: Path):
 def test_facts_come_from_an_evaluation(tmp_path: Path):
     path = bare_npz(tmp_path).rename(tmp_path / "params.npz")
     evaluation = measured(tmp_path / "e.json", path)
-    folder = export(path, "gemma-scope", tmp_path / "out", evaluation=evaluation)
+    folder = export_sae(path, "gemma-scope", tmp_path / "out", evaluation=evaluation)
     assert folder == tmp_path / "out/layer_3/width_4k/average_l0_45"
     assert SAE.load(folder).config.site == "mlp_out.3"
-    given = export(path, "gemma-scope", tmp_path / "out", evaluation=evaluation, l0=50)
+    given = export_sae(path, "gemma-scope", tmp_path / "out", evaluation=evaluation, l0=50)
     assert given.name == "average_l0_50"
 
 
@@ -294,7 +294,7 @@ def test_evaluation_that_is_not_of_the_sae_is_refused(tmp_path: Path, facts: Any
     trained = saved(random_sae(), tmp_path)
     evaluation = measured(tmp_path / "e.json", trained, **facts)
     with pytest.raises(ValueError, match=text):
-        export(trained, "gemma-scope", tmp_path / "out", evaluation=evaluation)
+        export_sae(trained, "gemma-scope", tmp_path / "out", evaluation=evaluation)
 
 
 @pytest.mark.parametrize(
@@ -310,19 +310,19 @@ def test_evaluation_that_is_not_of_the_sae_is_refused(tmp_path: Path, facts: Any
 )
 def test_options_that_do_not_fit_are_refused(tmp_path: Path, facts: Any, text: str):
     with pytest.raises(ValueError, match=text):
-        export(saved(random_sae(), tmp_path), "sae-lens", tmp_path / "out", **facts)
+        export_sae(saved(random_sae(), tmp_path), "sae-lens", tmp_path / "out", **facts)
 
 
 @pytest.mark.parametrize("format", ["gemma-scope", "sae-lens", "gemma-scope-2"])
 def test_killed_export_is_completed_and_its_leftovers_go(tmp_path: Path, format: str):
     trained = saved(random_sae(), tmp_path)
-    folder = export(trained, format, tmp_path / "out")
+    folder = export_sae(trained, format, tmp_path / "out")
     files = sorted(path.name for path in folder.iterdir())
     for last in ("params.npz", "cfg.json", "config.json"):
         (folder / last).unlink(missing_ok=True)
     for name in files:
         (folder / f".{name}.0123456789ab.partial").write_bytes(b"half")
-    assert export(trained, format, tmp_path / "out") == folder
+    assert export_sae(trained, format, tmp_path / "out") == folder
     assert sorted(path.name for path in folder.iterdir()) == files
     assert torch.equal(SAE.load(folder)(rows()), random_sae()(rows()))
 
@@ -330,7 +330,7 @@ def test_killed_export_is_completed_and_its_leftovers_go(tmp_path: Path, format:
 def test_theta_below_zero_is_written_as_zero(tmp_path: Path):
     sae = random_sae()
     sae.theta[:2000] = -1.0
-    folder = export(saved(sae, tmp_path), "sae-lens", tmp_path / "out")
+    folder = export_sae(saved(sae, tmp_path), "sae-lens", tmp_path / "out")
     again = SAE.load(folder)
     assert float(again.theta.min()) == 0.0
     assert torch.equal(again.encode(rows()), sae.encode(rows()))
@@ -366,8 +366,8 @@ def test_gain_is_folded_so_that_the_export_reads_where_gemma_scope_2_does(
 ):
     sae = transcoder(skip)
     trained = saved(sae, tmp_path)
-    folder = export(trained, "gemma-scope-2", tmp_path / "out", model=str(model_dir))
-    assert export(trained, "gemma-scope-2", tmp_path / "out", model=str(model_dir)) == folder
+    folder = export_sae(trained, "gemma-scope-2", tmp_path / "out", model=str(model_dir))
+    assert export_sae(trained, "gemma-scope-2", tmp_path / "out", model=str(model_dir)) == folder
     affine = "_affine" if skip else ""
     assert folder == tmp_path / f"out/transcoder/layer_2_width_64_l0_9{affine}"
     exported = SAE.load(folder)
@@ -389,7 +389,7 @@ def test_gain_is_not_folded_into_an_sae_that_would_have_to_predict_it(
     sae = transcoder(skip=False)
     sae.config = sae.config.model_copy(update={"target_site": None})
     with pytest.raises(ValueError, match=r"model has no effect on an SAE of transcoder_in\.2"):
-        export(saved(sae, tmp_path), "gemma-scope-2", tmp_path / "out", model=str(model_dir))
+        export_sae(saved(sae, tmp_path), "gemma-scope-2", tmp_path / "out", model=str(model_dir))
 
 
 def test_gain_that_is_zero_is_refused_with_its_channel(tmp_path: Path, model_dir: Path):
@@ -400,7 +400,7 @@ def test_gain_that_is_zero_is_refused_with_its_channel(tmp_path: Path, model_dir
     (tmp_path / "model/config.json").write_text((model_dir / "config.json").read_text())
     trained = saved(transcoder(False), tmp_path)
     with pytest.raises(ValueError, match=r"gain of .* must not be near 0, got 0 in channel 5"):
-        export(trained, "gemma-scope-2", tmp_path / "out", model=str(tmp_path / "model"))
+        export_sae(trained, "gemma-scope-2", tmp_path / "out", model=str(tmp_path / "model"))
 
 
 def test_gain_is_found_in_a_model_of_several_files(tmp_path: Path, model_dir: Path):

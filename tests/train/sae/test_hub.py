@@ -16,7 +16,7 @@ import torch
 from scopeworks import SAE
 from scopeworks.tests.hub_server import TOKEN, Hub, folder_files, serving, use
 from scopeworks.tests.train.sae.test_export import random_sae, saved
-from scopeworks.train.sae.export import export
+from scopeworks.train.sae.export import export_sae
 
 GOOGLE = "google/gemma-scope-2b-pt-res"
 
@@ -231,7 +231,7 @@ def test_every_format_comes_from_hub_url_and_folder(hub: Hub, tmp_path: Path, fo
     if format == "trained":
         sae.save(release / "some/folder")
     else:
-        export(saved(sae, tmp_path), format, release / "some/folder")
+        export_sae(saved(sae, tmp_path), format, release / "some/folder")
     hub.add("user/saes", folder_files(release))
     memory = fsspec.filesystem("memory")
     for name, data in folder_files(release).items():
@@ -248,7 +248,7 @@ def test_scale_of_a_checkpoint_comes_with_it_and_the_folders_name_tells_its_l0(
 ):
     sae = random_sae()
     name = "average_l0_70"
-    folder = export(saved(sae, tmp_path), "sae-lens", tmp_path / "release" / name)
+    folder = export_sae(saved(sae, tmp_path), "sae-lens", tmp_path / "release" / name)
     record = json.loads((folder / "cfg.json").read_text())
     record["normalize_activations"] = "expected_average_only_in"
     (folder / "cfg.json").write_text(json.dumps(record))
@@ -276,7 +276,7 @@ def test_gemma_scope_2_folders_without_a_config_are_told_by_their_names(
     hub: Hub, tmp_path: Path, place: str, site: str, target: str | None, skip: bool
 ):
     made = random_sae("resid_post.5", "mlp_out.5" if target else None, skip)
-    folder = export(saved(made, tmp_path), "gemma-scope-2", tmp_path / "out")
+    folder = export_sae(saved(made, tmp_path), "gemma-scope-2", tmp_path / "out")
     data = (folder / "params.safetensors").read_bytes()
     hub.add("google/gemma-scope-2-4b-pt", {f"{place}/params.safetensors": data})
     sae = SAE.from_pretrained("google/gemma-scope-2-4b-pt", place)

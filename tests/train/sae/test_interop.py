@@ -20,7 +20,7 @@ from torch import Tensor
 from scopeworks.tests.train.run.test_fold import random_parameters, scaled_forward
 from scopeworks.train.run.fold import fold
 from scopeworks.train.sae.config import SAEConfig
-from scopeworks.train.sae.export import export
+from scopeworks.train.sae.export import export_sae
 from scopeworks.train.sae.sae import SAE
 
 D_IN, D_SAE, HEADS = 24, 4096, 4  # a width that the Gemma Scope loaders know
@@ -60,7 +60,7 @@ class Case:
         )
         SAE(config, **fold(parameters, C, scale, target is None)).save(tmp_path / "trained")
         self.root = tmp_path / "out"
-        self.folder = export(tmp_path / "trained", format, self.root)
+        self.folder = export_sae(tmp_path / "trained", format, self.root)
         self.name = self.folder.relative_to(self.root).as_posix()
 
     def check(self, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor]) -> None:

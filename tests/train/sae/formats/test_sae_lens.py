@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from scopeworks.train.sae.export import export
+from scopeworks.train.sae.export import export_sae
 from scopeworks.train.sae.sae import SAE
 
 D_IN, D_SAE, K, SCALE = 16, 96, 7, 0.31
@@ -301,10 +301,10 @@ def test_gate_of_another_width_is_refused_before_it_is_read(tmp_path: Path, sae_
 def test_top_k_is_not_exported_and_the_other_kinds_are_as_jumprelu(tmp_path: Path, sae_lens: Any):
     theirs(sae_lens, "topk").save_model(tmp_path / "topk")
     with pytest.raises(ValueError, match="format sae-lens must be of a JumpReLU SAE, got a top-k"):
-        export(tmp_path / "topk", "sae-lens", tmp_path / "out")
+        export_sae(tmp_path / "topk", "sae-lens", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     gated = theirs(sae_lens, "gated")
     gated.save_model(tmp_path / "gated")
-    folder = export(tmp_path / "gated", "sae-lens", tmp_path / "jumprelu")
+    folder = export_sae(tmp_path / "gated", "sae-lens", tmp_path / "jumprelu")
     check_same(SAE.load(folder), gated)
     check_same(SAE.load(folder), sae_lens.SAE.load_from_disk(folder))

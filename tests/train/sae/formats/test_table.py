@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from scopeworks.tests.train.sae.test_export import random_sae, rows
-from scopeworks.train.sae.export import export
+from scopeworks.train.sae.export import export_sae
 from scopeworks.train.sae.files import write_format
 from scopeworks.train.sae.formats.table import FORMATS, Format
 from scopeworks.train.sae.sae import SAE
@@ -33,7 +33,7 @@ def written(tmp_path: Path, format: str, sae: SAE) -> Path:
     return (
         tmp_path / "trained"
         if format == "trained"
-        else export(tmp_path / "trained", format, tmp_path / "out")
+        else export_sae(tmp_path / "trained", format, tmp_path / "out")
     )
 
 
@@ -329,8 +329,8 @@ def test_transcoder_without_its_target_is_known_to_be_one(tmp_path: Path):
     config = SAE.load(folder).config
     assert (config.site, config.target_site, config.is_transcoder) == ("resid_post.5", None, True)
     with pytest.raises(ValueError, match=r"target_site must be known .*--target-site"):
-        export(folder, "sae-lens", tmp_path / "again")
-    again = export(folder, "sae-lens", tmp_path / "again", target_site="mlp_out.5")
+        export_sae(folder, "sae-lens", tmp_path / "again")
+    again = export_sae(folder, "sae-lens", tmp_path / "again", target_site="mlp_out.5")
     assert SAE.load(again).config.target_site == "mlp_out.5"
 
 
@@ -399,7 +399,7 @@ def test_npz_in_a_folder_of_another_width_is_refused(tmp_path: Path):
 
 def test_gemma_scope_export_reads_back_with_its_site_wherever_it_is(tmp_path: Path):
     random_sae().save(tmp_path / "trained")
-    folder = export(
+    folder = export_sae(
         tmp_path / "trained", "gemma-scope", tmp_path / "layer_9/width_1m/average_l0_3"
     )  # the innermost counts
     config = SAE.load(folder).config
