@@ -15,6 +15,7 @@ from scopeworks.train.saved.checkpoint import Checkpoints
 from scopeworks.train.saved.metrics import read_metrics
 from scopeworks.train.settings import TrainSettings
 
+from ..conftest import write_store
 from .processes import Rank, ends, lot, started
 
 Make = Callable[..., TrainSettings]
@@ -45,9 +46,9 @@ def speakers(ranks: Sequence[Rank], code: int, text: str) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dying", [2, 0])
-def test_a_rank_that_dies_ends_all_with_one_line(settings: Make, dying: int):
-    one = settings(**SHAPE)
+@pytest.mark.parametrize(("dying", "way"), [(2, "latents"), (0, "latents"), (1, "rows")])
+def test_a_rank_that_dies_ends_all_with_one_line(settings: Make, dying: int, way: str):
+    one = settings(**SHAPE, parallel=way)
     with started(3, lambda rank: words(one)) as ranks:
         wait_for(one.out, 60, ranks)
         ranks[dying].process.kill()
@@ -71,14 +72,36 @@ def test_a_rank_that_stalls_ends_all_within_the_limit(settings: Make):
 
 
 @pytest.mark.slow
-def test_sigterm_of_one_rank_makes_all_write_a_checkpoint_of_one_update(settings: Make):
-    one = settings(**SHAPE | {"checkpoint_every": 10_000})
+@pytest.mark.parametrize(("way", "parts"), [("latents", 3), ("rows", 0)])
+def test_sigterm_of_one_rank_makes_all_write_a_checkpoint_of_one_update(
+    settings: Make, way: str, parts: int
+):
+    one = settings(**SHAPE | {"checkpoint_every": 10_000, "parallel": way})
     with started(3, lambda rank: words(one)) as ranks:
         wait_for(one.out, 40, ranks)
         ranks[2].process.terminate()
         assert speakers(ranks, 143, "stopped by SIGTERM; the same command continues") == [0]
     (step,) = Checkpoints(one.checkpoint_place, keep=2).steps()
-    assert len(list(one.out.rglob(f"step_{step:09d}.shards_*"))) == 3
+    assert len(list(one.out.rglob(f"step_{step:09d}.shards_*"))) == parts
+
+
+@pytest.mark.slow
+def test_rows_that_one_rank_cannot_read_end_all_with_a_checkpoint(settings: Make, tmp_path: Path):
+    """Each of four ranks reads its own rows, so that only one finds the damage."""
+    url = write_store(tmp_path / "damaged", {"resid_post.3": 16})
+    one = settings(**SHAPE | {"steps": 200}, parallel="rows", store=url)
+    shard = max(Path(url).rglob("resid_post.3/**/c/**/*"), key=_size)
+    assert shard.is_file()
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with started(4, lambda rank: words(one)) as ranks:
+        assert speakers(ranks, 2, r"error: .*(damaged|checksum)") == [0]
+    assert len(Checkpoints(one.checkpoint_place, keep=2).steps()) == 1
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 @pytest.mark.slow
