@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from scopeworks.tests.train.ranks.processes import environment, free_port
 from scopeworks.tests.train.ranks.sockets import acknowledged_bytes
 from scopeworks.train.kernels import Node, Share
 from scopeworks.train.ranks.joining import joined
+from scopeworks.train.ranks.reduce import dealt
 from scopeworks.train.ranks.traffic import LINKS, of_update, slowest
 
 N_STEPS, LIMIT_S, L0 = 2, 300.0, 60.0
@@ -78,6 +80,8 @@ def forked(n_ranks: int, widths: list[int], ds: list[int], batch: int) -> list[l
                 try:
                     file.write_text(json.dumps(counted(widths, ds, batch)))
                     code = 0
+                except Exception:
+                    traceback.print_exc()
                 finally:
                     os._exit(code)
             children.append(child)
@@ -135,6 +139,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4096)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    try:
+        for width in args.width:
+            dealt(width, args.ranks)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     around = surroundings("cpu", ("torch", "numpy"))
     for row in rows(args.ranks, args.width, args.d, args.batch):
         record("rank_scaling", row | around)
