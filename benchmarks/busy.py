@@ -1,14 +1,14 @@
-"""Harvest and training beside another busy process.
+"""How much a busy process slows harvest and training on the same machine.
 
     python benchmarks/busy.py                             a minute or two, on a quiet machine
     python benchmarks/busy.py --policies passive active   both waiting policies
     python benchmarks/busy.py --threads 1 2
 
-The demo's model and shapes: a harvest of `resid_post.3` and four SAEs of width 2,048 on one stream,
-each in a process of its own, quiet and beside one process that never sleeps. `passive` and `active`
-are OpenMP's waiting policies: threads that wait for each other sleep, or spin on a core that the
-thread they wait for may need. `share` is the speed beside the busy process over the quiet one of
-the same policy and threads.
+With the demo's model and shapes: a harvest of `resid_post.3`, and four SAEs of width 2,048 on one
+stream, each in its own process, alone and beside one process that never sleeps. `passive` and
+`active` are OpenMP's waiting policies: threads that wait for each other sleep, or spin on a core
+that the other thread may need. `share` is the speed beside the busy process divided by the speed
+alone, for the same policy and threads.
 """
 
 import argparse
@@ -29,7 +29,7 @@ PACKAGES = ("torch", "transformers", "numba")
 
 
 def prepare(folder: Path) -> None:
-    """Tokens, and a store to train from."""
+    """Makes the tokens, and a store to train from."""
     from demo_case import demo_case
 
     from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize_text
@@ -60,7 +60,7 @@ def harvest_rows(folder: Path, name: str, rows: int) -> None:
 
 
 def train_steps(folder: Path, name: str, steps: int) -> None:
-    """A sweep as the demo makes it, as far as `steps`."""
+    """The first `steps` updates of a sweep as the demo makes it."""
     from demo_case import demo_case
 
     from scopeworks.train.sweeps.sweep import expand, sweep
@@ -113,7 +113,7 @@ def busy_process() -> Iterator[None]:
 
 
 def measured(folder: Path, policy: str, threads: int | None) -> dict[str, float]:
-    """Rows per second of both stages in a new process."""
+    """Rows per second of both stages, measured in a new process."""
     environment = os.environ | {"OMP_WAIT_POLICY": policy}
     environment |= {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, __file__, "--child", str(folder)]
@@ -145,7 +145,7 @@ def main() -> None:
 def report(
     policy: str, threads: int | None, quiet: dict[str, float], busy: dict[str, float]
 ) -> None:
-    """Prints a line a stage and appends it to the CSV file."""
+    """Prints a line per stage and appends it to the CSV file."""
     from recording import record, surroundings
 
     for stage, before in quiet.items():

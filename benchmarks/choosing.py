@@ -1,11 +1,12 @@
-"""What λ, θ, ε and the learning rate give in short and in middle runs, at the demo's site.
+"""L0, FVU and dead latents by λ, θ, ε and learning rate, for short and middle runs.
 
     python benchmarks/choosing.py              about six minutes on one thread
-    python benchmarks/choosing.py --folder F   keeps the store in F, for the next time
+    python benchmarks/choosing.py --folder F   keeps the store in F for the next run
 
-SAEs of width 1,024 (8·d) on the rows of the demo, 256 rows an update. `short` is 1,200 updates,
-`middle` 5,000; the recipes differ in what the tutorial on choosing settings compares. L0, FVU and
-the dead share are those of the rows after the last batch. Lengths are in units where E‖x‖² = 1.
+SAEs of width 1,024 (8·d) at the demo's site and on its rows, 256 rows an update. `short` is 1,200
+updates, `middle` 5,000. The recipes differ in the settings that docs/tutorials/choosing.md
+compares. L0, FVU and the dead share are measured on the rows after the last batch. Rows are scaled
+to E‖x‖² = 1.
 """
 
 import argparse
@@ -37,8 +38,8 @@ PACKAGES = ("torch", "numba")
 
 
 def members(length: str, store: str, out: Path) -> list[TrainSettings]:
-    """The grid of one length: warm-ups of a fifteenth and a third of the updates, a decay of a
-    fifth."""
+    """The settings of one run length: warm-ups of the learning rate and of λ over a fifteenth and a
+    third of the updates, decay over a fifth."""
     steps = LENGTHS[length]
     common: dict[str, Any] = {
         "store": store,
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def write(length: str, folder: Path) -> None:
-    """One SAE as a row."""
+    """Appends one SAE as a row."""
     name, _, sparsity = folder.name.rpartition(" ")
     recipe, config = RECIPES[name], SAE.load(folder).config
     row = {

@@ -1,12 +1,12 @@
-"""How fast a store is streamed from, and written to, a place that answers late.
+"""How fast a store is streamed from, and written to, an object store that answers late.
 
     python benchmarks/clouds.py                        50 ms an answer, 100 MB/s a connection
 
-Objects are held in memory behind an fsspec file system whose every request waits, and whose every
-connection has a bandwidth; there is no limit to connections, as object stores have none to speak
-of. So this shows how much waiting is hidden, not what a cloud's network gives or its driver costs.
-Rows as in `store.py`, two buckets of eight shards of 52 MB (a large store has 18 of 180 MB a
-bucket); one process, codec `exact`; results go to benchmarks/results/clouds.csv.
+Objects are held in memory behind an fsspec file system in which every request waits and every
+connection has a bandwidth. The number of connections is not limited, as for real object stores. So
+this shows how much waiting is hidden, not the speed of a cloud's network or the cost of its driver.
+Rows as in `store.py`, in two buckets of eight shards of 52 MB (a large store has 18 shards of 180
+MB in a bucket). One process, codec `exact`; results go to benchmarks/results/clouds.csv.
 """
 
 import argparse
@@ -30,7 +30,7 @@ PLACE = {"latency_s": 0.0, "bytes_per_s": 1e12}
 
 
 class FarObjects(AsyncFileSystem):
-    """An object store in memory that is far away."""
+    """An object store in memory with the delays of a remote one."""
 
     protocol = "far"
     cachable = False

@@ -1,10 +1,11 @@
-"""How small a chunk of activations becomes, and how fast, by codec.
+"""Bits per value and speed of every codec on a chunk of activations.
 
     python benchmarks/codecs.py
 
-One thread, a chunk of 256 rows of 2,304 as `store.py` has them: normal, log-normal channel scales,
-rounded to bfloat16 (the entropy of such values taken one by one is 10.9 bits). The best of many
-repeats, in GB of bfloat16 (or float32, int8) a second; rows go to benchmarks/results/codecs.csv.
+One thread; a chunk of 256 rows of width 2,304 as in `store.py`: normal values with log-normal
+channel scales, rounded to bfloat16 (the entropy of such values, taken one by one, is 10.9 bits).
+Speeds are the best of many repeats, in GB of uncompressed values a second. Results go to
+benchmarks/results/codecs.csv.
 """
 
 import argparse
@@ -30,7 +31,7 @@ OTHERS = {
 
 
 def best(work: Callable[[], object], seconds: float) -> float:
-    """Seconds of the fastest call in about that time."""
+    """Seconds of the fastest of the calls that fit into about that time."""
     found, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
         started = time.perf_counter()
@@ -40,7 +41,7 @@ def best(work: Callable[[], object], seconds: float) -> float:
 
 
 def chunk(dtype: str) -> np.ndarray:
-    """The chunk in a storage data type; int8 by one scale per channel, as the store has it."""
+    """The chunk in a storage dtype; int8 with one scale per channel, as in a store."""
     rows = next(rows_of(ROWS, WIDTH, torch.float32))[1][:ROWS]
     if dtype == "float32":
         return rows.numpy()
@@ -64,7 +65,7 @@ def measured(codec: Codec, seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measures every codec and records a row of each."""
+    """Measures every codec and records a row for each."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seconds", type=float, default=2.0, help="time spent on each")
     seconds = parser.parse_args().seconds

@@ -1,20 +1,20 @@
-"""What an evaluation takes, beside the bare forward passes that it cannot do without.
+"""The time of an evaluation, compared with the bare forward passes that it needs.
 
     python benchmarks/evaluate.py                          the tiny model, 200,000 tokens
     python benchmarks/evaluate.py --shape 2b-cut --width 131072 --sequences 8 --saes 1 --repeats 1
     python benchmarks/evaluate.py --device cuda --dtype bfloat16
 
-`bare` is transformers' own forward pass and the cross-entropy of its logits, as a loop of one's own
-would have it, over the same batches. An SAE's delta loss needs two of them, a clean one and a
-spliced one, so `of_two_bare` is a case's time over twice the bare pass's: the median of the
-repeats' ratios, of wall-clock and of processor time (which a busy machine leaves alone). `an_sae`
-is what each SAE after the first adds, in bare passes. The evaluations are `scopeworks evaluate`'s
-from loaded inputs to the finished figures, by its default settings (top activations included).
-Cases take turns within a repeat. `peak_gib` is the process's largest memory until the case's end,
-model and SAEs included; for a peak of its own run one case (`--only`).
+`bare` is transformers' own forward pass and the cross-entropy of its logits, as in a hand-written
+loop, over the same batches. An SAE's delta loss needs two such passes, a clean one and a spliced
+one, so `of_two_bare` is a case's time divided by twice the bare pass's: the median of the repeats'
+ratios, of wall-clock and of processor time (which other processes hardly change). `an_sae` is the
+time that each SAE after the first adds, in bare passes. The evaluations are those of `scopeworks
+evaluate` from loaded inputs to the finished figures, with default settings (top activations
+included). Cases take turns within a repeat. `peak_gib` is the process's largest memory until the
+case's end, with model and SAEs; to get the peak of one case, run it alone (`--only`).
 
-SAEs are random directions with thresholds under which about 24 latents are active. The tiny
-model reads the standard library's sources, random shapes of Gemma 2 read random tokens.
+SAEs are random directions with thresholds for which about 24 latents are active. The tiny model
+reads the standard library's sources, random models of Gemma 2's shape read random tokens.
 """
 
 import argparse
@@ -49,7 +49,7 @@ PACKAGES = ("torch", "transformers")
 
 @dataclass(frozen=True)
 class Case:
-    """Something to time, and how many SAEs are measured in it."""
+    """A function to time, and how many SAEs it measures."""
 
     name: str
     n_saes: int
@@ -68,7 +68,7 @@ def text_of(lm: LanguageModel, n: int) -> np.ndarray:
 
 
 def random_sae(lm: LanguageModel, site: str, width: int, seed: int, probe: torch.Tensor) -> SAE:
-    """Random directions; thresholds are the probe's quantile, latent by latent."""
+    """An SAE of random directions; each latent's threshold is a quantile of it on probe rows."""
     generator = torch.Generator().manual_seed(seed)
     d = probe.shape[1]
     W_enc = torch.randn(d, width, generator=generator) * d**-0.5
@@ -85,7 +85,7 @@ def random_sae(lm: LanguageModel, site: str, width: int, seed: int, probe: torch
 
 
 def bare_pass(lm: LanguageModel, held_out: HeldOut, batch: int) -> None:
-    """transformers' own forward and the loss of every token, in float32."""
+    """transformers' own forward pass and the loss of every token, in float32."""
     for sequences in held_out.batches(batch, lm.device):
         ids = sequences.ids
         logits = lm.model(input_ids=ids, use_cache=False).logits[:, :-1].flatten(0, 1)
@@ -115,7 +115,7 @@ def cases(
 
 @torch.no_grad()
 def measure(timed: list[Case], repeats: int, device: str) -> dict[str, np.ndarray]:
-    """Seconds and processor seconds [repeats, 2] of every case; one pass before warms up."""
+    """Wall-clock and processor seconds [repeats, 2] of every case, after one pass to warm up."""
     seconds: dict[str, list[tuple[float, float]]] = {case.name: [] for case in timed}
     timed[0].run()
     for _ in range(repeats):
@@ -132,7 +132,7 @@ def measure(timed: list[Case], repeats: int, device: str) -> dict[str, np.ndarra
 def report(
     timed: list[Case], seconds: dict[str, np.ndarray], shape: dict[str, Any], device: str
 ) -> None:
-    """Prints a line a case and appends it to the CSV file."""
+    """Prints a line per case and appends it to the CSV file."""
     base, one = seconds.get("bare"), next((c.name for c in timed if c.n_saes == 1), None)
     for case in timed:
         own, ratios, added = seconds[case.name], ["", ""], ""
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--only", type=int, help="the case of so many SAEs alone; 0: the bare pass")
     arguments = parser.parse_args()
-    keep_freed_memory()  # as evaluate does, so that the bare pass has it as well
+    keep_freed_memory()  # evaluate does so too; the bare pass must not be at a disadvantage
     if arguments.shape == "tiny":
         lm = load_model("pipelines/tiny_gemma2", arguments.dtype, arguments.device)
         ids = text_of(lm, arguments.sequences)

@@ -1,12 +1,13 @@
-"""The explorer in headless Chromium: how long readers of a wide index wait.
+"""How long a reader of the explorer's page waits, by width of the index, in headless Chromium.
 
     python benchmarks/explorer.py --latents 16384 --latents 131072
 
-Makes an index of made-up latents (as many texts of the usual lengths as a real one has), serves it
-on 127.0.0.1, opens it, and appends a row to results/explorer.csv: seconds from asking for the page
-to its first row and until all columns are read, milliseconds of searches, of a latent's page and of
-the map, JavaScript's memory. A search's time is from the key to the new rows in the document;
-`cpu` is the processor time of the page's main thread, which a busy machine leaves alone.
+Makes an index of invented latents (with as many texts, of the usual lengths, as a real one), serves
+it on 127.0.0.1, opens it, and appends a row to results/explorer.csv: seconds from the request to
+the page's first row and until all columns are read; milliseconds of searches, of a latent's page
+and of the map; JavaScript's memory. A search is timed from the key press to the new rows in the
+document. `cpu` is the processor time of the page's main thread, which other processes hardly
+change.
 """
 
 import argparse
@@ -47,7 +48,7 @@ def texts(seed: int = 0) -> list[str]:
 
 
 def firings(d_sae: int) -> Firings:
-    """Latents with densities over three decades, each with TOP strong snippets and one a band."""
+    """Latents with densities over three decades, each with TOP strong snippets and one per band."""
     draw = np.random.default_rng(1)
     fired = (10 ** draw.uniform(1, 4, d_sae)).astype(np.int64)
     each = TOP + BANDS
@@ -78,7 +79,7 @@ def firings(d_sae: int) -> Firings:
 
 
 def directions(d_sae: int) -> Directions:
-    """Neighbours, logits and places at random."""
+    """Random neighbours, logits and places on the map."""
     draw = np.random.default_rng(2)
     near = Nearest(draw.integers(0, d_sae, (d_sae, 8)), draw.random((d_sae, 8), np.float32))
     by = draw.random((d_sae, 10), np.float32)
@@ -93,7 +94,7 @@ def directions(d_sae: int) -> Directions:
 
 
 def write(out: Path, d_sae: int) -> None:
-    """The index."""
+    """Writes the index."""
     words = texts()
 
     def decode(ids: Sequence[int]) -> list[str]:
@@ -112,7 +113,7 @@ def write(out: Path, d_sae: int) -> None:
 
 
 def until(browser: Browser, script: str) -> float:
-    """Waits; returns when."""
+    """Waits for a condition; returns the time when it held."""
     end = time.perf_counter() + 300
     while not browser.run(script):
         if time.perf_counter() > end:
@@ -134,7 +135,7 @@ new Promise(done => {{
 
 
 def waited(browser: Browser, script: str) -> float:
-    """What a promise of the page gives."""
+    """Waits for a promise of the page; returns its value."""
     got = browser.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
     return float(got["result"]["value"])
 
@@ -146,7 +147,7 @@ def busy(browser: Browser) -> float:
 
 
 def measured(url: str, repeats: int) -> dict[str, float]:
-    """Seconds and milliseconds of one index."""
+    """The measured times of one index."""
     rows = "document.querySelectorAll('.rows .row').length === 50"
     first, whole, found, cpu = [], [], {}, []
     with tempfile.TemporaryDirectory() as profile, Browser(Path(profile)) as browser:
@@ -154,7 +155,7 @@ def measured(url: str, repeats: int) -> dict[str, float]:
         browser.send("Network.setCacheDisabled", cacheDisabled=True)
         browser.send("Performance.enable", timeDomain="threadTicks")
         for _ in range(repeats):
-            # Another page of the same process, whose clock goes on.
+            # Another page of the same process; the process's clock is not reset.
             browser.send("Page.navigate", url=f"{url}served.js")
             until(browser, "document.readyState === 'complete'")
             began, spent = time.perf_counter(), busy(browser)

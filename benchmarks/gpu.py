@@ -1,9 +1,9 @@
-"""Everything that a GPU has to show, in ten minutes: python benchmarks/gpu.py OUT [--toy].
+"""All checks and measurements of a GPU, in ten minutes: python benchmarks/gpu.py OUT [--toy].
 
-Called by gpu.sh. Runs the parts one after the other, each in a process of its own, because an
-error on a GPU spoils the process it happens in. A part has a share of the time; it writes its rows
-as they come, and one that overruns is stopped and keeps what it wrote. Ends with a table of OUT's
-CSV files, and with exit code 1 if a result is wrong, a part broke off or nothing could run.
+Called by gpu.sh. Runs the parts one after the other, each in its own process, because an error on a
+GPU makes its process unusable. Each part has a share of the time and writes its rows as they come.
+A part that takes longer is stopped, and its rows are kept. At the end prints OUT's CSV files as
+tables. Exit code 1 if a result is wrong, a part failed or nothing could run.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SHOWN = {
 
 
 def run(part: str, out: Path, seconds: float, toy: bool) -> str | None:
-    """Runs a part; why it broke off, or None."""
+    """Runs a part; returns why it failed, or None."""
     command = [
         sys.executable,
         str(HERE / f"gpu_{part}.py"),
@@ -58,7 +58,7 @@ def run(part: str, out: Path, seconds: float, toy: bool) -> str | None:
 
 
 def skipped(out: Path, part: str, what: str, reason: str) -> None:
-    """Says why something was not done, on the screen and in gpu_skipped.csv."""
+    """Reports why something was skipped, on the screen and in gpu_skipped.csv."""
     print(f"{part}: {what} skipped: {reason}", flush=True)
     path = out / "gpu_skipped.csv"
     new = not path.exists()
@@ -70,7 +70,7 @@ def skipped(out: Path, part: str, what: str, reason: str) -> None:
 
 
 def table(out: Path) -> str:
-    """The CSV files of a folder as tables of their main columns; right results counted only."""
+    """A folder's CSV files as tables of their main columns; right results are only counted."""
     lines = []
     for name, columns in SHOWN.items():
         path = out / f"{name}.csv"
@@ -90,7 +90,7 @@ def table(out: Path) -> str:
 
 
 def main() -> None:
-    """Runs the parts and shows what came of them."""
+    """Runs the parts and prints their results."""
     started = time.monotonic()
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("out", type=Path, help="folder for CSV files and table.md")

@@ -1,10 +1,10 @@
-"""Whether the kernels are right on a device: the suite's cases against float64.
+"""Checks the kernels on a device against float64, with the cases of the test suite.
 
 Called by gpu.py. The cases, the float64 step and the tolerances are those of the tests
 (`tests/reference/jumprelu_cases.py`): ties at θ, one row, all latents off, all on, strided rows,
-NaN and infinity, trajectories. A CPU cannot show the rest: a float32 product under each of a user's
-TF32 switches, arrays of more than 2^31 numbers, and sums that a compiler fuses. Exit code 1 if
-anything is wrong.
+NaN and infinity, trajectories. Three more need a GPU: a float32 product under each of a user's TF32
+switches, arrays of more than 2^31 numbers, and sums that a compiler fuses. Exit code 1 if anything
+is wrong.
 """
 
 # pyright: reportArgumentType=false
@@ -48,7 +48,7 @@ Check = tuple[str, str, Callable[[], None]]
 
 
 def gradient_checks(part: Part) -> Iterator[Check]:
-    """One step from exact numbers: report, gradients, updated state."""
+    """Checks one step from exact numbers: result, gradients, updated state."""
     weight = torch.arange(40, device=part.device) / 7.0
     objectives: dict[str, StepSettings] = {
         "linear": WIDE,
@@ -71,12 +71,12 @@ def gradient_checks(part: Part) -> Iterator[Check]:
 
 
 def paths(part: Part) -> tuple[str, ...]:
-    """The paths whose numbers are those of float32; a toy tries the one with most kernels."""
+    """The paths that compute in float32; a toy run checks only the one with the most kernels."""
     return TOY if part.toy else EXACT
 
 
 def edge_checks(part: Part) -> Iterator[Check]:
-    """All off, all on, strides, bad numbers, a skip transcoder, rounded products, trajectories."""
+    """Checks all off, all on, strides, bad numbers, a skip transcoder, rounding, trajectories."""
     n = (4, 3, 5) if part.toy else (37, 16, 40)
 
     def case(seed: int, **how: Any) -> tuple[TrainState, torch.Tensor]:
@@ -127,7 +127,7 @@ def edge_checks(part: Part) -> Iterator[Check]:
 
 
 def switch_checks(part: Part) -> Iterator[Check]:
-    """The same bits under each of a user's switches for float32 products."""
+    """Checks that each of a user's switches for float32 products gives the same bits."""
     b, d, d_sae = (4, 3, 5) if part.toy else (256, 576, 2048)
 
     def bits(path: str, switch: Callable[[], None] | None = None) -> dict[str, torch.Tensor]:
@@ -153,7 +153,7 @@ def switch_checks(part: Part) -> Iterator[Check]:
 
 
 def among_dead(own: Parameters, d_sae: int) -> TrainState:
-    """An SAE of that width whose last latents are those given; the others never fire."""
+    """An SAE of the given width whose last latents are the given ones; the others never fire."""
     n, d = own.W_dec.shape
     device = own.W_dec.device
     wide = Parameters(
@@ -171,9 +171,10 @@ def among_dead(own: Parameters, d_sae: int) -> TrainState:
 
 
 def large_checks(part: Part) -> Iterator[Check]:
-    """The last latents of arrays of over 2^31 numbers step as in arrays a sixteenth as large.
+    """Checks that the last latents of arrays of over 2^31 numbers get the same update as in arrays
+    a sixteenth as large.
 
-    Both widths have all of them in the last virtual shard, so that sums run in one order.
+    In both widths they are all in the last virtual shard, so that sums have the same order.
     """
     d, d_sae, fewer, n = (3, 128, 64, 8) if part.toy else (2304, 2**20, 2**16, 1024)
 
@@ -196,8 +197,8 @@ def large_checks(part: Part) -> Iterator[Check]:
 
 
 def border_checks(part: Part) -> Iterator[Check]:
-    """Proposals at the very edge of the bound are counted by one kernel and written by the other
-    alike; with fused sums the two kernels' bounds differ in the last bit."""
+    """Checks that the counting kernel and the writing kernel agree on proposals exactly at the
+    bound; with fused sums their bounds would differ in the last bit."""
     shape = (6, 3, 40) if part.toy else (2048, 576, 8192)
 
     def check() -> None:
@@ -223,7 +224,7 @@ def border_checks(part: Part) -> Iterator[Check]:
 
 
 def main() -> None:
-    """Runs every check, and says of each whether it held."""
+    """Runs every check and reports whether it passed."""
     part = Part("correctness")
     wrong = 0
     if not part.runs:

@@ -1,7 +1,7 @@
-"""What harvesting a Gemma 2 2B costs on top of its forward pass, on a GPU. Called by gpu.py.
+"""The time of harvesting a Gemma 2 2B on a GPU, beyond its forward pass. Called by gpu.py.
 
-Random weights in bfloat16 and random tokens; the cases and the way of timing are those of
-`benchmarks/harvest.py`. Skipped where a package that harvesting needs is missing.
+Random weights in bfloat16 and random tokens; cases and timing are those of `benchmarks/harvest.py`.
+Skipped if a package that harvesting needs is missing.
 """
 
 import importlib
@@ -14,12 +14,12 @@ from gpu_part import Part
 
 
 def main() -> None:
-    """Forward pass, one site and three sites, taking turns while there is time."""
+    """Times the forward pass, one site and three sites in turns, while there is time."""
     part = Part("harvest")
     if not part.runs:
         return
     try:
-        # By name: in this folder it is the benchmark, elsewhere the package's room.
+        # By name: in this folder `harvest` is the benchmark, elsewhere the package's folder.
         harvest: Any = importlib.import_module("harvest")
         importlib.import_module("transformers")
     except ImportError as error:
@@ -42,7 +42,7 @@ def main() -> None:
     ]
     seconds: dict[str, list[np.ndarray]] = {case.name: [] for case in timed}
     with tempfile.TemporaryDirectory() as folder:
-        # `measure` runs everything once to warm up.
+        # `measure` runs every case once to warm up.
         while not seconds["forward"] or (part.left() > 0 and len(seconds["forward"]) < rounds):
             for name, found in harvest.measure(timed, 1, Path(folder)).items():
                 seconds[name].append(found[0, 0])

@@ -1,4 +1,4 @@
-"""What the parts of the GPU benchmark share: their options, their time, their rows."""
+"""Options, time limit and result rows of the parts of the GPU benchmark."""
 
 import argparse
 import time
@@ -13,12 +13,12 @@ PACKAGES = ("torch", "triton", "numpy", "numba", "transformers", "zarr")
 
 
 class Part:
-    """One part's run: where its rows go, on which device, and for how long.
+    """The run of one part: the folder of its rows, its device and its time.
 
     Attributes:
         toy: whether it runs at toy sizes on the CPU.
-        device: "cuda", or "cpu" for a toy.
-        runs: whether it can run at all; if not, that was said.
+        device: "cuda", or "cpu" for a toy run.
+        runs: whether it can run; if not, it has reported why.
         pause: seconds that one figure may take.
     """
 
@@ -40,22 +40,22 @@ class Part:
             self.around = surroundings(self.device, PACKAGES)
 
     def left(self) -> float:
-        """Seconds of its time that are left."""
+        """Seconds left."""
         return self.end - time.monotonic()
 
     def late(self, what: str) -> bool:
-        """Whether the time is over; then says so of the first thing that is left out."""
+        """Whether the time is over; reports the first thing that is skipped because of it."""
         if self.left() < 0 and not self._late:
             self._late = True
             self.skip(f"{what} and what follows", "no time left")
         return self._late
 
     def skip(self, what: str, reason: str) -> None:
-        """Says why something is not done."""
+        """Reports why something is skipped."""
         skipped(self.out, self.name, what, reason)
 
     def record(self, row: Mapping[str, object]) -> None:
-        """Writes a row, with what it depends on, and shows its beginning."""
+        """Appends a row with device, versions and commit, and prints its beginning."""
         record(f"gpu_{self.name}", dict(row) | self.around, self.out)
         print(
             f"{self.name}: " + ", ".join(f"{k} {v}" for k, v in row.items() if v != ""), flush=True

@@ -1,8 +1,8 @@
-"""Whether threads overtake each other: one step from one state, again and again, bit for bit.
+"""Looks for races between GPU threads: repeats one step from the same state and compares the bits.
 
-Called by gpu.py. Latents have not been touched for 1,000 updates, so a warp that missed the decay
-of its part of a row (0.999^1000 = 0.37) leaves other moments. Widths with fewer elements than
-threads are there because several threads then load what one of them stores.
+Called by gpu.py. The latents' last update was 1,000 updates ago, so a warp that misses the decay of
+its part of a row (0.999^1000 = 0.37) leaves different moments. Widths with fewer elements than
+threads are included because several threads then load a value that one of them stores.
 """
 
 import sys
@@ -21,7 +21,8 @@ SETTINGS = StepSettings(lr=1e-3, sparsity=1e-3, bandwidth=1e-2)
 
 
 def repeats(part: Part, path: str, shape: tuple[int, int, int, float], seconds: float) -> bool:
-    """Repeats a step and records how often it was the same; whether it always was."""
+    """Repeats a step, records how often the result was the same, and returns whether it always
+    was."""
     batch, d, width, theta = shape
     state, x = gaussian_case(batch, d, width, theta=theta, device=part.device)
     for _, moment in state.second_moments.items():
@@ -45,7 +46,7 @@ def repeats(part: Part, path: str, shape: tuple[int, int, int, float], seconds: 
 
 
 def main() -> None:
-    """Every shape on both paths, the time shared."""
+    """Runs every shape on both paths, with equal shares of the time."""
     part = Part("race")
     if not part.runs:
         return

@@ -1,15 +1,17 @@
-"""How long a step takes on a GPU, and where: by width, L0, firing rates and path.
+"""The time of a training step on a GPU and of its phases, by width, L0, firing rates and path.
 
-Called by gpu.py. Rows are Gaussian with E‖x‖² = 1, weights unit rows drawn on the device, the
-learning rate so small that nothing moves. Shapes come in the order of what is to be learned from
-them; what does not fit the memory or the time is skipped. Beside a step's time stands what each
-phase takes of it (from steps that wait for the device after every phase, so they are slower):
+Called by gpu.py. Rows are Gaussian with E‖x‖² = 1, weights are unit rows drawn on the device, and
+the learning rate is so small that nothing moves. The most informative shapes come first; a shape
+that does not fit the memory or the time is skipped. Each phase's share of the step is measured in
+separate, slower steps, which wait for the device after every phase:
 
-    find      the encoder's product and the list of entries        by_row   the list by rows
-    update    gradients and Adam of what latents own               shared   b_dec
-    rest      reconstruction, df, the report
+    find      the encoder's product and the list of active entries
+    by_row    the list sorted by rows
+    update    gradients and Adam of the latents' parameters
+    shared    gradients and Adam of b_dec
+    rest      reconstruction, df, the result
 
-and the product x @ W_enc alone, in bfloat16 and float32.
+The product x @ W_enc alone is timed too, in bfloat16 and float32.
 """
 
 import statistics
@@ -58,7 +60,7 @@ def fits(part: Part, d: int, width: int, dense: bool) -> bool:
 
 
 def times(part: Part, run: Callable[[int], object], seconds: float) -> list[float]:
-    """Milliseconds of single calls, over about some seconds after two for warming up."""
+    """Milliseconds of single calls during about so many seconds, after two calls to warm up."""
     for k in range(2):
         run(k)
     end, found = time.monotonic() + seconds, []
@@ -73,7 +75,7 @@ def times(part: Part, run: Callable[[int], object], seconds: float) -> list[floa
 
 @contextmanager
 def phases(part: Part, path: str) -> Iterator[dict[str, float]]:
-    """Within it, the backend's phases add up their milliseconds."""
+    """Collects the milliseconds of the backend's phases during the block."""
     spent: dict[str, float] = {"find": 0.0, "by_row": 0.0, "update": 0.0, "shared": 0.0}
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,7 +125,7 @@ def shares(part: Part, path: str, run: Callable[[int], object]) -> dict[str, str
 
 
 def summary(milliseconds: list[float]) -> dict[str, object]:
-    """Median, quartiles and number."""
+    """Median, quartiles and number of the times."""
     quartiles = statistics.quantiles(milliseconds, n=4)
     names = ("q1_ms", "median_ms", "q3_ms")
     found = dict(zip(names, (f"{value:.3f}" for value in quartiles), strict=True))
@@ -132,7 +134,7 @@ def summary(milliseconds: list[float]) -> dict[str, object]:
 
 
 def measure_product(part: Part, state: TrainState, x: torch.Tensor, dtype: torch.dtype) -> None:
-    """x @ W_enc alone, over as many latents at once as 2^28 products."""
+    """Times x @ W_enc alone, in slices of latents with 2^28 values of z each."""
     W, rows = state.parameters.W_enc.t(), x.to(dtype)
     each = max(1, 2**28 // len(x))
     weights = [slice_.to(dtype) for slice_ in W.split(each)]
@@ -151,7 +153,7 @@ def measure_product(part: Part, state: TrainState, x: torch.Tensor, dtype: torch
 def measure_step(
     part: Part, state: TrainState, batches: list[torch.Tensor], path: str, l0: float, rates: str
 ) -> None:
-    """A path of the step at an L0."""
+    """Times one path of the step at one L0."""
     p = state.parameters
     p.theta.copy_(thresholds(p.d_sae, p.d_in, l0, rates, part.device))
     state.entries_per_row = l0
@@ -172,7 +174,7 @@ def measure_step(
 
 
 def measure_shape(part: Part, d: int, width: int) -> None:
-    """Everything at one shape; its state is made once."""
+    """Measures everything for one shape; its state is made once."""
     batch = 4 if part.toy else BATCH
     state = random_state(d, width, part.device)
     generator = torch.Generator(part.device).manual_seed(1)
@@ -199,7 +201,7 @@ def measure_shape(part: Part, d: int, width: int) -> None:
 
 
 def main() -> None:
-    """Every shape that fits, while there is time."""
+    """Measures every shape that fits, while there is time."""
     part = Part("steps")
     if not part.runs:
         return

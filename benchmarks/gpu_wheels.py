@@ -1,8 +1,8 @@
-"""Gathers the wheels that a bare GPU machine lacks: python benchmarks/gpu_wheels.py DIR.
+"""Downloads wheels for a GPU machine without a network: python benchmarks/gpu_wheels.py DIR.
 
-What `benchmarks/gpu.sh` needs for its harvest and all that this pulls in, in the versions installed
-here, for Python 3.12 on Linux x86-64; without what is there anyway. Run it in the project's own
-environment.
+These are the packages that `benchmarks/gpu.sh` needs for its harvest, and their requirements, in
+the versions installed here, for Python 3.12 on Linux x86-64, except those that such a machine has.
+Run it in the project's own environment.
 """
 
 import importlib.metadata
@@ -51,7 +51,7 @@ def closure(names: tuple[str, ...]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Downloads them and says what they weigh."""
+    """Downloads the wheels and prints their sizes."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [f"{name}=={version}" for name, version in sorted(closure(NEEDED).items())]

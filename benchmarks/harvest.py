@@ -1,20 +1,21 @@
-"""What harvesting costs on top of the forward pass, and how fast rows get to disk.
+"""The time of harvesting beyond the forward pass, and the speed of writing rows to disk.
 
     python benchmarks/harvest.py                      d_model 512, 8 layers, 16,384 rows, 3 repeats
     python benchmarks/harvest.py --shape 2b-cut       Gemma 2 2B's shape, its first 3 layers
     python benchmarks/harvest.py --device cuda --dtype bfloat16
 
 Random weights and tokens. `forward` is the model's decoder alone on the same batches, all layers,
-without lm_head. The harvests run forward, selection, shuffle, compression and commits, through the
-code of `scopeworks harvest`; `overhead` is their time over the forward's, less one. `until middle`
-runs the decoder to the residual stream of the middle layer, without a store. Cases take turns
-within a repeat, so that a change of the machine's load hits all of them; `overhead` is the median
-of the repeats' ratios, of wall-clock and of processor time (which a busy machine leaves alone).
+without lm_head. The harvests run forward pass, selection, shuffle, compression and commits, by the
+code of `scopeworks harvest`; `overhead` is their time divided by the forward pass's, minus one.
+`until middle` runs the decoder to the residual stream of the middle layer, without a store. Cases
+take turns within a repeat, so that a change of the machine's load affects all of them. `overhead`
+is the median of the repeats' ratios, of wall-clock and of processor time (which other processes
+hardly change).
 
-`write` takes ready rows of one site to disk: this project's store writer (bfloat16, as Gemma 2
-computes; shuffled, checksummed, flushed to the disk), and the shard writer of SAELens's
-CacheActivationsRunner fed the same rows (as float32, ready made) in its own buffers, with the
-consolidation that ends its run, not flushed.
+`write` writes ready rows of one site to disk, by two writers: this project's store writer
+(bfloat16, as Gemma 2 computes; shuffled, checksummed, flushed to the disk), and the shard writer of
+SAELens's CacheActivationsRunner with the same rows (as float32, made before) in its own buffers,
+with the consolidation that ends its run, not flushed.
 """
 
 import argparse
@@ -58,7 +59,7 @@ PACKAGES = ("torch", "transformers", "zarr", "sae-lens", "datasets")
 
 @dataclass(frozen=True)
 class Case:
-    """Something to time: rows it handles a run, and the run."""
+    """A function to time, and the rows that it handles in one call."""
 
     name: str
     rows: int
@@ -87,7 +88,7 @@ def build(shape: str, device: str, dtype: str) -> LanguageModel:
 
 
 def tokens(rows: int, vocabulary: int) -> np.ndarray:
-    """Sequences [n, CONTEXT] of random ids, BOS first, that give at least so many rows."""
+    """Sequences [n, CONTEXT] of random ids, BOS first, that give at least `rows` rows."""
     n = -(-rows // (CONTEXT - 1))
     ids = np.random.default_rng(0).integers(3, vocabulary, (n, CONTEXT)).astype(np.uint32)
     ids[:, 0] = 2
@@ -118,7 +119,7 @@ def harvest_case(name: str, lm: LanguageModel, sites: list[Site], rows: int) -> 
 
 
 def forward_case(name: str, lm: LanguageModel, rows: int, until: Site | None = None) -> Case:
-    """The decoder alone, whole or up to a site."""
+    """The decoder alone, all of it or up to a site."""
     ids = torch.from_numpy(tokens(rows, lm.config.vocab_size).astype(np.int64)).to(lm.device)
 
     @torch.no_grad()
@@ -135,7 +136,7 @@ def forward_case(name: str, lm: LanguageModel, rows: int, until: Site | None = N
 
 
 def cases(lm: LanguageModel, rows: int) -> Iterator[Case]:
-    """Everything that is timed with the model."""
+    """All cases that run the model."""
     n_layers = lm.config.num_hidden_layers
     last, middle = n_layers - 1, n_layers // 2 - 1
     three = [f"{kind}.{last}" for kind in ("attn_out", "mlp_out", "resid_post")]
@@ -149,7 +150,7 @@ def cases(lm: LanguageModel, rows: int) -> Iterator[Case]:
 
 
 def write_cases(rows: int, width: int) -> Iterator[Case]:
-    """Ready tensors of one site to disk: our writer and, where installed, SAELens's."""
+    """Cases that write ready tensors of one site: our writer and, if installed, SAELens's."""
     rows -= rows % (BATCH * CONTEXT)
     x = torch.randn(rows, width, generator=torch.Generator().manual_seed(0)).bfloat16()
     number = np.arange(rows)
@@ -173,7 +174,7 @@ def write_cases(rows: int, width: int) -> Iterator[Case]:
 
 
 def saelens_writer(x: torch.Tensor, width: int) -> Callable[[Path], None]:
-    """SAELens's runner without its model: its shards, one a batch, and their consolidation."""
+    """SAELens's runner without its model: one shard per batch, then their consolidation."""
     import datasets
     from sae_lens import CacheActivationsRunner
     from sae_lens.config import CacheActivationsRunnerConfig
@@ -213,7 +214,7 @@ def saelens_writer(x: torch.Tensor, width: int) -> Callable[[Path], None]:
 
 
 def measure(timed: list[Case], repeats: int, scratch: Path | None) -> dict[str, np.ndarray]:
-    """Wall-clock and processor seconds [repeats, 2] of every case; a round before warms it up."""
+    """Wall-clock and processor seconds [repeats, 2] of every case, after a round to warm up."""
     seconds: dict[str, list[tuple[float, float]]] = {case.name: [] for case in timed}
     for repeat in range(repeats + 1):
         for case in timed:
@@ -229,7 +230,7 @@ def measure(timed: list[Case], repeats: int, scratch: Path | None) -> dict[str, 
 def report(
     timed: list[Case], seconds: dict[str, np.ndarray], arguments: argparse.Namespace
 ) -> None:
-    """Prints a line a case and appends it to the CSV file."""
+    """Prints a line per case and appends it to the CSV file."""
     base = seconds.get("forward")
     for case in timed:
         own = seconds[case.name]

@@ -1,16 +1,16 @@
-"""How often an evaluation's 95% intervals contain what all the text gives.
+"""How often an evaluation's 95% intervals contain the value of a large pool of text.
 
     python benchmarks/interval_coverage.py              about five minutes on one thread
-    python benchmarks/interval_coverage.py --folder F   keeps tokens and SAE in F, for the next time
+    python benchmarks/interval_coverage.py --folder F   keeps tokens and SAE in F for the next run
 
-An SAE of the demo's kind (width 512, 300 updates) is measured once on a pool of 512 held-out
-sequences, cut to 64 tokens. Then as many sequences as an evaluation has are drawn from the pool,
-with replacement, again and again; each draw estimates its own E x, as an evaluation does. `covered`
-is the share of draws whose interval contains the pool's value: 95% if intervals are what they say.
+An SAE like the demo's (width 512, 300 updates) is measured once on a pool of 512 held-out
+sequences, cut to 64 tokens. Then many evaluations are simulated: each draws as many sequences as an
+evaluation has, with replacement, and estimates its own E x, as an evaluation does. `covered` is the
+share of draws whose interval contains the pool's value; 95% if the intervals are right.
 
-That is what they say of other sequences of the same documents. The second draw is of documents,
-each with all its sequences, as many documents as have that many sequences on average: what an
-interval over sequences is worth as one over other text.
+This tests intervals for other sequences of the same documents. A second kind of draw tests them for
+other text: it draws documents, each with all its sequences, as many documents as have that many
+sequences on average.
 """
 
 import argparse
@@ -77,7 +77,7 @@ PACKAGES = ("torch", "transformers")
 
 @dataclass(frozen=True)
 class Pool:
-    """What each of S sequences leaves behind, float64."""
+    """The sums of each of S sequences, float64."""
 
     sums: dict[str, Tensor]
     """Σ_t of every value, and the counts of positions behind it, [S]."""
@@ -102,8 +102,8 @@ class Pool:
         }
 
     def deviations(self, rows: Tensor) -> Tensor:
-        """Σ_t ‖x − m‖² of each sequence about these sequences' own mean m: that about the pool's
-        mean, moved."""
+        """Σ_t ‖x − m‖² of each sequence, where m is the mean of these sequences; computed from the
+        same sum about the pool's mean."""
         n, totals = self.sums["n_deviation"][rows], self.totals[rows]
         moved = totals.sum(0) / n.sum() - self.mean
         about = totals - n[:, None] * self.mean
@@ -133,9 +133,10 @@ def measured(lm: LanguageModel, one: PlacedSAE, held_out: HeldOut, batch: int = 
 
 
 def owners(sequences: np.ndarray, tokenizer: Any, texts: Iterable[str]) -> Tensor:
-    """The number of the document that the longest run of ordinary tokens of each sequence is of.
+    """The number of each sequence's document: that of its longest run of tokens that are no special
+    tokens.
 
-    A sequence whose run is in no text is a document of its own.
+    A sequence whose run is in no text counts as a document of its own.
     """
     special = set(tokenizer.all_special_ids)
     known = [np.array(tokenizer(text, add_special_tokens=False).input_ids, "<u4") for text in texts]
@@ -157,8 +158,8 @@ def documents_of(owner: Tensor) -> list[Tensor]:
 
 
 def drawn(n: int, size: int, documents: list[Tensor] | None, generator: torch.Generator) -> Tensor:
-    """Numbers of sequences, drawn with replacement: `size` of n, or all those of as many documents
-    as have `size` on average."""
+    """Numbers of sequences, drawn with replacement: `size` of n, or all sequences of so many
+    documents that they have `size` on average."""
     if documents is None:
         return torch.randint(n, (size,), generator=generator)
     k = max(2, round(size * len(documents) / n))
@@ -169,10 +170,11 @@ def drawn(n: int, size: int, documents: list[Tensor] | None, generator: torch.Ge
 def coverage(
     pool: Pool, size: int, draws: int, documents: list[Tensor] | None = None, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """For every number the share of draws whose interval holds the pool's value, and half the mean
-    interval.
+    """For every headline number, the share of draws whose interval contains the pool's value, and
+    half the mean width of the interval.
 
-    A draw without an interval (too few sequences) does not cover, and is left out of that mean.
+    A draw without an interval (too few sequences) counts as not covering, and is left out of the
+    mean.
     """
     n = len(pool.totals)
     truth = pool.estimates(torch.arange(n))
@@ -223,7 +225,7 @@ def main() -> None:
 
 
 def write(name: str, what: str, size: int, draws: int, pool: int, found: dict[str, float]) -> None:
-    """One number at one size as a row."""
+    """Appends one headline number at one size as a row."""
     row = {
         "number": name,
         "drawn": what,

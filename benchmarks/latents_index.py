@@ -1,14 +1,14 @@
-"""What an index of all latents takes: seconds, memory, bytes a latent.
+"""The time and memory of making an index of all latents, and its bytes per latent.
 
     python benchmarks/latents_index.py          2,048 latents, a million rows of 128
     python benchmarks/latents_index.py --width 16384 --d 2304 --rows 65536 --context 1024
     python benchmarks/latents_index.py --cold   nothing is compiled yet
 
-Rows are sums of a few random directions, an SAE's decoder rows, plus noise: about `--l0` latents
-fire. Tokens are drawn by Zipf's law from the tiny model's vocabulary; where `--d` is not its width,
-a random model of one layer stands in, with that vocabulary. The index is made by what `scopeworks
-latents index` calls, in a process of its own: `peak_mib` is the anonymous memory that it took at
-most above what the process held once everything was imported.
+Rows are sums of a few random directions, which are an SAE's decoder rows, plus noise: about `--l0`
+latents fire. Tokens are drawn by Zipf's law from the tiny model's vocabulary. If `--d` is not the
+tiny model's width, a random model of one layer with that vocabulary is used. The function behind
+`scopeworks latents index` makes the index in its own process. `peak_mib` is its largest anonymous
+memory, minus what the process had after all imports.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def measured(settings: IndexSettings) -> dict[str, Any]:
-    """Makes the index; its figures."""
+    """Makes the index; returns its figures."""
     if tables.available():
         importlib.import_module("pyarrow.parquet")
     importlib.import_module("scopeworks.evaluate.latents.index.tally.kernels")
@@ -95,7 +95,7 @@ def measured(settings: IndexSettings) -> dict[str, Any]:
 
 
 def prepared(folder: Path, args: argparse.Namespace) -> dict[str, str]:
-    """Tokens, rows, SAE and model in a folder, made if they are not there."""
+    """Tokens, rows, SAE and model in a folder; makes those that are missing."""
     given = {name: str(folder / name) for name in ("tokens", "store", "sae", "model")}
     if (folder / "sae" / "config.json").exists():
         return given
@@ -120,7 +120,7 @@ def prepared(folder: Path, args: argparse.Namespace) -> dict[str, str]:
 
 
 def write_model(folder: Path, d: int) -> None:
-    """The tiny model, or a random one of one layer of another width with its tokenizer."""
+    """The tiny model, or a random one of another width with one layer and the same tokenizer."""
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
     tokenizer, config = load_tokenizer(MODEL)
@@ -163,7 +163,7 @@ def write_store(
 def write_sae(
     folder: str, store: str, directions: torch.Tensor, fingerprint: str, args: argparse.Namespace
 ) -> None:
-    """Encoder columns and decoder rows are the directions; one θ lets `l0` latents through."""
+    """Writes an SAE whose encoder columns and decoder rows are the directions; θ gives `l0`."""
     from scopeworks import ActivationStore
 
     z = ActivationStore.open(store).read(SITE, 0, 2048) @ directions.T

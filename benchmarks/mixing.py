@@ -1,19 +1,17 @@
-"""Does the order of rows matter? SAEs from sequence-order, bucket-shuffled and perfectly shuffled
-rows.
+"""Does the order of rows matter? SAEs trained on the same rows in four orders.
 
     python benchmarks/mixing.py --out DIR            the tiny model, 900 updates, three seeds each
 
 The Gemma Scope report shuffles within buckets of about 10^6 rows, guesses that a perfect shuffle
-would not help, and did not check (Section 3.1). Here the same rows of the tiny model are put into
-four orders, each row read once: `sequence` as the model makes them; `bucket` permuted within
-windows of 65,536 rows; `stream` as this project's store and stream mix them; `perfect` permuted
-over everything. The same SAE is trained from each with the demo's settings and several seeds, and
-measured on the rows of sequences that none has seen. Prints and appends rows to
+would not help, and did not check (section 3.1). Here the same rows of the tiny model are read in
+four orders, each row once: `sequence` as the model makes them; `bucket` permuted within windows of
+65,536 rows; `stream` as this project's store and stream mix them; `perfect` permuted over all rows.
+The same SAE is trained from each with the demo's settings and several seeds, and measured on rows
+of sequences that no training has seen. Prints rows and appends them to
 benchmarks/results/mixing.csv.
 
-A store is written such that the stream's own order, which is known beforehand, turns into the
-wanted
-one: trainer and stream run as they are.
+Trainer and stream run unchanged. The stream's order is known beforehand, so each store is written
+in such an order that the stream gives the wanted one.
 """
 
 import argparse
@@ -79,7 +77,7 @@ def streamed(spec: StoreSpec) -> np.ndarray:
 
 
 def write(url: Path, site: str, x: torch.Tensor, sequence: np.ndarray, position: np.ndarray):
-    """A store from which a stream with seed 0 hands out these rows in this order."""
+    """Writes a store from which a stream with seed 0 gives these rows in this order."""
     spec = StoreSpec(sites={site: x.shape[1]}, rows=len(x))
     at = np.argsort(streamed(spec))
     with StoreWriter.open(url, spec) as writer:
@@ -105,7 +103,7 @@ def pair_share(sequence: np.ndarray, batch: int) -> float:
 
 
 def train(out: Path, store: Path, demo: SimpleNamespace, steps: int, sparsity: float, seeds: int):
-    """The SAEs of one order, one per seed."""
+    """Trains the SAEs of one order, one per seed."""
     members = expand(
         out,
         lists={"seed": list(range(seeds))},

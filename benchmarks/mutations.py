@@ -1,18 +1,20 @@
-"""What damaged files do to the readers, by the ten thousand.
+"""Feeds readers thousands of damaged files and counts what they do.
 
     python benchmarks/mutations.py chunks --count 100000 --seed 0
 
-Every case is made and read in a child process, so a reader that crashes or hangs is seen, counted
-and named by the number of its case. Prints a table of outcomes by kind and appends it to
-benchmarks/results/mutations.csv; exit code 1 if a case was read wrongly without a word, ended with
-another error than the reader's own, crashed or hung.
+Every case is made and read in a child process, so that a reader that crashes or hangs is counted
+and reported with the number of its case. Prints a table of outcomes by kind and appends it to
+benchmarks/results/mutations.csv. Exit code 1 if a case gave wrong values without an error, gave an
+error that is not the reader's own, crashed or hung.
 
-Parts: `chunks` (tests/store/mutations.py): shards of every codec, their checksums made again or
-not, read by a store's reader and judged by `store verify`. `documents`
-(tests/document_mutations.py): commits, roots, SAEs' configs of every format, npz, safetensors and
-evaluations, each within 10 s of the processor and 2 GiB. `stores`
-(tests/store/forged_stores.py): roots and commit records with sound checksums; `verify` must
-find what a reader refuses.
+Parts:
+
+- `chunks` (tests/store/mutations.py): shards of every codec, with old or new checksums, read by a
+  store's reader and checked by `store verify`.
+- `documents` (tests/document_mutations.py): commits, roots, SAEs' configs of every format, npz,
+  safetensors and evaluations, each within 10 s of processor time and 2 GiB.
+- `stores` (tests/store/forged_stores.py): roots and commit records with valid checksums; `verify`
+  must find whatever a reader refuses.
 """
 
 import argparse
@@ -26,14 +28,14 @@ from multiprocessing.connection import Connection
 from recording import record, surroundings
 
 Outcome = Callable[[int, int], tuple[str, str]]
-"""(seed, case) -> kind of file, what came of it."""
+"""(seed, case) -> kind of file, outcome."""
 
 PARTS = {
     "chunks": "scopeworks.tests.store.mutations",
     "documents": "scopeworks.tests.document_mutations",
     "stores": "scopeworks.tests.store.forged_stores",
 }
-"""Part -> module whose `outcome` makes and judges a case."""
+"""Part -> module whose `outcome` makes and checks a case."""
 
 BATCH, PATIENCE_S = 1000, 300
 CRASHED, HUNG, OTHER = "CRASHED", "HUNG", "OTHER ERROR"
@@ -41,7 +43,7 @@ _FORK = multiprocessing.get_context("fork")
 
 
 def campaign(outcome: Outcome, seed: int, count: int) -> Counter[tuple[str, str]]:
-    """Outcomes of the cases 0 … count - 1, by (kind, outcome); a bad one also prints its case."""
+    """Numbers of cases 0 … count - 1 by (kind, outcome); prints each bad case."""
     total: Counter[tuple[str, str]] = Counter()
     start = 0
     while start < count:
@@ -51,7 +53,7 @@ def campaign(outcome: Outcome, seed: int, count: int) -> Counter[tuple[str, str]
         if end is not None:
             print(f"case {reached}: {end}", flush=True)
             total["unknown", end] += 1
-            # What the lost child has counted before is counted again, without the bad case.
+            # The lost child's earlier cases are counted again, without the bad one.
             total += _batch(outcome, seed, start, reached)[0]
             stop = reached + 1
         start = stop
@@ -61,7 +63,7 @@ def campaign(outcome: Outcome, seed: int, count: int) -> Counter[tuple[str, str]
 def _batch(
     outcome: Outcome, seed: int, start: int, stop: int
 ) -> tuple[Counter[tuple[str, str]], int, str | None]:
-    """Counts of some cases, made in a child; if it was lost, at which case and how."""
+    """Counts of some cases from a child process; if it was lost, at which case and how."""
     at = _FORK.Value(c_int64, start)
     ours, theirs = _FORK.Pipe(duplex=False)
     child = _FORK.Process(target=_work, args=(outcome, seed, start, stop, at, theirs))
@@ -82,13 +84,13 @@ def _batch(
 
 
 def _work(outcome: Outcome, seed: int, start: int, stop: int, at, answers: Connection) -> None:
-    """The child: goes through its cases and says at which it is."""
+    """The child process: makes and reads its cases, and reports each before it begins."""
     found: Counter[tuple[str, str]] = Counter()
     for case in range(start, stop):
         at.value = case
         try:
             found[outcome(seed, case)] += 1
-        except Exception as error:  # which error it is, is what the campaign is about
+        except Exception as error:  # the kind of error is the result
             print(f"case {case}: {type(error).__name__}: {error}", flush=True)
             found["unknown", OTHER] += 1
     answers.send(found)

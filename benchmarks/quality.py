@@ -1,28 +1,27 @@
-"""How good are SAEs after equal work? Ours beside those of SAELens and dictionary_learning.
+"""How good are SAEs after equal training? Ours beside those of SAELens and dictionary_learning.
 
     make peers                                                an environment with the peers, once
-    .venv/peers/bin/python benchmarks/quality.py --out DIR    the campaign, or what is missing of it
+    .venv/peers/bin/python benchmarks/quality.py --out DIR    the campaign, or its missing runs
 
 All train on the demo's store (the tiny model's resid_post.3): the same rows in the same order,
-width 2,048, 1,024 rows an update. FVU, L0 and dead share are over 65,536 rows of sequences that
-none has seen, Δ loss is `evaluate`'s over 64 such sequences. Each run appends a row to
-benchmarks/results/quality.csv, and a run that has its row there is not made again. The campaign,
-in this order:
+width 2,048, 1,024 rows an update. FVU, L0 and dead share are over 65,536 rows of sequences that no
+training has seen; Δ loss is that of `evaluate` over 64 such sequences. Each run appends a row to
+benchmarks/results/quality.csv; a run that has a row is not made again. The campaign, in this order:
 
     grid      every peer's learning rates at 1,500 updates and L0 24, one seed
     sparsity  each at its best rate: L0 8 and 64 at 1,500 updates
     longer    each at its best rate: L0 24 at 6,000 updates
-    seeds     the best peer: two more seeds of the same
+    seeds     the best peer: two more seeds of the runs before
     longest   the best peer: L0 24 at 25,000 updates
 
-Ours, which take seconds, come before all that is missing: at the same L0 and updates, and steered
-to the L0 that each peer has measured, so that two FVUs are compared at one L0.
+Our own runs take seconds and come first: at the same L0 and updates, and also steered to the L0
+that each peer has reached, so that FVUs are compared at equal L0.
 
-Expect, on two idle cores, two to three minutes for a peer's 1,500 updates: the grid takes 0.7
-hours, sparsity 0.5, longer 0.7, seeds 0.9, longest 0.8, ours 0.3; about four hours in all.
---minutes begins no run after so many, --list shows what is missing. On cores that others use too,
-OMP_NUM_THREADS=1 loses less. --jobs makes several runs at once and --device cuda trains on a GPU,
-where eight jobs suit one GPU and sixteen cores; of several at once the longest begin first.
+A peer's 1,500 updates take two to three minutes on two idle cores: the grid takes 0.7 hours,
+sparsity 0.5, longer 0.7, seeds 0.9, longest 0.8, ours 0.3; about four hours in all. After --minutes
+no run begins any more; --list shows the missing runs. On cores that other processes use too,
+OMP_NUM_THREADS=1 is faster. --jobs makes several runs at once, the longest first. --device cuda
+trains on a GPU; eight jobs suit one GPU and sixteen cores.
 """
 
 import argparse
@@ -50,7 +49,7 @@ RIVALS = tuple(name for name in PEERS if name != "ours")
 
 
 def wanted(rows: list[Row]) -> Iterator[Run]:
-    """Every run of the campaign in its order, as far as the rows so far decide it."""
+    """Every run of the campaign in order, as far as the existing rows decide it."""
     for lr in LRS:
         yield from (_run(peer, lr, 24, 1500, 0, rows) for peer in RIVALS)
     for target in (8, 64):
@@ -64,7 +63,7 @@ def wanted(rows: list[Row]) -> Iterator[Run]:
 
 
 def ours(rows: list[Row]) -> Iterator[Run]:
-    """Our runs: those of the peers, and one at every L0 that a peer has measured."""
+    """Our runs: the peers' runs, and one at every L0 that a peer has reached."""
     yield Run("ours", 0.0, 24, 1500)
     for row in rows:
         if row["peer"] != "ours" and abs(off_target(row)) < 0.3:
@@ -79,7 +78,7 @@ def ours(rows: list[Row]) -> Iterator[Run]:
 
 
 def _at_best(peers, target: float, updates: int, seed: int, rows: list[Row]) -> Iterator[Run]:
-    """Each peer's run at its best learning rate, if its grid is there."""
+    """Each peer's run at its best learning rate, if its grid is complete."""
     for peer in peers:
         lr = best_lr(peer, rows)
         if lr is not None:
@@ -87,7 +86,8 @@ def _at_best(peers, target: float, updates: int, seed: int, rows: list[Row]) -> 
 
 
 def _run(peer: str, lr: float, target: float, updates: int, seed: int, rows: list[Row]) -> Run:
-    """A peer's run; SAELens's JumpReLU has a coefficient to find, by up to `TRIES` runs."""
+    """A peer's run. For SAELens's JumpReLU up to `TRIES` runs search the coefficient that gives
+    L0."""
     run = Run(peer, lr, target, updates, seed)
     if peer != "sae_lens jumprelu":
         return run
@@ -102,7 +102,7 @@ def _run(peer: str, lr: float, target: float, updates: int, seed: int, rows: lis
 
 
 def _same_question(row: Row, run: Run) -> bool:
-    """Whether a row answers a run, apart from its settings."""
+    """Whether a row is of a run, apart from changed settings."""
     asked = (run.peer, run.lr, run.target_l0, run.updates, run.seed)
     return asked == (
         row["peer"],
@@ -114,9 +114,11 @@ def _same_question(row: Row, run: Run) -> bool:
 
 
 def _coefficient(target: float, tried: list[Row], similar: list[Row]) -> float:
-    """The next price of a latent: L0 falls about as its 0.85th power. The nearest one once L0 is
-    within 5% or the tries are used up; the first try is what `similar` runs, of another seed or
-    length, would take next."""
+    """The next sparsity coefficient to try; the best one if L0 is within 5% or tries are used up.
+
+    L0 falls about as the coefficient to the power of 0.85. The first try is the one that `similar`
+    runs, of another seed or length, would try next.
+    """
     if not similar:
         return COEFFICIENTS.get(int(target), 0.38)
     nearest = min(tried or similar, key=lambda row: abs(off_target(row)))
@@ -127,14 +129,14 @@ def _coefficient(target: float, tried: list[Row], similar: list[Row]) -> float:
 
 
 def off_target(row: Row) -> float:
-    """By which share L0 misses its target."""
+    """Relative distance of L0 from its target."""
     return float(row["l0"]) / float(row["target_l0"]) - 1
 
 
 def best_lr(peer: str, rows: list[Row]) -> float | None:
-    """The learning rate with the lowest FVU, brought to L0 24, once the grid is there.
+    """The learning rate with the lowest FVU, scaled to L0 24, if the grid is complete.
 
-    FVU falls about as L0^-0.5 here, which is enough to compare what missed by little.
+    FVU falls about as L0^-0.5 here, which is good enough for runs that missed L0 by little.
     """
     grid = _grid(peer, rows)
     if not {float(row["lr"]) for row in grid} >= set(LRS):
@@ -143,7 +145,7 @@ def best_lr(peer: str, rows: list[Row]) -> float | None:
 
 
 def _grid(peer: str, rows: list[Row]) -> list[Row]:
-    """A peer's rows of the first part, from which its learning rate is chosen."""
+    """A peer's rows of the grid, from which its learning rate is chosen."""
     case = ("24", "1500", "0")
     return [
         row
@@ -153,7 +155,7 @@ def _grid(peer: str, rows: list[Row]) -> list[Row]:
 
 
 def brought_to_target(row: Row) -> float:
-    """FVU where L0 were the wanted one."""
+    """FVU scaled to the target L0."""
     fvu = float(row["fvu"])
     return fvu * (1 + off_target(row)) ** 0.5 if math.isfinite(fvu) else math.inf
 
@@ -169,7 +171,7 @@ def best_rival(rows: list[Row]) -> str | None:
 
 
 def rows_of(folder: Path) -> list[Row]:
-    """The rows so far."""
+    """The existing rows."""
     path = folder / "quality.csv"
     if not path.exists():
         return []
@@ -178,7 +180,7 @@ def rows_of(folder: Path) -> list[Row]:
 
 
 def missing(rows: list[Row], names: list[str]) -> list[Run]:
-    """The runs without a row, in the campaign's order: ours first, which take seconds."""
+    """The runs without a row, in the campaign's order, our own first."""
     made = {
         (
             r["peer"],
@@ -197,7 +199,7 @@ def missing(rows: list[Row], names: list[str]) -> list[Run]:
 
 
 def made(run: Run, out: Path, device: str) -> Row:
-    """A run's row, printed; SAEs and the trainer's files come and go in a folder in `out`."""
+    """Makes a run and prints its row; its files are in a temporary folder in `out`."""
     case, started = _case(out, device), time.monotonic()
     with tempfile.TemporaryDirectory(dir=out) as folder:
         sae = PEERS[run.peer](run, case, Path(folder) / "training")
@@ -222,7 +224,7 @@ def made(run: Run, out: Path, device: str) -> Row:
 
 @functools.cache
 def _case(out: Path, device: str) -> Case:
-    """One for all runs of a process."""
+    """The case, made once per process."""
     return Case(out, device=device)
 
 

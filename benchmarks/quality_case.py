@@ -1,6 +1,7 @@
-"""The rows, the measure and the run of the comparison of qualities (`quality.py`).
+"""The rows, the measure and the definition of a run of the quality comparison (`quality.py`).
 
-Owns what is equal for all: the demo's model and store, the rows held out, how an SAE is measured.
+Owns what is equal for all trainers: the demo's model and store, the held-out rows, and how an SAE
+is measured.
 """
 
 from collections.abc import Iterator
@@ -31,9 +32,9 @@ class Run:
     Attributes:
         peer: name in `quality_peers.PEERS`.
         lr: learning rate in the peer's own units.
-        target_l0: wanted number of active latents.
-        updates: of `BATCH` rows.
-        seed: of the initial weights; the rows' order is the same for all.
+        target_l0: wanted mean number of active latents.
+        updates: number of updates of `BATCH` rows.
+        seed: of the initial weights; the order of rows is the same for all.
         changes: settings that differ from the peer's usual ones, as (name, value).
     """
 
@@ -46,22 +47,22 @@ class Run:
 
     @property
     def settings(self) -> str:
-        """The changes as text, as the table has them."""
+        """The changes as text, for the table."""
         return "; ".join(f"{name}={value}" for name, value in self.changes)
 
 
 class Case:
-    """The demo's store and its rows held out.
+    """The demo's store and its held-out rows.
 
     Attributes:
-        site: the site whose rows are learned.
+        site: the site on whose rows SAEs are trained.
         scale: C, with E‖x/C‖² = 1 over the store.
         d: width of the site.
         device: where SAEs are trained, cpu or cuda; all are measured on the CPU.
     """
 
     def __init__(self, out: Path, site: str = "resid_post.3", device: str = "cpu"):
-        """Makes tokens and stores in `out`, or takes those that are there."""
+        """Makes tokens and stores in `out`, or uses existing ones."""
         demo = demo_case(out)
         self.out, self.site, self.model, self.device = out, site, demo.model, device
         self.tokens = str(out / "tokens")
@@ -80,7 +81,7 @@ class Case:
         """The store of a split's first rows."""
         store = str(self.out / f"{split}-{self.site}")
         if Path(store).exists() and ActivationStore.open(store).rows >= rows:
-            return store  # of a checkout that has moved, which harvest would refuse
+            return store  # harvest would refuse to continue one from a checkout that was moved
         harvest_rows(
             HarvestSettings(
                 model=self.model,
@@ -94,12 +95,12 @@ class Case:
         return store
 
     def batches(self) -> Iterator[Tensor]:
-        """The endless stream of raw batches, the very rows that our own trainer reads."""
+        """The endless stream of raw batches: the same rows that our own trainer reads."""
         stream = ActivationStore.open(self.store).stream(self.site, batch_rows=BATCH, seed=0)
         return (batch.to(self.device) for batch in stream)
 
     def held_out(self) -> Tensor:
-        """Rows of sequences that none has seen, [HELD_OUT_ROWS, d]."""
+        """Rows of sequences that no training has seen, [HELD_OUT_ROWS, d]."""
         return ActivationStore.open(self._held_out).read(self.site, 0, HELD_OUT_ROWS)
 
     def measured(self, sae: SAE, folder: Path) -> dict[str, float]:
@@ -107,7 +108,7 @@ class Case:
         return self.on_rows(sae) | {"delta_loss": self._delta_loss(sae, folder)}
 
     def on_rows(self, sae: SAE) -> dict[str, float]:
-        """L0, FVU and dead share over the rows held out."""
+        """L0, FVU and dead share over the held-out rows."""
         x = self.held_out()
         error, fired = 0.0, torch.zeros(sae.config.d_sae, dtype=torch.int64)
         with torch.no_grad():
@@ -123,7 +124,7 @@ class Case:
         }
 
     def _delta_loss(self, sae: SAE, folder: Path) -> float:
-        """Our own `evaluate`'s, of the SAE in a folder of ours."""
+        """Δ loss by our own `evaluate`, of an SAE saved in our format."""
         sae.save(folder)
         result = evaluate_saes(
             EvaluateSettings(

@@ -1,10 +1,10 @@
 """The trainers that are compared in `quality.py`: ours and those of two other libraries.
 
 Each takes a run and the rows, and gives an SAE of our class on raw activations. A peer's loss,
-optimizer, initialisation and own settings are its library's, as installed. Equal for all are rows,
-order, width, updates and batch, and the shares of the run that lr's warm-up (a fifteenth), its
-linear fall to 0 (the last fifth) and the penalty's warm-up (a third) take: the libraries' defaults
-are for runs a hundred times as long.
+optimizer, initialisation and own settings are those of its library, as installed. Rows, order,
+width, updates and batch are equal for all, and so are three schedules: lr warms up over a fifteenth
+of the run and falls linearly to 0 over the last fifth; the penalty warms up over a third. (The
+libraries' defaults are for runs a hundred times as long.)
 """
 
 import importlib
@@ -31,7 +31,7 @@ DECAY_SHARE = 0.2
 
 
 def ours(run: Run, case: Case, folder: Path) -> SAE:
-    """Our trainer by its recipe, λ steered towards the wanted L0."""
+    """Our trainer with its recipe, λ steered to the target L0."""
     shutil.rmtree(folder, ignore_errors=True)
     values: dict[str, Any] = {
         "store": case.store,
@@ -86,7 +86,7 @@ def sae_lens_batchtopk(run: Run, case: Case, _folder: Path) -> SAE:
 
 
 def _sae_lens_trained(sae, run: Run, case: Case) -> float:
-    """Trains in place with SAELens's SAETrainer; returns what raw rows were divided by."""
+    """Trains in place with SAELens's SAETrainer; returns the divisor of the raw rows."""
     from sae_lens.config import LoggingConfig, SAETrainerConfig
     from sae_lens.training.sae_trainer import SAETrainer
 
@@ -133,7 +133,7 @@ def dictionary_learning_batchtopk(run: Run, case: Case, _folder: Path) -> SAE:
 
 
 def _usual(run: Run, case: Case) -> dict[str, Any]:
-    """What dictionary_learning's trainers share."""
+    """Settings that dictionary_learning's trainers share."""
     torch.manual_seed(run.seed)
     return {
         "steps": run.updates,
@@ -150,14 +150,15 @@ def _usual(run: Run, case: Case) -> dict[str, Any]:
 
 
 def _dictionary_learning(name: str) -> types.ModuleType:
-    """A module of its trainers; its buffer's nnsight is not needed here."""
+    """A module of dictionary_learning's trainers, imported without nnsight, which only its buffer
+    needs."""
     _stood_in("nnsight", LanguageModel=object)
     return importlib.import_module(f"dictionary_learning.trainers.{name}")
 
 
 def _stood_in(name: str, **has: Any) -> None:
-    """An empty module in the place of one that is not installed and that a peer imports for what
-    is not done here: logging (wandb) or running language models (nnsight)."""
+    """Puts an empty module in the place of a missing one that a peer imports for something that is
+    not done here: logging (wandb) or running language models (nnsight)."""
     if name not in sys.modules and importlib.util.find_spec(name) is None:
         module = types.ModuleType(name)
         module.__dict__.update(has, __spec__=importlib.util.spec_from_loader(name, None))
@@ -165,7 +166,7 @@ def _stood_in(name: str, **has: Any) -> None:
 
 
 def _dictionary_learning_trained(trainer, run: Run, case: Case):
-    """The loop of dictionary_learning's `trainSAE`, which would load what it logs to."""
+    """The loop of dictionary_learning's `trainSAE`, which itself would import its logger."""
     rows = _scaled(case, case.scale)
     for step in range(run.updates):
         trainer.update(step, next(rows))
@@ -189,7 +190,7 @@ def _folded(
     *,
     pre_bias: bool,
 ) -> SAE:
-    """An SAE of ours on raw rows from one that was trained on rows divided by `scale`."""
+    """Our SAE on raw rows, made from one that was trained on rows divided by `scale`."""
     tensors = [t.detach().cpu().double() for t in (W_enc, b_enc, W_dec, b_dec, theta)]
     W_enc, b_enc, W_dec, b_dec, theta = tensors
     if pre_bias:

@@ -1,10 +1,11 @@
-"""Ranks killed again and again: is the SAE the one that a process alone trained undisturbed?
+"""Kills ranks of a training run many times; compares the SAE with that of one process alone.
 
     python benchmarks/rank_kills.py [--kills 10] [--seed 0] [--steps 400]
 
-One run by one process, then one by torchrun's ranks, of which a random one is killed with SIGKILL
-at a random moment; each restart has another number of ranks. Weights, metrics (times apart) and the
-tensors of the newest checkpoint are compared. A row of `results/rank_kills.csv` has the moments.
+One run by one process, then one by torchrun's ranks: a random rank is killed with SIGKILL at a
+random moment, and each restart has another number of ranks. Weights, metrics (without times) and
+the tensors of the newest checkpoint are compared. A row of `results/rank_kills.csv` has the
+moments.
 """
 
 import argparse
@@ -29,7 +30,7 @@ LIMIT_S = 600.0
 
 
 def command(ranks: int, store: str, out: Path, steps: int) -> list[str]:
-    """A run by so many ranks; one is a process without torchrun."""
+    """The command of a run by so many ranks; one rank is a process without torchrun."""
     given = {"width": 1536, "steps": steps, "batch": 128, "lr": 2e-3, "theta_start": 0.5}
     given |= {"bandwidth": 0.05, "lr_warmup_steps": 20, "sparsity_warmup_steps": 50}
     given |= {"log_every": 4, "checkpoint_every": 13, "measure_rows": 512, "target_l0": 12}
@@ -44,7 +45,7 @@ def command(ranks: int, store: str, out: Path, steps: int) -> list[str]:
 
 
 def started(words: list[str]) -> subprocess.Popen[bytes]:
-    """The run, in a process group of its own."""
+    """Starts the run in its own process group."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.Popen(
         words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
@@ -52,14 +53,14 @@ def started(words: list[str]) -> subprocess.Popen[bytes]:
 
 
 def ranks_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The ranks that torchrun has started; the process itself where it is one."""
+    """The ranks that torchrun has started; the process itself without torchrun."""
     me = psutil.Process(process.pid)
     found = [child for child in me.children() if "train" in child.cmdline()]
     return found or [me]
 
 
 def newest_step(out: Path) -> int:
-    """Of the metrics so far."""
+    """The newest step in the metrics so far."""
     with suppress(OSError, ValueError):
         lines = read_metrics(out)
         return lines[-1]["step"] if lines else 0
@@ -67,8 +68,14 @@ def newest_step(out: Path) -> int:
 
 
 def killed_at(words: list[str], out: Path, step: int, after_s: float, chosen: random.Random) -> int:
-    """Kills a random rank once the run has come to a step and a moment has passed; the metrics'
-    step then. ValueError if the run ended before."""
+    """Kills a random rank a moment after the run has reached a step.
+
+    Returns:
+        The newest step in the metrics then.
+
+    Raises:
+        ValueError: the run ended before.
+    """
     process, began = started(words), time.monotonic()
     while newest_step(out) < step and time.monotonic() - began < LIMIT_S:
         if process.poll() is not None:
@@ -83,14 +90,14 @@ def killed_at(words: list[str], out: Path, step: int, after_s: float, chosen: ra
 
 
 def to_the_end(words: list[str]) -> None:
-    """Runs undisturbed."""
+    """Runs to the end without a kill."""
     code = started(words).wait(LIMIT_S)
     if code:
         raise SystemExit(f"the run failed with exit code {code}")
 
 
 def kill_often(folder: Path, kills: int, seed: int, steps: int) -> dict[str, object]:
-    """Trains both ways in a folder; what happened, and whether the results are the same."""
+    """Trains both ways in a folder; returns the moments, and whether the results are the same."""
     chosen, whole, killed = random.Random(seed), folder / "whole", folder / "killed"
     store = write_store(folder, {SITE: 16})
     to_the_end(command(1, store, whole, steps))

@@ -1,12 +1,12 @@
-"""What ranks send each other for one update of a wide SAE, beside the model; what that foretells.
+"""Bytes that ranks exchange in one update of a wide SAE, compared with the model of the traffic.
 
     python benchmarks/rank_scaling.py [--ranks 8] [--width 131072 …] [--d 2304 …] [--batch 4096]
 
-Processes join over gloo and exchange the messages of an update at their real sizes by the code that
-training uses; nothing is computed in between. Bytes are counted where they are handed over and by
-the sockets. Beside them stands the model (`train/ranks/traffic.py`), which must be the same to a
-byte, and what an update would take on H100s by it and by the plan's formula of a step
-(`pipelines/plan/devices.py`): a prediction. Rows of `results/rank_scaling.csv`.
+Processes join over gloo and exchange the messages of an update at their real sizes, by the code of
+training; nothing is computed in between. Bytes are counted where messages are sent, and by the
+sockets. The model (`train/ranks/traffic.py`) must give the same number, to a byte. The time of an
+update on H100s is predicted from it and from the plan's formula of a step
+(`pipelines/plan/devices.py`). Results are rows of `results/rank_scaling.csv`.
 """
 
 import argparse
@@ -34,10 +34,10 @@ N_STEPS, LIMIT_S, L0 = 2, 300.0, 60.0
 
 
 def exchange(share: Share, batch: int, d: int) -> None:
-    """An update's sums over ranks, as the sparse step on CUDA makes them, of zeros."""
+    """Makes an update's sums over ranks, with zeros, in the order of the sparse step on CUDA."""
     n = torch.zeros((), dtype=torch.int64)
     share.count(n)  # whether all numbers are finite
-    share.count(n)  # whether the entries have room
+    share.count(n)  # whether the entries fit
     share.reduce([Node(shards[0], torch.zeros(batch, d)) for shards in share.nodes()])
     share.count(torch.zeros(batch, dtype=torch.int64))
     share.count(n)  # entries
@@ -46,7 +46,7 @@ def exchange(share: Share, batch: int, d: int) -> None:
 
 
 def counted(widths: list[int], ds: list[int], batch: int) -> list[dict[str, int]]:
-    """A rank's bytes of one update, by wire and sockets, shape by shape."""
+    """A rank's bytes of one update, counted at sending and by sockets, for every shape."""
     found = []
     with joined() as world:
         world.connect("gloo", torch.device("cpu"), LIMIT_S)
@@ -62,12 +62,12 @@ def counted(widths: list[int], ds: list[int], batch: int) -> list[dict[str, int]
                 of_step = (world.wire.sent_bytes - wire) // N_STEPS
                 sent = (acknowledged_bytes() - sockets) // N_STEPS
                 found.append({"d": d, "width": width, "wire": of_step, "sockets": sent})
-                world.together()  # nobody leaves while another counts
+                world.together()  # no rank leaves while another counts
     return found
 
 
 def forked(n_ranks: int, widths: list[int], ds: list[int], batch: int) -> list[list[dict]]:
-    """What every rank has counted."""
+    """The counts of every rank."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / str(rank) for rank in range(n_ranks)]
@@ -92,7 +92,7 @@ def forked(n_ranks: int, widths: list[int], ds: list[int], batch: int) -> list[l
 
 
 def predicted(n_ranks: int, width: int, d: int, batch: int) -> dict[str, object]:
-    """Milliseconds of an update on one H100 and on several, by link, and how much faster."""
+    """Predicted milliseconds of an update on one H100 and on several, by link, and the speed-up."""
     sparse = SPARSE_FLOPS * d * L0 * batch
     one = Updates(1, 2.0 * d * width * batch + sparse, sparse)
     h100, shape = DEVICES["h100"], (width, d, d, batch)
@@ -106,7 +106,7 @@ def predicted(n_ranks: int, width: int, d: int, batch: int) -> dict[str, object]
 
 
 def rows(n_ranks: int, widths: list[int], ds: list[int], batch: int) -> list[dict[str, object]]:
-    """A row a shape; exits where a rank's bytes are not the model's."""
+    """A row per shape; exits if a rank's bytes differ from the model's."""
     found = []
     ranks = forked(n_ranks, widths, ds, batch)
     for shape in zip(*ranks, strict=True):

@@ -1,12 +1,12 @@
-"""Which lr, warm-ups, decay, β2, θ and ε suit a run of so many updates: the recipe's search.
+"""The search behind the recipe: which lr, warm-ups, decay, β2, θ and ε suit a run's length.
 
     python benchmarks/recipe.py --out DIR [--updates 300 1500] [--site mlp_out.3]
 
-Our trainer on the rows of `quality.py`, λ steered to L0 24, one seed. From a base for each length,
-one setting at a time is changed (`TRIED`). Prints and appends rows to
-benchmarks/results/recipe.csv; what has its row there is not trained again. 1,500 updates take half
-a minute to two minutes on two idle cores, and 6,000 four times that. --jobs and --device cuda are
-those of `quality.py`.
+Our trainer on the rows of `quality.py`, λ steered to L0 24, one seed. Each length has base
+settings, and one setting at a time is changed (`TRIED`). Prints rows and appends them to
+benchmarks/results/recipe.csv; a trial that has a row is not trained again. 1,500 updates take half
+a minute to two minutes on two idle cores, and 6,000 four times as long. --jobs and --device cuda
+are those of `quality.py`.
 """
 
 import argparse
@@ -43,14 +43,14 @@ TRIED: tuple[dict[str, Any], ...] = (
     {"target_l0": 64.0, "bandwidth": 0.01},
     {"target_l0": 64.0, "lr": 0.5},
 )
-"""Changes to the base; lr as a factor, the warm-up as a share of the updates."""
+"""Changes to the base settings; lr as a factor, warm-ups as a share of the updates."""
 
 KEYS = ("site", "updates", "target_l0", "lr", "theta_start", "bandwidth", "beta2")
 KEYS += ("lr_decay_share", "lr_warmup_steps", "sparsity_warmup_steps")
 
 
 def settings_of(updates: int, site: str, change: dict[str, Any]) -> dict[str, Any]:
-    """One trial's settings, by `KEYS`."""
+    """One trial's settings, in the order of `KEYS`."""
     values = {"site": site, "updates": updates, "target_l0": 24.0, "theta_start": 0.15}
     values |= {"bandwidth": 0.1, "beta2": 0.99, "lr_decay_share": 0.2}
     values |= change
@@ -61,7 +61,7 @@ def settings_of(updates: int, site: str, change: dict[str, Any]) -> dict[str, An
 
 
 def rows_of(path: Path) -> set[tuple[str, ...]]:
-    """What has been tried."""
+    """The rows of earlier trials."""
     if not path.exists():
         return set()
     with path.open(newline="", encoding="utf-8") as file:
@@ -69,7 +69,7 @@ def rows_of(path: Path) -> set[tuple[str, ...]]:
 
 
 def tried(settings: dict[str, Any], out: Path, device: str) -> dict[str, Any]:
-    """Trains and measures one trial; its row, printed."""
+    """Trains and measures one trial; prints and returns its row."""
     case = _case(out, settings["site"], device)
     lr, target_l0, updates = (settings[name] for name in ("lr", "target_l0", "updates"))
     changes = tuple((name, settings[name]) for name in KEYS[4:])
@@ -83,12 +83,12 @@ def tried(settings: dict[str, Any], out: Path, device: str) -> dict[str, Any]:
 
 @functools.cache
 def _case(out: Path, site: str, device: str) -> Case:
-    """One for all trials of a process."""
+    """The case, made once per process."""
     return Case(out, site, device)
 
 
 def main() -> None:
-    """Tries what has no row yet."""
+    """Runs the trials that have no row yet."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

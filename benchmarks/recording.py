@@ -1,6 +1,6 @@
-"""Where results go: a CSV file per benchmark, with what a figure depends on beside it.
+"""Result files: a CSV file per benchmark, with machine, versions and commit in every row.
 
-Owns the format of the result files and the description of the machine. Needs torch alone.
+Owns the format of these files and the description of the machine. Needs only torch.
 """
 
 import csv
@@ -19,7 +19,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def record(benchmark: str, row: Mapping[str, object], folder: Path = RESULTS) -> None:
-    """Appends a row to <folder>/<benchmark>.csv, which has these columns or is begun.
+    """Appends a row to <folder>/<benchmark>.csv, which is made if it does not exist.
 
     Raises:
         ValueError: the file has other columns.
@@ -40,8 +40,9 @@ def record(benchmark: str, row: Mapping[str, object], folder: Path = RESULTS) ->
 
 
 def surroundings(device: str, packages: tuple[str, ...]) -> dict[str, str]:
-    """What a figure depends on besides the code, as columns; packages not installed are left
-    out. A checkout that travelled without its history is told its commit by COMMIT."""
+    """Columns for what a figure depends on: machine, versions, commit. Packages that are not
+    installed are left out. In a checkout without its history, the environment variable COMMIT names
+    the commit."""
     versions = [f"python {platform.python_version()}"]
     for name in packages:
         try:

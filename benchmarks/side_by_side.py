@@ -1,7 +1,7 @@
-"""Runs of a campaign in several processes at once.
+"""The runs of a campaign in several processes at once.
 
-Owns which run begins when a process is free. What a campaign still lacks may depend on what has
-ended, so it is asked for anew each time. Needs the standard library alone.
+Owns which run begins when a process is free. Which runs are missing may depend on results so far,
+so the list is made again each time. Needs only the standard library.
 """
 
 import multiprocessing
@@ -20,13 +20,13 @@ def side_by_side(
     jobs: int,
     minutes: float,
 ) -> Iterator[Found]:
-    """What each missing run found, as they end; `do` and its results travel between processes.
+    """Yields the result of each missing run when it ends; `do` and its results are pickled.
 
-    A run that has ended counts as made once what it found was taken here and `missing` knows it.
-    None begins after `minutes`. With one job all is done in this process.
+    A run counts as made when the caller has taken its result, so that `missing` no longer lists it.
+    No run begins after `minutes`. With one job all runs are made in this process.
 
     Raises:
-        Exception: the first that a run raised, once those that had begun have ended.
+        Exception: the first error of a run, after the other running ones have ended.
     """
     end = time.monotonic() + 60 * minutes
     if jobs == 1:

@@ -1,6 +1,6 @@
-"""What the implementations of a training step are compared on.
+"""The cases on which implementations of a training step are compared.
 
-Owns the rows, the parameters and the settings that all share. Needs torch and numpy only.
+Owns the rows, the parameters and the settings that all share. Needs only torch and numpy.
 """
 
 import importlib
@@ -15,37 +15,37 @@ from recording import ROOT
 from torch import Tensor
 
 N_BATCHES = 4
-# So small that no parameter moves: an implementation that makes more steps in its seconds must not
-# end at another L0. The work of a step does not depend on it.
+# So small that no parameter moves. Otherwise an implementation that makes more steps in its seconds
+# would end at another L0. The work of a step does not depend on the learning rate.
 LR, SPARSITY, BANDWIDTH = 1e-12, 1e-3, 1e-3
 
 
 @dataclass(frozen=True)
 class Run:
-    """One implementation set up for a case: a step on a batch, and its L0 (outside the timing)."""
+    """One implementation, ready for a case: a step on a batch, and its L0 (not timed)."""
 
     step: Callable[[Tensor], object]
     l0: Callable[[Tensor], float] = lambda _: float("nan")
 
 
 def count_active(x: Tensor, W: Tensor, bias: Tensor, theta: Tensor, b_dec: Tensor) -> float:
-    """The mean L0 of some rows under some parameters."""
+    """The mean L0 of rows with given parameters."""
     rows = x[:256]
     with torch.no_grad():
         return float(((rows - b_dec) @ W + bias > theta).sum()) / rows.shape[0]
 
 
 def thresholds(width: int, d: int, l0: float, rates: str, device: str) -> Tensor:
-    """θ [width] by which latents with unit encoder rows fire on l0 of such rows' latents.
+    """θ [width] for which a row activates `l0` latents on average, with unit encoder columns.
 
-    z is N(0, 1/d), so a latent that fires on a share r of the rows has θ = Φ⁻¹(1 − r)/√d. Rates are
-    "equal" (the sparse step's worst case: every latent is touched) or "lognormal" (σ of log r 2, so
-    that many latents of a batch stay untouched, as in a trained SAE).
+    z is N(0, 1/d), so a latent that fires on a share r of the rows has θ = Φ⁻¹(1 − r)/√d. Rates r
+    are "equal" (the sparse step's worst case: every latent fires in a batch) or "lognormal" (log r
+    has σ 2, so that many latents do not fire in a batch, as in a trained SAE).
     """
     r = torch.ones(width, dtype=torch.float64)
     if rates == "lognormal":
         r = torch.randn(width, generator=torch.Generator().manual_seed(2)).double().mul(2).exp()
-    for _ in range(20):  # what is cut off above is given to the others
+    for _ in range(20):  # rates above the bound are cut, and the rest is given to the others
         r = (r * (l0 / r.sum())).clamp(max=0.5)
     return (torch.special.ndtri(1 - r) / d**0.5).float().to(device)
 
@@ -61,13 +61,13 @@ class Case:
     device: str
 
     def batches(self) -> list[Tensor]:
-        """The rows all implementations see."""
+        """The rows that all implementations get."""
         generator = torch.Generator().manual_seed(1)
         rows = torch.randn(N_BATCHES, self.batch, self.d, generator=generator) / self.d**0.5
         return list(rows.to(self.device))
 
     def parameters(self):
-        """Fresh weights, with the threshold that makes the first batch fire `l0` latents a row."""
+        """New weights, with the θ for which a row of the first batch has `l0` active latents."""
         kernels = load_kernels()
         p = kernels.initial_parameters(self.d, self.d, self.width, 1.0, 0, device=self.device)
         z = (self.batches()[0][:256] @ p.W_enc).flatten()

@@ -1,4 +1,4 @@
-"""The training steps of other libraries, set up on the same case."""
+"""Training steps of other libraries on the same cases."""
 
 import importlib
 import importlib.util

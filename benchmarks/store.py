@@ -1,27 +1,31 @@
-"""How fast activations are written and read: this store against three other ways to keep them.
+"""How fast activations are written and read: this store compared with three other formats.
 
     python benchmarks/store.py                       262,144 rows of 2,304, three rounds
     python benchmarks/store.py --rows 32768 --rounds 1 --only exact datasets
 
-The same rows everywhere: normal with log-normal channel scales and a few outlier channels, rounded
-to bfloat16 as Gemma 2 computes them, handed over in blocks of 4,096 (ours gets bfloat16, the others
-float32, ready made). Peers: `datasets` with an Array2D float32 column of sequences of 128 rows, one
-shard per block, as SAELens caches them; one raw float32 memory map; safetensors shards of 16,384
-rows. They are read in order, batch by batch of 4,096 rows; ours through its stream, that is
-shuffled. `memmap shuffled` gathers random rows of the map, which is what a trainer would need from
-it.
+All get the same rows: normal values with log-normal channel scales and a few outlier channels,
+rounded to bfloat16 as Gemma 2 computes them, in blocks of 4,096 (ours gets bfloat16, the others
+float32, made before). The peers are `datasets` with an Array2D float32 column of sequences of 128
+rows, one shard per block, as SAELens caches them; one raw float32 memory map; and safetensors
+shards of 16,384 rows. They are read in order, in batches of 4,096 rows; ours is read through its
+stream, which shuffles. `memmap shuffled` gathers random rows of the map, as a trainer would need
+them.
 
-The systems take turns, round after round, each round beginning with another, so that a machine
-whose speed drifts is the same to all. Every figure comes from a process of its own. Writing is done
-four times and timed after the first: in a virtual machine the first use of a page of memory costs a
-fault in the host, which on the machine of the figures took 7 µs, as long as compressing two rows.
-It includes a final fsync for everybody. A warm read is timed over three passes after a first one. A
-cold read is timed over the first pass, after another process has done it and the kernel was asked
-to drop the files' pages (posix_fadvise; it keeps those that a process has mapped). Seconds are
-those of the loop alone, peak memory is the most anonymous memory beyond that before the loop,
-sampled; CPU time (all threads, the least of the rounds) says what it costs where other work shares
-the machine. `times_datasets` is the median over the rounds of the speed over that of `datasets` in
-the same round.
+How it is measured:
+
+- The systems take turns, and each round begins with another system, so that a machine whose speed
+  drifts affects all alike. Every figure comes from its own process.
+- Writing is done four times and timed after the first. In a virtual machine the first use of a page
+  of memory costs a fault in the host; on the machine of the figures this took 7 µs, as long as
+  compressing two rows. For every system the time includes a final fsync.
+- A warm read is timed over three passes, after a first one.
+- A cold read is timed over the first pass, after another process has read the files and the kernel
+  was told to drop their pages (posix_fadvise; it keeps those that a process has mapped).
+- Seconds are those of the loop only. Peak memory is the largest sampled anonymous memory, minus
+  that before the loop. CPU time is of all threads, the least of the rounds: the cost if other work
+  shares the machine.
+- `times_datasets` is the median over the rounds of the speed divided by that of `datasets` in the
+  same round.
 """
 
 import argparse
@@ -66,8 +70,7 @@ def drop_pages(folder: Path) -> None:
 
 
 class Peak:
-    """Largest resident memory of anonymous pages while it runs, sampled; page cache of mapped files
-    apart."""
+    """The largest sampled anonymous memory during the block, without pages of mapped files."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -91,7 +94,7 @@ class Peak:
 
 
 def child(system: str, phase: str, folder: Path, rows: int, width: int) -> None:
-    """One measurement in this process; prints it as JSON."""
+    """Makes one measurement in this process; prints it as JSON."""
     torch.set_num_threads(2)
     found = timed_write(system, folder, rows, width) if phase == "write" else None
     print(json.dumps(found or timed_read(system, phase, folder, rows, width)))
@@ -125,14 +128,14 @@ def timed_read(system: str, phase: str, folder: Path, rows: int, width: int) -> 
 
 
 def touch(batches: Iterator[torch.Tensor], n: int) -> None:
-    """Takes n batches and looks at a value of each."""
+    """Reads n batches and one value of each."""
     for batch in islice(batches, n):
         float(batch[0, 0])
 
 
 class Measured:
-    """Rows a second, CPU time a row and peak memory of a block; the clock may stop and start within
-    it."""
+    """Rows a second, CPU time a row and peak memory of a block, in which the clock may be stopped
+    and started."""
 
     def __init__(self, rows: int):
         self._rows = rows
@@ -161,7 +164,7 @@ class Measured:
 
 
 def run_child(system: str, phase: str, folder: Path, args: argparse.Namespace) -> dict:
-    """One measurement in a process of its own."""
+    """Makes one measurement in a new process."""
     command = [sys.executable, __file__, "--child", system, phase, str(folder)]
     command += ["--rows", str(args.rows), "--width", str(args.width)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -171,7 +174,7 @@ def run_child(system: str, phase: str, folder: Path, args: argparse.Namespace) -
 
 
 def one_round(folder: Path, first: int, args: argparse.Namespace) -> dict[tuple[str, str], dict]:
-    """(system, phase) -> figures, every system once, beginning with number `first`."""
+    """Measures every system once, beginning with number `first`: (system, phase) -> figures."""
     found = {}
     readers = [name for name in READERS if name.partition(" ")[0] in args.only]
     for system in rotated(args.only, first):

@@ -1,6 +1,6 @@
-"""The ways to keep activations that are compared: this store, and what peers and people use.
+"""The systems that benchmarks/store.py compares: this store, HF datasets, memory maps, safetensors.
 
-Owns the rows that all are given, and each one's writing and reading.
+Owns the rows that all get, and how each system writes and reads them.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,12 +16,12 @@ OURS = ("exact", "fast", "float32")
 SYSTEMS = (*OURS, "datasets", "memmap", "safetensors")
 Blocks = Iterator[tuple[int, torch.Tensor]]
 Batches = Iterator[torch.Tensor]
-"""Of BATCH rows, float32, endless."""
+"""Endless batches, float32 [BATCH, d]."""
 
 
 def rows_of(rows: int, width: int, dtype: torch.dtype) -> Blocks:
-    """(first row, block) of the benchmark's rows; two blocks take turns, so that making them costs
-    nothing."""
+    """(first row, block) of the benchmark's rows; two ready blocks alternate, so that making them
+    takes no time."""
     generator = torch.Generator().manual_seed(0)
     scale = torch.exp(0.7 * torch.randn(width, generator=generator))
     scale[torch.randint(0, width, (4,), generator=generator)] *= 50

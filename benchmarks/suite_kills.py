@@ -1,10 +1,10 @@
-"""The demo's suite, killed again and again: is its release the one that nobody disturbed?
+"""Kills the demo's suite many times and compares its release with that of an undisturbed run.
 
     python benchmarks/suite_kills.py [--kills 10] [--seed 0]
 
-One run to its end, then one that is killed with SIGKILL at random moments, each as far into it as
-the whole run is long at most, and begun again. Every file of both releases is compared. A row of
-`results/suite_kills.csv` has the moments.
+One run goes to its end. Another is killed with SIGKILL and started again many times, each time
+after a random time that is at most the length of the first run. Every file of both releases is
+compared. A row of `results/suite_kills.csv` has the moments.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from recording import record, surroundings
 
 
 def run(out: Path, limit_s: float | None = None) -> bool:
-    """Runs the demo's suite; whether it came to its end within the limit, else it is killed."""
+    """Runs the demo's suite and kills it at the time limit; returns whether it ended before."""
     command = [sys.executable, "-m", "scopeworks", "run", "demo", "--set", f"out={out}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:

@@ -1,12 +1,11 @@
-"""A sweep over two Dask workers, one of which is killed again and again: are its SAEs those of one
-process?
+"""Kills a Dask worker of a sweep many times and compares the SAEs with those of one process.
 
     python benchmarks/sweep_kills.py [--kills 3] [--seed 0]
 
-Eight SAEs on random sparse rows: once by `sweep` alone, once with `--dask local:2`, where one
-worker is killed with SIGKILL at random updates, and begun again by Dask each time. Every file of
-every SAE is compared: weights, checkpoints, config.json and metrics.jsonl, without times and
-places. A row of `results/sweep_kills.csv` has the updates.
+Eight SAEs on random sparse rows: once by `sweep` in one process, once with `--dask local:2`, where
+one worker is killed with SIGKILL at random updates, and Dask starts it again. Every file of every
+SAE is compared: weights, checkpoints, config.json and metrics.jsonl, without times and places. A
+row of `results/sweep_kills.csv` has the updates.
 """
 
 import argparse
@@ -31,7 +30,7 @@ TIMINGS = {"rows_per_s", "waiting_share"}
 
 
 def make_store(url: str, d: int = 64, rows: int = 32_768) -> None:
-    """Sums of a few of 256 directions, with noise."""
+    """Writes a store of rows that are sums of a few of 256 directions, with noise."""
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(256, d, generator=generator)
     weights = torch.rand(rows, 256, generator=generator)
@@ -52,7 +51,7 @@ def make_store(url: str, d: int = 64, rows: int = 32_768) -> None:
 
 
 def command(store: str, out: Path, *more: str) -> list[str]:
-    """The sweep of eight."""
+    """The command of the sweep of eight SAEs."""
     words = [sys.executable, "-m", "scopeworks", "sweep", "--store", store, "--site", SITE]
     words += ["--width", "1024", "--steps", str(STEPS), "--batch", "256", "--recipe", "auto"]
     words += [word for sparsity in SPARSITIES for word in ("--sparsity", sparsity)]
@@ -63,13 +62,13 @@ def command(store: str, out: Path, *more: str) -> list[str]:
 
 
 def furthest(out: Path) -> int:
-    """The update of the member that is furthest on."""
+    """The largest update that a member has reached."""
     files = out.glob("*/metrics.jsonl")
     return LOG_EVERY * max((path.read_bytes().count(b"\n") for path in files), default=0)
 
 
 def kill_at(process: subprocess.Popen[bytes], out: Path, update: int) -> None:
-    """Kills the worker that was begun last, once a member is so far."""
+    """Kills the worker that was started last, once a member has reached an update."""
     while furthest(out) < update:
         if process.poll() is not None:
             raise SystemExit("the sweep ended before it could be disturbed")
@@ -80,7 +79,7 @@ def kill_at(process: subprocess.Popen[bytes], out: Path, update: int) -> None:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """Path -> what it holds, without times and places."""
+    """Path -> content of the file, without times and places."""
     found: dict[str, Any] = {}
     for path in (path for path in folder.glob("*/**/*") if path.is_file()):
         name = path.relative_to(folder).as_posix()

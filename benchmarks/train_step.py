@@ -1,17 +1,16 @@
-"""How long one training step takes: this project's backends, two peers, and the encoder's product.
+"""The time of one training step: this project's backends, two peers, and the encoder's product.
 
     python benchmarks/train_step.py                                   both CPU shapes, everything
     python benchmarks/train_step.py --shape 2048x576x8192 --l0 20 60 200 700 --only cpu
     python benchmarks/train_step.py --device cuda                     the GPU shapes
 
-All run in one process on the same rows, the same weights and thresholds, hence the same L0, and do
-the whole step, with a learning rate too small to move anything. They take turns for `--rounds`
-rounds, so that a disturbance of the machine is shared. Rows are Gaussian with E‖x‖² = 1, the
-weights fresh: the latents fire about equally often, which is the sparse step's worst case (no
-latent is untouched). Rows of medians and quartiles are printed and appended to
-benchmarks/results/train_step.csv. Needs torch and numpy only; what else is missing is skipped with
-a line that says so. Beside the wall-clock time stands the processor time of all threads, which a
-busy machine disturbs less.
+All run in one process on the same rows, weights and thresholds, and so at the same L0. They do the
+whole step, with a learning rate too small to move anything. They take turns for `--rounds` rounds,
+so that a disturbance of the machine affects all. Rows are Gaussian with E‖x‖² = 1 and the weights
+are new, so latents fire about equally often: the sparse step's worst case, since every latent fires
+in a batch. Medians and quartiles, of wall-clock time and of the processor time of all threads
+(which other processes change less), are printed and appended to benchmarks/results/train_step.csv.
+Needs only torch and numpy; an implementation whose package is missing is skipped with a message.
 """
 
 import argparse
@@ -45,7 +44,7 @@ SHAPES = {
 
 
 def ours(case: Case, backend: str) -> Run:
-    """This project's step by a backend, or a path of one."""
+    """This project's step with a backend, or with one path of it."""
     kernels = load_kernels()
     state = kernels.TrainState.fresh(case.parameters())
     settings = kernels.StepSettings(lr=LR, sparsity=SPARSITY, bandwidth=BANDWIDTH)
@@ -57,7 +56,7 @@ def ours(case: Case, backend: str) -> Run:
 
 
 def product(case: Case, dtype: torch.dtype) -> Run:
-    """x @ W_enc + b_enc alone, by the faster float32 product on a CPU."""
+    """x @ W_enc + b_enc alone; on a CPU by the faster float32 product."""
     p = case.parameters()
     W, bias = p.W_enc.to(dtype), p.b_enc.to(dtype)
     out = torch.empty(case.batch, case.width, dtype=dtype, device=case.device)
@@ -76,7 +75,7 @@ def product(case: Case, dtype: torch.dtype) -> Run:
 
 
 def implementations(device: str) -> dict[str, Callable[[Case], Run]]:
-    """Name → what makes its step, in the order they run."""
+    """Name → function that makes its step, in the order in which they run."""
     kernels = load_kernels()
     table: dict[str, Callable[[Case], Run]] = {
         "encoder product float32": lambda case: product(case, torch.float32),
@@ -93,13 +92,13 @@ def implementations(device: str) -> dict[str, Callable[[Case], Run]]:
 
 @dataclass
 class Timing:
-    """What the rounds of one implementation have shown."""
+    """The times of one implementation's rounds."""
 
     wall_ms: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
     l0: float = float("nan")
     peak: int = 0
-    """Bytes beyond those in use before it was made."""
+    """Peak bytes, minus those in use before it was made."""
 
     def result(self, case: Case) -> dict[str, float]:
         """Quartiles of the step time, the L0 and the peak memory, as recorded."""
@@ -117,7 +116,7 @@ class Timing:
 
 
 def run_round(case: Case, make: Callable[[Case], Run], seconds: float, timing: Timing) -> None:
-    """Sets an implementation up and adds the times of its steps over about `seconds`."""
+    """Sets up an implementation and times its steps for about `seconds`."""
     batches = case.batches()
     before = reset_peak(case.device)
     run = make(case)
@@ -139,7 +138,7 @@ def run_round(case: Case, make: Callable[[Case], Run], seconds: float, timing: T
 def measure(
     case: Case, makers: Mapping[str, Callable[[Case], Run]], rounds: int, seconds: float
 ) -> dict[str, Timing]:
-    """Name → times of all rounds; what cannot run is left out, with a line that says why."""
+    """Name → times of all rounds; an implementation that cannot run is left out, with a message."""
     timings = {name: Timing() for name in makers}
     for _ in range(rounds):
         for name in list(timings):
@@ -158,7 +157,7 @@ def synchronize(device: str) -> None:
 
 
 def reset_peak(device: str) -> int:
-    """Starts a new peak of memory and returns the bytes in use now."""
+    """Resets the peak of memory and returns the bytes in use now."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
@@ -179,7 +178,7 @@ def peak_bytes(device: str) -> int:
 
 
 def cases(arguments: argparse.Namespace) -> Iterator[Case]:
-    """Every shape at every L0 asked for."""
+    """Every requested shape at every requested L0."""
     for shape in arguments.shape or SHAPES[arguments.device]:
         batch, d, width = (int(part) for part in shape.split("x"))
         for l0 in arguments.l0:
@@ -187,7 +186,7 @@ def cases(arguments: argparse.Namespace) -> Iterator[Case]:
 
 
 def main() -> None:
-    """Measures what was asked for, prints a table per case and appends its rows."""
+    """Measures the requested cases, prints a table for each and appends its rows."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="cpu", choices=sorted(SHAPES))
     parser.add_argument("--shape", nargs="*", help="ROWSxDxWIDTH")
