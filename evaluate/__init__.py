@@ -1,1 +1,1 @@
-"""From SAE, model and text to numbers and a page: `measure`, then `page`; `run` is the command."""
+"""From SAE, model and text to numbers and a page: `run` evaluates with `measure`, `page` shows."""

@@ -1,4 +1,4 @@
-"""The commands of this room: `evaluate` and `report`."""
+"""The commands `evaluate` and `report`."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def _with_interval(sae: dict, name: str) -> str:
 
 
 class ReportSettings(Settings):
-    """What `scopeworks report` writes."""
+    """What `scopeworks report` reads and writes."""
 
     evaluation: list[Path] = Field(min_length=1)
     """JSON written by evaluate."""
@@ -71,7 +71,7 @@ class ReportSettings(Settings):
     title: str = "Sparse autoencoders, evaluated"
     """Heading of the page."""
     study: list[Path] = Field(default_factory=list)
-    """Folder that a study wrote."""
+    """Folder of a finished study, `OUT/studies/NAME`."""
 
 
 @command(app, ReportSettings)

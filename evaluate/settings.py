@@ -1,4 +1,4 @@
-"""What an evaluation is asked to do."""
+"""Settings of an evaluation: which SAEs, on which model and text, measured how."""
 
 import os
 from pathlib import Path
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import torch
 
 _TOKENS_AT_ONCE, _TOKENS_AT_ONCE_ELSEWHERE = 2048, 8192
-"""In a forward pass: a CPU's caches are full, and elsewhere the units are busy."""
+"""Tokens in a forward pass: enough to fill a CPU's caches, or to keep other devices busy."""
 
 
 class EvaluateSettings(StageSettings):
-    """One pass over held-out sequences for any number of SAEs of one language model."""
+    """What `evaluate` measures: SAEs of one model, on held-out text of a token store."""
 
     sae: tuple[str | Path, ...] = Field(min_length=1)
     """Trained folders, params.npz files, SAELens or Gemma Scope 2 folders: paths, URLs, or
@@ -32,38 +32,40 @@ class EvaluateSettings(StageSettings):
     """JSON file to write."""
 
     site: str | None = None
-    """Site the SAEs read, `<kind>.<layer>`; needed only for foreign files that do not say."""
+    """Site the SAEs read, `<kind>.<layer>`; only for files that do not name it."""
     target_site: str | None = None
-    """Site a transcoder replaces; needed only for foreign files that do not say."""
+    """Site a transcoder replaces, `<kind>.<layer>`; only for files that do not name it."""
     other_model: bool = False
     """Whether SAEs may be measured on another model than they were trained on, such as the
     instruction-tuned one.
     """
     norms_of: str | None = None
-    """Model, such as the base model, to whose norms activations are scaled before an SAE reads
-    them. They are scaled back behind it, by the ratio of both models' sqrt(E‖x‖²) at the site over
-    the positions that count. By default they are read as they are."""
+    """Model to whose norms activations are scaled before an SAE reads them, such as the base
+    model. The SAE's output is scaled back. The factor is the ratio of both models' sqrt(E‖x‖²) at
+    the site, over the positions that count. By default activations are read as they are.
+    """
     positions: Literal["all", "prompt", "rollout"] = "all"
-    """Positions that count: all, or of conversations those of the user's prompt or of the model's
-    answer (rollout). `scopeworks rollouts` makes conversations. SAEs are spliced in everywhere."""
+    """Positions that count: all, or in conversations only the user's prompt or only the model's
+    answer (rollout). `scopeworks rollouts` makes conversations. The splice does not depend on it.
+    """
     n_sequences: PositiveInt = 2048
-    """Held-out sequences to use (report: 2,048); with fewer there, all are used and the JSON says
-    so.
+    """Held-out sequences to use (report: 2,048). If the split has fewer, all are used and the JSON
+    says so.
     """
     batch: PositiveInt | None = None
-    """Sequences per forward pass; changes speed and memory, no result beyond rounding. By default
-    as many as have 2,048 tokens on a CPU and 8,192 elsewhere.
+    """Sequences per forward pass. Changes speed and memory, and results only by rounding. By
+    default as many as have 2,048 tokens on a CPU and 8,192 elsewhere.
     """
     splice_special: bool = False
     """Whether BOS, EOS and PAD positions are spliced too. The report leaves this open; SAEs never
     see them in training.
     """
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Seed of the choice of latents whose top activations are shown, and of the positions whose
-    importances are measured."""
+    """Seed that draws the latents whose top activations are shown, and the positions at which
+    importance is measured."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Precision of the language model. `auto` is that of the harvest the SAEs were trained on, and
-    what suits the device where that is not known or not the same for all."""
+    """Precision of the language model. `auto` takes that of the harvest the SAEs were trained on;
+    if it is not known or differs between SAEs, it takes what suits the device."""
     sae_dtype: Literal["bfloat16", "float32"] = "float32"
     """Precision of the SAE."""
     device: str = "auto"
@@ -76,15 +78,15 @@ class EvaluateSettings(StageSettings):
     `n_sequences`.
     """
     subsets: bool = False
-    """Whether each subset of the held-out text is measured on its own too (`held_out.<name>`)."""
+    """Whether to measure each subset of the held-out text on its own too (`held_out.<name>`)."""
     importance: bool = False
-    """Whether the share of latents in predictions (r_L0 of the report) is measured; needs gradients
-    of the model.
+    """Whether to measure how evenly active latents matter for predictions (r_L0 of the report).
+    Needs gradients of the model.
     """
     top_latents: NonNegativeInt = 12
     """Latents per SAE whose top activations are collected; 0 collects none."""
     top_snippets: PositiveInt = 5
-    """Snippets per latent, each from another sequence and of other tokens."""
+    """Snippets per latent; no two from one sequence or of the same tokens."""
 
     def batch_for(self, context: int, device: "torch.device") -> int:
         """Sequences per forward pass: the setting, or what suits the type of device."""
@@ -138,7 +140,7 @@ class EvaluateSettings(StageSettings):
 
     @model_validator(mode="after")
     def _firing_includes_the_rest(self) -> "EvaluateSettings":
-        """Fewer sequences for firing than for everything else would throw counts away."""
+        """Firing is counted on all evaluated sequences anyway, so fewer would throw counts away."""
         if self.firing_sequences is not None and self.firing_sequences < self.n_sequences:
             raise ValueError(
                 f"firing_sequences must be at least n_sequences ({self.n_sequences}), "
@@ -148,5 +150,5 @@ class EvaluateSettings(StageSettings):
 
 
 def _same_place(one: str, other: str) -> bool:
-    """Whether two models are one: the same folder or the same id."""
+    """Whether two names are of one model: the same folder or the same id."""
     return os.path.realpath(one) == os.path.realpath(other)

@@ -1,1 +1,1 @@
-"""From SAE, model and sequences to numbers."""
+"""Measures SAEs: from SAE, model and sequences to numbers."""

@@ -1,7 +1,7 @@
-"""How evenly the active latents of a token share in the prediction of the next one.
+"""How evenly a token's active latents matter for the prediction of the next token.
 
-Owns the attribution of the correct next token's logit to latents and its effective number. The
-model's passes are `lm_loss`'s.
+Owns the attribution of the correct next token's logit to latents, and its effective number. The
+model's passes are in `lm_loss`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -28,15 +28,18 @@ def attributions(
     W_dec: Float[Tensor, "d_sae d_out"],
     gradient: Float[Tensor, "rows d_out"],
 ) -> Float[Tensor, "rows d_sae"]:
-    """y = f ⊙ (W_dec ∇_x L), the first-order effect on L of taking each latent away (Gemma Scope
-    report).
+    """y = f ⊙ (W_dec ∇_x L): the first-order effect of each latent on L (Gemma Scope report).
+
+    L is a scalar of each row, `gradient` is ∇_x L. To first order, L falls by y_j if latent j is
+    set to 0.
     """
     return f * (gradient.to(W_dec.dtype) @ W_dec.T)
 
 
 def effective_number(y: Float[Tensor, "rows d_sae"]) -> Float[Tensor, " rows"]:
-    """exp(S(p)), p = abs(y) / Σ abs(y): from 1, one latent does it all, to ‖y‖₀, all do the same.
-    NaN for y = 0.
+    """exp(S(p)) with the entropy S(p) = −Σ p log p and p = abs(y) / Σ abs(y).
+
+    1 if one latent has all the effect, ‖y‖₀ if all have the same, NaN for y = 0.
     """
     size = y.double().abs()
     p = size / size.sum(-1, keepdim=True)
@@ -58,9 +61,10 @@ def importance(
     report leaves this open). The position is drawn by `seed` among those whose prediction counts.
 
     Returns:
-        Per SAE the number of tokens, and means of r_L0, of exp(S) and of ‖y‖₀ over them. Tokens at
-        which no latent has an effect are left out of these means and counted. The standard error
-        is over tokens, one a sequence: it holds for other sequences of the same documents.
+        Per SAE the number of tokens, and the means of r_L0, exp(S) and ‖y‖₀ over them. Tokens at
+        which no latent has an effect are left out of the means and counted separately. The
+        standard error is over tokens, one a sequence: it holds for other sequences of the same
+        documents.
     """
     targets = {candidate.target for candidate in candidates}
     sites = targets | {candidate.site for candidate in candidates}
@@ -87,7 +91,7 @@ def importance(
 def draw_positions(
     counted: Bool[Tensor, "batch seq"], generator: torch.Generator
 ) -> tuple[Int[Tensor, " rows"], Int[Tensor, " rows"]]:
-    """One of the counted positions of each sequence that has any: (sequences, positions)."""
+    """A random counted position of each sequence that has one: (sequences, positions)."""
     scores = torch.rand(counted.shape, generator=generator).to(counted.device)
     scores = torch.where(counted, scores, -1.0)
     best, positions = scores.max(dim=1)

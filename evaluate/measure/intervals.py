@@ -1,7 +1,7 @@
-"""How sure a mean over text is: 95% intervals over sequences of the same documents.
+"""95% intervals of means over text, over sequences of the same documents.
 
-Owns the sums that each sequence leaves behind, and the delta method on ratios of them. What is
-summed is decided by the caller.
+Owns the sums of each sequence and the delta method on ratios of them. The caller decides what is
+summed.
 """
 
 import math
@@ -12,17 +12,17 @@ from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
 MIN_SEQUENCES = 16
-"""Fewer sequences give no interval: the spread of so few says little about the spread of all."""
+"""Fewer sequences give no interval: their spread says little about the spread of all."""
 NORMAL = 1.959963984540054
 """The 97.5% quantile of the normal distribution."""
 
 Interval = list[float]
-"""[low, high], as JSON has it."""
+"""[low, high], as in the JSON."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A ratio of sums over sequences, and how sure it is."""
+    """A ratio of sums over sequences, with its standard error."""
 
     value: float
     """NaN where the denominator is 0."""
@@ -34,7 +34,7 @@ class Estimate:
     def interval(self) -> Interval | None:
         """value ± t·stderr with the 97.5% quantile of Student's t for S − 1 degrees of freedom.
 
-        None with fewer than `MIN_SEQUENCES` sequences, and where the ratio means nothing.
+        None with fewer than `MIN_SEQUENCES` sequences, and where the ratio is not finite.
         """
         if self.n_sequences < MIN_SEQUENCES or self.stderr is None:
             return None
@@ -46,21 +46,21 @@ class Estimate:
 class SequenceSums:
     """Sums over the counted positions of each sequence, float64.
 
-    Tokens of one sequence are not independent of each other, so a sequence is one draw, and all
-    that an interval needs of it is its sums: memory is a few numbers a sequence. Sequences are
-    draws from the documents that were held out, each of which has all its sequences there. What
-    other documents would give is less certain than that (docs/metrics.md has figures).
+    Tokens of one sequence are not independent of each other, so one sequence is one draw. An
+    interval needs only its sums: a few numbers a sequence. Documents are held out whole, so
+    sequences are draws from the held-out documents. On other documents a mean is less certain than
+    its interval says (docs/metrics.md has figures).
     """
 
     def __init__(self) -> None:
-        # Python's numbers, not tensors: small tensors that live as long as the run would be
-        # scattered between the passes' large ones and keep freed memory from being used again.
+        # Python's numbers, not tensors: small tensors that live as long as the run would lie
+        # between the passes' large ones and keep freed memory from being used again.
         self._sums: dict[str, list[float]] = {}
 
     def add(self, keep: Bool[Tensor, "batch seq"], **values: Num[Tensor, "batch seq"]) -> None:
-        """Adds a batch; what stands where `keep` is False is ignored, even NaN.
+        """Adds a batch; values where `keep` is False are ignored, even NaN.
 
-        The count of positions behind each value is summed too, as `n_<name>`.
+        The number of counted positions is summed for each value too, as `n_<name>`.
         """
         count = keep.sum(1).double().tolist()
         for name, value in values.items():
@@ -69,7 +69,7 @@ class SequenceSums:
             self._sums.setdefault(f"n_{name}", []).extend(count)
 
     def __getitem__(self, name: str) -> Float[Tensor, " sequences"]:
-        """Σ_t of a value, by sequence in the order they came."""
+        """Σ_t of a value for each sequence, in the order they were added."""
         return torch.tensor(self._sums[name], dtype=torch.float64)
 
     def mean(self, name: str) -> Estimate:
@@ -86,7 +86,7 @@ def ratio(
 
         stderr = sqrt(S/(S−1) · Σ_s (a_s − R·b_s)²) / abs(Σ b_s)
 
-    S counts the sequences that have anything to say: those with a_s = b_s = 0 are left out.
+    Sequences with a_s = b_s = 0 have no counted position; they are left out, also of S.
     """
     said = (a != 0) | (b != 0)
     a, b = a[said], b[said]

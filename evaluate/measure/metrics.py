@@ -1,7 +1,7 @@
-"""Sums that turn into metrics: per-position means, activation means, squares, firing counts.
+"""Sums that become metrics: means by position, activation means, squared errors, firing counts.
 
-Owns streaming accumulation in float64 over the positions that count. Which positions count and what
-is measured at them is decided by the caller; losses are `lm_loss`'s, JSON values `summaries`'.
+Owns their accumulation, batch by batch and in float64, over the positions that count. The caller
+decides which positions count. Losses are in `lm_loss`, JSON values in `summaries`.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ MAX_FEATURE_VALUES = 2**25
 values.
 """
 MAX_DOUBLES = 2**22
-"""Values compared at once in float64 (32 MiB): a batch of a wide site has many more."""
+"""Values compared at once in float64 (32 MiB); a batch of a wide site has many more."""
 
 
 class PositionMeans:
@@ -27,12 +27,12 @@ class PositionMeans:
         self._squares: dict[str, Tensor] = {}
 
     def add(self, keep: Bool[Tensor, "batch seq"], **values: Num[Tensor, "batch seq"]) -> None:
-        """Adds a batch; what stands where `keep` is False is ignored, even NaN."""
+        """Adds a batch; values where `keep` is False are ignored, even NaN."""
         self.count += keep.sum(0).cpu()
         for name, value in values.items():
             kept = torch.where(keep, value.double(), 0.0)
             for sums, addend in ((self._sums, kept), (self._squares, kept.square())):
-                # In place: new sums would wander between the passes' large tensors.
+                # In place: new small tensors would fragment the memory that the passes reuse.
                 sums.setdefault(name, torch.zeros_like(self.count)).add_(addend.sum(0).cpu())
 
     @property
@@ -51,11 +51,12 @@ class PositionMeans:
     def stderr_by_position(self, name: str) -> Float[Tensor, " seq"]:
         """Standard error of each position's mean; NaN where fewer than two were counted.
 
-        A position has one token of each sequence: draws from the same documents, as sequences are.
+        A position has one token of each sequence, so it holds for other sequences of the same
+        documents.
         """
         mean = self.by_position(name)
         variance = (self._squares[name] / self.count - mean.square()).clamp(min=0)
-        # NaN rather than 0/0 from the clamp: a single token has no spread.
+        # A single token has no spread: NaN, where 0 / 0 would depend on the clamp.
         return torch.where(self.count > 1, variance / (self.count - 1), torch.nan).sqrt()
 
 
@@ -105,7 +106,7 @@ class FeatureMeter:
         return x_hat.unflatten(0, keep.shape), l0.unflatten(0, keep.shape)
 
     def _rows(self, x: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-        """One part of the rows."""
+        """Reconstruction and ‖f‖₀ of some rows [n, d_in]."""
         f = self._encode(x)
         active = f > 0
         self.fired += (active & counted[:, None]).sum(0)
@@ -113,8 +114,8 @@ class FeatureMeter:
 
 
 class VectorComparison:
-    """Vectors beside what stands in for them: squared errors by row and by dimension, directions
-    and lengths.
+    """Compares activations x with reconstructions x̂: squared errors by row and by dimension,
+    cosines and lengths.
 
     Attributes:
         squares: float64 [d], Σ (x − x̂)² of each dimension over the counted positions.
@@ -129,12 +130,12 @@ class VectorComparison:
         x_hat: Float[Tensor, "batch seq d"],
         keep: Bool[Tensor, "batch seq"],
     ) -> dict[str, Float[Tensor, "batch seq"]]:
-        """Compares every position, counts only those in `keep`.
+        """Compares every position; only those in `keep` are added to `squares`.
 
         Returns:
             Float64 by position: `error` = ‖x − x̂‖², `square` = ‖x‖², `cosine` of the angle between
-            the two, and `norm_ratio` = ‖x̂‖/‖x‖. A vector that is 0 has the cosine 0 with all
-            others; the ratio is 0 where x is 0.
+            x and x̂, and `norm_ratio` = ‖x̂‖/‖x‖. The cosine is 0 where x or x̂ is 0, the ratio
+            where x is 0.
         """
         size = max(1, MAX_DOUBLES // x.shape[-1])
         rows = (tensor.flatten(0, 1).split(size) for tensor in (x, x_hat))
@@ -144,7 +145,7 @@ class VectorComparison:
         return dict(zip(names, values, strict=True))
 
     def _rows(self, x: Tensor, x_hat: Tensor, counted: Tensor) -> tuple[Tensor, ...]:
-        """One part of the rows."""
+        """`error`, `square`, `cosine` and `norm_ratio` of some rows [n, d]."""
         x, x_hat = x.double(), x_hat.double()
         square, square_hat = x.square().sum(-1), x_hat.square().sum(-1)
         cosine = (x * x_hat).sum(-1) / (square * square_hat).sqrt()

@@ -1,6 +1,6 @@
-"""Many numbers in a few: what is reported of firing counts, dimensions and an SAE's own weights.
+"""Summaries of firing counts, dimensions and an SAE's weights, as JSON values.
 
-Owns the JSON values that are made of whole tensors. What is counted and summed is `metrics`'.
+Owns how whole tensors become a few numbers. `metrics` counts and sums.
 """
 
 import math
@@ -20,7 +20,7 @@ HISTOGRAM_EDGES = np.round(np.linspace(-7.0, 0.0, 71), 1)
 """Bin edges of the firing-frequency histogram, log10(share of tokens)."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LATENTS_AT_ONCE = 4096
-"""Latents whose norms are taken at once: a float64 copy of all of a wide SAE would not fit."""
+"""Latents whose norms are taken at once; a float64 copy of a whole wide SAE would not fit."""
 
 
 def json_list(values: Float[Tensor, " n"]) -> list[float | None]:
@@ -35,11 +35,12 @@ def quantiles(values: Float[Tensor, " n"]) -> dict[str, float | None]:
 
 
 def firing_summary(fired: Int[Tensor, " d_sae"], n_tokens: int) -> dict[str, Any]:
-    """What is reported of firing counts, as JSON values.
+    """Summary of firing counts, as JSON values.
 
     Frequencies are shares of the `n_tokens` counted tokens. A latent that never fired is dead
     *here*: its frequency may be anything well below 1/n_tokens, so it is in no bin. A latent is
-    dense if it fires on more than 1% (or 10%) of the tokens; shares of it are of all latents.
+    dense if it fires on more than 1% (or 10%) of the tokens; `share_above_…` is the dense
+    latents' share of all latents.
     """
     counts = fired.cpu()
     alive = counts[counts > 0].double() / n_tokens
@@ -67,8 +68,8 @@ def dimension_summary(
     Args:
         errors: Σ (x − x̂)² by dimension.
         deviations: Σ (x − E x)² by dimension.
-        squares: Σ x² by dimension: a dimension whose deviation is nothing beside it is constant,
-            and its FVU None.
+        squares: Σ x² by dimension. A dimension whose deviation is negligible beside it is
+            constant, and its FVU is None.
     """
     varies = deviations > CONSTANT * squares
     fvu = torch.where(varies, errors / deviations, torch.nan)
@@ -76,7 +77,7 @@ def dimension_summary(
 
 
 def weights_summary(sae: "SAE") -> dict[str, Any]:
-    """θ and the lengths of the SAE's own vectors, in raw units of the activations.
+    """θ and the lengths of the SAE's weight vectors, in raw units of the activations.
 
     Returns:
         Quantiles over latents of θ, of the encoder's columns ‖W_enc[:, j]‖ and of the decoder's
@@ -96,10 +97,10 @@ def _norms(rows: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
 
 
 def _quantile(values: np.ndarray, q: float) -> float | None:
-    """None for no values."""
+    """One quantile; None if there are no values."""
     return _digits(float(np.quantile(values, q))) if len(values) else None
 
 
 def _digits(value: float) -> float | None:
-    """Seven significant digits; None for what JSON does not have."""
+    """Seven significant digits; None for NaN and infinities, which JSON does not have."""
     return float(f"{value:.7g}") if math.isfinite(value) else None
