@@ -1,7 +1,6 @@
 """What an evaluation reads: SAEs that fit the model, and held-out sequences of its tokenizer.
 
-Owns every error about inputs that do not belong together. Reads nothing it can check without
-reading.
+Owns the checks that SAEs, model and tokens belong together. It checks what it can before it loads.
 """
 
 from collections.abc import Iterator
@@ -31,35 +30,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlacedSAE:
-    """One SAE to be evaluated: what it reads, what it replaces, and the name it is reported
-    under.
-    """
+    """One SAE to be evaluated: the site it reads, the site it replaces, its name in the result."""
 
     name: str
     sae: SAE
     site: Site
     target: Site
     path: str | None = None
-    """Where it was read from; of a hub's with the commit."""
+    """Where it was read from; for a hub's SAE with the commit."""
     weights: dict[str, Any] | None = None
-    """θ and lengths of the vectors of the SAE's own file (`weights_summary`)."""
+    """`weights_summary` of the SAE as it is in its file."""
     norm_factors: dict[str, float] | None = None
-    """What activations are multiplied by before they are read (`site`), and x̂ is divided by
-    (`target_site`), where they are rescaled; `sae` has taken them in."""
+    """Rescaling that `sae` already contains: the factor on activations before they are read
+    (`site`), and what x̂ is divided by (`target_site`). None if not rescaled."""
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Some sequences, and what of them SAEs are asked for.
+    """A batch of sequences, and which of their positions are spliced and counted.
 
     `len` is the number of sequences.
     """
 
     ids: Int[Tensor, "batch seq"]
     is_text: Bool[Tensor, "batch seq"]
-    """Positions of the kind that SAEs are trained on: what is spliced."""
+    """Positions of the kind that SAEs are trained on; these are spliced."""
     keep: Bool[Tensor, "batch seq"]
-    """Those of them that count in every mean."""
+    """Those of `is_text` that count in every mean."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -75,18 +72,18 @@ class HeldOut:
     n: int
     """How many are evaluated."""
     special: Int[Tensor, " n_special"]
-    """Ids that do not count."""
+    """Token ids that do not count: BOS, EOS and PAD."""
     prefix: int = 0
     """First positions that do not count: the constant prefix of a chat template."""
     parts: Any = None
-    """Of what part each position is, [n_sequences, context]; None where all parts count."""
+    """The part of the conversation of each position, [n_sequences, context]; None if all count."""
     part: int = 0
-    """The part that counts."""
+    """The part that counts, if `parts` is given."""
 
     def batches(
         self, size: int, device: torch.device, first: int = 0, stop: int | None = None
     ) -> Iterator[Sequences]:
-        """Sequences in order, `size` at a time, from `first` up to `stop` (by default n)."""
+        """Sequences `first` to `stop` − 1 (by default n − 1) in order, `size` at a time."""
         stop = self.n if stop is None else stop
         for start in range(first, stop, size):
             rows = slice(start, min(start + size, stop))
@@ -126,10 +123,10 @@ def sites_of(
     site: str | None = None,
     target_site: str | None = None,
 ) -> tuple[Site, Site]:
-    """`named_sites`, checked against the model.
+    """The sites that an SAE reads and replaces (`named_sites`), checked against the model.
 
     Raises:
-        ValueError: a site is not known, or it is none of the model's of this width.
+        ValueError: a site is not known, or the model has no such site of the SAE's width.
     """
     reads, writes = named_sites(name, config, site, target_site)
     for what, width, where in (("d_in", config.d_in, reads), ("d_out", config.d_out, writes)):
@@ -150,18 +147,18 @@ def named_sites(
     """The sites that an SAE reads and replaces.
 
     Args:
-        name: of the SAE.
+        name: the SAE's, for errors.
         config: the SAE's.
-        site: given for a file that does not tell it.
-        target_site: likewise.
+        site: for a file that does not name the site.
+        target_site: for a file that does not name the target site.
 
     Raises:
-        ValueError: a site is not known, or what is given contradicts the file.
+        ValueError: a site is not known, or the one given contradicts the file.
     """
     own_site = _agreed(name, "site", config.site, site)
     if own_site is None:
         raise ValueError(
-            f"site of SAE {name} must be known, but its file does not tell it; pass --site "
+            f"site of SAE {name} must be known, but its file does not name it; pass --site "
             "<kind>.<layer>"
         )
     own_target = _agreed(name, "target_site", config.target_site, target_site)
@@ -171,13 +168,13 @@ def named_sites(
         and not is_open(config, "target_site")
     ):
         raise ValueError(
-            f"target_site of SAE {name} must not be given, for its file says that it is an SAE of "
-            f"{config.site} and no transcoder, got {target_site}; leave the setting out"
+            f"target_site of SAE {name} must not be given, because its file says that it is an SAE "
+            f"of {config.site} and no transcoder, got {target_site}; leave the setting out"
         )
     if own_target is None and config.is_transcoder:
         raise ValueError(
-            f"target_site of SAE {name} must be known, for it is a transcoder, but its file does "
-            "not tell it; pass --target-site <kind>.<layer>"
+            f"target_site of SAE {name} must be known, because it is a transcoder, but its file "
+            "does not name it; pass --target-site <kind>.<layer>"
         )
     reads, writes = parse_site(own_site), parse_site(own_target or own_site)
     if writes.depth < reads.depth:
@@ -190,8 +187,8 @@ def named_sites(
 def is_open(config: SAEConfig, what: str) -> bool:
     """Whether an SAE's file leaves open its `site` or its `target_site`.
 
-    A file that names a site and no target is a plain SAE's, unless it is said to be a transcoder's
-    or what it writes has another width.
+    A file that names a site and no target site is of a plain SAE, unless it says that it is of a
+    transcoder, or d_in and d_out differ.
     """
     if what == "site" or getattr(config, what) is not None:
         return getattr(config, what) is None
@@ -206,12 +203,12 @@ def open_held_out(
     Args:
         place: of the token store.
         lm: the model.
-        n_sequences: how many are evaluated, as far as they are there.
-        positions: which count: all, or those of a conversation's prompt or rollout.
+        n_sequences: how many to evaluate; fewer if the split has fewer.
+        positions: which count: "all", or those of a conversation's "prompt" or "rollout".
 
     Raises:
-        FileNotFoundError, ValueError: no such store, no held-out sequences, no parts of
-            conversations, or another tokenizer's tokens.
+        FileNotFoundError, ValueError: there is no such store, it has no held-out sequences or no
+            parts of conversations, or its tokens are another tokenizer's.
     """
     tokens, url = TokenStore.open(place), Place.of(place).url
     if not tokens.splits.get(HELD_OUT):
@@ -227,10 +224,10 @@ def open_held_out(
 
 
 def subsets_of(tokens: TokenStore, n_sequences: int, lm: "LanguageModel") -> dict[str, HeldOut]:
-    """The held-out splits of single subsets, by the subset's name.
+    """The held-out splits of single subsets (`held_out.<name>`), by the subset's name.
 
     Raises:
-        ValueError: the store has none.
+        ValueError: the store has no subsets.
     """
     prefix = HELD_OUT + "."
     names = sorted(name for name in tokens.splits if name.startswith(prefix))
@@ -251,7 +248,7 @@ def _split(tokens: TokenStore, name: str, n_sequences: int, lm: "LanguageModel")
 
 
 def _only(held_out: HeldOut, positions: str, tokens: TokenStore) -> HeldOut:
-    """The same sequences, of which one part counts."""
+    """The same sequences, with only one part of the conversations counted."""
     if tokens.splits.get(PARTS) != tokens.splits[HELD_OUT]:
         raise ValueError(
             f"token store {tokens.url} must tell prompts from rollouts for positions {positions}, "
@@ -268,7 +265,7 @@ def _integers(rows: Any, device: torch.device) -> Tensor:
 
 
 def _agreed(name: str, what: str, recorded: str | None, given: str | None) -> str | None:
-    """The SAE's own record, or what was given where it has none; both must not differ."""
+    """The site recorded in the SAE's file, or the given one; if both are there they must agree."""
     if recorded is not None and given is not None and recorded != given:
         raise ValueError(
             f"{what} of SAE {name} must be {recorded}, as its file says, got {given}; leave the "
@@ -278,7 +275,7 @@ def _agreed(name: str, what: str, recorded: str | None, given: str | None) -> st
 
 
 def _check_tokenizer(tokens: TokenStore, url: str, lm: "LanguageModel") -> None:
-    """Refuses token ids that mean something else to the model."""
+    """Refuses tokens of another tokenizer, whose ids mean something else to the model."""
     recorded = tokens.provenance.get("tokenizer")
     own = tokenizer_fingerprint(lm.tokenizer)
     if recorded is not None and recorded != own:

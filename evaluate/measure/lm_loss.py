@@ -1,7 +1,7 @@
 """The language model's loss, with and without something spliced in.
 
-Owns next-token losses, the splice that leaves special positions alone, and what a splice costs,
-changes and recovers. Hooks are `harvest.model.hooks`; what is spliced in is the caller's.
+Owns next-token losses and KL, the splice at chosen positions, and the recovered share. Hooks are in
+`harvest.model.hooks`; the caller decides what is spliced in, and where.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -29,16 +29,16 @@ not fit.
 
 
 def is_text(ids: Int[Tensor, "batch seq"], special: Int[Tensor, " n"]) -> Bool[Tensor, "batch seq"]:
-    """Where a token is none of the special ones: a condition of every position that counts.
+    """True where a token is not special. Only such positions count.
 
-    A chat's constant prefix and, on request, one part of a conversation do not count either; that
-    is decided where sequences are read.
+    A chat's constant prefix and, on request, one part of a conversation do not count either;
+    `inputs` decides that.
     """
     return ~torch.isin(ids, special)
 
 
 def has_target(keep: Bool[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
-    """Where a prediction counts: the position and the token to be predicted both do."""
+    """True where a prediction counts: its position and the next one both count."""
     counted = torch.zeros_like(keep)
     counted[:, :-1] = keep[:, :-1] & keep[:, 1:]
     return counted
@@ -46,27 +46,27 @@ def has_target(keep: Bool[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
 
 @dataclass(frozen=True)
 class CleanRun:
-    """An untouched forward pass, kept so that a splice need not compute again what lies before
-    it.
-    """
+    """An untouched forward pass, kept so that a splice computes only the layers after its site."""
 
     ids: Int[Tensor, "batch seq"]
     losses: Float[Tensor, "batch seq"]
     hidden: dict[int, Float[Tensor, "batch seq d_model"]]
     """The residual stream that entered the layers from which splices start."""
     calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]]
-    """What else each decoder layer from the first start on was called with."""
+    """Other arguments (positional, keyword) of each decoder layer from the first start on."""
     last_hidden: Float[Tensor, "batch seq d_model"]
     """The normed last hidden states."""
     log_p: list[Float[Tensor, "rows vocabulary"]] | None
-    """The clean log-probabilities in parts; None where they are too many to be kept."""
+    """The clean log-probabilities of all positions but the last, in parts; None if too many to
+    keep."""
 
 
 def clean_run(
     lm: "LanguageModel", ids: Int[Tensor, "batch seq"], sites: Iterable[Site]
 ) -> CleanRun:
-    """`token_losses`, remembering what splices at the sites need. Tensors are the model's own, not
-    copies.
+    """A clean run with its losses, and what splices at the sites need.
+
+    Tensors are the model's own, not copies.
     """
     return with_losses(lm, untouched(lm, ids, sites))
 
@@ -74,7 +74,7 @@ def clean_run(
 def untouched(
     lm: "LanguageModel", ids: Int[Tensor, "batch seq"], sites: Iterable[Site]
 ) -> CleanRun:
-    """A clean run as far as the unembedding: `with_losses` gives it its losses."""
+    """A clean run up to the unembedding; its losses are empty until `with_losses`."""
     layers = decoder_of(lm).layers
     starts = {_start(site, len(layers)) for site in sites}
     run = CleanRun(ids, torch.empty(ids.shape), {}, {}, torch.empty(*ids.shape, 0), None)
@@ -98,8 +98,8 @@ def with_losses(lm: "LanguageModel", run: CleanRun) -> CleanRun:
 def token_losses(lm: "LanguageModel", ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
     """Cross-entropy in nats of the token after each position; 0 at the last one, which has none.
 
-    As transformers' causal model computes it (final soft-cap included), but in parts of the tokens
-    and with float32 from the logits on, whatever the model's dtype.
+    The same as transformers' causal model computes (final soft-cap included), but in parts of the
+    tokens, and in float32 from the logits on whatever the model's dtype.
     """
     return _losses(_log_probabilities(lm, _last_hidden(lm, ids)), ids)
 
@@ -111,11 +111,10 @@ def spliced_losses(
     values: Float[Tensor, "batch seq d"],
     where: Bool[Tensor, "batch seq"],
 ) -> Float[Tensor, "batch seq"]:
-    """`token_losses` with `values` in place of the site's activations at the positions `where`; the
-    others stay.
+    """`token_losses` with `values` in place of the site's activations at the positions `where`.
 
-    Only what comes after the site is computed: the very layers of the clean run are called again
-    with what they were called with then, so a splice of the site's own values gives the clean
+    Other positions keep their activations. Only the layers after the site are computed. They are
+    called with the arguments of the clean run, so a splice of the site's own values gives the clean
     losses bit for bit.
     """
 
@@ -130,12 +129,11 @@ def spliced_losses_and_kl(
     values: Float[Tensor, "batch seq d"],
     where: Bool[Tensor, "batch seq"],
 ) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
-    """`spliced_losses`, and KL(clean ‖ spliced) = Σ_v p_v (log p_v − log q_v) of what is predicted
-    after each position, in nats; both 0 at the last one.
+    """`spliced_losses`, and KL(clean ‖ spliced) = Σ_v p_v (log p_v − log q_v) of the next token.
 
-    The clean distribution is kept from the clean run where it fits `MAX_LOGITS`, and computed again
-    from its hidden states, part by part, where it does not: one more unembedding instead of the
-    batch times the vocabulary. A splice of the site's own values gives 0 exactly, either way.
+    Both are in nats, and 0 at the last position. The clean run keeps its distribution p if it fits
+    `MAX_LOGITS`. If not, p is computed again from the kept hidden states, part by part, which costs
+    one more unembedding. Either way, a splice of the site's own values gives a KL of exactly 0.
     """
     spliced = _log_probabilities(lm, _spliced_hidden(lm, clean, site, values, where))
     untouched = clean.log_p or _log_probabilities(lm, clean.last_hidden)
@@ -149,7 +147,7 @@ def spliced_losses_and_kl(
 def rest_of_model(
     lm: "LanguageModel", clean: CleanRun, site: Site, fn: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "batch seq d_model"]:
-    """The normed last hidden states with fn(x) in place of the site's activations x."""
+    """The normed last hidden states, with fn(x) in place of the site's activations x."""
     start = _start(site, len(decoder_of(lm).layers))
     if start > site.layer:
         hidden = _run_layers(lm, clean, start, fn(clean.hidden[start]))
@@ -163,7 +161,7 @@ def rest_of_model(
 def logits_of(
     lm: "LanguageModel", hidden: Float[Tensor, "rows d_model"]
 ) -> Float[Tensor, "rows vocabulary"]:
-    """Float32 logits, soft-capped where the family does, of normed last hidden states."""
+    """Float32 logits of normed last hidden states, soft-capped if the model's family does so."""
     logits = lm.model.get_output_embeddings()(hidden).float()
     entry = family_of(lm.config).soft_cap
     cap = None if entry is None else getattr(lm.config, entry)
@@ -171,32 +169,30 @@ def logits_of(
         return logits
     if torch.is_grad_enabled():
         return torch.tanh(logits / cap) * cap
-    return logits.div_(cap).tanh_().mul_(cap)  # the unembedding's own output: nobody else has it
+    return logits.div_(cap).tanh_().mul_(cap)  # in place: nothing else holds this tensor
 
 
 def recovered_share(clean: float, spliced: float, ablated: float) -> float | None:
-    """(ablated − spliced) / (ablated − clean): 1 for a perfect splice, 0 for one as bad as the
-    ablation.
+    """(ablated − spliced) / (ablated − clean), of three mean losses.
 
-    May leave [0, 1]: above if the splice helps the model, below if it hurts more than the ablation.
-    None if the ablation costs nothing, where the share means nothing.
+    1 for a perfect splice, 0 for one as bad as the ablation. Above 1 if the splice helps the model,
+    below 0 if it is worse than the ablation. None if the ablation costs nothing.
     """
     cost = ablated - clean
     return (ablated - spliced) / cost if cost > 0 else None
 
 
 def _start(site: Site, n_layers: int) -> int:
-    """The layer whose input a splice at the site starts from: the next one for the residual stream
-    after a layer.
+    """The layer from which a splice at the site computes again.
+
+    For resid_post that is the next layer: its input is what the splice replaces.
     """
     after = site.kind == "resid_post" and site.layer + 1 < n_layers
     return site.layer + after
 
 
 def _remember_in(run: CleanRun, i: int, is_start: bool) -> Callable[..., None]:
-    """A hook that notes what layer i is called with; transformers passes the residual stream
-    first.
-    """
+    """A hook that notes layer i's arguments; transformers passes the residual stream first."""
 
     def hook(_layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         run.calls[i] = args[1:], kwargs
@@ -207,7 +203,7 @@ def _remember_in(run: CleanRun, i: int, is_start: bool) -> Callable[..., None]:
 
 
 def _run_layers(lm: "LanguageModel", clean: CleanRun, first: int, hidden: Tensor) -> Tensor:
-    """Calls the layers from `first` on as the clean run did, but with another residual stream."""
+    """Calls the layers from `first` on with the clean run's arguments and this residual stream."""
     layers = decoder_of(lm).layers
     for i in range(first, len(layers)):
         args, kwargs = clean.calls[i]
@@ -232,18 +228,18 @@ def _spliced_hidden(
 
 
 def _parts(lm: "LanguageModel", values: Tensor) -> tuple[Tensor, ...]:
-    """Values [batch, seq, …] of positions as rows, in parts whose logits are few enough."""
+    """Values [batch, seq, …] as rows [batch · seq, …], in parts of at most MAX_LOGITS logits."""
     return values.flatten(0, 1).split(max(1, MAX_LOGITS // lm.config.vocab_size))
 
 
 def _log_probabilities(lm: "LanguageModel", last_hidden: Tensor) -> Iterator[Tensor]:
-    """Log-probabilities of the next token at all positions but the last, in parts of the rows."""
+    """Log-probabilities of the next token at all positions but the last, as parts of `_parts`."""
     for rows in _parts(lm, last_hidden[:, :-1]):
         yield logits_of(lm, rows).log_softmax(-1)
 
 
 def _losses(log_q: Iterable[Tensor], ids: Tensor) -> Tensor:
-    """Losses from the log-probabilities in parts."""
+    """Losses [batch, seq] from the parts of the log-probabilities."""
     targets, losses = ids[:, 1:].flatten(), []
     for part in log_q:
         losses.append(_nll(part, targets[: len(part)]))
@@ -252,7 +248,7 @@ def _losses(log_q: Iterable[Tensor], ids: Tensor) -> Tensor:
 
 
 def _nll(log_q: Tensor, targets: Tensor) -> Tensor:
-    """−log q of the token that came, which is what cross-entropy computes."""
+    """−log q of the token that follows: its cross-entropy."""
     return -log_q.gather(1, targets[:, None])[:, 0]
 
 

@@ -1,8 +1,7 @@
-"""The main pass: per batch one clean forward, the ablations of each target site, and one splice per
-SAE.
+"""The main pass: per batch one clean forward, two ablations per target site, one splice per SAE.
 
-Owns what is summed up over the sequences and how the sums become the entries of the JSON. The
-metrics themselves are in `metrics` and `lm_loss`; loading and writing is `evaluate`'s.
+Owns what is summed over the sequences, and how the sums become the entries of the JSON. The metrics
+themselves are in `metrics` and `lm_loss`; `evaluate.run` loads and writes.
 """
 
 import math
@@ -33,13 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SharedRun:
-    """Sequences with what all SAEs share: activations [batch, seq, d] by site and clean losses
-    [batch, seq].
+    """A batch with what all SAEs share.
+
+    Masks are bool [batch, seq], activations `x` [batch, seq, d] by site.
     """
 
     clean: CleanRun
     keep: Tensor
-    """Positions that count for the SAE."""
+    """Positions that count."""
     counted: Tensor
     """Positions whose prediction counts."""
     where: Tensor
@@ -48,7 +48,7 @@ class SharedRun:
 
 
 class SiteMeter:
-    """A target site: its variance, and the loss with nothing or its mean in its place."""
+    """A target site: its variance, and the loss with zeros or with its mean in its place."""
 
     def __init__(self, site: Site, mean: Tensor, context: int):
         self.site, self.mean = site, mean
@@ -80,7 +80,7 @@ class SiteMeter:
 
     @property
     def squares(self) -> Tensor:
-        """Σ x² of each dimension, float64 [d]: that about the mean, moved to 0."""
+        """Σ x² of each dimension, float64 [d]: Σ (x − E x)² + n (E x)²."""
         return self.deviations + self.power.n_tokens * self.mean.square()
 
     def result(self) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class SAEMeter:
         return self.features(x, keep)
 
     def result(self, clean: PositionMeans, baseline: SiteMeter) -> dict[str, Any]:
-        """The SAE's entry in `saes`.
+        """The SAE's entry in `saes` of the JSON.
 
         Raises:
             ValueError: the SAE's reconstructions are not finite.
@@ -184,7 +184,7 @@ class SAEMeter:
         }
 
     def _intervals(self, site: SiteMeter, constant: bool) -> dict[str, Interval | None]:
-        """The 95% interval of every headline number over sequences."""
+        """The 95% interval over sequences of every headline number."""
         own, shared = self.sequences, site.sequences
         found = {
             "l0": own.mean("l0"),
@@ -199,8 +199,10 @@ class SAEMeter:
         return {name: value and value.interval for name, value in found.items()}
 
     def _by_position(self, variance: float) -> dict[str, Any]:
-        """Curves over positions; errors are in units of the variance over all positions, so that
-        their mean, weighted by the tokens at each position, is the FVU.
+        """Curves over positions.
+
+        Errors are in units of the variance over all positions, so their mean, weighted by the
+        tokens at each position, is the FVU.
         """
         squares, losses = self.reconstruction, self.losses
         return {
@@ -214,15 +216,15 @@ class SAEMeter:
 
 
 def _fvu(mse: float, baseline: dict[str, Any]) -> float | None:
-    """mse over the site's variance; None where the site is constant and the ratio means nothing."""
+    """mse over the site's variance; None if the site is constant."""
     constant = is_constant(baseline["variance"], baseline["mean_square"])
     return None if constant else mse / baseline["variance"]
 
 
 def _recovered(own: SequenceSums, site: SequenceSums, ablation: str) -> Estimate | None:
-    """1 − Σ D_s / Σ K_s for the costs D of the SAE and K of the ablation.
+    """1 − Σ D_s / Σ K_s, where D is the cost of the SAE and K that of the ablation.
 
-    None where K is not itself above 0 for sure: a ratio to what may be 0 has no such interval.
+    None unless K's interval is above 0: the delta method needs a denominator that is not 0.
     """
     cost = site.mean(ablation).interval
     if cost is None or cost[0] <= 0:

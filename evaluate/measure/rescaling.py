@@ -1,7 +1,7 @@
-"""An SAE on another model's activations, whose norms differ from those it was trained on.
+"""Rescaling: an SAE on another model's activations, at the norms it was trained on.
 
-Owns the factors between two models' norms and how an SAE takes them in. Loading models is
-`harvest`'s business.
+Owns the factors between two models' norms and how they are folded into an SAE. `harvest` loads
+models.
 """
 
 from dataclasses import replace
@@ -26,7 +26,7 @@ def rescaled(
     lm: "LanguageModel",
     settings: EvaluateSettings,
 ) -> list[PlacedSAE]:
-    """The candidates for activations that have the norms of the model `settings.norms_of`.
+    """The candidates, for activations scaled to the norms of the model `settings.norms_of`.
 
     Raises:
         OSError, ValueError: that model cannot be read, or it has another tokenizer or other sites.
@@ -45,7 +45,7 @@ def rescaled(
 
 
 def _with_norms(one: PlacedSAE, before: float, after: float) -> PlacedSAE:
-    """The candidate with factors taken in, and noted."""
+    """The candidate with the factors folded in and recorded."""
     noted = {"site": before, "target_site": after}
     return replace(one, sae=with_factors(one.sae, before, after), norm_factors=noted)
 
@@ -59,8 +59,10 @@ def norm_factors(
 
 
 def with_factors(sae: SAE, before: float, after: float) -> SAE:
-    """The SAE x ↦ SAE(before · x) / after: its latents as they are, W_enc · before, W_dec / after,
-    b_dec / after, W_skip · before / after.
+    """The SAE x ↦ SAE(before · x) / after, with the same latents.
+
+    W_enc becomes W_enc · before, W_dec W_dec / after, b_dec b_dec / after, and W_skip
+    W_skip · before / after.
     """
     skip = sae.W_skip
     return replace(

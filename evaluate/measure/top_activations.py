@@ -1,7 +1,7 @@
-"""Where latents fire most: the snippets that a person reads to guess what a latent means.
+"""Top activations: the snippets in which a latent fires most, for people to read.
 
 Owns the choice of latents, the search for their strongest activations, and the tokens' texts.
-Shading is `markup`'s.
+Shading is in `page.markup`.
 """
 
 from collections.abc import Callable
@@ -21,18 +21,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BEFORE, AFTER = 24, 8
-"""Tokens of context shown around the strongest activation: what a latent reacts to mostly stands
-before it.
-"""
+"""Tokens shown before and after the strongest activation; a latent reacts mostly to what comes
+before."""
 _BROKEN = "\ufffd"
 
 
 def choose_latents(fired: Int[Tensor, " d_sae"], n: int, seed: int) -> list[int]:
     """`n` latents spread evenly over the ranks of firing frequency, most frequent first.
 
-    Alive latents are sorted by count and cut into `n` equal groups; one is drawn from each, so that
-    the choice is neither of the best nor of the worst. The same counts and seed give the same
-    latents.
+    Alive latents are sorted by count and cut into `n` equal groups; one is drawn from each. So the
+    choice favours neither the best nor the worst. The same counts and seed give the same latents.
     """
     counts = fired.cpu().numpy()
     alive = np.flatnonzero(counts)
@@ -43,9 +41,11 @@ def choose_latents(fired: Int[Tensor, " d_sae"], n: int, seed: int) -> list[int]
 
 
 class _Peak(NamedTuple):
-    """Where a latent is strongest in a sequence, and what stands around it: ids and activations of
-    `_window`. Numbers, because small arrays that live on between a pass's large ones would keep
-    freed memory from being used again."""
+    """A latent's strongest activation in a sequence, with ids and activations of its `_window`.
+
+    Python's numbers, not arrays: small arrays that live between a pass's large ones would keep
+    freed memory from being used again.
+    """
 
     value: float
     sequence: int
@@ -114,8 +114,10 @@ class LatentSearch:
         ]
 
     def _forget(self) -> None:
-        """Keeps the best k of each latent (of equals the earlier sequence) that show different
-        tokens: text often holds the same passage several times."""
+        """Keeps the k strongest peaks of each latent that show different tokens.
+
+        Of equal peaks the earlier sequence is kept. Text often repeats a passage.
+        """
         for found in self._found:
             found.sort(key=lambda peak: (-peak.value, peak.sequence))
             shown = {peak.ids: peak for peak in reversed(found)}
@@ -125,7 +127,7 @@ class LatentSearch:
 
 
 def _snippet(peak: _Peak, tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
-    """Tokens and activations around a peak."""
+    """Tokens and activations around a peak, as JSON values."""
     return {
         "sequence": peak.sequence,
         "position": peak.position,
@@ -142,8 +144,11 @@ def _window(position: int) -> slice:
 
 
 def narrowed(sae: SAE, latents: list[int]) -> Callable[[Tensor], Tensor]:
-    """`sae.encode` of these latents alone: a dozen costs a dozen columns, not d_sae. Which features
-    of a top-k SAE stay depends on all of them, so they are encoded in parts of the rows."""
+    """`sae.encode` of these latents alone: x [..., d_in] to f [..., len(latents)].
+
+    A dozen latents cost a dozen columns, not d_sae. A top-k SAE needs all its latents to choose k
+    of them, so it encodes all, in parts of the rows.
+    """
     if sae.config.k is not None:
         size = max(1, MAX_FEATURE_VALUES // sae.config.d_sae)
 
@@ -167,8 +172,8 @@ def narrowed(sae: SAE, latents: list[int]) -> Callable[[Tensor], Tensor]:
 def token_texts(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> list[str]:
     """Each token's text.
 
-    A character of several byte tokens stands whole at its first token and the others are empty,
-    where the tokens of a run that decode to nothing by themselves make sense together.
+    Some characters are several byte tokens, none of which decodes by itself. If such tokens decode
+    together, the first gets the whole text and the others are empty.
     """
     texts = [_decode(tokenizer, [i]) for i in ids]
     start = 0

@@ -1,7 +1,7 @@
 """The untouched passes over an evaluation's sequences, each computed once while memory lasts.
 
-Owns what is kept between the passes. What a splice needs of a clean run, `lm_loss` knows; that a
-pass which is kept and one which is computed again give the same bits, `harvest.model.hooks`.
+Owns what is kept between the passes. `lm_loss` decides what a splice needs of a clean run;
+`harvest.model.hooks` makes a pass that is computed again give the same bits.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ...harvest.model.loading import LanguageModel
 
 MAX_KEPT_BYTES = 2**30
-"""For activations and hidden states of batches that later passes need again; a quarter of the
-device's free memory where that is less."""
+"""Limit of the activations and hidden states that are kept for later passes, if a quarter of the
+device's free memory is not less."""
 
 Activations = dict[Site, Tensor]
 
@@ -35,10 +35,10 @@ class _Kept:
 
 
 class CleanRuns:
-    """The sequences of an evaluation, batch by batch, with what the untouched model makes of them.
+    """The sequences of an evaluation, batch by batch, with the untouched model's activations.
 
-    The first call of `activations` keeps the passes of the first batches, up to the unembedding;
-    what does not fit is computed again by each pass, only as far as it needs.
+    The first call of `activations` keeps the passes of the first batches, up to the unembedding.
+    Batches that do not fit are computed again by each pass, only up to the layers it needs.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class CleanRuns:
         sites: Iterable[Site],
         targets: Iterable[Site],
     ):
-        """`sites` are all that are read, `targets` those of them that are replaced."""
+        """`sites` are all sites that are read, `targets` those that are replaced as well."""
         self._lm, self._held_out, self._batch = lm, held_out, batch
         self._sites, self._targets = list(sites), list(targets)
         self._left = min(MAX_KEPT_BYTES, free_memory(lm.device) // 4)
@@ -79,7 +79,7 @@ class CleanRuns:
             yield sequences, with_losses(self._lm, run), x
 
     def _rest(self) -> Iterator[Sequences]:
-        """The batches that were not kept when this began."""
+        """The batches that are not kept when it is called."""
         return self._held_out.batches(self._batch, self._lm.device, len(self._kept) * self._batch)
 
     def _pass(self, sequences: Sequences) -> tuple[CleanRun, Activations]:
@@ -90,7 +90,7 @@ class CleanRuns:
 
     @torch.no_grad()
     def _computed(self, sequences: Sequences) -> _Kept | None:
-        """A batch's pass, kept; None, and from then on nothing is, where it does not fit."""
+        """A batch's pass, kept; None if it does not fit, and then no later one is kept either."""
         run, x = self._pass(sequences)
         n_common = len(self._common)
         run = replace(run, calls=self._shared(run.calls, {}))
@@ -104,8 +104,8 @@ class CleanRuns:
         return self._kept[-1]
 
     def _shared(self, value: Any, seen: dict[int, Tensor]) -> Any:
-        """The same arguments of layers; masks and rotations that equal an earlier batch's are
-        replaced by that one's, so that they are held once."""
+        """The same arguments, but masks and rotations equal to an earlier batch's are replaced by
+        the earlier ones, so that each is held once."""
         if isinstance(value, Tensor):
             if id(value) not in seen:
                 seen[id(value)] = self._known(value)
@@ -117,7 +117,7 @@ class CleanRuns:
         return value
 
     def _known(self, value: Tensor) -> Tensor:
-        """An equal tensor of an earlier batch, or this one, which later ones will be."""
+        """The equal tensor of an earlier batch; if there is none, this one, which is remembered."""
         for known in self._common:
             if known.dtype == value.dtype and torch.equal(known, value):
                 return known

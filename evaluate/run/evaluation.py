@@ -1,7 +1,7 @@
 """The evaluation: SAEs + language model + held-out sequences -> numbers.
 
-Owns the run and the JSON file. Groups of SAEs are measured here or by Dask workers, with the same
-figures byte for byte.
+Owns the run and the JSON file. Groups of SAEs are measured in this process or by Dask workers, with
+the same figures byte for byte.
 """
 
 import json
@@ -31,8 +31,9 @@ from .timing import check_timing, write_timing
 
 @takes(EvaluateSettings)
 def evaluate_saes(settings: EvaluateSettings, lm: LanguageModel | None = None) -> dict[str, Any]:
-    """Evaluates the SAEs of `settings` and writes the result to `settings.out`, and to timing.json
-    beside it how long that took.
+    """Evaluates the SAEs of `settings` and writes the result to `settings.out`.
+
+    How long it took goes to timing.json beside it.
 
     Args:
         settings: see `EvaluateSettings`.
@@ -43,7 +44,7 @@ def evaluate_saes(settings: EvaluateSettings, lm: LanguageModel | None = None) -
         SAE in `saes`, in the order of `settings.sae`. docs/evaluate.md explains every field.
 
     Raises:
-        ValueError, OSError: an input is missing or does not fit the others; nothing is written.
+        ValueError, OSError: an input is missing or does not fit the others. Nothing is written.
     """
     check_can_be_written(settings.out, "out")
     check_timing(settings.out)
@@ -55,7 +56,7 @@ def evaluate_saes(settings: EvaluateSettings, lm: LanguageModel | None = None) -
 
 
 def evaluation_of(settings: EvaluateSettings) -> dict[str, Any]:
-    """What `evaluate` writes; nothing is written here, and `settings.out` is not looked at.
+    """The result that `evaluate` would write. Nothing is written; `settings.out` is not used.
 
     Raises:
         ValueError, OSError: an input is missing or does not fit the others.
@@ -66,12 +67,12 @@ def evaluation_of(settings: EvaluateSettings) -> dict[str, Any]:
 def _evaluated(
     settings: EvaluateSettings, lm: LanguageModel | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The evaluation, and what timing.json says of it."""
+    """The evaluation, and its entry in timing.json."""
     started = time.monotonic()
     settings = settings if lm is None else of_loaded(settings, lm)
     if settings.dask is not None:
         check_cluster(settings.dask)
-    find_device(settings.device)  # an error now costs nothing
+    find_device(settings.device)  # an error before loading costs nothing
     saes = SAEs(settings)
     saes.look_through(free_memory(torch.device("cpu")) // 2 if settings.dask is None else 0)
     settings = settings.model_copy(update={"dtype": model_dtype(settings, saes.configs)})
@@ -86,7 +87,7 @@ def _evaluated(
         figures, seconds = measured_on_dask(settings, items, facts, most_bytes // n if n else None)
     result = joined(figures)
     for entry, name in zip(result["saes"], settings.sae, strict=True):
-        if not is_remote(str(name)):  # a worker has it by its absolute path
+        if not is_remote(str(name)):  # a worker records the absolute path
             entry["path"] = str(name)
     say_warnings(result["saes"])
     recorded = settings.model_dump(mode="json", exclude={"dask"})
@@ -100,9 +101,9 @@ def _evaluated(
 
 
 def _most_bytes(job: EvaluationJob) -> int:
-    """Of a group's weights: half of what the device has for them beside the model."""
+    """The largest weights of a group: half of the device's memory that the model leaves free."""
     device = job.lm.device
-    held = job.saes.held_bytes if device.type == "cpu" else 0  # these need no more memory there
+    held = job.saes.held_bytes if device.type == "cpu" else 0  # already in this memory
     return (free_memory(device) + held) // 2
 
 
@@ -120,6 +121,6 @@ def _measured_here(job: EvaluationJob, groups: list[tuple[int, ...]]) -> tuple[F
 def write_evaluation(path: Path, result: dict[str, Any]) -> None:
     """Writes the JSON, lists of numbers on one line each."""
     text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False)
-    # JSON strings hold no line breaks, so only lists match.
+    # A JSON string holds no line break, so the pattern matches only lists.
     text = re.sub(r"\[\n[\s\d.,eE+\-nul]*\]", lambda m: " ".join(m[0].split()), text)
     write_file(path, (text + "\n").encode())

@@ -1,7 +1,7 @@
-"""Groups: which SAEs are measured together, and how the groups' figures become one evaluation's.
+"""Groups: which SAEs are measured together, and how the groups' figures become one evaluation.
 
-SAEs of a group share the clean pass, those of one site its ablations as well. An SAE's figures do
-not depend on its group, so that groups are free to be cut for memory and for workers.
+SAEs of a group share the clean pass, and SAEs of one site also its ablations. An SAE's figures do
+not depend on its group, so SAEs can be grouped by memory and by workers.
 """
 
 import sys
@@ -14,7 +14,7 @@ from ...harvest.model.sites import Site, parse_site
 
 @dataclass(frozen=True)
 class GroupedSAE:
-    """One SAE to be placed."""
+    """One SAE to be grouped; `number` is its place in the settings."""
 
     number: int
     site: Site
@@ -25,13 +25,12 @@ class GroupedSAE:
 def groups_of(
     items: Sequence[GroupedSAE], n: int = 1, most_bytes: int | None = None
 ) -> list[tuple[int, ...]]:
-    """Numbers of the SAEs of each group; SAEs of one target site stand beside each other.
+    """Numbers of the SAEs of each group; SAEs of one target site are kept together.
 
     Args:
         items: the SAEs.
-        n: groups wanted; there are more where memory asks for them, fewer where there are fewer
-            SAEs.
-        most_bytes: of weights in a group; one SAE may have more.
+        n: groups wanted; there are more if memory is short, fewer if there are fewer SAEs.
+        most_bytes: limit of the weights in a group; a single SAE may exceed it.
     """
     rows = sorted(items, key=lambda one: (one.target.depth, str(one.target), one.number))
     size = -(-len(rows) // n)
@@ -49,7 +48,7 @@ def groups_of(
 
 
 def joined(results: dict[tuple[int, ...], dict[str, Any]]) -> dict[str, Any]:
-    """One result of the results of groups, by the groups' numbers: as a single group's would be."""
+    """The groups' results as one result, the same as a single group's would be."""
     groups = sorted(results)
     first = results[groups[0]]
     _say_if_they_differ([results[group] for group in groups])
@@ -72,17 +71,17 @@ def joined(results: dict[tuple[int, ...], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _by_number(entries: dict[tuple[int, ...], list[Any]]) -> list[Any]:
-    """The groups' entries in the order of the settings' SAEs."""
+    """The groups' entries in the order of the SAEs in the settings."""
     pairs = [pair for group, own in entries.items() for pair in zip(group, own, strict=True)]
     return [entry for _, entry in sorted(pairs, key=lambda pair: pair[0])]
 
 
 def _say_if_they_differ(results: list[dict[str, Any]]) -> None:
-    """Other processors round differently; the same ones give the same bits."""
+    """Prints a line if groups differ: different processors round differently."""
     losses = sorted({result["clean"]["loss"] for result in results})
     if len(losses) > 1:
         print(
             f"workers computed clean losses from {losses[0]!r} to {losses[-1]!r}: their processors "
-            "round differently, so that figures are equal but for their last digits",
+            "round differently, so figures agree except for their last digits",
             file=sys.stderr,
         )

@@ -1,6 +1,6 @@
-"""The job: model, text and SAEs of one evaluation, ready for any of its groups to be measured.
+"""The job: model, text and SAEs of one evaluation, loaded once for all its groups.
 
-Owns what a command and a Dask worker load alike, and what an evaluation records of it.
+Owns what both the command and a Dask worker load, and what an evaluation records of it.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """What is loaded; `batch` and `attention` of its settings are resolved."""
+    """Model, text and SAEs that are loaded; `batch` and `attention` of `settings` are resolved."""
 
     settings: EvaluateSettings
     lm: LanguageModel
@@ -73,7 +73,7 @@ class EvaluationJob:
         }
 
     def facts(self) -> dict[str, Any]:
-        """What an evaluation says of model and text: enough to tell whether two are of the same."""
+        """What an evaluation records of model and text: enough to compare two evaluations."""
         lm, n, asked = self.lm, self.held_out.n, self.settings.n_sequences
         return {
             "model": {"name": lm.name, "fingerprint": lm.fingerprint, "dtype": lm.dtype},

@@ -1,7 +1,7 @@
-"""The passes over the sequences that give a group of SAEs its figures.
+"""The passes over the sequences that measure a group of SAEs.
 
-Owns their order: the first finds each target site's mean, the second everything else; after it, on
-request, more firing counts, importances and the snippets of top activations.
+Owns their order: the first finds each target site's mean, the second most figures. More firing
+counts, importance and top activations follow on request.
 """
 
 from collections.abc import Iterable
@@ -40,11 +40,20 @@ def evaluate_many(
     settings: EvaluateSettings,
     bar: Progress | None = None,
 ) -> dict[str, Any]:
-    """Everything `evaluate` does between loading and writing; all SAEs share the clean pass and the
-    ablations. An SAE's figures are the same, bit for bit, whatever others are measured beside it.
+    """Measures SAEs: everything `evaluate` does between loading and writing.
 
-    Of `settings`, neither paths nor n_sequences are read here; progress is shown on `bar`, or on
-    one of its own.
+    All SAEs share the clean pass and the ablations. An SAE's figures are the same, bit for bit,
+    whichever other SAEs are measured with it.
+
+    Args:
+        lm: the language model.
+        candidates: the SAEs with their sites, from `candidate`.
+        held_out: the sequences, from `open_held_out`.
+        settings: its paths and n_sequences are not used.
+        bar: shows the progress; by default a new one.
+
+    Returns:
+        `clean`, `baselines` and `saes` of the JSON (docs/evaluate.md).
     """
     batch = settings.batch_for(held_out.context, lm.device)
     firing_stop = min(settings.firing_sequences or held_out.n, len(held_out.sequences))
@@ -79,8 +88,9 @@ def evaluate_subsets(
     settings: EvaluateSettings,
     bar: Progress | None = None,
 ) -> dict[str, Any]:
-    """The main figures of every SAE on each subset of the text; E x and so the FVU are the subset's
-    own.
+    """The main figures of every SAE on each subset of the text.
+
+    E x, and so the FVU, is the subset's own.
     """
     plain = {"top_latents": 0, "importance": False, "firing_sequences": None}
     found = {}
@@ -105,8 +115,9 @@ def _count_firing(
     batch: int,
     bar: Progress,
 ) -> None:
-    """Goes on counting firing latents after the evaluated sequences; the model runs only up to the
-    sites.
+    """Counts firing latents on sequences after the evaluated ones, up to `stop`.
+
+    The model runs only up to the sites.
     """
     sites = {meter.candidate.site for meter in meters}
     for sequences in held_out.batches(batch, lm.device, held_out.n, stop):
@@ -123,9 +134,7 @@ def _site_means(
     held_out: HeldOut,
     bar: Progress,
 ) -> dict[Site, Tensor]:
-    """E x of every target site over the very positions that are evaluated, float64, so that FVU is
-    exact.
-    """
+    """E x [d] of every target site over the evaluated positions, float64."""
     means = {site: MeanActivation(site_width(site, lm.config)) for site in targets}
     n_predictions = 0
     for sequences, x in runs.activations(targets):
@@ -149,7 +158,7 @@ def _top_activations(
     settings: EvaluateSettings,
     bar: Progress,
 ) -> list[list[dict[str, Any]]]:
-    """For each SAE its chosen latents with their snippets, in one partial pass for all of them."""
+    """Each SAE's chosen latents with their snippets, in one pass up to the last site."""
     searches = [
         LatentSearch(meter.candidate, meter.features.fired, meter.n_firing_tokens, settings)
         for meter in meters
@@ -162,5 +171,5 @@ def _top_activations(
 
 
 def _in_order(sites: Iterable[Site]) -> list[Site]:
-    """Each site once, by depth; in the same order in every process."""
+    """Each site once, sorted by depth, so that every process has the same order."""
     return sorted(set(sites), key=lambda site: (site.depth, str(site)))

@@ -1,8 +1,8 @@
 """On Dask: groups of SAEs spread over Dask workers.
 
-Owns the task that a worker runs, and the waiting for all of them. A group is a task; a worker keeps
-model and text between tasks. A group whose worker died is measured again by another: its figures
-depend on the job alone.
+Owns the task that a worker runs, and the wait for all tasks. A group is a task; a worker keeps
+model and text between tasks. If a worker dies, another measures its group again, with the same
+figures.
 """
 
 import json
@@ -40,13 +40,13 @@ def measured_on_dask(
 
     Args:
         settings: with dtype and batch as the command resolved them.
-        items: the SAEs; they are cut into one group for every worker there is.
-        facts: of model and text, which every worker's must have.
-        most_bytes: of weights in a group; None where the workers' memory is not known.
+        items: the SAEs; they are cut into one group for each worker.
+        facts: of model and text; every worker's must be the same.
+        most_bytes: limit of the weights in a group; None if the workers' memory is not known.
 
     Raises:
-        OSError: the scheduler does not answer, or a group failed whatever worker tried it.
-        ValueError: `settings.dask` is no cluster, or a worker has another model or other tokens.
+        OSError: the scheduler does not answer, or a group failed on every worker that tried it.
+        ValueError: `settings.dask` names no cluster, or a worker has another model or other tokens.
     """
     figures: Figures = {}
     seconds: Seconds = {}
@@ -72,7 +72,7 @@ def measured_on_dask(
 
 
 def _n_workers(client: Any) -> int:
-    """Workers of this moment; one is waited for if there is none."""
+    """The number of workers now; 1 if none has come yet."""
     return max(1, len(client.nthreads()))
 
 
@@ -81,7 +81,7 @@ def _measure(
 ) -> tuple[dict[str, Any], float]:
     """The task: measures a group on this worker."""
     started = time.monotonic()
-    # Sums over parts of other sizes round differently: as many threads as the command itself has.
+    # With another number of threads, sums are over other parts and round differently.
     torch.set_num_threads(n_threads)
     with _ONE_AT_A_TIME:
         found = _job_here(sent, facts).measured(numbers, Progress("", None, "", _show_nothing))
@@ -90,11 +90,11 @@ def _measure(
 
 @lru_cache(maxsize=1)
 def _job_here(sent: str, facts: str) -> EvaluationJob:
-    """This worker's model and text, loaded once and checked against what the command has."""
+    """This worker's model and text, loaded once and checked against the command's."""
     settings = from_driver(EvaluateSettings, sent)
     job, wanted = EvaluationJob.load(settings, SAEs(settings)), json.loads(facts)
     own = job.facts()
-    # Whoever sent the task has made folders' names absolute; fingerprints tell them apart.
+    # The command sent absolute paths, so names may differ; fingerprints decide.
     own["model"]["name"] = wanted["model"]["name"]
     own["tokens"]["url"] = wanted["tokens"]["url"]
     if changed := differences(wanted, own):
@@ -106,4 +106,4 @@ def _job_here(sent: str, facts: str) -> EvaluationJob:
 
 
 def _show_nothing(*_state: Any) -> None:
-    """A worker's progress is the command's to show."""
+    """Shows nothing: the command shows the progress of workers."""

@@ -1,7 +1,7 @@
 """The SAEs of the settings: read, checked against the model, held while they fit memory.
 
-Owns when weights are read: once, if all of them fit, else once for the checks and again for their
-group.
+Owns when weights are read: once if all of them fit; otherwise once for the checks and again for
+their group.
 """
 
 import sys
@@ -27,11 +27,11 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class SAEs:
-    """The settings' SAEs by their number.
+    """The settings' SAEs, by their place in the settings.
 
     Attributes:
-        names: what they are reported under.
-        configs: of all of them, once they are looked through.
+        names: their names in the result.
+        configs: of all SAEs, after `look_through`.
     """
 
     def __init__(self, settings: EvaluateSettings):
@@ -41,8 +41,7 @@ class SAEs:
         self._kept: dict[int, SAE] = {}
 
     def look_through(self, most_bytes: int) -> None:
-        """Reads each one, and keeps them all, in the host's memory, if their weights are no more
-        than `most_bytes`.
+        """Reads each SAE, and keeps all in the host's memory if they fit `most_bytes`.
 
         Raises:
             FileNotFoundError, ValueError: naming the SAE that cannot be read, or whose sites are
@@ -59,12 +58,14 @@ class SAEs:
 
     @property
     def held_bytes(self) -> int:
-        """Of the weights that are kept here."""
+        """Size of the weights that are kept here."""
         return sum(self._n_bytes[i] for i in self._kept)
 
     def _check_sites(self) -> None:
-        """What needs no model. A given site is for files that do not tell theirs; where all do, it
-        must not contradict any."""
+        """The checks of sites that need no model.
+
+        A given site is for files that do not name theirs. If all do, it must not contradict any.
+        """
         for name, config in zip(self.names, self.configs, strict=True):
             needed = self._given_for(config)
             for what in _SITES:
@@ -73,14 +74,14 @@ class SAEs:
             named_sites(name, config, **needed)
 
     def _given_for(self, config: SAEConfig) -> dict[str, str | None]:
-        """The settings' sites, as far as the SAE's file leaves them open."""
+        """The settings' sites, where the SAE's file does not name its own."""
         return {what: getattr(self._settings, what) for what in _SITES if is_open(config, what)}
 
     def items(self, lm: "LanguageModel") -> list[GroupedSAE]:
-        """What groups are made from, after `look_through`.
+        """The SAEs to be grouped, each checked against the model; after `look_through`.
 
         Raises:
-            ValueError: an SAE does not fit the model; the text names it.
+            ValueError: naming the SAE that does not fit the model.
         """
         settings, found = self._settings, []
         for i, (name, config) in enumerate(zip(self.names, self.configs, strict=True)):
@@ -91,7 +92,7 @@ class SAEs:
         return found
 
     def candidates(self, numbers: Sequence[int], lm: "LanguageModel") -> list[PlacedSAE]:
-        """Some of the SAEs, ready to be measured; they are not kept here any longer."""
+        """Some of the SAEs, ready to be measured; from then on they are no longer kept here."""
         settings = self._settings
         found, dtype = [], _DTYPES[settings.sae_dtype]
         for i in numbers:
@@ -109,20 +110,20 @@ class SAEs:
 
 
 def model_dtype(settings: EvaluateSettings, configs: list[SAEConfig]) -> str:
-    """The precision to run the model in; says on stderr where it is not simply the harvest's."""
+    """The precision to run the model in; prints a line if it is not simply the harvest's."""
     if settings.dtype != "auto":
         return settings.dtype
     known = {config.model_dtype for config in configs} - {None}
     if len(known) == 1:
         return str(known.pop())
-    why = "the SAEs come from harvests in both" if known else "the SAEs do not say their harvest's"
+    why = "the SAEs come from harvests in both" if known else "the SAEs do not record a precision"
     taken = good_dtype(find_device(settings.device).type)
     print(f"the model is run in {taken}: {why}; --dtype takes another", file=sys.stderr)
     return taken
 
 
 def short_names(paths: Sequence[str | Path]) -> list[str]:
-    """As many last parts of each path or URL as make the names differ."""
+    """The shortest ends of the paths or URLs that still differ from each other."""
     parts = [
         str(path).split("/") if is_remote(str(path)) else Path(path).absolute().parts
         for path in paths

@@ -1,6 +1,6 @@
-"""How long evaluations took: `timing.json` beside them, because an evaluation itself holds no time.
+"""How long evaluations took: `timing.json` beside them. An evaluation itself holds no time.
 
-Owns that file: an entry for each evaluation of the folder, by the file's name.
+Owns that file: an entry for each evaluation in the folder, by the evaluation's file name.
 """
 
 from pathlib import Path
@@ -29,11 +29,11 @@ class _Table(RootModel[dict[str, _Times]]):
 
 
 def check_timing(out: Path) -> None:
-    """Says before the run that the times of the evaluation `out` could not be written.
+    """Checks, before the run, that the times of the evaluation `out` can be written.
 
     Raises:
-        OSError: a folder, pipe or device has the name of their file.
-        ValueError: that file holds something else, or it would be the evaluation itself.
+        OSError: a folder, pipe or device has the name of that file.
+        ValueError: that file holds something else, or `out` has its name.
     """
     if out.name == TIMING_FILE:
         raise ValueError(
@@ -44,9 +44,9 @@ def check_timing(out: Path) -> None:
 
 
 def write_timing(out: Path, entry: dict[str, Any]) -> None:
-    """Writes the entry of the evaluation `out`; entries of others stay.
+    """Writes the entry of the evaluation `out`; other entries stay.
 
-    Two commands that end in one folder at once may lose one's entry: it is no result.
+    If two commands end in one folder at the same time, one entry may be lost.
 
     Raises:
         OSError, ValueError: as `check_timing`.
@@ -55,7 +55,7 @@ def write_timing(out: Path, entry: dict[str, Any]) -> None:
 
 
 def _entries(out: Path) -> dict[str, Any]:
-    """What the file beside `out` holds; nothing where it is empty or not there."""
+    """The entries of the file beside `out`; none if it is empty or not there."""
     path = out.with_name(TIMING_FILE)
     if not path.is_file() or not path.stat().st_size:
         return {}

@@ -1,1 +1,1 @@
-"""Files that this room wrote and reads again: evaluations, readings of studies."""
+"""Files that `evaluate` wrote and reads again: evaluations, and readings of studies."""

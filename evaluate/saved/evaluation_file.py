@@ -1,7 +1,7 @@
-"""An evaluation's JSON as it is read again: its shape, checked before a page is made of it.
+"""An evaluation's JSON as it is read again: its shape, checked before a page is made from it.
 
-Owns what `report` relies on: types, bounds and lengths that must agree. What the numbers mean is
-in docs/evaluate.md; the writer is `evaluate`.
+Owns what `report` relies on: types, bounds, and lengths that must agree. docs/evaluate.md says what
+the numbers mean; `evaluate.run` writes them.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from ...foreign import Document, parse_json, validated
 
 
 def _rising(bounds: list[float]) -> list[float]:
-    """An interval's lower bound stands first."""
+    """Checks that an interval's lower bound comes first."""
     if bounds[0] > bounds[1]:
         raise ValueError("an interval must be [low, high]")
     return bounds
@@ -81,7 +81,7 @@ class _ByPosition(Document):
     delta_loss_stderr: Curve | None = None
 
     def curves(self) -> list[Curve]:
-        """Those that are there."""
+        """The curves that the file has."""
         found = (self.error, self.delta_loss, self.kl, self.error_stderr, self.delta_loss_stderr)
         return [curve for curve in found if curve is not None]
 
@@ -161,7 +161,7 @@ class _Figures(Document):
     kl: float | None = None
     cosine: float | None = None
     intervals: dict[str, Bounds | None] = Field(default_factory=dict)
-    """95% over sequences, by the figure's name. Files of before there were intervals have none."""
+    """95% intervals over sequences, by the figure's name. Files of early versions have none."""
 
 
 class _SAE(_Figures):
@@ -189,7 +189,7 @@ class _Subset(Document):
 
 
 class Evaluation(Document):
-    """What a report needs of an evaluation."""
+    """The part of an evaluation that a report needs."""
 
     settings: dict[str, Any]
     model: _Model
@@ -224,10 +224,10 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
 
 def check_is_evaluation(out: Path) -> None:
-    """Refuses to write over anything but an evaluation, of whatever version, or an empty file.
+    """Refuses to overwrite anything but an evaluation (of any version) or an empty file.
 
     Raises:
-        ValueError: a file of something else is there, such as the SAE's own.
+        ValueError: there is another file, such as the SAE's own.
     """
     if not out.is_file() or not out.stat().st_size:
         return
@@ -243,7 +243,7 @@ def check_is_evaluation(out: Path) -> None:
 
 
 def _looks_like_one(value: Any) -> bool:
-    """Whether this is an evaluation of whatever version: of what all of them have, the tables."""
+    """Whether this has the tables that evaluations of every version have."""
     if not isinstance(value, dict) or not isinstance(value.get("saes"), list):
         return False
     tables = (value.get(name) for name in ("settings", "model", "tokens", "clean", "baselines"))
@@ -251,10 +251,10 @@ def _looks_like_one(value: Any) -> bool:
 
 
 def checked(value: Any, where: str) -> dict[str, Any]:
-    """The same value, if a report can be made of it.
+    """The same value, if a report can be made from it.
 
     Raises:
-        ValueError: naming `where` and the entries that are missing or wrong.
+        ValueError: naming `where`, and the entries that are missing or wrong.
     """
     if not isinstance(value, dict) or "saes" not in value:
         raise ValueError(f"{where} must be a result of scopeworks evaluate, got other JSON")

@@ -1,7 +1,7 @@
-"""A study's files as they are read again: their names, their shapes, checked before use.
+"""A study's files as they are read again: names and shapes, checked before use.
 
-Owns what a report and a table of findings rely on. What they mean is in docs/studies.md; the writer
-is `study.write`.
+Owns what a report and a table of findings rely on. docs/studies.md says what the files mean;
+`study.write` writes them.
 """
 
 import csv
@@ -15,7 +15,7 @@ from ...foreign import Document, parse_json, validated
 
 READING_FILE, POINTS_FILE, TIMING_FILE = "reading.json", "points.csv", "timing.json"
 POINT_COLUMNS = ("value", "low", "high", "n")
-"""The last columns of every points.csv; those before them are the study's own."""
+"""The last columns of every points.csv; the columns before them are the study's own."""
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_\-]{0,60}$"
 
@@ -48,7 +48,7 @@ class ReadingFile(Document):
 
 
 class TimingFile(Document):
-    """What `timing.json` must hold: minutes of the study's last run in which anything was made."""
+    """What `timing.json` must hold: minutes of the study's last run that made anything."""
 
     minutes: float = Field(ge=0)
 
@@ -67,7 +67,7 @@ def read_reading(folder: Path) -> ReadingFile:
 
 
 def readings_in(out: Path) -> dict[Path, ReadingFile]:
-    """Folder -> reading of every finished study below a suite's `out`, by the folders' names.
+    """Folder -> reading of every finished study in a suite's `out`, sorted by folder.
 
     Raises:
         ValueError: a file is damaged.
@@ -83,7 +83,7 @@ def read_points(folder: Path) -> list[dict[str, str]]:
 
 
 def read_minutes(folder: Path) -> float | None:
-    """Minutes that a study took; None where it is not known."""
+    """Minutes that a study took; None if not known."""
     path = folder / TIMING_FILE
     if not path.is_file():
         return None

@@ -1,1 +1,1 @@
-"""What an SAE's files declare: how it was trained, and whether the measured figures agree."""
+"""What an SAE's files declare: its training, and whether the measured figures agree with it."""

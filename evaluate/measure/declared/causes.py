@@ -1,7 +1,7 @@
-"""Why an SAE is far from what its files declare: its usual causes, tried on a few tokens.
+"""Why an SAE is far from what its files declare: the usual causes, tried on a few tokens.
 
-Owns the trials: the SAE at every other site of its width, on activations scaled as trainers do
-it, and with BOS counted or not. `doubts` says which SAEs need them.
+Owns the trials: the SAE at every other site of its width, on activations scaled as trainers scale
+them, and with BOS counted or not. `doubts` says which SAEs need them.
 """
 
 import sys
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ....harvest.model.loading import LanguageModel
 
 _SAMPLE_TOKENS = 512
-_SAMPLE_BYTES = 2**28  # of all sites' activations; a large model's sequences are cut for it
+_SAMPLE_BYTES = 2**28  # of all sites' activations; a large model gets fewer tokens
 USUAL = (
     "Usual causes, of which none could be shown on a few tokens, are another site, inputs that "
     "were scaled in training, and BOS among the tokens"
@@ -34,7 +34,7 @@ USUAL = (
 
 @dataclass(frozen=True)
 class ActivationSample:
-    """Activations [tokens, d] of every site, and which tokens count."""
+    """Activations [tokens, d] of every site, float32, and which tokens count."""
 
     x: dict[Site, Tensor]
     keep: Tensor
@@ -44,12 +44,12 @@ class ActivationSample:
 
 @dataclass(frozen=True)
 class Trial:
-    """An SAE under another assumption: what that is, and what it then measures."""
+    """An SAE under another assumption (`cause`), and the L0 and FVU it then has."""
 
     cause: str
     l0: float
     fvu: float | None = None
-    """None where it cannot be compared."""
+    """None if it cannot be compared with the measured FVU."""
 
 
 def add_warnings(
@@ -59,9 +59,10 @@ def add_warnings(
     held_out: HeldOut,
     tokens: str | None = None,
 ) -> None:
-    """Gives every entry of an evaluation its `warnings`; `tokens` is the fingerprint of the text.
+    """Sets `warnings` in every entry of an evaluation.
 
-    The model runs once more, over a few tokens, if there is anything to be explained.
+    If there is anything to explain, the model runs once more, over a few tokens. `tokens` is the
+    fingerprint of the token store.
     """
     sample = None
     for entry, candidate in zip(entries, candidates, strict=True):
@@ -77,7 +78,7 @@ def add_warnings(
 
 
 def say_warnings(entries: list[dict[str, Any]]) -> None:
-    """Says the entries' warnings on stderr."""
+    """Prints the entries' warnings on stderr."""
     for entry in entries:
         for warning in entry["warnings"]:
             print(f"warning: SAE {entry['name']}: {warning}", file=sys.stderr)
@@ -85,7 +86,7 @@ def say_warnings(entries: list[dict[str, Any]]) -> None:
 
 @torch.no_grad()
 def sample_of(lm: "LanguageModel", held_out: HeldOut) -> ActivationSample:
-    """The first held-out tokens with all sites of the model."""
+    """Activations of the first held-out tokens at all sites of the model."""
     layers = range(lm.config.num_hidden_layers)
     sites = [Site(kind, layer) for kind in family_of(lm.config).sites for layer in layers]
     bytes_a_token = 4 * sum(site_width(site, lm.config) for site in sites)
@@ -121,9 +122,11 @@ def explanation(
 
 @torch.no_grad()
 def likely(candidate: PlacedSAE, config: dict[str, Any], sample: ActivationSample) -> Trial | None:
-    """The trial that explains most, if any does: its L0 is as declared and its FVU below 1 and
-    below what was measured; of several, that of the lowest FVU. Where no L0 is declared, the FVU
-    must be far lower."""
+    """The likely cause, or None.
+
+    A trial explains the figures if its L0 is as declared and its FVU is below 1 and below the
+    measured one (far below, if no L0 is declared). Of several the one with the lowest FVU is taken.
+    """
     if not sample.keep.any():
         return None
     declared = config.get("l0")
@@ -142,7 +145,7 @@ def likely(candidate: PlacedSAE, config: dict[str, Any], sample: ActivationSampl
 
 
 def _trials(candidate: PlacedSAE, sample: ActivationSample) -> Iterator[Trial]:
-    """Every usual cause."""
+    """The SAE under each of the usual causes."""
     sae, keep = candidate.sae, sample.keep
     x, target = _rows(candidate, sample, keep)
     for site, values in sample.x.items():
@@ -166,12 +169,12 @@ def _trials(candidate: PlacedSAE, sample: ActivationSample) -> Iterator[Trial]:
 
 
 def _rows(candidate: PlacedSAE, sample: ActivationSample, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """What the SAE reads, and what it predicts."""
+    """Rows that the SAE reads and rows that it predicts, [n, d_in] and [n, d_out]."""
     return sample.x[candidate.site][keep], sample.x[candidate.target][keep]
 
 
 def _figures(sae: SAE, x: Tensor, target: Tensor) -> tuple[float, float]:
-    """(L0, FVU) on some rows; the FVU of rows that are all alike is infinite."""
+    """(L0, FVU) on some rows; the FVU is infinite if all rows of `target` are equal."""
     size = max(1, MAX_FEATURE_VALUES // sae.config.d_sae)
     active, error = 0, 0.0
     for part, wanted in zip(x.split(size), target.split(size), strict=True):

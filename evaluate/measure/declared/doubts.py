@@ -1,6 +1,6 @@
-"""Whether an SAE does what its files declare, and whether it has seen the text before.
+"""Whether an SAE measures as its files declare, and whether it was trained on the text.
 
-Owns what counts as far off, and the sentences. Why it is, `causes` finds out.
+Owns what counts as far off, and the sentences. `causes` looks for the reason.
 """
 
 from typing import Any
@@ -8,11 +8,11 @@ from typing import Any
 from ....harvest.tokens.splits import HELD_OUT
 
 FAR = 1.5
-"""A figure is far off where it is more than this times the declared one, or less than its inverse.
+"""A figure is far off if it is more than FAR times the declared one, or less than 1/FAR of it.
 
-At its own site the demo's SAEs measure 0.68 to 1.21 times their declared L0 on single sequences of
-any kind of text, and 0.99 times over 64 of them; of 92 pairs of an SAE and another site of its
-width, 86 are beyond 1.5 by their L0, and the other six, at layers nearby, by their FVU.
+At their own site the demo's SAEs measure 0.68 to 1.21 times their declared L0 on single sequences
+of any kind of text, and 0.99 times over 64 of them. Of 92 pairs of an SAE and another site of its
+width, 86 are beyond 1.5 by L0, and the other six, at layers nearby, by FVU.
 """
 _ROUNDED = 0.5  # folders' names have L0 as a whole number
 
@@ -20,11 +20,10 @@ _NAMES = {"l0": "L0", "fvu": "FVU"}
 
 
 def doubts(entry: dict[str, Any]) -> list[str]:
-    """What of an evaluation's entry is far from what the SAE's files declare, or worse than having
-    no SAE at all; one clause each.
+    """Clauses on figures that are far from the declared ones, or worse than having no SAE.
 
-    An interval counts by the end that is nearest to what is declared, so that a few sequences raise
-    no alarm.
+    Of an interval the end nearest to the declared figure counts, so that a few sequences raise no
+    alarm.
     """
     found = []
     for name, title in _NAMES.items():
@@ -38,7 +37,7 @@ def doubts(entry: dict[str, Any]) -> list[str]:
 
 
 def seen_before(config: dict[str, Any], tokens: str) -> str | None:
-    """A sentence for an SAE that was trained on the held-out sequences of this very token store."""
+    """A sentence if the SAE was trained on the held-out sequences of this token store, or None."""
     split = config.get("split") or ""
     if config.get("tokens") != tokens or split.partition(".")[0] != HELD_OUT:
         return None
@@ -49,12 +48,12 @@ def seen_before(config: dict[str, Any], tokens: str) -> str | None:
 
 
 def is_far(value: float, declared: float) -> bool:
-    """Whether a figure is far from a declared one above 0."""
+    """Whether a figure is far from a declared one, which is above 0."""
     rounded = declared >= 1 and abs(value - declared) <= _ROUNDED
     return not rounded and not declared / FAR <= value <= declared * FAR
 
 
 def _nearest(entry: dict[str, Any], name: str, declared: float) -> float:
-    """What of the figure's interval is nearest to the declared one."""
+    """The value in the figure's interval that is nearest to the declared one."""
     low, high = entry.get("intervals", {}).get(name) or (entry[name], entry[name])
     return min(max(declared, low), high)

@@ -1,7 +1,6 @@
-"""What a trained folder says about its training: the resolved settings and a thinned metrics.jsonl.
+"""A trained folder's record of its training: the resolved settings and a thinned metrics.jsonl.
 
-Owns the copy of it that goes into an evaluation's JSON, so that a report needs that file and
-nothing else.
+Owns the copy that goes into an evaluation's JSON, so that a report needs only that file.
 """
 
 from pathlib import Path
@@ -17,10 +16,9 @@ MAX_POINTS = 200
 
 
 def read_training(name: str | None) -> dict[str, Any] | None:
-    """Settings and curves of a trained folder here; None for what is of another origin.
+    """Settings and curves of a local trained folder; None for any other SAE.
 
-    A thinned curve keeps every k-th line and the last one: values as they were written, not
-    smoothed further.
+    A thinned curve keeps every k-th line and the last one, without smoothing.
     """
     if name is None or is_remote(name):
         return None

@@ -130,7 +130,7 @@ def test_memory_is_asked_of_the_host_for_reading_and_of_the_device_beside_the_mo
         (("bfloat16", "bfloat16"), "auto", "bfloat16", ""),
         (("float32", None), "auto", "float32", ""),
         (("float32", "bfloat16"), "auto", "bfloat16", "run in bfloat16: the SAEs come from"),
-        ((None,), "auto", "bfloat16", "run in bfloat16: the SAEs do not say"),
+        ((None,), "auto", "bfloat16", "run in bfloat16: the SAEs do not record"),
         (("float32",), "bfloat16", "bfloat16", ""),
     ],
 )
