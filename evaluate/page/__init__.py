@@ -1,1 +1,1 @@
-"""From numbers to plots and a page."""
+"""The report: from an evaluation's numbers to plots and one HTML page."""

@@ -1,6 +1,6 @@
-"""The first screen: what was measured, the answer in sentences to quote, and the frontier beside.
+"""The first screen: what was measured, the best SAEs in sentences to quote, and the frontier.
 
-Owns these sentences and which SAEs they are about. Numbers in them are rounded to what their
+Owns these sentences and which SAEs they are about. Numbers in them have the digits that their
 intervals allow.
 """
 
@@ -49,7 +49,7 @@ def answer(
 
 
 def measured(evaluations: Sequence[dict[str, Any]], entries: Sequence[Entry]) -> str:
-    """What was measured, on what."""
+    """A sentence on what was measured, and on which text."""
     models = ", ".join(sorted({model_name(e) for e in evaluations}))
     places = list(dict.fromkeys(place(entry) for entry in ordered(entries)))
     sites = ", ".join(places[:_MOST_PLACES])
@@ -66,8 +66,11 @@ def measured(evaluations: Sequence[dict[str, Any]], entries: Sequence[Entry]) ->
 
 
 def sentences(entries: Sequence[Entry]) -> list[str]:
-    """The best SAEs in words: of one site the sparsest, the most faithful and the one nearest the
-    canonical L0; of several sites the latter of each."""
+    """The best SAEs in words.
+
+    For one site the sparsest, the canonical (L0 nearest 100) and the most faithful; for several
+    sites each one's canonical.
+    """
     places = by_place(best(entries))
     if len(places) == 1:
         (some,) = places.values()
@@ -81,12 +84,12 @@ def sentences(entries: Sequence[Entry]) -> list[str]:
 
 
 def _unit(entries: Sequence[Entry]) -> str:
-    """What the best SAEs are chosen for."""
+    """The word for the groups that each have a best SAE."""
     return "pairs of site and evaluation" if len({on(e) for e in entries}) > 1 else "sites"
 
 
 def _sentence(entry: Entry) -> str:
-    """One SAE's figures as a lab would quote them; the first interval says what it is."""
+    """One SAE's figures in a sentence; only the first interval is called a 95% interval."""
     kinds = ["95% interval "]
 
     def quoted(metric: str, unit: str) -> str:
@@ -108,13 +111,15 @@ def _sentence(entry: Entry) -> str:
 
 
 def rounded(entry: Entry, metric: str, unit: str = "") -> tuple[str, str]:
-    """A figure with its unit and the ends of its 95% interval, to two digits of half of that.
+    """A figure with its unit, and its 95% interval.
+
+    Both have the decimals that show two digits of half of the interval.
 
     Args:
-        unit: of the number; "%" makes percent of a share.
+        unit: of the number; "%" shows a share in percent.
 
     Returns:
-        The interval is empty where it is not known.
+        The figure, and the interval as "LOW to HIGH"; empty if it is not known.
     """
     value, found = entry[metric], interval(entry, metric)
     scale, sign = (100.0, "%") if unit == "%" else (1.0, "")
@@ -152,11 +157,11 @@ def _text(evaluation: dict[str, Any]) -> str:
 
 
 def _picture(entries: Sequence[Entry]) -> tuple[str | None, str]:
-    """The frontier; of many slots some, evenly over sites and widths."""
+    """The frontier and its caption; of many slots some, evenly over sites and widths."""
     found = slots(entries)
     caption = (
-        "What splicing an SAE in costs the language model; bars are 95% intervals over sequences "
-        "of these documents, other documents may differ by more."
+        "What splicing in an SAE costs the language model. Bars are 95% intervals over sequences "
+        "of these documents; other documents may differ by more."
     )
     if len(found) > _MOST_SLOTS:
         step = (len(found) - 1) / (_MOST_SLOTS - 1)
@@ -167,7 +172,7 @@ def _picture(entries: Sequence[Entry]) -> tuple[str | None, str]:
 
 
 def _facts(evaluations: Sequence[dict[str, Any]], entries: Sequence[Entry]) -> str:
-    """The figures to remember, of the canonical SAE; of evaluations that differ the first's."""
+    """The canonical SAE's figures, large; if evaluations differ, of the first one's."""
     comparable = [entry for entry in entries if on(entry) == on(evaluations[0]["saes"][0])]
     one = canonical(comparable)
     items = [
@@ -185,7 +190,7 @@ def _facts(evaluations: Sequence[dict[str, Any]], entries: Sequence[Entry]) -> s
 
 
 def _fact(entry: Entry, metric: str, meaning: str, unit: str = "") -> tuple[str, str, str] | None:
-    """A figure, its interval and its meaning; None where it was not measured."""
+    """A figure, its interval and its meaning; None if it was not measured."""
     if entry[metric] is None:
         return None
     return *rounded(entry, metric, unit), meaning

@@ -1,6 +1,6 @@
-"""What a page says of SAEs in one word: names, groups, intervals, which of them are the best.
+"""SAEs as a page names and groups them: labels, groups, intervals, and which are the best.
 
-Owns these for plots, table and sentences alike, so that they agree. An entry is one SAE of an
+Owns these for plots, tables and sentences, so that all agree. An entry is one SAE of an
 evaluation's JSON.
 """
 
@@ -14,12 +14,12 @@ import numpy as np
 
 Entry = dict[str, Any]
 MAX_CURVES = 7
-"""Curves in one plot; of more SAEs, some spread evenly over L0 are shown."""
+"""Most curves in one plot; of more SAEs, some are shown, spread evenly over L0."""
 CANONICAL_L0 = 100.0
-"""Of several SAEs the one nearest this L0 stands for all (Gemma Scope's "canonical" choice)."""
+"""The SAE nearest this L0 represents several (Gemma Scope's "canonical" choice)."""
 _Z95 = 1.96
 _MOST_LABEL = 46
-"""Characters of a frontier's name in a legend, as wide as its plot."""
+"""Most characters of a frontier's name in a legend; as many are as wide as the plot."""
 
 
 def model_name(evaluation: dict[str, Any]) -> str:
@@ -54,8 +54,11 @@ _CONDITIONS: tuple[Callable[[dict[str, Any]], str], ...] = (
 
 
 def marked(evaluations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The evaluations, with entries whose `on` says what they were measured on, as far as the
-    evaluations differ: only SAEs with the same `on` can be compared."""
+    """The evaluations, with an `on` in every entry: what it was measured on.
+
+    `on` names only what differs between the evaluations. Only SAEs with the same `on` can be
+    compared.
+    """
     named: list[tuple[str, ...]] = [()] * len(evaluations)
     for condition in _CONDITIONS:
         more = [(*said, condition(e)) for said, e in zip(named, evaluations, strict=True)]
@@ -81,7 +84,7 @@ def _on(evaluation: dict[str, Any], on: str) -> dict[str, Any]:
 
 
 def on(entry: Entry) -> str:
-    """What an SAE was measured on, where others of the page were measured on something else."""
+    """What an SAE was measured on; empty if it is the same for all SAEs of the page."""
     return entry.get("on", "")
 
 
@@ -91,7 +94,7 @@ def where(entry: Entry) -> str:
 
 
 def place(entry: Entry) -> str:
-    """Where an SAE stands: its site, a transcoder's two sites."""
+    """An SAE's site; of a transcoder, both sites."""
     site, target = entry["site"], entry["target_site"]
     return site if target == site else f"{site} → {target}"
 
@@ -102,7 +105,7 @@ def natural(text: str) -> list[tuple[int, str]]:
 
 
 def _parts(text: str) -> list[str]:
-    """Text and numbers by turns; beyond twenty digits nobody counts."""
+    """Text and numbers in turn. Numbers end at 20 digits, because int() refuses very long ones."""
     return [part for part in re.split(r"(\d{1,20})", text) if part]
 
 
@@ -112,8 +115,7 @@ def ordered(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def by_place(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    """The SAEs of every site, in the sites' order; those that were measured on something else are
-    apart."""
+    """The SAEs of every site, in the sites' order; a group for each `on` of a site."""
     found: dict[str, list[Entry]] = {}
     for entry in ordered(entries):
         found.setdefault(where(entry), []).append(entry)
@@ -121,8 +123,11 @@ def by_place(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 
 def slots(entries: Iterable[Entry]) -> list[tuple[str, list[Entry]]]:
-    """The SAEs of every slot, which are the points of one frontier, named by how the slots differ:
-    by site, by width, by what they were measured on."""
+    """The SAEs of every slot, with the slot's name; a slot's SAEs are the points of one frontier.
+
+    SAEs of a slot share site, width and what they were measured on. Its name has those of the
+    three that differ between slots.
+    """
     entries = ordered(entries)
     places, widths, ons = ({f(e) for e in entries} for f in (place, lambda e: e["d_sae"], on))
     found: dict[tuple[str, int, str], list[Entry]] = {}
@@ -139,12 +144,12 @@ def slots(entries: Iterable[Entry]) -> list[tuple[str, list[Entry]]]:
 
 
 def sparsity(entry: Entry) -> float | None:
-    """λ at the end of the SAE's training, where known."""
+    """λ at the end of the SAE's training; None if not known."""
     return (entry.get("config") or {}).get("sparsity")
 
 
 def wanted_l0(entry: Entry) -> float | None:
-    """The L0 that λ was steered towards; None where λ was given."""
+    """The L0 that λ was steered to; None if λ was given."""
     settings = (entry.get("training") or {}).get("settings") or {}
     known = (settings.get("target_l0"), (entry.get("config") or {}).get("target_l0"))
     numbers = [value for value in known if isinstance(value, int | float) and value > 0]
@@ -152,7 +157,7 @@ def wanted_l0(entry: Entry) -> float | None:
 
 
 def sparsity_label(entry: Entry) -> str:
-    """What L0 goes by, in a word: λ, or the L0 that was wanted; nothing where it is not known."""
+    """What set the L0: λ, or the wanted L0; empty if neither is known."""
     if (wanted := wanted_l0(entry)) is not None:
         return f"wanted L0 {three_digits(wanted)}"
     given = sparsity(entry)
@@ -160,7 +165,7 @@ def sparsity_label(entry: Entry) -> str:
 
 
 def three_digits(value: float) -> str:
-    """A number with three significant digits and without an exponent; far from 1 with one."""
+    """A number with three significant digits; with an exponent only if it is far from 1."""
     text = f"{value:.3g}"
     plain = format(Decimal(text), ",f") if 1e-9 < abs(value) < 1e12 else text
     return plain.replace("-", "−")
@@ -169,7 +174,7 @@ def three_digits(value: float) -> str:
 def rungs(entries: Sequence[Entry]) -> dict[tuple[str, float], list[Entry]]:
     """The width ladders: SAEs of several widths at one site and λ, by (where, λ), narrowest first.
 
-    SAEs that were steered to a target L0 stand on none: their λ is a result.
+    SAEs that were steered to a wanted L0 are on none: their λ is a result.
     """
     ladders: dict[tuple[str, float], list[Entry]] = {}
     for entry in sorted(entries, key=lambda e: e["d_sae"]):
@@ -180,7 +185,7 @@ def rungs(entries: Sequence[Entry]) -> dict[tuple[str, float], list[Entry]]:
 
 
 def labels(entries: Sequence[Entry]) -> list[str]:
-    """SAEs in a legend: by what tells them apart, and L0."""
+    """SAEs' names in a legend: what tells them apart, and L0."""
     several_places = len({where(e) for e in entries}) > 1
     several_widths = len({e["d_sae"] for e in entries}) > 1
     return [_label(entry, several_places, several_widths) for entry in entries]
@@ -195,18 +200,19 @@ def _label(entry: Entry, several_places: bool, several_widths: bool) -> str:
 
 
 def label(entry: Entry) -> str:
-    """An SAE by itself: λ or the wanted L0 where it is known, else its name, and L0."""
+    """An SAE's name by itself: λ or the wanted L0 (its own name if neither is known), and L0."""
     return _label(entry, False, False)
 
 
 def short(text: str, most: int = 30) -> str:
-    """The end of a name: a legend wider than its plot leaves no room for the plot."""
+    """The last `most` characters of a name, so that a legend is no wider than its plot."""
     return text if len(text) <= most else "…" + text[1 - most :]
 
 
 def spread(entries: Sequence[Entry]) -> list[Entry]:
-    """At most MAX_CURVES of the entries, evenly over the ranks of L0, the sparsest and the densest
-    among them.
+    """At most MAX_CURVES of the entries, evenly over the ranks of L0.
+
+    The sparsest and the densest are always among them.
     """
     ranked = sorted(entries, key=lambda entry: entry["l0"])
     if len(ranked) <= MAX_CURVES:
@@ -216,10 +222,10 @@ def spread(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def interval(entry: Entry, metric: str) -> tuple[float, float] | None:
-    """A figure's 95% interval over sequences; None where it is not known.
+    """A figure's 95% interval over sequences; None if it is not known.
 
-    An evaluation without intervals has the standard error of the delta loss: 1.96 of it on both
-    sides.
+    Evaluations of early versions have no intervals, but a standard error of the delta loss. Its
+    interval is then 1.96 standard errors to either side.
     """
     found = (entry.get("intervals") or {}).get(metric)
     if found is not None:
@@ -231,8 +237,11 @@ def interval(entry: Entry, metric: str) -> tuple[float, float] | None:
 
 
 def best(entries: Sequence[Entry]) -> list[Entry]:
-    """The frontier: SAEs of which no other at the same site, measured on the same, has a lower L0
-    and a lower delta loss, the sparsest first."""
+    """The frontier of every site, the sparsest SAE first.
+
+    An SAE is on it if no other one at the same site, measured on the same, has a lower L0 and a
+    lower delta loss.
+    """
     found = []
     for some in by_place(entries).values():
         lowest = float("inf")

@@ -1,8 +1,8 @@
-"""An SVG file as an element of a page: shapes and text, and nothing that could act or ask.
+"""An SVG file as an element of a page: shapes and text only, no scripts and no requests.
 
-Owns what of a file reaches the page, whoever wrote it: known elements, attributes and style
-properties only, references that stay inside the picture, ids that no other picture of the page has.
-Plain colours of `svg` become the page's own, so that a picture is readable in light and dark.
+Owns what reaches the page from a file that anyone may have written: known elements, attributes and
+style properties, references inside the picture, and ids that no other picture of the page has.
+The plain colours of `svg` become the page's own, so that a picture is readable in light and dark.
 """
 
 import math
@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from ...foreign import one_line, short
 
 MAX_BYTES = 2 * 2**20
-"""Of one file: a page with a dozen of them still opens on a phone."""
+"""Limit of one file: a page with a dozen of them still opens on a phone."""
 _MAX_ELEMENTS = 50_000
 _DROPPED = {"metadata", "style"}
 _ELEMENTS = re.compile(
@@ -37,11 +37,11 @@ _THEME = {
 
 
 def inline(data: bytes, alt: str, where: str) -> str:
-    """The `<svg>` element of a file, for the inside of an HTML page.
+    """The `<svg>` element of a file, to be put in an HTML page.
 
     Args:
         data: the file, UTF-8.
-        alt: what the picture shows, for those who cannot see it; plain text.
+        alt: text for readers who cannot see the picture; plain text.
         where: the file's name, for errors.
 
     Raises:
@@ -73,7 +73,7 @@ def inline(data: bytes, alt: str, where: str) -> str:
 
 
 def numbered(page: str) -> str:
-    """A page whose pictures each have ids of their own, also where the same one is shown twice."""
+    """The page with ids that differ between its pictures, also if one is shown twice."""
     parts = re.split(r"(<svg .*?</svg>)", page, flags=re.DOTALL)
     for i in range(1, len(parts), 2):
         parts[i] = re.sub(rf'(id="|href="#|url\(#){_PREFIX}', rf"\g<1>f{i // 2 + 1}-", parts[i])
@@ -81,7 +81,7 @@ def numbered(page: str) -> str:
 
 
 def _parsed(data: bytes, where: str) -> ElementTree.Element:
-    """The file's root; a document type may stand in it, entities may not."""
+    """The file's root. A document type is allowed, entities are not."""
     if len(data) > MAX_BYTES:
         raise ValueError(
             f"{where} must have at most {MAX_BYTES:,} bytes, got {len(data):,}; draw fewer points"
@@ -99,7 +99,7 @@ def _parsed(data: bytes, where: str) -> ElementTree.Element:
 
 
 def _view_box(root: ElementTree.Element, where: str) -> str:
-    """The picture's own coordinates, by which a page scales it."""
+    """The picture's own coordinates (`viewBox`), which a page needs to scale it."""
     try:
         numbers = [float(text) for text in root.get("viewBox", "").replace(",", " ").split()]
     except ValueError:
@@ -111,12 +111,12 @@ def _view_box(root: ElementTree.Element, where: str) -> str:
 
 
 def _name(element: ElementTree.Element) -> str:
-    """An element's name without its namespace; comments have none and are not parsed."""
+    """An element's name without its namespace."""
     return str(element.tag).rpartition("}")[2]
 
 
 def _attributes(element: ElementTree.Element) -> dict[str, str]:
-    """What is kept of an element's attributes."""
+    """The attributes of an element that are kept."""
     kept: dict[str, str] = {}
     for full, value in element.attrib.items():
         name = full.rpartition("}")[2]
@@ -134,7 +134,7 @@ def _attributes(element: ElementTree.Element) -> dict[str, str]:
 
 
 def _style(text: str) -> str:
-    """Known properties of a style; of a font its size and weight, for the page has its own."""
+    """Known properties of a style. Of a font only size and weight: the page sets the family."""
     kept = []
     for part in text.split(";"):
         name, _, value = (piece.strip() for piece in part.partition(":"))
@@ -147,5 +147,5 @@ def _style(text: str) -> str:
 
 
 def _themed(value: str) -> str:
-    """A paint in the page's colours, a reference to this picture's own parts."""
+    """A value with the page's colours, and with references to this picture's own ids."""
     return _THEME.get(value.lower(), value).replace("url(#", f"url(#{_PREFIX}")

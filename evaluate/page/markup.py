@@ -1,7 +1,7 @@
 """Pieces of HTML: sections, figures, facts, shaded snippets.
 
-Owns escaping: every function takes plain text and returns markup, and nothing reaches the page
-around them. `tables` owns tables.
+Owns escaping: every function takes plain text and returns markup, and no text reaches the page
+without it. Tables are in `tables`.
 """
 
 import json
@@ -11,13 +11,12 @@ from html import escape
 from typing import Any
 
 _LARGE = 1e4
-# Line breaks and tabs inside tokens are shown as signs: a snippet that breaks where its text does
-# hides where it ends.
+# Line breaks and tabs inside tokens are shown as signs, so that one can see where a snippet ends.
 _SHOWN = {"\n": "↵", "\t": "→", "\r": "␍"}
 
 
 def section(anchor: str, title: str, body: str) -> str:
-    """A part of the page that can be linked to; nothing where it has no body."""
+    """A part of the page that can be linked to; empty if it has no body."""
     if not body:
         return ""
     return (
@@ -44,12 +43,12 @@ def figures(*drawn: tuple[str | None, str]) -> str:
 
 
 def figure(svg: str, caption: str) -> str:
-    """A picture with what it shows; the picture is markup of `inline_svg`."""
+    """A picture (markup from `inline_svg`) with its caption."""
     return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def facts(*items: tuple[str, str, str]) -> str:
-    """Large figures: (value, interval or nothing, meaning)."""
+    """Large figures: (value, interval or '', meaning)."""
     shown = "".join(
         f"<li><b>{escape(value)}</b>"
         f'<span class="quiet">{escape(meaning)}</span>'
@@ -60,7 +59,7 @@ def facts(*items: tuple[str, str, str]) -> str:
 
 
 def warnings(sentences: Sequence[str], shown: int) -> str:
-    """What a reader must know before the figures; many of them are folded behind the first."""
+    """Warnings above the figures; those after the first `shown` are folded."""
     if not sentences:
         return ""
     items = [f"<li>{escape(sentence)}</li>" for sentence in sentences]
@@ -91,25 +90,27 @@ def settings(title: str, value: Any) -> str:
 
 
 def folded(title: str, body: str, is_open: bool = False) -> str:
-    """Markup behind a title."""
+    """Markup that a click on its title unfolds."""
     mark = " open" if is_open else ""
     return f"<details{mark}><summary>{escape(title)}</summary>{body}</details>"
 
 
 def percent(share: float) -> str:
-    """A share with two significant digits, or more where they stand before the point."""
+    """A share in percent with two significant digits, and no digit before the point left out."""
     value = 100 * share
     return f"{value:.0f}%" if value >= 10 else f"{format(Decimal(f'{value:.2g}'), 'f')}%"
 
 
 def number(value: float | None, form: str) -> str:
-    """`plain_number` with the minus of print."""
+    """`plain_number` with a typographic minus sign."""
     return plain_number(value, form).replace("-", "−")
 
 
 def plain_number(value: float | None, form: str) -> str:
-    """A number in a format; a dash where there is none, four digits and an exponent where a fixed
-    number of decimals would make it long."""
+    """A number in a format; a dash for None.
+
+    From 10⁴ on, a format with fixed decimals gives four digits, with an exponent if need be.
+    """
     if value is None:
         return "–"
     if abs(value) < _LARGE or form[-1] not in "f%":
@@ -119,7 +120,7 @@ def plain_number(value: float | None, form: str) -> str:
 
 
 def _snippet(snippet: dict[str, Any], strongest: float) -> str:
-    """One snippet; full shade is the latent's strongest activation, so that snippets compare."""
+    """One snippet. Full shade is the latent's strongest activation, so snippets can be compared."""
     peak = snippet["position"] - snippet["start"]
     tokens = zip(snippet["tokens"], snippet["activations"], strict=True)
     text = "".join(_token(t, a, strongest, i == peak) for i, (t, a) in enumerate(tokens))
@@ -127,7 +128,7 @@ def _snippet(snippet: dict[str, Any], strongest: float) -> str:
 
 
 def _token(text: str, activation: float, strongest: float, peak: bool) -> str:
-    """A token; where the latent is active it is shaded and says its value when pointed at."""
+    """A token. If the latent is active there, it is shaded and shows its value when pointed at."""
     shown = escape("".join(_SHOWN.get(c, c) for c in text))
     for sign in _SHOWN.values():
         shown = shown.replace(sign, f"<i>{sign}</i>")

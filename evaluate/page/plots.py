@@ -1,7 +1,7 @@
 """The report's plots, from the entries of evaluation JSONs.
 
-Owns what is plotted against what and on which axes. Axes of losses and shares start at 0; a
-logarithmic one says so. The look is `svg`'s.
+Owns what is plotted against what, and on which axes. Axes of losses and shares start at 0; the
+label of a logarithmic axis says so. `svg` owns the look.
 """
 
 import math
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _MAX_NAMED_POINTS = 6
 _MOST_DECADES = 5
-"""Decades of an axis that are all named; of more, every second or third, or their names touch."""
+"""Up to so many decades of an axis are all named; of more, every second or third."""
 _L0 = "L0, active latents per token"
 
 
@@ -43,8 +43,10 @@ def frontier(entries: Sequence[Entry], metric: str, name: str) -> str | None:
 def frontier_plot(
     entries: Sequence[Entry], metric: str, name: str
 ) -> Callable[["Axes"], None] | None:
-    """What draws a metric against L0, one line per slot; bars are 95% intervals where they are
-    known. None if no entry has the metric."""
+    """A function that draws a metric against L0, one line per slot; bars are known 95% intervals.
+
+    None if no entry has the metric.
+    """
     known = [entry for entry in entries if entry.get(metric) is not None]
     if not known:
         return None
@@ -96,7 +98,7 @@ def width_ladder(entries: Sequence[Entry], metric: str, name: str) -> str:
 
 
 def firing(entries: Sequence[Entry]) -> str:
-    """Histogram of log10 firing frequency, as shares of all latents, so that dead ones are missing
+    """Histogram of log10 firing frequency, in shares of all latents, so that dead ones are missing
     from the area.
     """
 
@@ -129,8 +131,8 @@ def training(entries: Sequence[Entry], metric: str, name: str, log: bool = False
     def plot(axes: "Axes") -> None:
         for i, (entry, shown) in enumerate(zip(known, labels(known), strict=True)):
             metrics = entry["training"]["metrics"]
-            # Not clipped, or a curve along 0 would vanish under the axis. A logarithmic one has no
-            # place for 0, which an SAE without an active latent has as its L0.
+            # Not clipped, or the axis would hide a curve along 0. A logarithmic axis has no place
+            # for 0, the L0 of an SAE without an active latent.
             values = [v if v > 0 or not log else math.nan for v in metrics[metric]]
             style = look(i, every=len(values))
             axes.plot(metrics["step"], values, label=shown, clip_on=False, **style)
@@ -170,11 +172,10 @@ def by_position(entries: Sequence[Entry], counts: Sequence[float], curve: str, n
 def position_bins(
     values: Sequence[float | None], counts: Sequence[float]
 ) -> tuple[list[float], list[float]]:
-    """Weighted means over bins of positions [1, 2), [2, 3), … that widen to about an eighth of the
-    position.
+    """Weighted means over bins of positions that widen to about an eighth of the position.
 
-    Single positions are few tokens and noisy; the first ones differ so much that they stay apart.
-    Position 0 (BOS) and positions without a value are left out.
+    A single position has few tokens and is noisy, but the first ones, which differ much, have bins
+    of their own: [1, 2), [2, 3), … Position 0 (BOS) and positions without a value are left out.
 
     Returns:
         The bins' mean positions and their means.
@@ -199,8 +200,10 @@ def _annotate(axes: "Axes", points: Sequence[Entry], metric: str) -> None:
 
 
 def _l0_axis(axes: "Axes", values: Sequence[float], named: bool) -> None:
-    """L0 from 0, or logarithmic where it spans more than a decade; with space on the right for the
-    last point's name."""
+    """The L0 axis: from 0, or logarithmic if L0 spans more than a decade.
+
+    There is space on the right for the last point's name.
+    """
     axes.set_xlabel(_L0)
     low, high = min(values), max(values)
     if low > 0 and high / low > 10:
@@ -213,21 +216,23 @@ def _l0_axis(axes: "Axes", values: Sequence[float], named: bool) -> None:
 
 
 def _thousands(axes: "Axes") -> None:
-    """Steps as one says them, few enough to stand side by side."""
+    """Steps with thousands separators, few enough to fit side by side."""
     _whole_numbers(axes, 4)
     axes.xaxis.set_major_formatter(lambda value, _position: f"{value:,.0f}")
 
 
 def _whole_numbers(axes: "Axes", most: int) -> None:
-    """Whole numbers along the x axis, at most so many steps of them."""
+    """Whole numbers along the x axis, at most `most` steps."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(most, integer=True))
 
 
 def _from_zero(axes: "Axes", lowest: Sequence[float], above: float = 0.05) -> None:
-    """The y axis from 0, or from below the `lowest` ends of points and bars where one is negative;
-    with space above for the topmost points' names."""
+    """The y axis from 0, or from below the `lowest` ends of points and bars if one is negative.
+
+    There is space above for the topmost points' names.
+    """
     low, high = axes.get_ylim()
     span = high - low
     least = min(lowest)
@@ -235,7 +240,7 @@ def _from_zero(axes: "Axes", lowest: Sequence[float], above: float = 0.05) -> No
 
 
 def _bar(entry: Entry, metric: str) -> tuple[float, float]:
-    """How far a point's bar goes down and up; nowhere where its interval is not known."""
+    """How far a point's bar goes down and up; (0, 0) if its interval is not known."""
     found = interval(entry, metric)
     if found is None:
         return 0.0, 0.0
@@ -243,6 +248,6 @@ def _bar(entry: Entry, metric: str) -> tuple[float, float]:
 
 
 def _lowest_edge(summary: dict[str, Any]) -> float:
-    """Left edge of the first bin with something in it."""
+    """Left edge, log10, of the first bin that is not empty."""
     filled = np.flatnonzero(summary["histogram"])
     return summary["log10_edges"][filled[0]] if len(filled) else -1.0

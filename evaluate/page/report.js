@@ -1,4 +1,4 @@
-// Sorts a table by the column whose heading is pressed. Without this script the page reads the same.
+// Sorts a table by the column whose heading is clicked. Without this script the page has the same content.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
   const kind = cell => cell.dataset.v !== undefined ? 0 : ["", "–"].includes(cell.textContent) ? 2 : 1;

@@ -1,8 +1,7 @@
 """The report: evaluation JSONs and studies -> one HTML file that needs nothing else.
 
-Owns the file and the page's order: the answer, what bears it out, the tables. The first screen is
-`answer`'s, what each section says is `sections`', pieces of markup are `markup`'s and `tables`',
-plots are `plots`'.
+Owns the file and the order of its parts. The first screen is in `answer`, the other sections are in
+`sections`, `studies` and `tables`, pieces of markup in `markup`, plots in `plots`.
 """
 
 import base64
@@ -47,9 +46,9 @@ def write_report(
         The path of the page.
 
     Raises:
-        FileNotFoundError: an evaluation or a study is not there.
-        ValueError: a file is not what it must be, a study or an evaluation is given twice, or no
-            evaluation is given.
+        FileNotFoundError: an evaluation or a study does not exist.
+        ValueError: a file is damaged or of another kind, a study or an evaluation is given twice,
+            or no evaluation is given.
     """
     places = [
         f"evaluations[{i}]" if isinstance(e, dict) else str(e) for i, e in enumerate(evaluations)
@@ -74,7 +73,7 @@ def write_report(
 
 
 def _check_each_once(evaluations: Sequence[dict[str, Any]], places: Sequence[str]) -> None:
-    """Refuses SAEs that would be counted twice.
+    """Refuses an SAE that would be counted twice.
 
     Raises:
         ValueError: naming the SAE and where it is.
@@ -94,7 +93,7 @@ def _check_each_once(evaluations: Sequence[dict[str, Any]], places: Sequence[str
 
 
 def _read_studies(folders: Sequence[str | os.PathLike[str]]) -> list[ShownStudy]:
-    """The studies, each once, in the order of the figures that they remake."""
+    """The studies, each once, in the order of the report's figures."""
     found = [read_study(Path(folder)) for folder in folders]
     names = [study.reading.study for study in found]
     if double := {name for name in names if names.count(name) > 1}:
@@ -134,7 +133,7 @@ def render(
 
 
 def _joined(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Evaluations joined where all but the SAEs is the same."""
+    """Evaluations that differ only in their SAEs, joined to one."""
     together: dict[str, dict[str, Any]] = {}
     for document in found:
         apart = json.dumps(_without_saes(document), sort_keys=True)
@@ -150,7 +149,7 @@ def _joined(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _without_saes(document: dict[str, Any]) -> dict[str, Any]:
-    """What evaluations must have in common to be shown as one."""
+    """The part that evaluations must have in common to be joined."""
     subsets = {
         name: {key: value for key, value in subset.items() if key != "saes"}
         for name, subset in document.get("subsets", {}).items()
@@ -160,8 +159,10 @@ def _without_saes(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _page(title: str, body: str) -> str:
-    """The document around the body. Its policy makes the browser itself refuse to fetch anything,
-    and to run any script but the page's own."""
+    """The document around the body.
+
+    Its policy (CSP) makes the browser refuse any request, and any script but the page's own.
+    """
     here = Path(__file__).parent
     css = (here / "report.css").read_text(encoding="utf-8")
     script = (here / "report.js").read_text(encoding="utf-8")

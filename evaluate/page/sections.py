@@ -1,6 +1,6 @@
-"""The report's sections after the first screen: figures and sentences about SAEs -> markup.
+"""The report's sections after the first screen: figures and sentences about SAEs, as markup.
 
-Owns what they say; tables are `tables`'. An entry is one SAE of an evaluation's JSON.
+Owns what the sections show. Tables are in `tables`. An entry is one SAE of an evaluation's JSON.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +20,17 @@ from .entries import (
 )
 
 _MOST_PLACES = 6
-"""Sites that have curves of their own; the table has all."""
+"""Most sites with curves of their own; the table has all."""
 _MOST_SLOTS = 7
 _BARS = "Bars are 95% intervals over sequences of these documents."
 _FRONTIERS = (
     ("delta_loss", "Δ loss, nats per token", f"What the splice costs the language model. {_BARS}"),
-    ("fvu", "FVU", f"E‖x − x̂‖² / E‖x − E x‖²: 0 is perfect, 1 is the mean. {_BARS}"),
-    ("kl", "KL, nats per token", f"From the model's predictions to the spliced model's. {_BARS}"),
+    (
+        "fvu",
+        "FVU",
+        f"E‖x − x̂‖² / E‖x − E x‖²: 0 is perfect, 1 is no better than the mean of x. {_BARS}",
+    ),
+    ("kl", "KL, nats per token", f"KL(clean ‖ spliced) of the next token. {_BARS}"),
 )
 
 
@@ -50,8 +54,10 @@ def frontiers(entries: list[Entry]) -> str:
 
 
 def positions(evaluations: Sequence[dict[str, Any]]) -> str:
-    """Curves over the position in the sequence, one pair a site; SAEs measured on other sequences
-    are apart."""
+    """Curves over the position in the sequence, a pair of plots for each site.
+
+    SAEs that were measured on different sequences are not in one plot.
+    """
     parts = []
     comparable: dict[tuple[int, ...], list[Entry]] = {}
     for e in evaluations:
@@ -83,7 +89,7 @@ def firing(entries: list[Entry]) -> str:
 
 
 def training(entries: list[Entry]) -> str:
-    """Training curves, where the SAEs' folders have them."""
+    """Training curves of the SAEs that have them."""
 
     def one(some: list[Entry]) -> str:
         idle = max(max(e["training"]["metrics"].get("dead_share") or [0.0]) for e in some)
@@ -91,7 +97,7 @@ def training(entries: list[Entry]) -> str:
         return ("" if idle else none) + markup.figures(
             (
                 plots.training(some, "fvu", "FVU", log=True),
-                "On training batches, means between two lines.",
+                "On training batches; each point is the mean since the point before.",
             ),
             (
                 plots.training(some, "l0", "L0", log=True),
@@ -99,14 +105,14 @@ def training(entries: list[Entry]) -> str:
             ),
             (
                 plots.training(some, "dead_share", "idle latents, share") if idle else None,
-                "Latents that fired on none of the last rows of training, as many as the setting "
-                "dead_after_rows says. Not the table's dead latents: those fired on none of the "
-                "evaluated tokens, which are fewer.",
+                "Latents that did not fire on the last dead_after_rows rows of training (a "
+                "setting). The table's dead latents are others: they did not fire on the evaluated "
+                "tokens, which are fewer.",
             ),
         )
 
     known: list[Entry] = []
-    for entry in entries:  # one that was measured twice was trained once
+    for entry in entries:  # one SAE may have been measured twice
         if (entry.get("training") or {}).get("metrics") and not any(
             (entry["name"], entry["training"]) == (e["name"], e["training"]) for e in known
         ):
@@ -132,15 +138,15 @@ def _left_out(places: dict[str, list[Entry]]) -> str:
 
 
 def top_activations(entries: list[Entry]) -> str:
-    """Snippets of every SAE that has them; only the canonical one's are unfolded."""
+    """Snippets of every SAE that has them; only those of the canonical SAE are unfolded."""
     shown = [entry for entry in entries if entry.get("top_activations")]
     if not shown:
         return ""
     first = canonical(shown)
     intro = markup.paragraph(
-        "Latents drawn evenly over the ranks of firing frequency, not picked for looks; for each, "
-        "the held-out sequences with its strongest activations, the strongest token outlined. "
-        "Point at a shaded token for its activation."
+        "Latents are drawn evenly over the ranks of firing frequency, not picked by hand. Each is "
+        "shown with the held-out sequences in which it is most active; the strongest token is "
+        "outlined. Point at a shaded token to see its activation."
     )
     parts = [
         markup.folded(
@@ -171,7 +177,7 @@ def provenance(evaluations: Sequence[dict[str, Any]]) -> str:
 
 
 def _training_settings(entries: list[Entry]) -> list[str]:
-    """The settings that all SAEs share, once; then each one's own."""
+    """The training settings that all SAEs share, then those that differ."""
     found = {e["name"]: e["training"]["settings"] for e in entries if e.get("training")}
     if len(found) < 2:
         return [markup.settings(f"Training settings of {n}", own) for n, own in found.items()]

@@ -1,7 +1,7 @@
 """Studies on the page: a folder's reading and its figures, checked, and the section about them.
 
-Owns what of a study is shown and the figures' way onto the page. What a reading must hold is
-`study_file`'s; what a study measures and how it is read is `study`'s.
+Owns what the page shows of a study. `saved.study_file` owns what a reading must hold; `study` owns
+how a study is measured and read.
 """
 
 import json
@@ -33,8 +33,8 @@ def read_study(folder: Path) -> ShownStudy:
     """Reads a study's folder.
 
     Raises:
-        FileNotFoundError: there is no reading, or a plot that it names is not there.
-        ValueError: the reading or a plot does not hold what it must; one line that names the file.
+        FileNotFoundError: there is no reading, or a plot that it names does not exist.
+        ValueError: naming the reading or the plot that is damaged.
     """
     path = folder / READING_FILE
     if path.is_file():
@@ -58,7 +58,7 @@ def section(studies: Sequence[ShownStudy]) -> str:
     rows = [
         [s.reading.title, _verdict(s.reading.verdict), _places(s.reading.figures)] for s in studies
     ]
-    caption = "What the report claims, and whether the numbers of these SAEs bear it out."
+    caption = "The report's claims, and whether the numbers of these SAEs support them."
     overview = table(["study", "verdict", "in the report"], rows, caption)
     body = (overview if len(studies) > 1 else "") + "".join(map(_one, studies))
     return markup.section("studies", "Studies", body)
@@ -72,7 +72,7 @@ def _one(study: ShownStudy) -> str:
     on = f" Measured on {reading.text} with {reading.model}." if reading.model else ""
     drawn = zip(study.pictures, (plot.caption for plot in reading.plots), strict=True)
     rows = [[name, _number(value)] for name, value in reading.numbers.items()]
-    numbers = table(["number", "value"], rows, "The numbers that the sentence goes by.")
+    numbers = table(["number", "value"], rows, "The numbers behind the sentence.")
     return (
         f'<article id="study-{escape(reading.study)}" class="study">'
         f"<h3>{escape(reading.title)}</h3>"
@@ -99,20 +99,20 @@ def _check_size(path: Path, most: int) -> None:
 
 
 def _places(figures: Sequence[str]) -> str:
-    """What a study remakes: figures by their numbers, other parts of the report by their names."""
+    """The parts of the report that a study answers: figures by number, others by name."""
     numbers = [name for name in figures if name[:1].isdecimal()]
     parts = [f"figure{'s' * (len(numbers) > 1)} {', '.join(numbers)}"] if numbers else []
     return ", ".join(parts + [name for name in figures if name not in numbers]) or "–"
 
 
 def in_order(study: ShownStudy) -> tuple[bool, list[tuple[int, str]]]:
-    """A key that sorts studies by the first figure that they remake, those without one last."""
+    """A key that sorts studies by their first figure of the report, those without one last."""
     text = ", ".join(study.reading.figures)
     return not text[:1].isdecimal(), natural(text)
 
 
 def _verdict(verdict: str) -> str:
-    """The word with a sign, so that it is not told by colour alone."""
+    """The verdict with a sign, so that colour is not the only mark."""
     return f"{_SIGNS[verdict]} {verdict}"
 
 
@@ -124,7 +124,7 @@ def _said(verdict: str, n: int) -> str:
 
 
 def _number(value: Any) -> str | Cell:
-    """A value of a reading, to be sorted by: a number by itself, an estimate by its first one."""
+    """A value of a reading as a cell; it sorts by the number, of an estimate by the first one."""
     first: Any = value[0] if isinstance(value, list) and value else value
     if isinstance(first, bool) or not isinstance(first, int | float):
         return _shown(value)
@@ -132,7 +132,7 @@ def _number(value: Any) -> str | Cell:
 
 
 def _shown(value: Any) -> str:
-    """A number of a reading, six digits of it; a dash for none; anything else as JSON."""
+    """A number with six digits, text as it is, a dash for None, anything else as JSON."""
     if value is None:
         return "–"
     if isinstance(value, float):

@@ -1,8 +1,8 @@
-"""Matplotlib figures as files, and as inline SVG that takes font and colours from the page around.
+"""Matplotlib figures as files, and as inline SVG with the font and colours of the page.
 
-Owns the look of every plot: colours with line and marker shapes, sizes, what a plot is called, the
-legend. Text is 12 units high in a picture 353 wide, so it can be read where that is fitted into a
-phone. What is plotted is the caller's.
+Owns the look of every plot: colours with line and marker shapes, sizes, axis names, the legend.
+Text is 12 units high in a picture 353 wide, so it is readable on a phone. The caller draws the
+data.
 """
 
 import io
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#C4608F", "#B57A00", "#3A93C9", "#7F7F7F")
-"""After Okabe and Ito's palette, which is told apart with any colour vision; without its black and
-yellow and the light ones darkened: each has a contrast of 3 on white and on near-black."""
+"""After Okabe and Ito's palette, whose colours differ for any colour vision. Black and yellow are
+left out and light ones darkened, so that each has a contrast of 3 on white and on near-black."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 2)))
 
@@ -57,13 +57,13 @@ _STYLE: dict[Any, Any] = {
 
 
 def draw(plot: Callable[["Axes"], None], alt: str, height: float = _HEIGHT_INCHES) -> str:
-    """Draws on one pair of axes and returns an `<svg>` element for the inside of an HTML page.
+    """Draws on one pair of axes and returns an `<svg>` element to be put in an HTML page.
 
     Args:
-        plot: draws on the axes it is given. A label of the y axis is shown above the axes, where it
-            is read without turning the head.
-        alt: what the plot shows, for those who cannot see it; plain text.
-        height: inches without the legend's lines; the width is always the same, so that all plots
+        plot: draws on the axes it is given. The label of its y axis is moved above the axes, where
+            it is not turned.
+        alt: text for readers who cannot see the plot; plain text.
+        height: inches without the legend's lines. The width is always the same, so that all plots
             have one text size.
     """
     return inline(picture(plot, "svg", height), alt, alt)
@@ -72,8 +72,10 @@ def draw(plot: Callable[["Axes"], None], alt: str, height: float = _HEIGHT_INCHE
 def picture(
     plot: Callable[["Axes"], None], format: Literal["svg", "png"], height: float = _HEIGHT_INCHES
 ) -> bytes:
-    """Draws on one pair of axes and returns a file that stands alone, dark on white, without a word
-    on when and by what it was made; the same plot gives the same bytes."""
+    """Draws on one pair of axes and returns an SVG or PNG file, dark on white.
+
+    The file does not record when or by what it was made: the same plot gives the same bytes.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -93,7 +95,7 @@ def look(i: int, every: int | None = None) -> dict[str, Any]:
     """Colour, line and marker of the i-th series: no two differ by colour alone.
 
     Args:
-        every: of a curve of so many points a few are marked; None marks all.
+        every: number of points of a long curve, of which only a few are marked; None marks all.
     """
     i %= len(COLOURS)
     style = {"color": COLOURS[i], "linestyle": LINES[i], "marker": MARKERS[i]}
@@ -104,8 +106,10 @@ def look(i: int, every: int | None = None) -> dict[str, Any]:
 
 
 def legend(axes: "Axes") -> None:
-    """The legend of several series, below the plot, which grows by its height: inside, it would
-    cross a curve."""
+    """The legend of several series, below the plot; inside, it would cross a curve.
+
+    The figure grows by the legend's height.
+    """
     figure = axes.get_figure(root=True)
     assert figure is not None
     _, labels = axes.get_legend_handles_labels()
@@ -133,8 +137,10 @@ def _name_axes(axes: "Axes") -> None:
 
 
 def _plain_ticks(axes: "Axes") -> None:
-    """Plain numbers on logarithmic axes that a plot left with matplotlib's own, which are written
-    in mathematical signs that a page has no type for."""
+    """Plain numbers on logarithmic axes that still have matplotlib's own labels.
+
+    Those are set in mathematical type, which a page does not have.
+    """
     from matplotlib.ticker import LogFormatter
 
     if isinstance(axes.xaxis.get_major_formatter(), LogFormatter):

@@ -1,7 +1,7 @@
-"""The page's tables: their columns, cells with intervals, and what a column is sorted by.
+"""The page's tables: their columns, cells with intervals, and the values that columns sort by.
 
-A table is read without a script. Where the page's script runs, it makes every column of a
-`sortable` table sort: a cell's `data-v` is its value, a cell without one comes last.
+A table needs no script. Where the page's script runs, a click on a heading sorts a `sortable` table
+by that column: numbers by `data-v`, then text, then empty cells.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from . import markup
 from .entries import Entry, best, interval, on, ordered, place, sparsity, three_digits, where
 
 _UNBROKEN = 24
-"""Characters of a text cell that stay on one line."""
+"""Text cells of at most so many characters are kept on one line."""
 _DETAILS = (
     ("dimension's FVU, 5%", "by_dimension/quantiles/0.05"),
     ("median", "by_dimension/quantiles/0.50"),
@@ -35,8 +35,8 @@ class Cell:
 
     Attributes:
         text: what is shown.
-        value: what it is sorted by; None where it is missing.
-        error: half of the interval's length, as text, where it is known.
+        value: the number to sort by; None if it is missing.
+        error: half of the interval's length, as text; empty if not known.
         title: shown when pointed at.
     """
 
@@ -47,8 +47,10 @@ class Cell:
 
 
 def figure(entry: Entry, metric: str, digits: int, share: bool = False, sign: bool = False) -> Cell:
-    """A measured figure with its 95% interval: ± half of its length, and both ends when pointed
-    at; a dash where there is no figure."""
+    """A measured figure with its 95% interval; a dash if there is no figure.
+
+    The cell shows ± half of the interval, and both ends when pointed at.
+    """
     value = entry.get(metric)
     form = f".{digits}{'%' if share else 'f'}"
     found = interval(entry, metric)
@@ -66,14 +68,14 @@ def figure(entry: Entry, metric: str, digits: int, share: bool = False, sign: bo
 
 
 def plain(value: float | None, text: str) -> Cell:
-    """A number shown as this text; a dash where there is none."""
+    """A number shown as this text; a dash for None."""
     return Cell(text if value is not None else "–", value)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str | Cell]], caption: str) -> str:
-    """A table in a box that scrolls: a column of cells holds numbers, one with strings text.
+    """A table in a box that scrolls. Columns of `Cell`s are numbers, columns of strings text.
 
-    Columns in which no row has anything are left out, but not the first.
+    Empty columns are left out, except the first.
     """
     numbers = {i for i in range(len(columns)) if all(isinstance(row[i], Cell) for row in rows)}
     cells = [[c if isinstance(c, Cell) else Cell(c) for c in row] for row in rows]
@@ -97,7 +99,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str | Cell]], caption:
 
 
 def _cell(cell: Cell, is_number: bool, is_head: bool) -> str:
-    """A cell's markup; the first of a row names the row."""
+    """A cell's markup; the first cell of a row is its heading."""
     tag = "th" if is_head else "td"
     marks = ' scope="row"' if is_head else ""
     marks += " class=n" if is_number else " class=k" if len(cell.text) <= _UNBROKEN else ""
@@ -113,7 +115,7 @@ def _cell(cell: Cell, is_number: bool, is_head: bool) -> str:
 
 
 def sae_table(evaluations: Sequence[dict[str, Any]], entries: list[Entry]) -> str:
-    """One row per SAE, and the losses they lie between."""
+    """A table with one row per SAE; its caption has the clean and the ablated losses."""
     names = "SAE|measured on|L0|FVU|Δ loss|recovered|KL|cosine|dead|dense|site|width|λ|rows trained"
     front = {id(entry) for entry in best(entries)}
     several = len({place(entry) for entry in entries}) > 1
@@ -126,13 +128,12 @@ def sae_table(evaluations: Sequence[dict[str, Any]], entries: list[Entry]) -> st
         for site, b in e["baselines"].items()
     ]
     caption = (
-        "± is half of a 95% interval over sequences of these documents, other documents may differ "
-        "by more; point at a figure for its ends. Frontier: no "
-        "other SAE of the site, measured on the same, has a lower L0 and a lower Δ loss. "
-        "Δ loss: cross-entropy with the "
-        "reconstruction spliced in, minus without, in nats per token. Recovered: the share of what "
-        "mean ablation of the site costs. KL: from the model's predictions to the spliced model's. "
-        "Dead: fired on none of the evaluated tokens; dense: on more than a tenth of them. "
+        "± is half of a 95% interval over sequences of these documents; other documents may differ "
+        "by more. Point at a figure to see both ends. Frontier: no other SAE of the site, measured "
+        "on the same, has a lower L0 and a lower Δ loss. Δ loss: cross-entropy with the "
+        "reconstruction spliced in, minus without, in nats per token. Recovered: the share of mean "
+        "ablation's cost that the SAE recovers. KL: KL(clean ‖ spliced) of the next token, nats. "
+        "Dead: fired on none of the evaluated tokens. Dense: fired on more than 10% of them. "
         f"Losses at {'; '.join(dict.fromkeys(baselines))}."
     )
     body = table([*names.split("|"), "frontier"], rows, caption) + details(entries)
@@ -182,7 +183,7 @@ def _dense(entry: Entry) -> float | None:
 
 
 def details(entries: list[Entry]) -> str:
-    """What is known of the SAEs beyond the headline numbers, folded away."""
+    """A folded table of dimensions, thresholds and norms of each SAE."""
     rows = [
         [entry["name"], on(entry), *(_small(_inside(entry, path)) for _, path in _DETAILS)]
         for entry in ordered(entries)
@@ -201,7 +202,7 @@ def details(entries: list[Entry]) -> str:
 
 
 def _inside(entry: Entry, path: str) -> float | None:
-    """A number of an entry by its path; None where it was not measured."""
+    """A number of an entry by its path; None if it was not measured."""
     value: Any = entry
     for name in path.split("/"):
         value = (value or {}).get(name)
@@ -213,7 +214,7 @@ def _small(value: float | None) -> Cell:
 
 
 def importance(entries: list[Entry]) -> str:
-    """How evenly latents share in predictions, where it was measured."""
+    """A table of how evenly latents matter for predictions, where it was measured."""
     measured = [(entry, entry["importance"]) for entry in entries if "importance" in entry]
     rows = [
         [
@@ -231,14 +232,14 @@ def importance(entries: list[Entry]) -> str:
     caption = (
         "Attribution of the correct next token's logit to latents: y = f ⊙ (W_dec ∇L), "
         "p = |y| / Σ|y|. Effective latents: exp of the entropy of p. r of L0: effective over "
-        "active latents, 1 if all matter the same."
+        "active latents; 1 if all matter alike."
     )
     body = table(names.split("|"), rows, caption)
     return markup.section("importance", "Importance of latents", body)
 
 
 def subsets(evaluations: Sequence[dict[str, Any]]) -> str:
-    """Figures on each subset of the text, where they were measured."""
+    """A table of figures on each subset of the text, where they were measured."""
     rows = [
         [
             name,
@@ -255,6 +256,6 @@ def subsets(evaluations: Sequence[dict[str, Any]]) -> str:
     if not rows:
         return ""
     names = "subset|SAE|measured on|clean loss|L0|FVU|Δ loss|recovered|sequences"
-    caption = "Each subset by itself: its own sequences, its own mean in FVU and mean ablation."
+    caption = "Each subset by itself: FVU and mean ablation take the subset's own mean."
     body = table(names.split("|"), rows, caption)
     return markup.section("subsets", "Text subsets", body)

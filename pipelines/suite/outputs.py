@@ -26,7 +26,7 @@ from .members import SuiteMember, groups_of, harvest_sites, members_of
 from .model_shape import check_model, model_config
 from .settings import STDLIB, SuiteFile, Table, model_place
 
-TOKENS_VERSION, ROWS_VERSION, SAE_VERSION, EVALUATION_VERSION, PAGES_VERSION = 1, 1, 2, 5, 3
+TOKENS_VERSION, ROWS_VERSION, SAE_VERSION, EVALUATION_VERSION, PAGES_VERSION = 1, 1, 2, 5, 4
 """Raised when what a step makes of the same inputs changes."""
 
 _NOT_ROWS = {"model", "tokens", "store", "site", "device", "device_map", "memory_gib", "dask"}

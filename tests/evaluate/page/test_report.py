@@ -72,7 +72,7 @@ def test_page_asks_for_nothing_from_outside(rendered):
 
 def test_first_screen_and_table_say_what_their_intervals_hold_for(rendered):
     _text, page = rendered
-    said = "95% intervals? over sequences of these documents, other documents may differ by more"
+    said = "95% intervals? over sequences of these documents; other documents may differ by more"
     assert len(re.findall(said, page.text)) == 2
 
 
