@@ -1,1 +1,1 @@
-"""The machinery of studies: what one says of itself, its statistics, the files it leaves."""
+"""What all studies share: what defines a study, its statistics, the files it writes."""

@@ -1,6 +1,6 @@
-"""What several studies draw alike: frontiers, values with bars, plain numbers on logarithmic axes.
+"""Drawing that studies share: frontiers, values with bars, plain numbers on logarithmic axes.
 
-Colours, fonts, sizes and the legend are `page.svg`'s.
+Colours, fonts, sizes and the legend are in `page.svg`.
 """
 
 import math
@@ -27,8 +27,7 @@ def draw_frontiers(
 ) -> None:
     """A metric against L0, both logarithmic, a curve for each label; bars are 95% intervals.
 
-    Values of 0 and below have no place on a logarithmic axis; where there are any, the axis is
-    linear.
+    If a value is 0 or below, the metric's axis is linear.
     """
     values = [value.value for points in curves.values() for _, value in points]
     for i, (label, points) in enumerate(curves.items()):

@@ -1,7 +1,7 @@
 """SAEs' entries in evaluations, as studies read them.
 
-Owns what most studies ask of an entry: its figures with their intervals, its place, its price, and
-the frontiers that entries make.
+Owns what most studies need of an entry: its figures with their intervals, its site, its λ, and the
+frontiers of several entries.
 """
 
 from collections import Counter
@@ -23,8 +23,10 @@ def entries_of(documents: Documents) -> Iterator[tuple[str, dict[str, Any], Entr
 
 
 def figure_of(entry: Entry, metric: str, n: int | None = None) -> Quantity | None:
-    """A headline number with its interval over sequences, where the evaluation has one; None where
-    the number is not defined."""
+    """A headline number, with its interval over sequences if the evaluation has one.
+
+    None if the number is not defined.
+    """
     value = entry.get(metric)
     if value is None:
         return None
@@ -33,8 +35,10 @@ def figure_of(entry: Entry, metric: str, n: int | None = None) -> Quantity | Non
 
 
 def around(value: float, error: float | None, n_sequences: int) -> Quantity:
-    """A value whose standard error is known; without an interval from fewer sequences than an
-    evaluation's own intervals need."""
+    """A value with an interval from its standard error.
+
+    As in evaluations, fewer than MIN_SEQUENCES sequences give no interval.
+    """
     from ..measure.intervals import MIN_SEQUENCES  # loads torch
 
     if error is None or n_sequences < MIN_SEQUENCES:
@@ -43,29 +47,32 @@ def around(value: float, error: float | None, n_sequences: int) -> Quantity:
 
 
 def sparsity_of(entry: Entry) -> float | None:
-    """λ at the end of the SAE's training, where known."""
+    """λ at the end of the SAE's training; None if not known."""
     return (entry.get("config") or {}).get("sparsity")
 
 
 def setting_of(entry: Entry, name: str) -> Any:
-    """A setting of the SAE's training; None where it is not recorded."""
+    """A setting of the SAE's training; None if it is not recorded."""
     return ((entry.get("training") or {}).get("settings") or {}).get(name)
 
 
 def seed_of(entry: Entry) -> int:
-    """Seed of the SAE's start; 0 where it is not known."""
+    """Seed of the SAE's start; 0 if it is not known."""
     return setting_of(entry, "seed") or 0
 
 
 def place_of(entry: Entry) -> str:
-    """Where it reads, and where it writes if that is elsewhere."""
+    """The site it reads, and the site it writes if that is another."""
     site, target = entry["site"], entry["target_site"]
     return site if site == target else f"{site} → {target}"
 
 
 def told_apart(saes: Iterable[tuple[str, int, str]]) -> list[str]:
-    """Of SAEs by (place, width, name): each one's place, with its width where the place has
-    several; its name where that is not enough."""
+    """A short, unique name for each SAE, given as (place, width, name).
+
+    It is the place, with the width if the place has several. If that is not unique, the SAE's own
+    name is taken.
+    """
     every = list(saes)
     widths: dict[str, set[int]] = {}
     alike = Counter(place for place, _, _ in every)
@@ -80,7 +87,7 @@ def told_apart(saes: Iterable[tuple[str, int, str]]) -> list[str]:
 
 
 def columns_of(entry: Entry) -> dict[str, Any]:
-    """What tells one SAE from another: site, width, λ, seed, L0."""
+    """The columns that identify an SAE: site, width, λ, seed, L0."""
     return {
         "site": place_of(entry),
         "width": entry["d_sae"],
@@ -115,8 +122,10 @@ def layer_of(site: str) -> int:
 def frontiers(
     points: Iterable[Point], metric: str, *columns: str
 ) -> dict[tuple[Any, ...], list[tuple[float, Quantity]]]:
-    """Points of one metric as frontiers, (L0, value) from the sparsest on, by their columns. SAEs
-    without an active latent have no place on them."""
+    """Frontiers of one metric, by the values of `columns`: (L0, value), the sparsest first.
+
+    SAEs without an active latent are left out.
+    """
     found: dict[tuple[Any, ...], list[tuple[float, Quantity]]] = {}
     for point in points:
         if point["metric"] == metric and point["l0"] > 0 and point.value is not None:
@@ -127,8 +136,10 @@ def frontiers(
 
 
 def of_one_seed(curves: Mapping[tuple[Any, ...], Curve]) -> dict[tuple[Any, ...], Curve]:
-    """Frontiers by columns of which the last is the seed, without it: at each place those of the
-    seed with most points, the lowest of several."""
+    """Of frontiers by (…, seed), one for each (…): that of the seed with the most points.
+
+    Of several such seeds the lowest is taken.
+    """
     found: dict[tuple[Any, ...], Curve] = {}
     for (*place, _seed), curve in sorted(curves.items(), key=lambda one: one[0][-1]):
         if len(curve) > len(found.get(tuple(place), [])):

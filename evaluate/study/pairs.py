@@ -1,7 +1,7 @@
-"""SAEs of two kinds side by side: ratios at equal L0, and their words.
+"""SAEs of two kinds compared: ratios at equal L0, and their words.
 
-Owns the comparison: over the L0s that frontiers share, unit by unit (seeds, sites, layers), with
-what could not be compared. Statistics of single numbers are `statistics`'.
+Owns the comparison over the L0s that frontiers share, unit by unit (seeds, sites, layers), and the
+count of those that could not be compared. Statistics of single numbers are in `statistics`.
 """
 
 import math
@@ -14,14 +14,14 @@ from typing import Any
 from .statistics import Curve, Quantity, at_l0, mean_of
 
 STOPS = 5
-"""L0s at which frontiers are compared, evenly in log L0 over what all of them reach."""
+"""Number of L0s at which frontiers are compared, evenly in log L0 over what all reach."""
 TELLING = 100.0
-"""An interval of a ratio whose ends are more than so many times apart tells nothing."""
+"""A ratio's interval whose ends are more than so many times apart is not printed."""
 _TELLS_NOTHING = "an interval over orders of magnitude, which tells nothing"
 APART, NOT_ABOVE = "no L0 in common", "a value that is not above 0"
 
 Stops = Sequence[float] | str
-"""A number at each of the L0s, sparsest first; or why there is none."""
+"""A number at each of the L0s, sparsest first; or the reason that there is none."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Comparison:
     """Numbers of several units at equal L0.
 
     Attributes:
-        mean: over the L0s and the units, with Student's t interval over the units; None where no
+        mean: over the L0s and the units, with Student's t interval over the units; None if no
             unit could be compared.
-        at: the same at each L0, sparsest first.
+        at: the mean over the units at each L0, sparsest first.
         left_out: how many comparisons could not be made, by the reason.
     """
 
@@ -41,21 +41,21 @@ class Comparison:
 
     @property
     def turned(self) -> dict[str, Quantity]:
-        """`sparsest`, `densest`: the ends of the L0s where the sign is not the mean's."""
+        """`sparsest`, `densest`: those of the two end L0s where the sign is not the mean's."""
         if self.mean is None:
             return {}
         ends = {"sparsest": self.at[0], "densest": self.at[-1]}
         return {name: one for name, one in ends.items() if one.value * self.mean.value < 0}
 
     def numbers(self) -> dict[str, Any]:
-        """For a reading's numbers: mean, both ends and what was left out."""
+        """Mean, both ends and what was left out, as a reading's `numbers`."""
         ends = {"sparsest": self.at[0], "densest": self.at[-1]} if self.at else {}
         shown = {name: one.numbers() for name, one in ends.items()}
         return {"mean": numbers_of(self.mean), **shown, "left_out": dict(self.left_out)}
 
     @property
     def left(self) -> str:
-        """What was left out, in words that follow a number of units."""
+        """What was left out, in words that follow the number of units."""
         return "".join(f", {n} left out for {why}" for why, n in self.left_out.items())
 
 
@@ -65,7 +65,7 @@ def counted(n: int | None, units: str) -> str:
 
 
 def stops(*curves: Curve) -> list[float]:
-    """The L0s at which frontiers are compared; none where they reach none together."""
+    """The L0s at which frontiers are compared; none if they have no L0 in common."""
     reach = [[l0 for l0, _ in curve] for curve in curves]
     if not reach or not all(reach):
         return []
@@ -88,13 +88,13 @@ def log_ratios(a: Curve, b: Curve) -> Stops:
 
 
 def log_ratio(a: Curve, b: Curve) -> float | None:
-    """The mean of `log_ratios`; None where there are none."""
+    """The mean of `log_ratios`; None if there are none."""
     found = log_ratios(a, b)
     return None if isinstance(found, str) else fmean(found)
 
 
 def compared(units: Iterable[Sequence[Stops]]) -> Comparison:
-    """Units side by side; several comparisons of one unit are averaged at each of their L0s."""
+    """The comparison of several units; those of one unit are averaged at each of their L0s."""
     means: list[list[float]] = []
     left_out: Counter[str] = Counter()
     for unit in units:
@@ -109,8 +109,10 @@ def compared(units: Iterable[Sequence[Stops]]) -> Comparison:
 
 
 def paired(a: Mapping[Any, Curve], b: Mapping[Any, Curve]) -> Quantity | None:
-    """Mean over the units (seeds, layers) that both have of `log_ratio`, with Student's t interval;
-    None if no unit can be compared."""
+    """The mean of `log_ratio` over the units (seeds, layers) that both have, with a t interval.
+
+    None if no unit can be compared.
+    """
     return compared([log_ratios(a[unit], b[unit])] for unit in a if unit in b).mean
 
 
@@ -139,7 +141,7 @@ def numbers_of(estimate: Quantity | None) -> list[float | None] | None:
 
 
 def ratio_numbers(ratio: Quantity | None) -> list[float | None] | None:
-    """A log ratio as [ratio, low, high]; the ends are None where they tell nothing."""
+    """A log ratio as [ratio, low, high]; the ends are None if more than TELLING times apart."""
     if ratio is None:
         return None
     found = Quantity(math.exp(ratio.value)).numbers()

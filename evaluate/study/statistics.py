@@ -1,7 +1,7 @@
-"""The statistics of studies: intervals, differences, and the verdicts that rest on them.
+"""The statistics of studies: intervals, differences, and the verdicts that follow from them.
 
-Owns the tests. All are two-sided at 95%; a verdict is given only where the interval leaves out the
-value of no effect, and is otherwise "cannot be told".
+Owns the tests. All are two-sided at 95%. A verdict is given only if the interval leaves out the
+value of no effect; otherwise it is "cannot be told".
 """
 
 import itertools
@@ -15,13 +15,13 @@ from .study import Verdict
 Z = NormalDist().inv_cdf(0.975)
 
 _T = (12.7062, 4.30265, 3.18245, 2.77645, 2.57058)
-"""97.5% quantiles of Student's t for 1, 2, … 5 degrees of freedom, where the expansion that an
-evaluation's intervals take is still off."""
+"""97.5% quantiles of Student's t for 1, 2, … 5 degrees of freedom, for which `t_quantile` is not
+exact enough."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A value with its 95% interval; the interval is None where it cannot be known."""
+    """A value with its 95% interval; `low` and `high` are None if it is not known."""
 
     value: float
     low: float | None = None
@@ -45,15 +45,17 @@ class Quantity:
 
 
 DRAWS = 100_000
-"""Of `chosen_range`: p is known within about 0.001."""
+"""Draws in `chosen_range`: with as many, p is known within about 0.001."""
 
 Curve = Sequence[tuple[float, Quantity]]
 """A frontier: (L0, value)."""
 
 
 def mean_of(values: Sequence[float]) -> Quantity:
-    """The mean over independent units (sites, seeds) with Student's t interval; no interval from a
-    single one."""
+    """The mean over independent units (sites, seeds), with Student's t interval.
+
+    A single unit gives no interval.
+    """
     n, mean = len(values), fmean(values)
     if n < 2:
         return Quantity(mean, n=n)
@@ -65,8 +67,11 @@ def mean_of(values: Sequence[float]) -> Quantity:
 
 
 def difference(a: Quantity, b: Quantity) -> Quantity:
-    """a − b of two estimates, their errors taken as independent. Errors of SAEs measured on the
-    same sequences go together, so the interval is then rather too long than too short."""
+    """a − b of two estimates, with their errors taken as independent.
+
+    Errors of SAEs that are measured on the same sequences are correlated; the interval is then
+    longer than it need be.
+    """
     value = a.value - b.value
     if a.half is None or b.half is None:
         return Quantity(value)
@@ -75,15 +80,15 @@ def difference(a: Quantity, b: Quantity) -> Quantity:
 
 
 def chosen_range(values: Sequence[Quantity]) -> tuple[Quantity, float | None]:
-    """The highest value minus the lowest, which were chosen for being so: a studentised range.
+    """The highest value minus the lowest, with the interval of a studentised range.
 
-    The difference is counted in its standard errors, sqrt(s_i² + s_j²). Were all means equal, the
-    values' own errors would give such a highest and lowest too: how large, is drawn with a fixed
-    seed from normal errors of the values' own sizes.
+    Highest and lowest are chosen by their values, and errors alone would make them differ. So the
+    difference, in units of its standard error sqrt(s_i² + s_j²), is compared with that of draws in
+    which all means are equal. The draws are normal with the values' own errors and a fixed seed.
 
     Returns:
-        The difference with its 95% interval, and the share of draws that reach it, p. No interval
-        and no p where a value has no interval.
+        The difference with its 95% interval, and p, the share of draws that reach it. If a value
+        has no interval, there is neither.
     """
     import numpy as np
 
@@ -128,7 +133,7 @@ def verdict_below(estimate: Quantity, threshold: float = 0.0) -> Verdict:
 
 
 def verdict_of_all(verdicts: Sequence[Verdict]) -> Verdict:
-    """Of a claim with several parts: it holds if all do, and does not if one does not."""
+    """The verdict on a claim with several parts: it holds if all hold, and not if one does not."""
     if "does not hold" in verdicts:
         return "does not hold"
     held = bool(verdicts) and all(one == "holds" for one in verdicts)
@@ -136,14 +141,16 @@ def verdict_of_all(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def at_l0(points: Curve, l0: float) -> Quantity | None:
-    """A frontier's value at an L0 between two of its points, linear in log L0 and, where all values
-    are above 0, in the value's logarithm; the interval's half-length is interpolated alike.
+    """A frontier's value at an L0, interpolated between its two nearest points.
+
+    The interpolation is linear in log L0 and in the logarithm of the value (in the value itself,
+    if one of the two is not above 0). The interval's half-length is interpolated linearly.
 
     Args:
         points: (L0, value); L0 above 0.
 
     Returns:
-        None if the L0 is outside the points'.
+        The value; None if the L0 is outside the frontier.
     """
     ordered = sorted(points, key=lambda point: point[0])
     if len(ordered) == 1 and ordered[0][0] == l0:
@@ -160,7 +167,7 @@ def at_l0(points: Curve, l0: float) -> Quantity | None:
 
 
 def _between(a: float, b: float, share: float) -> float:
-    """Interpolates, in logarithms where there are any."""
+    """Interpolates, in logarithms if both values are above 0."""
     if a > 0 and b > 0:
         return math.exp((1 - share) * math.log(a) + share * math.log(b))
     return (1 - share) * a + share * b

@@ -1,7 +1,7 @@
 """A study: one question about SAEs, the variants of a suite that it needs, and how it is answered.
 
-Owns what a study must say. What it says after the runs (points, reading, plots) are pure functions
-of the evaluations' documents; running the variants is the caller's.
+Owns what defines a study. Its points, reading and plots are pure functions of the evaluations'
+documents. `pipelines.studies` runs the variants.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ Value = str | float | int | None
 
 @dataclass(frozen=True)
 class Scene:
-    """A suite as far as studies need it.
+    """The parts of a suite that studies need.
 
     Attributes:
         sites: that the suite's SAEs read, in the order of the forward pass.
@@ -29,16 +29,17 @@ class Scene:
         widths: of the suite's SAEs, narrowest first.
         prices: grid keys of a `[[sae]]` table with the suite's prices of L0: lists of `sparsity`
             and `target_l0`.
-        sparsities: the suite's λs, smallest first; the report's order of size where it has none.
-        settings: of train that all SAEs share (steps, batch, lr, …), without width, price and seed.
+        sparsities: the suite's λs, smallest first; λs of the report's size if it has none.
+        settings: training settings that all SAEs share (steps, batch, lr, …), without width, price
+            and seed.
         seed: of the suite.
-        n_sequences: that are evaluated.
-        context: tokens of a sequence, where the suite says it.
+        n_sequences: sequences that are evaluated.
+        context: tokens of a sequence; None if the suite does not say.
         full: whether the report's sizes are asked for.
         model: the language model.
-        twin: its instruction-tuned twin, where one is known.
-        d_in: values of a row of `site`.
-        rollouts: token store of the twin's conversations, for a study that asks for them.
+        twin: its instruction-tuned twin; None if not known.
+        d_in: values in a row of `site`.
+        rollouts: URL of the token store of the twin's conversations, for a study that needs it.
     """
 
     sites: tuple[str, ...]
@@ -58,7 +59,7 @@ class Scene:
 
     @property
     def site(self) -> str:
-        """The site that a study of one site takes: the residual stream's, if there is one."""
+        """The site for a study of one site: the first of the residual stream, if there is one."""
         residual = [site for site in self.sites if site.startswith("resid_post.")]
         return (residual or list(self.sites))[0]
 
@@ -69,36 +70,38 @@ class Scene:
 
     @property
     def width(self) -> int:
-        """The width that a study of one width takes: the suite's narrowest."""
+        """The width for a study of one width: the suite's narrowest."""
         return self.widths[0]
 
     @property
     def sparsity(self) -> float:
-        """The λ that a study of one λ takes: the suite's middle one, the larger of two."""
+        """The λ for a study of one λ: the suite's middle one (the larger, if there are two)."""
         return self.sparsities[len(self.sparsities) // 2]
 
     @property
     def n_conversations(self) -> int:
-        """Rollouts of the twin: two for every sequence that is evaluated, at most the report's
-        1,024, which `full` takes."""
+        """Number of conversations with the twin.
+
+        Two for each evaluated sequence, at most the report's 1,024; with `full` always 1,024.
+        """
         return 1024 if self.full else min(1024, 2 * self.n_sequences)
 
     def at_layer(self, kinds: Sequence[str] = ("attn_out", "mlp_out", "resid_post")) -> list[str]:
-        """The sites of one layer, which is that of `site`."""
+        """The sites of these kinds at the layer of `site`."""
         return [f"{kind}.{self.layer}" for kind in kinds]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A suite that differs from the user's, run in the same folder: what exists is shared.
+    """A suite that differs from the user's. It runs in the same folder and shares its outputs.
 
     Attributes:
         name: unique in the study.
-        sae: `[[sae]]` tables in place of the suite's; none: the suite's own SAEs, or those that
-            were given as a list.
-        text, harvest, train, evaluate: settings merged over the suite's; of harvest over every one
-            of its tables.
-        model: another language model.
+        sae: `[[sae]]` tables in place of the suite's. If empty: the suite's own SAEs, or those
+            given by `--sae`.
+        text, harvest, train, evaluate: settings merged over the suite's; `harvest` over each of its
+            tables.
+        model: another language model; None for the suite's.
     """
 
     name: str
@@ -116,9 +119,9 @@ class Point:
 
     Attributes:
         where: the study's own columns, such as site, width and L0, the same for all its points.
-        value: None where it is not defined.
-        low, high: of the 95% interval; None where it cannot be known.
-        n: what the value is a mean of: sequences, tokens, latents or seeds, as the study says.
+        value: None if it is not defined.
+        low, high: the 95% interval; None if it is not known.
+        n: number of draws behind the value: sequences, tokens, latents or seeds, as the study says.
     """
 
     where: Mapping[str, Value]
@@ -136,8 +139,8 @@ class Reading:
     """What the points say about the claim.
 
     Attributes:
-        sentence: with its figures, for a reader who sees nothing else.
-        test: how it was decided.
+        sentence: the answer with its figures, for a reader who sees nothing else.
+        test: how the verdict was decided.
         numbers: JSON values behind the sentence.
     """
 
@@ -149,7 +152,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Plot:
-    """One figure: `draw` is given a pair of axes."""
+    """One figure; `draw` draws it on a pair of axes."""
 
     name: str
     caption: str
@@ -158,11 +161,11 @@ class Plot:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a study must find among SAEs that it takes as they are given.
+    """What a study needs among SAEs that already exist (`--sae`).
 
     Attributes:
-        words: what two of them or more must be, for errors.
-        alike: whether those must be of one site and width.
+        words: the SAEs it must find, for errors.
+        alike: whether they must be of one site and width.
     """
 
     words: str
@@ -175,18 +178,18 @@ class Study:
 
     Attributes:
         name: as the command takes it.
-        figures: numbers of the report's figures that it answers to.
-        title: what it asks, in a line.
+        figures: the report's figures or sections that it answers.
+        title: its question, in a line.
         claim: what the report says or shows.
-        minutes: that it takes for the demo on two cores, alone; an estimate.
-        variants: the suites it needs.
-        points: from the variants' documents. Raises LackError where SAEs are missing.
+        minutes: an estimate for the demo on two cores.
+        variants: the variants of a suite that it needs.
+        points: from the variants' documents. Raises LackError if SAEs are missing.
         read: what the points say about the claim.
         plots: figures of the points.
-        for_saes: variant -> settings of evaluate, by which SAEs that are there are studied instead
-            of a suite's, at the report's sizes or at smaller ones; None: it trains SAEs of its own.
+        for_saes: for `--sae`: from `full` to the variants' settings of evaluate. None if the study
+            can only train SAEs of its own.
         conversations: whether it needs rollouts of the model's instruction-tuned twin.
-        needs: of SAEs that are there, checked before anything is run; None: nothing.
+        needs: what `--sae` must have, checked before anything runs; None for no condition.
     """
 
     name: str
@@ -204,8 +207,8 @@ class Study:
 
 
 class LackError(ValueError):
-    """What a study needs is not among the SAEs; the text names the command that makes it."""
+    """SAEs that a study needs are missing; the text names the command that makes them."""
 
 
 class AbsentError(LackError):
-    """What a study needs can only be made by people, and they have not made enough of it."""
+    """A study needs more answers from people than there are."""

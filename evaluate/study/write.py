@@ -1,7 +1,7 @@
 """A study's files: points as CSV, plots as SVG and PNG, the reading as JSON.
 
-Owns their writing. All are drawn before the first is written, and `reading.json`, which says that
-the study is finished, is renamed into place last.
+Owns how they are written. All plots are drawn before the first file is written. `reading.json`,
+which marks the study as finished, is renamed into place last.
 """
 
 import csv
@@ -19,7 +19,7 @@ from .study import Documents, Plot, Point, Reading, Study, Value
 
 @dataclass(frozen=True)
 class Finding:
-    """A study that has been read: what its files say."""
+    """A finished study: the content of its files."""
 
     study: Study
     points: list[Point]
@@ -41,7 +41,7 @@ def find(study: Study, documents: Documents) -> Finding:
 
 
 def write_finding(folder: Path, finding: Finding) -> None:
-    """Writes a study's folder; figures of an earlier run that are in it no more go.
+    """Writes a study's folder, and deletes figures that only an earlier run had.
 
     Raises:
         OSError: naming the file that could not be written.
@@ -90,7 +90,7 @@ def points_csv(points: Sequence[Point]) -> bytes:
 
 
 def _cell(value: Value) -> str:
-    """Seven significant digits; nothing for None."""
+    """A CSV cell: seven significant digits, empty for None."""
     if value is None:
         return ""
     return f"{value:.7g}" if isinstance(value, float) else str(value)
@@ -105,6 +105,6 @@ def _measured_on(documents: Documents) -> tuple[str, str]:
 
 
 def _sequences(document: dict[str, Any]) -> str:
-    """What an evaluation read, in words."""
+    """The text of an evaluation, in words."""
     tokens = document["tokens"]
     return f"{tokens['n_sequences']:,} held-out sequences of {tokens['context']:,} tokens"
