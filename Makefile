@@ -22,7 +22,7 @@ QUICK := tests/test_architecture.py tests/test_console.py tests/test_foreign.py 
 	tests/evaluate/measure tests/evaluate/study tests/evaluate/studies tests/evaluate/test_run.py \
 	tests/pipelines/plan tests/pipelines/suite/test_keys.py tests/pipelines/suite/test_members.py
 
-.PHONY: demo quick test acceptance peers check format clean
+.PHONY: demo quick test acceptance peers check api format clean
 
 demo: $(READY)
 	$(BIN)/scopeworks demo --out demo
@@ -46,6 +46,10 @@ check: $(READY_DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
+
+# docs/api.md from the docstrings.
+api: $(READY_DEV)
+	$(BIN)/python scripts/api_page.py
 
 format: $(READY_DEV)
 	$(BIN)/ruff format .

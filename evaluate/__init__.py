@@ -1,1 +1,35 @@
-"""From SAE, model and text to numbers and a page: `run` evaluates with `measure`, `page` shows."""
+"""From SAE, model and text to numbers and a page: `measure`, then `page`; `run` is the command.
+
+From Python, `evaluate_saes` measures, `write_report` makes the page, and `index_latents` the pages
+of latents.
+"""
+
+from typing import TYPE_CHECKING
+
+from ..public_names import public_names
+
+if TYPE_CHECKING:
+    from .latents.explorer.steering import LatentChange as LatentChange
+    from .latents.explorer.steering import SteeredModel as SteeredModel
+    from .latents.files.folder import LatentIndex as LatentIndex
+    from .latents.files.folder import open_index as open_index
+    from .latents.index.run import index_latents as index_latents
+    from .latents.index.settings import IndexSettings as IndexSettings
+    from .page.report import write_report as write_report
+    from .run.evaluation import evaluate_saes as evaluate_saes
+    from .settings import EvaluateSettings as EvaluateSettings
+else:
+    __getattr__, __dir__, __all__ = public_names(
+        __name__,
+        {
+            "EvaluateSettings": "settings",
+            "IndexSettings": "latents.index.settings",
+            "LatentChange": "latents.explorer.steering",
+            "LatentIndex": "latents.files.folder",
+            "SteeredModel": "latents.explorer.steering",
+            "evaluate_saes": "run.evaluation",
+            "index_latents": "latents.index.run",
+            "open_index": "latents.files.folder",
+            "write_report": "page.report",
+        },
+    )

@@ -1,4 +1,41 @@
 """From text to activations: `text`, `tokens`, `model`, `rows`; `workers` shares the work out.
 
-`settings` says what the two commands do; `tokens.run` and `rows.run` do it.
+`settings` says what the commands do; `tokens.run` and `rows.run` do it, from Python by
+`tokenize_text` and `harvest_rows`. `capture`, `replace` and `forward_until` are for a loaded model.
 """
+
+from typing import TYPE_CHECKING
+
+from ..public_names import public_names
+
+if TYPE_CHECKING:
+    from .model.hooks import capture as capture
+    from .model.hooks import forward_until as forward_until
+    from .model.hooks import replace as replace
+    from .model.loading import LanguageModel as LanguageModel
+    from .model.loading import load_model as load_model
+    from .model.sites import Site as Site
+    from .rows.run import harvest_rows as harvest_rows
+    from .settings import HarvestSettings as HarvestSettings
+    from .settings import RolloutSettings as RolloutSettings
+    from .settings import TokenizeSettings as TokenizeSettings
+    from .tokens.rollouts import sample_rollouts as sample_rollouts
+    from .tokens.run import tokenize_text as tokenize_text
+else:
+    __getattr__, __dir__, __all__ = public_names(
+        __name__,
+        {
+            "HarvestSettings": "settings",
+            "LanguageModel": "model.loading",
+            "RolloutSettings": "settings",
+            "Site": "model.sites",
+            "TokenizeSettings": "settings",
+            "capture": "model.hooks",
+            "forward_until": "model.hooks",
+            "harvest_rows": "rows.run",
+            "load_model": "model.loading",
+            "replace": "model.hooks",
+            "sample_rollouts": "tokens.rollouts",
+            "tokenize_text": "tokens.run",
+        },
+    )

@@ -6,38 +6,30 @@ and copies stores. Names are imported on first use, so that commands such as `sc
 not import torch and numcodecs.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..public_names import public_names
 
 if TYPE_CHECKING:
     from .format.arrays import DamagedStoreError as DamagedStoreError
     from .format.spec import StoreSpec as StoreSpec
+    from .place.place import Place as Place
     from .read.reader import ActivationStore as ActivationStore
     from .read.stream import Stream as Stream
     from .tokens import TokenStore as TokenStore
+    from .tools.statistics import site_statistics as site_statistics
     from .write.writer import StoreWriter as StoreWriter
-
-_HOMES = {
-    "ActivationStore": "read.reader",
-    "DamagedStoreError": "format.arrays",
-    "StoreSpec": "format.spec",
-    "StoreWriter": "write.writer",
-    "Stream": "read.stream",
-    "TokenStore": "tokens",
-}
-
-__all__ = [
-    "ActivationStore",
-    "DamagedStoreError",
-    "StoreSpec",
-    "StoreWriter",
-    "Stream",
-    "TokenStore",
-]
-
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name from its module when it is first asked for."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+else:
+    __getattr__, __dir__, __all__ = public_names(
+        __name__,
+        {
+            "ActivationStore": "read.reader",
+            "DamagedStoreError": "format.arrays",
+            "Place": "place.place",
+            "StoreSpec": "format.spec",
+            "StoreWriter": "write.writer",
+            "Stream": "read.stream",
+            "TokenStore": "tokens",
+            "site_statistics": "tools.statistics",
+        },
+    )

@@ -1,5 +1,8 @@
 """The names that users import."""
 
+import ast
+import importlib
+import inspect
 import subprocess
 import sys
 import tomllib
@@ -39,3 +42,31 @@ def test_import_and_dir_import_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+PACKAGES = ("", ".store", ".harvest", ".train", ".evaluate", ".pipelines")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_is_there_and_documented(package: str):
+    module = importlib.import_module(f"scopeworks{package}")
+    assert module.__all__ and set(module.__all__) <= set(dir(module))
+    for name in module.__all__:
+        thing = getattr(module, name)
+        assert len(inspect.getdoc(thing) or "") > 20, name
+        if not inspect.ismodule(thing):
+            assert thing.__name__ == name
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_type_checkers_see_the_names_that_are_there(package: str):
+    module = importlib.import_module(f"scopeworks{package}")
+    tree = ast.parse(Path(inspect.getsourcefile(module) or "").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        seen |= {alias.asname: (node.module, alias.name) for alias in node.names}
+    (call,) = (node for node in ast.walk(block.orelse[0]) if isinstance(node, ast.Call))
+    homes = ast.literal_eval(call.args[1])
+    assert seen == {name: (home, name) for name, home in homes.items()}

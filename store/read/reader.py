@@ -232,16 +232,42 @@ class ActivationStore:
         )
 
     @overload
-    def stream(self, site: str, batch_rows: int = ..., **options: Any) -> Stream[torch.Tensor]: ...
+    def stream(
+        self,
+        site: str,
+        batch_rows: int = ...,
+        seed: int = ...,
+        state: dict[str, int] | None = ...,
+        rank: int = ...,
+        world: int = ...,
+        prefetch: int = ...,
+        threads: int | None = ...,
+        interleave: int = ...,
+        shuffle_rows: int | None = ...,
+        dtype: str = ...,
+        pin: bool | None = ...,
+    ) -> Stream[torch.Tensor]: ...
 
     @overload
     def stream(
-        self, site: list[str], batch_rows: int = ..., **options: Any
+        self,
+        site: list[str] | tuple[str, ...],
+        batch_rows: int = ...,
+        seed: int = ...,
+        state: dict[str, int] | None = ...,
+        rank: int = ...,
+        world: int = ...,
+        prefetch: int = ...,
+        threads: int | None = ...,
+        interleave: int = ...,
+        shuffle_rows: int | None = ...,
+        dtype: str = ...,
+        pin: bool | None = ...,
     ) -> Stream[dict[str, torch.Tensor]]: ...
 
     def stream(
         self,
-        site: str | list[str],
+        site: str | Sequence[str],
         batch_rows: int = 4096,
         seed: int = 0,
         state: dict[str, int] | None = None,
@@ -251,9 +277,10 @@ class ActivationStore:
         threads: int | None = None,
         interleave: int = INTERLEAVE,
         shuffle_rows: int | None = None,
-        **options: Any,
+        dtype: str = "float32",
+        pin: bool | None = None,
     ) -> Stream[Any]:
-        """An endless, shuffled stream of batches; see `Stream` for all arguments and options.
+        """An endless, shuffled stream of batches; a `with` block closes it at its end.
 
         A batch is float32 [batch_rows, d], or a dictionary site -> batch for a list of sites.
 
@@ -264,8 +291,12 @@ class ActivationStore:
             interleave: number of buckets whose rows are mixed.
             shuffle_rows: for studies of mixing: read rows in the order of their sequences, shuffled
                 only within windows of this many rows. All rows that were read stay in memory.
+            rank, world: which slice of the batches, of how many, where several processes read.
+            prefetch: batches prepared ahead, >= 1, each of which takes memory.
             threads: reading threads. None takes two to four on a local disk and 32 for an object
                 store, where a thread mostly waits for answers.
+            dtype: of the batches: float32, or bfloat16, which takes half the memory.
+            pin: page-locked batches, for copies to a device; None where CUDA is.
 
         Raises:
             ValueError: there is no such site, the batch is larger than the store, or the state does
@@ -287,7 +318,8 @@ class ActivationStore:
             world=world,
             prefetch=prefetch,
             threads=in_flight if threads is None else threads,
-            **options,
+            dtype=dtype,
+            pin=pin,
         )
 
     def _order(self, seed: int, interleave: int, shuffle_rows: int | None) -> Order | WindowOrder:

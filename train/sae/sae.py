@@ -20,7 +20,7 @@ from .formats.table import read_sae
 from .hub import fetched
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class SAE:
     """A JumpReLU SAE or transcoder on raw, unscaled activations (JumpReLU paper 2407.14435, eq.
     1-3).
@@ -45,10 +45,35 @@ class SAE:
     W_skip: Float[Tensor, "d_in d_out"] | None = None
     source: str | None = field(default=None, init=False)
     """Where `from_pretrained` has read it from, with the hub's commit."""
+    path: str | None = field(default=None, init=False)
+    """Where on this machine `load` has read it, or `save` has written it."""
 
     def __post_init__(self) -> None:
         """Refuses tensors that do not fit the config."""
         check_tensors(self.tensors(), self.config)
+
+    def as_setting(self) -> str:
+        """What settings record of it: where it is.
+
+        Raises:
+            ValueError: it is nowhere yet.
+        """
+        if (place := self.source or self.path) is None:
+            raise ValueError("sae must be saved to be named in settings; call sae.save(folder)")
+        return place
+
+    def __repr__(self) -> str:
+        config, shape = self.config, f"{self.config.d_in:,} → {self.config.d_sae:,}"
+        if config.is_transcoder:
+            shape, site = f"{shape} → {config.d_out:,}", f"{config.site} to {config.target_site}"
+        else:
+            site = str(config.site)
+        kind = "Transcoder" if config.is_transcoder else "SAE"
+        firing = "" if config.k is None else f", top {config.k}"
+        l0 = "" if config.l0 is None else f", L0 {config.l0:.3g}"
+        of = "" if config.model is None else f", {config.model}"
+        dtype, device = str(self.W_enc.dtype).removeprefix("torch."), self.W_enc.device
+        return f"{kind}({site}: {shape}{firing}{l0}{of}, {dtype} on {device})"
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors under their names, without an absent W_skip."""
@@ -95,7 +120,7 @@ class SAE:
         """A copy of the SAE on another device or in another dtype."""
         moved = {name: t.to(device=device, dtype=dtype) for name, t in self.tensors().items()}
         sae = SAE(self.config, **moved)
-        sae.source = self.source
+        sae.source, sae.path = self.source, self.path
         return sae
 
     @classmethod
@@ -108,7 +133,9 @@ class SAE:
             ValueError: what is there is no SAE this project can represent; the text says why.
         """
         config, tensors = read_sae(Path(path))
-        return cls(config, **{name: t.to(device) for name, t in tensors.items()})
+        sae = cls(config, **{name: t.to(device) for name, t in tensors.items()})
+        sae.path = str(path)
+        return sae
 
     @classmethod
     def from_pretrained(
@@ -148,6 +175,7 @@ class SAE:
         with fetched(release, sae_id, **where, force_download=force_download) as found:
             try:
                 sae = cls.load(found.path, device)
+                sae.path = None  # which may be a temporary one
             except ValueError as error:
                 raise ValueError(f"{found.source}: {error}{found.remedy}") from error
         sae.source = found.source
@@ -168,3 +196,4 @@ class SAE:
         check_values(self.tensors(), f"SAE for {folder}")
         _, files = trained.files(self.config, self.tensors(), settings)
         write_format(folder, files)
+        self.path = str(out_dir)
