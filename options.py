@@ -1,7 +1,7 @@
-"""Command-line options made from settings: a field's name, type, default and docstring are a flag.
+"""Command-line options made from settings: a field's name, type, default and docstring give a flag.
 
-Owns how a flag is spelt, parsed and explained. What a setting means and which values it may have,
-its model says.
+Owns how a flag is spelt, parsed and explained. The settings class owns what a setting means and
+which values it may have.
 """
 
 import inspect
@@ -19,8 +19,8 @@ from typer.core import HAS_RICH, TyperCommand
 from .settings import Settings, SettingsT, parse_pairs, resolve
 
 _SHORT = 110
-"""Characters of a docstring in `--help`: its first sentence, and further ones as far as they fit.
-`--help-all` shows all of it."""
+"""Characters of a docstring that `--help` shows: the first sentence, and more sentences if they
+fit. `--help-all` shows the whole docstring."""
 
 _MORE = "More settings"
 _ONE, _MANY, _PAIRS = "one", "many", "pairs"
@@ -28,7 +28,7 @@ _ONE, _MANY, _PAIRS = "one", "many", "pairs"
 
 @dataclass(frozen=True)
 class Given(Generic[SettingsT]):
-    """What was given on a command line: settings by their names, and the file that has others."""
+    """What a user gave on the command line: settings by name, and the file with more settings."""
 
     kind: type[SettingsT]
     config: Path | None
@@ -36,7 +36,8 @@ class Given(Generic[SettingsT]):
     hint: str = ""
 
     def settings(self, **more: Any) -> SettingsT:
-        """By `more`, else by flags, else by the file, else by default; errors as `resolve`."""
+        """The settings: values from `more`, then flags, then the file, then defaults. Raises the
+        errors of `resolve`."""
         return resolve(self.kind, self.config, self.hint, **(self.values | more))
 
 
@@ -51,17 +52,20 @@ def command(
     config: bool = True,
     **shown: Any,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes `run(given, …)` a command with a flag for every setting of `kind`. What `run` takes
-    beside `given` are options of its own.
+    """Decorator that makes `run(given, …)` a command with a flag for every setting of `kind`.
+
+    Further parameters of `run`, after `given`, are options of the command itself.
 
     Args:
-        common: settings that `--help` explains; it only names the others, which `--help-all`
-            explains. By default `--help` explains all.
+        app: the Typer app that gets the command.
+        kind: the settings class.
+        common: settings that `--help` explains. It only names the others, which `--help-all`
+            explains. By default `--help` explains all settings.
         arguments: settings that are given without a flag.
-        several: settings of one value that may be given several times, for a list of values.
-        spelt: setting -> its flags where they are others, such as "--yes/--no".
-        config: whether there is a --config, for a file of settings.
-        shown: what else `typer.Typer.command` takes.
+        several: settings of one value whose flags may be repeated, to give a list of values.
+        spelt: setting -> its flags, if they do not follow from its name; such as "--yes/--no".
+        config: whether the command has --config, for a file of settings.
+        shown: further arguments of `typer.Typer.command`.
     """
     options = _Options(
         kind, common.split(), arguments.split(), several.split(), spelt or {}, config
@@ -75,8 +79,8 @@ def command(
             file = given["config"] if config else None
             run(Given(kind, file, options.values(given), options.hint), **beside)
 
-        told = inspect.cleandoc(run.__doc__ or "").split("\n\n")
-        call.__name__, call.__doc__ = run.__name__, "\n\n".join(map(_one_line, told))
+        paragraphs = inspect.cleandoc(run.__doc__ or "").split("\n\n")
+        call.__name__, call.__doc__ = run.__name__, "\n\n".join(map(_one_line, paragraphs))
         call.__signature__ = options.signature(own)  # pyright: ignore[reportFunctionMemberAccess]
         app.command(cls=_Command, epilog=options.epilog, **shown)(call)
         return run
@@ -98,7 +102,7 @@ class _Options:
     """Setting -> its flags."""
 
     def __post_init__(self) -> None:
-        """Spells the flags."""
+        """Sets `flags`."""
         for one in self.kind.__mro__:  # its own settings before those of its bases
             for name in inspect.get_annotations(one):
                 if name in self.kind.model_fields and name not in self.flags:
@@ -108,7 +112,7 @@ class _Options:
 
     @property
     def hint(self) -> str:
-        """How a setting that is missing is given, {} standing for its flag."""
+        """Text that tells how to give a missing setting; {} stands for its flag."""
         return " (as {} or in the config file)" if self.has_config else " (as {})"
 
     @property
@@ -119,12 +123,12 @@ class _Options:
 
     @property
     def epilog(self) -> str | None:
-        """The line that names them."""
+        """The last line of `--help`, which names the `rest`."""
         names = ", ".join(self.flags[name].partition("/")[0] for name in self.rest)
         return f"{_MORE}, which --help-all explains: {names}" if names else None
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings by what typer parsed, without those that were not given."""
+        """Setting -> value, from what typer parsed; without settings that were not given."""
         fields = self.kind.model_fields
         values = {name: given[name] for name in fields if given[name] is not None}
         for name, value in values.items():
@@ -133,7 +137,8 @@ class _Options:
         return {fields[name].alias or name: value for name, value in values.items()}
 
     def signature(self, own: list[inspect.Parameter]) -> inspect.Signature:
-        """What typer makes the command of: common settings, the command's own options, the rest."""
+        """The parameters from which typer makes the command: common settings, the command's own
+        options, the rest."""
         first = [*self.arguments, *self.common]
         first += [name for name in self.flags if name not in (*first, *self.rest)]
         listed = [*map(self._parameter, first), *own, *[self._config()] * self.has_config]
@@ -144,43 +149,45 @@ class _Options:
     def _config(self) -> inspect.Parameter:
         switches = any("/--no-" in flag for flag in self.flags.values())
         off = " (--no-X switches off what it switches on)" if switches else ""
-        told = f"TOML file of settings; flags win{off}."
-        return _parameter("config", Path | None, typer.Option(help=told, metavar="<path>"))
+        text = f"TOML file of settings; flags win{off}."
+        return _parameter("config", Path | None, typer.Option(help=text, metavar="<path>"))
 
     def _parameter(self, name: str) -> inspect.Parameter:
         setting, default = self.kind.model_fields[name], None
         each, shape = _shape(setting.annotation)
-        # Of a setting that is a list, the model reads the entries, and says what is wrong with one.
+        # The entries of a list stay text here: the settings class parses them and reports errors.
         parsed = each if shape == _ONE else list[str]
         if name in self.several:
             shape, parsed = _MANY, list[each]
-        told = _told(setting, each, shape, self.flags)
+        text = _help_text(setting, each, shape, self.flags)
         if name in self.arguments:
-            told = told.replace(" Required.", "")  # typer says so itself
-            info = typer.Argument(help=told, show_default=False, metavar=setting.alias)
+            text = text.replace(" Required.", "")  # typer says so itself
+            info = typer.Argument(help=text, show_default=False, metavar=setting.alias)
             default = inspect.Parameter.empty if setting.is_required() else None
         else:
             word = "choice" if get_origin(each) is Literal else each.__name__.lower()
             word = "KEY=VALUE" if shape == _PAIRS else f"<{word}>"
-            info = typer.Option(self.flags[name], help=told, metavar=word)
+            info = typer.Option(self.flags[name], help=text, metavar=word)
             if name in self.rest:
                 info.rich_help_panel, info.hidden = _MORE, True
         return _parameter(name, parsed | None, info, default)
 
 
 class _Command(TyperCommand):
-    """A command whose help is short or whole, and leaves out flags that switch off."""
+    """A command whose help is short or whole. The help leaves out flags that begin with --no-."""
 
     whole = False
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """See `TyperCommand`; of a help with a form feed in it, what is wanted is shown."""
+        """See `TyperCommand`; shows the short or the whole half of each help text, which a form
+        feed separates."""
         option: Any
         for option in self.get_params(ctx):
             short, mark, long = (getattr(option, "help", None) or "").partition("\f")
             if mark:
-                told = long if self.whole or not self.epilog else short
-                option.help = told.replace("[", r"\[") if HAS_RICH else told  # markup to rich
+                text = long if self.whole or not self.epilog else short
+                # rich would read square brackets as markup.
+                option.help = text.replace("[", r"\[") if HAS_RICH else text
                 option.hidden = option.hidden and not self.whole
             if getattr(option, "is_flag", False):
                 option.metavar = ""
@@ -215,8 +222,10 @@ def _one_line(text: str) -> str:
 
 
 def _shape(kind: Any) -> tuple[Any, str]:
-    """The type of one value of a field, and whether it holds one, many or pairs. Of a union what
-    can be repeated is taken, else the first."""
+    """The type of one value of a field, and whether the field holds one, many or pairs.
+
+    Of a union, the first member that can be repeated counts; if there is none, the first member.
+    """
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _shape(inner[0])
@@ -229,19 +238,19 @@ def _shape(kind: Any) -> tuple[Any, str]:
 
 
 def _spelling(name: str, kind: Any) -> str:
-    """A field's flags; a dictionary's is given once a pair, and has no plural."""
+    """A field's flags; a dictionary's loses its plural s, because it is given once per pair."""
     (each, shape), flag = _shape(kind), "--" + name.replace("_", "-")
     if each is bool:
         return f"{flag}/--no{flag[1:]}"
     return flag.removesuffix("s") if shape == _PAIRS else flag
 
 
-def _told(setting: FieldInfo, each: Any, shape: str, flags: Mapping[str, str]) -> str:
-    """A docstring as help, short and whole with a form feed between them. Both name choices and the
-    default."""
-    told = _one_line(setting.description or "")
-    told = re.sub(r"`(\w+)`", lambda m: flags.get(m[1], m[0]).partition("/")[0], told)
-    short, *others = re.split(r"(?<=\.) (?=[^a-z])", told)
+def _help_text(setting: FieldInfo, each: Any, shape: str, flags: Mapping[str, str]) -> str:
+    """A field's docstring as short and whole help, separated by a form feed; both end with choices
+    and default."""
+    whole = _one_line(setting.description or "")
+    whole = re.sub(r"`(\w+)`", lambda m: flags.get(m[1], m[0]).partition("/")[0], whole)
+    short, *others = re.split(r"(?<=\.) (?=[^a-z])", whole)
     for sentence in others:
         if len(short) + len(sentence) >= _SHORT:
             break
@@ -251,5 +260,5 @@ def _told(setting: FieldInfo, each: Any, shape: str, flags: Mapping[str, str]) -
     facts += ["Repeat for more."] * (shape != _ONE) + ["Required."] * setting.is_required()
     if not setting.is_required() and default is not False and default not in (None, (), [], {}):
         facts.append(f"Default: {f'{default:g}' if isinstance(default, float) else default}.")
-    both = (" ".join((text, *facts)) for text in (short, told))
+    both = (" ".join((text, *facts)) for text in (short, whole))
     return "\f".join(text.replace("`", "") for text in both)
