@@ -24,9 +24,9 @@ _SHOWN_CHARACTERS = 80
 
 
 class _OneLine(type(BaseModel)):
-    """Makes settings that are built in Python say what does not fit in one line of ours."""
+    """Turns pydantic's errors into one line, also for settings that are made in Python."""
 
-    if not TYPE_CHECKING:  # which reads a model's arguments from its fields
+    if not TYPE_CHECKING:  # type checkers take a model's arguments from its fields
 
         def __call__(cls, *args: Any, **values: Any) -> Any:
             try:
@@ -38,8 +38,8 @@ class _OneLine(type(BaseModel)):
 class Settings(BaseModel, metaclass=_OneLine):
     """Base of every stage's settings: frozen, no unknown keys, fields documented by docstrings.
 
-    Wherever a setting names something, the thing itself may be given: a loaded model, a store or an
-    SAE that is on a disk (`as_setting` of theirs says the name).
+    Wherever a setting is the name of a model, store or SAE, the loaded object may be given instead;
+    its `as_setting()` returns the name.
 
     Raises:
         ValueError: a key is unknown, missing or out of range; one line names every such key.
@@ -52,13 +52,13 @@ class Settings(BaseModel, metaclass=_OneLine):
     @model_validator(mode="before")
     @classmethod
     def _names(cls, values: Any) -> Any:
-        """Things that were given by their names."""
+        """Replaces loaded objects by their names."""
         if not isinstance(values, Mapping):
             return values
         return {name: _named(value) for name, value in values.items()}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuses, in one line."""
+        """Raises ValueError: settings are frozen."""
         raise ValueError(
             f"{name} cannot be set: settings are frozen; build others from {type(self).__name__}"
         )
@@ -68,7 +68,7 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def _named(value: Any) -> Any:
-    """The name of a thing that has one, also within a list."""
+    """The name of a loaded object, or of each in a list; any other value as it is."""
     if isinstance(value, list | tuple):
         return type(value)(map(_named, value)) if type(value) in (list, tuple) else value
     return value.as_setting() if hasattr(value, "as_setting") else value

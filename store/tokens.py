@@ -168,7 +168,7 @@ class TokenStore:
         return store
 
     def as_setting(self) -> str:
-        """What settings record of it: its URL."""
+        """The store's name in settings: its URL."""
         return self.url
 
     def __repr__(self) -> str:

@@ -34,7 +34,8 @@ def check_sums(site: str, sums: SiteSums, layout: ArrayLayout, rows: int) -> Non
             f" ‖sum‖ {np.linalg.norm(sums.total):g} of {rows} rows"
         )
     if is_int8 != (sums.scale is not None):
-        raise ValueError(f"scale of {site} must be there for int8 and only then, got another codec")
+        got = "none" if is_int8 else f"one for codec {layout.codec.dtype}"
+        raise ValueError(f"scale of {site} must be there for int8 and no other codec, got {got}")
     if sums.scale is None:
         return
     if sums.scale.shape != (width,) or not (np.isfinite(sums.scale) & (sums.scale > 0)).all():

@@ -133,15 +133,15 @@ def grow(location: Location, root: Root, rows: int) -> Root:
 
     The root is replaced first. From then on readers count the new buckets, none of which is
     committed yet. The arrays' documents, which only plain Zarr reads, may be late: until then plain
-    Zarr sees fewer rows. `mend` updates documents that a killed process has left.
+    Zarr sees fewer rows. `repair_documents` updates those that a killed process has left.
     """
     grown = _root_of(_resized(root.spec, rows), (*root.grown_from, root.spec.rows))
     location.replace(KEY, grown.data)
-    mend(location, grown)
+    repair_documents(location, grown)
     return grown
 
 
-def mend(location: Location, root: Root) -> None:
+def repair_documents(location: Location, root: Root) -> None:
     """Rewrites metadata documents that a killed `grow` has left at an earlier size, and removes its
     unfinished files."""
     if not root.grown_from:

@@ -294,7 +294,7 @@ def checked_attributes(
 
 def _attributes(data: bytes, form: str, where: str) -> dict[str, Any]:
     """The attributes under the key "scopeworks", not checked yet."""
-    none = f"{where} must be a scopeworks {form}, but its zarr.json is none"
+    none = f"{where} must be a scopeworks {form}, but its zarr.json is not one"
     if len(data) > DOCUMENT_BYTES:
         raise ValueError(f"{none}: it has more than {DOCUMENT_BYTES} bytes")
     try:

@@ -93,5 +93,5 @@ def leftovers(folder: Path) -> list[Path]:
 def local_path(path: Path) -> Path:
     """The path; ValueError for a URL, which pathlib would turn into a folder named `gs:`."""
     if re.match(r"\w[\w+.-]+:/", str(path)):
-        raise ValueError("must be a local path; only stores and checkpoints may lie at a URL")
+        raise ValueError("must be a local path; only stores and checkpoints may be at a URL")
     return path

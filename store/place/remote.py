@@ -99,8 +99,8 @@ class RemoteObjects:
             self._try(key, lambda: self._fs.pipe_file(self._path(key), data))
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"{self.url}/{key} cannot be written: {error}; make the bucket first, or mend its"
-                " name"
+                f"{self.url}/{key} cannot be written: {error}; make the bucket first, or correct"
+                " its name"
             ) from error
 
     def create(self, key: str, data: bytes) -> bool:

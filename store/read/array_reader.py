@@ -78,7 +78,7 @@ class ArrayReader:
         """Reads and checks a shard's index; see `index`."""
         layout, end = self.layout, self._shard_bytes(shard)
         if not layout.index_bytes <= end <= layout.max_shard_bytes:
-            raise self._damage(shard, f"{end} bytes, as committed, are none of its size")
+            raise self._damage(shard, f"its committed size of {end} bytes is impossible")
         start = end - layout.index_bytes
         tail = self._read(shard, start, layout.index_bytes, "the index").tobytes()
         try:

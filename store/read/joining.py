@@ -182,8 +182,8 @@ def _check_facts(first: Opened, other: Opened) -> None:
     if changed := differences(*facts):
         raise ValueError(
             f"store {other.url} must hold the rows of store {first.url} to be read as one with it,"
-            f" different are {'; '.join(changed)}; leave it out, or harvest its sites from the same"
-            " tokens with the same model, mask, seed and --bucket-rows"
+            f" but these differ: {'; '.join(changed)}; leave it out, or harvest its sites from the"
+            " same tokens with the same model, mask, seed and --bucket-rows"
         )
 
 

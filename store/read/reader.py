@@ -94,7 +94,7 @@ class ActivationStore:
         return cls(open_aligned(url, storage_options, cache_dir, cache_bytes))
 
     def as_setting(self) -> str | tuple[str, ...]:
-        """What settings record of it: its URL, of joined stores all of them."""
+        """The store's name in settings: its URL; for joined stores all URLs."""
         return self.url if len(self._parts) == 1 else tuple(part.url for part in self._parts)
 
     def __repr__(self) -> str:

@@ -62,9 +62,9 @@ def as_begun(store: ActivationStore, record: dict[str, Any], where: str) -> Acti
         return begun
     if known.sites == store.sites and known.provenance == store.provenance:
         raise ValueError(
-            f"{where} is of {known.rows:,} rows of which store {store.url} does not hold all any"
-            f" more ({'; '.join(different)}): a bucket was taken out or written again; begin again"
-            " in another folder"
+            f"{where} is of {known.rows:,} rows, and store {store.url} no longer holds all of them"
+            f" ({'; '.join(different)}): a bucket was taken out or written again; begin again in"
+            " another folder"
         )
     raise ValueError(
         f"{where} is of another store ({'; '.join(different)}); pass the store it was begun with"

@@ -132,7 +132,7 @@ class Stream(Iterator[BatchT]):
         ranks = f", rank {self._rank} of {self._world}" if self._world > 1 else ""
         return (
             f"Stream({of}: batches of {self._batch_rows:,} of {self._rows:,} rows, "
-            f"{n:,} handed out{ranks})"
+            f"{n:,} read{ranks})"
         )
 
     def close(self) -> None:

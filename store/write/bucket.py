@@ -193,7 +193,7 @@ class BucketWriter:
                 raise ValueError(
                     f"rows of {name} must be finite, got NaN or Inf in sequence"
                     f" {labels['sequence'][first]} at position {labels['position'][first]}"
-                    f" ({len(bad)} such rows in this batch); mend the model, or drop such rows"
+                    f" ({len(bad)} such rows in this batch); repair the model, or drop such rows"
                 )
             keep[bad] = False
         return keep

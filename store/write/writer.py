@@ -16,7 +16,7 @@ from ...machine import available_cores
 from ...settings import differences
 from ..format.chunks.codecs import PRESETS
 from ..format.commits import Commit, committed_buckets, read_commit
-from ..format.root import KEY, Root, as_json, create, grow, mend, read_root
+from ..format.root import KEY, Root, as_json, create, grow, read_root, repair_documents
 from ..format.spec import StoreSpec
 from ..place.locate import locate
 from ..place.location import Location, StorageOptions
@@ -227,14 +227,14 @@ def _continued(location: Location, root: Root, spec: StoreSpec) -> Root:
     growing = new["rows"] > old["rows"]
     if changed := differences(old | ({"rows": new["rows"]} if growing else {}), new):
         raise ValueError(
-            f"store {location.url} must be continued with the settings it was begun with, of which"
-            f" only rows may grow; different are {'; '.join(changed)}; choose another place or the"
-            " old settings"
+            f"store {location.url} must be continued with the settings it was begun with (only rows"
+            f" may grow), but these differ: {'; '.join(changed)}; choose another place or the old"
+            " settings"
         )
     _check_growth(location, root, spec.rows)
     if growing:
         return grow(location, root, spec.rows)
-    mend(location, root)
+    repair_documents(location, root)
     return root
 
 

@@ -170,7 +170,7 @@ def test_a_harvest_of_more_rows_continues_and_ends_as_one_of_so_many(
     assert bucket_rows == 100  # the three buckets of before were not done again
     assert min(block.sequence.min() for block in calls) > 5
     with pytest.raises(
-        ValueError, match=r"of which only rows may grow; different are rows: 735 → 100"
+        ValueError, match=r"only rows may grow\), but these differ: rows: 735 → 100"
     ):
         harvest_rows(settings(model_dir, tokens_dir, grown, rows=90, **changes))
 
@@ -228,7 +228,7 @@ def test_harvest_writes_its_settings_beside_the_store(model_dir, tokens_dir, tmp
     [
         ({"site": ["mlp_out.0"]}, "sites"),
         ({"seed": 5}, "seed: 4 → 5"),
-        ({"dtype": "bfloat16"}, r"different are provenance\.dtype: 'float32' → 'bfloat16'; choose"),
+        ({"dtype": "bfloat16"}, r"these differ: provenance\.dtype: 'float32' → 'bfloat16'; choose"),
         ({"batch_sequences": 4}, r"provenance\.batch_sequences: 3 → 4"),
         ({"attention": "flex_attention"}, r"provenance\.attention: 'eager' → 'flex_attention'"),
         ({"mask_token": [77]}, r"provenance\.masked_token_ids: \[0, 1, 2\] → \[0, 1, 2, 77\]"),
@@ -338,7 +338,7 @@ def test_harvest_refuses_to_continue_on_another_type_of_device(
 
     monkeypatch.setattr(prepare_module, "load_model", elsewhere)
     with pytest.raises(
-        ValueError, match=r"different are provenance\.device: 'cpu' → 'cuda'; choose"
+        ValueError, match=r"these differ: provenance\.device: 'cpu' → 'cuda'; choose"
     ):
         harvest_rows(settings(model_dir, tokens_dir, tmp_path / "store"))
 
@@ -514,5 +514,5 @@ def test_sites_harvested_apart_read_as_if_harvested_together(model_dir, tokens_d
 def test_sites_of_another_mask_are_not_joined(model_dir, tokens_dir, tmp_path):
     harvest_rows(settings(model_dir, tokens_dir, tmp_path / "a", site=SITES[:1]))
     harvest_rows(settings(model_dir, tokens_dir, tmp_path / "b", site=SITES[1:], mask_token=[7]))
-    with pytest.raises(ValueError, match=r"different are masked_token_ids: .*; leave it out"):
+    with pytest.raises(ValueError, match=r"these differ: masked_token_ids: .*; leave it out"):
         ActivationStore.open([tmp_path / "a", tmp_path / "b"])

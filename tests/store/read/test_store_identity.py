@@ -73,7 +73,7 @@ def test_a_bucket_that_was_taken_out_is_named(tmp_path):
     record = identity(write(tmp_path / "a", 576))
     (tmp_path / "a" / commit_key(1)).unlink()
     store = ActivationStore.open(tmp_path / "a")
-    with pytest.raises(ValueError, match=r"does not hold all .*rows: 576 → 384.*was taken out"):
+    with pytest.raises(ValueError, match=r"no longer holds all .*rows: 576 → 384.*was taken out"):
         as_begun(store, record, "checkpoint 4")
 
 

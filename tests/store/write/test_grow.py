@@ -161,9 +161,11 @@ def test_two_processes_may_grow_a_store_to_the_same_size(small, tmp_path):
 def test_fewer_rows_are_refused_and_nothing_is_touched(small, tmp_path):
     shutil.copytree(small(700), tmp_path / "a")
     before = contents(tmp_path / "a")
-    with pytest.raises(ValueError, match=r"only rows may grow; different are rows: 700 → 699;"):
+    with pytest.raises(
+        ValueError, match=r"only rows may grow\), but these differ: rows: 700 → 699;"
+    ):
         StoreWriter.open(tmp_path / "a", spec_of(rows=699))
-    with pytest.raises(ValueError, match=r"only rows may grow; different are seed: 5 → 6;"):
+    with pytest.raises(ValueError, match=r"only rows may grow\), but these differ: seed: 5 → 6;"):
         StoreWriter.open(tmp_path / "a", spec_of(rows=800, seed=6))
     assert contents(tmp_path / "a") == before
 

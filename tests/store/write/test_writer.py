@@ -191,7 +191,7 @@ def test_a_bucket_that_lost_all_its_rows_is_counted(tmp_path):
 
 def test_another_spec_is_refused_naming_the_difference(tmp_path):
     make_store(tmp_path)
-    with pytest.raises(ValueError, match=r"different are rows: 700 → 699; seed: 5 → 6; choose"):
+    with pytest.raises(ValueError, match=r"these differ: rows: 700 → 699; seed: 5 → 6; choose"):
         StoreWriter.open(tmp_path, spec_of(rows=699, seed=6))
 
 
@@ -259,7 +259,7 @@ def test_a_store_that_another_process_begins_at_the_same_time_is_continued(
 def test_a_root_that_another_process_wrote_just_before_stays(made, monkeypatch):
     monkeypatch.setattr(writer_module, "_begun", lambda _location: None)
     before = contents(made.url)
-    with pytest.raises(ValueError, match="different are seed: 5 → 6"):
+    with pytest.raises(ValueError, match="these differ: seed: 5 → 6"):
         StoreWriter.open(made.url, spec_of(seed=6))
     assert contents(made.url) == before
     StoreWriter.open(made.url, made.spec).close()
