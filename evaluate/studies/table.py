@@ -1,4 +1,4 @@
-"""The table of studies: to add one is one module and one row."""
+"""The table of studies: a new study is one module and one row."""
 
 import difflib
 
@@ -38,7 +38,7 @@ def study_named(name: str) -> Study:
     """The study of that name.
 
     Raises:
-        ValueError: there is none; the text names the nearest.
+        ValueError: there is none; the text names the nearest name.
     """
     for study in STUDIES:
         if study.name == name:

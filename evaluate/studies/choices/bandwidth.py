@@ -1,7 +1,7 @@
 """Bandwidth: what does ε do? (Footnote 5.) SAEs of one λ with ε over four decades.
 
-Both halves of the claim are read at one λ, paired by seed: at the largest ε sparsity and fidelity
-beside the recipe's, at the smallest how far θ has moved.
+Both halves of the claim are read at one λ, paired by seed: L0 and FVU at the largest ε, compared
+with the recipe's ε; and how far θ has moved at the smallest.
 """
 
 import math
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
 
 SEEDS = 3
 FACTORS = (1e-3, 1e-2, 0.1, 0.3, 3.0, 10.0)
-"""Of the recipe's ε."""
+"""The ε that are tried, in units of the recipe's."""
 RECIPE, OTHERS = "recipe", "others"
 METRICS = ("fvu", "delta_loss", "l0", "dead_share", "theta_moved")
 FLOOR = 2.0**-24
-"""Of a θ that has moved by less than float32 can tell, in units of its start."""
+"""How far a θ counts as moved if float32 shows no move, in units of its start."""
 HALF = math.log(0.5)
-"""θ that moves less than half as far as the recipe's is said not to train."""
+"""A θ that moves less than half as far as with the recipe's ε does not train."""
 
 
 def variants(scene: Scene) -> list[Variant]:
@@ -86,7 +86,7 @@ def _name(epsilon: float) -> str:
 
 
 def points(documents: Documents) -> list[Point]:
-    """Fidelity, sparsity, dead latents and the way of θ, of every SAE."""
+    """FVU, Δ loss, L0, dead latents and how far θ has moved, of every SAE."""
     found = []
     for metric in METRICS:
         for variant, document, entry in entries_of(documents):
@@ -107,8 +107,7 @@ def points(documents: Documents) -> list[Point]:
 
 
 def read(points: list[Point]) -> Reading:
-    """Whether a large ε gives sparse but unfaithful SAEs, and a small one a θ that does not
-    move."""
+    """Whether a large ε gives sparse but unfaithful SAEs, and with a small one θ does not move."""
     recipe = _recipe(points)
     ladder = sorted({point["bandwidth"] for point in points if point["part"] == OTHERS})
     smallest, largest = ladder[0], ladder[-1]
@@ -156,7 +155,7 @@ def read(points: list[Point]) -> Reading:
 
 
 def plots(points: list[Point]) -> list[Plot]:
-    """L0, FVU and the way of θ by ε, and FVU against L0 beside the recipe's frontier."""
+    """L0, FVU and the move of θ by ε, and FVU against L0 beside the recipe's frontier."""
 
     def by_bandwidth(metric: str, name: str) -> Callable[["Axes"], None]:
         def draw(axes: "Axes") -> None:
@@ -177,7 +176,7 @@ def plots(points: list[Point]) -> list[Plot]:
         l0s, fvus = (sorted(_means(points, metric).items()) for metric in ("l0", "fvu"))
         way = [(l0.value, fvu) for (_, l0), (_, fvu) in zip(l0s, fvus, strict=True)]
         draw_estimates(axes, way, "over ε, at one λ", 1)
-        named = l0s[0][0], l0s[-1][0]  # the recipe's lies on its own frontier
+        named = l0s[0][0], l0s[-1][0]  # the recipe's ε is on its own frontier
         for (epsilon, _), (l0, fvu) in zip(l0s, way, strict=True):
             if epsilon in named:
                 place = {"xytext": (7, 5), "textcoords": "offset points"}
@@ -193,7 +192,7 @@ def plots(points: list[Point]) -> list[Plot]:
     names = {
         "l0": "L0",
         "fvu": "FVU",
-        "theta_moved": "Median way of θ, in units of its start",
+        "theta_moved": "Move of the median θ, in units of its start",
     }
     found = [
         Plot(metric, f"{name} by ε at one λ. {bars}", by_bandwidth(metric, name))
@@ -204,8 +203,7 @@ def plots(points: list[Point]) -> list[Plot]:
 
 
 def _moved(entry: dict[str, Any]) -> Quantity | None:
-    """|median θ − its start| / its start, in the scaled units of training; None where it is not
-    known."""
+    """|median θ − its start| / its start, in the scaled units of training; None if not known."""
     theta = ((entry.get("weights") or {}).get("theta") or {}).get("0.50")
     scale, start = entry["config"].get("normaliser"), setting_of(entry, "theta_start")
     if theta is None or not scale or not start:
@@ -236,8 +234,10 @@ def _by_seed(points: Sequence[Point], metric: str, epsilon: float) -> dict[int, 
 
 
 def _ratio(points: Sequence[Point], metric: str, epsilon: float, recipe: float) -> Quantity | None:
-    """Mean log ratio of a metric to its value at the recipe's ε, paired by seed. A θ that has not
-    moved at all counts as moved by what float32 can tell."""
+    """Mean log ratio of a metric to its value at the recipe's ε, paired by seed.
+
+    A θ that has not moved counts as moved by FLOOR.
+    """
     floor = FLOOR if metric == "theta_moved" else 0.0
     own, other = (
         {seed: max(value, floor) for seed, value in _by_seed(points, metric, e).items()}
@@ -268,7 +268,7 @@ def _frontier(points: Sequence[Point]) -> list[tuple[float, Quantity]]:
 
 
 def _excess(points: Sequence[Point], epsilon: float) -> float | None:
-    """FVU over that of the recipe's frontier at the same L0, minus 1; None beyond its ends."""
+    """FVU over that of the recipe's frontier at the same L0, minus 1; None outside the frontier."""
     l0, fvu = (_means(points, metric).get(epsilon) for metric in ("l0", "fvu"))
     if l0 is None or fvu is None:
         return None

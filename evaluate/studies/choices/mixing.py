@@ -1,7 +1,7 @@
-"""Mixing: would a perfect shuffle of the rows help? (Section 3.1: guessed there, not checked.)
+"""Mixing: would a perfect shuffle of the rows help? (Section 3.1 guesses, without a check.)
 
-The same rows, in five orders of rising mixing, train the same SAEs for as many updates. What they
-cost is compared at equal L0 and paired by seed, which sets weights and order.
+The same rows, in five orders from little to full mixing, train the same SAEs for as many updates.
+FVU and Δ loss are compared at equal L0 and paired by seed, which sets weights and order.
 """
 
 from collections.abc import Sequence
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 SEEDS = 3
 MARGIN = 0.01
-"""Of FVU: what less would be is no help. At a fixed L0 it is worth about 2% more active latents."""
+"""Relative: a smaller gain of FVU is no help. At a fixed L0, 1% equals about 2% more latents."""
 ALL_ROWS = 10**12
 SMALL, BUCKET = 4, 64
-"""Windows, in batches; the report's buckets of 10^6 rows are 244 batches of 4,096."""
+"""Windows, in batches. The report's buckets of 10^6 rows are 244 batches of 4,096."""
 USUAL = "usual"
 METRICS = ("fvu", "delta_loss")
 
@@ -51,7 +51,7 @@ def orders(batch: int) -> dict[str, int | None]:
 
 
 def variants(scene: Scene) -> list[Variant]:
-    """Five orders, two λs, some seeds; a quarter of the suite's width, with `full` all of it."""
+    """Five orders, two λs, three seeds; a quarter of the suite's width, with `full` all of it."""
     width = scene.width if scene.full else max(1, scene.width // 4)
     found: list[Table] = []
     for seed in range(scene.seed, scene.seed + SEEDS):
@@ -63,13 +63,13 @@ def variants(scene: Scene) -> list[Variant]:
 
 
 def two_prices(scene: Scene) -> list[float]:
-    """The λ of a study of one, and the next below it."""
+    """The λ for a study of one λ, and the next below it."""
     below = [sparsity for sparsity in scene.sparsities if sparsity < scene.sparsity]
     return [below[-1] if below else scene.sparsity / 2, scene.sparsity]
 
 
 def points(documents: Documents) -> list[Point]:
-    """FVU, Δ loss and L0 of every SAE; and how mixed its batches were, where that is known."""
+    """FVU, Δ loss and L0 of every SAE; and how mixed its batches were, if that is known."""
     found = []
     for metric in (*METRICS, "l0", "mixing"):
         for _, document, entry in entries_of(documents):
@@ -87,8 +87,7 @@ def points(documents: Documents) -> list[Point]:
 
 
 def read(points: list[Point]) -> Reading:
-    """Whether FVU after a perfect shuffle is lower than after the usual one, by more than a
-    margin."""
+    """Whether a perfect shuffle gives a lower FVU than the usual one, by more than the margin."""
     changes = {metric: _changes(points, metric) for metric in METRICS}
     of_fvu = changes["fvu"]
     perfect = of_fvu.get("perfect")
@@ -117,7 +116,7 @@ def read(points: list[Point]) -> Reading:
 
 
 def plots(points: list[Point]) -> list[Plot]:
-    """The change of FVU and Δ loss by order, and FVU's against how mixed the batches are."""
+    """The change of FVU and Δ loss by order, and that of FVU against how mixed the batches are."""
     changes = {metric: _changes(points, metric) for metric in METRICS}
     names = [name for name in orders(1) if any(point["order"] == name for point in points)]
     mixed = _mixed(points)
@@ -165,7 +164,7 @@ def _order(entry: dict[str, Any]) -> str:
 
 
 def _columns(entry: dict[str, Any]) -> dict[str, Any]:
-    """What tells one SAE from another here."""
+    """The columns that identify an SAE here."""
     return {
         "shuffle_rows": setting_of(entry, "shuffle_rows"),
         "sparsity": sparsity_of(entry),
@@ -207,14 +206,14 @@ def _rows(points: Sequence[Point], order: str) -> int:
 
 
 def _title(points: Sequence[Point], order: str) -> str:
-    """An order in a sentence."""
+    """An order's name in a sentence."""
     titles = {"sequence": "no shuffle", "perfect": "a perfect shuffle"}
     window = f"windows of {_rows(points, order):,} rows one after the other"
     return titles.get(order, window)
 
 
 def _tick(points: Sequence[Point], order: str) -> str:
-    """An order under the axis."""
+    """An order's name under the axis."""
     ticks = {"sequence": "not\nshuffled", USUAL: "usual", "perfect": "perfect"}
     return ticks.get(order, f"windows\nof {_rows(points, order):,}")
 

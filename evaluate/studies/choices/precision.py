@@ -1,7 +1,7 @@
 """Precision: is an evaluation in bfloat16 as good as one in float32? (Figure 10.)
 
-The same SAEs on the same sequences, once with model and SAE in float32, once both in bfloat16. The
-differences are paired by SAE and tested for equivalence within a stated margin.
+The same SAEs on the same sequences, once with model and SAE in float32 and once with both in
+bfloat16. The differences are paired by SAE and tested for equivalence within a margin.
 """
 
 import math
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARGIN = 0.01
-"""Relative; what is below is negligible: a hundredth of Δ loss or FVU."""
+"""Relative: a smaller change of Δ loss or FVU is negligible."""
 SEQUENCES = 64
-"""On a processor without bfloat16 units a forward pass takes up to twenty times as long."""
+"""Few, because without bfloat16 units a forward pass takes up to twenty times as long."""
 METRICS = ("delta_loss", "fvu", "l0")
 TYPES = ("float32", "bfloat16")
 MOST_PAIRS = 3
-"""Sites and widths whose curves are shown: more could not be told apart in one figure."""
+"""Most pairs of curves in the figure; more would not be readable."""
 
 
 def variants(scene: Scene) -> list[Variant]:
-    """The suite's own SAEs, evaluated twice, on at most 64 sequences unless `full` is asked for."""
+    """The suite's own SAEs, evaluated twice, on at most 64 sequences unless `full`."""
     n = scene.n_sequences if scene.full else min(SEQUENCES, scene.n_sequences)
     return [Variant(name, evaluate=_settings(name) | {"n_sequences": n}) for name in TYPES]
 

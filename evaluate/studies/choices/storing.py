@@ -1,8 +1,8 @@
 """Storing: is keeping activations cheaper than making them again? (Section 3.3.2.)
 
-Owns the arithmetic: what is kept at a price a terabyte and month, against one pass of the model at
-a price an hour. Sizes, hours and prices are the caller's; prices are ranges, and so is all that is
-made of them. The claim is read for the report's own case.
+Owns the arithmetic: the cost of keeping bytes (a price per terabyte and month) against the cost of
+one pass of the model (a price per hour). The caller gives sizes, hours and prices. Prices are
+ranges, and so is everything computed from them. The claim is read for the report's own case.
 """
 
 import math
@@ -32,9 +32,11 @@ Range = tuple[float, float]
 
 
 def points(documents: Documents) -> list[Point]:
-    """For every case and number of days the costs of keeping and of one pass, how many times
-    cheaper keeping is, how many passes it costs, and from how many SAEs on harvesting once costs
-    less than a pass for each."""
+    """Costs for every case and number of days.
+
+    The cost of keeping and of one pass, how many times cheaper keeping is, how many passes it
+    costs, and from how many SAEs on harvesting once costs less than a pass for each.
+    """
     found = []
     for case in _cases(documents):
         again = product(case["pass_hours"], case["device_hour"])
@@ -72,7 +74,7 @@ def read(points: list[Point]) -> Reading:
         f"keeping {kept[0]} for 10 days and {kept[1]} for 100: a pass costs {_times(short)} and "
         f"{_times(long)} times as much, where the claim is ten. For that a terabyte would have to "
         f"cost ${needed[1].value:.2g} to ${needed[0].value:.2g} a month. Kept for 30 days, "
-        f"harvesting once costs less than a pass for every SAE from so many SAEs on: "
+        f"harvesting once costs less than one pass per SAE from this number of SAEs on: "
         f"{'; '.join(saes)}.",
         "ranges of list prices; the claim holds if keeping for 100 days is ten times cheaper at "
         "the worst prices, and does not if keeping for 10 days is not at the best",
@@ -117,14 +119,14 @@ def plots(points: list[Point]) -> list[Plot]:
     return [
         Plot(
             "costs",
-            "What keeping activations costs by days, in passes of the model that make them. "
-            "Bands: ranges of prices.",
+            "The cost of keeping activations by days, in passes of the model. Bands: ranges of "
+            "prices.",
             costs,
         ),
         Plot(
             "saes",
-            "From how many SAEs on, each of which would pay a pass of its own, harvesting once "
-            "costs less. Bands: ranges of prices.",
+            "The number of SAEs from which harvesting once costs less than one pass per SAE. "
+            "Bands: ranges of prices.",
             saes,
         ),
     ]
@@ -146,7 +148,7 @@ def middle(values: Range) -> float:
 
 
 def _cases(documents: Documents) -> list[dict[str, Any]]:
-    """The cases that were handed in, the report's first."""
+    """The cases that the caller gives, the report's first."""
     return [
         case
         for found in documents.values()
@@ -156,8 +158,8 @@ def _cases(documents: Documents) -> list[dict[str, Any]]:
 
 
 def _price_at_claim(case: dict[str, Any], again: Range, days: int) -> tuple[float, float, float]:
-    """What a terabyte and month would have to cost for the claim, at low, middle and high prices
-    of the pass."""
+    """The price per terabyte and month at which the claim holds, at the pass's low, middle and
+    high price."""
     terabyte_months = case["bytes"] / 1e12 * days / DAYS_PER_MONTH
     low, mid, high = (
         price / CLAIMED_TIMES / terabyte_months for price in (again[0], middle(again), again[1])
@@ -188,7 +190,7 @@ def _money(one: Quantity) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Whole from ten on, two digits below."""
+    """Whole dollars from ten on, two digits below."""
     shown = value or 0.0
     return f"{shown:,.0f}" if shown >= 10 else f"{shown:.2g}"
 

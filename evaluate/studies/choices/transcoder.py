@@ -1,8 +1,7 @@
-"""Transcoder: what predicting an MLP's output from its input costs beside encoding the output
-itself (Figure 11).
+"""Transcoder: does it cost more to predict an MLP's output than to encode it? (Figure 11.)
 
-Transcoders and MLP SAEs of as many latents, steered to the same L0s, at six layers. Both stand in
-for the MLP sublayer's output. The claim is read over the layers.
+Transcoders and MLP SAEs of the same width, steered to the same L0s, at six layers. Both replace the
+MLP sublayer's output. The claim is read over the layers.
 """
 
 from collections.abc import Sequence
@@ -29,14 +28,16 @@ if TYPE_CHECKING:
 
 LAYERS = 6
 TARGETS = (10, 25, 60)
-"""Wanted L0s: λ of a transcoder, whose target has its own scale, is not λ of an SAE."""
+"""Wanted L0s. A transcoder's target has a scale of its own, so its λ is no SAE's λ."""
 METRICS = ("delta_loss", "fvu")
 MLP_SAE, TRANSCODER = "MLP SAE", "transcoder"
 
 
 def variants(scene: Scene) -> list[Variant]:
-    """Both kinds at six layers evenly from the first to the last; a quarter of the suite's width,
-    with `full` all of it."""
+    """Both kinds at six layers, evenly from the first to the last.
+
+    They have a quarter of the suite's width, with `full` all of it.
+    """
     width = scene.width if scene.full else max(1, scene.width // 4)
     last, n = scene.n_layers - 1, min(LAYERS, scene.n_layers)
     layers = sorted({round(last * i / max(1, n - 1)) for i in range(n)})
@@ -127,7 +128,7 @@ def plots(points: list[Point]) -> list[Plot]:
         axes.set_ylabel("transcoder against MLP SAE, %")
         legend(axes)
 
-    caption = "What a transcoder costs beside an MLP SAE of equal L0, by layer."
+    caption = "Δ loss and FVU of a transcoder against an MLP SAE of equal L0, by layer."
     return [*found, Plot("layers", caption, by_layer)]
 
 

@@ -29,7 +29,7 @@ BIN, MEAN, DENSE = "share of latents in the bin", "mean log10 frequency", "share
 
 
 def variants(scene: Scene) -> list[Variant]:
-    """The widths of the width study at one λ; more sequences than are evaluated, if there are."""
+    """The widths of the width study at one λ, counted on more sequences than are evaluated."""
     table = {"site": scene.site, "width": widths(scene), "sparsity": scene.sparsity}
     n = REPORTS_SEQUENCES if scene.full else 8 * scene.n_sequences
     firing = {"firing_sequences": max(n, scene.n_sequences)}
@@ -62,7 +62,7 @@ def read(points: list[Point]) -> Reading:
     return Reading(
         "cannot be told" if shift.low is None else verdict_of_all([verdict_below(shift), stays]),
         f"{_sparsity(own)}: from width {narrow:,} to {wide:,} the mean log₁₀ frequency of latents "
-        f"that fire changes by {shift}; above 10% of tokens fire {shown} latents.",
+        f"that fire changes by {shift}; {shown} latents fire on more than 10% of tokens.",
         "95% interval over latents of the difference of mean log₁₀ frequencies between the widest "
         "and the narrowest, which must be below 0; latents above 10% are counted, and every width "
         "must have one",
@@ -98,8 +98,8 @@ def plots(points: list[Point]) -> list[Plot]:
 
     n = max(point.n or 0 for point in own)
     caption = (
-        f"Firing frequencies by width over {n:,} tokens, {_sparsity(own)} (Figure 5); 0.1 decade a "
-        "bin."
+        f"Firing frequencies by width over {n:,} tokens, {_sparsity(own)} (Figure 5); bins of 0.1 "
+        "decade."
     )
     return [Plot("histogram", caption, draw)]
 
@@ -130,8 +130,11 @@ def _points(document: dict[str, Any], entry: Entry) -> list[Point]:
 
 
 def _at_one_price(points: list[Point]) -> list[Point]:
-    """The points of one SAE a width, at the site and λ that has most widths: of several SAEs of a
-    width the lowest seed's, and of those the one with L0 nearest the middle of all."""
+    """The points of one SAE per width, at the site and λ that have the most widths.
+
+    Of several SAEs of a width, that of the lowest seed is taken; of those, the one with L0 nearest
+    the median of all.
+    """
     slots: dict[tuple[str, float], list[Point]] = {}
     for point in points:
         slots.setdefault((point["site"], point["sparsity"] or 0.0), []).append(point)

@@ -1,8 +1,8 @@
 """Frontier: what sparsity costs, at several sites, depths and widths (Figures 2, 13, 14, 17, 18).
 
-The claim is read by Δ loss and by FVU: ratios of two frontiers over the L0s that both reach. Pairs
-of widths at one site are one unit; pairs of depths are averaged over the widths, one unit for each
-kind of site. SAEs of several seeds are compared seed by seed.
+The claim is read by Δ loss and by FVU, as ratios of two frontiers over the L0s that both reach. For
+the widths each site is a unit; for the depths each kind of site is one, averaged over the widths.
+SAEs of several seeds are compared seed by seed.
 """
 
 from itertools import pairwise
@@ -48,8 +48,10 @@ LIES = {"holds": "lower", "does not hold": "higher", "cannot be told": "cannot b
 
 
 def variants(scene: Scene) -> list[Variant]:
-    """Three kinds of sites at an early layer and the suite's, two widths, the suite's prices; with
-    `full` a late layer too."""
+    """Three kinds of sites at an early layer and the suite's, two widths, the suite's prices.
+
+    A late layer too with `full`, or if the suite's layer is the early one.
+    """
     layers = {scene.n_layers // 5, scene.layer}
     if scene.full or len(layers) == 1:
         layers.add(3 * scene.n_layers // 4)
@@ -59,7 +61,7 @@ def variants(scene: Scene) -> list[Variant]:
 
 
 def widths(scene: Scene) -> tuple[int, int]:
-    """The suite's narrowest and widest, or a quarter of its only one and that."""
+    """The suite's narrowest and widest; if it has only one width, a quarter of it and that one."""
     narrow, wide = scene.widths[0], scene.widths[-1]
     return (narrow, wide) if narrow < wide else (max(1, wide // 4), wide)
 
@@ -109,7 +111,7 @@ def read(points: list[Point]) -> Reading:
 
 
 def plots(points: list[Point]) -> list[Plot]:
-    """Kinds of sites side by side, then every kind by layer and width; by Δ loss and by FVU."""
+    """Kinds of sites in one plot, then each kind by layer and width; by Δ loss and by FVU."""
     found = []
     figures = {"delta_loss": "Figures 2, 17, 18", "fvu": "Figures 13, 14"}
     for metric, name in METRICS.items():
@@ -149,7 +151,7 @@ def _order(slot: tuple[Any, ...]) -> tuple[int, int]:
 
 
 def _wider(curves: Curves) -> Comparison:
-    """A width against the next narrower one of its seed, site by site."""
+    """Each width against the next narrower one of the same seed, site by site."""
     units: dict[str, dict[int, list[int]]] = {}
     for site, width, seed in sorted(curves):
         units.setdefault(site, {}).setdefault(seed, []).append(width)
@@ -164,7 +166,7 @@ def _wider(curves: Curves) -> Comparison:
 
 
 def _later(curves: Curves) -> Comparison:
-    """A layer against the next earlier one at the same width and seed, kind by kind."""
+    """Each layer against the next earlier one of the same width and seed, kind by kind."""
     units: dict[str, dict[tuple[int, int], list[str]]] = {}
     for site, width, seed in sorted(curves, key=_order):
         units.setdefault(kind_of(site), {}).setdefault((width, seed), []).append(site)

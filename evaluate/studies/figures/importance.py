@@ -1,4 +1,4 @@
-"""Importance: how evenly a token's active latents share in the next prediction (Figure 16)."""
+"""Importance: how evenly a token's active latents matter for the next prediction (Figure 16)."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -114,7 +114,7 @@ def plots(points: list[Point]) -> list[Plot]:
 
 
 def _points(document: dict[str, Any], entry: Entry) -> list[Point]:
-    """One SAE's; none where it was not measured."""
+    """One SAE's points; none if importance was not measured."""
     found = entry.get("importance")
     if not found or found["r_l0"] is None:
         return []
@@ -138,7 +138,7 @@ def _ladders(points: list[Point]) -> dict[tuple[Any, ...], Curve]:
 
 
 def _names(ladders: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], str]:
-    """A ladder's site, and its width where the site has several."""
+    """A ladder's site, with its width if the site has several."""
     n_widths = Counter(site for site, _ in ladders)
     return {
         (site, width): site if n_widths[site] == 1 else f"{site}, width {width:,}"

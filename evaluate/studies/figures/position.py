@@ -1,7 +1,8 @@
 """Position: squared error and Δ loss along the sequence, at three kinds of sites (Figures 3, 15).
 
 Positions are joined to bins that widen to about an eighth of the position. Errors of a bin's
-positions are taken as going together, as those of one sequence do: intervals are rather too long.
+positions are taken as fully correlated, because they are of the same sequences. The intervals are
+therefore longer than they need be.
 """
 
 from collections.abc import Iterable
@@ -32,7 +33,7 @@ def variants(scene: Scene) -> list[Variant]:
 
 
 def points(documents: Documents) -> list[Point]:
-    """Both metrics in every bin of positions, one SAE a site: that of the middle L0."""
+    """Both metrics in every bin of positions, of one SAE per site: the one with the middle L0."""
     found = [
         point
         for document, entry in _one_a_site(documents)
@@ -59,9 +60,9 @@ def read(points: list[Point]) -> Reading:
     ]
     return Reading(
         verdict_of_all([verdict_above(rise) for rise in rises.values()]),
-        f"Squared error in units of the variance, {'; '.join(parts)}. How it goes between (in the "
-        "report near 0 at first, attention flat from about 100 on, MLP highest near 10) is to be "
-        "seen in the figure and is not tested.",
+        f"Squared error in units of the variance, {'; '.join(parts)}. The course between (in the "
+        "report near 0 at first, attention flat from about 100 on, MLP highest near 10) is in the "
+        "figure and is not tested.",
         "95% interval over sequences of the difference between the last half of the positions and "
         "the first tokens; the claim holds if it is above 0 at every site",
         {
@@ -86,7 +87,7 @@ def plots(points: list[Point]) -> list[Plot]:
 
 
 def _drawn(points: list[Point], metric: str) -> Any:
-    """What draws one metric."""
+    """A function that draws one metric."""
 
     def draw(axes: "Axes") -> None:
         for i, site in enumerate(dict.fromkeys(point["site"] for point in points)):
@@ -161,7 +162,7 @@ def _ends(points: list[Point]) -> tuple[Quantity, Quantity, float]:
 
 
 def _mean(points: list[Point]) -> Quantity:
-    """The mean over bins by their tokens; errors of bins are taken as going together."""
+    """The mean over bins, weighted by tokens; errors of bins are taken as fully correlated."""
     weight = sum(p.n or 0 for p in points)
 
     def mean(values: list[float]) -> float:

@@ -1,7 +1,7 @@
 """Ratings: do people find the latents of different SAEs equally clear? (Figure 6)
 
-Owns the comparison of shares of YES. Answers come from `scopeworks latents rate`; a latent is one
-draw, however many people have rated it.
+Owns the comparison of shares of YES. Answers come from `scopeworks latents rate`. A latent is one
+draw, no matter how many people rated it.
 """
 
 import itertools
@@ -19,7 +19,7 @@ ANSWERS = ("YES", "MAYBE", "NO")
 GROUPS = ("rarest third", "middle third", "most frequent third")
 ALL, ALPHA = "all", "Krippendorff's alpha"
 MARGIN = 0.2
-"""Shares of YES that lie within this of each other are about equal."""
+"""Shares of YES within this of each other count as about equal."""
 
 
 def points(documents: Documents) -> list[Point]:
@@ -62,7 +62,7 @@ def _points(name: str, sae: dict[str, Any]) -> list[Point]:
 
 
 def read(points: list[Point]) -> Reading:
-    """Whether the shares of YES of all SAEs lie within `MARGIN` of each other."""
+    """Whether the shares of YES of all SAEs are within `MARGIN` of each other."""
     found = _by_sae(points, "YES")
     ordered = sorted(found.items(), key=lambda one: one[1].value)
     (low, _), (high, _) = ordered[0], ordered[-1]
@@ -161,7 +161,8 @@ def _agreement(alpha: Point) -> str:
     """Krippendorff's alpha in words."""
     if alpha.value is None:
         return (
-            f"cannot be told, for no two have rated the same latents differently ({alpha.n} shared)"
+            "cannot be told, because no latent has two answers or all answers are equal "
+            f"({alpha.n} shared)"
         )
     return f"{ALPHA} {_quantity(alpha)} on {alpha.n} latents"
 

@@ -1,8 +1,8 @@
 """Simulation: how well activations are predicted from an explanation (Figure 7).
 
-Owns the comparison of Pearson's r between predicted and true activations with that of latents of an
-SAE that was never trained and that fire as often. r comes beside the evaluations, from whatever
-simulator was at hand.
+Owns the comparison of Pearson's r between predicted and true activations with the r of latents of
+an SAE that was never trained and that fire as often. The caller's simulator computes r; it comes
+with the evaluations.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 MEAN, LATENT, ENOUGH = "mean r", "r of a latent", "share of latents that fire often enough"
 OWN, SHUFFLED, RANDOM = "own", "shuffled", "random"
 KINDS = (OWN, SHUFFLED, RANDOM)
-"""A latent with its own explanation; with another latent's; a latent of an SAE that was never
-trained, with its own."""
+"""A latent with its own explanation; a latent with another latent's explanation; a latent of an SAE
+that was never trained, with its own."""
 VIOLINS = {OWN: "trained", RANDOM: "never trained"}
 
 
@@ -31,7 +31,7 @@ def variants(scene: Scene) -> list[Variant]:
 
 
 def points(documents: Documents) -> list[Point]:
-    """r of every latent, and its mean by SAE and by what it is of."""
+    """r of every latent, and its mean by SAE and by kind (KINDS)."""
     known = [(document, entry) for _, document, entry in entries_of(documents)]
     names = told_apart((place_of(entry), entry["d_sae"], entry["name"]) for _, entry in known)
     return [
@@ -66,7 +66,7 @@ def _points(name: str, own: dict[str, Any], entry: Entry) -> Iterator[Point]:
 
 
 def read(points: list[Point]) -> Reading:
-    """Whether r is higher than of an SAE that was never trained, for every SAE."""
+    """Whether every SAE's r is higher than that of an SAE that was never trained."""
     means = {kind: _means(points, kind) for kind in KINDS}
     gaps, shuffled = (
         {name: _paired(points, kind, name) for name in means[OWN]} for kind in (RANDOM, SHUFFLED)
@@ -143,7 +143,7 @@ def plots(points: list[Point]) -> list[Plot]:
 
 
 def _violin(axes: "Axes", own: Sequence[Point], y: float, colour: str) -> None:
-    """A density's outline, as wide as the values lie dense."""
+    """A violin: an outline whose width is the density of the values."""
     values = [point.value or 0.0 for point in own]
     if len(set(values)) < 2:
         return

@@ -1,6 +1,6 @@
-"""Subsets: what the same SAEs cost on different kinds of text (Figure 9).
+"""Subsets: what the same SAE costs on different kinds of text (Figure 9).
 
-Of all SAEs the one with L0 nearest 100 is read, as for the report's "canonical" ones.
+Of all SAEs the one with L0 nearest 100 is read, like the report's "canonical" ones.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -58,7 +58,7 @@ def read(points: list[Point]) -> Reading:
         f"Δ loss in nats per token, best first: {shown}; {worst} minus {best}: {gap}"
         f"{'' if p is None else f', p = {p:.2g}'} for the widest gap of {len(values)} subsets.",
         "studentised range of the subsets, whose 95% intervals are over sequences: worst and best "
-        "are chosen by these values, so their difference is held against the largest that errors "
+        "are chosen by these values, so their difference is compared with the largest that errors "
         "alone would give; the claim holds if its interval is above 0",
         {
             "delta_loss": {name: one.numbers() for name, one in values},

@@ -1,7 +1,7 @@
 """Transfer: a base model's SAEs on its instruction-tuned twin (Figures 8 and 19 to 23).
 
-The claim is read on the tokens that the twin has sampled: base SAEs against SAEs of the twin over
-the L0s that both reach, by Δ loss and by FVU. Every site is a unit.
+The claim is read on the tokens that the twin has sampled. Base SAEs are compared with SAEs of the
+twin over the L0s that both reach, by Δ loss and by FVU. Every site is a unit.
 """
 
 import math
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 CLOSE = 1.25
 """Base SAEs' Δ loss is close to that of the twin's SAEs up to this ratio."""
 DEPTHS = (0.21, 0.48, 0.74)
-"""Of the report's layers 9, 20 and 31 in the 42 of its 9B model."""
+"""Depths of the report's layers 9, 20 and 31 of the 42 in its 9B model."""
 METRICS = ("delta_loss", "fvu")
 LABELS = {"delta_loss": "Δ loss", "fvu": "FVU"}
 POSITIONS = ("rollout", "prompt")
@@ -52,8 +52,10 @@ MEASURED = {
 
 
 def variants(scene: Scene) -> list[Variant]:
-    """SAEs of both models at three layers, on the twin's conversations; the base model's also on
-    its own activations, and on the twin's at its own norms."""
+    """SAEs of both models at three layers, on the twin's conversations.
+
+    Base SAEs also on the base model's activations, and on the twin's at the base model's norms.
+    """
     tables = [{"site": sites(scene), "width": scene.width, **_prices(scene)}]
     found = []
     for name, (saes, model, positions, norms) in MEASURED.items():
@@ -69,7 +71,7 @@ def variants(scene: Scene) -> list[Variant]:
 
 
 def sites(scene: Scene) -> list[str]:
-    """The residual stream at three depths: of the suite's own layers where it has as many."""
+    """The residual stream at three depths; of the suite's own layers, if it has three."""
     own = [layer_of(site) for site in scene.sites if site.startswith("resid_post.")]
     layers = [min(scene.n_layers - 1, round(depth * scene.n_layers)) for depth in DEPTHS]
     if len(own) >= len(layers):
@@ -100,8 +102,7 @@ def points(documents: Documents) -> list[Point]:
 
 
 def read(points: list[Point]) -> Reading:
-    """Whether base SAEs cost the twin about as little loss as its own, and lie farther off by
-    FVU."""
+    """Whether base SAEs' Δ loss is close to that of the twin's SAEs, and their FVU farther off."""
     on_rollouts, on_prompts = (
         {metric: _ratios(points, metric, positions) for metric in METRICS}
         for positions in POSITIONS
@@ -170,7 +171,7 @@ def plots(points: list[Point]) -> list[Plot]:
 
 
 def _prices(scene: Scene) -> Table:
-    """The suite's prices; at smaller sizes the first, the middle and the last."""
+    """The suite's prices; without `full` the first, the middle and the last."""
     if scene.full:
         return scene.prices
     return {
@@ -253,7 +254,7 @@ def _plot(name: str, caption: str, curves: dict[str, Curve], metric: str) -> Plo
 def _times(one: Comparison) -> str:
     """A ratio in words, with its sites, what was left out, and where its sign turns."""
     if one.mean is None:
-        return f"not to be compared (0 sites{one.left}) with"
+        return f"not comparable (0 sites{one.left}) with"
     turned = "".join(f", but {times(v)} at the {end} L0s" for end, v in one.turned.items())
     return f"{times(one.mean)} times ({counted(one.mean.n, 'sites')}{one.left}{turned})"
 

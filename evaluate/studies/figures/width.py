@@ -1,7 +1,7 @@
 """Width: what a wider dictionary gains at one site (Figure 4).
 
-The claim is read over the L0s that the frontiers of all widths reach: the slope of log Δ loss over
-log₂ of the width, one ladder of widths for each seed.
+The claim is read from the slope of log Δ loss over log₂ of the width, over the L0s that the
+frontiers of all widths reach. Each seed has one ladder of widths.
 """
 
 import math
@@ -97,7 +97,7 @@ def read(points: list[Point]) -> Reading:
 
 
 def plots(points: list[Point]) -> list[Plot]:
-    """Each metric against L0, a curve a width, of the seed with most widths, the first of them."""
+    """Each metric against L0, one curve per width, of the first seed with the most widths."""
     site = _site(points)
     slots = sorted({(p["seed"], p["width"]) for p in points if p["site"] == site})
     seed = Counter(seed for seed, _ in slots).most_common(1)[0][0]
@@ -152,8 +152,10 @@ def _slopes(ladder: Ladder, l0s: list[float]) -> Stops:
 
 
 def _ends(ladder: Ladder, l0s: list[float]) -> Quantity:
-    """Δ loss of the widest minus that of the narrowest, its mean over the L0s. The errors go
-    together: it is the same SAEs at every L0."""
+    """Mean over the L0s of Δ loss of the widest minus that of the narrowest.
+
+    Errors are taken as fully correlated, because the SAEs are the same at every L0.
+    """
     narrow, *_, wide = ladder
     rungs = [_values(ladder, l0) for l0 in l0s]
     gaps = [difference(values[wide], values[narrow]) for values in rungs]
@@ -165,7 +167,7 @@ def _ends(ladder: Ladder, l0s: list[float]) -> Quantity:
 
 
 def _unread(why: str) -> Reading:
-    """Widths that cannot be compared."""
+    """The reading if widths cannot be compared."""
     text = f"SAEs of different widths cannot be compared at equal L0: {why}."
     return Reading("cannot be told", text, "none: there is nothing to compare")
 

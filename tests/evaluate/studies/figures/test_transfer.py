@@ -68,7 +68,7 @@ def test_what_cannot_be_compared_is_not_told():
     reading = transfer.read(transfer.points(apart))
     assert reading.verdict == "cannot be told"
     why = "(0 sites, 3 left out for no L0 in common)"
-    assert f"Δ loss is not to be compared {why} with that of SAEs of the twin" in reading.sentence
+    assert f"Δ loss is not comparable {why} with that of SAEs of the twin" in reading.sentence
 
 
 def test_sites_whose_splice_helps_are_left_out_and_counted():
