@@ -1,1 +1,1 @@
-"""The folder of an index: manifest, features for circuit-tracer, tables, data of the pages."""
+"""An index's files: manifest, records for circuit-tracer, tables, and the pages' data."""

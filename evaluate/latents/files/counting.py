@@ -1,4 +1,4 @@
-"""What no index may hold, counted in all its records: filler, doubles, tokens that mean nothing."""
+"""Counts of what no index may hold: filler, doubles, and output tokens that mean nothing."""
 
 import re
 from collections import Counter
@@ -13,9 +13,9 @@ def counted(index: LatentIndex) -> dict[str, int]:
     """Counts over all records.
 
     Returns:
-        examples: all that there are; filler: those that do not fire at the token that they are
-        shown for; doubles: those whose tokens their latent has shown before; masked: output tokens
-        that are unused ones or single bytes.
+        examples: all examples; filler: examples whose latent does not fire at the token they are
+        shown for; doubles: examples with the same tokens as another one of their latent; masked:
+        output tokens that are unused tokens or single bytes.
     """
     total: Counter[str] = Counter()
     for latent in range(index.manifest.sae.d_sae):

@@ -1,8 +1,8 @@
-"""Explanations and scores in an index: a file an explainer, a file a scorer, and the page's script.
+"""Explanations and scores in an index: one file per explainer and per scorer, and a page script.
 
-Owns `explanations/*.json`, `scores/*.json` and `data/explanations.js`, which is made again from all
-of them. Latents stand under their numbers as text. What an older index left in the folder, of
-another SAE or of other rows or tokens, is neither read nor shown.
+Owns `explanations/*.json`, `scores/*.json`, and `data/explanations.js`, which is made from all of
+them. The keys of latents are their numbers as text. Files that an older index left in the folder,
+of another SAE or of other rows or tokens, are ignored.
 """
 
 from collections.abc import Iterator
@@ -26,25 +26,25 @@ Name = Annotated[str, Field(max_length=200)]
 
 
 class Explanations(Document):
-    """What one explainer says of some latents, and of as many of a random SAE."""
+    """One explainer's explanations of some latents, and of as many latents of a random SAE."""
 
     format: Literal["latent-explanations"] = "latent-explanations"
     version: Annotated[str, Field(pattern=r"^1\.\d{1,4}$")] = "1.0"
     explainer: Name
     by: Text
-    """The language model, or the table, whose words these are."""
+    """The language model, or the table, that wrote the explanations."""
     drawn_by: dict[str, Any]
-    """What decides the samples that were shown; see `samples/samples_file`."""
+    """Everything that decides which samples were shown; see `samples/samples_file`."""
     settings: dict[str, Any]
-    """Of the run."""
+    """The run's settings."""
     texts: dict[Latent, Text | None]
-    """None where there is none: the latent never fires, or all answers were nonsense."""
+    """By latent; None if the latent never fires, or if all answers were nonsense."""
     twin: dict[Latent, Text | None]
-    """Of the random SAE's latent beside each."""
+    """The same for the random SAE's latent that is paired with each."""
     failed: int = Field(ge=0)
-    """Latents, of both, of which a language model gave nothing but nonsense."""
+    """Latents, of both SAEs, for which the language model gave only nonsense."""
     nonsense: int = Field(ge=0)
-    """Answers that were no explanation."""
+    """Answers that are no explanation."""
 
 
 class Value(Document):
@@ -63,9 +63,9 @@ class LatentScore(Document):
     """Share of rows in which it fires."""
     figures: dict[Name, dict[Name, Value]]
     failed: int = Field(ge=0)
-    """Test contexts, of all variants, to which no answer could be had."""
+    """Test contexts, over all variants, without a usable answer."""
     left_out: int = Field(default=0, ge=0)
-    """Test contexts, of all variants, about which nothing could be asked."""
+    """Test contexts, over all variants, that no question could be made of."""
 
 
 class Stratum(Document):
@@ -80,16 +80,16 @@ class Stratum(Document):
 
 
 class Scores(Document):
-    """What one scorer says of explanations, beside controls."""
+    """One scorer's scores of explanations, beside controls."""
 
     format: Literal["latent-scores"] = "latent-scores"
     version: Annotated[str, Field(pattern=r"^1\.\d{1,4}$")] = "1.0"
     scorer: Name
     metrics: Annotated[list[Name], Field(min_length=1)]
-    """Most telling first."""
+    """The main one first."""
     explainer: Name
     by: Text
-    """Who predicted."""
+    """The language model, or the table, that predicted."""
     drawn_by: dict[str, Any] = Field(default={})
     """The index's SAE, rows and tokens; see `origin`."""
     settings: dict[str, Any]
@@ -97,11 +97,11 @@ class Scores(Document):
     strata: list[Stratum]
     """All latents first."""
     failed: int = Field(ge=0)
-    """Test contexts to which no answer could be had."""
+    """Test contexts without a usable answer."""
     left_out: int = Field(default=0, ge=0)
-    """Test contexts about which nothing could be asked."""
+    """Test contexts that no question could be made of."""
     nonsense: int = Field(ge=0)
-    """Answers that were none of what was asked for."""
+    """Answers that are not of the form asked for."""
 
 
 def write_explanations(folder: Path, found: Explanations) -> Path:
@@ -113,7 +113,7 @@ def write_explanations(folder: Path, found: Explanations) -> Path:
 
 
 def write_scores(folder: Path, found: Scores) -> Path:
-    """Writes a scorer's file, with the index that it is of, and the page's script; returns the
+    """Writes a scorer's file, with the index it belongs to, and the page's script; returns the
     file."""
     found = found.model_copy(update={"drawn_by": origin(read_manifest(folder))})
     path = folder / SCORES / f"{found.scorer}.json"
@@ -126,7 +126,7 @@ def read_explanations(folder: Path, explainer: str) -> Explanations:
     """An explainer's file.
 
     Raises:
-        OSError: there is none.
+        OSError: there is no such file.
         ValueError: it is damaged.
     """
     path = folder / EXPLANATIONS / f"{explainer}.json"
@@ -139,7 +139,7 @@ def read_explanations(folder: Path, explainer: str) -> Explanations:
 
 
 def origin(manifest: Manifest) -> dict[str, str]:
-    """What explanations and scores of an index are of."""
+    """The SAE, rows and tokens that explanations and scores of an index belong to."""
     return {
         "sae": manifest.sae.fingerprint,
         "store": manifest.store.key,
@@ -150,12 +150,13 @@ def origin(manifest: Manifest) -> dict[str, str]:
 def read_all(
     folder: Path, manifest: Manifest | None = None
 ) -> tuple[list[Explanations], list[Scores]]:
-    """All explanations and scores of an index, by the names of their files, a language model's
-    explanations first.
+    """All explanations and scores of an index, sorted by file name.
+
+    A language model's explanations come first.
 
     Args:
         folder: the index's.
-        manifest: of the index that is being made there; by default that of the finished one.
+        manifest: of an index that is being made in it; by default that of the finished one.
 
     Raises:
         OSError: there is no finished index.
@@ -176,8 +177,8 @@ def _is_of(drawn_by: dict[str, Any], of: dict[str, str]) -> bool:
 def script(folder: Path, manifest: Manifest | None = None) -> bytes:
     """The page's script: `scopeworks.explanations({latent: {text, by, scores}})`.
 
-    A score of another explanation than the one that is shown is left out. Arguments and errors are
-    those of `read_all`.
+    Scores of an explanation that is not the one shown are left out. Arguments and errors are those
+    of `read_all`.
     """
     explanations, scores = read_all(folder, manifest)
     found: dict[str, dict[str, Any]] = {}
@@ -215,7 +216,7 @@ def _rounded(value: float | None) -> float | None:
 def _files(folder: Path, which: int) -> Iterator[Path]:
     """The files of explanations (0) or scores (1)."""
     paths = sorted((folder / (EXPLANATIONS, SCORES)[which]).glob("*.json"))
-    yield from (path for path in paths if not path.name.startswith("."))  # the owner's
+    yield from (path for path in paths if not path.name.startswith("."))  # the lock
 
 
 def _data(path: Path) -> bytes:

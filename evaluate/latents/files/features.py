@@ -1,8 +1,8 @@
 """A latent as circuit-tracer's page draws it: one record of `features/layer_N.bin`.
 
-Owns what its keys mean here. The page maps the histogram's bins evenly over [act_min, act_max],
-colours by the same range, reads entry i of `quantile_values` as the (i + 1)-th percentile of
-firings, and `activation_frequency` as a share of all tokens.
+Owns what the record's keys mean here. circuit-tracer's page spreads the histogram's bins evenly
+over [act_min, act_max] and colours by that range. It reads entry i of `quantile_values` as the
+(i + 1)-th percentile of firings, and `activation_frequency` as a share of all tokens.
 """
 
 from typing import Any
@@ -38,14 +38,14 @@ def feature(found: Gathered, latent: int) -> dict[str, Any]:
 
 
 def band_name(band: int, bands: int) -> str:
-    """What a band of examples is called."""
+    """The name of a band of examples; band 0 has the strongest."""
     if band == 0:
         return TOP
     return f"Firings {100 * (band - 1) / bands:.3g}–{100 * band / bands:.3g}% from the strongest"
 
 
 def _bands(found: Gathered, latent: int) -> list[dict[str, Any]]:
-    """Examples, band by band; bands without any are left out."""
+    """Examples by band; empty bands are left out."""
     bands: dict[int, list[dict[str, Any]]] = {}
     for one in found.snippets(latent):
         bands.setdefault(one.band, []).append(
@@ -63,7 +63,7 @@ def _bands(found: Gathered, latent: int) -> list[dict[str, Any]]:
 
 
 def _percentiles(found: Gathered, latent: int) -> Float[np.ndarray, "100"]:
-    """1st to 100th percentile of firings, by the histogram: each is exact to a bin's width."""
+    """1st to 100th percentile of firings, from the histogram; exact to a bin's width."""
     firings = found.firings
     counts = firings.histogram[latent].astype(np.float64)
     ends = np.cumsum(counts)

@@ -1,7 +1,7 @@
-"""The folder of an index: written so that it is whole or unfinished, and opened for reading.
+"""The folder of an index: writes it and opens it for reading.
 
-Owns which files there are and their order. The manifest is written last; a reader refuses what is
-unfinished, damaged, or of another version.
+Owns which files there are and their order. The manifest is written last, so a folder without one is
+unfinished. A reader refuses an index that is unfinished, damaged, or of another version.
 """
 
 import gzip
@@ -46,9 +46,9 @@ def write_index(
     Args:
         out: the folder; files of an older index in it are replaced or removed.
         manifest: what the index is of; counts, sizes and names of files are filled in here.
-        firings: of the pass.
-        directions: of the weights.
-        decode: texts of token ids, each by itself.
+        firings: what the pass over the rows found.
+        directions: what the weights give.
+        decode: gives the texts of token ids, each by itself.
         theta: the SAE's thresholds.
         page_files: the static page, name -> content; not listed in the manifest.
 
@@ -80,7 +80,7 @@ class LatentIndex:
     """An index for reading.
 
     Attributes:
-        folder: where it is.
+        folder: its folder.
         manifest: what it is of.
     """
 
@@ -89,7 +89,12 @@ class LatentIndex:
         self._features, self._pages = features, pages
 
     def record(self, latent: int) -> dict[str, Any]:
-        """A latent's record for circuit-tracer; IndexError and ValueError in one line."""
+        """A latent's record for circuit-tracer.
+
+        Raises:
+            IndexError: there is no such latent.
+            ValueError: its record is damaged.
+        """
         return self._features.read(latent)
 
     def page(self, latent: int) -> dict[str, Any]:
@@ -98,11 +103,11 @@ class LatentIndex:
 
 
 def open_index(folder: str | Path) -> LatentIndex:
-    """Opens a finished index; sizes, offsets and counts of its files are checked.
+    """Opens a finished index; checks sizes, offsets and counts of its files.
 
     Raises:
-        OSError: there is none, or it is unfinished, or a file is missing.
-        ValueError: it is damaged, of another version, or something else.
+        OSError: there is no index, it is unfinished, or a file is missing.
+        ValueError: it is damaged, of another version, or of another kind.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -123,7 +128,7 @@ def open_index(folder: str | Path) -> LatentIndex:
 
 
 def _filled(manifest: Manifest, firings: Firings, directions: Directions) -> Manifest:
-    """The manifest with what is counted from the contents."""
+    """The manifest with the counts of the contents filled in."""
     return manifest.model_copy(
         update={
             "rows": int(firings.rows),
@@ -138,14 +143,14 @@ def _filled(manifest: Manifest, firings: Firings, directions: Directions) -> Man
 
 
 def _bands(manifest: Manifest, firings: Firings) -> int:
-    """Bands that were asked for: of the last ones no example may have been kept."""
+    """Number of bands that were asked for; the last ones may have no example."""
     kept = int(firings.examples.band.max(initial=0))
     asked = manifest.settings.get("bands")
     return max(asked, kept) if isinstance(asked, int) else kept
 
 
 def _files(out: Path, found: Gathered, sizes: Mapping[str, int]) -> dict[str, Parts]:
-    """Name -> content, in the order of writing: what comes later reads what is there already."""
+    """Name -> content, in the order of writing; later files are made from earlier ones."""
     manifest, d_sae = found.manifest, found.manifest.sae.d_sae
     feature_ends: list[int] = []
     page_ends: list[int] = []
@@ -177,7 +182,7 @@ def _later(make: Callable[[], bytes]) -> Iterator[bytes]:
 
 
 def _measured(name: str, parts: Parts, sizes: dict[str, int]) -> Iterator[bytes | memoryview]:
-    """The same parts; the file's size is noted at its end."""
+    """The same parts; after the last one, the file's size is put into `sizes`."""
     size = 0
     for part in parts:
         size += len(part)
@@ -201,7 +206,7 @@ def _layers(manifest: Manifest, ends: list[int]) -> bytes:
 
 
 def _shard(out: Path, manifest: Manifest, k: int) -> tuple[int, bytes]:
-    """What is in a shard, of the records that are on the disk already."""
+    """A shard's content, made from the records that are already on disk."""
     d_sae = manifest.sae.d_sae
     features = Records(out / manifest.features_file, out / FEATURES_OFFSETS, d_sae)
     pages = Records(out / PAGES, out / PAGES_OFFSETS, d_sae)

@@ -1,4 +1,4 @@
-"""What the pass and the weights found, latent by latent: what every file of an index is made from.
+"""What the pass and the weights found, latent by latent: the source of every file of an index.
 
 Owns the slices of a latent's examples and tokens, and the texts of token ids. Writes nothing.
 """
@@ -16,15 +16,15 @@ from .manifest import Manifest
 from .records import rounded
 
 Decode = Callable[[Sequence[int]], list[str]]
-"""Texts of token ids, each by itself. A byte that is no character by itself is a surrogate, as
-Python's `surrogateescape` has it."""
+"""Gives the texts of token ids, each by itself. A byte that is no character by itself is a
+surrogate, as in Python's `surrogateescape`."""
 
 _MOST_JOINED = 8
-"""Tokens that may hold one character's bytes, and what is beside it."""
+"""Most tokens that are joined to make whole characters."""
 
 
 class Snippet(NamedTuple):
-    """Tokens around one at which a latent fires."""
+    """An example: tokens around one at which a latent fires."""
 
     band: int
     texts: list[str]
@@ -96,7 +96,7 @@ class Gathered:
     def token_shares(self, latent: int) -> list[list[Any]]:
         """Text, id, share of the latent's firings, share of the token's rows; most firings first.
 
-        Where not all firings were drawn, the last share is an estimate.
+        If not all firings were drawn, the last share is an estimate.
         """
         part, firings = self.tokens_of(latent), self.firings
         drawn = max(int(firings.drawn[latent]), 1)
@@ -122,8 +122,10 @@ def shown(text: str) -> str:
 
 
 def joined(texts: list[str]) -> list[str]:
-    """Texts of tokens in a row: a character of several tokens is at the first of them, and the
-    others are empty."""
+    """Texts of consecutive tokens.
+
+    A character that several tokens share is at the first of them; the others are empty.
+    """
     found, start = [], 0
     while start < len(texts):
         stop = start + 1
@@ -142,7 +144,7 @@ def _is_broken(text: str) -> bool:
 
 
 def _is_whole(texts: list[str]) -> bool:
-    """Whether their bytes are characters."""
+    """Whether the bytes of these texts, joined, are whole characters."""
     try:
         "".join(texts).encode("utf-8", "surrogateescape").decode("utf-8")
     except UnicodeDecodeError:

@@ -1,8 +1,8 @@
-"""The manifest of an index: which SAE, rows and text it is of, and every file with its size.
+"""The manifest of an index: its SAE, rows and text, and every file with its size.
 
-Owns `index.json`, which is written last: a folder without it is unfinished. Bounds are wide, for
-the document may have come from elsewhere. Beside it, `places.json` says where its maker found what
-it was made from; it is no part of the index, whose bytes are the same anywhere.
+Owns `index.json`, which is written last: a folder without it is unfinished. Every field has bounds,
+because the document may have come from elsewhere. `places.json` beside it says where the SAE, rows
+and text were; it is no part of the index, whose bytes do not depend on places.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ FileName = Annotated[str, Field(pattern=r"^(\w[\w-]*/){0,3}\w[\w-]*(\.[\w-]+)*$"
 
 
 def _checked_site(site: str) -> str:
-    """The site, if it is one."""
+    """The site; ValueError if it is none."""
     parse_site(site)
     return site
 
@@ -36,10 +36,10 @@ class SAEFacts(Document):
 
     name: Text
     source: Text | None = None
-    """A URL, or a hub's with its commit; of a local SAE `Places` knows it."""
+    """A URL, or a hub id with its commit; None for a local SAE, whose path is in `Places`."""
     site: Annotated[Text, AfterValidator(_checked_site)]
     target_site: Text | None = None
-    """Of a transcoder."""
+    """The site a transcoder writes; None for an SAE."""
     d_in: Size
     d_out: Size
     d_sae: Size
@@ -54,7 +54,7 @@ class StoreFacts(Document):
     """The activation store that was read."""
 
     key: Text
-    """Which rows in which order, apart from place and codec."""
+    """Identifies the rows and their order, whatever their place and codec."""
     site: Text
     rows: Count
     """Rows in it; `Manifest.rows` of them were read."""
@@ -69,16 +69,16 @@ class TokensFacts(Document):
 
 
 class OtherFacts(Document):
-    """Another SAE, whose latents nearest to this one's are listed."""
+    """Another SAE; its latents nearest to each of this SAE's are listed."""
 
     name: Text
-    """What records, tables and pages call it."""
+    """Its name in records, tables and pages."""
     fingerprint: Text
     """Of its tensors."""
 
 
 class Manifest(Document):
-    """What an index is of; `write_index` fills what has a default below `settings`."""
+    """What an index is of. `write_index` fills in the fields below `settings`."""
 
     format: Literal["latents-index"] = FORMAT
     version: Annotated[str, Field(pattern=r"^1\.\d{1,4}$")] = VERSION
@@ -93,7 +93,7 @@ class Manifest(Document):
     others: list[OtherFacts] = Field(default=[], max_length=1024)
     """The SAEs that it is compared with."""
     settings: dict[str, Any]
-    """Those that decide what is in the files."""
+    """The settings that decide what is in the files."""
     rows: Count = 0
     n_alive: Count = 0
     """Latents that fire in at least one row."""
@@ -102,22 +102,22 @@ class Manifest(Document):
     masked: dict[Text, Count] = Field(default={})
     """Kind of output token that is never listed -> how many."""
     logit_path: Text = ""
-    """Through what a decoder row reaches the logits; or why its tokens are not listed."""
+    """The way from a decoder row to the logits; or why output tokens are not listed."""
     position_edges: list[Count] = Field(default=[], max_length=4096)
     bands: Count = 0
-    """Equal shares of a latent's firings, by strength, that examples are drawn from."""
+    """Number of equal shares of a latent's firings, by strength, that examples are drawn from."""
     files: dict[FileName, Count] = Field(default={})
-    """Name below the folder -> bytes; of all files but this one and those of explanations, scores
-    and ratings."""
+    """Name in the folder -> size in bytes, of all files but this one and those of explanations,
+    scores and ratings."""
 
     @property
     def layer(self) -> int:
-        """Of the site that the SAE reads."""
+        """The layer of the site that the SAE reads."""
         return parse_site(self.sae.site).layer
 
     @property
     def features_file(self) -> str:
-        """Where circuit-tracer finds the records."""
+        """The file with circuit-tracer's records."""
         return f"features/layer_{self.layer}.bin"
 
 
@@ -140,7 +140,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         OSError: there is no such folder, or the index in it is unfinished.
-        ValueError: the folder is of something else or of another version, or the document is
+        ValueError: the folder holds something else or another version, or the document is
             damaged.
     """
     path = folder / NAME

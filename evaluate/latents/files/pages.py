@@ -65,7 +65,7 @@ def _outputs(found: Gathered, latent: int, side: str) -> list[list[Any]]:
 
 
 def _logits(found: Gathered, latent: int) -> dict[str, Any]:
-    """The histogram of the effects on all output tokens; empty where there is no way to them."""
+    """The histogram of effects on all output tokens; empty if the site has no way to them."""
     edges, counts = found.directions.logit_edges[latent], found.directions.logit_histogram[latent]
     if not len(counts):
         return {}

@@ -1,8 +1,8 @@
-"""Records, one a latent: how they are framed in a file, and read back within bounds.
+"""Records, one per latent: how they are framed in a file, and read back within bounds.
 
-A frame is 4 bytes with a length (little-endian), then that many bytes: JSON, compressed by zlib.
-Offsets stand beside the file: latent i's frame is bytes [offset i, offset i + 1). This is what
-circuit-tracer's page reads by HTTP range.
+A frame is 4 bytes with a length (uint32, little-endian), then that many bytes: JSON, compressed by
+zlib. The offsets are in a file of their own: latent i's frame is bytes [offset i, offset i + 1).
+circuit-tracer's page reads frames by HTTP range.
 """
 
 import json
@@ -23,7 +23,7 @@ from ....machine import available_cores
 _Item = TypeVar("_Item")
 
 LEVEL = 9
-"""Of zlib, fixed: the same records give the same bytes."""
+"""zlib's level; fixed, so that the same records give the same bytes."""
 
 _MOST_BYTES = 2**24
 """No record is larger; ours have some 10 KB."""
@@ -44,8 +44,10 @@ def frame(text: str) -> bytes:
 
 
 def side_by_side(items: Iterable[_Item], work: Callable[[_Item], bytes]) -> Iterator[bytes]:
-    """What `work` makes of every item, in their order, by as many threads as there are cores: half
-    of the time of an index's files is zlib's, which lets other threads run."""
+    """`work(item)` of every item, in order, by as many threads as there are cores.
+
+    Half of the time of writing an index is zlib's, which lets other threads run.
+    """
     n = available_cores()
     waiting: deque[Future[bytes]] = deque()
     with ThreadPoolExecutor(n) as pool:
@@ -58,7 +60,7 @@ def side_by_side(items: Iterable[_Item], work: Callable[[_Item], bytes]) -> Iter
 
 
 def framed(records: Iterable[Any], ends: list[int]) -> Iterator[bytes]:
-    """Frames one after the other; `ends` is filled with their ends, in bytes."""
+    """The records' frames in order; `ends` is filled with where each ends, in bytes."""
     end = 0
     for part in side_by_side(map(json_text, records), frame):
         end += len(part)
@@ -67,12 +69,12 @@ def framed(records: Iterable[Any], ends: list[int]) -> Iterator[bytes]:
 
 
 def offsets(ends: list[int]) -> Int[np.ndarray, " n_plus_1"]:
-    """Where frames begin and the last one ends, uint64 little-endian."""
+    """Where each frame begins, and the end of the last one: uint64, little-endian."""
     return np.array([0, *ends], dtype="<u8")
 
 
 def rounded(values: Float[np.ndarray, "..."], digits: int = _DIGITS) -> Any:
-    """Numbers with so many significant digits as lists of floats.
+    """Numbers with `digits` significant digits, as lists of floats.
 
     The default's error is at most 5e-6 of a number.
     """
@@ -95,7 +97,7 @@ class Records:
     """The records of a file, read one at a time.
 
     Raises:
-        ValueError, OSError: on making, the offsets or the file do not fit d_sae records.
+        ValueError, OSError: when made: the offsets or the file do not fit d_sae records.
     """
 
     def __init__(self, path: Path, offsets_path: Path, d_sae: int):

@@ -1,7 +1,7 @@
-"""Data as script files, which a page opened from disk may load where it may not fetch.
+"""Data as script files: a page opened from disk may load scripts, but may not fetch files.
 
-Owns `data/*.js`: each is one call of a function of `scopeworks`, the page's global. No `<` stands
-in them, so that no text of a corpus can end a script or open a comment.
+Owns `data/*.js`. Each file is one call of a function of `scopeworks`, the page's global. They hold
+no `<`, so that no text of a corpus can end a script or open a comment.
 """
 
 import base64
@@ -18,10 +18,10 @@ SEARCH_LATENTS = 16384
 """Latents in one file of columns."""
 
 SHARD_LATENTS, MOST_IN_SHARDS = 64, 16384
-"""Latents in one shard; wider SAEs have none, and are looked at over HTTP."""
+"""Latents in one shard, and the widest SAE that has shards; wider ones need HTTP."""
 
 IN_SHARDS = ("act_max", "examples_quantiles")
-"""Of circuit-tracer's record, what the page shows; the rest is in its own record too."""
+"""The keys of circuit-tracer's record that the page shows; the others are in the page's record."""
 
 _TEXTS = 5
 _BESIDE = 6
@@ -29,13 +29,13 @@ _BESIDE = 6
 
 
 def call(name: str, *arguments: Any) -> bytes:
-    """A script that gives a function of the page its data."""
+    """A script that calls a function of the page with data."""
     text = ",".join(json_text(argument) for argument in arguments)
     return f"scopeworks.{name}({text});\n".replace("<", "\\u003c").encode()
 
 
 def search(found: Gathered, k: int) -> bytes:
-    """`scopeworks.search(k, columns)` of latents [16384 k, 16384 (k + 1))."""
+    """`scopeworks.search(k, columns)` for latents [16384 k, 16384 (k + 1))."""
     first = k * SEARCH_LATENTS
     stop = min(first + SEARCH_LATENTS, found.manifest.sae.d_sae)
     latents, firings = range(first, stop), found.firings
@@ -58,15 +58,17 @@ def _contexts(found: Gathered, latent: int) -> list[str]:
 
 
 def plane(found: Gathered) -> bytes:
-    """`scopeworks.map({x, y})`: places in the plane as base64 of uint16, little-endian."""
+    """`scopeworks.map({x, y})`: places in the plane, as base64 of little-endian uint16."""
     places = np.rint(found.directions.map.clip(0, 1) * 65535).astype("<u2")
     columns = (base64.b64encode(places[:, i].tobytes()).decode() for i in (0, 1))
     return call("map", dict(zip("xy", columns, strict=True)))
 
 
 def shard_json(features: Records, pages: Records, k: int, d_sae: int) -> tuple[int, bytes]:
-    """The number of a shard, and its content: {"features": [record, …], "pages": [record, …]} of
-    latents [64 k, 64 (k + 1)); of the first only `IN_SHARDS`."""
+    """The number of a shard, and its content: {"features": [record, …], "pages": [record, …]}.
+
+    It holds latents [64 k, 64 (k + 1)); of circuit-tracer's records only the keys `IN_SHARDS`.
+    """
     latents = range(k * SHARD_LATENTS, min((k + 1) * SHARD_LATENTS, d_sae))
     lists = (
         b",".join(_in_shard(json.loads(features.raw(i))) for i in latents),
@@ -82,8 +84,10 @@ def shard(content: tuple[int, bytes]) -> bytes:
 
 
 def _in_shard(record: dict[str, Any]) -> bytes:
-    """What a page opened from disk shows of circuit-tracer's record: shades need no more than four
-    digits, and two more are a tenth of the shard."""
+    """The part of circuit-tracer's record that a page opened from disk shows.
+
+    Shades need only four digits; two more would make a shard a tenth larger.
+    """
     for band in record["examples_quantiles"]:
         for one in band["examples"]:
             values = one["tokens_acts_list"]

@@ -1,7 +1,7 @@
-"""Parquet tables of an index: one row a latent, an example, a token, a neighbour.
+"""Parquet tables of an index: one row per latent, example, token or neighbour.
 
-Owns the columns, with their units in the fields' metadata, and the way to bytes a row group at a
-time. Needs pyarrow, which the extra `latents` brings; without it an index has no tables.
+Owns the columns, with their units in the fields' metadata, and how they are written, a row group at
+a time. Needs pyarrow (the extra `latents`); without it an index has no tables.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,12 +17,12 @@ LATENTS = 4096
 """Latents in one row group."""
 
 _PIECE = 256
-"""Latents that are Python's values at a time: they take twenty times what the table's do."""
+"""Latents held as Python values at a time: these take twenty times the memory of the table."""
 
 _MOST_ROWS = 2**26
 
 _LEVEL = 19
-"""Of zstd."""
+"""zstd's level."""
 
 _SHARE, _F, _COUNT = "share, 0 to 1", "feature activation", "count"
 
@@ -99,7 +99,7 @@ def parts(found: Gathered, table: str) -> Iterator[bytes]:
     schema = _schema(table)
     sink = _Sink()
     floats, others = _leaves(table)
-    # Floating-point numbers' exponents compress, once they are apart from the mantissas.
+    # Exponents of floating-point numbers compress well once they are split from the mantissas.
     encodings: Any = {"use_byte_stream_split": floats, "use_dictionary": others}
     with pq.ParquetWriter(
         pa.PythonFile(sink, mode="w"),
@@ -133,10 +133,10 @@ class _Sink:
         return len(self._parts[-1])
 
     def flush(self) -> None:
-        """Nothing is kept elsewhere."""
+        """Does nothing: there is no other buffer."""
 
     def close(self) -> None:
-        """What was written can still be taken."""
+        """Does nothing: the bytes can still be taken."""
 
     def taken(self) -> bytes:
         """All bytes since the last call."""
@@ -145,7 +145,7 @@ class _Sink:
 
 
 def _leaves(table: str) -> tuple[list[str], list[str]]:
-    """Paths of a table's columns as Parquet has them: those of floating-point numbers, others."""
+    """Paths of a table's columns in Parquet: those of floating-point numbers, and the others."""
     paths = {
         f"{name}.list.element" if of.startswith("list<") else name: "float" in of
         for name, (of, _, _) in COLUMNS[table].items()
@@ -155,7 +155,7 @@ def _leaves(table: str) -> tuple[list[str], list[str]]:
 
 
 def _schema(table: str) -> Any:
-    """Arrow's schema, units and meanings in the fields' metadata."""
+    """The table's Arrow schema, with units and meanings in the fields' metadata."""
     import pyarrow as pa
 
     def kind(name: str) -> Any:
@@ -254,7 +254,7 @@ def _together(found: Gathered, first: int, stop: int) -> dict[str, Any]:
 
 
 def _ranked(ids: np.ndarray, values: dict[str, np.ndarray], first: int) -> dict[str, Any]:
-    """Rows of [latents, ranks] arrays, without the places that hold -1."""
+    """Arrays [latents, ranks] as rows; places with the id -1 are left out."""
     there = ids >= 0
     latents, ranks = np.nonzero(there)
     columns = {"latent": first + latents, "rank": ranks, "neighbour": ids[there]}

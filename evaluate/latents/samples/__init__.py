@@ -1,4 +1,4 @@
-"""Contexts of chosen latents: those that explain them, those that test explanations, and controls.
+"""Contexts of chosen latents: those that explain, those that test explanations, and controls.
 
-`collect` is the way in; `twin` gives the latents of an SAE that was never trained.
+`collect` collects them; `twin` makes the control, an SAE that was never trained.
 """

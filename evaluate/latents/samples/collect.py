@@ -1,7 +1,7 @@
 """Collecting the contexts of chosen latents from cached rows; no forward pass.
 
-Owns the order of the work and what does not fit together: the parts are `contexts`', `sweep`'s and
-`draw`'s.
+Owns the order of the work, and the checks that SAE, store and latents fit together. The steps are
+in `contexts`, `sweep` and `draw`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from .settings import SampleSettings
 from .sweep import Encode, sweep, values
 
 _PEAKS = 1 << 26
-"""Contexts times latents that are held at a time: 256 MiB of float32."""
+"""Contexts × latents held at a time: 256 MiB of float32."""
 
 
 def collect(
@@ -31,21 +31,21 @@ def collect(
 ) -> Samples:
     """Contexts that explain and contexts that test each of some latents, with their activations.
 
-    Rows are read twice, twice more for every 2^26 / contexts latents beyond the first as many. The
-    same inputs give the same contexts on any machine, and a latent's do not depend on which others
-    are asked for.
+    Latents are taken in groups of 2^26 / contexts; each group reads the rows twice. The same inputs
+    give the same contexts on any machine, and a latent's contexts do not depend on which other
+    latents are asked for.
 
     Args:
         sae: the SAE or transcoder.
         store: cached activations of the site that it reads.
-        tokens: the token store that they come from.
-        latents: which; none twice.
+        tokens: the token store that the activations come from.
+        latents: their numbers, each once.
         settings: how much text, how many contexts.
-        site: of an SAE whose files do not tell it.
+        site: the site, for an SAE whose files do not name it.
 
     Raises:
-        ValueError: a latent is not there or twice, the store has another site or width than the
-            SAE, or the tokens are not the store's.
+        ValueError: a latent does not exist or is given twice, the store has another site or width
+            than the SAE, or the tokens are not the store's.
     """
     settings, site = settings or SampleSettings(), site or sae.config.site
     check(sae, store, latents, site)
@@ -62,7 +62,7 @@ def collect(
 
 
 def check(sae: SAE, store: ActivationStore, latents: Sequence[int], site: str | None) -> None:
-    """Refuses latents that are not there, and a store of other activations than the SAE reads."""
+    """Refuses latents that do not exist, and a store of other activations than the SAE reads."""
     d_sae = sae.config.d_sae
     wrong = [latent for latent in latents if not 0 <= latent < d_sae]
     if wrong or not latents:
@@ -92,7 +92,7 @@ def _collected(
     found: Contexts,
     settings: SampleSettings,
 ) -> Samples:
-    """The contexts of as many latents as fit into memory."""
+    """The contexts of one group of latents."""
     swept = sweep(store, site, encode, len(latents), rows, found)
     parts = [
         (np.full(len(number), k), np.full(len(number), kind), band, number)
@@ -120,7 +120,7 @@ def _collected(
 
 
 def joined(parts: Sequence[Samples]) -> Samples:
-    """Samples of several groups of latents from the same rows as one."""
+    """Joins samples of several groups of latents that are from the same rows."""
     if len(parts) == 1:
         return parts[0]
     shifts = np.cumsum([0, *(len(part.latents) for part in parts)])

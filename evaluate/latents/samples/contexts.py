@@ -1,6 +1,6 @@
-"""The contexts that a store's rows make: windows of sequences, whole, each text once, in halves.
+"""Contexts: windows of sequences whose rows the store has, each text once, in two halves.
 
-Owns which windows can be drawn and to which half each belongs. Knows no SAE.
+Owns which windows can be drawn, and which half (explains or tests) each belongs to. Knows no SAE.
 """
 
 from collections.abc import Iterator
@@ -24,14 +24,15 @@ _SEQUENCES = 4096
 class Contexts:
     """The contexts that can be drawn.
 
-    A sequence is cut into windows from its start; what is left at its end is no context. Kept are
-    those of which at least half of the tokens have a row and the others are special ones, whose
-    documents are all of one half, and whose tokens no context before it has.
+    A sequence is cut into windows from its start; a rest at its end is dropped. A window is kept if
+    at least half of its tokens have a row and the others are special, if its documents are all of
+    one half, and if no earlier context has the same tokens.
     """
 
     size: int
-    """Tokens in one."""
+    """Tokens in a context."""
     per_sequence: int
+    """Windows in a sequence."""
     number: Int[np.ndarray, " windows"]
     """Window of the store (sequence · per_sequence + place) -> number of the context, or -1."""
     sequence: Int[np.ndarray, " n"]
@@ -40,27 +41,29 @@ class Contexts:
     known: Bool[np.ndarray, "n size"]
     """Where the store has a row."""
     tests: Bool[np.ndarray, " n"]
-    """Whether it is of the half that tests."""
+    """Whether the context is of the half that tests."""
 
     def __len__(self) -> int:
         return len(self.start)
 
     def of(self, labels: Labels) -> Int[np.ndarray, " rows"]:
-        """The context of each row; -1 where it is of none."""
+        """The context of each row; -1 for a row of no context."""
         place = labels.position // self.size
         window = labels.sequence * self.per_sequence + np.minimum(place, self.per_sequence - 1)
         return np.where(place < self.per_sequence, self.number[window], -1)
 
 
 def blocks(rows: int) -> Iterator[tuple[int, int]]:
-    """Rows in blocks of one size: [first, stop) each."""
+    """Rows in blocks of `BLOCK`, the last one shorter: [first, stop) each."""
     for first in range(0, rows, BLOCK):
         yield first, min(first + BLOCK, rows)
 
 
 def rows_within(store: ActivationStore, rows: int) -> int:
-    """`rows` rounded up to whole buckets, in which rows are in random order: a part of one would
-    leave hardly a context whole."""
+    """`rows` rounded up to whole buckets.
+
+    Rows of a bucket are in random order, so part of a bucket would complete hardly any context.
+    """
     stops = np.cumsum([commit.rows for commit in store.commits])
     return int(stops[min(np.searchsorted(stops, rows), len(stops) - 1)])
 
@@ -71,9 +74,9 @@ def cut(store: ActivationStore, tokens: TokenStore, rows: int, size: int, seed: 
     Args:
         store: the activation store.
         tokens: the token store that it was harvested from.
-        rows: how many rows are looked at.
+        rows: how many rows are used.
         size: tokens in a context; at most a sequence's.
-        seed: of the halves.
+        seed: decides which documents explain and which test.
 
     Raises:
         ValueError: the tokens are not those of the store, or no context is whole.
@@ -108,7 +111,7 @@ def cut(store: ActivationStore, tokens: TokenStore, rows: int, size: int, seed: 
 
 
 class _Windows:
-    """What the windows of some sequences hold, and of which half they are."""
+    """The windows of some sequences: their tokens, and the half they belong to."""
 
     def __init__(
         self, store: ActivationStore, tokens: TokenStore, split: str, size: int, seed: int
@@ -123,12 +126,15 @@ class _Windows:
     def of(
         self, first: int, whole: Bool[np.ndarray, "m size"]
     ) -> tuple[UInt32[np.ndarray, "m size"], Bool[np.ndarray, " m"], Bool[np.ndarray, " m"]]:
-        """Tokens of the windows of the sequences from `first` on, whether each can be drawn, and
-        whether it is of the half that tests.
+        """The windows of sequences from `first` on.
 
         Args:
-            first: a sequence.
-            whole: where the store has a row, of so many windows.
+            first: the first sequence.
+            whole: m windows: whether the store has a row of each token.
+
+        Returns:
+            The windows' tokens, whether each can be drawn, and whether it is of the half that
+            tests.
         """
         n = whole.size // self._cut
         ids = np.asarray(self._sequences[first : first + n])[:, : self._cut]
@@ -143,7 +149,7 @@ class _Windows:
 
 
 def _checked_split(store: ActivationStore, tokens: TokenStore) -> str:
-    """The split that was harvested."""
+    """The split that the store was harvested from; checks that the tokens are its own."""
     recorded = store.provenance.get("tokens")
     if recorded is not None and recorded != tokens.fingerprint:
         raise ValueError(
@@ -155,7 +161,7 @@ def _checked_split(store: ActivationStore, tokens: TokenStore) -> str:
 
 
 def _covered(store: ActivationStore, rows: int, context: int) -> Bool[np.ndarray, "sequences seq"]:
-    """At which tokens the store has a row."""
+    """Which tokens have a row among the store's first `rows`."""
     last = max(int(store.labels(*block).sequence.max()) for block in blocks(rows))
     covered = np.zeros((last + 1, context), dtype=bool)
     for block in blocks(rows):
@@ -165,8 +171,10 @@ def _covered(store: ActivationStore, rows: int, context: int) -> Bool[np.ndarray
 
 
 def _second_half(units: Int[np.ndarray, " n"], seed: int) -> Bool[np.ndarray, " n"]:
-    """Whether a document is of the half that tests: a bit of its number's hash (splitmix64), which
-    stays what it is when a store grows."""
+    """Whether a document is of the half that tests: one bit of its number's hash (splitmix64).
+
+    The bit does not change when a store grows.
+    """
     with np.errstate(over="ignore"):
         x = units.astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
         x = x + np.uint64(0x9E3779B97F4A7C15)
@@ -176,8 +184,10 @@ def _second_half(units: Int[np.ndarray, " n"], seed: int) -> Bool[np.ndarray, " 
 
 
 def _first_of_equals(tokens: UInt32[np.ndarray, "n size"]) -> Int[np.ndarray, " m"]:
-    """The first of contexts with the same tokens, in order: a text that stands in both halves would
-    test what it has explained."""
+    """The first of each group of contexts with the same tokens, in order.
+
+    A text in both halves would test an explanation that it has helped to make.
+    """
     rows = np.ascontiguousarray(tokens)
     view = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
     _, first = np.unique(view, return_index=True)

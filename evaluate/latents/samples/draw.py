@@ -1,6 +1,6 @@
-"""Which contexts of a latent are shown and which test: even draws, a pure function of the peaks.
+"""Draws the contexts that explain a latent and those that test: a pure function of the peaks.
 
-Owns the draws. Knows contexts by their numbers.
+Owns the draws. Contexts are known by their numbers.
 """
 
 from collections.abc import Iterator
@@ -27,12 +27,12 @@ def draw(
     """The contexts of one latent, kind by kind.
 
     Args:
-        latent: its number in the SAE: what else is drawn for other latents changes nothing.
+        latent: its number in the SAE; it seeds the draws, so other latents do not change them.
         k: its number in `unigrams`.
         peaks: its largest activation in each context.
         found: the contexts.
-        unigrams: what it does at each token.
-        settings: how many.
+        unigrams: the latents' activations by token.
+        settings: how many contexts.
     """
     rng = np.random.default_rng([settings.seed, latent])
     fires, tests = peaks > 0, found.tests
@@ -55,8 +55,10 @@ def _banded(
     bands: int,
     rng: np.random.Generator,
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """About n / bands contexts of each band of strength, strongest band first; all of a band that
-    has fewer. Contexts stand by falling peak."""
+    """About n / bands contexts of each band of strength, by falling peak: (bands, contexts).
+
+    Of a band with fewer contexts, all are taken.
+    """
     at = np.flatnonzero(allowed)
     at = at[np.argsort(-peaks[at], kind="stable")]
     shares = [len(part) for part in np.array_split(np.arange(n), bands)]
@@ -71,6 +73,6 @@ def _banded(
 def _drawn(
     allowed: Bool[np.ndarray, " contexts"], n: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " n"]:
-    """n contexts drawn evenly, in order."""
+    """n allowed contexts, drawn uniformly, in order; all if there are fewer."""
     at = np.flatnonzero(allowed)
     return np.sort(at[rng.permutation(len(at))[:n]])

@@ -1,6 +1,6 @@
-"""What is known of chosen latents: contexts with activations, and what they do token by token.
+"""Samples of chosen latents: contexts with activations, and mean activations by token.
 
-Owns the shapes and how one latent's part of them is taken. `collect` fills them.
+Owns the arrays' shapes, and how one latent's part is taken. `collect` fills them.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 EXPLAIN, TEST, SILENT, HARD = 0, 1, 2, 3
-"""Kinds of contexts: shown to the explainer; the tests in which the latent fires; those in which it
-does not; those in which it does not although one of its top tokens is there."""
+"""Kinds of contexts. EXPLAIN: shown to the explainer. TEST: tests in which the latent fires.
+SILENT: tests in which it does not. HARD: tests in which it does not, although they hold one of its
+top tokens."""
 
 N_TOP = 5
 """Tokens that count as a latent's top tokens."""
@@ -19,20 +20,20 @@ N_TOP = 5
 
 @dataclass(frozen=True)
 class UnigramTable:
-    """What latents do at each token, over all contexts of the half that explains."""
+    """Latents' firings and activations by token, over all contexts of the half that explains."""
 
     token: Int[np.ndarray, "u"]
-    """Tokens that occur there, ascending."""
+    """Tokens that occur, ascending."""
     token_rows: Int[np.ndarray, "u"]
-    """Rows of each."""
+    """Rows of each token."""
     offsets: Int[np.ndarray, "k_plus_1"]
-    """Latent k's entries are [offsets k, offsets k + 1) of the following."""
+    """Latent k's entries in the arrays below are [offsets[k], offsets[k + 1])."""
     fired_at: Int[np.ndarray, "m"]
-    """Tokens at which it fires, ascending, as numbers into `token`."""
+    """Tokens at which it fires, ascending, as indices into `token`."""
     fired: Int[np.ndarray, "m"]
-    """Rows of this token in which it fires."""
+    """Rows of that token in which it fires."""
     total: Float[np.ndarray, "m"]
-    """Σ f over them, float64."""
+    """Σ f over those rows, float64."""
 
     @property
     def rows(self) -> int:
@@ -40,7 +41,7 @@ class UnigramTable:
         return int(self.token_rows.sum())
 
     def predict(self, k: int, tokens: Int[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-        """E[f | token], float64: Σ f over the token's rows; over all rows where it never occurs."""
+        """E[f | token], float64; the mean over all rows for a token that does not occur."""
         part = slice(self.offsets[k], self.offsets[k + 1])
         means = np.zeros(len(self.token) + 1)
         means[self.fired_at[part]] = self.total[part] / self.token_rows[self.fired_at[part]]
@@ -51,8 +52,11 @@ class UnigramTable:
         return means[np.where(known, at, -1)]
 
     def top(self, k: int, n: int = N_TOP) -> list[tuple[int, int, int, float]]:
-        """(token, firings, rows, mean f where it fires) of the n tokens at which it fires most
-        often; of equals the smaller id."""
+        """The n tokens at which latent k fires most often; of equals the smaller id first.
+
+        Returns:
+            (token, firings, rows of the token, mean f where it fires) of each.
+        """
         part = slice(self.offsets[k], self.offsets[k + 1])
         at, fired, total = self.fired_at[part], self.fired[part], self.total[part]
         order = np.argsort(-fired, kind="stable")[:n]
@@ -67,7 +71,7 @@ class UnigramTable:
         ]
 
     def firings(self, k: int) -> int:
-        """Rows of the half that explains in which it fires."""
+        """Rows of the half that explains in which latent k fires."""
         return int(self.fired[self.offsets[k] : self.offsets[k + 1]].sum())
 
 
@@ -91,18 +95,18 @@ class DrawnContexts(NamedTuple):
 
 @dataclass(frozen=True)
 class Samples:
-    """Contexts of K latents, one row each, by latent, then kind, then quantile.
+    """Contexts of K latents, one row each, sorted by latent, then kind, then quantile.
 
-    Contexts that explain and contexts that test come from different documents, and no two of all
-    have the same tokens.
+    Contexts that explain and contexts that test come from different documents. No two contexts of a
+    store have the same tokens.
     """
 
     latents: Int[np.ndarray, " K"]
-    """Their numbers in the SAE."""
+    """The latents' numbers in the SAE."""
     rows: int
-    """Rows that were looked at."""
+    """Rows that were read."""
     fired: Int[np.ndarray, " K"]
-    """Of those, in which it fires."""
+    """Rows, of those, in which each latent fires."""
     largest: Float[np.ndarray, " K"]
     """Largest activation over the contexts of the half that explains."""
     unigrams: UnigramTable
@@ -113,12 +117,12 @@ class Samples:
     quantile: Int[np.ndarray, "n"]
     """Band of strength by its peak, 1 the strongest; 0 where the latent does not fire."""
     sequence: Int[np.ndarray, "n"]
-    """In the token store's split."""
+    """Sequence in the token store's split."""
     start: Int[np.ndarray, "n"]
     """Position of its first token."""
     tokens: Int[np.ndarray, "n context"]
     f: Float[np.ndarray, "n context"]
-    """Activation at every token; NaN where the store keeps no row (special tokens)."""
+    """The latent's activation at every token; NaN where the store has no row (special tokens)."""
 
     @property
     def density(self) -> Float[np.ndarray, " K"]:

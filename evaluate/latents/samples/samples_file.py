@@ -1,6 +1,7 @@
 """Samples as one file, so that explaining and scoring see the same contexts.
 
-Owns its layout: an npz of plain arrays, and in it what they were drawn by.
+Owns the layout: an npz of plain arrays. `facts` in it is JSON in UTF-8 bytes, and holds everything
+that decided the draws.
 """
 
 import io
@@ -24,8 +25,8 @@ def write_samples(path: Path, samples: Samples, twin: Samples, drawn_by: dict[st
     Args:
         path: the file.
         samples: of the SAE's latents.
-        twin: of the random SAE's, one for each.
-        drawn_by: all that decides what they are, as JSON values.
+        twin: of the random SAE's latents, one for each.
+        drawn_by: everything that decides the samples, as JSON values.
     """
     facts = {"version": VERSION, "drawn_by": drawn_by, "rows": [samples.rows, twin.rows]}
     arrays: dict[str, Any] = {
@@ -41,7 +42,7 @@ def write_samples(path: Path, samples: Samples, twin: Samples, drawn_by: dict[st
 
 
 def read_samples(path: Path, drawn_by: dict[str, Any]) -> tuple[Samples, Samples] | None:
-    """The samples of a file; None where there is none, or one that was drawn by something else.
+    """The samples and the twin's; None if there is no file, or one with another `drawn_by`.
 
     Raises:
         ValueError: the file is damaged.
@@ -58,7 +59,7 @@ def read_samples(path: Path, drawn_by: dict[str, Any]) -> tuple[Samples, Samples
             both = [_taken(arrays, prefix) for prefix in ("", "twin_")]
         pairs = zip(facts["rows"], both, strict=True)
         samples, twin = (_samples(rows, taken) for rows, taken in pairs)
-    except Exception as error:  # damage may end in any of zipfile's, zlib's, numpy's and Python's
+    except Exception as error:  # damage may raise errors of zipfile, zlib, numpy or Python
         raise ValueError(
             f"{path} must be the samples that `scopeworks latents explain` wrote, but it is "
             "damaged; remove it, and they are drawn again"
@@ -75,5 +76,5 @@ def _taken(arrays: Any, prefix: str) -> dict[str, Any]:
 
 
 def _samples(rows: int, taken: dict[str, Any]) -> Samples:
-    """As they were written."""
+    """Samples from one side's arrays."""
     return Samples(rows=int(rows), **taken)

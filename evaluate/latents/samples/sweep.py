@@ -1,7 +1,7 @@
-"""The passes over a store's rows: peaks of every context, token by token sums, values of the drawn.
+"""The two passes over a store's rows: peaks and sums by token, then values of drawn contexts.
 
-Owns what is read and how often: rows twice, in blocks of one size. Memory is a number per context
-and latent, and one per token at which a latent fires.
+Owns what is read and how often: all rows twice, in blocks of one size. Memory is one number per
+context and latent, and three per latent and token at which it fires.
 """
 
 from collections.abc import Callable
@@ -24,14 +24,14 @@ class Swept(NamedTuple):
     """What the first pass finds."""
 
     fired: Int[np.ndarray, " K"]
-    """Of all rows that were looked at."""
+    """Rows in which each latent fires, of all rows read."""
     peaks: Float[np.ndarray, "contexts K"]
     """Largest activation in each context, float32."""
     unigrams: UnigramTable
 
 
 class _Firing(NamedTuple):
-    """Firings of a block of rows: one entry each."""
+    """Firings in a block of rows, one entry each."""
 
     row: Int[np.ndarray, "n"]
     column: Int[np.ndarray, "n"]
@@ -41,7 +41,7 @@ class _Firing(NamedTuple):
 def sweep(
     store: ActivationStore, site: str, encode: Encode, n_latents: int, rows: int, found: Contexts
 ) -> Swept:
-    """The first pass: how often each latent fires, where it is how strong, and at which tokens."""
+    """The first pass: how often each latent fires, its peak in each context, and sums by token."""
     fired = np.zeros(n_latents, dtype=np.int64)
     peaks = np.zeros((len(found), n_latents), dtype=np.float32)
     sums = _TokenSums(int(found.tokens.max()) + 1)
@@ -69,16 +69,18 @@ def values(
     column: Int[np.ndarray, " n"],
     context: Int[np.ndarray, " n"],
 ) -> Float[np.ndarray, "n size"]:
-    """The second pass: each drawn context's activations of its latent, float32; NaN where the store
-    has no row.
+    """The second pass: each drawn context's activations of its latent, float32.
 
     Args:
-        column, context: of every context drawn, no pair twice.
+        column, context: latent and context of each draw; no pair twice.
+
+    Returns:
+        NaN where the store has no row.
     """
     f = np.where(found.known[context], np.float32(0), np.float32(np.nan))
     if not len(column):
         return f
-    wanted = np.zeros(len(found) + 1, dtype=bool)  # and -1, of no context
+    wanted = np.zeros(len(found) + 1, dtype=bool)  # one more for -1, no context
     wanted[context] = True
     n_columns = int(column.max(initial=0)) + 1
     key = context * n_columns + column
@@ -108,10 +110,12 @@ def _firing(store: ActivationStore, site: str, encode: Encode, first: int, stop:
 
 
 class _TokenSums:
-    """Rows by token, and by latent and token firings and Σ f; exact: float64, added in the order of
-    the rows."""
+    """Rows by token, and firings and Σ f by latent and token.
 
-    _MERGE = 1 << 20  # firings that wait before they are added up
+    Σ f is float64, added in the order of the rows, so that it is the same on any machine.
+    """
+
+    _MERGE = 1 << 20  # firings that are kept before they are summed
 
     def __init__(self, n_tokens: int):
         self._n_tokens = n_tokens
@@ -123,20 +127,20 @@ class _TokenSums:
         self._n_waiting = 0
 
     def rows(self, token: Int[np.ndarray, "n"]) -> None:
-        """Counts rows."""
+        """Adds rows."""
         self._rows += np.bincount(token, minlength=self._n_tokens)
 
     def firings(
         self, column: Int[np.ndarray, "n"], token: Int[np.ndarray, "n"], f: Float[np.ndarray, "n"]
     ) -> None:
-        """Counts and adds firings."""
+        """Adds firings."""
         self._waiting.append((column * self._n_tokens + token, f))
         self._n_waiting += len(f)
         if self._n_waiting > self._MERGE:
             self._merge()
 
     def _merge(self) -> None:
-        """Adds up what waits."""
+        """Adds the waiting firings to the sums."""
         keys = [self._key, *(key for key, _ in self._waiting)]
         counts = [self._fired, *(np.ones(len(f), dtype=np.int64) for _, f in self._waiting)]
         totals = [self._total, *(f.astype(np.float64) for _, f in self._waiting)]

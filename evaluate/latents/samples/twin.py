@@ -1,7 +1,7 @@
-"""An SAE that was never trained, as a control: what its latents' explanations score, any would.
+"""The twin: an SAE that was never trained, as a control for scores of explanations.
 
-Owns its weights and thresholds, and the collecting of both SAEs' contexts. It fires as often as the
-SAE it is a control of, latent by latent.
+Owns the twin's weights and thresholds, and collects both SAEs' contexts. Each latent of the twin
+fires as often as the latent it is paired with.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,10 @@ def with_twin(
     settings: SampleSettings | None = None,
     site: str | None = None,
 ) -> tuple[Samples, Samples]:
-    """The contexts of some latents (`collect`), and those of as many of a random SAE that fire as
-    often: its latent k stands beside `latents[k]`."""
+    """The contexts of some latents (`collect`), and those of as many latents of a random SAE.
+
+    The random SAE's latent k is paired with `latents[k]` and fires as often.
+    """
     settings = settings or SampleSettings()
     samples = collect(sae, store, tokens, latents, settings, site)
     site = site or sae.config.site
@@ -42,19 +44,18 @@ def with_twin(
 def random_twin(
     sae: SAE, store: ActivationStore, site: str, fired: Sequence[int], rows: int, seed: int
 ) -> SAE:
-    """Latents as training starts them, whose thresholds let latent k fire in `fired[k]` of the
-    store's first rows.
+    """K latents as training starts them; latent k fires in `fired[k]` of the store's first rows.
 
-    Rows of the initial weights are drawn independently of one another, so K of them are drawn, not
-    d_sae. θ_k lies at the (fired[k] + 1)-th largest of z = x @ W_enc[:, k]; not below 0, so that a
-    latent that is to fire in most rows may fire in fewer: z > 0 holds in about half.
+    Initial directions are drawn independently of each other, so K of them suffice instead of d_sae.
+    θ_k is the (fired[k] + 1)-th largest z = x @ W_enc[:, k], or 0 if that is below 0. A latent that
+    should fire in most rows may therefore fire in fewer: z > 0 in about half of them.
 
     Args:
-        sae: the SAE of which this is a control.
-        store: of the activations that it reads.
-        site: where it reads.
-        fired: rows in which each latent is to fire.
-        rows: of so many.
+        sae: the SAE that this is a control for.
+        store: the activations that the SAE reads.
+        site: the site that it reads.
+        fired: number of rows, of the first `rows`, in which each latent should fire.
+        rows: number of rows that count.
         seed: of the weights.
     """
     config = sae.config
@@ -90,9 +91,9 @@ def _thresholds(
     fired: Int[np.ndarray, " K"],
     rows: int,
 ) -> Float[Tensor, " K"]:
-    """The values that exactly so many of each latent's z lie above; of equals fewer.
+    """θ of each latent: `fired[k]` of latent k's z are above it, or fewer if there are ties.
 
-    Only the largest are held: as many numbers as there are firings, and as many again.
+    Only the largest z are held: at most about twice as many numbers as there are firings.
     """
     n = np.minimum(fired + 1, rows)
     waiting: list[list[np.ndarray]] = [[np.empty(0, np.float32)] for _ in n]

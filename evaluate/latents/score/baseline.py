@@ -17,13 +17,13 @@ class Baseline(NamedTuple):
     """Pearson's r of the unigram simulator, by latent in the order asked for."""
 
     samples: Samples
-    """Of the SAE: `density` tells each latent's stratum."""
+    """The SAE's; its `density` gives each latent's stratum."""
     own: list[Figure]
-    """Without value for a latent that has no table; so in `shuffled` and `random`."""
+    """No value for a latent without a table, here and in the two below."""
     shuffled: list[Figure] | None
-    """With another latent's table; None where no two have one."""
+    """With another latent's table; None if fewer than two latents have one."""
     random: list[Figure]
-    """Of an SAE that was never trained, whose latent k fires as often as the k-th asked for."""
+    """Of an SAE that was never trained; its latent k fires as often as the k-th asked for."""
 
 
 def baseline(
@@ -52,9 +52,9 @@ def baseline(
 def by_tables(samples: Samples, twin: Samples, seed: int) -> dict[str, list[dict[str, Figure]]]:
     """Figures by token-unigram tables: by variant, then by latent.
 
-    A latent whose own table is empty, for it never fires in the half that explains, has none, and
-    its table is no other latent's explanation: own and shuffled are of the same latents. Without
-    two tables nothing is shuffled.
+    A latent that never fires in the half that explains has an empty table. It gets no figures, and
+    its table explains no other latent, so own and shuffled are of the same latents. With fewer than
+    two tables there is no shuffled variant.
     """
     places = list(range(len(samples.latents)))
     seeds = (seed + samples.latents).tolist()

@@ -1,4 +1,4 @@
-"""`scopeworks latents score`: what explanations are worth, beside controls."""
+"""The command `scopeworks latents score`."""
 
 import typer
 

@@ -1,19 +1,19 @@
-"""What every score is read beside.
+"""Controls: what every score is compared with.
 
-Owns the shuffle of explanations, and what the controls are called.
+Owns the shuffle of explanations, and the controls' names.
 """
 
 import numpy as np
 
 OWN, SHUFFLED, RANDOM, TOKENS = "own", "shuffled", "random", "tokens"
-"""The latent with its own explanation; with another latent's; a latent of an SAE that was never
-trained, with its own; and with the explanation that a token-unigram table gives."""
+"""OWN: a latent with its own explanation. SHUFFLED: with another latent's. RANDOM: a latent of an
+SAE that was never trained, with its own. TOKENS: with the explanation of a token-unigram table."""
 
 
 def derangement(n: int, seed: int) -> list[int] | None:
-    """Another place for each of n places, none its own; None for a single one.
+    """A permutation of n places that moves every place; None for n < 2.
 
-    Places stand in a random circle, and each gets the next one's.
+    Places are put in a random circle, and each gets the next one.
     """
     if n < 2:
         return None

@@ -1,6 +1,6 @@
-"""Scores in indexes as the study of simulation reads them.
+"""Scores in indexes, as the study of simulation reads them.
 
-Owns the choice: a language model's simulation, where an index has one, before the token unigrams'.
+Owns the choice: a language model's simulation if an index has one, otherwise token unigrams'.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _SIMULATION, _R = "simulation", "r"
 
 
 def documents(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """One document for each index, of its SAE.
+    """One document for each index, about its SAE.
 
     Raises:
         OSError: an index is unfinished or has no scores of simulation.
@@ -47,7 +47,7 @@ def _scores(folder: Path) -> Scores:
 
 
 def _simulator(scores: Scores) -> str:
-    """Who predicted from whose explanations, in words."""
+    """What predicted, and from whose explanations, in words."""
     if scores.scorer == TOKENS:
         return scores.by
     return f"{scores.by} from explanations by {scores.explainer}"
@@ -76,6 +76,6 @@ def _document(folder: Path, scores: Scores) -> dict[str, Any]:
 
 
 def _r(score: LatentScore, kind: str) -> float | None:
-    """Pearson's r of a latent, or of what stands beside it."""
+    """Pearson's r of a latent, or of one of its controls."""
     figure = score.figures.get(kind, {}).get(_R)
     return None if figure is None else figure.value

@@ -1,4 +1,4 @@
-"""The command: scores of the explanations in an index, beside controls, kept in the index."""
+"""Runs `latents score`: scores explanations beside controls, and keeps the scores in the index."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,11 +32,11 @@ from .summary import strata, table
 from .variants import ScoredVariant, variants
 
 _ENOUGH = 0.5
-"""Share of the test contexts of either kind that must be judged for a latent to have a score."""
+"""Largest share of failed test contexts, firing or silent, with which a latent has a score."""
 
 
 class LatentFigures(NamedTuple):
-    """What is found of one latent."""
+    """One latent's figures."""
 
     figures: dict[str, Figure]
     failed: int = 0
@@ -45,14 +45,15 @@ class LatentFigures(NamedTuple):
 
 
 ByLatent = dict[str, list[LatentFigures]]
-"""ScoredVariant -> what is found, by latent."""
+"""Variant's name -> figures, by latent."""
 
 
 def score(settings: ScoreSettings) -> Iterator[str]:
-    """Scores, scorer by scorer; gives what a person should see as it is found.
+    """Scores, scorer by scorer; yields lines to show as they are found.
 
     Raises:
-        ValueError, OSError: something is not there, is not the index's, or cannot be asked.
+        ValueError, OSError: an input is missing or not the index's, or a language model cannot be
+            asked.
     """
     check_folder(settings.prompts, [scorer.prompt for scorer in SCORERS.values()])
     index = open_index(settings.index)
@@ -93,7 +94,7 @@ def score(settings: ScoreSettings) -> Iterator[str]:
 
 
 def _explanations(index: LatentIndex, settings: ScoreSettings) -> Explanations:
-    """Those asked for; a language model's before those of tokens."""
+    """The explanations asked for; by default a language model's, if there are some."""
     name = settings.explainer
     if name is None:
         has_llm = (index.folder / "explanations" / "llm.json").is_file()
@@ -114,7 +115,7 @@ def _explanations(index: LatentIndex, settings: ScoreSettings) -> Explanations:
 
 
 def _with_places(settings: ScoreSettings, found: Explanations) -> ScoreSettings:
-    """What is not given is where `explain` found it."""
+    """The settings, with the places that `explain` used where none are given."""
     names = ("sae", "store", "tokens", "model")
     known = {name: found.settings.get(name) for name in names if getattr(settings, name) is None}
     return settings.model_copy(update=known)
@@ -123,7 +124,7 @@ def _with_places(settings: ScoreSettings, found: Explanations) -> ScoreSettings:
 def _questions(
     name: str, told: Sequence[ScoredVariant], tokenizer: object, settings: ScoreSettings
 ) -> list[Question]:
-    """All that a scorer would ask."""
+    """All questions of a scorer."""
     scorer = _scorer(name, settings)
     return [
         question
@@ -145,7 +146,7 @@ def _by_asking(
     asking: Asker,
     settings: ScoreSettings,
 ) -> ByLatent:
-    """Figures of every variant and latent by a language model's answers."""
+    """Figures of every variant and latent, from a language model's answers."""
     scorer, result = _scorer(name, settings), ByLatent()
     for variant in told:
         by_latent = [
@@ -167,7 +168,7 @@ def _by_asking(
 
 
 def _figures(evidence: Evidence, seed: int) -> LatentFigures:
-    """A latent's figures, without value where too few of its contexts could be judged."""
+    """A latent's figures; without values if too many of its contexts could not be judged."""
     judged = isinstance(evidence, Judged)
     said = evidence.said[:, None] if judged else evidence.predicted
     failed: np.ndarray = np.all(np.isnan(said), axis=1)
@@ -190,7 +191,7 @@ def _scores(
     """The scorer's document.
 
     Args:
-        told: the explanations that were scored; None for token tables, which are none.
+        told: the explanations that were scored; None for token tables.
     """
     latents, metrics = {}, list[str]()
     explainer, texts = (TOKENS, {}) if told is None else (told.explainer, told.texts)
@@ -230,7 +231,7 @@ def _scores(
 
 
 def _written(index: LatentIndex, scores: Scores) -> Iterator[str]:
-    """Writes a scorer's document; its table and place."""
+    """Writes a scorer's document; yields its table and its path."""
     path: Path = write_scores(index.folder, scores)
     yield from table(scores)
     yield f"written: {path}"

@@ -1,4 +1,4 @@
-"""What `scopeworks latents score` is asked to do."""
+"""Settings of `scopeworks latents score`."""
 
 from typing import Literal
 
@@ -14,13 +14,13 @@ class ScoreSettings(SourcesSettings):
     """Scores of the explanations in an index."""
 
     scorer: list[Literal["detection", "fuzzing", "simulation", "tokens"]] | None = None
-    """How explanations are scored; tokens asks no language model. By default the first three where
-    there is one, else tokens."""
+    """How explanations are scored; tokens asks no language model. By default the other three if
+    there is a language model, otherwise tokens."""
     explainer: str | None = None
-    """Whose explanations; by default llm's where there are some, else those of tokens."""
+    """Whose explanations to score: by default llm's if there are some, otherwise tokens'."""
     examples_per_prompt: PositiveInt = 1
-    """Test contexts in one prompt of detection and fuzzing. More cost less, and tell of one
-    another."""
+    """Test contexts in one prompt of detection and fuzzing. More cost less, but contexts in one
+    prompt give hints about each other."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the shuffles and of the intervals."""
 
@@ -43,5 +43,5 @@ class ScoreSettings(SourcesSettings):
 
     @property
     def scorers(self) -> list[str]:
-        """Which are asked for, each once."""
+        """The scorers to run, each once."""
         return list(dict.fromkeys(self.scorer or (ASKING if self.has_model else [TOKENS])))

@@ -1,7 +1,7 @@
-"""Figures of one latent from what a scorer said of its test contexts, with 95% intervals.
+"""One latent's figures from a scorer's answers on its test contexts, with 95% intervals.
 
 Owns Pearson's r, AUROC and balanced accuracy, and the bootstrap over sequences. A sequence is one
-draw: its contexts and their tokens are not independent of one another.
+draw, because its contexts and their tokens are not independent of each other.
 """
 
 import math
@@ -14,33 +14,33 @@ from jaxtyping import Bool, Float, Int
 DRAWS = 1000
 """Bootstrap draws behind an interval."""
 MIN_SEQUENCES = 8
-"""Contexts in which it fires, or in which it does not, that are of fewer give no interval."""
+"""Fewer sequences of firing contexts, or of silent ones, give no interval."""
 
 _Z = 1.959964
 
 
 class Figure(NamedTuple):
-    """A figure and how sure it is."""
+    """A figure and its 95% interval."""
 
     value: float | None
-    """None where it means nothing, as with no context in which the latent fires."""
+    """None if it is not defined, for example without a context in which the latent fires."""
     interval: list[float] | None = None
-    """[low, high]: 2.5% and 97.5% of bootstrap draws over sequences, separately of the contexts in
-    which the latent fires and the others; wider by Wilson's where a share is 0 or 1."""
+    """[low, high]: 2.5% and 97.5% quantiles of a bootstrap over sequences, of firing and of silent
+    contexts separately. Widened by Wilson's interval where a share is 0 or 1."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Yes or no of every context."""
+    """A yes or no for every context."""
 
     fires: Bool[np.ndarray, " n"]
-    """What is true."""
+    """The truth."""
     said: Float[np.ndarray, " n"]
-    """1 yes, 0 no, NaN where no answer could be had."""
+    """1 yes, 0 no, NaN without a usable answer."""
     sequence: Int[np.ndarray, " n"]
-    """Of which sequence each is."""
+    """The sequence of each context."""
     left_out: int = 0
-    """Contexts that could not be asked about."""
+    """Contexts that no question could be made of."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +51,20 @@ class Simulated:
     f: Float[np.ndarray, "n context"]
     """True activations; NaN at tokens that do not count."""
     predicted: Float[np.ndarray, "n context"]
-    """In any unit; NaN in contexts for which no answer could be had."""
+    """In any unit; NaN in contexts without a usable answer."""
     sequence: Int[np.ndarray, " n"]
-    """Of which sequence each context is."""
+    """The sequence of each context."""
 
 
 Evidence = Judged | Simulated
 
 
 def figures(evidence: Evidence, seed: int) -> dict[str, Figure]:
-    """All that can be said of a latent, the most telling first.
+    """All figures of a latent, the main one first.
 
     `Judged` gives `balanced_accuracy`: the mean of the shares of firing and of silent contexts that
-    were told right; 0.5 is chance. `Simulated` gives `r` over all tokens and `auroc`: the chance
-    that a firing context has a larger largest prediction than a silent one; ties count half.
+    were judged right; 0.5 is chance. `Simulated` gives `r` over all tokens, and `auroc`: the
+    probability that a firing context's largest prediction is above a silent one's; ties count half.
     """
     if isinstance(evidence, Judged):
         return {"balanced_accuracy": balanced_accuracy(evidence, seed)}
@@ -74,13 +74,13 @@ def figures(evidence: Evidence, seed: int) -> dict[str, Figure]:
 def pearson(evidence: Simulated, seed: int) -> Figure:
     """r = cov(p, f) / sqrt(var p · var f) over all tokens of all answered contexts.
 
-    0 where all predictions are equal, for they explain nothing; None where f is constant.
+    0 if all predictions are equal, because they explain nothing; None if f is constant.
     """
     counts = ~np.isnan(evidence.f) & ~np.isnan(evidence.predicted)
     p, f = (np.where(counts, v, 0.0).astype(np.float64) for v in (evidence.predicted, evidence.f))
     if not counts.any():
         return Figure(None)
-    # Sums of squares around a common centre lose no digits to it.
+    # Centred first, so that sums of squares lose no digits to the mean.
     p, f = ((v - v[counts].mean()) * counts for v in (p, f))
     sums = np.stack([v.sum(1) for v in (counts * 1.0, p, f, p * p, f * f, p * f)], axis=1)
     weights = _weights(evidence, np.any(counts, axis=1), seed)
@@ -88,7 +88,7 @@ def pearson(evidence: Simulated, seed: int) -> Figure:
 
 
 def auroc(evidence: Simulated, seed: int) -> Figure:
-    """The chance that a firing context's largest prediction is above a silent one's."""
+    """The probability that a firing context's largest prediction is above a silent one's."""
     counts = ~np.isnan(evidence.f) & ~np.isnan(evidence.predicted)
     peak = np.where(counts, evidence.predicted, -np.inf).max(axis=1, initial=-np.inf)
     answered = np.any(counts, axis=1)
@@ -106,7 +106,7 @@ def auroc(evidence: Simulated, seed: int) -> Figure:
 
 
 def balanced_accuracy(evidence: Judged, seed: int) -> Figure:
-    """(share of firing contexts told yes + share of silent contexts told no) / 2."""
+    """(share of firing contexts judged yes + share of silent contexts judged no) / 2."""
     answered = ~np.isnan(evidence.said)
     right = (evidence.said == 1) == evidence.fires
     yes, no = answered & evidence.fires, answered & ~evidence.fires
@@ -124,14 +124,20 @@ def balanced_accuracy(evidence: Judged, seed: int) -> Figure:
 
 
 def _unseen(share: float, n: int) -> float:
-    """How far a share of n draws that is 0 or 1 may be from the truth, towards the middle: Wilson's
-    95% interval, whose other end is the share itself; with a sign. 0 for any other share."""
+    """How far the truth may be from a share of n draws that is 0 or 1, with a sign.
+
+    It is the length of Wilson's 95% interval, whose other end is the share itself. 0 for any other
+    share, whose spread the bootstrap shows.
+    """
     width = _Z**2 / (n + _Z**2)
     return width if share == 0 else -width if share == 1 else 0.0
 
 
 def _widened(found: Figure, unseen: list[float]) -> Figure:
-    """With independent errors that no bootstrap draw shows, side by side: their squares add."""
+    """The figure with its interval widened by independent errors that the bootstrap cannot show.
+
+    Squares of errors add, on each side.
+    """
     if found.value is None or found.interval is None:
         return found
     up, down = (math.hypot(*(max(0.0, sign * one) for one in unseen)) for sign in (1, -1))
@@ -149,7 +155,7 @@ def _r(sums: Float[np.ndarray, "draws 6"]) -> Float[np.ndarray, " draws"]:
     """r of (n, Σp, Σf, Σp², Σf², Σpf); 0 where p is constant, NaN where f is."""
     n, p, f, pp, ff, pf = sums.T
     var_p, var_f = n * pp - p * p, n * ff - f * f
-    # What is left of a constant are rounding errors.
+    # A constant leaves only rounding errors.
     flat_p, flat_f = var_p <= 1e-12 * n * pp, var_f <= 1e-12 * n * ff
     with np.errstate(invalid="ignore", divide="ignore"):
         r = (n * pf - p * f) / np.sqrt(var_p * var_f)
@@ -159,8 +165,11 @@ def _r(sums: Float[np.ndarray, "draws 6"]) -> Float[np.ndarray, " draws"]:
 def _weights(
     evidence: Evidence, answered: Bool[np.ndarray, " n"], seed: int
 ) -> Float[np.ndarray, "draws n"] | None:
-    """How often each context is drawn: as often as its sequence, of as many with firing contexts
-    and as many with silent ones as there are; None where there are too few for an interval."""
+    """How often each bootstrap draw takes each context: as often as its sequence.
+
+    Sequences of firing contexts and of silent ones are drawn separately, as many as there are. None
+    if there are too few for an interval.
+    """
     rng = np.random.default_rng(seed)
     weights = np.zeros((DRAWS, len(answered)))
     for kind in (evidence.fires, ~evidence.fires):
@@ -174,7 +183,7 @@ def _weights(
 
 
 def _figure(value: float, draws: Float[np.ndarray, " draws"] | None) -> Figure:
-    """As plain numbers."""
+    """A figure from its value and its bootstrap draws."""
     if math.isnan(value):
         return Figure(None)
     if draws is None or np.isnan(draws).any():

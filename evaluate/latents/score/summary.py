@@ -1,6 +1,6 @@
 """Means over latents, by stratum of firing frequency, beside every control; and the printed table.
 
-A latent is one draw: an interval says what other latents of the stratum would give.
+A latent is one draw: an interval is for other latents of the stratum.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ Figures = Mapping[str, Mapping[str, Value]]
 
 
 def strata(latents: Mapping[str, LatentScore], metrics: list[str]) -> list[Stratum]:
-    """All latents, then those of each firing frequency that has any."""
+    """All latents, then those of each range of firing frequency that has latents."""
     groups = {"all": list(latents.values())}
     for score in latents.values():
         which = sum(score.density < edge for edge in EDGES)
@@ -43,13 +43,13 @@ def _stratum(name: str, scores: list[LatentScore], names: list[str], metrics: li
 
 
 def values(scores: list[LatentScore], variant: str, metric: str) -> list[float]:
-    """The figures of a variant that there are."""
+    """A variant's values, of the latents that have one."""
     found = (_value(score, variant, metric) for score in scores)
     return [value for value in found if value is not None]
 
 
 def _differences(scores: list[LatentScore], variant: str, metric: str) -> list[float]:
-    """Own minus control, where there are both."""
+    """Own minus control, of the latents that have both."""
     pairs = ((_value(s, OWN, metric), _value(s, variant, metric)) for s in scores)
     return [own - other for own, other in pairs if own is not None and other is not None]
 
@@ -68,7 +68,7 @@ def mean(found: list[float]) -> Value:
 
 
 def table(scores: Scores) -> Iterator[str]:
-    """The scores for a person: a line a stratum, own and controls side by side."""
+    """The scores as text: a line per stratum, own and controls side by side."""
     metric = scores.metrics[0]
     names = list(scores.strata[0].means)
     yield (
@@ -92,8 +92,8 @@ def table(scores: Scores) -> Iterator[str]:
         yield f"{scores.failed:,} test contexts could not be judged: their answers were nonsense"
     if scores.left_out:
         yield (
-            f"{scores.left_out:,} test contexts were left out: marks like theirs fit nowhere else "
-            "in them"
+            f"{scores.left_out:,} test contexts were left out: their marks cannot be moved to "
+            "tokens at which the latent is silent"
         )
 
 

@@ -1,6 +1,6 @@
-"""A latent with its own explanation, and the controls: what each is scored with.
+"""Variants: latents with their own explanations, and the controls.
 
-Owns which latent gets whose explanation. Knows no scorer.
+Owns which latent is scored with which explanation. Knows no scorer.
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,21 @@ from .controls import OWN, RANDOM, SHUFFLED, TOKENS, derangement
 
 
 class ScoredVariant(NamedTuple):
-    """Latents and what is said of them."""
+    """Latents, and the explanation that each is scored with."""
 
     name: str
     samples: Samples
     texts: list[str | None]
-    """By latent; None where there is nothing to score."""
+    """By latent; None if there is no explanation."""
 
 
 def variants(
     found: Explanations, samples: Samples, twin: Samples, tokenizer: object, seed: int
 ) -> list[ScoredVariant]:
-    """Own explanations first, then the controls. The unigrams' own explanations are no control of
-    themselves, and a single latent's cannot be shuffled."""
+    """Own explanations first, then the controls.
+
+    Explanations by unigrams have no unigram control, and a single explanation cannot be shuffled.
+    """
     keys = [str(latent) for latent in samples.latents.tolist()]
     own = [found.texts.get(key) for key in keys]
     result = [ScoredVariant(OWN, samples, own)]
@@ -40,7 +42,7 @@ def variants(
 
 
 def shuffled(texts: Sequence[str | None], seed: int) -> list[str | None] | None:
-    """Each latent's explanation given to another one that has one; None where there are no two."""
+    """Explanations exchanged between the latents that have one; None if fewer than two have."""
     at = [k for k, text in enumerate(texts) if text is not None]
     other = derangement(len(at), seed)
     if other is None:

@@ -1,1 +1,1 @@
-"""Scorers: one file and one row of `table` each."""
+"""Scorers: each is one file and one row of `table`."""

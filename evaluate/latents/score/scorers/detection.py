@@ -13,8 +13,11 @@ from .scorer import Scorer, numbers
 
 
 class Detection(Scorer):
-    """Shows test contexts as plain text, one a prompt unless more are asked for: contexts in one
-    prompt tell of one another."""
+    """Shows test contexts as plain text and asks, for each, whether the latent fires in it.
+
+    One context per prompt unless more are asked for, because contexts in one prompt give hints
+    about each other.
+    """
 
     prompt = "detection.txt"
     gaps = ("explanation", "pieces")
@@ -31,7 +34,7 @@ class Detection(Scorer):
         ]
 
     def evidence(self, samples: Samples, k: int, answers: Sequence[Any | None]) -> Judged:
-        """Yes or no of every context."""
+        """A yes or no for every context."""
         drawn, fires = samples.tests(k)
         said = np.full(len(drawn), np.nan)
         order = self._order(samples, k)
@@ -41,7 +44,7 @@ class Detection(Scorer):
         return Judged(fires, said, drawn.sequence)
 
     def _order(self, samples: Samples, k: int) -> np.ndarray:
-        """Firing and silent contexts mixed."""
+        """A random order, in which firing and silent contexts are mixed."""
         rng = np.random.default_rng([self._seed, int(samples.latents[k])])
         return rng.permutation(len(samples.tests(k)[0]))
 

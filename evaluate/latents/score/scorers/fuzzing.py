@@ -14,11 +14,12 @@ from .scorer import Scorer, numbers
 
 
 class Fuzzing(Scorer):
-    """Shows test contexts in which the latent fires, each once: in half of them the tokens at which
-    it fires are marked, in the other half the same pattern of marks, moved to where it is silent.
+    """Shows test contexts in which the latent fires, and asks whether the marked tokens are right.
 
-    A pattern keeps its number and lengths of runs, so that marks tell nothing without the text.
-    Contexts that have no such place are left out of both halves, and counted.
+    In half of the contexts the tokens at which it fires are marked. In the other half the same
+    pattern of marks is moved to tokens at which it is silent. The pattern keeps the number and
+    lengths of its runs, so marks give no hint without the text. Contexts in which the pattern
+    cannot be moved are left out of both halves, and counted.
     """
 
     prompt = "fuzzing.txt"
@@ -39,7 +40,7 @@ class Fuzzing(Scorer):
         ]
 
     def evidence(self, samples: Samples, k: int, answers: Sequence[Any | None]) -> Judged:
-        """Yes or no of every context; true where the marks are right."""
+        """A yes or no for every context; the truth is whether its marks are right."""
         drawn, right, _ = self._marked(samples, k)
         said = np.full(len(right), np.nan)
         for i, answer in enumerate(answers):
@@ -72,7 +73,7 @@ class Fuzzing(Scorer):
 def _moved(
     marks: Bool[np.ndarray, " context"], free: Bool[np.ndarray, " context"]
 ) -> Int[np.ndarray, "places n_marks"]:
-    """Every place to which all marks can be moved together, so that each falls on a free token."""
+    """Every place to which the marks can be moved together so that all are on free tokens."""
     at = np.flatnonzero(marks)
     pattern = at - at[0]
     places = np.arange(len(marks) - pattern[-1])[:, None] + pattern

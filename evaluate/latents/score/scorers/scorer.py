@@ -1,4 +1,4 @@
-"""What a scorer is, and how its answers are read."""
+"""The base class of scorers, and how answers are read."""
 
 import json
 import re
@@ -26,6 +26,7 @@ class Scorer(ABC):
     prompt: str
     """File of its prompt."""
     gaps: tuple[str, ...]
+    """Names of the gaps in the prompt, which `questions` fills."""
 
     def __init__(self, own_prompts: Path | None, per_prompt: int, seed: int):
         self._asked: Template = template(self.prompt, PROMPTS, own_prompts, self.gaps)
@@ -35,18 +36,18 @@ class Scorer(ABC):
     def questions(
         self, samples: Samples, k: int, explanation: str, tokenizer: object
     ) -> list[Question]:
-        """What is asked about latent k's test contexts."""
+        """The questions about latent k's test contexts."""
 
     @abstractmethod
     def evidence(self, samples: Samples, k: int, answers: Sequence[Any | None]) -> Evidence:
-        """What the answers to `questions` say; None is an answer that could not be had."""
+        """The evidence in the answers to `questions`; None stands for a missing answer."""
 
 
 def numbers(n: int, largest: int) -> Callable[[str], list[int]]:
     """Reads an answer that must be a JSON list of n whole numbers of 0 to `largest`.
 
-    The last list in the answer counts, for a language model may think aloud; where one number is
-    asked for it may stand alone.
+    The last list in the answer counts, because a language model may think aloud first. A single
+    number needs no list.
     """
 
     def read(answer: str) -> list[int]:

@@ -13,7 +13,7 @@ from .scorer import Scorer, numbers
 
 
 class Simulation(Scorer):
-    """Shows the tokens of one test context a prompt, and has 0 to 10 said of each."""
+    """Shows the tokens of one test context per prompt, and asks for 0 to 10 for each."""
 
     prompt = "simulation.txt"
     gaps = ("explanation", "tokens")

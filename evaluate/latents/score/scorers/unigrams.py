@@ -1,8 +1,7 @@
 """The `tokens` scorer: a token-unigram table predicts each token's activation. No language model.
 
-Its prediction E[f | token] is the best that a function of the token alone can do, as far as the
-half that explains tells it: a latent whose explanation does no better is a token detector, or
-badly explained.
+E[f | token], estimated on the half that explains, is the best prediction from the token alone. A
+latent whose explanation does no better is a token detector, or badly explained.
 """
 
 import numpy as np
@@ -12,12 +11,12 @@ from ..statistics import Simulated
 
 
 def simulate(samples: Samples, k: int, table_of: int | None = None) -> Simulated:
-    """What a table says of latent k's test contexts.
+    """A table's predictions on latent k's test contexts.
 
     Args:
         samples: of all latents.
         k: the latent, by its place in `samples`.
-        table_of: whose table predicts; by default its own.
+        table_of: the latent whose table predicts; by default k.
     """
     drawn, fires = samples.tests(k)
     predicted = samples.unigrams.predict(k if table_of is None else table_of, drawn.tokens)
