@@ -1,4 +1,4 @@
-"""From SAE, model and text to numbers and a page: `measure`, then `page`; `run` is the command.
+"""From SAE, model and text to numbers and a page: `run` evaluates, `page` makes the report.
 
 From Python, `evaluate_saes` measures, `write_report` makes the page, and `index_latents` the pages
 of latents.
