@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Generic, Literal, Union, get_args, get_origin
@@ -32,8 +33,14 @@ class Given(Generic[SettingsT]):
 
     kind: type[SettingsT]
     config: Path | None
-    values: dict[str, Any]
+    parse: Callable[[], dict[str, Any]]
     hint: str = ""
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """Read when they are asked for: their error is the command's own, which ranks tell each
+        other. ValueError for pairs that are none."""
+        return self.parse()
 
     def settings(self, **more: Any) -> SettingsT:
         """The settings: values from `more`, then flags, then the file, then defaults. Raises the
@@ -77,7 +84,7 @@ def command(
         def call(**given: Any) -> None:
             beside = {one.name: given[one.name] for one in own}
             file = given["config"] if config else None
-            run(Given(kind, file, options.values(given), options.hint), **beside)
+            run(Given(kind, file, partial(options.values, given), options.hint), **beside)
 
         paragraphs = inspect.cleandoc(run.__doc__ or "").split("\n\n")
         call.__name__, call.__doc__ = run.__name__, "\n\n".join(map(_one_line, paragraphs))

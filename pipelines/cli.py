@@ -128,5 +128,13 @@ def _parsed_and_run() -> None:
         if not text:
             raise SystemExit(2) from None  # nothing was asked for, and the help is shown
         command = getattr(getattr(error, "ctx", None), "command_path", "scopeworks")
-        raise ValueError(f"{text.removesuffix('.')}; see `{command} --help`") from error
+        return _refuse(f"{text.removesuffix('.')}; see `{command} --help`", error)
     raise SystemExit(code)
+
+
+def _refuse(text: str, error: Exception) -> None:
+    """Raises ValueError; of several ranks of torchrun, one does, and all end."""
+    from ..train.ranks.joining import joined
+
+    with joined():
+        raise ValueError(text) from error

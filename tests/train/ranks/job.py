@@ -1,7 +1,8 @@
 """The processes of a test: ranks that are forked from one that has imported everything.
 
 Standard input is a JSON list of lots; a lot is trained by `size` ranks, one run after the other.
-With an argument runs must be there to be continued. Prints the exit codes.
+With an argument runs must be there to be continued. A lot that has words is a command of them
+instead. Prints the exit codes.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from scopeworks.console import run_command
+from scopeworks.pipelines.cli import main
 from scopeworks.train.ranks.joining import joined
 from scopeworks.train.run.trainer import run
 from scopeworks.train.settings import TrainSettings
@@ -21,6 +23,9 @@ from .processes import environment, free_port
 
 def work(lot: dict[str, Any]) -> None:
     """What a rank does."""
+    if lot["words"]:
+        sys.argv = ["scopeworks", *lot["words"].split()]
+        main()
     with joined(lot["patience_s"]) as world:
         for values in lot["runs"]:
             settings = TrainSettings.model_validate(values)

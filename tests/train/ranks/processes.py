@@ -98,11 +98,13 @@ def lot(
     of: int | None = None,
     port: int | None = None,
     patience_s: float = 60,
+    words: str = "",
 ) -> dict[str, Any]:
-    """Runs for the first `size` ranks of a world of `of`."""
+    """Runs for the first `size` ranks of a world of `of`, or a command."""
     # What has its default is not given: some may not be given where they do nothing.
     asked = [json.loads(one.model_dump_json(exclude_unset=True)) for one in runs]
-    return {"size": size, "runs": asked, "of": of or size, "port": port, "patience_s": patience_s}
+    where = {"of": of or size, "port": port, "patience_s": patience_s}
+    return {"size": size, "runs": asked, "words": words} | where
 
 
 def ends(lots: Sequence[dict[str, Any]], resume: bool = False) -> tuple[list[list[int]], str]:

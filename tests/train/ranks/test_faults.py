@@ -138,6 +138,12 @@ def test_bad_input_is_one_line_of_the_first_rank_and_exit_code_2_of_all(settings
             "nowhere": lot(2, [settings(**SHAPE, store="nowhere")]),
             "address already in use": lot(1, [], of=2, port=taken.getsockname()[1]),
             "within 1 s, got": lot(1, [], of=2, patience_s=1),
+            "'both' is not one of 'auto', 'latents', 'rows'": lot(
+                3, [], words="train --parallel both"
+            ),
+            "--storage-option must be key=value, got 'x'": lot(
+                3, [], words="train --storage-option x"
+            ),
         }
         codes, errors = ends(list(cases.values()))
     assert codes == [[2] * case["size"] for case in cases.values()]
