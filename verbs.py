@@ -1,11 +1,10 @@
-"""Verbs: public functions that take settings, or what settings are made from.
+"""Verbs: public functions that take settings, or the fields of settings by name.
 
     train_sae(store="activations", site="resid_post.12", width=16384, out="sae")
     train_sae(TrainSettings(store="activations", site="resid_post.12", width=16384, out="sae"))
 
-Owns how arguments become settings, and how a verb shows them: in its signature, and in its
-docstring with the words that stand under the settings' fields. A command does the same from flags
-(`options`).
+Owns how arguments become settings, and a verb's signature and docstring, which list the fields with
+their docstrings. `options` does the same for the flags of commands.
 """
 
 import inspect
@@ -23,7 +22,7 @@ ResultT = TypeVar("ResultT")
 ResultT_co = TypeVar("ResultT_co", covariant=True)
 
 LOADED = "lm"
-"""Parameter of a verb that can use a loaded model, which is given as `model` like a name."""
+"""Name of a verb's parameter for a loaded model, which callers pass as `model`."""
 
 
 class Verb(Protocol[P, ResultT_co]):
@@ -44,11 +43,12 @@ class Verb(Protocol[P, ResultT_co]):
 def takes(
     kind: Callable[P, GivenT],
 ) -> Callable[[Callable[..., ResultT]], Verb[P, ResultT]]:
-    """Lets a function of settings be called with the fields of `kind` by name. What it takes
-    besides goes by name too.
+    """Decorator for a function of settings: it can also be called with the fields by name.
+
+    Its other parameters are then passed by name too.
 
     Args:
-        kind: the settings' class; the function's first argument is an instance of it.
+        kind: the settings class; the function's first parameter is an instance of it.
     """
     settings = cast(type[Settings], kind)
 
@@ -85,7 +85,7 @@ def takes(
 
 
 def _check_is(kind: type[Settings], given: Any, name: str) -> None:
-    """Settings of another command, or a forgotten name in front of a value."""
+    """Refuses an argument that is no `kind`: other settings, or a value without its name."""
     if not isinstance(given, kind):
         raise TypeError(
             f"{name} must be called with {kind.__name__} or with settings by name, such as "
@@ -94,12 +94,12 @@ def _check_is(kind: type[Settings], given: Any, name: str) -> None:
 
 
 def _fields(kind: type[Settings]) -> list[tuple[str, FieldInfo]]:
-    """The fields as declared, those that must be given first."""
+    """The fields in the order of declaration, but required ones first."""
     return sorted(kind.model_fields.items(), key=lambda item: not item[1].is_required())
 
 
 def _listed(kind: type[Settings]) -> str:
-    """The fields with their docstrings, one after the other."""
+    """The fields with defaults and docstrings, one per line."""
     lines = []
     for name, field in _fields(kind):
         default = (

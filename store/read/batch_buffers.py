@@ -1,7 +1,10 @@
-"""Memory for batches, reused once no tensor refers to it. Knows neither stores nor streams."""
+"""Memory of a stream: batch buffers that are reused, and chunks that several batches share."""
 
 import sys
 import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
 
 import ml_dtypes
 import numpy as np
@@ -54,3 +57,35 @@ class Buffers:
             if len(self._all) < self._keep:
                 self._all.append(fresh)
             return fresh
+
+
+class SharedChunks:
+    """The most recently used chunks that several batches share. The first thread that needs a chunk
+    decodes it; the others wait for it.
+
+    Args:
+        capacity: how many chunks are kept.
+    """
+
+    def __init__(self, capacity: int):
+        self._capacity, self._lock = capacity, threading.Lock()
+        self._made: OrderedDict[Hashable, Future[np.ndarray]] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The chunk of `key`, made by `make` if it is not kept; an error of `make` is not kept."""
+        with self._lock:
+            future = self._made.get(key)
+            mine = future is None
+            if future is None:
+                future = self._made[key] = Future()
+            self._made.move_to_end(key)
+            while len(self._made) > self._capacity:
+                self._made.popitem(last=False)
+        if mine:
+            try:
+                future.set_result(make())
+            except BaseException as error:
+                with self._lock:
+                    self._made.pop(key, None)
+                future.set_exception(error)
+        return future.result()

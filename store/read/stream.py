@@ -7,7 +7,7 @@ interruptions.
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from jaxtyping import Float
 from ..format.spec import StoreSpec
 from ..format.values import put_values
 from .array_reader import ArrayReader
-from .batch_buffers import Buffers
+from .batch_buffers import Buffers, SharedChunks
 from .stream_order import Order, Stripe, WindowOrder, by_chunk
 
 Rows = Float[torch.Tensor, "batch d"]
@@ -197,7 +197,7 @@ class _Assembler:
         self._readers, self._order, self._batch_rows = readers, order, batch_rows
         self._starts = [bucket * spec.bucket_rows for bucket in buckets]
         self._local = threading.local()
-        self._shared = _SharedChunks(len(readers) * shared_chunks)
+        self._shared = SharedChunks(len(readers) * shared_chunks)
         self._buffers = {
             name: Buffers((batch_rows, spec.sites[name]), dtype, keep, pin) for name in readers
         }
@@ -251,34 +251,6 @@ def _decoded(reader: ArrayReader, number: int) -> np.ndarray:
     buffer = reader.layout.empty(reader.layout.chunk_rows)
     reader.read_chunk(number, buffer)
     return buffer
-
-
-class _SharedChunks:
-    """The most recently used chunks that several batches share; the first thread that needs a chunk
-    decodes it, the others wait for it."""
-
-    def __init__(self, capacity: int):
-        self._capacity, self._lock = capacity, threading.Lock()
-        self._made: OrderedDict[tuple[str, int], Future[np.ndarray]] = OrderedDict()
-
-    def get(self, key: tuple[str, int], make) -> np.ndarray:
-        """The chunk of `key`, made by `make` if it is not kept; an error of `make` is not kept."""
-        with self._lock:
-            future = self._made.get(key)
-            mine = future is None
-            if future is None:
-                future = self._made[key] = Future()
-            self._made.move_to_end(key)
-            while len(self._made) > self._capacity:
-                self._made.popitem(last=False)
-        if mine:
-            try:
-                future.set_result(make())
-            except BaseException as error:
-                with self._lock:
-                    self._made.pop(key, None)
-                future.set_exception(error)
-        return future.result()
 
 
 def _resume(state: dict[str, int] | None, identity: dict[str, int]) -> int:
