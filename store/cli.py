@@ -21,8 +21,8 @@ class InfoOptions(StorageSettings):
 
 @command(app, InfoOptions, arguments="url", config=False)
 def info(given: Given[InfoOptions]) -> None:
-    """Sites, rows, bytes, bits per value, C and mean norm of a store. For several stores, of each,
-    then of all joined."""
+    """Prints sites, rows, bytes, bits per value, C and mean norm of a store; of several stores, of
+    each and of all joined."""
     from .read.joining import places_of
     from .read.reader import ActivationStore
     from .tools.describe import describe, described_as_one
@@ -124,7 +124,9 @@ class CopyOptions(StorageSettings):
     """Dask workers to start; 0 copies in this process."""
     scheduler: str | None = None
     """Address of a Dask scheduler to use instead."""
-    target_options: dict[str, Any] | None = None
+    storage_options: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
+    """Options of the source's file system, as fsspec takes them."""
+    target_options: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
     """Options of the target's file system, as fsspec takes them."""
 
 
@@ -169,7 +171,7 @@ class StatsOptions(StorageSettings):
 
 @command(app, StatsOptions, arguments="url", config=False)
 def stats(given: Given[StatsOptions]) -> None:
-    """Norms, kurtosis, outlier channels and how well rows are mixed, from a sample of rows."""
+    """Prints norms, kurtosis, outlier channels and how well rows are mixed, from a sample."""
     from .read.reader import ActivationStore
     from .tools.mixing import mixing
     from .tools.plot import check_path

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scopeworks.store import ActivationStore
-from scopeworks.store.cli import app
+from scopeworks.store.cli import CopyOptions, app
 
 
 def run(*arguments: str, code: int = 0) -> str:
@@ -84,6 +84,17 @@ def test_copy_says_what_it_did(made, tmp_path):
     text = run("copy", made.url, str(tmp_path / "b"), "--codec", "fast")
     assert "700 rows copied" in text
     assert ActivationStore.open(tmp_path / "b").spec.codec == "fast"
+
+
+def test_copy_tells_the_options_of_source_and_target_apart(made):
+    described = {name: field.description for name, field in CopyOptions.model_fields.items()}
+    assert described["storage_options"] == (
+        "Options of the source's file system, as fsspec takes them."
+    )
+    with pytest.raises(ValueError, match=f"no effect on the local path {made.url}"):
+        run("copy", made.url, "memory://copied", "--storage-option", "key=1")
+    secret = CopyOptions(url="gs://a/b", target="s3://c/d", target_options={"key": "secret"})
+    assert "secret" not in f"{secret!r} {secret.model_dump()}"
 
 
 def test_a_missing_store_is_an_error(tmp_path):
