@@ -60,14 +60,19 @@ def step(
 ) -> StepResult:
     """One training step; updates `state` in place and reports the loss before the update.
 
-        z = (x − b_dec) @ W_enc + b_enc;  f = z·1[z > θ];  x̂ = f @ W_dec + b_dec (+ x @ W_skip)
+        x_in = x − b_dec (x without pre_bias)
+        z = x_in @ W_enc + b_enc;  f = z·1[z > θ];  x̂ = f @ W_dec + b_dec (+ x @ W_skip)
         loss = mean over rows of ‖target − x̂‖² + penalty (see `StepSettings`)
 
-    The gradients by θ are the pseudo-gradients of arXiv 2407.14435; the component of W_dec's
-    gradient along each row is removed, then Adam with β1 = 0 moves every parameter, then W_dec's
-    rows are renormalised. If the loss is not finite the state stays as it was and the result says
-    so. Rows with NaN or infinity are found before anything is computed from them: one NaN would
-    make every latent an entry of its row, and the screen's bound would let every pair pass.
+        e = 2(x̂ − target)/batch;  df = e @ W_decᵀ;  dz = 1[z > θ]·df
+        dW_enc = x_inᵀ @ dz;  db_enc = Σ dz;  dW_dec = fᵀ @ e;  dW_skip = xᵀ @ e
+        db_dec = Σ e − W_enc @ db_enc (Σ e without pre_bias)
+        dθ = −Σ K((z − θ)/ε)·(θ·df + slope of the penalty)/ε,  K(u) = 1[|u| < 1/2]
+
+    Sums run over rows. dθ is the pseudo-gradient of arXiv 2407.14435, equations 11 and 12. The
+    component of dW_dec along each row of W_dec is removed. Then Adam with β1 = 0 updates every
+    parameter, and W_dec's rows are scaled back to unit norm. If the loss is not finite, the state
+    stays as it was and the result says so.
 
     Args:
         state: updated in place.
@@ -76,12 +81,14 @@ def step(
         settings: this step's learning rate, λ and forms.
         backend: "auto" or one of `available_backends()`; "cpu/sparse" and the like ask for one path
             of a backend (`PATHS` in its module), for benchmarks and tests.
-        share: which latents of the SAE `state` holds, and how sums reach those who hold the others
-            (decode → reduce → differentiate); by default it holds all. All ranks take the step with
-            the same rows and settings, and `latent_weight` of their own latents; each finds its own
-            latents updated as one process would have, bit for bit, and b_dec and W_skip too.
-            With `share.rows` every rank holds all latents and finds the entries of its own rows;
-            then all make the same update.
+        share: the part of the step that this process computes; by default all of it. Every rank
+            passes the same x, target and settings (`latent_weight` of its own latents only).
+            A share of the latents: `state` holds these latents, and they, b_dec and W_skip get the
+            same bits as in one process. A share of the rows (`share.rows`): every rank holds all
+            latents, finds the entries of its own rows, and makes the same update.
+
+    Returns:
+        The losses over all rows and latents, and how often each latent held here was active.
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit, or the backend is not available.
@@ -95,8 +102,10 @@ def step(
     module = backend_module(name)
     if path and path not in module.PATHS:
         raise ValueError(f"path of {name} must be one of {', '.join(module.PATHS)}, got {path}")
-    # One step at a time in a process, which its backend's workspace counts on.
+    # `exact_products` lets one step run at a time: a backend's workspace serves one step.
     with torch.no_grad(), exact_products(x.device.type):
+        # Before anything is computed: one NaN would make every latent an entry of its row, and the
+        # screen's bound would let every pair pass.
         bad = ~_all_finite(state, x, target)
         if int(share.count(bad.long())):
             return not_finite(state.last_update, f"{name}/{path}".rstrip("/"))
@@ -114,7 +123,7 @@ def available_backends(device: str | torch.device = "cpu") -> list[str]:
 
 
 def backend_paths(name: str) -> tuple[str, ...]:
-    """The paths of a backend that may be asked for; none of "auto"."""
+    """The paths of a backend that `step` accepts after its name; "auto" has none."""
     return () if name == "auto" else backend_module(name).PATHS
 
 
@@ -129,7 +138,7 @@ def backend_module(name: str) -> Any:
 
 
 def _all_finite(state: TrainState, x: Tensor, target: Tensor) -> Tensor:
-    """Whether the rows, and what is added to them or to every z, hold no NaN or infinity."""
+    """Whether x, target, b_dec, b_enc and θ hold no NaN or infinity; a bool on their device."""
     p = state.parameters
     rows = (x,) if target is x else (x, target)
     bounds = [torch.stack(torch.aminmax(t)) for t in (*rows, p.b_dec, p.b_enc, p.theta)]

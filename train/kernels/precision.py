@@ -1,8 +1,8 @@
 """What float32 products mean in a step, whatever the process has set: no TF32, no bfloat16.
 
 A user's switch (`torch.set_float32_matmul_precision("high")`, `allow_tf32`, autocast) is meant for
-the model beside us. A step's products are exact unless `StepSettings.encoder` says otherwise. Owns
-the switches that a step moves; every one is back where it was afterwards.
+the user's own model. A step's products are exact unless `StepSettings.encoder` says otherwise. Owns
+the switches that a step sets; each is restored afterwards.
 """
 
 import threading
@@ -44,7 +44,8 @@ def products(cuda: str | None = None, cpu: str | None = None) -> Iterator[None]:
 def exact_products(device_type: str) -> Iterator[None]:
     """Within it, float32 products are exact on every device, and nothing is cast to half.
 
-    One thread at a time: the switches are the process's, and another's would be put back too early.
+    One thread at a time: the switches belong to the process, and one thread would restore them
+    while another still needs them.
     """
     with (
         _one_at_a_time,
@@ -69,6 +70,6 @@ def float32_sums() -> Iterator[None]:
 
 
 def _own_value(switch: Any, parent: Any) -> str:
-    """A switch's value, or "none" where it says what its parent says: it goes on following it."""
+    """A switch's value, or "none" if it equals its parent's, so that it keeps following that."""
     value = switch.fp32_precision
     return "none" if value == parent.fp32_precision else value

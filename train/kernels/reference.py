@@ -6,8 +6,8 @@ K(u) = 1[|u| < 1/2]:
     through JumpReLU  f = z·1[z > θ]:   dz = 1[z > θ]·g        dθ += −(θ/ε)·K((z − θ)/ε)·g
     through the L0    s = 1[z > θ]:     dz = 0                 dθ += −(1/ε)·K((z − θ)/ε)·g
 
-Everything else is torch's. `cpu` and `triton` compute the same step without the dense
-intermediates.
+with g the gradient of the loss by f or s, summed over rows. Autograd does the rest. `cpu` and
+`triton` compute the same step without the dense intermediates.
 """
 
 from typing import Any
@@ -47,10 +47,10 @@ def step(
 def losses_and_gradients(
     parameters: Parameters, x: Tensor, target: Tensor, settings: StepSettings
 ) -> tuple[StepResult, Parameters, float]:
-    """The step's report, the gradient of the loss by every parameter, and its entries per row with
-    z > θ − ε/2.
+    """The step's report, the loss's gradient by every parameter, and the mean number of entries
+    (z > θ − ε/2) in a row.
 
-    The gradients are the plain ones: by θ (not log θ) and before the projection of W_dec's.
+    The gradient by θ is by θ itself, also where log θ is trained. That by W_dec is not projected.
     """
     leaves = Parameters(
         **{name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
@@ -97,23 +97,31 @@ def move(
     settings: StepSettings,
     now: int,
 ) -> None:
-    """Adam with β1 = 0 on parameters by name, in place; W_dec's rows projected before and
-    renormalised after. Gradients are spent.
+    """Adam with β1 = 0 on parameters by name, in place. W_dec's gradient is projected before and
+    its rows are scaled to unit norm after.
 
-    v ← β2·v + (1 − β2)·g²;  p ← p − lr·g / (√(v / (1 − β2^t)) + eps), t = now counting the updates
-    of the whole run.
+    Args:
+        parameters: updated.
+        moments: Adam's second moments v by the same names, updated.
+        gradients: by the same names; left as they are.
+        settings: lr, β2, eps and the form of θ.
+        now: number t of this update in the whole run, from 1.
     """
+    # v ← β2·v + (1 − β2)·g²;  p ← p − lr·g / (√(v / (1 − β2^t)) + eps)
     correction = 1 - settings.beta2**now
     for name, tensor in parameters.items():
         gradient, moment = gradients[name], moments[name]
         if name == "W_dec":
+            # g ← g − (g·w)·w for each unit row w
             gradient = gradient - (gradient * tensor).sum(1, keepdim=True) * tensor
         log_theta = name == "theta" and settings.theta_form == "log"
         if log_theta:
+            # dL/d log θ = θ·dL/dθ
             gradient = gradient * tensor
         moment.mul_(settings.beta2).addcmul_(gradient, gradient, value=1 - settings.beta2)
         change = gradient / ((moment / correction).sqrt_() + settings.eps)
         if log_theta:
+            # log θ ← log θ − lr·change
             tensor.mul_(torch.exp(-settings.lr * change))
         else:
             tensor.sub_(change, alpha=settings.lr)
@@ -124,13 +132,13 @@ def move(
 
 
 def _jump_relu(z: Tensor, theta: Tensor, bandwidth: float) -> Tensor:
-    """`_JumpReLU` with a type that checkers can see through."""
+    """`_JumpReLU.apply` with a return type for type checkers."""
     out: Any = _JumpReLU.apply(z, theta, bandwidth)
     return out
 
 
 def _is_active(z: Tensor, theta: Tensor, bandwidth: float) -> Tensor:
-    """`_IsActive` with a type that checkers can see through."""
+    """`_IsActive.apply` with a return type for type checkers."""
     out: Any = _IsActive.apply(z, theta, bandwidth)
     return out
 

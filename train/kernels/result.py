@@ -1,4 +1,7 @@
-"""A step's report and its penalty with λ, from what the rows add up to. Any device."""
+"""A step's report (losses, L0, firing counts) and the slopes of its penalty, on any device.
+
+Computes them from each row's squared error and L0, which the backends find.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -34,15 +37,17 @@ class StepResult:
 
 
 def not_finite(last_update: Tensor, path: str) -> StepResult:
-    """The report of a step that began with NaN or infinity; shaped by `last_update`."""
+    """The report of a step whose input holds NaN or infinity; `fired` has last_update's shape."""
     nan = float("nan")
     return StepResult(nan, nan, nan, nan, torch.zeros_like(last_update), False, path)
 
 
 class Slopes(NamedTuple):
-    """How the mean penalty grows with one more active latent, float32: row part + latent part.
+    """Growth of the mean penalty with one more active latent: row[b] + latent[i], float32.
 
-    λ/batch times 1 (linear) or 2c(‖f‖₀ − L0*) (quadratic), and λ/batch · latent_weight.
+    Attributes:
+        row: [batch], λ/batch · 1 (linear) or λ/batch · 2c(‖f‖₀ − L0*) (quadratic).
+        latent: [owned latents], λ/batch · latent_weight.
     """
 
     row: Tensor
@@ -57,7 +62,7 @@ def report(
     share: Share,
     path: str,
 ) -> tuple[StepResult, Slopes]:
-    """The report, and slopes row [batch] and latent [owned]; sums over rows in float64.
+    """The step's report and the slopes of its penalty; sums over rows are made in float64.
 
     Args:
         row_loss: float32 [batch], ‖target − x̂‖².

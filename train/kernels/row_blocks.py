@@ -1,8 +1,8 @@
-"""The rows of a batch as blocks, one for each rank of those that all hold the whole SAE.
+"""The rows of a batch, split into one block per rank; every rank holds the whole SAE.
 
-A rank finds the entries of its own rows, decodes and differentiates them. Then all get all entries
-and residuals, and every rank makes the same update out of the same numbers. Gradients travel in a
-dense step only, where entries would be more numbers than they.
+Each rank finds the entries of its own rows, decodes and differentiates them. Then the ranks
+exchange entries and residuals, and all make the same update from the same numbers. A dense step
+exchanges gradients instead: there the entries are more numbers than the gradients.
 """
 
 from collections.abc import Callable
@@ -31,12 +31,12 @@ class ListedEntries(NamedTuple):
 
 @dataclass(frozen=True)
 class RowBlocks:
-    """Which rows of a batch are this rank's, and how all get what each has found about its own.
+    """Which rows of a batch are this rank's, and how ranks exchange what they found.
 
     Attributes:
-        rank, size: which of how many ranks.
-        all: every rank's tensor of one shape, [size, …], the same on all of them.
-        sum: the ranks' tensors added up, the same on all of them.
+        rank, size: this rank's number, and the number of ranks.
+        all: stacks the ranks' tensors of one shape into [size, …], the same on all ranks.
+        sum: adds the ranks' tensors of one shape, the same on all ranks.
     """
 
     rank: int
@@ -45,7 +45,7 @@ class RowBlocks:
     sum: Callable[[Tensor], Tensor]
 
     def mine(self, batch: int) -> slice:
-        """This rank's rows of a batch: as many as any other's, or one more or less."""
+        """This rank's rows of a batch. The ranks' numbers of rows differ by at most one."""
         return self._block(self.rank, batch)
 
     def joined(self, rows: Tensor, batch: int) -> Tensor:
@@ -68,10 +68,9 @@ class RowBlocks:
     def residuals(
         self, residual: Tensor, loss: Tensor, l0: Tensor, batch: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """All rows' residual [batch, d_out], its square [batch], and ‖f‖₀ int64 [batch].
-
-        ‖f‖₀ travels as float32, which is exact below 2^24.
-        """
+        """All rows' residual [batch, d_out], its squared norm [batch], and ‖f‖₀ int64 [batch], from
+        this rank's."""
+        # ‖f‖₀ is sent as float32, which is exact below 2^24.
         mine = torch.cat([residual, loss[:, None], l0[:, None].float()], 1)
         whole = self.joined(mine, batch)
         return whole[:, :-2].contiguous(), whole[:, -2].contiguous(), whole[:, -1].long()
@@ -82,15 +81,17 @@ class RowBlocks:
         """The entries of all rows, in the order in which one process would list them.
 
         Args:
-            mine: of this rank's rows, counted from its first; None if they were too many to list.
-            most: entries that may be listed.
+            mine: the entries of this rank's rows, numbered from its first row; None if they were
+                too many to list.
+            most: entries of all ranks that may be listed.
             batch: rows of all ranks.
             theta: [d_sae], for shape and device.
 
         Returns:
-            The entries without gaps; None on all ranks if a rank has none to show, or if all
-            together are too many.
+            The entries without gaps; None on all ranks if one rank passed None, or if all ranks
+            together have more than `most`.
         """
+        # Negative lengths tell the other ranks that this one has no list.
         unlisted = torch.full_like(theta, -1, dtype=torch.int32)
         lengths = self.all(unlisted if mine is None else mine.length.int()).long()
         counts = lengths.sum(1).tolist()
@@ -99,6 +100,7 @@ class RowBlocks:
         places = _places(mine.start, mine.length)
         padded = places.new_zeros(3, max(1, *counts), dtype=torch.int32)
         rows = mine.rows[places] + self.mine(batch).start
+        # One int32 tensor [3, most of any rank]: rows, and the bits of z and df.
         for row, values in zip(padded, (rows, mine.z[places], mine.df[places]), strict=True):
             row[: len(places)] = values.view(torch.int32)
         words = torch.cat(
@@ -106,7 +108,8 @@ class RowBlocks:
         )
         length = lengths.sum(0)
         start = length.cumsum(0) - length
-        firsts = start + lengths.cumsum(0) - lengths  # of a rank's entries, in each latent's
+        # Where each rank's entries of each latent begin, [ranks, d_sae].
+        firsts = start + lengths.cumsum(0) - lengths
         found = torch.empty_like(words)
         found[:, _places(firsts.view(-1), lengths.view(-1))] = words
         return ListedEntries(
@@ -118,14 +121,14 @@ class RowBlocks:
 
 
 def fired(entries: ListedEntries, theta: Tensor) -> Tensor:
-    """In how many rows each latent is active, int64 [d_sae], of entries without gaps."""
+    """In how many rows each latent is active, int64 [d_sae]; the entries have no gaps."""
     active = ~(entries.z <= theta.repeat_interleave(entries.length))
     sums = torch.cat([entries.start.new_zeros(1), active.cumsum(0)])
     return sums[entries.start + entries.length] - sums[entries.start]
 
 
 def _places(start: Tensor, length: Tensor) -> Tensor:
-    """Where entries are, int64: those of the first latent, then those of the next."""
+    """The positions of all entries, int64, latent by latent, without the gaps."""
     before = length.cumsum(0) - length
     shift = (start - before).repeat_interleave(length)
     return shift + torch.arange(len(shift), device=start.device)

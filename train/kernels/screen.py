@@ -6,8 +6,8 @@ With bfloat16 copies x' and w' and float32 sums, by Cauchy–Schwarz,
 
 with the norms of the actual rounding errors, about half of the worst case. γ bounds any order of
 summation. Rounding the product to bfloat16 is monotone and moves a threshold t by at most 2^-8·|t|.
-Every z above its threshold lies within the bound; the proposals' z are recomputed in float32, so
-support and values are those of a float32 product.
+So every pair with z above its threshold is proposed. The z of the proposals are recomputed in
+float32: which pairs are entries, and their z, are those of a float32 product.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,8 @@ from torch import Tensor
 
 # Unit roundoffs: half the relative distance of neighbouring numbers.
 UNIT_FLOAT32, UNIT_BFLOAT16 = 2.0**-24, 2.0**-8
-# γ's factor: one for the product, one for the recomputed z; tensor cores truncate where they align.
+# The safety factor in γ: 1 for the product and 1 for the recomputed z; more on CUDA, where tensor
+# cores truncate the summands when they align them.
 SAFETY = {"cpu": 2, "cuda": 8}
 
 
@@ -29,11 +30,12 @@ class RowTerms(NamedTuple):
 
 
 def row_terms(x: Tensor, x16: Tensor) -> RowTerms:
-    """The rows' terms; x16 is x rounded to bfloat16."""
+    """The rows' terms of the bound, of x float32 [batch, d_in] and x16, x rounded to bfloat16."""
     gamma = accumulation_error(x)
     back = x16.float()
-    # The norms are float32 sums themselves.
+    # The norms are float32 sums themselves: (1 + γ) covers their own rounding.
     safety = 1 + gamma
+    # error = (‖x' − x‖ + γ·‖x'‖)·(1 + γ)
     error = (back - x).norm(dim=1).add_(back.norm(dim=1), alpha=gamma).mul_(safety)
     return RowTerms(error, x.norm(dim=1).mul_(safety))
 
@@ -46,10 +48,16 @@ def accumulation_error(x: Tensor) -> float:
 def proposal_edge(
     edge: Tensor, bias: Tensor, rows: RowTerms, rounded_norm: Tensor, error_norm: Tensor
 ) -> Tensor:
-    """float32 [d_sae]: (product without bias) + bound above it must be proposed.
+    """float32 [d_sae]: a pair is proposed if its product (without bias) + bound is above this.
 
-    Lies below edge − bias by all that rounding may have done: of the product to bfloat16, and of
-    the few float32 operations between it and the comparison.
+    Args:
+        edge, bias: float32 [d_sae]; entries have z > edge, z = product + bias.
+        rows: the rows' terms of the bound.
+        rounded_norm, error_norm: float32 [d_sae], ‖w'‖ and ‖w' − w‖ of every latent.
+
+    Returns:
+        edge − bias, less the most that rounding can have changed: of the product to bfloat16, and
+        in the few float32 operations between the product and the comparison.
     """
     threshold = edge.double() - bias.double()
     reach = rows.error.max().double() * rounded_norm + rows.norm.max().double() * error_norm
@@ -59,5 +67,5 @@ def proposal_edge(
 
 
 def entry_edge(theta: Tensor, half_bandwidth: float) -> Tensor:
-    """A float32 below which no entry's z lies; the exact window is tested where it is used."""
+    """float32 [d_sae]: every z ≥ θ − ε/2 is above it. Loops that need |z − θ| < ε/2 test that."""
     return torch.nextafter(theta - half_bandwidth, torch.full_like(theta, -torch.inf))

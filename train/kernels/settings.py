@@ -1,4 +1,4 @@
-"""What one step needs besides state and data. Refuses what no step can follow."""
+"""`StepSettings`: what one step needs besides state and data. Refuses values no step can use."""
 
 import math
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ class StepSettings:
 
     Attributes:
         lr: learning rate of this step.
-        sparsity: λ of this step; below 0 it rewards active latents, as steering towards an L0 may.
+        sparsity: λ of this step; a negative λ rewards active latents (steering towards an L0 may).
         bandwidth: ε of the pseudo-gradients.
         beta2, eps: Adam's; β1 is 0.
-        theta_form: what Adam moves: θ itself ("raw", kept ≥ theta_floor) or its logarithm ("log").
+        theta_form: what Adam updates: θ ("raw", kept ≥ theta_floor) or its logarithm ("log").
         pre_bias: whether the encoder sees x − b_dec (SAEs) or x (transcoders).
         penalty: form of the L0 penalty.
         target_l0: L0* of the quadratic penalty.
@@ -30,11 +30,11 @@ class StepSettings:
         latent_weight: float32 [latents owned], extra L0 weight of single latents as a multiple of
             λ, or None.
         theta_floor: smallest raw θ.
-        encoder: how the encoder's product is made where a backend has a choice: "float32";
-            "screened" (the same numbers: a bfloat16 product proposes entries, float32 decides);
-            "auto" (screened where that is faster). With other numbers, while few latents fire:
-            "bfloat16" (z is the output of a bfloat16 product with float32 sums, plus bias) and, on
-            CUDA, "tf32".
+        encoder: precision of the encoder's product. "float32". "screened" gives the same numbers:
+            a bfloat16 product proposes entries, float32 decides. "auto" is "screened" where that is
+            faster. Two give other numbers: "bfloat16" (z is the output of a bfloat16 product with
+            float32 sums, plus bias) and, on CUDA only, "tf32". The reference backend and the dense
+            paths (taken while many latents fire) always use float32.
     """
 
     lr: float
@@ -52,7 +52,7 @@ class StepSettings:
     encoder: Encoder = "auto"
 
     def __post_init__(self) -> None:
-        """Refuses settings that no step can follow, in one line."""
+        """Refuses settings that no step can use, in one line."""
         if not (math.isfinite(self.lr) and self.lr >= 0):
             raise ValueError(f"lr must be at least 0, got {self.lr}")
         lowest = 0 if self.penalty == "quadratic" else -math.inf

@@ -22,12 +22,13 @@ from torch import Tensor
 from .row_blocks import RowBlocks
 
 MOST, LEAST = 64, 8
-"""Shards of a wide SAE, and of a narrow one (where there are so many latents)."""
+"""The most shards of an SAE, and into how many a narrow one is cut (or a few less)."""
 FULL = 1024
-"""Latents of a shard between the two. Smaller ones cost more than they give: at 1,024 × 2,304 ×
-16,384 and L0 60 (Zen 5) shards of 1,024 cost a step 1%, of 512 over 3%."""
+"""Latents of a shard between these limits. Smaller shards cost more time: at 1,024 × 2,304 × 16,384
+and L0 60 (Zen 5) shards of 1,024 cost a step 1%, of 512 over 3%."""
 
 _LINE_BYTES = 64
+"""A cache line."""
 
 
 class Node(NamedTuple):
@@ -38,9 +39,9 @@ class Node(NamedTuple):
 
 
 Reduce = Callable[[Sequence[Node]], Tensor]
-"""From this rank's nodes, in order, to the sum of all ranks' nodes, the same on every rank.
-`TreeSum` adds them: the nodes of all ranks, pushed in order, give the sum of the whole tree. The
-nodes' tensors are on the step's device and the reducer's to use up, the sum is the caller's."""
+"""Takes this rank's nodes in order; returns the sum of all ranks' nodes, the same on every rank.
+Pushing the nodes of all ranks into a `TreeSum` in order gives that sum. The nodes' tensors are on
+the step's device, and the reducer may overwrite them. The caller may overwrite the sum."""
 
 
 def shard_size(d_sae: int) -> int:
@@ -49,17 +50,17 @@ def shard_size(d_sae: int) -> int:
 
 
 class TreeSum:
-    """Adds up what shards give, in the tree's order, holding few of their results at once.
+    """Adds the shards' results in the tree's order and holds few of them at once.
 
-    Shards come in ascending order, some may be missing; a whole subtree may come as its first
-    shard. Results are added in place.
+    Shards are pushed in ascending order; some may be missing. The sum of a whole subtree is pushed
+    under the number of its first shard. Results are added in place.
     """
 
     def __init__(self) -> None:
         self._held: list[tuple[int, Tensor]] = []
 
     def make_way(self, shard: int) -> int:
-        """Adds up the subtrees that end before a shard; returns how many results are held then."""
+        """Adds up the subtrees that end before a shard; returns how many results are still held."""
         held = self._held
         while len(held) > 1 and _joins_below(held[-2][0], held[-1][0], shard):
             last, total = held.pop()[1], held[-1][1]
@@ -73,13 +74,13 @@ class TreeSum:
         self._held.append((shard, value))
 
     def total(self) -> Tensor:
-        """The sum of all; there must be one."""
+        """The sum of all results pushed, of which there must be at least one."""
         self.make_way(1 << 62)
         return self._held[0][1]
 
 
 def _joins_below(a: int, b: int, c: int) -> bool:
-    """Whether shards a < b meet further down in the tree than b and c do, a < b < c."""
+    """Whether shards a and b meet further down in the tree than b and c do, a < b < c."""
     return (a ^ b).bit_length() < (b ^ c).bit_length()
 
 
@@ -91,16 +92,16 @@ def _alone(nodes: Sequence[Node]) -> Tensor:
 
 @dataclass(frozen=True)
 class Share:
-    """What of a step is this process's: virtual shards of an SAE, or all of them and some rows.
+    """The part of a step that one process computes: some shards, or all shards of some rows.
 
     Attributes:
         d_sae: latents of the whole SAE.
         first, last: the shards owned, [first, last).
         reduce: adds this rank's parts to the others'; all ranks call it equally often.
-        rows: where every rank owns all shards, which rows of a batch are this one's.
+        rows: which rows of a batch are this rank's, if every rank owns all shards.
 
     Raises:
-        ValueError: there are no such shards, or none.
+        ValueError: the range of shards is empty or not inside the SAE.
     """
 
     d_sae: int
@@ -160,7 +161,7 @@ class Share:
         return range(self.first, self.last)
 
     def nodes(self) -> Iterator[range]:
-        """The largest subtrees that are owned whole, in order, as their shards."""
+        """The largest subtrees of which all shards are owned, in order, each as its shards."""
         at, n = self.first, self.n_shards
         while at < self.last:
             width = 1
@@ -170,7 +171,7 @@ class Share:
             at += width
 
     def add(self, part: Callable[[int], Tensor]) -> Tensor:
-        """Sum over the whole SAE of what each shard gives, same shape and dtype."""
+        """Sum of part(shard) over all shards of the SAE; all parts have one shape and dtype."""
         nodes = []
         for shards in self.nodes():
             tree = TreeSum()
@@ -180,13 +181,13 @@ class Share:
         return self.reduce(nodes)
 
     def count(self, n: Tensor) -> Tensor:
-        """Sum over ranks of whole numbers, whose order does not matter."""
+        """Sum of an integer tensor over ranks; the order of the sum does not matter."""
         return self.reduce([Node(self.first, n)])
 
 
 def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-    """a @ b of a shard's matrices, computed from memory that is aligned alike whoever owns it:
-    BLAS adds in another order where a matrix of odd width begins elsewhere."""
+    """a @ b of one shard's matrices, with the same bits whichever rank owns the shard."""
+    # Where a matrix of odd width begins at another alignment, BLAS adds in another order.
     a, b = _aligned(a), _aligned(b)
     if out is None or _is_aligned(out):
         return torch.mm(a, b, out=out)
@@ -194,7 +195,7 @@ def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def _aligned(matrix: Tensor) -> Tensor:
-    """The matrix, or a copy that begins where a cache line does, as torch's own memory does."""
+    """The matrix, or a copy of it that begins at a cache line (as all memory of torch's does)."""
     return matrix if _is_aligned(matrix) else matrix.clone()
 
 

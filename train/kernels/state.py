@@ -1,8 +1,7 @@
 """What a training step reads and writes: parameters and second moments.
 
 Owns the layout of these tensors, their initial values and their form in a checkpoint. Computes no
-gradient: see `reference`, `cpu` and `triton`. Imports torch only, so that the kernels run wherever
-torch does.
+gradient: see `reference`, `cpu` and `triton`. Imports torch only.
 """
 
 import math
@@ -78,10 +77,10 @@ class TrainState:
             date. A latent that has had zero gradient since then owes them a factor beta2 **
             (n_updates - last_update); see `settle`.
         n_updates: updates made so far.
-        entries_per_row: with z > θ − ε/2, in the last step; negative before the first.
-            Chooses the path of the next step, so it is part of the state: a resumed run must choose
-            as the uninterrupted one did.
-        scratch: what a backend keeps between steps and can always remake; never saved.
+        entries_per_row: mean number of latents with z > θ − ε/2 in a row of the last step; negative
+            before the first. It decides the path of the next step, so it is part of the state: a
+            resumed run takes the same path as an uninterrupted one.
+        scratch: what a backend keeps between steps and can make again at any time; never saved.
     """
 
     parameters: Parameters
@@ -100,7 +99,7 @@ class TrainState:
     def tensors(self) -> dict[str, Tensor]:
         """The state as contiguous named tensors for safetensors; shares the state's memory.
 
-        W_enc is stored as its rows, `*.W_enc_rows` [d_sae, d_in], which is how it lies in memory.
+        W_enc is stored as its rows, `*.W_enc_rows` [d_sae, d_in], which is its layout in memory.
         """
         named: dict[str, Tensor] = {}
         for group, values in (
@@ -122,7 +121,7 @@ class TrainState:
         """The inverse of `tensors`; takes the tensors as they are, without a copy.
 
         Raises:
-            ValueError: a tensor is missing, or one is there that no state has.
+            ValueError: a tensor is missing, or there is one that does not belong to a state.
         """
         groups: dict[str, dict[str, Tensor]] = {"parameters": {}, "second_moments": {}}
         rest = dict(named)
@@ -148,12 +147,12 @@ class TrainState:
         return state
 
     def settle(self, beta2: float) -> None:
-        """Makes up every latent's missed decays of its second moments: v ← beta2^(n_updates −
-        last_update)·v.
+        """Applies to every latent's second moments the decays that it has missed, in place.
 
-        The dense step decays all moments at every step, the sparse ones only when a latent is
-        touched. After this call both hold the same numbers (to float32 rounding).
+        The dense step decays all moments at every step, the sparse ones only when a latent has
+        entries. After this call both hold the same numbers (to float32 rounding).
         """
+        # v ← β2^(n_updates − last_update)·v
         missed = self.n_updates - self.last_update
         if not bool(missed.any()):
             return
@@ -181,8 +180,17 @@ def initial_parameters(
 
     W_dec He-uniform, then rows scaled to unit norm; W_enc its transpose for an SAE, drawn the same
     way but independently for a transcoder; biases zero; θ constant; W_skip zero. Drawn on the CPU,
-    so every device starts from the same numbers. `mine` are the latents that are wanted; the others
-    are drawn too, and not kept.
+    so every device starts from the same numbers.
+
+    Args:
+        d_in, d_out, d_sae: widths of input and output, and number of latents of the whole SAE.
+        theta: the initial threshold of every latent, in scaled units.
+        seed: of the draws.
+        transcoder: whether W_enc is drawn independently; needed if d_out differs from d_in.
+        skip: whether there is a W_skip.
+        device: where the tensors are put.
+        mine: latents to keep, by default all. The others are drawn too, so that a latent's numbers
+            do not depend on which are kept.
 
     Raises:
         ValueError: a width is not positive, θ is not positive, or an SAE's d_in and d_out differ.
@@ -215,22 +223,23 @@ def bytes_needed(
 ) -> int:
     """Estimate of the memory in bytes that a run's state and its dense (largest) step take.
 
-    Parameters and one second moment (β1 = 0 needs no first), and a dense step's gradients and
-    intermediates: of the reference, four matrices [batch_rows, d_sae]; of other backends z, what
-    finding the entries takes, and the rest of a shard, which is at most an eighth, with some
-    [batch_rows, d] to add up.
+    Counts float32 parameters, one second moment each (β1 = 0 needs no first), and the gradients
+    and intermediates of a dense step with batch_rows rows.
     """
     owned, shared = d_sae * (d_in + d_out + 2), d_out + (d_in * d_out if skip else 0)
     if backend == "reference":
+        # Four matrices [batch_rows, d_sae].
         gradients, rows = owned, 4 * d_sae + 4 * (d_in + d_out)
     else:
+        # z, the lists of entries, one shard at a time (at most an eighth of the latents), and the
+        # [batch_rows, d] sums of its tree.
         gradients, rows = owned // 8, 3 * d_sae + 12 * (d_in + d_out)
     return 4 * (2 * owned + gradients + 3 * shared + batch_rows * rows) + 8 * d_sae
 
 
 def _unit_rows(n_rows: int, width: int, generator: torch.Generator, mine: slice) -> Tensor:
     """The rows `mine` of He-uniform ones (bound √(6/fan_in)) scaled to unit norm; drawn in
-    blocks, which give the numbers of one draw."""
+    blocks, which give the same numbers as a single draw."""
     bound = math.sqrt(6 / width)
     kept = torch.empty(mine.stop - mine.start, width)
     for start in range(0, n_rows, _DRAWN_ROWS):

@@ -37,7 +37,7 @@ PATHS = ("dense", "sparse", "screened", "bfloat16")
 DENSE_ABOVE = 0.10
 # Share above which recomputing the proposals costs what bfloat16 saves (equal at 0.04 … 0.06).
 SCREEN_BELOW = 0.05
-# Rows whose entries are counted where no step has counted any yet.
+# Rows whose entries are counted before the first step.
 CALIBRATION_ROWS = 64
 
 
@@ -60,11 +60,11 @@ def step(
 
 
 def choose_path(state: TrainState, x: Tensor, settings: StepSettings, share: Share) -> str:
-    """dense, sparse, screened or bfloat16, by the last step's entries per row (or those of
-    some rows).
+    """dense, sparse, screened or bfloat16, by the entries per row of the last step; before the
+    first step, of the batch's first rows.
 
     A function of state and data alone, not of timings: a rerun, a resumed run and every rank take
-    the same path, and since all paths compute the same step the switch makes no jump.
+    the same path. All paths compute the same step, so a change of path does not disturb training.
     """
     if settings.encoder == "tf32":
         raise ValueError("encoder tf32 needs a CUDA device; choose bfloat16, screened or float32")
@@ -89,7 +89,7 @@ def _sparse_step(
     share: Share,
     path: str,
 ) -> StepResult:
-    """The step over the entries; path says how they are found."""
+    """The step over the entries, which are found as `path` says."""
     batch, p = x.shape[0], state.parameters
     mine = share.my_rows(batch)
     found = encode.find_entries(state, x[mine], settings, share, _workspace, path)
@@ -120,6 +120,7 @@ def _sparse_step(
         owned(state, now, _maintained_copy(state, path)),
         encoder_bias.numpy(),
     )
+    # db_dec = Σ e, and through the encoder's input −Σ db_enc·W_enc row
     b_dec = torch.from_numpy(rows.column_sum).sum(0).mul_(2 / batch)
     if settings.pre_bias:
         b_dec += share.add(lambda shard: encoder_bias[shard - share.first])
@@ -129,7 +130,7 @@ def _sparse_step(
 
 
 def _pass_rows(state: TrainState, entries: Entries, targets: Targets, share: Share) -> Rows:
-    """Decodes and differentiates all rows: x̂ is added up over the ranks in between."""
+    """Decodes all rows, adds up x̂ over the ranks, and differentiates."""
     p, (batch, d_out) = state.parameters, targets.target.shape
     by_row, latents = _by_row(entries, batch), latents_of(p)
     blocks = blocks_for(2 * batch * d_out)
@@ -163,8 +164,8 @@ def _pass_rows(state: TrainState, entries: Entries, targets: Targets, share: Sha
 def _of_all_rows(
     blocks: RowBlocks, state: TrainState, x_in: Tensor, mine: encode.Encoded, rows: Rows
 ) -> tuple[encode.Encoded, Rows]:
-    """What one process would have found about a whole batch, from what each rank has about its
-    rows."""
+    """Joins what each rank has found about its own rows into what one process would have found
+    about the whole batch."""
     batch, theta = x_in.shape[0], state.parameters.theta
     own = ListedEntries(*map(torch.from_numpy, mine.entries))
     entries = blocks.listed(own, batch * len(theta), batch, theta)
@@ -196,7 +197,7 @@ def _by_row(entries: Entries, batch: int) -> ByRow:
 
 
 def _maintained_copy(state: TrainState, path: str) -> Rounded:
-    """The bfloat16 copy for the update to keep up, or an empty one if this path has none."""
+    """The bfloat16 copy that the update maintains, or an empty one if this path needs none."""
     if path in ("screened", "bfloat16"):
         return encode.rounded_copy(state)
     state.scratch.clear()

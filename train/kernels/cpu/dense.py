@@ -1,10 +1,10 @@
-"""The dense path of the CPU step: five products a shard, for while many latents fire.
+"""The dense path of the CPU step: five products a shard, used while many latents fire.
 
-The same step as the sparse path's, the gradients of W_enc and W_dec whole instead of latent by
-latent, latents first ([latents, batch]):
+The same step as the sparse path's, with the gradients of W_enc and W_dec as whole matrices, latents
+first ([latents, batch]); e = 2(x̂ − target)/batch, W_enc by rows [d_sae, d_in]:
 
-    decode          z = W_enc·x + b_enc;  f = z·1[z > θ];  x̂ = Σ over shards of fᵀ·W_dec
-    differentiate   df = W_dec·eᵀ;  dW_dec = f·e;  dW_enc = dz·x
+    decode          z = W_enc·xᵀ + b_enc;  f = z·1[z > θ];  x̂ = Σ over shards of fᵀ·W_dec
+    differentiate   df = W_dec·eᵀ;  dz = 1[z > θ]·df;  dW_dec = f·e;  dW_enc = dz·x
 """
 
 import numpy as np
@@ -58,23 +58,26 @@ def step(
     moving = owned(state, now, no_copy())
 
     def update(shard: int) -> Tensor:
-        """Gradients and update of a shard's latents; its part of db_dec, −W_enc·db_enc."""
+        """Gradients and update of a shard's latents; returns its part of db_dec, [d_in]."""
         mine = share.latents(shard)
         shape = (mine.stop - mine.start, n_rows)
         f, df = z[mine], workspace.tensor("dense_shard", *shape)
         g_bias, g_theta = np.empty((2, shape[0]), np.float32)
         with fast_float32():
+            # df = W_dec·eᵀ
             product(p.W_dec[mine], residual.t(), out=df).mul_(scale)
         blocks = blocks_for(f.numel())
         theta = p.theta[mine].numpy()
         slope = penalties._replace(latent=penalties.latent[mine])
         run_blocks(backward, blocks, f.numpy(), theta, slope, df.numpy(), g_bias, g_theta)
         with fast_float32():
+            # dW_enc = dz·x;  dW_dec = f·e
             W_enc, W_dec = product(df, x_in), product(f, residual).mul_(scale)
         if share.rows is not None:
             biases = torch.from_numpy(g_bias), torch.from_numpy(g_theta)
             W_enc, W_dec, *biases = share.rows.summed(W_enc, W_dec, *biases)
             g_bias, g_theta = (sums.numpy() for sums in biases)
+        # x − b_dec enters z: db_dec has −Σ db_enc·W_enc row, by the rows before their update
         through_encoder = product(torch.from_numpy(-g_bias[None]), p.W_enc.t()[mine])[0]
         gradients = (W_enc.numpy(), g_bias, W_dec.numpy(), g_theta)
         run_blocks(update_all, blocks, mine.start, *gradients, moving)
@@ -129,8 +132,8 @@ def _blocks(share: Share, batch: int) -> int:
 def activate(block, n_blocks, z, b_enc, theta, half_bandwidth, f, fired, counts):
     """z += b_enc;  f = z·1[z > θ];  fired = rows in which a latent is active.
 
-    counts[block] += latents that are active, and those with z > θ − half_bandwidth, of every row.
-    Written so that a NaN counts as active and reaches the loss.
+    z and f are float32 [latents, batch]. counts[block], int32 [2, batch], is increased by the
+    number of latents of each row with z > θ, and with z > θ − half_bandwidth.
     """
     active, near = counts[block, 0], counts[block, 1]
     first, last = block_range(block, n_blocks, z.shape[0])
@@ -138,6 +141,7 @@ def activate(block, n_blocks, z, b_enc, theta, half_bandwidth, f, fired, counts)
         add, limit, n = b_enc[i], theta[i], 0
         for b in range(z.shape[1]):
             value = z[i, b] + add
+            # A NaN is not inactive, so that it reaches the loss.
             inactive = value <= limit
             z[i, b] = value
             f[i, b] = ZERO if inactive else value
@@ -149,7 +153,10 @@ def activate(block, n_blocks, z, b_enc, theta, half_bandwidth, f, fired, counts)
 
 @jit
 def backward(block, n_blocks, z, theta, penalties, df, g_bias, g_theta):
-    """df becomes dz = 1[z > θ]·df, and z becomes f; g_bias = Σ dz;  g_theta by the window."""
+    """df becomes dz = 1[z > θ]·df, and z becomes f = 1[z > θ]·z, both [latents, batch].
+
+    g_bias = Σ dz;  g_theta = −Σ K((z − θ)/ε)·(θ·df + penalty's slopes)/ε, ε = 2·half_bandwidth.
+    """
     half_bandwidth, row_slope, latent_slope = penalties
     first, last = block_range(block, n_blocks, z.shape[0])
     for i in range(first, last):
@@ -157,6 +164,7 @@ def backward(block, n_blocks, z, theta, penalties, df, g_bias, g_theta):
         for b in range(z.shape[1]):
             value, g = z[i, b], df[i, b]
             near, active = abs(value - limit) < half_bandwidth, value > limit
+            # K·(θ·df + slopes), with df before it becomes dz
             window += limit * g + row_slope[b] + own if near else ZERO
             g = g if active else ZERO
             bias += g

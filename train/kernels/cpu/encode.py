@@ -4,8 +4,8 @@ The product is made for a slice of latents at a time, shard by shard, latents fi
 ([latents, batch]): memory of the size [batch, d_sae] is never needed, and each latent's entries
 come out in order.
 
-The screened encoder is exact: a bfloat16 product only proposes entries, see `screen`. The rounded
-one takes the bfloat16 product as it is.
+Path "screened" gives the numbers of "sparse": a bfloat16 product only proposes entries, see
+`screen`. Path "bfloat16" takes the bfloat16 product as it is.
 """
 
 from collections.abc import Iterator
@@ -36,8 +36,8 @@ from .threads import blocks_for, run_blocks
 from .update import Rounded, round_all
 from .workspace import Workspace
 
-# Entries of a product made at once: memory stays bounded, and slices are so large that slicing
-# costs the product nothing (2^22 entries cost it 10%).
+# Numbers of a product made at once: memory stays bounded, and slices are so large that slicing
+# does not slow the product (slices of 2^22 slow it by 10%).
 SLICE_PRODUCTS = 2**24
 
 
@@ -63,9 +63,14 @@ def find_entries(
     workspace: Workspace,
     path: str = "sparse",
 ) -> Encoded:
-    """All entries, z > θ − ε/2, of rows x [batch, d_in].
+    """All entries, z > θ − ε/2, of rows x float32 [batch, d_in].
 
     Args:
+        state: only read.
+        x: the rows, without pre_bias subtracted.
+        settings: bandwidth ε and pre_bias.
+        share: the latents owned.
+        workspace: holds the result, until the next call.
         path: "sparse": by a float32 product. "screened": the same entries with the same z, proposed
             by a bfloat16 product. "bfloat16": z is that product (rounded to bfloat16) plus bias.
     """
@@ -110,11 +115,12 @@ def find_entries(
 def _screen(
     state: TrainState, edge: Tensor, terms: RowTerms, path: str
 ) -> tuple[Tensor, Screen, Tensor]:
-    """The edge above which a bfloat16 product proposes an entry, what bounds its error, and the
-    weights it is made of. Where the product itself is z, it has no error."""
+    """The edge above which a bfloat16 product proposes an entry, the bound on the product's error,
+    and the bfloat16 weights [latents, d_in]."""
     p, rounded = state.parameters, rounded_copy(state)
     norms = (rounded.rounded_norm, rounded.error_norm)
     if path == "bfloat16":
+        # The product itself is z: its error is 0 by definition.
         terms = RowTerms(torch.zeros_like(terms.error), torch.zeros_like(terms.norm))
         norms = (np.zeros_like(norms[0]), np.zeros_like(norms[1]))
     low = proposal_edge(edge, p.b_enc, terms, *map(torch.from_numpy, norms))
@@ -126,15 +132,13 @@ def _products(
     W: Tensor, x: Tensor, share: Share, workspace: Workspace
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Slices of latents and their products with the rows [latents, batch]: float32, or the bits of
-    bfloat16 as uint16.
-
-    The products themselves are made in pieces of one shape, whoever owns how many shards: with
-    another shape a library may add in another order.
-    """
+    bfloat16 as uint16."""
     for mine, pieces in _slices(share, x.shape[0]):
         shape = (mine.stop - mine.start, x.shape[0])
         z = workspace.tensor(f"product {W.dtype}", *shape, dtype=W.dtype)
         with fast_float32():
+            # A piece's shape does not depend on how many shards this rank owns: with another shape
+            # a library may add in another order.
             for piece in pieces:
                 part = z[piece.start - mine.start : piece.stop - mine.start]
                 product(W[piece], x.t(), out=part)
@@ -143,11 +147,10 @@ def _products(
 
 
 def rounded_copy(state: TrainState) -> Rounded:
-    """The bfloat16 copy of W_enc, made anew if anyone but the update has written to W_enc since.
-
-    The compiled update keeps the copy and does not move torch's version counter; all else does.
-    """
+    """The bfloat16 copy of W_enc; made again if something other than the update wrote to W_enc."""
     W = state.parameters.W_enc.t()
+    # The compiled update writes the copy too and leaves torch's version counter as it is; every
+    # write through torch raises the counter.
     version = (W.data_ptr(), W._version)
     if state.scratch.get("rounded_version") != version:
         bits = W.numpy().view(np.uint32)
@@ -160,7 +163,7 @@ def rounded_copy(state: TrainState) -> Rounded:
 
 
 def no_copy() -> Rounded:
-    """An empty copy, for updates that keep none up."""
+    """An empty copy, for updates that maintain none."""
     norm = np.empty(0, np.float32)
     return Rounded(np.empty((0, 0), np.uint32), np.empty((0, 0), np.uint16), norm, norm)
 
@@ -174,10 +177,10 @@ def fast_float32() -> Iterator[None]:
 
 @cache
 def _onednn_is_better() -> bool:
-    """Whether "bf16" products are float32-exact here, on a processor where MKL is the slower.
+    """Whether this is an AMD processor on which "bf16" products have float32 accuracy.
 
-    By the processor's name and by accuracy, not by timing, so that a rerun chooses alike. MKL keeps
-    its fastest loops from AMD processors (oneDNN measured 1.9 times as fast on Zen 5).
+    MKL does not use its fastest loops on AMD processors (oneDNN measured 1.9 times as fast on
+    Zen 5). Decided by name and accuracy, not by timing, so that a rerun decides the same.
     """
     if not llvmlite.binding.get_host_cpu_name().startswith("znver"):
         return False
@@ -190,7 +193,8 @@ def _onednn_is_better() -> bool:
 def _encoder_input(
     state: TrainState, x: Tensor, pre_bias: bool, screened: bool, workspace: Workspace
 ) -> tuple[Tensor, Tensor, RowTerms]:
-    """The encoder's input, its bfloat16 copy and the rows' part of the bound (or empty ones)."""
+    """The encoder's input float32 [batch, d_in], its bfloat16 copy and the rows' terms of the
+    bound; without `screened` the copy is empty and the terms are not set."""
     batch, d_in = x.shape
     out = workspace.tensor("encoder_input", batch, d_in)
     copy = (batch, d_in) if screened else (0, d_in)
@@ -212,14 +216,14 @@ def _encoder_input(
 
 
 def _marks(workspace: Workspace, product: np.ndarray) -> np.ndarray:
-    """uint8 marks for a slice of products, each row in whole words of eight."""
+    """uint8 marks for a slice of products; rows are padded to a multiple of eight marks."""
     width = -(-product.shape[1] // 8) * 8
     return workspace.tensor("marks", product.shape[0], width, dtype=torch.uint8).numpy()
 
 
 def _slices(share: Share, batch: int) -> Iterator[tuple[slice, list[slice]]]:
-    """Slices of latents whose products with the batch number about SLICE_PRODUCTS at most, in
-    order, and the pieces that each is made of: shards, or equal parts of larger ones."""
+    """Slices of latents, in order, whose product with the batch has about SLICE_PRODUCTS numbers
+    at most, and the pieces of each slice: shards, or equal parts of larger shards."""
     width = max(1, SLICE_PRODUCTS // batch)
     pieces: list[slice] = []
     for shard in share.shards():
@@ -234,18 +238,18 @@ def _slices(share: Share, batch: int) -> Iterator[tuple[slice, list[slice]]]:
 
 
 def _place(length: np.ndarray, start: np.ndarray, used: int) -> int:
-    """Lays the counted entries behind the `used` ones; returns how many are used then."""
+    """Places the counted entries after the `used` ones; returns how many are used afterwards."""
     end = used + np.cumsum(length)
     start[:] = end - length
     return int(end[-1])
 
 
 def _entry_arrays(workspace: Workspace, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """rows and z for n entries, those written so far kept."""
+    """rows and z for n entries; those written so far are kept."""
     return workspace.grown("rows", n, torch.int32), workspace.grown("z", n, torch.float32)
 
 
 def _entries(workspace: Workspace, start: np.ndarray, length: np.ndarray, n: int) -> Entries:
-    """The finished entries, n of them with the gaps."""
+    """The entries, with room for n in all, gaps included; df is not set yet."""
     rows, z = _entry_arrays(workspace, n)
     return Entries(start, length, rows, z, workspace.grown("df", n, torch.float32))

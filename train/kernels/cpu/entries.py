@@ -1,7 +1,7 @@
-"""The active entries of a batch on the CPU: found latent by latent, then also listed row by row.
+"""The entries of a batch on the CPU: found latent by latent, then also listed row by row.
 
-An entry is a pair (latent, row) with z > θ − ε/2: the only pairs that any gradient depends on.
-Owns the compiled loops that find and list them; see `encode` for the products they read.
+An entry is a pair (latent, row) with z > θ − ε/2. All gradients are sums over entries. Owns the
+compiled loops that find and list them; the products that they read are made by `encode`.
 """
 
 from typing import NamedTuple
@@ -51,6 +51,8 @@ class Screen(NamedTuple):
     """What bounds the error of a bfloat16 product p of row b with latent i (see `screen`):
 
     |p − x·w| ≤ row_error[b]·rounded_norm[i] + row_norm[b]·error_norm[i], before p's own rounding.
+
+    row_error and row_norm are float32 [batch]; rounded_norm and error_norm float32 [latents].
     """
 
     row_error: np.ndarray
@@ -59,7 +61,7 @@ class Screen(NamedTuple):
     error_norm: np.ndarray
 
     def of(self, latents: slice) -> "Screen":
-        """The part of some latents."""
+        """The same for some of the latents."""
         return self._replace(
             rounded_norm=self.rounded_norm[latents], error_norm=self.error_norm[latents]
         )
@@ -67,21 +69,22 @@ class Screen(NamedTuple):
 
 @jit
 def block_range(block, n_blocks, n):
-    """The range of 0 … n that belongs to a block."""
+    """The part [first, last) of 0 … n that belongs to a block."""
     return block * n // n_blocks, (block + 1) * n // n_blocks
 
 
 @jit
 def mark_entries(block, n_blocks, product, bias, edge, marks, length):
-    """marks[i, b] = 1 where product [latents, batch] + bias > edge, else 0; length[i] = how many.
+    """marks[i, b] = 1 if product[i, b] + bias[i] > edge[i], else 0; length[i] = number of marks.
 
-    `not z <= edge` lets a NaN through, so that it reaches the loss. marks holds whole words.
+    product is float32 [latents, batch]; a row of marks, uint8, is a multiple of eight long.
     """
     batch = product.shape[1]
     first, last = block_range(block, n_blocks, product.shape[0])
     for i in range(first, last):
         add, limit, values, mark = bias[i], edge[i], product[i], marks[i]
         for b in range(batch):
+            # Not `>`: a NaN must become an entry, so that it reaches the loss.
             mark[b] = not (values[b] + add <= limit)
         length[i] = close_marks(mark, batch)
 
@@ -99,7 +102,7 @@ def float32_of(value):
 
 @overload(float32_of)
 def _float32_of(value):
-    """Chooses by the type."""
+    """Chooses by the type: integers are bfloat16 bits."""
     if isinstance(value, Integer):
         return lambda value: widen(value)  # noqa: PLW0108 (numba compiles it)
     return lambda value: value
@@ -107,7 +110,10 @@ def _float32_of(value):
 
 @jit
 def mark_proposals(block, n_blocks, product, low, screen, marks, length):
-    """`mark_entries` for bfloat16 products (their bits): what may be an entry, by the bound."""
+    """`mark_entries` for bfloat16 products, given as their bits, uint16 [latents, batch].
+
+    Marks every pair whose exact product may be above low [latents], by the screen's bound.
+    """
     row_error, row_norm, rounded_norm, error_norm = screen
     batch = product.shape[1]
     first, last = block_range(block, n_blocks, product.shape[0])
@@ -115,6 +121,7 @@ def mark_proposals(block, n_blocks, product, low, screen, marks, length):
         limit, alpha, omega = low[i], rounded_norm[i], error_norm[i]
         values, mark = product[i], marks[i]
         for b in range(batch):
+            # The most that the exact product can be.
             high = widen(values[b]) + row_error[b] * alpha + row_norm[b] * omega
             mark[b] = not (high <= limit)
         length[i] = close_marks(mark, batch)
@@ -122,7 +129,7 @@ def mark_proposals(block, n_blocks, product, low, screen, marks, length):
 
 @jit
 def close_marks(mark, batch):
-    """Zeroes a row of marks behind the batch; the number of marks in it."""
+    """Zeroes a row of marks beyond the batch; returns the number of marks in it."""
     n = np.int32(0)
     mark[batch:] = 0
     for b in range(batch):
@@ -132,7 +139,8 @@ def close_marks(mark, batch):
 
 @jit
 def list_marked(mark, rows):
-    """rows = where there are marks, ascending; most words of eight have none."""
+    """rows = the marked positions, ascending."""
+    # Eight marks are read as one word: most words have none.
     words = mark.view(np.uint64)
     at = 0
     for w in range(words.size):
@@ -147,8 +155,11 @@ def list_marked(mark, rows):
 def list_entries(
     block, n_blocks, marks, has_z, product, bias, theta, start, length, rows, z, fired
 ):  # fmt: skip
-    """Writes the rows of the marked pairs; if the product says so, also z and in how many rows each
-    latent is active. z is the product, float32 or the bits of bfloat16, plus the bias."""
+    """Writes the rows of the marked pairs, latent by latent.
+
+    If has_z, also writes z = product (float32, or bfloat16 bits) + bias, and fired[i], the number
+    of rows with z > θ.
+    """
     first, last = block_range(block, n_blocks, marks.shape[0])
     for i in range(first, last):
         list_marked(marks[i], rows[start[i] : start[i] + length[i]])
@@ -162,9 +173,10 @@ def list_entries(
 
 @jit
 def keep_entries(block, n_blocks, x, W, bias, edge, theta, entries, fired):
-    """Recomputes every proposal's z in float32 and keeps the entries; x [batch, d_in], W rows.
+    """Recomputes every proposal's z in float32 and keeps those above edge.
 
-    Survivors move to the front of their latent's range; length becomes their number.
+    z = W[i]·x[b] + bias[i], with x float32 [batch, d_in] and W float32 [latents, d_in]. Those kept
+    move to the front of their latent's range; length[i] becomes their number.
     """
     start, length, rows, z, _ = entries
     first, last = block_range(block, n_blocks, W.shape[0])
@@ -190,7 +202,7 @@ def keep_entries(block, n_blocks, x, W, bias, edge, theta, entries, fired):
 
 @jit
 def list_by_row(entries, by_row):
-    """Fills `by_row` from `entries`: a counting sort, one thread (a few entries a microsecond)."""
+    """Fills `by_row` from `entries` by a counting sort on one thread (a few entries per µs)."""
     start, count, rows, _, _ = entries
     row_start, entry, latent = by_row
     row_start[:] = 0

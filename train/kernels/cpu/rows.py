@@ -21,17 +21,18 @@ from .vectors import (
     subtract,
 )
 
-END = 1 << 62  # a shard behind all others
+END = 1 << 62  # a shard after all others
 
 
 @jit
 def prepare_rows(block, n_blocks, x, b_dec, gamma, out, out_bits, rounded, row_error, row_norm):
-    """out = x − b_dec (or x, if b_dec is empty); its bfloat16 copy and bound if asked.
+    """out = x − b_dec (or x, if b_dec is empty), and unless `rounded` is empty its bfloat16 copy
+    and the terms of its bound, as in `screen.row_terms`.
 
-    out_bits is out as uint32; rounded uint16 [batch, d_in] or empty; the bound's terms are those
-    of `screen.row_terms`.
+    out is float32 [batch, d_in] and out_bits the same memory as uint32. rounded takes the bits of
+    the copy, uint16 [batch, d_in]; row_error and row_norm are float32 [batch].
     """
-    values = np.empty(x.shape[1], np.float32)
+    values = np.empty(x.shape[1], np.float32)  # the copy's row as float32
     safety = ONE + gamma
     first, last = block_range(block, n_blocks, x.shape[0])
     for b in range(first, last):
@@ -41,14 +42,22 @@ def prepare_rows(block, n_blocks, x, b_dec, gamma, out, out_bits, rounded, row_e
             out[b] = x[b]
         if rounded.size:
             round_row(out_bits[b], rounded[b], values.view(np.uint32))
+            # (‖x' − x‖ + γ·‖x'‖)·(1 + γ) and ‖x‖·(1 + γ)
             error = distance(values, out[b]) + gamma * np.sqrt(dot(values, values))
             row_error[b] = error * safety
             row_norm[b] = np.sqrt(dot(out[b], out[b])) * safety
 
 
 class Decoder(NamedTuple):
-    """What x̂ is made of: thresholds and decoder rows of the latents [first, last), their shards'
-    size, and the number of the shard that latent 0 is in."""
+    """What x̂ is summed from.
+
+    Attributes:
+        theta: float32 [latents], the thresholds.
+        W_dec: float32 [latents, d_out].
+        first, last: the latents to sum over, [first, last).
+        shard_size: latents of a shard.
+        shard: the number of the shard that latent 0 is in.
+    """
 
     theta: np.ndarray
     W_dec: np.ndarray
@@ -59,7 +68,10 @@ class Decoder(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What x̂ is compared with: target − b_dec (− skip, [batch, d_out] or empty)."""
+    """What Σ f·W_dec is compared with: target − b_dec (− skip).
+
+    target is float32 [batch, d_out], b_dec [d_out], skip [batch, d_out] or empty.
+    """
 
     target: np.ndarray
     b_dec: np.ndarray
@@ -69,10 +81,11 @@ class Targets(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What is found out about the rows.
+    """What a pass over the rows finds.
 
     Attributes:
-        residual: float32 [batch, d_out]: x̂ after decoding, then x̂ + b_dec (+ skip) − target.
+        residual: float32 [batch, d_out]: Σ f·W_dec after decoding; after differentiating
+            Σ f·W_dec + b_dec (+ skip) − target.
         loss: float32 [batch], ‖residual‖².
         l0: int64 [batch], ‖f‖₀.
         column_sum: float32 [blocks, d_out], each block's part of Σ residual.
@@ -88,17 +101,19 @@ class Rows(NamedTuple):
 def decode_row(  # noqa: PLR0912 (in one piece: numba counts references at every call)
     out, tree, held, f, e, last, z, entry, latent, theta, W_dec, size, shard
 ):
-    """out = Σ f·W_dec over a row's entries [e, last), in the shards' tree; how many are active.
+    """out = Σ f·W_dec over a row's entries [e, last), in the order of the shards' tree; returns
+    how many entries are active.
 
-    Within a shard four entries at a time. Before the next one, the subtrees that end there are
-    added up as `shards.TreeSum` does it: of shards a < b < c, a and b meet below b and c if the
-    highest bit of a^b is the lower one. The first subtree is in `out`, the others in `tree`.
+    Works like `shards.TreeSum`. held[k] is the first shard of the k-th subtree that waits to be
+    added; the sum of the first is in `out`, those of the others in tree[1], tree[2] …
     """
     depth, active, beyond = 0, 0, size
     while True:
         while e < last and latent[e] >= beyond:
             shard, beyond = shard + 1, beyond + size
         shard = shard if e < last else END
+        # Add up the subtrees that end before this shard: of shards a < b < c, a and b meet below
+        # b and c if the highest bit of a^b is lower than that of b^c.
         while depth > 1:
             below, above = held[depth - 2] ^ held[depth - 1], held[depth - 1] ^ shard
             if below >= above or below >= (below ^ above):
@@ -113,6 +128,7 @@ def decode_row(  # noqa: PLR0912 (in one piece: numba counts references at every
         stop = e + 1
         while stop < last and latent[stop] < beyond:
             stop += 1
+        # The shard's own entries [e, stop), four at a time.
         while e < stop:
             n = min(4, stop - e)
             for k in range(n):
@@ -138,10 +154,12 @@ def decode_row(  # noqa: PLR0912 (in one piece: numba counts references at every
 
 @jit
 def row_gradients(out, f, e, last, df, entry, latent, W_dec, scale):
-    """df = scale·residual·W_dec of a row's entries [e, last), four at a time. Behind the last entry
-    it comes again, so that all are summed alike, whoever owns the others of the row."""
+    """df = scale·(out·W_dec row) of a row's entries [e, last), four at a time; out is the row's
+    residual."""
     while e < last:
         n = min(4, last - e)
+        # A last group of fewer than four repeats its last entry: so every entry is summed by the
+        # same code, and its bits do not depend on how many other entries of the row are here.
         i, j = latent[e], latent[e + min(1, n - 1)]
         k, m = latent[e + min(2, n - 1)], latent[e + n - 1]
         dot_four(f, out, W_dec[i], W_dec[j], W_dec[k], W_dec[m])
@@ -158,9 +176,9 @@ def pass_rows(block, n_blocks, decodes, differentiates, entries, by_row, decoder
         differentiate   residual = x̂ + b_dec (+ skip) − target;  ‖residual‖²;  its column sums;
                         df = 2/batch · residual·W_dec of every entry
 
-    Both at once where all latents are here: then the second pass over a row's decoder rows finds
-    them in cache. Else x̂ is added up over the ranks in between. One compiled loop either way, so
-    that both give the same bits.
+    A process with all latents does both at once: the second pass over a row's decoder rows finds
+    them in cache. Ranks that share the latents decode, add up x̂, then differentiate. All use this
+    one compiled loop, so that they get the same bits.
     """
     z, df = entries.z, entries.df
     row_start, entry, latent = by_row

@@ -1,9 +1,10 @@
-"""How the CPU step's compiled loops run on several threads.
+"""Compiles the CPU step's loops and runs them on several threads.
 
-A kernel is a numba function `kernel(block, n_blocks, *arguments)` that works on its share of some
-range and touches nothing of another block's. Plain threads that sleep between kernels, not numba's
-own pool: the two OpenMP pools (torch's and numba's) would spin against each other on every change
-between a product and a loop, and a pool per call site multiplies the time to compile.
+A kernel is a numba function `kernel(block, n_blocks, *arguments)` that works on one block of a
+range and writes nothing that another block uses. The threads are plain ones that sleep between
+kernels, not numba's own pool: the two OpenMP pools (torch's and numba's) would spin against each
+other at every change between a product and a loop, and numba's parallel loops multiply the time to
+compile.
 """
 
 import hashlib
@@ -34,8 +35,8 @@ def jit(function: Function) -> Function:
 def _version() -> str:
     """A name made of all sources of the CPU step.
 
-    numba checks only the file that a function stands in, and would keep code in which functions of
-    another, since changed file are inlined.
+    numba checks only the file of the function itself. Functions of other files are inlined into
+    compiled code, which would be used again after those files have changed.
     """
     here = Path(__file__).parent
     sources = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
@@ -43,10 +44,11 @@ def _version() -> str:
 
 
 def blocks_for(n_numbers: int) -> int:
-    """Blocks for a loop over so many numbers: few enough that calling them costs nothing (about
-    20 µs each), more than there are threads so that a disturbed one holds up little.
+    """Blocks for a loop over n_numbers numbers, 1 … 64.
 
-    A function of the size alone: sums that are kept per block must not depend on the machine.
+    Few, because starting one costs about 20 µs; more than there are threads, so that a slow thread
+    delays the loop little. A function of the size alone: sums that are kept per block must not
+    depend on the machine.
     """
     return max(1, min(64, n_numbers // 2**16))
 
@@ -54,8 +56,8 @@ def blocks_for(n_numbers: int) -> int:
 def run_blocks(kernel: Callable[..., Any], n_blocks: int, *arguments: Any) -> None:
     """Calls kernel(block, n_blocks, *arguments) once for every block, on torch's number of threads.
 
-    Which thread takes which block is open; since blocks share no output, results do not depend on
-    it or on the number of threads.
+    Any thread may take any block. Blocks share no output, so results depend neither on that nor on
+    the number of threads.
     """
     # next() on itertools.count is atomic under the GIL: the threads draw blocks from it.
     blocks = itertools.count()

@@ -53,7 +53,7 @@ def set_four(out, f, a, b, c, d):
 
 @jit
 def add_few(out, fresh, n, f, a, b, c):
-    """out += f[0]·a + … over n rows, 1 to 3; out = … if it is fresh. Of two, the second is b."""
+    """out += f[0]·a + f[1]·b + f[2]·c, the first n terms of it, n = 1 … 3; out = … if fresh."""
     p, q, r = f[0], f[1], f[2]
     if fresh:
         out[:] = ZERO
@@ -117,10 +117,12 @@ def adam(p, v, g, decay, scalars):
 
 @jit
 def adam_decoder(row, v, g, decay, scalars):
-    """Removes g's component along the unit row, then Adam, then the row back to unit norm."""
+    """Adam on a decoder row, which has unit norm before and after; g is overwritten."""
+    # g ← g − (g·row)·row: no step along the row itself
     along = dot(g, row)
     add_scaled(g, -along, row)
     adam(row, v, g, decay, scalars)
+    # row ← row/‖row‖
     scale = ONE / np.float32(math.sqrt(dot(row, row)))
     for k in range(row.size):
         row[k] *= scale
@@ -131,6 +133,7 @@ def adam_log(p, v, g, decay, scalars):
     """`adam` on log p, p > 0, given the gradient g by p."""
     lr, fresh, correction, eps = scalars
     for k in range(p.size):
+        # dL/d log p = p·dL/dp;  p ← exp(log p − change)
         slope = g[k] * p[k]
         v[k] = decay * v[k] + fresh * slope * slope
         change = lr * slope / (np.float32(math.sqrt(v[k] * correction)) + eps)
@@ -139,11 +142,15 @@ def adam_log(p, v, g, decay, scalars):
 
 @jit
 def round_row(row, copy, rounded):
-    """copy = the bfloat16 bits nearest to each float32 of row (ties to even); rounded = them as
-    float32. row and rounded are given as their bits (uint32). Overflow and NaN are not handled.
+    """copy = the bfloat16 nearest to each float32 of row (ties to even); rounded = copy as float32.
+
+    row and rounded are the bits of float32 (uint32), copy those of bfloat16 (uint16). NaN and
+    values that overflow are not handled.
     """
     sixteen, one, half = np.uint32(16), np.uint32(1), np.uint32(0x7FFF)
     for k in range(row.size):
+        # Adding 0x7FFF, or 0x8000 where the last bit kept is 1, carries into the upper half exactly
+        # where the lower half is above one half, or equal to it beside an odd upper half.
         word = np.uint32(row[k])
         top = np.uint32((word + half + ((word >> sixteen) & one)) >> sixteen)
         copy[k] = np.uint16(top)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 class Workspace:
-    """Named buffers that grow and are handed out again; contents are whatever the last user left.
+    """Named buffers that grow and are handed out again, with what the last user left in them.
 
-    One step at a time may use it.
+    Only one step may use it at a time.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Workspace:
         return held[:n].view(shape)
 
     def grown(self, name: str, n: int, dtype: torch.dtype) -> np.ndarray:
-        """A flat array of at least n, its contents kept; grows by half more than was asked."""
+        """A flat array of at least n numbers, its contents kept; grows to 1.5·n."""
         held = self._buffers.get(name)
         if held is None or held.numel() < n:
             grown = torch.empty(n + n // 2, dtype=dtype)

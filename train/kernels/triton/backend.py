@@ -63,7 +63,8 @@ def step(
 
 
 def choose_path(state: TrainState, x: Tensor, settings: StepSettings, share: Share) -> str:
-    """The path for the last step's entries per row (or those of a few of these rows)."""
+    """The path for the last step's entries per row; before the first step, for those of the first
+    rows of x. See the CPU's."""
     if settings.encoder == "tf32" and x.device.type != "cuda":
         raise ValueError("encoder tf32 needs a CUDA device; choose bfloat16, screened or float32")
     p, entries_per_row = state.parameters, state.entries_per_row
@@ -81,7 +82,7 @@ def choose_path(state: TrainState, x: Tensor, settings: StepSettings, share: Sha
 
 
 def _check_layout(state: TrainState) -> None:
-    """Refuses tensors that the kernels would read in another order than they are stored in."""
+    """Refuses tensors that are stored in another order than the kernels read."""
     for tensors in (state.parameters, state.second_moments):
         for name, tensor in tensors.items():
             if not (tensor.t() if name == "W_enc" else tensor).is_contiguous():
@@ -100,7 +101,7 @@ def _sparse_step(
     share: Share,
     path: str,
 ) -> StepResult | None:
-    """The step over the entries; path says how they are found. None if they are too many."""
+    """The step over the entries, which are found as `path` says. None if they are too many."""
     p, batch = state.parameters, x.shape[0]
     x_in, mine = x - p.b_dec if settings.pre_bias else x, share.my_rows(batch)
     entries = FIND[path](state, x_in[mine], settings.bandwidth / 2, share)
@@ -138,7 +139,8 @@ def _sparse_step(
 
 
 class _Rows(NamedTuple):
-    """What is found out about the rows: residual [batch, d_out], its square, and ‖f‖₀ [batch]."""
+    """What a pass over the rows finds: residual float32 [batch, d_out], its squared norm float32
+    [batch], and ‖f‖₀ int64 [batch]."""
 
     residual: Tensor
     loss: Tensor
@@ -153,8 +155,8 @@ def _of_all_rows(
     capacity: int,
     batch: int,
 ) -> tuple[Entries | None, _Rows | None]:
-    """What one process would have found about a whole batch, from what each rank has about its
-    rows; nothing on all ranks if the entries are too many."""
+    """Joins what each rank has found about its own rows into what one process would have found
+    about the whole batch; (None, None) on all ranks if the entries are too many."""
     own = (
         None
         if entries is None
@@ -169,11 +171,14 @@ def _of_all_rows(
 def _pass_rows(
     state: TrainState, entries: Entries, base: Tensor, share: Share, scale: float
 ) -> _Rows:
-    """Decodes and differentiates rows; x̂ is added up over the ranks in between.
+    """Decodes rows, adds up x̂ over the ranks, and differentiates.
 
     Args:
-        base: b_dec (+ skip) − target; x̂ on top of it is the residual.
-        scale: 2/batch, which the residual becomes the loss's gradient by.
+        state: only read.
+        entries: df is written.
+        base: float32 [batch, d_out], b_dec (+ skip) − target; residual = Σ f·W_dec + base.
+        share: the latents owned.
+        scale: 2/batch; the loss's gradient by x̂ is scale·residual.
     """
     p, batch = state.parameters, base.shape[0]
     by_row = list_by_row(entries, batch)
@@ -221,8 +226,8 @@ def _update_touched(
     share: Share,
     copy: RoundedWeights | None,
 ) -> Tensor:
-    """Updates all that touched latents own; returns each shard's part of b_dec's gradient through
-    the encoder, [shards, d_in]."""
+    """Updates every latent that has entries; returns each shard's part of b_dec's gradient through
+    the encoder, float32 [shards, d_in]."""
     p, v = state.parameters, state.second_moments
     n_shards, n_groups = len(share.shards()), triton.cdiv(share.size, GROUP)
     encoder_bias = x.new_empty(n_shards * n_groups, p.d_in)
@@ -250,9 +255,7 @@ def _owned(p: Parameters) -> tuple[Tensor, ...]:
 
 
 def _adam_scalars(state: TrainState, settings: StepSettings) -> tuple[float, float, float, float]:
-    """lr, 1 − β2, 1/(1 − β2^t) and eps of the next update.
-
-    Floats: an lr of 0 or 1 given as an integer would compile a kernel of its own.
-    """
+    """lr, 1 − β2, 1/(1 − β2^t) and eps of the next update."""
+    # An lr of 0 or 1 given as an integer would compile another kernel.
     correction = 1 / (1 - settings.beta2 ** (state.n_updates + 1))
     return float(settings.lr), 1 - settings.beta2, correction, float(settings.eps)

@@ -1,8 +1,9 @@
 """The dense path of the step on CUDA: torch's products and sums, shard by shard.
 
-For while many latents fire. The same step as the sparse path's, latents first ([latents, batch]):
+Used while many latents fire. The same step as the sparse path's, latents first ([latents, batch]);
+e = 2(x̂ − target)/batch, W_enc by rows [d_sae, d_in]:
 
-    decode          z = W_enc·x + b_enc;  f = z·1[z > θ];  x̂ = Σ over shards of fᵀ·W_dec
+    decode          z = W_enc·xᵀ + b_enc;  f = z·1[z > θ];  x̂ = Σ over shards of fᵀ·W_dec
     differentiate   df = W_dec·eᵀ;  dz = 1[z > θ]·df;  dW_dec = f·e;  dW_enc = dz·x
 """
 
@@ -54,8 +55,16 @@ def step(
 def update_shared(
     state: TrainState, x: Tensor, residual: Tensor, encoder_bias: Tensor, settings: StepSettings
 ) -> None:
-    """Updates what no latent owns, b_dec and W_skip; encoder_bias is the encoder's part of b_dec's
-    gradient."""
+    """Updates b_dec and W_skip, which belong to no single latent.
+
+    Args:
+        state: updated in place.
+        x: float32 [batch, d_in], the rows without pre_bias subtracted.
+        residual: float32 [batch, d_out], x̂ − target.
+        encoder_bias: float32 [d_in], −Σ db_enc·W_enc row, the encoder's part of b_dec's gradient.
+        settings: the step's.
+    """
+    # db_dec = Σ e + encoder_bias;  dW_skip = xᵀ·e
     scale = 2 / x.shape[0]
     b_dec = residual.sum(0) * scale
     gradients = {"b_dec": b_dec + encoder_bias if settings.pre_bias else b_dec}
@@ -75,14 +84,15 @@ def _decode(
     fired: Tensor,
     counts: Tensor,
 ) -> Tensor:
-    """x̂ over all latents, [batch, d_out]; fills z and fired, adds to counts. A NaN counts as
-    active and reaches the loss."""
+    """x̂ without b_dec over all latents, [batch, d_out]; fills z and fired, adds to counts: each
+    row's latents with z > θ, and with z > θ − half_bandwidth."""
     p = state.parameters
 
     def part(shard: int) -> Tensor:
         mine = share.latents(shard)
         product(p.W_enc.t()[mine], x_in.t(), out=z[mine]).add_(p.b_enc[mine, None])
         limit = p.theta[mine, None]
+        # Not `>`: a NaN must count as active, so that it reaches the loss.
         active = ~(z[mine] <= limit)
         fired[mine] = active.sum(1)
         counts[0] += active.sum(0)
@@ -103,11 +113,12 @@ def _update(
     shard: int,
     scale: float,
 ) -> Tensor:
-    """Gradients and update of a shard's latents; its part of db_dec, −W_enc·db_enc."""
+    """Gradients and update of a shard's latents; returns its part of db_dec, [d_in]."""
     p, half_bandwidth, mine = state.parameters, settings.bandwidth / 2, share.latents(shard)
     theta = p.theta[mine, None]
     df = product(p.W_dec[mine], residual.t()).mul_(scale)
     near, active = (z[mine] - theta).abs() < half_bandwidth, z[mine] > theta
+    # dθ = −Σ K((z − θ)/ε)·(θ·df + penalty's slopes)/ε
     window = near * (theta * df + slopes.row + slopes.latent[mine, None])
     dz, f = torch.where(active, df, 0), torch.where(active, z[mine], 0)
     gradients = {
@@ -119,6 +130,7 @@ def _update(
     if share.rows is not None:
         sums = share.rows.summed(*(tensor.t() for tensor in gradients.values()))
         gradients = {name: total.t() for name, total in zip(gradients, sums, strict=True)}
+    # −Σ db_enc·W_enc row, by the rows before their update
     through_encoder = -product(gradients["b_enc"][None], p.W_enc.t()[mine])[0]
     parameters, moments = _latents(p, mine), _latents(state.second_moments, mine)
     reference.move(parameters, moments, gradients, settings, state.n_updates)
@@ -126,6 +138,6 @@ def _update(
 
 
 def _latents(p: Parameters, mine: slice) -> dict[str, Tensor]:
-    """What some latents own, sharing memory."""
+    """The parameters (or moments) of some latents, sharing memory."""
     own = {"b_enc": p.b_enc[mine], "W_dec": p.W_dec[mine], "theta": p.theta[mine]}
     return own | {"W_enc": p.W_enc[:, mine]}

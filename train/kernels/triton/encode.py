@@ -1,6 +1,6 @@
 """The encoder on CUDA: a product per shard of latents (cuBLAS), and the entries found in it.
 
-"screened" multiplies bfloat16 and recomputes the proposals in float32; see `screen`.
+Path "screened" multiplies in bfloat16 and recomputes the proposals in float32; see `screen`.
 """
 
 # pyright: reportArgumentType=false, reportCallIssue=false
@@ -18,33 +18,35 @@ from ..state import TrainState
 from . import entries as kernels
 from .lists import Entries, make_copy, slices
 
-# Entries that are listed whatever their share; and the share from which the lists (40 bytes an
-# entry while they are sorted) outgrow the dense step (16 bytes a pair), which is then taken.
+# So many entries are always listed. Above this share of all pairs (latent, row) the lists (40 bytes
+# an entry while they are sorted) need more memory than the dense step (16 bytes a pair), which is
+# then taken.
 ALWAYS_LISTED = 2**24
 LISTED_BELOW = 0.4
-# Products and sums are fused, as they were when the tolerances were set: Triton's default changes.
+# Products and sums are fused. Said here because Triton's default has changed between versions, and
+# the tests' tolerances were set with fusion.
 FUSED = {"enable_fp_fusion": True}
 # Rows a scanning program reads at once.
 BLOCK = 1024
 
 
 def whole_row(d: int) -> dict[str, int | bool]:
-    """How a kernel that holds whole rows of width d is compiled."""
+    """Compile options of a kernel that holds whole rows of width d."""
     return {"WIDTH": triton.next_power_of_2(d), "AT_ONCE": at_once(d), **FUSED}
 
 
 def whole_batch(batch: int) -> dict[str, int | bool]:
-    """How a kernel that scans all rows for a latent's entries is compiled.
+    """Compile options of a kernel that scans all rows for a latent's entries.
 
-    Nothing is fused: of a sum of two products either may be, the compiler chooses for each kernel,
-    and one kernel has to count exactly what another writes.
+    Nothing is fused. In a sum of two products the compiler may fuse either one and chooses for each
+    kernel, but one kernel must count exactly the entries that another writes.
     """
     return {"batch": batch, "BLOCK": BLOCK, "enable_fp_fusion": False}
 
 
 def at_once(d: int) -> int:
-    """Entries whose rows are loaded at once: several loads are under way, and they fit into the
-    registers."""
+    """Entries whose rows a program loads at once: several, to hide the loads' latency, but no more
+    than fit into registers."""
     return 4 if d <= 4096 else 2
 
 
@@ -58,7 +60,7 @@ def _find_entries(
 def _tf32_entries(
     state: TrainState, x: Tensor, half_bandwidth: float, share: Share
 ) -> Entries | None:
-    """All entries by a product whose factors are rounded to TF32."""
+    """All entries by a product of factors rounded to TF32."""
     with products(cuda="tf32"):
         return _find_entries(state, x, half_bandwidth, share)
 
@@ -116,15 +118,16 @@ def _screen_entries(
 
 
 def _pieces(share: Share, batch: int) -> Iterator[slice]:
-    """Latents whose products are made at once: shards, or equal parts of larger ones. One shape,
-    whoever owns how many shards: with another a library may add in another order."""
+    """Latents whose products are made at once: shards, or equal parts of larger shards."""
+    # Their shape does not depend on how many shards this rank owns: with another shape a library
+    # may add in another order.
     for shard in map(share.latents, share.shards()):
         for part in slices(shard.stop - shard.start, batch):
             yield slice(shard.start + part.start, shard.start + part.stop)
 
 
 def most_entries(share: Share, batch: int) -> int:
-    """Entries of all ranks above which the dense step is taken."""
+    """The number of entries of all ranks above which the dense step is taken."""
     return max(ALWAYS_LISTED, int(LISTED_BELOW * share.d_sae * batch))
 
 
@@ -134,5 +137,5 @@ FIND = {
     "bfloat16": _round_entries,
     "tf32": _tf32_entries,
 }
-"""Path -> (state, rows of the encoder's input, ε/2, share) -> the entries; None if they are more
-than may be listed."""
+"""By path: the function (state, rows of the encoder's input, ε/2, share) -> entries, or None if
+they are more than may be listed."""

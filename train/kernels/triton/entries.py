@@ -1,6 +1,6 @@
-"""Triton kernels that find the active entries of a batch: pairs (latent, row) with z > θ − ε/2.
+"""Triton kernels that find the entries of a batch: pairs (latent, row) with z > θ − ε/2.
 
-One program per latent reads its products [latents, batch] in blocks of rows. Entries come out
+One program per latent reads its row of the products [latents, batch] in blocks. Entries come out
 latent by latent, rows ascending, whatever the scheduling: nothing here uses atomics.
 """
 
@@ -13,7 +13,10 @@ import triton.language as tl
 
 @triton.jit
 def count_entries(product, bias, edge, length, batch, BLOCK: tl.constexpr):
-    """length[i] = rows with product + bias > edge; a NaN counts, so that it reaches the loss."""
+    """length[i] = rows with product + bias > edge; product is float32 or bfloat16.
+
+    Tests `~(z <= limit)`, here and below: a NaN becomes an entry, so that it reaches the loss.
+    """
     i = tl.program_id(0)
     limit, add = tl.load(edge + i), tl.load(bias + i)
     n = 0
@@ -37,6 +40,7 @@ def fill_entries(product, bias, edge, start, rows_out, z_out, batch, BLOCK: tl.c
         z = tl.load(product + i.to(tl.int64) * batch + rows, mask=inside, other=0.0)
         z = z.to(tl.float32) + add
         hit = inside & ~(z <= limit)
+        # The next free places of this latent, rows ascending.
         place = at + tl.cumsum(hit.to(tl.int32), 0) - 1
         tl.store(rows_out + place, rows, mask=hit)
         tl.store(z_out + place, z, mask=hit)
@@ -47,7 +51,9 @@ def fill_entries(product, bias, edge, start, rows_out, z_out, batch, BLOCK: tl.c
 def count_proposals(
     product, low, row_error, row_norm, rounded_norm, error_norm, length, batch, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """`count_entries` for bfloat16 products: what may be an entry by the screen's bound."""
+    """length[i] = rows whose exact product may be above low[i], by the screen's bound:
+    bfloat16 product + row_error·rounded_norm + row_norm·error_norm > low.
+    """
     i = tl.program_id(0)
     limit, alpha = tl.load(low + i), tl.load(rounded_norm + i)
     omega = tl.load(error_norm + i)
@@ -88,10 +94,11 @@ def keep_entries(
     x, W, bias, edge, start, length, rows, z_out, batch, d,
     WIDTH: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
-    """Recomputes each proposal's z in float32 and keeps the entries; places left get row = batch.
+    """Recomputes each proposal's z in float32 and keeps those above edge.
 
-    WIDTH is a power of two of at least d. Survivors move to the front of their latent's range; a
-    place is always read before it is written, by all threads (see `update`).
+    z = W[i]·x[b] + bias[i]. Those kept move to the front of their latent's range, and length[i]
+    becomes their number; the places left over get row = batch. WIDTH is a power of two of at least
+    d. A place is always read by all threads before it is written (see `update`).
     """
     i = tl.program_id(0)
     first, last = tl.load(start + i), tl.load(start + i) + tl.load(length + i)

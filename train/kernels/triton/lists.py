@@ -1,4 +1,6 @@
-"""The lists that the Triton kernels pass on: entries by latent, entries by row, W_enc's copy."""
+"""What the Triton kernels hand to each other: entries by latent, entries by row, and the bfloat16
+copy of W_enc. Makes these lists with torch; the kernels fill them.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from ..state import TrainState
 
-# Numbers that a passing product or copy may hold: 2^28 bfloat16 are half a gigabyte.
+# Numbers of a temporary product or copy: 2^28 in bfloat16 are half a gigabyte.
 SLICE_NUMBERS = 2**28
 _STRIDE = 2**32  # more than there are latents
 
@@ -22,7 +24,7 @@ class Entries:
         rows: int32, the row of each entry; the batch's size in a gap.
         z: float32, its pre-activation.
         df: float32, the gradient of the loss by its f, once known.
-        capacity: how many there may be.
+        capacity: the most entries that may be listed.
     """
 
     start: Tensor
@@ -40,8 +42,8 @@ class Entries:
         return cls(start, length, z.int(), z, z.clone(), capacity)
 
     def place(self, mine: slice) -> bool:
-        """Lays the counted entries of a slice of latents behind those there are; False if they are
-        more than the capacity."""
+        """Places the counted entries of a slice of latents after the existing ones; False if they
+        would exceed the capacity."""
         used = self.rows.shape[0]
         end = used + self.length[mine].cumsum(0)
         self.start[mine] = end - self.length[mine]
@@ -71,7 +73,8 @@ class ByRow(NamedTuple):
 
 
 class RoundedWeights(NamedTuple):
-    """W_enc's rows in bfloat16 and the norms that bound its error; see `screen`."""
+    """W_enc's rows in bfloat16 [d_sae, d_in], and the norms that bound the error, float32 [d_sae]:
+    ‖w'‖ and ‖w' − w‖ of every row; see `screen`."""
 
     weights: Tensor
     rounded_norm: Tensor
@@ -79,7 +82,7 @@ class RoundedWeights(NamedTuple):
 
 
 def slices(n: int, width: int) -> list[slice]:
-    """Slices of n latents with `width` numbers each that fit SLICE_NUMBERS."""
+    """Slices of n latents of `width` numbers each, at most SLICE_NUMBERS numbers a slice."""
     each = max(1, SLICE_NUMBERS // width)
     return [slice(first, min(first + each, n)) for first in range(0, n, each)]
 
@@ -89,17 +92,16 @@ def list_by_row(entries: Entries, batch: int) -> ByRow:
     rows, entry = torch.sort(entries.rows, stable=True)
     bounds = torch.arange(batch + 1, device=rows.device, dtype=rows.dtype)
     row_start = torch.searchsorted(rows, bounds)
-    # A latent without entries starts where its successor does: the last such one owns it.
+    # A latent without entries starts where the next one does: the last of those owns the entry.
     latent = torch.searchsorted(entries.start, entry, right=True) - 1
     return ByRow(row_start, entry, latent)
 
 
 def make_copy(state: TrainState) -> RoundedWeights:
-    """W_enc's bfloat16 copy, made anew if anyone but the update has written to W_enc since.
-
-    The kernels keep the copy and do not move torch's version counter; all else does.
-    """
+    """W_enc's bfloat16 copy; made again if something other than the update wrote to W_enc."""
     W = state.parameters.W_enc.t()
+    # The kernels write the copy too and leave torch's version counter as it is; every write through
+    # torch raises the counter.
     version = (W.data_ptr(), W._version)
     if state.scratch.get("copy_version") != version:
         rounded_norm, error_norm = W.new_empty(2, W.shape[0])

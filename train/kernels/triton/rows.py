@@ -1,6 +1,6 @@
 """Triton kernels over rows: decode, and differentiate.
 
-A program holds a row, or WIDTH columns of it, in registers. `update` says where barriers stand.
+A program holds a row, or WIDTH columns of it, in registers. `update` explains the barriers.
 """
 
 # pyright: reportOperatorIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
@@ -13,10 +13,12 @@ import triton.language as tl
 
 @triton.jit
 def climb(node, held, moving, p, s, LEVEL: tl.constexpr):
-    """One level of the shards' tree, after shard p and before shard s; see `shards.TreeSum`.
+    """Moves a sum up one level of the shards' tree, after shard p and before shard s; see
+    `shards.TreeSum`.
 
-    A right child joins the left one that is held; a left one is held where s has the same parent,
-    and stops moving; else it goes up alone. held is 0 where nothing is.
+    A right child is added to the left child that is held, and moves on. A left child is held, and
+    stops moving, if s is below the same parent; otherwise it moves on alone. held is 0 while a
+    level holds nothing.
     """
     joins = moving & (((p >> LEVEL) & 1) == 1)
     waits = moving & (((p >> LEVEL) & 1) == 0) & ((p >> (LEVEL + 1)) == (s >> (LEVEL + 1)))
@@ -27,7 +29,8 @@ def climb(node, held, moving, p, s, LEVEL: tl.constexpr):
 
 @triton.jit
 def climb_all(node, h0, h1, h2, h3, h4, h5, p, s):
-    """The tree's six levels: what is held on each of them, and the root's sum if s is no shard."""
+    """`climb` on all six levels (64 shards): what is held on each afterwards. If s is beyond all
+    shards, nothing stops on the way, and the first value returned is the root's sum."""
     moving = p < s
     node, h0, moving = climb(node, h0, moving, p, s, 0)
     node, h1, moving = climb(node, h1, moving, p, s, 1)
@@ -47,13 +50,22 @@ def pass_rows(
     MAY_DECODE: tl.constexpr, MAY_DIFFERENTIATE: tl.constexpr,
     WIDTH: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
-    """Decodes rows, differentiates them, or both. One program per row, AT_ONCE entries at a time;
-    where it only decodes, one per WIDTH columns of a row.
+    """Decodes rows, differentiates them, or both. One program per row; if it only decodes, one per
+    WIDTH columns of a row. AT_ONCE entries are loaded at a time.
 
         decode          x̂ = Σ f·W_dec over the row's entries, in the shards' tree;  ‖f‖₀
         differentiate   residual = x̂ + base;  ‖residual‖²;  df = scale·residual·W_decᵀ
 
-    residual holds x̂ in between.
+    Args:
+        decodes, differentiates: what to do, 0 or 1.
+        row_first, row_last: [batch], where a row's entries begin and end in entry and latent.
+        entry, latent: of every entry, its place in z and df, and its latent.
+        base: float32 [batch, d], b_dec (+ skip) − target.
+        residual: float32 [batch, d]; holds x̂ between decoding and differentiating.
+        scale: 2/batch.
+        first_shard: the number of the shard that latent 0 is in.
+        d: d_out.
+        MAY_DECODE, MAY_DIFFERENTIATE: which code is compiled.
     """
     b = tl.program_id(0)
     first, last = tl.load(row_first + b), tl.load(row_last + b)
@@ -61,6 +73,7 @@ def pass_rows(
     place = b.to(tl.int64) * d + k
     out = tl.zeros([WIDTH], tl.float32)
     if MAY_DECODE and decodes != 0:
+        # leaf: the sum of the current shard p; h0 … h5: what the tree's levels hold.
         leaf, h0, h1, h2, h3, h4, h5 = out, out, out, out, out, out, out
         active, p = 0, tl.full([], -1, tl.int64)
         lanes = tl.arange(0, AT_ONCE)
@@ -69,18 +82,21 @@ def pass_rows(
             there = e < last
             i = tl.load(latent + e, mask=there, other=0)
             value = tl.load(z + tl.load(entry + e, mask=there, other=0), mask=there, other=0.0)
+            # f·W_dec rows of AT_ONCE entries; f = z·1[z > θ], and a NaN is active
             is_active = there & ~(value <= tl.load(theta + i))
             active += tl.sum(is_active.to(tl.int32), 0)
             inside = is_active[:, None] & (k < d)[None, :]
             rows = tl.load(W_dec + i[:, None] * d + k[None, :], mask=inside, other=0.0)
             rows = tl.where(is_active, value, 0.0)[:, None] * rows
             shard = i // shard_size + first_shard
+            # Entry by entry, so that a sum's order does not depend on how entries are grouped.
             for j in tl.static_range(AT_ONCE):
                 mine = tl.sum(tl.where(lanes == j, shard, 0), 0)
                 if (at + j < last) & (mine != p):
                     leaf, h0, h1, h2, h3, h4, h5 = climb_all(leaf, h0, h1, h2, h3, h4, h5, p, mine)
                     leaf, p = tl.zeros([WIDTH], tl.float32), mine
                 leaf += tl.sum(tl.where((lanes == j)[:, None], rows, 0.0), 0)
+        # 4096 is beyond all shards: out becomes the root's sum.
         out, h0, h1, h2, h3, h4, h5 = climb_all(leaf, h0, h1, h2, h3, h4, h5, p, p * 0 + 4096)
         tl.store(row_l0 + b, active, mask=tl.program_id(1) == 0)
     else:
@@ -94,6 +110,7 @@ def pass_rows(
             i = tl.load(latent + e, mask=there, other=0)
             inside = there[:, None] & (k < d)[None, :]
             rows = tl.load(W_dec + i[:, None] * d + k[None, :], mask=inside, other=0.0)
+            # df = scale·residual·W_dec row of each entry
             at_entry = tl.load(entry + e, mask=there, other=0)
             tl.store(df + at_entry, scale * tl.sum(out[None, :] * rows, 1), mask=there)
     tl.debug_barrier()

@@ -1,12 +1,13 @@
 """Triton kernels over latents: gradients, Adam and renormalisation of those that have entries.
 
-A program holds one whole vector of the width of the activations (a power of two of at least it) in
-registers, so that each parameter is read and written once. Sums run in a fixed order: a latent's in
-its program, the encoder's part of the decoder bias over fixed groups of latents, then shards.
+A program holds a whole row of W_enc or W_dec in registers (its width rounded up to a power of two),
+so that each parameter is read and written once. Sums run in a fixed order: a latent's gradients in
+its program, the encoder's part of b_dec's gradient over fixed groups of latents, then over shards.
 
-All threads of a program load a scalar, and where a row has fewer elements than the program has
-threads, several load the same element, but one of them stores it. So between the loads of an
-address and its store stands a barrier; else a late thread would read what is already updated:
+Every thread of a program loads each scalar, and several threads load the same element of a row that
+has fewer elements than the program has threads, but only one of them stores it. So a barrier
+separates the loads of an address from its store; without it a late thread would read the updated
+value:
 
     pass_rows        residual[b]                                                        `rows`
     update_touched   last_update[i], theta[i] and W_enc[i] (also read for sums), v_W_enc[i],
@@ -27,7 +28,8 @@ import triton.language as tl
 
 @triton.jit
 def adam(p, v, g, decay, lr, fresh, correction, eps):
-    """The parameter and moment after Adam with β1 = 0; see the CPU's `vectors.adam`."""
+    """The parameter and moment after Adam with β1 = 0; arguments as in the CPU's `vectors.adam`."""
+    # v ← decay·v + (1 − β2)·g²;  p ← p − lr·g / (√(v·correction) + eps)
     v = decay * v + fresh * g * g
     return p - lr * g / (tl.sqrt(v * correction) + eps), v
 
@@ -37,9 +39,12 @@ def sum_gradients(
     i, first, n, rows, z, df, x, residual, slopes, theta, scale, half_bandwidth, d_in, d_out,
     IN_WIDTH: tl.constexpr, OUT_WIDTH: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
-    """Latent i's gradients by (W_enc row, b_enc, W_dec row, θ).
+    """Latent i's gradients by (W_enc row, b_enc, W_dec row, θ), summed over its n entries from
+    `first` on, AT_ONCE at a time.
 
-    dW_enc = Σ dz·x;  db_enc = Σ dz;  dW_dec = Σ f·e;  dθ = −Σ K·(θ·df + slopes)/ε.
+        dW_enc = Σ dz·x;  db_enc = Σ dz;  dW_dec = Σ f·e;  dθ = −Σ K·(θ·df + slopes)/ε
+
+    with e = scale·residual, dz = 1[z > θ]·df and K = 1[|z − θ| < half_bandwidth].
     """
     row_slope, latent_slope = slopes
     a, c = tl.arange(0, IN_WIDTH), tl.arange(0, OUT_WIDTH)
@@ -55,7 +60,9 @@ def sum_gradients(
         active = there & ~(value <= limit)
         near = there & (tl.abs(value - limit) < half_bandwidth)
         slope = tl.load(row_slope + b) + own_slope
+        # K·(θ·df + slopes); divided by ε at the end
         g_theta -= tl.sum(tl.where(near, limit * g + slope, 0.0), 0)
+        # f is scale·f here: times the residual it is f·e
         f, dz = tl.where(active, scale * value, 0.0), tl.where(active, g, 0.0)
         g_bias += tl.sum(dz, 0)
         inside = active[:, None] & (a < d_in)[None, :]
@@ -69,8 +76,8 @@ def sum_gradients(
 
 @triton.jit
 def round_to_bfloat16(p):
-    """The nearest bfloat16, ties to even, as float32: casts round as the device likes (Triton's
-    interpreter cuts off)."""
+    """The nearest bfloat16, ties to even, as float32."""
+    # By hand: how a cast rounds depends on the device (Triton's interpreter truncates).
     bits = p.to(tl.uint32, bitcast=True)
     bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
     return bits.to(tl.float32, bitcast=True)
@@ -82,7 +89,8 @@ def update_vectors(
     decay, lr, fresh, correction, eps, d_in, d_out,
     HAS_COPY: tl.constexpr, IN_WIDTH: tl.constexpr, OUT_WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """Adam on latent i's encoder row and its copy, and on its decoder row, which stays unit."""
+    """Adam on latent i's encoder row, with its bfloat16 copy, and on its decoder row, which keeps
+    unit norm."""
     a, c = tl.arange(0, IN_WIDTH), tl.arange(0, OUT_WIDTH)
     at = i * d_in + a
     p = tl.load(W_enc + at, mask=a < d_in, other=0.0)
@@ -99,6 +107,7 @@ def update_vectors(
     at = i * d_out + c
     p = tl.load(W_dec + at, mask=c < d_out, other=0.0)
     v = tl.load(v_W_dec + at, mask=c < d_out, other=0.0)
+    # g ← g − (g·row)·row, then Adam, then row/‖row‖
     g_dec -= tl.sum(g_dec * p, 0) * p
     p, v = adam(p, v, g_dec, decay, lr, fresh, correction, eps)
     tl.debug_barrier()
@@ -119,6 +128,7 @@ def update_scalars(
     tl.store(b_enc + i, bias)
     tl.store(v_b_enc + i, v_bias)
     if LOG_THETA:
+        # dL/d log θ = θ·dL/dθ;  θ ← θ·exp(change), with the change of a parameter at 0
         change, v = adam(0.0 * p, v, g_theta * p, decay, lr, fresh, correction, eps)
         tl.store(theta + i, p * tl.exp(change))
     else:
@@ -127,8 +137,8 @@ def update_scalars(
     tl.store(v_theta + i, v)
 
 
-# The number of the step has a value of its own every time: specialised, 1 and multiples of 16 would
-# be compiled for themselves.
+# `now` has another value at every step. If it were specialised, kernels of their own would be
+# compiled for 1 and for multiples of 16.
 @triton.jit(do_not_specialize=["now"])
 def update_touched(
     entries, x, residual, slopes, latents, moments, last_update, copy, encoder_bias,
@@ -136,17 +146,23 @@ def update_touched(
     LOG_THETA: tl.constexpr, HAS_COPY: tl.constexpr, GROUP: tl.constexpr,
     IN_WIDTH: tl.constexpr, OUT_WIDTH: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
-    """Gradients and update of the latents of one group of a shard that have entries.
-
-    encoder_bias[group] = −Σ g_bias·W_enc row, the group's part of b_dec's gradient.
+    """Gradients and update of the latents of one group of a shard that have entries; a program per
+    group of GROUP latents.
 
     Args:
         entries: start, length, rows, z, df.
+        x: float32 [batch, d_in], the encoder's input.
+        residual: float32 [batch, d_out], x̂ − target.
         slopes: of the penalty, by row and by latent.
-        latents, moments: W_enc rows, b_enc, W_dec, θ.
-        copy: W_enc's bfloat16 rows, their norms and their errors' norms.
+        latents, moments: W_enc rows, b_enc, W_dec, θ; updated.
+        last_update: int64 [latents], updated.
+        copy: W_enc's bfloat16 rows, their norms and their errors' norms; updated if HAS_COPY.
+        encoder_bias: float32 [groups, d_in]; becomes −Σ db_enc·W_enc row of each group, its part of
+            b_dec's gradient.
         sizes: latents, d_in, d_out, latents of a shard, groups of a shard.
+        now: number of this update, from 1.
         scalars: 2/batch, half the bandwidth, log2 β2.
+        adam_scalars: lr, 1 − β2, 1/(1 − β2^t), eps.
     """
     start, length, rows, z, df = entries
     W_enc, b_enc, W_dec, theta = latents
@@ -170,6 +186,7 @@ def update_touched(
                 d_in, d_out, IN_WIDTH, OUT_WIDTH, AT_ONCE,
             )  # fmt: skip
             through_encoder -= g_bias * tl.load(W_enc + i * d_in + a, mask=a < d_in, other=0.0)
+            # β2 for each update since the last that moved this latent
             decay = tl.exp2((now - tl.load(last_update + i)).to(tl.float32) * log2_beta2)
             tl.debug_barrier()
             tl.store(last_update + i, now)
@@ -186,7 +203,7 @@ def update_touched(
 
 @triton.jit
 def add_groups(groups, out, n_groups, d, BLOCK: tl.constexpr):
-    """out[shard] = the sum of a shard's groups [d], one after the other."""
+    """out[shard] = the sum of its groups' rows [d], added one after the other."""
     shard = tl.program_id(0).to(tl.int64)
     k = tl.program_id(1).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros([BLOCK], tl.float32)
