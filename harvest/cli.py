@@ -17,7 +17,7 @@ def tokenize(
         list[str] | None, typer.Argument(metavar="PATH", help="More text, as --text takes it.")
     ] = None,
 ) -> None:
-    """Turns text into a store of token sequences, a held-out share split off."""
+    """Turns text into a store of token sequences, and holds a share of the documents out."""
     from .tokens.run import tokenize_text as run
 
     text = [*given.values.get("text", ()), *(path or ())]

@@ -1,7 +1,7 @@
-"""Settings of the harvest stage's two commands, and how they travel to workers.
+"""Settings of the harvest stage's three commands, and how they travel to workers.
 
-Owns names, defaults and the rules between settings. What they mean is `tokenize`'s and `harvest`'s
-business.
+Owns names, defaults and the rules between settings. The commands themselves are in `tokens.run`,
+`tokens.rollouts` and `rows.run`.
 """
 
 import json
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class StageSettings(StorageSettings):
-    """What both commands take."""
+    """What `tokenize` and `harvest` both take."""
 
     dask: str | None = None
     """local:N for N worker processes here, a Dask scheduler's address, or a scheduler file. By
-    default this process does all."""
+    default this process does all the work."""
 
 
 def _one_or_several(value: Any) -> Any:
-    """A list; of a single text, with that alone."""
+    """The list as it is; a single text as a list of one."""
     return [value] if isinstance(value, str) else value
 
 
@@ -52,8 +52,8 @@ class TokenizeSettings(StageSettings):
     """Tokens per sequence, BOS included; 1,024 in the report (Section 3.1)."""
     packing: Literal["concatenate", "document", "chat"] = "concatenate"
     """How documents fill sequences: one after the other with EOS between them, or each alone.
-    `chat` is each alone as a user's turn in the chat template (for instruction-tuned models), whose
-    prefix gives no row."""
+    `chat` is each alone, as a user's turn in the chat template of an instruction-tuned model. The
+    template's constant prefix gives no row."""
     held_out: float = Field(default=0.05, ge=0.0, lt=1.0)
     """Share of the documents, chosen by a hash of their text, that is never trained on."""
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -67,7 +67,7 @@ class TokenizeSettings(StageSettings):
     min_characters: int = Field(default=1, ge=1)
     """Shorter documents are left out, and counted as too short."""
     skip_bad: bool = False
-    """Count documents that cannot be read and go on."""
+    """Count documents that cannot be read and go on. By default the first one is an error."""
 
     @model_validator(mode="after")
     def _check_options(self) -> "TokenizeSettings":
@@ -87,45 +87,45 @@ class HarvestSettings(StageSettings):
     site: Several
     """Sites, as resid_post.12, mlp_out.0-12 or attn_out.*."""
     rows: int | None = Field(default=None, gt=0)
-    """Rows to harvest, rounded up to whole buckets while there is text; by default all that the
-    split gives."""
+    """Rows to harvest, rounded up to whole buckets while there is text. By default all rows of the
+    split."""
     split: str = "train"
     """Split of the token store."""
     codec: Literal["exact", "fast", "float32", "int8"] = "exact"
     """How rows are stored: bfloat16 (exact, or fast to write), float32, or rounded to int8."""
     bucket_rows: int | None = Field(default=None, gt=0)
-    """Rows that are shuffled and committed together; by default about 10^6, or less so that a small
-    store has at least eight, and so that they cut the rows evenly."""
+    """Rows that are shuffled and committed together. By default about 10^6; less in a small store,
+    so that it has at least eight buckets. The default divides the rows into buckets evenly."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the rows' order inside a bucket."""
     dtype: str = "auto"
-    """Precision of the model: auto, bfloat16 or float32. By default what the store was begun with;
-    for a new one bfloat16, as Gemma was trained, on CUDA and on a CPU with units for it, else
-    float32."""
+    """Precision of the model: auto, bfloat16 or float32. `auto` takes what the store was begun
+    with. For a new store it takes bfloat16, in which Gemma was trained, on CUDA and on CPUs with
+    units for it, and float32 on other CPUs."""
     device: str = "auto"
     """cpu, cuda, cuda:1, …; auto takes cuda where there is one."""
     device_map: str | None = None
-    """How accelerate spreads the layers over devices: auto, balanced, …; by default the model lies
-    on one device."""
+    """How accelerate spreads the layers over devices: auto, balanced, …. By default the model is on
+    one device."""
     attention: str = "auto"
-    """Attention implementation, which must apply the soft-cap. `auto` is what the store was begun
-    with, for a new one eager."""
+    """Attention implementation: one that computes what the model was trained with. `auto` takes
+    what the store was begun with; for a new store eager for Gemma 2 and sdpa for Gemma 3."""
     compile: bool = False
     """Compile norms and MLPs with torch.compile; rows may differ in their last bits."""
     batch_sequences: int | None = Field(default=None, gt=0)
-    """Sequences in one forward pass; by default as the store was begun with, for a new one as many
-    as the free memory allows, up to 4,096 tokens on a CPU and 16,384 on a GPU."""
+    """Sequences in one forward pass. By default what the store was begun with; for a new store as
+    many as the free memory allows, up to 4,096 tokens on a CPU and 16,384 on a GPU."""
     memory_gib: float = Field(default=2.0, gt=0, le=2**20)
     """GiB for rows on their way to the store: buckets being filled and sealed, and batches. Buckets
-    that need more wait in a file. The model and its forward pass come on top."""
+    that need more wait in a file. The model and its forward pass need memory besides."""
     mask_token: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(default_factory=list)
     """Token ids whose rows are dropped besides those of BOS, EOS and PAD."""
     outlier: float | None = Field(default=None, gt=1)
-    """Drop a token's rows where its norm at some site is over this many times its batch's median;
-    commits count the dropped rows. By default none is dropped."""
+    """Drop a token's rows if its norm at any site is over this many times the batch's median. By
+    default none is dropped. Commits count the dropped rows."""
     drop_nonfinite: bool = False
-    """Drop a token's rows where one of them holds NaN or Inf, and count it; by default that is an
-    error."""
+    """Drop a token's rows if one of them holds NaN or Inf, and count them. By default a NaN or Inf
+    stops the harvest."""
 
     @model_validator(mode="after")
     def _check_options(self) -> "HarvestSettings":
@@ -144,12 +144,13 @@ class RolloutSettings(StorageSettings):
     out: str
     """Where the token store is written: a folder or an fsspec URL."""
     n: int = Field(default=1024, gt=0)
-    """Conversations; 1,024 in the report. Where there are fewer prompts, some are answered more
-    than once."""
+    """Conversations; 1,024 in the report. If there are fewer prompts, some are answered more than
+    once."""
     new_tokens: int = Field(default=512, gt=0)
-    """Tokens sampled at the most, as far as the context has room."""
+    """Most tokens sampled for an answer; fewer where the context is full."""
     context: int = Field(default=1024, ge=2)
-    """Tokens of a conversation at the most; longer prompts are left out, and counted."""
+    """Most tokens of a conversation. Prompts that leave no space for an answer are left out, and
+    counted."""
     temperature: float = Field(default=1.0, gt=0)
     """What logits are divided by; 1 in the report."""
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -170,10 +171,10 @@ class RolloutSettings(StorageSettings):
 
 
 def of_loaded(settings: StorageSettingsT, lm: "LanguageModel") -> StorageSettingsT:
-    """Settings as a loaded model decides them: its dtype, device and attention.
+    """The settings with a loaded model's dtype, device and attention.
 
     Raises:
-        ValueError: other ones were asked for, or workers, which have no loaded model.
+        ValueError: the settings ask for others, or for workers, which load models of their own.
     """
     if getattr(settings, "dask", None) is not None:
         raise ValueError(
@@ -200,7 +201,7 @@ def of_loaded(settings: StorageSettingsT, lm: "LanguageModel") -> StorageSetting
 def to_worker(settings: StageSettings) -> str:
     """All settings as text, storage options included: for a worker's memory, never for a file.
 
-    Local paths are absolute: a worker's folder is another.
+    Local paths are made absolute: a worker runs in another folder.
     """
     own = settings.model_dump(mode="json")
     values: dict[str, Any] = own | {"storage_options": settings.storage_options}
@@ -210,14 +211,14 @@ def to_worker(settings: StageSettings) -> str:
         elif isinstance(value, list):
             values[name] = [everywhere(path) for path in value]
     for name in ("model", "norms_of"):
-        # else it is a name on the hub
+        # a name that is no folder is a hub id
         if (given := values.get(name)) and Path(given).is_dir():
             values[name] = everywhere(given)
     return json.dumps(values)
 
 
 def everywhere(path: str) -> str:
-    """A path as a process in another folder names it; URLs, data sets and streams as they are."""
+    """A local path made absolute; URLs, hub data sets and standard input as they are."""
     if "://" in path or is_stream(path):
         return path
     return str(Path(path).expanduser().absolute())
@@ -229,7 +230,7 @@ def from_driver(kind: type[StageSettingsT], text: str) -> StageSettingsT:
 
 
 def _check_used(storage_options: dict[str, Any] | None, urls: Iterable[str]) -> None:
-    """An option without effect is an error."""
+    """Raises ValueError for storage options where no URL uses them."""
     if storage_options and not any(Place(url).is_remote for url in urls):
         raise ValueError(
             f"storage_options must be for a URL such as gs://bucket/name, got "

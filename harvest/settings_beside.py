@@ -7,10 +7,9 @@ from ..store.place.place import Place
 
 
 def write_settings(out: Place, stage: str, settings: StorageSettings) -> None:
-    """Writes the resolved settings as JSON (`<out>.<stage>.json`) beside an output that exists:
-    aside and renamed on a local disk, by a single put elsewhere.
+    """Writes the resolved settings as JSON to `<out>.<stage>.json`, beside an output that exists.
 
-    Storage options, which may hold secrets, are left out.
+    An older file is replaced atomically. Storage options, which may hold secrets, are left out.
 
     Raises:
         OSError: the place cannot be written.

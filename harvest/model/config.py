@@ -1,9 +1,9 @@
 """The configuration of a model: config.json, checked before transformers reads it.
 
-Owns the way from the file to transformers' configuration, which is given the entries that the
-model's family names and no others: some that have nothing to do with the model make transformers
-hang (10^9 labels) or fetch code (attention kernels of the hub). Types and bounds are the family's,
-whether the weights fit is `weights`' business.
+Owns the way from the file to transformers' configuration. Only the entries that the model's family
+names are passed on: some others make transformers hang (10^9 labels) or fetch code (attention
+kernels of the hub). The family has the entries' types and bounds; `weights` compares the weights
+with the configuration.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ def read_config(folder: Path, name: str) -> Any:
     """The configuration of a language model, as transformers has it.
 
     Raises:
-        ValueError: it is of no family that there is, or holds what none of its models does.
+        ValueError: the model's family is not supported, or an entry is not valid in it.
     """
     path = folder / "config.json"
     document = read_json(path)

@@ -1,9 +1,8 @@
 """A model's files: where they are, and what is checked before another library opens them.
 
 Owns the way from a name to a local folder (the hub is asked here and nowhere else), the refusal of
-files that are none (git-lfs pointers, pipes) or that bring code of their own, and the one line that
-another library's error becomes. What a configuration must hold is `config`'s business, what
-the weights must hold `weights`'.
+what is no file of a model (git-lfs pointers, pipes) or names code, and the one line that another
+library's error becomes. `config` checks the configuration, `weights` the weights.
 """
 
 from collections.abc import Iterator
@@ -35,10 +34,14 @@ _PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 
 
 def model_folder(name: str, weights: bool = False) -> Path:
-    """The local folder of a model's files, from the hub if need be; `weights` asks for those too.
+    """The local folder of a model's files, which are downloaded from the hub if they are not here.
 
-    Every file that transformers reads beside the weights has been looked at: it is a regular file,
-    no git-lfs pointer, valid JSON if it is to be, and names no code.
+    Every file that transformers reads beside the weights is checked: it must be a regular file and
+    no git-lfs pointer; a `.json` file must be valid JSON and name no code.
+
+    Args:
+        name: a local folder or a hub id.
+        weights: download the weights too.
 
     Raises:
         OSError: there is no such folder or hub model, or it cannot be reached.
@@ -69,7 +72,7 @@ def read_json(path: Path) -> Any:
     """A JSON document of a model.
 
     Raises:
-        ValueError: it is no JSON, or larger than any such document.
+        ValueError: it is no JSON, or larger than 256 MiB.
     """
     if (size := path.stat().st_size) > _JSON_BYTES:
         raise ValueError(
@@ -83,7 +86,7 @@ def check_file(path: Path) -> None:
 
     Raises:
         FileNotFoundError: there is none, or a link leads nowhere.
-        ValueError: it is something else than the file.
+        ValueError: it is no regular file, or a git-lfs pointer.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; download the model again")
@@ -116,11 +119,11 @@ def explained(name: str) -> Iterator[None]:
 
 
 def check_name(name: str) -> None:
-    """Tells a folder that is not there from a hub id; the hub is not asked.
+    """Checks that a name is a folder or may be a hub id; the hub is not asked.
 
     Raises:
-        FileNotFoundError: the name can be no hub model's, and no folder is there.
-        NotADirectoryError: a file is there.
+        FileNotFoundError: there is no such folder, and the name cannot be a hub id.
+        NotADirectoryError: it is a file.
     """
     path = Path(name)
     if path.is_dir():
@@ -153,7 +156,7 @@ def _downloaded(name: str, weights: bool) -> Path:
 
 
 def _refuse_code(document: Any, path: Path) -> None:
-    """Nothing of a model's own code is ever run, or asked about."""
+    """Raises ValueError for a document that names code: a model's own code is never run."""
     if not isinstance(document, dict):
         raise ValueError(
             f"{path} must be a JSON object, got {type(document).__name__}; download it again"

@@ -2,7 +2,7 @@
 
 Owns the hooks on transformers' modules, and nothing else: one `visit` function per hook sees the
 site's tensor and may return another one in its place. `capture`, `replace` and `forward_until` are
-three uses of that. Which module a site is at its family says (`families`).
+three uses of that. The model's family says at which module a site is (`families`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,7 +48,7 @@ def capture(
             is freed as the forward pass goes on, however many sites there are.
 
     Raises:
-        ValueError: the model has no such site, or is none.
+        ValueError: the model has no such site, or is not a loaded language model.
         KeyError: a site is read that no forward pass has reached.
     """
     captured = _Captured()
@@ -69,12 +69,13 @@ def replace(
         with replace(lm, "resid_post.12", lambda x: x + 8 * sae.W_dec[latent]):
             print(lm.generate("The capital of France is"))
 
-    With a cache, as in `generate`, x is of the new tokens alone. The result is cast to the model's
-    dtype. At `transcoder_in`, fn sees and returns the normalised
-    vector without the gain; the norm's gain is applied to what it returns.
+    With a cache, as in `generate`, x has the new tokens alone. What fn returns is cast to the
+    model's dtype. At `transcoder_in`, fn sees and returns the normalised vector without the gain;
+    the norm's gain is applied afterwards.
 
     Raises:
-        ValueError: the model has no such site, or is none; fn returned another shape.
+        ValueError: the model has no such site, or is not a loaded language model; fn returned
+            another shape.
     """
 
     def visit(x: Tensor) -> Tensor:
@@ -110,7 +111,7 @@ def forward_until(
         take: as in `capture`.
 
     Raises:
-        ValueError: the model has no such site, or is none; no site is given.
+        ValueError: the model has no such site, or is not a loaded language model; no site is given.
     """
     decoder = decoder_of(model)
     if not (wanted := sites_in(sites)):
@@ -161,7 +162,7 @@ def _stop(_x: Tensor) -> None:
 
 
 def _store_in(captured: dict[str, Tensor], site: Site, take: Take | None) -> Visit:
-    """A visit that leaves the tensor as it is and notes what is taken of it."""
+    """A visit that leaves the tensor as it is, and keeps what `take` takes of it."""
 
     def visit(x: Tensor) -> None:
         captured[str(site)] = x if take is None else take(site, x)
@@ -203,8 +204,8 @@ def _attach_input(module: nn.Module, visit: Visit) -> RemovableHandle:
 
 def _attach_gainless(module: nn.Module, gain: Gain, visit: Visit) -> RemovableHandle:
     def hook(norm: Any, args: tuple[Tensor], output: Tensor) -> Tensor | None:
-        # The module normalises and applies the gain in one go, in float32; the vector between the
-        # two is remade here.
+        # The module computes x · rsqrt(mean(x²) + eps) · gain in float32 and returns only that. The
+        # vector before the gain is computed again here.
         x = args[0].float()
         normalised = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + norm.eps)
         replaced = visit(normalised.to(output.dtype))

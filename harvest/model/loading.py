@@ -1,7 +1,7 @@
 """The language model: loading one, and telling two models apart.
 
-What is checked before and after is `files`', `config`'s, `vocabulary`'s and `weights`' business,
-what is particular to a model its family's (`families`).
+`files`, `config`, `vocabulary` and `weights` check what is loaded, before and after. `families` has
+what is particular to one kind of model.
 """
 
 import hashlib
@@ -44,12 +44,15 @@ class LanguageModel:
     name: str
     """The hub id or folder it was loaded from."""
     fingerprint: str
-    """Of the weights and the shape; the same whatever dtype the weights were loaded in."""
+    """16 hex digits that identify weights and shape, whatever dtype the weights were loaded in."""
     device: torch.device
-    """Where token ids go; the whole model's, unless a device map has spread it."""
+    """Where token ids go: the whole model's device, unless a device map has spread it."""
     dtype: str
+    """Of weights and computation: bfloat16 or float32."""
     attention: str
+    """transformers' name of the implementation of attention."""
     compiled: bool = False
+    """Whether norms and MLPs are compiled with torch.compile."""
 
     @property
     def config(self) -> Any:
@@ -77,10 +80,10 @@ class LanguageModel:
         """The logits of every position; hooks of `capture` and `replace` see this forward pass.
 
         Args:
-            ids: as `ids` takes them.
+            ids: a text or token ids, as the method `ids` takes them.
 
         Raises:
-            ValueError: these are no token ids of this model.
+            ValueError: these are not token ids of this model.
         """
         return self.model(input_ids=self.ids(ids), use_cache=False).logits
 
@@ -88,12 +91,12 @@ class LanguageModel:
         """Token ids on the model's device, int64.
 
         Args:
-            text: a text, which is given its BOS; or token ids, taken as they are: a list, array or
+            text: a text, before which BOS is put; or token ids, taken as they are: a list, array or
                 tensor, [seq] or [batch, seq].
 
         Raises:
-            ValueError: it is none of these, an id is outside the vocabulary, or there are more than
-                the model's context takes.
+            ValueError: it is none of these, an id is outside the vocabulary, or there are more ids
+                than the model's context takes.
         """
         ids = checked_ids(text, self.tokenizer, self.config, self.name)
         return ids.to(self.device)
@@ -110,13 +113,13 @@ class LanguageModel:
 
         Args:
             text: as `ids` takes it, one sequence.
-            new_tokens: written at the most; it ends earlier at EOS.
+            new_tokens: the most tokens to write; EOS ends the answer earlier.
             temperature: what logits are divided by; 0 takes the most probable token.
             seed: of what is drawn; without effect at temperature 0.
 
         Raises:
-            ValueError: these are no token ids of this model, there are several sequences, or the
-                new tokens are more than its context has space for.
+            ValueError: these are not token ids of this model, there are several sequences, or the
+                new tokens do not fit in its context.
         """
         ids = self._one(text)
         if new_tokens < 1 or not 0 <= temperature < float("inf"):
@@ -166,12 +169,12 @@ def load_model(
         attention: one of `Family.attention`; auto takes the first.
         device_map: how accelerate spreads the layers over devices (`placement.DEVICE_MAPS`).
         compile: compile norms and MLPs with torch.compile; results may differ in their last bits.
-        check: is given tokenizer and configuration, and may raise, before the weights are fetched
-            and read.
+        check: called with tokenizer and configuration before the weights are fetched and read; it
+            may raise.
 
     Raises:
-        ValueError: it is of no family that there is, its weights are incomplete, or an argument is
-            none of those possible.
+        ValueError: the model's family is not supported, its weights are incomplete, or an argument
+            has a value that it cannot have.
         OSError: there is no such folder or hub model, or it cannot be reached.
     """
     name = str(model)
@@ -211,7 +214,7 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     normalisation).
     """
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    # How the last call padded or truncated is no part of what the tokenizer is.
+    # How the last call padded or truncated is not part of the tokenizer.
     state["padding"] = state["truncation"] = None
     text = json.dumps(state, sort_keys=True)
     return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()
@@ -228,10 +231,10 @@ def check_context(context: int, config: Any, model: str) -> None:
 
 
 def _chosen_attention(family: Family, attention: str) -> str:
-    """The implementation that is meant.
+    """The implementation of attention, `auto` resolved.
 
     Raises:
-        ValueError: the family's models are not computed by it.
+        ValueError: it does not compute what the family's models were trained with.
     """
     if attention == "auto":
         return family.attention[0]
@@ -271,8 +274,8 @@ def _loaded(name: str, config: Any, dtype: str, attention: str, device_map: str 
 def quiet() -> Iterator[None]:
     """Keeps transformers' own progress bars and warnings out of our log lines.
 
-    Among the warnings is a table of all weights that are left out on purpose; `check_loading` sees
-    that no others are.
+    One of the warnings is a table of all weights that are left out on purpose; `check_loading`
+    checks that no others are left out.
     """
     from transformers.utils import logging
 
@@ -288,7 +291,7 @@ def quiet() -> Iterator[None]:
 
 
 def _fingerprint(model: nn.Module, config: Any) -> str:
-    """Of a loaded model's weights."""
+    """The fingerprint of a loaded model's weights."""
 
     def sample(tensor: torch.Tensor) -> torch.Tensor:
         flat = tensor.detach().reshape(-1)

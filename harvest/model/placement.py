@@ -1,7 +1,7 @@
-"""Placement: on which devices a model lies, and which of its parts are compiled.
+"""Placement: on which devices a model is, and which of its parts are compiled.
 
-Owns the checks of `device_map` and attention, and the use of `torch.compile`. Which device there is
-says `machine`; loading the weights is `loading`'s.
+Owns the checks of `device_map` and attention, and the use of `torch.compile`. `machine` finds the
+device, `loading` loads the weights.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 def check_device_map(device_map: str, device: str) -> None:
-    """Raises ValueError if a device map cannot be followed."""
+    """Raises ValueError if a device map cannot be used."""
     if device_map not in DEVICE_MAPS:
         raise ValueError(f"device_map must be one of {', '.join(DEVICE_MAPS)}, got {device_map!r}")
     if device != "auto":
@@ -52,7 +52,7 @@ def spread_device(model: Any, device_map: str) -> torch.device:
     """The device that a spread model's token ids go to.
 
     Raises:
-        ValueError: a part lies on no device, or the parts on devices of several types.
+        ValueError: a part is on no device, or the parts are on devices of several types.
     """
     places = {str(p.device): name for name, p in model.named_parameters()}
     types = {place.partition(":")[0] for place in places}
@@ -68,8 +68,8 @@ def spread_device(model: Any, device_map: str) -> torch.device:
 def compile_layers(layers: Any, modules: Iterable[str]) -> None:
     """Compiles these modules of every decoder layer (`Family.compiled`), in place.
 
-    The modules' `forward` alone: hooks, which read the sites, run outside of it. Shapes are static,
-    so that what a batch gives never depends on the batches before it.
+    Only the modules' `forward` is compiled: hooks, which read the sites, run outside it. Shapes are
+    static, so that the result of a batch never depends on the batches before it.
     """
     for layer in layers:
         for name in modules:

@@ -1,7 +1,8 @@
 """Sites: the places in a model whose activations are harvested, and how they are written.
 
 Owns the names (`resid_post.12`) and the expansion of patterns (`resid_post.*`, `mlp_out.0-12`).
-Where a site is in the running model, and how wide, its family says (`families`). In Gemma 2 and 3:
+The model's family says where a site is in the running model, and how wide it is (`families`). In
+Gemma 2 and 3:
 
 | kind | tensor | width |
 |---|---|---|
@@ -25,7 +26,8 @@ KINDS = tuple(_PLACES)
 """Every kind of site, in the order in which a decoder layer computes them."""
 
 REPORTED = tuple(kind for kind, place in _PLACES.items() if place.in_report)
-"""The report's own, which `*` stands for: mlp_in is transcoder_in times constants."""
+"""The kinds in the Gemma Scope report, which `*` stands for. mlp_in is not one of them: it is
+transcoder_in times constants."""
 
 _RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 _SHOWN_CHARACTERS = 60
@@ -35,11 +37,11 @@ _LAYER = re.compile("[0-9]{1,18}")
 class Site(str):
     """One site: its kind and its layer, counted from 0 for the first block after the embedding.
 
-    A site is its name, so that a `Site` and a string are taken wherever one is wanted:
-    `Site("resid_post", 12) == "resid_post.12"`.
+    A site is a string, its name: `Site("resid_post", 12) == "resid_post.12"`. Wherever a site is
+    taken, either of the two may be given.
 
     Raises:
-        ValueError: there is no such kind, or the layer is no whole number from 0 on.
+        ValueError: there is no such kind, or the layer is not a whole number from 0 on.
     """
 
     __slots__ = ()
@@ -58,7 +60,7 @@ class Site(str):
 
     @property
     def kind(self) -> str:
-        """What of a layer it is, such as `resid_post`."""
+        """Which tensor of a layer it is, such as `resid_post`."""
         return self.partition(".")[0]
 
     @property
@@ -76,7 +78,7 @@ class Site(str):
 
 
 def parse_site(text: str) -> Site:
-    """Reads `<kind>.<layer>`; a site as it is.
+    """The site with the name `<kind>.<layer>`; a `Site` as it is.
 
     Raises:
         ValueError: the text names no kind that exists, or no single layer.
@@ -96,7 +98,7 @@ def sites_in(sites: str | Iterable[str]) -> list[Site]:
 
 
 def _checked_name(text: str) -> str:
-    """`<kind>.<layer>` without what may stand around it."""
+    """A site's name, checked: `<kind>.<layer>` without white space around it or leading zeros."""
     if not isinstance(text, str):
         raise ValueError(
             f"site must be <kind>.<layer>, got {_shown(repr(text))}; for example resid_post.12"
@@ -176,8 +178,8 @@ def _layers(pattern: str, text: str, n_layers: int) -> list[int]:
                 "site must be <kind>.<layers> with layers like 12, 0-12, 3,5,7-9 or *, "
                 f"got {_shown(pattern)}"
             )
-        # A range far past the model is reported by its first layer that does not exist, not spelt
-        # out.
+        # A range that goes far beyond the model is cut after its first layer that does not exist,
+        # which the error then names.
         layers += range(first, min(last, max(n_layers, first)) + 1)
     return layers
 

@@ -1,7 +1,7 @@
 """Single tensors of a model's files: the model itself is never loaded.
 
-Owns the way from transformers' names to the files' own, and to slices of one. What the files must
-hold `weights` checks.
+Owns the way from transformers' name of a tensor to its name in the files, and reading slices of it.
+`weights` checks what the files hold.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLED, _PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 _READ_NUMBERS = 2**23
-"""Of a tensor, at a time: 32 MiB."""
+"""Values of a tensor that are read at once: 32 MiB in float32."""
 
 
 class Tensors:
@@ -53,7 +53,8 @@ class Tensors:
         """Rows [start, stop) of a tensor, in float32.
 
         Args:
-            name: as transformers' causal model has it.
+            name: the tensor's name in transformers' causal model.
+            start, stop: rows, as in a slice.
 
         Raises:
             ValueError: the model has no such tensor.
@@ -116,7 +117,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _opener(folder: Path, name: str) -> Callable[[Path, str], Any]:
-    """What gives a tensor of a file to slice: only the slice is read."""
+    """A function of (file, name) that gives a tensor to slice; only the slice is read."""
     from safetensors import safe_open
 
     files: dict[Path, Any] = {}

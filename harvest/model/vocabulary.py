@@ -1,8 +1,8 @@
-"""The vocabulary: whether a tokenizer is the one of its files, and one of this model; ids in it.
+"""The vocabulary: checks that a tokenizer is that of its files and its model, and of token ids.
 
-Owns the checks of what transformers returns, and of ids that are given. transformers makes a
-tokenizer where files are missing, and another one where a file is not what it expects, without a
-word.
+Owns the checks of what transformers returns and of ids that users give. Where files are missing,
+transformers makes up a tokenizer without a warning; where a file is not what it expects, it makes
+another one than the file's.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,11 +29,11 @@ _FEWEST = 0.5
 
 
 def checked_ids(text: Ids, tokenizer: Any, config: Any, model: str) -> Int64[Tensor, "batch seq"]:
-    """A text's token ids, with BOS; or ids as they are, once they are known to be the model's.
+    """A text's token ids with BOS, or the ids that are given, after checks that the model has them.
 
     Raises:
-        ValueError: it is neither, an id is outside the vocabulary, or the model's context is too
-            short for them.
+        ValueError: it is neither of the two, an id is outside the vocabulary, or there are more ids
+            than the model's context takes.
     """
     given: Any = text
     if isinstance(text, str):
@@ -63,7 +63,7 @@ def checked_ids(text: Ids, tokenizer: Any, config: Any, model: str) -> Int64[Ten
 
 
 def load_checked_tokenizer(folder: Path, name: str, config: Any) -> Any:
-    """The tokenizer in a folder, once it is known to be that of its files and of the model.
+    """The tokenizer in a folder, after checks that it is that of its files and of the model.
 
     Raises:
         OSError: the folder holds none.
@@ -95,7 +95,7 @@ def _encoded(tokenizer: Any) -> tuple[list[int], str, dict[str, int]]:
 
 
 def _check_special(name: str, tokenizer: Any, config: Any) -> None:
-    """A tokenizer of another model gives token ids that mean nothing here."""
+    """The special tokens must be the model's: ids of another tokenizer mean nothing to it."""
     for token in ("bos", "eos", "pad"):
         ours, theirs = getattr(tokenizer, f"{token}_token_id"), getattr(config, f"{token}_token_id")
         known = theirs if isinstance(theirs, list) else [theirs]
@@ -137,7 +137,7 @@ def _check_text(name: str, tokenizer: Any, ids: list[int], text: str) -> None:
 
 
 def _check_file(folder: Path, name: str, ids: list[int]) -> None:
-    """transformers builds some tokenizers anew; the ids must be those of tokenizer.json."""
+    """transformers builds some tokenizers again; their ids must be those of tokenizer.json."""
     from tokenizers import Tokenizer
 
     path = folder / "tokenizer.json"

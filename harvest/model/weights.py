@@ -41,7 +41,7 @@ def check_weights(folder: Path, name: str, config: Any) -> None:
 
     Raises:
         OSError: there are none, or a file is damaged.
-        ValueError: a tensor is missing, of another shape, no floating-point one, or unknown.
+        ValueError: a tensor is missing, unknown, of another shape or of no floating-point dtype.
     """
     family = family_of(config)
     found = _named_as_loaded(_headers(folder, name), family)
@@ -127,7 +127,7 @@ def _named_as_loaded(headers: dict[str, Header], family: Family) -> dict[str, He
 
 
 def _expected(config: Any, family: Family) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the weights that transformers would make room for."""
+    """Names and shapes of the weights that transformers' model has."""
     import torch
 
     _, causal = family.classes()
@@ -137,7 +137,7 @@ def _expected(config: Any, family: Family) -> dict[str, tuple[int, ...]]:
 
 
 def _headers(folder: Path, name: str) -> dict[str, Header]:
-    """Every tensor of the files that transformers would load."""
+    """Name -> shape and dtype of every tensor in the files that transformers would load."""
     for single, read in (("model.safetensors", _safetensors), ("pytorch_model.bin", _pickled)):
         path, index = folder / single, folder / f"{single}.index.json"
         if path.is_symlink() or path.exists():

@@ -1,8 +1,8 @@
-"""Documents: the text there is, as one stream, and which of it is held out.
+"""Documents: all text as one stream, and which documents are held out.
 
-Owns the account of what was read and skipped, and the fixed hash that splits documents into a
-training and a held-out part. Which files there are is `sources`' business, what is inside one
-`file_formats`'. Nothing is tokenized here.
+Owns the count of what was read and skipped, and the fixed hash that splits documents into a
+training and a held-out part. `sources` finds the files, `file_formats` reads one. Nothing is
+tokenized here.
 """
 
 import hashlib
@@ -36,20 +36,25 @@ class ReadReport:
     """Reason -> documents left out."""
 
     def add(self, other: "ReadReport") -> None:
-        """Counts what another report has counted as well."""
+        """Adds another report's counts to this one's."""
         self.files += other.files
         self.documents += other.documents
         self.characters += other.characters
         self.skipped.update(other.skipped)
 
     def refuse(self, bad: Bad, skip_bad: bool, document: TextDocument | None = None) -> None:
-        """Counts a document that cannot be used; `document` if it was counted as read before.
+        """Counts a document that cannot be used.
+
+        Args:
+            bad: the reason and the message.
+            skip_bad: count it, instead of raising.
+            document: it, if it was counted as read before.
 
         Raises:
-            ValueError: the whole story, unless `skip_bad`.
+            ValueError: the message, unless `skip_bad`.
         """
         if not skip_bad:
-            raise ValueError(f"{bad.message}; mend it, or pass --skip-bad")
+            raise ValueError(f"{bad.message}; repair it, or pass --skip-bad")
         self.skipped[bad.reason] += 1
         if document is not None:
             self.documents -= 1
@@ -84,8 +89,8 @@ def read_documents(
 ) -> Iterator[TextDocument]:
     """Yields the documents of files, folders, globs and URLs, in a fixed order, as a stream.
 
-    A `.jsonl`, `.ndjson` or `.json` file holds a document a line, a `.parquet` file one a row,
-    every other file is one document; `.gz`, `.bz2`, `.xz` and `.zst` are unpacked. Documents
+    A `.jsonl`, `.ndjson` or `.json` file has one document per line, a `.parquet` file one per row;
+    every other file is one document. `.gz`, `.bz2`, `.xz` and `.zst` are decompressed. Documents
     without any text are left out and counted.
 
     Args:
@@ -97,7 +102,7 @@ def read_documents(
 
     Raises:
         FileNotFoundError: there is no such file, or nothing matches.
-        OSError: a file cannot be read, or was changed meanwhile.
+        OSError: a file cannot be read, or changed while it was read.
         ValueError: text is not UTF-8, or a row is broken or has no text; names file and line.
     """
     options, report = options or RowOptions(), report if report is not None else ReadReport()
@@ -112,7 +117,7 @@ def documents_in(
     skip_bad: bool = False,
     min_characters: int = 1,
 ) -> Generator[TextDocument, None, None]:
-    """Yields the documents of files that `expand` has found; else as `read_documents`.
+    """Yields the documents of files that `expand` has found; otherwise as `read_documents`.
 
     Documents of fewer than `min_characters` are left out and counted as too short.
     """

@@ -1,7 +1,7 @@
 """File formats: the documents inside one file.
 
 Owns the reading of plain text, JSON lines and Parquet, row by row, and the naming of what is wrong
-with a row. A bad row is yielded, not raised, so that whoever reads can count it and go on.
+with a row. A bad row is yielded, not raised, so that the reader can count it and go on.
 """
 
 import io
@@ -35,7 +35,7 @@ class TextDocument:
 
 @dataclass(frozen=True)
 class Bad:
-    """One document that cannot be used: the reason it is counted under, and the whole story."""
+    """One document that cannot be used: the reason it is counted under, and the full message."""
 
     reason: str
     message: str
@@ -55,7 +55,7 @@ def documents_of(path: str, options: RowOptions) -> Iterator[TextDocument | Bad]
     """Yields the documents of one file by the format its name says.
 
     Raises:
-        OSError: the file cannot be opened or unpacked.
+        OSError: the file cannot be opened or decompressed.
     """
     reader = _hub if path.startswith(HUB) else _READERS.get(suffix_of(path)[0], _plain)
     try:
@@ -92,7 +92,7 @@ def _plain(path: str, options: RowOptions) -> Iterator[TextDocument | Bad]:
 
 
 def _json_lines(path: str, options: RowOptions) -> Iterator[TextDocument | Bad]:
-    """One document a line; blank lines do not count."""
+    """One document per line; blank lines are skipped."""
     with open_bytes(path, options.storage) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -119,7 +119,7 @@ def _broken(line: bytes, error: Exception) -> str:
 
 
 def _parquet(path: str, options: RowOptions) -> Iterator[TextDocument | Bad]:
-    """One document a row; only the columns that are needed are read, a group of rows at a time."""
+    """One document per row. Only the needed columns are read, 256 rows at a time."""
     try:
         import pyarrow.parquet
     except ImportError as error:
@@ -148,7 +148,7 @@ def _parquet(path: str, options: RowOptions) -> Iterator[TextDocument | Bad]:
 
 
 def _rows(batch: Any) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
-    """Rows of a batch; what Parquet calls text need not be UTF-8."""
+    """The rows of a batch, or the error of a row whose text is not UTF-8 (Parquet allows it)."""
     try:
         yield from batch.to_pylist()
         return
@@ -163,7 +163,7 @@ def _rows(batch: Any) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
 
 
 def _hub(path: str, options: RowOptions) -> Iterator[TextDocument | Bad]:
-    """One document a row of a data set on the hub."""
+    """One document per row of a data set on the hub."""
     for number, row in enumerate(hub_rows(path), start=1):
         yield _document(f"{path}:{number}", row, options)
 
@@ -179,7 +179,7 @@ _READERS: dict[str, Callable[[str, RowOptions], Iterator[TextDocument | Bad]]] =
 def _document(
     where: str, row: Any, options: RowOptions, fields: Iterable[str] | None = None
 ) -> TextDocument | Bad:
-    """A row's document, or what it lacks; `fields` are those of the file, if not all were read."""
+    """A row's document, or what it lacks; `fields` are the file's, where the row has only some."""
     text = _field(row, options.text_field)
     if not isinstance(text, str):
         return Bad("no text", f"text {where} {_lacks_text(row, text, options.text_field, fields)}")
@@ -200,7 +200,7 @@ def _document(
 
 
 def _lacks_text(row: Any, text: Any, name: str, fields: Iterable[str] | None) -> str:
-    """What a row must have, what it has instead, and what to do."""
+    """The rest of an error: what a row must have, what it has instead, and what to do."""
     rule = f"must have a field {name!r} of text"
     if isinstance(row, list):
         return f"{rule}, got {row!r:.40}, an array; {_ROWS_A_LINE}"

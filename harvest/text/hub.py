@@ -1,7 +1,7 @@
 """The hub: data sets of the Hugging Face hub, row by row, without downloading them first.
 
-Owns the names `hf:NAME`, `hf:NAME:CONFIG`, `hf:NAME@SPLIT`, and starting again where a connection
-broke. What a row holds is `file_formats`' business. Needs the extra `datasets`.
+Owns the names `hf:NAME`, `hf:NAME:CONFIG` and `hf:NAME@SPLIT`, and going on after a broken
+connection. `file_formats` reads what a row holds. Needs the extra `datasets`.
 """
 
 import time
@@ -17,10 +17,10 @@ _ATTEMPTS = 6
 def hub_rows(path: str) -> Iterator[Any]:
     """Yields the rows of a data set in its own order, as a stream.
 
-    After a broken connection it waits and goes on behind the last row it got.
+    After a broken connection it waits, and goes on after the last row that it got.
 
     Raises:
-        OSError: there is no such data set, or it cannot be reached, several times in a row.
+        OSError: there is no such data set, or several attempts in a row did not reach it.
         ValueError: the extra `datasets` is not installed.
     """
     rows, failures = _opened(path), 0

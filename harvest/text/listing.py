@@ -1,9 +1,9 @@
-"""Listing: which files are below a folder or match a pattern, by one rule for every place.
+"""Listing: which files are below a folder or match a pattern, by the same rules in every place.
 
-Names that begin with a dot are left out unless a pattern spells the dot out. A link is followed, a
-folder that several lead to is read once, and a loop ends. In a pattern `*`, `?` and `[…]` match
-inside a name and `**` any number of folders; a name that exists as it is spelt wins over what it
-matches as a pattern. What is in a file is `file_formats`', and `sources` decides which are wanted.
+Names that begin with a dot are left out unless a pattern spells the dot out. Links are followed. A
+folder that several links lead to is read once, so a loop of links ends. In a pattern `*`, `?` and
+`[…]` match inside a name, and `**` matches any number of folders. A name that exists exactly as it
+is given is not taken as a pattern. `sources` decides which of the files are read.
 """
 
 import os
@@ -39,7 +39,7 @@ class Tree(Protocol):
         ...
 
     def identity(self, path: str) -> str:
-        """The same for two names of one folder."""
+        """A text that is equal for all names of one folder."""
         ...
 
 
@@ -99,7 +99,7 @@ class RemoteTree:
 
 
 def walk(tree: Tree, folder: str) -> Iterator[ListedName]:
-    """Yields all below a folder but folders and hidden names."""
+    """Yields everything below a folder except folders and hidden names."""
     for below in _folders(tree, folder):
         for entry in tree.entries(below):
             if entry.kind != "folder" and not entry.name.startswith("."):
@@ -107,7 +107,7 @@ def walk(tree: Tree, folder: str) -> Iterator[ListedName]:
 
 
 def matching(tree: Tree, folder: str, pattern: list[str]) -> Iterator[ListedName]:
-    """Yields the files below a folder that match a pattern, name by name; some of them twice."""
+    """Yields the files below a folder that match a pattern, name by name; a file may come twice."""
     head, rest = pattern[0], pattern[1:]
     if head == "**":
         for below in _folders(tree, folder):
@@ -132,7 +132,7 @@ def split_pattern(path: str) -> tuple[str, list[str]]:
 
 
 def _folders(tree: Tree, folder: str) -> Iterator[str]:
-    """A folder and those below it, each once: links wait, so that a folder's own name wins."""
+    """A folder and those below it, each once; links last, so that a folder keeps its own name."""
     seen: set[str] = set()
     waiting, links = [folder], list[str]()
     while waiting or links:

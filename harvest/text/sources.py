@@ -1,7 +1,7 @@
-"""Sources: from what is given as `--text` to the files that are read.
+"""Sources: the files that are meant by `--text`.
 
-Owns what may be given, and that each file is read once. Which files a folder or a pattern has is
-`listing`'s, what is known of one `text_file`'s.
+Owns what may be given, and that each file is read once. `listing` finds the files of a folder or
+pattern, `text_file` has what is known of one.
 """
 
 import os
@@ -25,17 +25,20 @@ from .text_file import (
 
 TEXT = (".txt", ".md", ".rst", ".py", ".html", ".tex")
 ROWS = (".jsonl", ".json", ".ndjson", ".parquet")
-"""What is taken from a folder; a file given by name or by a glob is read whatever its suffix."""
+"""Suffixes of the files that are taken from a folder. A file given by name or by a glob is read
+whatever its suffix."""
 
 
 def expand(
     paths: Iterable[str | Path], storage: StorageOptions = None, skipped: Counter[str] | None = None
 ) -> list[TextFile]:
-    """The files meant by paths, folders, globs and URLs: each once, however often and by whichever
-    names it is given; a folder's or glob's in sorted order.
+    """The files meant by paths, folders, globs and URLs.
+
+    Each file comes once, even if it is given several times under different names. The files of a
+    folder or glob are sorted.
 
     Args:
-        skipped: counts what folders hold beside files of text, if given.
+        skipped: if given, counts what else is in the folders.
 
     Raises:
         FileNotFoundError: there is no such file or folder, nothing matches, or a folder has no text
@@ -120,14 +123,14 @@ def _found(pattern: str, entries: Iterable[ListedName]) -> list[str]:
 
 
 def _identity(path: str) -> str:
-    """The same for two names of one file."""
+    """A text that is equal for all names of one file."""
     if is_stream(path):
         return path
     return _filesystem_name(path) if Place(path).is_remote else os.path.realpath(path)
 
 
 def _filesystem_name(url: str) -> str:
-    """A URL as its file system spells it: `gcs://` and `gs://` are one."""
+    """A URL as its file system spells it: equal for `gcs://` and `gs://`."""
     from fsspec.core import split_protocol
     from fsspec.registry import get_filesystem_class
 

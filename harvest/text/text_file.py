@@ -1,7 +1,7 @@
-"""A text file as it is: what is known of it, its bytes, and that it is the same after reading.
+"""One text file: what is known of it, its bytes, and the check that it has not changed meanwhile.
 
-Owns local files, URLs and standard input, and compression. Which files are read is `sources`', what
-is inside one `file_formats`'.
+Owns local files, URLs and standard input, and compression. `sources` decides which files are read,
+`file_formats` reads what is inside one.
 """
 
 import bz2
@@ -28,8 +28,9 @@ _VERSIONS = (
     ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5"),
     ("mtime", "modified", "LastModified", "last_modified", "Last-Modified", "updated", "created"),
 )
-"""What file systems call the entry that changes when an object does. The first that is known
-counts: the time in a listing may be rounded otherwise than that of the object itself."""
+"""Entries that change when an object does, by the names that file systems give them. The first one
+found is compared. Times come last: a listing may round them differently than the object's own
+record does."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class TextFile:
 
 
 def is_stream(file: str) -> bool:
-    """Whether text comes as a stream that cannot be read twice alike: standard input, the hub."""
+    """Whether text comes as a stream, which may differ when it is read again: standard input and
+    the hub's data sets."""
     return file == STDIN or file.startswith(HUB)
 
 
@@ -60,11 +62,11 @@ def suffix_of(path: str) -> tuple[str, str]:
 
 @contextmanager
 def open_bytes(path: str, storage: StorageOptions = None) -> Iterator[IO[bytes]]:
-    """Opens a file for reading, unpacked; `-` is standard input.
+    """Opens a file for reading, decompressed; `-` is standard input.
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: what unpacks it is not installed.
+        ValueError: the library that decompresses it is not installed.
     """
     if path == STDIN:
         yield sys.stdin.buffer
@@ -94,10 +96,10 @@ def look_at(path: str, storage: StorageOptions = None) -> TextFile:
 
 @contextmanager
 def unchanged(source: TextFile, storage: StorageOptions = None) -> Iterator[None]:
-    """Sees to it that what is read in the block is the file that was listed.
+    """Checks that the file read in the block is still the one that was listed.
 
     Raises:
-        OSError: the file is another by the end, whatever else went wrong with it.
+        OSError: it has changed by the end of the block; also if reading it raised something else.
     """
     try:
         yield
@@ -134,7 +136,7 @@ def source_of(url: str, info: dict[str, Any]) -> TextFile:
     for names in _VERSIONS:
         for name in names:
             if value := info.get(name):
-                # A file system may give a time in a listing as seconds, else as a date.
+                # Some file systems give a time in seconds in a listing, and as a date elsewhere.
                 shown = value.timestamp() if isinstance(value, datetime) else value
                 return TextFile(url, info.get("size"), f"{name}={shown}")
     return TextFile(url, info.get("size"))
@@ -151,7 +153,7 @@ def filesystem_of(url: str, storage: StorageOptions = None) -> tuple[Any, str]:
 
 
 def open_raw(path: str, storage: StorageOptions = None) -> Any:
-    """Opens a file's bytes as they are stored, packed if they are.
+    """Opens a file's bytes as they are stored, without decompressing them.
 
     Raises:
         OSError: it cannot be opened.
@@ -163,7 +165,7 @@ def open_raw(path: str, storage: StorageOptions = None) -> Any:
 
 
 def _zstd(raw: Any) -> IO[bytes]:
-    """Unpacks Zstandard as a stream."""
+    """Decompresses Zstandard as a stream."""
     try:
         import pyarrow
     except ImportError as error:

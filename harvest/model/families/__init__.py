@@ -26,10 +26,10 @@ FAMILIES: tuple[Family, ...] = (GEMMA2, GEMMA3)
 
 
 def family_of(config: Any) -> Family:
-    """The family of transformers' configuration.
+    """The family of a model, by transformers' configuration.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no family takes it.
     """
     return family_named(getattr(config, "model_type", None), "one")
 
@@ -38,7 +38,7 @@ def family_named(model_type: Any, model: str) -> Family:
     """The family that takes this `model_type`.
 
     Raises:
-        ValueError: there is none; naming those there are.
+        ValueError: no family does; the text names those that exist.
     """
     for family in FAMILIES:
         if model_type in family.model_types:

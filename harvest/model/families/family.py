@@ -1,7 +1,7 @@
-"""What a family of language models says of itself.
+"""The interface of a family of language models.
 
-Owns the interface and the types of config.json's entries that families share. A family is data and
-light functions: neither this file nor a family's imports torch or transformers at its top, so that
+Owns `Family` and the types of config.json's entries that families share. A family is data and light
+functions: neither this file nor a family's imports torch or transformers at its top, so that
 `train` can take names from it.
 """
 
@@ -24,8 +24,8 @@ INSIDE_A_LARGER_MODEL = {
     r"^(?:model\.)?language_model\.lm_head\.": "lm_head.",
     r"^(?:model\.)?language_model\.(?:model\.)?": "model.",
 }
-"""What transformers calls a decoder's weights in the files of a model that also sees images: three
-spellings, by its versions. Names of a causal model alone stay as they are."""
+"""Names of a decoder's weights in the files of a model that also sees images -> names in the causal
+model. Versions of transformers have three spellings. Names of a plain causal model do not match."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,23 @@ class SiteModule:
     width: Callable[[Any], int]
     """Numbers per token, by transformers' configuration."""
     lens: str | None = None
-    """TransformerLens's hook, `{}` for the layer; None where it has none for this very tensor."""
+    """TransformerLens's hook, `{}` for the layer; None if it has no hook for this tensor."""
     hugging_face: str | None = None
-    """Module path and `input` or `output`, as Hugging Face's releases write it; None likewise."""
+    """Module path and `input` or `output`, as Hugging Face's releases write it; None if there is no
+    such name."""
     in_report: bool = True
-    """Whether `*` stands for it among others."""
+    """Whether the pattern `*` includes it."""
     to_stream: tuple[str, ...] | None = None
-    """Modules of the layer through which what is there is added to the residual stream: linear
-    ones, and RMSNorms, of which the gain alone is linear. None where the way is not linear."""
+    """Modules of the layer between the tensor and the residual stream to which it is added: linear
+    ones, and RMSNorms, of which only the gain counts. Empty if it is added, or read, as it is; None
+    if the way is not linear."""
 
 
 @dataclass(frozen=True)
 class Family:
     """All that is particular to a family of decoders. To add one: a file, and a row in `FAMILIES`.
 
-    transformers' model must be a causal one: `model.layers` inside, each of which is called with
+    transformers' model must be a causal one with `model.layers` inside. Each layer is called with
     the residual stream and returns it. Its configuration must have transformers' usual names
     (`hidden_size`, `num_hidden_layers`, `vocab_size`, `max_position_embeddings`).
     """
@@ -62,7 +64,7 @@ class Family:
     title: str
     """For people, such as "Gemma 2"."""
     model_types: tuple[str, ...]
-    """`model_type` of the models it takes, in config.json and in transformers' configuration."""
+    """`model_type` of its models, in config.json and in transformers' configuration."""
     classes: Callable[[], tuple[Any, Any]]
     """Imports transformers' classes: of the configuration, and of the causal model."""
     entries: type[Document]
@@ -75,15 +77,15 @@ class Family:
     """Implementations of attention in transformers that compute what the model was trained with;
     `auto` is the first."""
     why_attention: str
-    """What is wrong with the others."""
+    """What is wrong with the other implementations, for an error's line."""
     sites: Mapping[str, SiteModule]
     """Kind of site -> where it is, in the order in which a layer computes them."""
     compiled: tuple[str, ...]
-    """Modules of a layer whose own computation holds no site; these are worth compiling."""
+    """Modules of a layer with no site inside, which `--compile` compiles."""
     final_norm: str
     """The decoder's module between the last layer and the unembedding."""
     gain: Callable[[Any], Any]
-    """What its RMSNorms multiply by, from their `weight`."""
+    """What its RMSNorms multiply by, as a function of their `weight`."""
     sequence_bytes: Callable[[Any, int, str, str], int]
     """(configuration, context, dtype, attention) -> bytes that the forward pass of one sequence
     takes beside the weights, at its peak."""
@@ -94,19 +96,19 @@ class Family:
     """Entry of the configuration with the logits' soft-cap c, c · tanh(logits / c), if there is
     one."""
     nested: str | None = None
-    """Entry of config.json that holds the language model's own, where a file has it: the model is
-    a part of a larger one."""
+    """Entry of config.json that holds the language model's entries, in files of a larger model of
+    which it is a part."""
     renamed_weights: Mapping[str, str] = field(default_factory=lambda: dict(INSIDE_A_LARGER_MODEL))
-    """Regular expression of names in the weights' files -> what transformers' causal model has in
-    its place, where the model is a part of a larger one."""
+    """Regular expression of names in the weights' files -> its replacement in the names of
+    transformers' causal model, for models that are a part of a larger one."""
     ignored_weights: str = r".*rotary_emb\.inv_freq"
-    """Regular expression of names that are not loaded. Of rotary embeddings' frequencies, which
-    older checkpoints hold, transformers computes its own."""
+    """Regular expression of names that are not loaded. By default the frequencies of rotary
+    embeddings: older checkpoints hold them, and transformers computes them itself."""
     released: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Hub id -> what its config.json says of its shape, so that a model that has not been
-    downloaded can be planned for. Its `tuned` twin has the same shape."""
+    """Hub id -> the shape in its config.json, so that a model can be planned for before it is
+    downloaded. Its `tuned` twin has the same shape."""
     tuned: Mapping[str, str] = field(default_factory=dict)
-    """Hub id of a base model -> of the instruction-tuned one that was made from it."""
+    """Hub id of a base model -> hub id of the instruction-tuned model made from it."""
 
     def as_loaded(self, name: str) -> str:
         """A weight's name in transformers' causal model, from its name in the files."""
@@ -123,7 +125,7 @@ class Family:
         """Where a kind of site is.
 
         Raises:
-            ValueError: the family has none of it.
+            ValueError: the family has no such kind.
         """
         if kind not in self.sites:
             raise ValueError(

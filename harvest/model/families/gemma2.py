@@ -1,4 +1,4 @@
-"""Gemma 2: what is its own beside the block that it shares with Gemma 3 (`gemma_block`).
+"""Gemma 2: what it does not share with Gemma 3 (`gemma_block` has what they share).
 
 Soft-caps on attention scores and logits, every other layer with a sliding window
 (arXiv 2408.00118).

@@ -1,8 +1,8 @@
-"""Gemma 3: what is its own beside the block that it shares with Gemma 2 (`gemma_block`).
+"""Gemma 3: what it does not share with Gemma 2 (`gemma_block` has what they share).
 
-RMSNorms of queries and keys, no soft-cap, five layers with a sliding window to one without, and
-rotary embeddings of two bases: layers with a window have the local one, the others the global one,
-whose frequencies the larger sizes divide by 8 (arXiv 2503.19786).
+RMSNorms of queries and keys; no soft-cap; five layers with a sliding window, then one without.
+Rotary embeddings have two bases: a local one in layers with a window, a global one in the others.
+The larger sizes divide the global base's frequencies by 8 (arXiv 2503.19786).
 
 Models that also see images (`Gemma3ForConditionalGeneration`) are taken by their language model:
 neither the vision tower nor the projector behind it is loaded.
@@ -29,9 +29,9 @@ class Ropes(Document):
 class Gemma3Entries(block.BlockEntries):
     """The entries of a Gemma 3's config.json that decide what it computes.
 
-    The released ones leave out what is as in transformers' `Gemma3TextConfig`, whose values the
-    defaults are. What no Gemma 3 has, and transformers leaves out or computes in one of its two
-    classes alone, must be absent: soft-caps, attention to later tokens.
+    Released files leave out entries that have the defaults of transformers' `Gemma3TextConfig`,
+    which are the defaults here. Soft-caps and attention to later tokens must be absent: no Gemma 3
+    has them, and transformers ignores them, or computes them in only one of its two classes.
     """
 
     vocab_size: Size = 262_208
@@ -56,7 +56,7 @@ def _classes() -> tuple[Any, Any]:
 
 
 def _released(layers: int, d_model: int, mlp: int, heads: int, kv_heads: int, head: int) -> Any:
-    """A size of the Gemma 3 report's Table 1, and the 270M one; models without a vision tower have
+    """A size of the Gemma 3 report's Table 1, or the 270M one. Models without a vision tower have
     64 tokens fewer."""
     sees_images = d_model > 2000
     longest = 131_072 if sees_images else 32_768

@@ -1,4 +1,4 @@
-"""The decoder block that Gemma 2 and 3 share: where its sites are, what it computes and how much.
+"""The decoder block that Gemma 2 and 3 share: its sites, its entries of config.json, its cost.
 
 Owns what is the same in both: RMSNorms with gain 1 + w before and after attention and MLP, grouped
 keys and values, a gated MLP, layers with and without a sliding window. What differs is in the
@@ -18,7 +18,7 @@ Layers = Annotated[
 
 
 class Rope(Document):
-    """Rotary embeddings; the kinds whose frequencies do not depend on the sequence's length."""
+    """Rotary embeddings of the kinds whose frequencies do not depend on the sequence's length."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -82,7 +82,7 @@ DECIDES = (
     "layer_types",
     "rope_parameters",
 )
-"""What decides activations in every family with this block; see `Family.decides`."""
+"""`Family.decides` of every family with this block."""
 
 COMPILED = (
     "mlp",
@@ -116,9 +116,9 @@ SITES = {
     "transcoder_in": SiteModule(
         "pre_feedforward_layernorm", "gainless", d_model, "blocks.{}.ln2.hook_normalized"
     ),
-    # The norm's output, taken where it is read: what is spliced in at transcoder_in is in it
-    # whichever of the two was hooked first. TransformerLens's hook_mlp_in is the residual
-    # stream *before* the norm: another tensor. It is transcoder_in times constants.
+    # The norm's output (transcoder_in times constants), taken where the MLP reads it: so it has
+    # what is spliced in at transcoder_in, whichever of the two was hooked first. TransformerLens's
+    # hook_mlp_in is another tensor: the residual stream *before* the norm.
     "mlp_in": SiteModule(
         "mlp",
         "input",
@@ -147,30 +147,38 @@ SITES = {
 
 
 def gain(weight: Any) -> Any:
-    """An RMSNorm multiplies by 1 + w."""
+    """What an RMSNorm multiplies by: 1 + w."""
     return 1 + weight
 
 
 def sequence_bytes(config: Any, context: int, dtype: str, attention: str) -> int:
-    """The residual stream with a norm's float32 copies, and the larger of attention and MLP (gate,
-    up, product). Attention's scores are in memory in eager alone: scores, those of a mask or a
-    soft-cap and weights, and a softmax in float32; elsewhere the mask is."""
+    """Peak bytes of one sequence's forward pass, beside the weights: an upper bound.
+
+    The residual stream, and the larger of attention and MLP.
+    """
     value = 4 if dtype == "float32" else 2
+    # The stream in the model's dtype, and a norm's copies of it in float32.
     stream = context * config.hidden_size * (4 * value + 3 * 4)
-    heads = context * d_heads(config) * 4 * value
+    heads = context * d_heads(config) * 4 * value  # queries, keys, values, output
+    # Eager holds [heads, context, context]: scores before and after soft-cap and mask, and weights,
+    # in the model's dtype; the softmax's in float32. The others hold the mask [context, context].
     scores = config.num_attention_heads * (4 * value + 2 * 4) if attention == "eager" else value
-    mlp = 3 * context * config.intermediate_size * value
+    mlp = 3 * context * config.intermediate_size * value  # gate, up, their product
     return stream + max(heads + scores * context**2, mlp)
 
 
 def flops_per_token(config: Any, context: int, layer: int, kind: str) -> float:
-    """Two for every weight used, and 4 · context · n_heads · head_dim a layer for the attention
-    scores and their use (all pairs, as eager attention computes them, in layers with a window
-    too). Norms, biases, soft-caps and rotations are left out."""
+    """Multiplications and additions of one token's forward pass up to a site of a layer.
+
+    2 · (weights used), and 4 · context · n_heads · head_dim per layer for attention's scores and
+    their use. All pairs of tokens count, as eager attention computes them, in layers with a window
+    too. Norms, biases, soft-caps and rotations are left out.
+    """
     d_in, d_out = config.hidden_size, d_heads(config)
     d_keys = config.num_key_value_heads * config.head_dim
+    # queries, keys and values; then scores and weighted values: 2 · context · d_out
     before_o = d_in * (d_out + 2 * d_keys) + 2 * context * d_out
     before_mlp = before_o + d_out * d_in
-    whole = before_mlp + 3 * d_in * config.intermediate_size
+    whole = before_mlp + 3 * d_in * config.intermediate_size  # gate, up, down
     own = {"attn_out": before_o, "transcoder_in": before_mlp, "mlp_in": before_mlp}
     return 2.0 * (layer * whole + own.get(kind, whole))
