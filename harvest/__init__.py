@@ -1,7 +1,8 @@
-"""From text to activations: `text`, `tokens`, `model`, `rows`; `workers` shares the work out.
+"""From text to activations: `text`, `tokens`, `model`, `rows`.
 
-`settings` says what the commands do; `tokens.run` and `rows.run` do it, from Python by
-`tokenize_text` and `harvest_rows`. `capture`, `replace` and `forward_until` are for a loaded model.
+`settings` has the settings of the commands. From Python the commands are `tokenize_text`,
+`sample_rollouts` and `harvest_rows`. `capture`, `replace` and `forward_until` work on a loaded
+model.
 """
 
 from typing import TYPE_CHECKING
