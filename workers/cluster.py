@@ -24,7 +24,7 @@ died."""
 
 _CONNECT_S = 15
 _ALONE_S, _ALONE_AGAIN_S = 5.0, 300.0
-"""A scheduler without workers is reported after the first time, and again after every second."""
+"""A scheduler without workers is reported after 5 s, and then again every 300 s."""
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 _LOCAL = re.compile(r"local:([1-9]\d*)")

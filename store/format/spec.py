@@ -176,7 +176,7 @@ def choose_sizes(width: int, rows: int, bucket_rows: int | None = None) -> dict[
 
 def even_bucket_rows(rows: int) -> int:
     """A bucket size of at most the default, so that whole buckets hold little more than `rows`: the
-    excess is less than `rows` / 64 and less than 1/64 of a bucket."""
+    excess is less than `rows` / 64 plus 1/64 of a default bucket."""
     size = _default_bucket_rows(rows)
     step = size // 64
     return -(-rows // (-(-rows // size) * step)) * step
