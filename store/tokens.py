@@ -6,9 +6,8 @@ written last: a token store is complete or does not exist. See docs/format.md.
 
 import hashlib
 import re
-import threading
 from collections.abc import Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from pydantic import Field
 
 from ..foreign import Document, short
 from ..machine import available_cores
-from .format.arrays import ArrayLayout, DamagedStoreError, ShardRecord, write_shard
+from .format.arrays import ArrayLayout, DamagedStoreError, ShardRecord
 from .format.chunks.codecs import LABELS
 from .format.commit_rules import check_shards
 from .format.spec import (
@@ -34,6 +33,7 @@ from .place.location import Location, StorageOptions, objects_below, read_bounde
 from .place.place import INSIDE, AnyPlace
 from .read.array_reader import ArrayReader
 from .read.sequences import StoredSequences
+from .write.split import write_split
 
 FORMAT = "token-store"
 MARKER = "unfinished.json"
@@ -240,7 +240,8 @@ class TokenStore:
                 raise ValueError(f"split {name} must hold at least one sequence; give more text")
         with ThreadPoolExecutor(available_cores()) as pool:
             written = {
-                name: self._write_split(name, sequences, pool) for name, sequences in splits.items()
+                name: write_split(self._location, self._layout(name, len(rows)), rows, pool)
+                for name, rows in splits.items()
             }
         keys = [f"{name}/zarr.json" for name in written]
         for name, split in written.items():
@@ -272,24 +273,6 @@ class TokenStore:
                 if key not in keys and _OURS.fullmatch(key):
                     self._location.remove(key)
 
-    def _write_split(self, name: str, sequences: Any, pool: Executor) -> dict[str, Any]:
-        """Writes a split's array; returns its entry in the root document."""
-        layout = self._layout(name, len(sequences))
-        self._location.sweep([f"{name}/zarr.json", *map(layout.shard_key, range(layout.n_shards))])
-        self._location.write(f"{name}/zarr.json", [encode_json(layout.metadata())])
-        tally, records, one_at_a_time = _Digest(), [], threading.Lock()
-        for shard in range(layout.n_shards):
-            first = shard * layout.shard_rows
-            rows = min(layout.shard_rows, layout.rows - first)
-
-            def fetch(start: int, stop: int, first: int = first) -> np.ndarray:
-                with one_at_a_time:  # `sequences` may be of a type that is not thread-safe
-                    return _token_ids(sequences[first + start : first + stop])
-
-            record = write_shard(self._location, layout, shard, rows, fetch, pool, tally)
-            records.append([record.shard, record.n_bytes, record.crc32c])
-        return {"sequences": len(sequences), "sha256": tally.sha256.hexdigest(), "shards": records}
-
     def _layout(self, split: str, sequences: int) -> ArrayLayout:
         """The array of a split: about 1 MiB a chunk, at most 64 chunks a shard."""
         chunk = max(1, min(_CHUNK_BYTES // (4 * self.context), sequences))
@@ -306,24 +289,3 @@ def _read_root(location: Location) -> tuple[_RootDocument, dict[str, Any]]:
     """The checked root document, and all its attributes as a dictionary."""
     data = read_bounded(location, "zarr.json", DOCUMENT_BYTES)
     return checked_attributes(_RootDocument, data, FORMAT, location.url)
-
-
-class _Digest:
-    """sha256 of token ids, row by row; a `ChunkTally`."""
-
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
-
-    def of(self, stored: np.ndarray) -> np.ndarray:
-        return stored
-
-    def add(self, part: np.ndarray) -> None:
-        self.sha256.update(part.data)
-
-
-def _token_ids(block: Any) -> np.ndarray:
-    """Rows as contiguous uint32."""
-    array = np.asarray(block)
-    if array.size and (int(array.min()) < 0 or int(array.max()) >= 2**32):
-        raise ValueError(f"token ids must be in 0 … 2^32 - 1, got {array.min()} … {array.max()}")
-    return np.ascontiguousarray(array, dtype=np.uint32)

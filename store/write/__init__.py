@@ -1,1 +1,1 @@
-"""From rows to committed buckets: `writer` fills one `bucket` at a time, `sealing` commits it."""
+"""Writing stores: `writer` fills a `bucket`, `sealing` commits it; `split` is for token stores."""
