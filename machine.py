@@ -91,8 +91,8 @@ def has_bfloat16_units() -> bool:
 
 
 def good_dtype(device: str) -> str:
-    """The dtype that a language model is best run in on a type of device: "bfloat16" on CUDA and on
-    processors with units for it, else "float32"."""
+    """The fastest dtype for a language model on a type of device: "bfloat16" on CUDA and on
+    processors with bfloat16 units, otherwise "float32"."""
     fast = device == "cuda" or (device == "cpu" and has_bfloat16_units())
     return "bfloat16" if fast else "float32"
 

@@ -38,8 +38,12 @@ class Given(Generic[SettingsT]):
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """Read when they are asked for: their error is the command's own, which ranks tell each
-        other. ValueError for pairs that are none."""
+        """Setting -> value, from the flags. They are parsed on first use, inside the command, so
+        that its ranks can tell each other of an error.
+
+        Raises:
+            ValueError: a pair is not KEY=VALUE.
+        """
         return self.parse()
 
     def settings(self, **more: Any) -> SettingsT:
