@@ -30,6 +30,7 @@ MOVED = {
     "harvest.hooks": "harvest.model.hooks",
     "harvest.sites": "harvest.model.sites",
     "harvest.tokenize": "harvest.tokens.run",
+    "pipelines.corpus": "harvest.text.stdlib",
     "train.export": "train.sae.export",
     "train.fold": "train.run.fold",
     "train.sae_config": "train.sae.config",

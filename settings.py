@@ -6,6 +6,7 @@ text for wrong settings. Knows no stage.
 
 import difflib
 import json
+import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
@@ -39,7 +40,7 @@ class Settings(BaseModel, metaclass=_OneLine):
     """Base of every stage's settings: frozen, no unknown keys, fields documented by docstrings.
 
     Wherever a setting is the name of a model, store or SAE, the loaded object may be given instead;
-    its `as_setting()` returns the name.
+    its `as_setting()` returns the name. Wherever it is a path or URL, a `Path` may be.
 
     Raises:
         ValueError: a key is unknown, missing or out of range; one line names every such key.
@@ -52,7 +53,7 @@ class Settings(BaseModel, metaclass=_OneLine):
     @model_validator(mode="before")
     @classmethod
     def _names(cls, values: Any) -> Any:
-        """Replaces loaded objects by their names."""
+        """Replaces loaded objects by their names, and paths by their text."""
         if not isinstance(values, Mapping):
             return values
         return {name: _named(value) for name, value in values.items()}
@@ -68,9 +69,11 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def _named(value: Any) -> Any:
-    """The name of a loaded object, or of each in a list; any other value as it is."""
+    """The name of a loaded object or path, or of each in a list; any other value as it is."""
     if isinstance(value, list | tuple):
         return type(value)(map(_named, value)) if type(value) in (list, tuple) else value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     return value.as_setting() if hasattr(value, "as_setting") else value
 
 

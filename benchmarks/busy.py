@@ -32,8 +32,8 @@ def prepare(folder: Path) -> None:
     """Makes the tokens, and a store to train from."""
     from demo_case import demo_case
 
+    from scopeworks.harvest.text.stdlib import stdlib_sources
     from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize_text
-    from scopeworks.pipelines.corpus import stdlib_sources
 
     text = [str(path) for path in stdlib_sources()][:300]
     model = demo_case(folder).model

@@ -37,8 +37,8 @@ from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.harvest.model.hooks import forward_until
 from scopeworks.harvest.model.loading import LanguageModel, load_model
 from scopeworks.harvest.model.sites import parse_site, site_width
+from scopeworks.harvest.text.stdlib import stdlib_sources
 from scopeworks.machine import keep_freed_memory
-from scopeworks.pipelines.corpus import stdlib_sources
 from scopeworks.train.sae.config import SAEConfig
 from scopeworks.train.sae.sae import SAE
 

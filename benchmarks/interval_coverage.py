@@ -38,7 +38,7 @@ from scopeworks.evaluate.run.clean_runs import CleanRuns
 from scopeworks.harvest.model.hooks import forward_until
 from scopeworks.harvest.model.loading import LanguageModel, load_model
 from scopeworks.harvest.text.documents import is_held_out, read_files
-from scopeworks.pipelines.corpus import stdlib_sources
+from scopeworks.harvest.text.stdlib import stdlib_sources
 from scopeworks.pipelines.run.runner import run
 from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.train.sae.sae import SAE

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ..store.place.options import StorageSettings
 from ..store.place.place import Place
+from .text.stdlib import STDLIB
 from .text.text_file import is_stream
 
 if TYPE_CHECKING:
@@ -43,9 +44,10 @@ class TokenizeSettings(StageSettings):
     """What `scopeworks tokenize` does."""
 
     model: str
-    """Folder or hub id of the language model whose tokenizer is used."""
+    """Folder or hub id of the language model whose tokenizer is used; tiny_gemma2 ships."""
     text: Several
-    """Files, folders, globs, fsspec URLs, hf:NAME for a hub data set, or - for standard input."""
+    """Files, folders, globs, fsspec URLs, hf:NAME for a hub data set, python:stdlib for Python's
+    own sources, or - for standard input."""
     out: str
     """Where the token store is written: a folder or an fsspec URL."""
     context: int = Field(default=1024, ge=2)
@@ -79,7 +81,7 @@ class HarvestSettings(StageSettings):
     """What `scopeworks harvest` does."""
 
     model: str
-    """Folder or hub id of the language model, a Gemma 2 or 3."""
+    """Folder or hub id of the language model, a Gemma 2 or 3; tiny_gemma2 ships."""
     tokens: str
     """URL of the token store."""
     store: str
@@ -137,7 +139,7 @@ class RolloutSettings(StorageSettings):
     """What `scopeworks rollouts` does."""
 
     model: str
-    """Folder or hub id of an instruction-tuned model."""
+    """Folder or hub id of an instruction-tuned model; tiny_gemma2_it ships."""
     text: Several
     """Prompts: files, folders, globs, fsspec URLs or hf:NAME; a document, such as a line of a JSON
     lines file, is a prompt."""
@@ -218,8 +220,8 @@ def to_worker(settings: StageSettings) -> str:
 
 
 def everywhere(path: str) -> str:
-    """A local path made absolute; URLs, hub data sets and standard input as they are."""
-    if "://" in path or is_stream(path):
+    """A local path made absolute; URLs and names of text that is no file as they are."""
+    if "://" in path or is_stream(path) or path == STDLIB:
         return path
     return str(Path(path).expanduser().absolute())
 

@@ -30,7 +30,7 @@ from .format.spec import (
 )
 from .place.locate import locate
 from .place.location import Location, StorageOptions, objects_below, read_bounded
-from .place.place import INSIDE, AnyPlace
+from .place.place import INSIDE, AnyPlace, Place
 from .read.array_reader import ArrayReader
 from .read.sequences import StoredSequences
 from .write.split import write_split
@@ -86,8 +86,10 @@ class TokenStore:
         provenance: dict[str, Any],
         splits: dict[str, dict[str, Any]] | None = None,
         begun_before: bool = False,
+        given: str | None = None,
     ):
         self.url, self._location = location.url, location
+        self._given = given or location.url
         self.context, self.bos, self.eos, self.pad = context, bos, eos, pad
         self.provenance = provenance
         self._splits, self._begun_before = splits, begun_before
@@ -141,6 +143,7 @@ class TokenStore:
             pad=pad,
             provenance=provenance or {},
             begun_before=bool(found),
+            given=Place.of(url).url,
         )
 
     @classmethod
@@ -158,7 +161,8 @@ class TokenStore:
             raise FileNotFoundError(
                 f"no complete token store at {location.url}; `scopeworks tokenize` makes one"
             ) from error
-        store = cls(location, **{name: body[name] for name in _RootDocument.model_fields})
+        fields = {name: body[name] for name in _RootDocument.model_fields}
+        store = cls(location, **fields, given=Place.of(url).url)
         for name, split in root.splits.items():
             layout = store._layout(name, split.sequences)
             try:
@@ -175,7 +179,7 @@ class TokenStore:
         splits = self._splits or {}
         held = ", ".join(f"{name} {split['sequences']:,}" for name, split in splits.items())
         text = short(held, 200) or "not written yet"
-        return f"TokenStore(sequences of {self.context:,} tokens: {text}; {self.url})"
+        return f"TokenStore(sequences of {self.context:,} tokens: {text}; {self._given})"
 
     @property
     def splits(self) -> dict[str, int]:

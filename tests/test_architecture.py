@@ -114,7 +114,6 @@ FLOORS = {
     ],
     "evaluate/latents/score/scorers": ["scorer unigrams", "detection fuzzing simulation", "table"],
     "pipelines": [
-        "corpus",
         "suite tiny_model",
         "plan release",
         "steps",

@@ -7,12 +7,16 @@ library's error becomes. `config` checks the configuration, `weights` the weight
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ...foreign import one_line, parse_json
 from ...hub_errors import hub_hint
 from .families import titles
+
+SHIPPED = ("tiny_gemma2", "tiny_gemma2_it")
+"""The tiny model that comes with the package, and its instruction-tuned twin."""
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _JSON_BYTES = 2**28
@@ -40,14 +44,14 @@ def model_folder(name: str, weights: bool = False) -> Path:
     no git-lfs pointer; a `.json` file must be valid JSON and name no code.
 
     Args:
-        name: a local folder or a hub id.
+        name: a local folder, a hub id, or tiny_gemma2 or tiny_gemma2_it, which ship.
         weights: download the weights too.
 
     Raises:
         OSError: there is no such folder or hub model, or it cannot be reached.
         ValueError: a file is not what its name says.
     """
-    path = Path(name)
+    path = Path(model_place(name))
     check_name(name)
     folder = path if path.is_dir() else _downloaded(name, weights)
     if (folder / _ADAPTER).exists():
@@ -66,6 +70,13 @@ def model_folder(name: str, weights: bool = False) -> Path:
             if file.suffix == ".json":
                 _refuse_code(read_json(file), file)
     return folder
+
+
+def model_place(name: str) -> str:
+    """The folder of a model that ships, unless a folder of that name is here; any other name as it
+    is."""
+    shipped = name in SHIPPED and not Path(name).exists()
+    return str(files("scopeworks.pipelines") / name) if shipped else name
 
 
 def read_json(path: Path) -> Any:
@@ -125,7 +136,7 @@ def check_name(name: str) -> None:
         FileNotFoundError: there is no such folder, and the name cannot be a hub id.
         NotADirectoryError: it is a file.
     """
-    path = Path(name)
+    path = Path(model_place(name))
     if path.is_dir():
         return
     if path.exists():
@@ -135,7 +146,8 @@ def check_name(name: str) -> None:
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise FileNotFoundError(
             f"model {name} does not exist; "
-            f"pass a folder of a saved {titles()} or a hub id such as google/gemma-2-2b"
+            f"pass a folder of a saved {titles()}, a hub id such as google/gemma-2-2b, or "
+            f"{SHIPPED[0]}, which ships"
         )
 
 

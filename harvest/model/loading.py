@@ -161,8 +161,10 @@ def load_model(
 ) -> LanguageModel:
     """Loads a language model and its tokenizer from a local folder or a hub id.
 
+        lm = load_model("google/gemma-2-2b")
+
     Args:
-        model: folder or hub id.
+        model: folder or hub id; `tiny_gemma2` and `tiny_gemma2_it` come with the package.
         dtype: of weights and computation: bfloat16, in which Gemma was trained, or float32; auto
             takes the one that suits the device.
         device: cpu, cuda, cuda:1, …; auto takes cuda where there is one.

@@ -50,6 +50,9 @@ class HarvestReport:
         """Rows left out of all buckets."""
         return self.dropped_at.total()
 
+    def __repr__(self) -> str:
+        return f"HarvestReport({self})"
+
     def __str__(self) -> str:
         rows = self.spec.rows - self.dropped
         text = f"{rows:,} rows of {', '.join(self.spec.sites)} in {self.store}"

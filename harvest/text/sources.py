@@ -13,6 +13,7 @@ from typing import Any
 from ...store.place.location import StorageOptions
 from ...store.place.place import Place
 from .listing import SIGNS, ListedName, LocalTree, RemoteTree, matching, split_pattern, walk
+from .stdlib import STDLIB, stdlib_sources
 from .text_file import (
     TextFile,
     filesystem_of,
@@ -60,6 +61,8 @@ def _expand(path: str, storage: StorageOptions, skipped: Counter[str]) -> list[T
     """One argument's files."""
     if is_stream(path):
         return [TextFile(path)]
+    if path == STDLIB:
+        return [look_at(str(file)) for file in stdlib_sources()]
     if Place(path).is_remote:
         return _expand_url(path, storage, skipped)
     local = Path(path.removeprefix("file://")).expanduser()

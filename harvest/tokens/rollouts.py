@@ -51,6 +51,9 @@ class RolloutReport:
     """Whether the store was there before, made by the same settings from the same prompts."""
     read: ReadReport = field(default_factory=ReadReport)
 
+    def __repr__(self) -> str:
+        return f"RolloutReport({'; '.join(str(self).splitlines())})"
+
     def __str__(self) -> str:
         if self.already_done:
             return f"already complete by the same settings: {self.n:,} conversations"

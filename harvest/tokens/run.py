@@ -54,6 +54,9 @@ class TokenizeReport:
     left_over_tokens: int = 0
     """Tokens at the end of each split that fill no sequence."""
 
+    def __repr__(self) -> str:
+        return f"TokenizeReport({'; '.join(str(self).splitlines())})"
+
     def __str__(self) -> str:
         written = ", ".join(f"{n:,} {split}" for split, n in self.sequences.items())
         if self.already_done:

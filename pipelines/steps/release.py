@@ -2,13 +2,13 @@
 
 from typing import Any
 
+from ...harvest.text.stdlib import STDLIB
 from ...store import TokenStore
 from ...workers.share import ALL, TaskShare
 from ..release.folder import write_release
 from ..release.sums import read_sums
 from ..suite.marks import alone, is_marked, mark
 from ..suite.outputs import Outputs
-from ..suite.settings import STDLIB
 from .evaluate import documents
 from .harvest import rows_of
 from .step import State, Step

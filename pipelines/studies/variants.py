@@ -11,10 +11,11 @@ from typing import Any
 
 from ...evaluate.study.study import LackError, Scene, Study, Variant
 from ...harvest.model.families import FAMILIES
+from ...harvest.model.files import SHIPPED, model_place
 from ...harvest.model.sites import parse_site, site_width
 from ..suite.members import GRID, members_of
 from ..suite.model_shape import model_config
-from ..suite.settings import SHIPPED_MODELS, SuiteFile, Table, model_place
+from ..suite.settings import SuiteFile, Table
 
 SPARSITIES = (3e-4, 6e-4, 1.2e-3)
 """λs of a suite that has none, for its SAEs are steered to an L0: about those of the report."""
@@ -59,8 +60,8 @@ def twin_of(file: SuiteFile) -> str | None:
     name = file.suite.model
     if file.suite.twin.model is not None:
         return file.suite.twin.model
-    if name == model_place(SHIPPED_MODELS[0]):
-        return model_place(SHIPPED_MODELS[1])
+    if name == model_place(SHIPPED[0]):
+        return model_place(SHIPPED[1])
     return next((f.tuned[name] for f in FAMILIES if name in f.tuned), None)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...evaluate.settings import EvaluateSettings
+from ...harvest.model.files import model_place
 from ...harvest.model.sites import Site, site_width
 from ...harvest.settings import HarvestSettings, TokenizeSettings
 from ...harvest.text.sources import expand
@@ -19,12 +20,11 @@ from ...store import TokenStore
 from ...store.place.place import Place
 from ...store.tools.catalogue import ListedStore, catalogue
 from ...train.settings import FREE_ON_RESUME, TrainSettings
-from ..corpus import stdlib_sources
 from .keys import MODEL_FILES, TOKENIZER_FILES, Digests, key
 from .latents import check_latents
 from .members import SuiteMember, groups_of, harvest_sites, members_of
 from .model_shape import check_model, model_config
-from .settings import STDLIB, SuiteFile, Table, model_place
+from .settings import SuiteFile, Table
 
 TOKENS_VERSION, ROWS_VERSION, SAE_VERSION, EVALUATION_VERSION, PAGES_VERSION = 1, 1, 2, 5, 4
 """Raised when what a step makes of the same inputs changes."""
@@ -78,8 +78,7 @@ class Outputs:
                 f"suite {self.file.path}, [text]: sources must be files, folders or URLs, got - : "
                 "a run that is continued could not read it again"
             )
-        stdlib = [str(path) for path in stdlib_sources()] if STDLIB in texts else []
-        return [path for text in texts for path in (stdlib if text == STDLIB else [text])]
+        return list(texts)
 
     @cached_property
     def tokenizer_key(self) -> str:

@@ -23,18 +23,13 @@ from pydantic import (
     field_validator,
 )
 
+from ...harvest.model.files import model_place
 from ...settings import Settings, SettingsT, from_table, read_toml
 from ...store.place.files import local_path
 from ...store.place.options import StorageSettings
 
-STDLIB = "python:stdlib"
-"""Stands in `text.sources` for the Python standard library's own sources."""
-
 STDLIB_QUESTIONS = "python:questions"
 """Stands in `twin.prompts` for questions about the standard library's held-out modules."""
-
-SHIPPED_MODELS = ("tiny_gemma2", "tiny_gemma2_it")
-"""The tiny model that ships, and its instruction-tuned twin."""
 
 Table = dict[str, Any]
 """A table whose keys another stage's settings explain."""
@@ -175,12 +170,6 @@ class Suite(StorageSettings):
     @classmethod
     def _is_local(cls, value: Path) -> Path:
         return local_path(value)
-
-
-def model_place(name: str) -> str:
-    """The folder of a model that ships, else the name as it is."""
-    shipped = name in SHIPPED_MODELS and not Path(name).exists()
-    return str(files("scopeworks.pipelines") / name) if shipped else name
 
 
 class SuiteFile:

@@ -23,9 +23,9 @@ from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 
 from ...harvest.text.documents import is_held_out, read_files
+from ...harvest.text.stdlib import stdlib_sources
 from ...machine import has_bfloat16_units
 from ...store.place.files import write_file
-from ..corpus import stdlib_sources
 
 HELD_OUT_SHARE = 0.05
 SPECIAL_TOKENS = ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...harvest.text.documents import TextDocument, is_held_out, read_files
-from ..corpus import stdlib_sources
+from ...harvest.text.stdlib import stdlib_sources
 
 HELD_OUT_SHARE = 0.05
 """The base model's: a module whose text it has not seen has questions that the twin has not."""

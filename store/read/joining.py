@@ -37,6 +37,8 @@ class Opened:
     location: Location
     spec: StoreSpec
     commits: dict[int, Commit]
+    given: str
+    """Its place as it was asked for: a local path may be relative."""
 
     @property
     def url(self) -> str:
@@ -58,7 +60,7 @@ class Opened:
         if cache_dir is not None:
             versions = shard_versions(commits.values())
             location = CachedReads(location, cache_dir, versions, cache_bytes)
-        return cls(location, spec, commits)
+        return cls(location, spec, commits, place.url)
 
     def only(self, buckets: Collection[int]) -> "Opened":
         """The store as if no other buckets were committed."""

@@ -102,7 +102,7 @@ class ActivationStore:
         partly = "" if self.complete else f" of {self.spec.rows:,}, unfinished"
         dtypes = ", ".join(sorted({self.layout(site).codec.dtype for site in self.spec.sites}))
         text = f"ActivationStore({self.rows:,} rows{partly} of {short(sites, 200)}; {dtypes}"
-        return f"{text}; {self.url})"
+        return f"{text}; {' + '.join(part.given for part in self._parts)})"
 
     def only(self, buckets: Collection[int]) -> "ActivationStore":
         """A view of the store as if only these buckets were committed."""

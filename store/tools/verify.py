@@ -44,6 +44,13 @@ class Report:
     removed: dict[int, int] = field(default_factory=dict)
     """Bucket without a commit -> number of its shards that were removed."""
 
+    def __repr__(self) -> str:
+        state = f"{len(self.problems)} problems" if self.problems else "sound"
+        return (
+            f"Report({state}: {self.buckets} of {self.n_buckets} buckets, "
+            f"{self.checked_bytes:,} bytes checked, {len(self.notes)} notes)"
+        )
+
 
 def verify(
     url: AnyPlace,

@@ -278,10 +278,10 @@ def test_dask_refuses_a_worker_with_another_model(
     plain = rows_run.prepare
     calls = []
 
-    def prepare(given, begun=None):
+    def prepare(given, begun=None, lm=None):
         calls.append(1)
         elsewhere = given.model_copy(update={"model": str(other_model_dir)})
-        return plain(given if len(calls) == 1 else elsewhere, begun)
+        return plain(given if len(calls) == 1 else elsewhere, begun, lm)
 
     monkeypatch.setattr(rows_run, "prepare", prepare)
     monkeypatch.setattr(bucket_tasks, "prepare", prepare)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from scopeworks.pipelines.corpus import stdlib_sources
+from scopeworks.harvest.text.stdlib import stdlib_sources
 from scopeworks.pipelines.suite.settings import SuiteFile
 
 TEXT = """\

@@ -9,8 +9,8 @@ import torch
 from typer.testing import CliRunner
 
 import scopeworks
+from scopeworks.harvest.text.stdlib import stdlib_sources
 from scopeworks.pipelines.cli import app
-from scopeworks.pipelines.corpus import stdlib_sources
 
 SPARSITY = (3e-3, 3e-2)
 

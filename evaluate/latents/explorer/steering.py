@@ -49,6 +49,10 @@ class SteeredModel:
     reads: Site
     writes: Site
 
+    def __repr__(self) -> str:
+        model = self.model if hasattr(self.model, "as_setting") else type(self.model).__name__
+        return f"SteeredModel({model}, {self.sae})"
+
     def features(self, ids: Int[Tensor, "1 seq"]) -> Float[Tensor, "seq d_sae"]:
         """f of every token of a text."""
         with torch.no_grad():

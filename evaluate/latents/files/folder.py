@@ -88,6 +88,13 @@ class LatentIndex:
         self.folder, self.manifest = folder, manifest
         self._features, self._pages = features, pages
 
+    def __repr__(self) -> str:
+        sae = self.manifest.sae
+        return (
+            f"LatentIndex({sae.d_sae:,} latents of {sae.name} at {sae.site}, "
+            f"{self.manifest.n_alive:,} of them fire; {self.folder})"
+        )
+
     def record(self, latent: int) -> dict[str, Any]:
         """A latent's record for circuit-tracer.
 

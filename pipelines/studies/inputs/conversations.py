@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ....evaluate.study.study import Scene, Variant
+from ....harvest.model.files import SHIPPED, model_place
 from ....harvest.settings import RolloutSettings
 from ....harvest.text.sources import expand
 from ....harvest.tokens.rollouts import sample_rollouts
@@ -19,7 +20,7 @@ from ....store.place.place import Place
 from ...run.runner import run
 from ...suite.keys import Digests, key
 from ...suite.outputs import Outputs
-from ...suite.settings import SHIPPED_MODELS, STDLIB_QUESTIONS, SuiteFile, model_place
+from ...suite.settings import STDLIB_QUESTIONS, SuiteFile
 from ..variants import derived
 
 
@@ -79,7 +80,7 @@ def _prompts(file: SuiteFile) -> list[str]:
         ValueError: the suite names none, and its model is not the one that ships.
     """
     prompts = file.suite.twin.prompts
-    if not prompts and file.suite.model == model_place(SHIPPED_MODELS[0]):
+    if not prompts and file.suite.model == model_place(SHIPPED[0]):
         prompts = (STDLIB_QUESTIONS,)
     if not prompts:
         raise ValueError(

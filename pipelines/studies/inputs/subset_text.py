@@ -13,14 +13,14 @@ import tokenize as python_tokens
 
 from ....harvest.settings import TokenizeSettings
 from ....harvest.text.documents import is_held_out, read_files
+from ....harvest.text.stdlib import STDLIB, stdlib_sources
 from ....harvest.tokens.run import tokenize_text
 from ....store import TokenStore
 from ....store.place.files import write_file
-from ...corpus import stdlib_sources
 from ...run.runner import run
 from ...suite.keys import key
 from ...suite.outputs import Outputs
-from ...suite.settings import STDLIB, SuiteFile
+from ...suite.settings import SuiteFile
 
 _HELD_OUT = 0.999
 """Share of the pieces that are held out: nearly all."""

@@ -29,8 +29,8 @@ def test_what_the_user_gives_wins_over_the_study(tmp_path, monkeypatch):
 
 def test_subsets_of_pythons_sources_are_measured_once(tmp_path, monkeypatch):
     sources = sorted(write_text(tmp_path / "stdlib", 12).iterdir())
-    for module in ("suite.outputs", "studies.inputs.subset_text"):
-        monkeypatch.setattr(f"scopeworks.pipelines.{module}.stdlib_sources", lambda: sources)
+    for module in ("harvest.text.sources", "pipelines.studies.inputs.subset_text"):
+        monkeypatch.setattr(f"scopeworks.{module}.stdlib_sources", lambda: sources)
     path = write_suite(tmp_path, text=Path("python:stdlib"))
     study = study_named("subsets")
     first = of_suite(study, SuiteFile(path), False)

@@ -5,8 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
+from scopeworks.harvest.model.files import model_place
 from scopeworks.pipelines.suite.outputs import Outputs
-from scopeworks.pipelines.suite.settings import SuiteFile, model_place
+from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.store import TokenStore
 from scopeworks.tests.pipelines.small_suite import write_suite
 

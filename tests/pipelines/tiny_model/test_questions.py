@@ -3,7 +3,7 @@
 import pytest
 
 from scopeworks.harvest.text.documents import TextDocument, is_held_out
-from scopeworks.pipelines.corpus import stdlib_sources
+from scopeworks.harvest.text.stdlib import stdlib_sources
 from scopeworks.pipelines.tiny_model.questions import (
     HELD_OUT_SHARE,
     Turn,

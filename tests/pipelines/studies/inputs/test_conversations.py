@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from scopeworks.evaluate.studies.table import study_named
+from scopeworks.harvest.model.files import model_place
 from scopeworks.pipelines.studies.gathering import of_suite
 from scopeworks.pipelines.studies.inputs.conversations import with_rollouts
 from scopeworks.pipelines.studies.variants import scene_of, twin_of
-from scopeworks.pipelines.suite.settings import SuiteFile, model_place
+from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.store import TokenStore
 from scopeworks.tests.pipelines.small_suite import files_below, suite, write_suite
 

@@ -6,6 +6,9 @@ The tiny model is trained on it and the demo harvests it. About 12 MB, 3.5 chara
 import sysconfig
 from pathlib import Path
 
+STDLIB = "python:stdlib"
+"""Stands for these sources wherever text is named."""
+
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "__pycache__"}
 
 
