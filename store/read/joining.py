@@ -118,7 +118,7 @@ def places_of(urls: AnyPlaces, options: StorageOptions) -> list[Place]:
     """One or several places as a list; the options are given to the remote ones."""
     several = [urls] if isinstance(urls, str | os.PathLike | Place) else list(urls)
     if not several:
-        raise ValueError("url must be one or several of activation stores, got an empty list")
+        raise ValueError("url must name at least one activation store, got an empty list")
     remote = [Place.of(one).is_remote for one in several]
     return [
         Place.of(one, options if far or not any(remote) else None)

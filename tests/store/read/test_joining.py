@@ -297,7 +297,7 @@ def test_stores_of_equal_keys_are_joined(urls):
 def test_a_missing_store_is_named(urls, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"no activation store at {tmp_path}/none"):
         ActivationStore.open([urls["a"], tmp_path / "none"])
-    with pytest.raises(ValueError, match="url must be one or several of activation stores"):
+    with pytest.raises(ValueError, match="url must name at least one activation store"):
         ActivationStore.open([])
 
 
