@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _SAMPLE_TOKENS = 512
 _SAMPLE_BYTES = 2**28  # of all sites' activations; a large model gets fewer tokens
 USUAL = (
-    "Usual causes, of which none could be shown on a few tokens, are another site, inputs that "
-    "were scaled in training, and BOS among the tokens"
+    "Usual causes are another site, inputs that were scaled in training, and BOS among the tokens; "
+    "none of them could be shown on a few tokens"
 )
 
 

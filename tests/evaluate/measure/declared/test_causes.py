@@ -130,7 +130,7 @@ def test_another_model_is_named_first_and_what_is_not_known_is_said(
     assert "It is measured on another model than gemma, which it was trained on" in text
     sae = sae_of(large_bos, ids, l0=200.0)
     (text,) = warnings_of(large_bos, sae, held_out, settings, capsys)
-    assert "Usual causes, of which none could be shown on a few tokens, are another site" in text
+    assert "Usual causes are another site" in text and "none of them could be shown" in text
 
 
 def test_fvu_above_one_finds_its_site_without_a_declared_l0(
