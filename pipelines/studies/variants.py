@@ -88,7 +88,7 @@ def check_enough(study: Study, saes: Iterable[tuple[Any, ...]], remedy: str) -> 
     for sae in set(saes):
         found.setdefault(sae[:2] if study.needs.alike else (), set()).add(sae)
     if max(map(len, found.values()), default=0) < 2:
-        got = f"{len(found)} of one each" if study.needs.alike else f"{len(set(saes))}"
+        got = f"one at each of {len(found)}" if study.needs.alike else f"{len(set(saes))}"
         raise LackError(f"study {study.name} must have {study.needs.words}, got {got}; {remedy}")
 
 

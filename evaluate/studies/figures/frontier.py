@@ -75,7 +75,7 @@ def points(documents: Documents) -> list[Point]:
         where = columns_of(entry)
         raise LackError(
             "study frontier must have SAEs of two λs or more at one site, width and "
-            f"seed, got {len(slots)} of one each; make them: scopeworks sweep --store STORE --site "
+            f"seed, got one at each of {len(slots)}; make them: scopeworks sweep --store STORE --site "
             f"{entry['site']} --width {where['width']} --sparsity 3e-4 --sparsity 6e-4 "
             "--sparsity 1.2e-3 --out DIR"
         )

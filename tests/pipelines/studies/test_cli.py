@@ -125,8 +125,8 @@ def test_saes_that_are_there_are_studied(studied, tmp_path, monkeypatch):
             "precision",
             r"two SAEs or more, got 1; give \[\[sae\]\] of suite .*--set 'sae.sparsity=\[",
         ),
-        ("frontier", r"SAEs of two λs or more at one site and width, got \d+ of one each; give"),
-        ("importance", r"SAEs of two λs or more at one site and width, got 3 of one each; give"),
+        ("frontier", r"SAEs of two λs or more at one site and width, got one at each of \d+; give"),
+        ("importance", r"SAEs of two λs or more at one site and width, got one at each of 3; give"),
     ],
 )
 def test_too_few_saes_are_refused_before_anything_is_run(tmp_path, name, message):

@@ -96,7 +96,7 @@ def test_the_suites_seed_is_left_out_where_it_has_no_effect(tmp_path, own, kept)
 
 @pytest.mark.parametrize("study", ["frontier", "importance"])
 def test_saes_of_two_widths_are_no_ladder_of_prices(study):
-    with pytest.raises(LackError, match="at one site and width, got 2 of one each; more"):
+    with pytest.raises(LackError, match="at one site and width, got one at each of 2; more"):
         check_enough(
             study_named(study), [("resid_post.3", 512, 0), ("resid_post.3", 2048, 1)], "more"
         )
