@@ -74,7 +74,7 @@ def clean_run(
 def untouched(
     lm: "LanguageModel", ids: Int[Tensor, "batch seq"], sites: Iterable[Site]
 ) -> CleanRun:
-    """A clean run up to the unembedding; its losses are empty until `with_losses`."""
+    """A clean run up to the unembedding; `with_losses` computes its losses."""
     layers = decoder_of(lm).layers
     starts = {_start(site, len(layers)) for site in sites}
     run = CleanRun(ids, torch.empty(ids.shape), {}, {}, torch.empty(*ids.shape, 0), None)

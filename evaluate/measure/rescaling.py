@@ -61,8 +61,7 @@ def norm_factors(
 def with_factors(sae: SAE, before: float, after: float) -> SAE:
     """The SAE x ↦ SAE(before · x) / after, with the same latents.
 
-    W_enc becomes W_enc · before, W_dec W_dec / after, b_dec b_dec / after, and W_skip
-    W_skip · before / after.
+    Its weights are W_enc · before, W_dec / after, b_dec / after and W_skip · before / after.
     """
     skip = sae.W_skip
     return replace(
