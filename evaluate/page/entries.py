@@ -227,9 +227,9 @@ def interval(entry: Entry, metric: str) -> tuple[float, float] | None:
     Evaluations of early versions have no intervals, but a standard error of the delta loss. Its
     interval is then 1.96 standard errors to either side.
     """
-    found = (entry.get("intervals") or {}).get(metric)
-    if found is not None:
-        return found[0], found[1]
+    if intervals := entry.get("intervals"):
+        found = intervals.get(metric)
+        return None if found is None else (found[0], found[1])
     error, value = entry.get(f"{metric}_stderr"), entry.get(metric)
     if error is None or value is None:
         return None

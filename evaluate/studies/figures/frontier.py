@@ -75,8 +75,8 @@ def points(documents: Documents) -> list[Point]:
         where = columns_of(entry)
         raise LackError(
             "study frontier must have SAEs of two λs or more at one site, width and "
-            f"seed, got one at each of {len(slots)}; make them: scopeworks sweep --store STORE --site "
-            f"{entry['site']} --width {where['width']} --sparsity 3e-4 --sparsity 6e-4 "
+            f"seed, got one at each of {len(slots)}; make them: scopeworks sweep --store STORE "
+            f"--site {entry['site']} --width {where['width']} --sparsity 3e-4 --sparsity 6e-4 "
             "--sparsity 1.2e-3 --out DIR"
         )
     return found

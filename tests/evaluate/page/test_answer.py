@@ -64,6 +64,13 @@ def test_an_old_evaluations_interval_is_made_of_the_standard_error():
     assert interval(one | {"intervals": {"delta_loss": None}}, "l0") is None
 
 
+def test_few_sequences_give_no_interval_although_the_standard_error_is_known():
+    """An evaluation leaves an interval out on purpose; a normal one would be too short."""
+    one = entry(10.0, 0.5, delta_loss_stderr=0.1, intervals={"delta_loss": None, "fvu": None})
+    assert interval(one, "delta_loss") is None
+    assert "95% interval" not in sentences([one])[0]
+
+
 @pytest.mark.parametrize(
     ("value", "ends", "shown"),
     [

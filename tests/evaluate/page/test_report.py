@@ -399,12 +399,12 @@ def axes_of(monkeypatch):
 @pytest.mark.parametrize(("low", "error"), [(0.01, 0.2), (-0.5, 0.0), (-0.5, 0.2), (0.3, 0.01)])
 def test_axis_holds_every_point_and_the_whole_of_its_bar(axes_of, evaluation, low, error):
     entries = copy.deepcopy(evaluation["saes"])
-    entries[0] |= {"delta_loss": low, "delta_loss_stderr": error}
-    entries[1] |= {"delta_loss": 1.5, "delta_loss_stderr": 0.4}
+    for entry, value, half in zip(entries, (low, 1.5), (2 * error, 0.8), strict=False):
+        entry |= {"delta_loss": value, "intervals": {"delta_loss": [value - half, value + half]}}
     bottom, top = axes_of(plots.frontier, entries, "delta_loss", "Δ loss").get_ylim()
     assert bottom <= min(0.0, low - 2 * error)
     assert bottom == 0.0 or bottom < low - 2 * error
-    assert top > 1.5 + 2 * 0.4
+    assert top > 1.5 + 0.8
 
 
 def test_an_sae_without_an_active_latent_has_a_training_chart(axes_of, evaluation):
