@@ -1,7 +1,8 @@
-"""From rows to SAEs: the step's `kernels`, the `sae`, a `run` and what is `saved` of it.
+"""Trains SAEs: `kernels` compute a step, `run` trains, `saved` is on disk, `sae` is the result.
 
-`settings` says what a run is, `sweeps` makes many on one stream, `frontier` compares them. From
-Python, `train_sae` and `train_sweep` train, and `SAE` reads what was trained.
+`settings` describes a run, `sweeps` trains many SAEs on one stream, `ranks` one SAE in several
+processes, `frontier` compares the results. From Python, `train_sae` and `train_sweep` train, and
+`SAE` reads what was trained.
 """
 
 from typing import TYPE_CHECKING

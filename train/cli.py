@@ -19,7 +19,7 @@ _COMMON = "out store site target_site width sparsity target_l0 recipe steps batc
 _SEVERAL = "width sparsity target_l0 seed"
 
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Insist on continuing; allows more --steps.")
+    bool, typer.Option("--resume", help="Fail if there is no run to continue; allows more --steps.")
 ]
 Wait = Annotated[
     bool, typer.Option("--wait", help="Wait for another run in the same folder to end.")
@@ -27,7 +27,7 @@ Wait = Annotated[
 More = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="NAME=VALUE", help="A setting as a file has it. Repeat for more."
+        "--set", metavar="NAME=VALUE", help="A setting, written as in TOML. Repeat for more."
     ),
 ]
 
@@ -99,13 +99,13 @@ class ExportSettings(Settings):
         f"{' or '.join(name for name, row in EXPORTED.items() if row.wants_gain)}.",
     )
     site: str | None = None
-    """Site of an SAE whose files do not tell it."""
+    """Site that the SAE reads, if its files do not say."""
     target_site: str | None = None
-    """Site that a transcoder predicts, if its files do not tell."""
+    """Site that a transcoder predicts, if its files do not say."""
     l0: float | None = None
-    """Mean number of active latents, for the path's name."""
+    """Mean number of active latents, for the folder's name."""
     evaluation: Path | None = None
-    """JSON of `scopeworks evaluate` to take site and L0 from."""
+    """JSON file that `scopeworks evaluate` wrote, to take site and L0 from."""
 
 
 @command(app, ExportSettings)
@@ -118,7 +118,7 @@ def export(given: Given[ExportSettings]) -> None:
 
 
 def merged(values: dict[str, Any], pairs: Iterable[str] | None) -> dict[str, Any]:
-    """Flags and --set pairs together, the latter as TOML has them, or bare words.
+    """Flags and --set pairs together; a pair's value is TOML, or else taken as a string.
 
     Raises:
         ValueError: a pair without "=", or a setting that is given twice.

@@ -1,7 +1,7 @@
-"""How a sweep stands: a table of its members and the sparsity-fidelity frontier as a picture.
+"""The state of a sweep: a table of its members, and the sparsity-fidelity frontier as a picture.
 
-Owns what `sweep` shows while members train and leaves behind in its folder: `sweep.json` and
-`frontier.png`. Training numbers only; delta loss and held-out text are `evaluate`'s.
+Owns what `sweep` shows while members train, and `sweep.json` and `frontier.png` in its folder.
+Shows training's numbers only; `evaluate` measures Δ loss and held-out text.
 """
 
 import io
@@ -57,7 +57,7 @@ class Board:
         }
 
     def watch(self, settings: TrainSettings, line: dict[str, Any]) -> None:
-        """Takes a member's metrics line; the steered λ stands in the table once there is one."""
+        """Takes a member's metrics line, with its λ: if λ is steered, the table shows this one."""
         row = self.rows[settings.out]
         row.step, row.l0, row.fvu = line["step"], line["l0"], line["fvu"]
         row.dead_share, row.sparsity = line["dead_share"], line["sparsity"]
@@ -131,9 +131,8 @@ def plot(rows: Sequence[Standing], path: Path) -> None:
 
 
 def plain_log_axis(axes: "Axes", which: Literal["x", "y"], most: int = 7) -> None:
-    """A logarithmic axis with plain numbers: at 1, 2 and 5 of each decade, at fewer of them where
-    it spans so much that more than `most` would stand there, at more where it spans so little that
-    fewer than three would. Called when the axis has its limits.
+    """A logarithmic axis with plain numbers at 1, 2 and 5 of each decade; at fewer if that gives
+    more than `most`, at more if it gives fewer than three. Call it when the axis has its limits.
     """
     from matplotlib.ticker import FixedLocator, NullLocator
 
@@ -146,7 +145,7 @@ def plain_log_axis(axes: "Axes", which: Literal["x", "y"], most: int = 7) -> Non
 
 
 def plain_number(value: float) -> str:
-    """A tick's number as one says it: 20, 0.005, 10,000; powers of ten beyond millions."""
+    """A tick's number as text: 20, 0.005, 10,000; as a power of ten from 10 million on."""
     if value and not 1e-5 <= abs(value) < 1e7:
         return f"{value:g}"
     return f"{value:,.9f}".rstrip("0").rstrip(".")
@@ -171,7 +170,7 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def _even_ticks(low: float, high: float) -> list[float]:
-    """A few round numbers where a logarithmic axis spans next to nothing."""
+    """A few round numbers, for a logarithmic axis that spans very little."""
     from matplotlib.ticker import MaxNLocator
 
     return [float(tick) for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]

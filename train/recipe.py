@@ -1,18 +1,18 @@
 """The settings that suit a run's length: measured ones for short runs, the report's for long ones.
 
-Owns what `recipe = "auto"` stands for: pure functions of the updates, the rows of an update and the
-site's width. That a setting given by hand wins is `settings`'.
+Owns the values of `recipe = "auto"`: pure functions of the number of updates, the batch and the
+site's width. `settings` lets a setting that is given by hand win.
 
-The report's lr of 7e-5 and θ = ε = 0.001 suit hundreds of thousands of updates. A short run has to
-move faster and to start nearer to where it ends: a larger lr that falls to 0 at the end, a shorter
-memory of second moments, and θ and ε of the size of an untrained encoder's z, which is 1/√d.
+The Gemma Scope report's lr of 7e-5 and θ = ε = 0.001 suit hundreds of thousands of updates. A short
+run has to move faster and to start nearer to its end: a larger lr that falls to 0, a shorter memory
+of second moments, and θ and ε of the size of an untrained encoder's z, which is 1/√d.
 """
 
 import math
 from itertools import pairwise
 
 SHORT_UPDATES, REPORT_UPDATES = 25_000, 250_000
-"""Up to the first a run is short; from the second on the recipe is the report's."""
+"""A run of at most SHORT_UPDATES is short; from REPORT_UPDATES on the report's values hold."""
 
 MEASURED_BATCH, MEASURED_WIDTH = 1_024, 128
 """Rows of an update, and channels of a row, in the measurements behind `LR`."""
@@ -27,8 +27,8 @@ LR: Knots = (
     (SHORT_UPDATES, 1e-3),
     (REPORT_UPDATES, 7e-5),
 )
-"""lr. Up to 6,000 updates the best that was tried at the demo's site (docs/quality.md), at 250,000
-the report's; 25,000 is on the way."""
+"""lr. Up to 6,000 updates the best of those tried at the demo's site (docs/quality.md), at 250,000
+the report's; the value at 25,000 is between the two and was not measured."""
 
 FORGETTING: Knots = ((300, 0.03), (1_500, 0.015), (SHORT_UPDATES, 0.01), (REPORT_UPDATES, 0.001))
 """1 − β2: second moments remember the last 33 to 1,000 updates."""
@@ -37,8 +37,8 @@ DECAY_SHARE = 0.2
 THETA, BANDWIDTH = 1.7, 1.13
 """θ at the start and ε, times 1/√d."""
 TRANSCODER_THETA, TRANSCODER_BANDWIDTH = 0.11, 0.57
-"""Of a transcoder: its encoder is not tied to the decoder, so its first features are noise, and a
-high θ would shut them for good."""
+"""The same for a transcoder: its encoder is not tied to the decoder, so its first features are
+noise, and with a high θ they would never fire again."""
 REPORT_THETA, REPORT_BANDWIDTH = 1e-3, 1e-3
 
 
@@ -61,18 +61,18 @@ def of_length(updates: int) -> dict[str, float | int]:
 
 
 def of_site(updates: int, batch: int, d: int, transcoder: bool = False) -> dict[str, float]:
-    """The settings that follow from the width of the site that is read, too.
+    """The settings that also depend on the batch and on the width of the site that is read.
 
-    lr of a short run falls with √d, since Adam moves every number by about lr, and so a latent's
-    direction, whose norm is 1, by lr·√d; and with √batch below the batch that was measured, as the
-    noise of a mean grows. A larger batch or a narrower site has the measured lr: more left half of
-    the latents dead. It is never below the report's.
+    A short run's lr is the measured one times √(128/d) and √(batch/1,024), each at most 1. Adam
+    moves every number by about lr, and so a latent's direction, whose norm is 1, by lr·√d; and a
+    smaller batch has a noisier mean. No factor is above 1, since a larger lr left half of the
+    latents dead. lr is never below the report's.
 
     Args:
         updates: of the run, at least 1.
         batch: rows of an update.
         d: width of the site.
-        transcoder: whether another site is predicted.
+        transcoder: whether the SAE is a transcoder.
 
     Returns:
         lr, and theta_start and bandwidth in units where E‖x‖² = 1.

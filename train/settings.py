@@ -1,7 +1,8 @@
-"""What a training run is asked to do.
+"""The settings of a training run: `TrainSettings`, and which of them fit together.
 
-Every row of the report's recipe (§3.2) is a field here with its source. `run.schedules` turns the
-fields into the numbers of a step; `run.trainer` runs them.
+Every row of the recipe in the Gemma Scope report (arXiv 2408.05147, section 3.2; below "the
+report") is a field here with its source. Runs nothing: `run.schedules` turns the fields into the
+numbers of a step, and `run.trainer` trains.
 """
 
 from collections.abc import Mapping
@@ -22,8 +23,8 @@ from ..store.place.options import CACHE_BYTES, StorageSettings
 from ..store.place.place import Place
 from . import recipe as recipes
 
-# What may change between a run and its continuation, because no number of the SAE depends on it.
-# The store is compared by its content and not by its address, a recipe by what it gave.
+# Settings that may change when a run is continued, because no number of the SAE depends on them.
+# Of the store, its content is compared and not its address; of a recipe, the settings it gave.
 FREE_ON_RESUME = frozenset(
     {"out", "store", "name", "recipe", "log_every", "checkpoint_every", "checkpoint_minutes"}
     | {"keep_checkpoints", "checkpoints", "measure_rows", "prefetch", "tensorboard"}
@@ -32,7 +33,7 @@ FREE_ON_RESUME = frozenset(
 
 BACKENDS = ("auto", "reference", "cpu", "triton")
 
-# The step computes in float32: what its formulas multiply, divide and square has to stay in there.
+# The step computes in float32: these bounds keep its products, quotients and squares in range.
 Factor = Annotated[float, Field(ge=1e-30, le=1e30)]
 Price = Annotated[float, Field(ge=0, le=1e3)]
 Length = Annotated[float, Field(ge=1e-9, le=1e3)]
@@ -42,145 +43,145 @@ class TrainSettings(StorageSettings):
     """One SAE's training. Lengths and losses are in scaled units: x = x_raw / C, so E‖x‖² = 1."""
 
     store: str | tuple[str, ...]
-    """URL of the activation store. Several stores of the same rows, with other sites, are read as
-    one."""
+    """Folder or URL of the activation store. Stores that hold other sites of the same rows may be
+    given together and are read as one."""
     site: str
     """Site to train on, such as resid_post.12."""
     out: Path
-    """Folder of the trained SAE; of a sweep, of all its SAEs."""
+    """Folder for the trained SAE; of a sweep, for all its SAEs."""
     width: PositiveInt
-    """Number of latents; the report: 2^14 to 2^20."""
+    """Number of latents, d_sae (Gemma Scope: 2^14 to 2^20)."""
     target_site: str | None = None
-    """Site to predict instead. Trains a transcoder: no tied start, no pre-encoder bias."""
+    """Site to predict from `site`, such as mlp_out.12. This trains a transcoder, whose encoder is
+    not tied to the decoder at the start and has no pre-encoder bias."""
     skip: bool = False
-    """Adds an affine skip connection x @ W_skip to a transcoder (Gemma Scope 2)."""
+    """Adds a linear skip connection x @ W_skip to a transcoder (Gemma Scope 2)."""
     name: str | None = None
-    """Name of a sweep's member; by default made from the settings that differ."""
+    """Name of a sweep's member, and of a run at Weights & Biases. By default a member's is made
+    from the settings that differ."""
 
     recipe: Literal["report", "auto"] = "report"
-    """Where settings that are not given come from: the report's defaults, or what fits the run.
-    With `auto`, lr, its warm-up and decay, λ's warm-up, β2, ε and θ fit steps, batch and the site's
-    width (`train/recipe.py`); from 250,000 updates on they are the report's."""
+    """Source of settings that are not given: `report` takes the Gemma Scope report's, for long
+    runs. `auto` fits lr, its warm-up and decay, λ's warm-up, β2, ε and θ to steps, batch and the
+    site's width; from 250,000 updates on they are the report's."""
     steps: int = Field(default=250_000, gt=0, lt=10**9)
-    """Updates. The report has 4B tokens at width 2^14, which are about 1M updates; the default is a
-    quarter of that."""
+    """Number of updates. Gemma Scope has 4B tokens at width 2^14, about 1M updates; the default is
+    a quarter of that."""
     batch: PositiveInt = 4096
-    """Rows per update (report)."""
+    """Rows per update (Gemma Scope)."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the initial weights."""
     stream_seed: int = Field(default=0, ge=0, lt=2**63)
-    """Seed of the order in which rows are read; equal for all members of a sweep."""
+    """Seed of the order in which rows are read. Members of a sweep share it."""
 
     shuffle_rows: PositiveInt | None = None
-    """For studies of mixing: rows follow their sequences, shuffled only within windows of so many
-    (1: not at all), and stay in memory. By default the store's shuffle by bucket and chunk."""
+    """Shuffles rows only within windows of this many, in the order of their sequences; for studies
+    of mixing. 1 does not shuffle. All rows stay in memory. By default the store's own shuffle."""
 
     sparsity: Price = 6e-4
-    """λ, the price of one active latent (report: 6e-4, 1e-3). Above 1 none is worth its price."""
+    """λ, the price of one active latent in the loss (Gemma Scope: 6e-4 to 1e-3). Above 1 no latent
+    is worth its price."""
     sparsity_warmup_steps: NonNegativeInt = 10_000
-    """λ rises linearly from 0 over these updates (report)."""
+    """Updates over which λ rises linearly from 0 (Gemma Scope)."""
     target_l0: float | None = Field(default=None, ge=1e-3)
-    """Wanted mean number of active latents. λ is then steered, and `sparsity` is its start."""
+    """Mean number of active latents to reach. λ is then steered, starting at `sparsity`."""
     steering_gain: Factor = 40.0
-    """How fast `target_l0` moves λ: log λ changes by up to this times lr per update."""
+    """Speed at which `target_l0` moves λ: log λ changes by up to this times lr per update."""
     penalty: Literal["linear", "quadratic"] = "linear"
-    """Form of the price of a row: λ‖f‖₀ (report), or λ·c·(‖f‖₀ − L0*)² (Gemma Scope 2)."""
+    """Penalty of a row: linear λ‖f‖₀ (Gemma Scope), or quadratic λ·c·(‖f‖₀ − L0*)² (Gemma Scope
+    2), with L0* the `target_l0`."""
     quadratic_coefficient: Price | None = None
-    """c of the quadratic penalty. By default 1/(2·L0*), which gives the linear penalty's slope at
-    2·L0*, Gemma Scope 2's stated aim; its printed value is 2/L0*."""
+    """c of the quadratic penalty. By default 1/(2·L0*), with which it has the linear penalty's
+    slope at 2·L0*, Gemma Scope 2's stated aim; its printed value is 2/L0*."""
     frequency_penalty: Price = 0.0
-    """Extra price of a latent that fires on more than `frequency_limit` of the rows, in units of λ
-    (Gemma Scope 2).
-    """
+    """Extra price, in units of λ, of a latent that fires on more than `frequency_limit` of the rows
+    (Gemma Scope 2)."""
     frequency_limit: float = Field(default=0.1, gt=0, lt=1)
-    """Share of rows above which `frequency_penalty` begins (Gemma Scope 2: 10%)."""
+    """Share of rows above which `frequency_penalty` applies (Gemma Scope 2: 10%)."""
 
     lr: Factor = 7e-5
-    """Learning rate (report)."""
+    """Learning rate (Gemma Scope)."""
     lr_warmup_steps: NonNegativeInt = 1_000
-    """Cosine warm-up of the learning rate (report)."""
+    """Updates of the learning rate's cosine warm-up (Gemma Scope)."""
     lr_warmup_start: float = Field(default=0.1, ge=0, le=1)
-    """Where the warm-up starts, as a share of `lr` (report)."""
+    """Learning rate at the start of the warm-up, as a share of `lr` (Gemma Scope)."""
     lr_decay_share: float = Field(default=0.0, ge=0, le=1)
-    """Last share of the updates over which lr falls linearly to 0; the report mentions no decay."""
+    """Share of the updates, at the end, over which lr falls linearly to 0. Gemma Scope's report
+    mentions no decay."""
     beta2: float = Field(default=0.999, gt=0, lt=1)
-    """Adam's β2 (report); β1 is 0."""
+    """Adam's β2 (Gemma Scope); β1 is 0."""
     adam_eps: Factor = 1e-8
-    """Adam's ε (report)."""
+    """Adam's ε (Gemma Scope)."""
 
     bandwidth: Length = 1e-3
-    """ε, the width of the kernel in θ's pseudo-gradient (report)."""
+    """ε, the width of the kernel in θ's pseudo-gradient, in scaled units (Gemma Scope)."""
     theta_start: Length = 1e-3
-    """θ at the start (report)."""
+    """Threshold θ of every latent at the start, in scaled units (Gemma Scope)."""
     theta_form: Literal["raw", "log"] = "raw"
-    """Whether Adam moves θ or log θ. Raw: a step is ≈ lr, so θ reaches 0.1 in ≈1.4k steps instead
-    of ≈66k.
-    """
+    """Whether Adam moves θ or log θ. With raw θ an update moves it by about lr, so that it reaches
+    0.1 in about 1,400 updates instead of 66,000."""
     b_dec_start: Literal["zero", "mean"] = "zero"
-    """b_dec at the start: 0 (report), or the mean of the rows that are to be reconstructed."""
+    """b_dec at the start: 0 (Gemma Scope), or the mean of the rows to be reconstructed."""
     normaliser: Literal["auto", "measured", "sqrt_width"] = "auto"
-    """C: sqrt(E‖x‖²) from the store's commits, or √n; auto is measured for SAEs, √n for transcoders
-    (report).
-    """
+    """C, which rows are divided by: the store's sqrt(E‖x‖²), or √n for n channels. auto is measured
+    for SAEs, √n for transcoders (Gemma Scope)."""
 
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."""
+    """Device to train on: auto, cpu, cuda or cuda:N. auto takes CUDA where there is one."""
     backend: str = "auto"
-    """Kernel of the step: auto, reference, cpu or triton."""
+    """Kernel of the training step: auto, reference, cpu or triton."""
     encoder: Literal["auto", "float32", "screened", "bfloat16", "tf32"] = "auto"
-    """How the encoder's product is made. `screened` gives float32's numbers from a bfloat16
-    product; `bfloat16` and (CUDA) `tf32` that product's own numbers; `auto` float32's, the faster
-    way."""
+    """Precision of the encoder's product. `screened` gets float32's numbers faster, from a bfloat16
+    product; `auto` takes it where it pays. `bfloat16` and (on CUDA) `tf32` give other numbers."""
     prefetch: PositiveInt = 4
     """Batches read ahead."""
     cache_dir: Path | None = None
-    """Folder that keeps what is read of a remote store, for epochs and runs to come."""
+    """Folder that keeps what is read of a remote store, for later epochs and runs."""
     cache_bytes: PositiveInt = CACHE_BYTES
-    """Bound on what `cache_dir` keeps of the store; what was unused for longest goes first."""
+    """Most bytes that `cache_dir` keeps of the store; what was not used for longest is removed
+    first."""
 
     parallel: Literal["auto", "latents", "rows"] | None = None
-    """What several ranks (torchrun) share: latents, each rank holding its own, or rows of a batch,
-    each holding the whole SAE. `auto` is what takes less time by the communication model. By
-    default latents, with which no number depends on how many ranks there are."""
+    """What torchrun's processes share: latents (default; same numbers with any number of them), or
+    rows, each holding the whole SAE. `auto` takes the one predicted to be faster."""
     rank_timeout_s: PositiveFloat = 600.0
-    """Of several ranks (torchrun): seconds that one may keep the others waiting; then the run
-    ends."""
+    """Seconds that one process of torchrun may keep the others waiting; then the run ends."""
 
     log_every: PositiveInt = 50
     """Updates between two lines of metrics.jsonl."""
     tensorboard: bool = False
-    """Also logs to the folder tensorboard in `out`; needs the extra of that name."""
+    """Also logs to the folder tensorboard in `out`; needs the extra tensorboard."""
     wandb_project: str | None = None
     """Also logs to this Weights & Biases project, offline by default; needs the extra wandb."""
     dead_after_rows: int = Field(default=1_000_000, gt=0, lt=2**63)
-    """A latent is dead in the metrics if it has not fired in this many rows."""
+    """Rows without firing after which metrics.jsonl counts a latent as dead."""
     checkpoint_every: PositiveInt = 5_000
-    """Updates between checkpoints; one is also written at the end and on SIGINT and SIGTERM."""
+    """Updates between checkpoints. One is also written at the end and on SIGINT and SIGTERM."""
     checkpoint_minutes: PositiveFloat | None = None
-    """Minutes between checkpoints, in addition."""
+    """Minutes between checkpoints, in addition to `checkpoint_every`."""
     keep_checkpoints: PositiveInt = 2
-    """How many of the newest checkpoints stay."""
+    """Number of newest checkpoints to keep."""
     checkpoints: str | None = None
-    """Folder or fsspec URL of the checkpoints; by default a folder of that name in `out`."""
+    """Folder or fsspec URL for checkpoints; by default the folder checkpoints in `out`."""
     measure_rows: PositiveInt = 65_536
-    """Rows after training on which L0, FVU and dead share are measured for config.json."""
+    """Rows, read after training, on which config.json's L0, FVU and dead share are measured."""
 
     @model_validator(mode="before")
     @classmethod
     def _by_length(cls, values: Any) -> Any:
-        """Fills in what the recipe says of a run of this length and was not given; what it says of
-        a site, `resolved_for` does."""
+        """Fills in the settings that the recipe derives from the run's length and that were not
+        given; `resolved_for` does the same for those that it derives from the site."""
         if not isinstance(values, Mapping) or values.get("recipe") != "auto":
             return values
         steps = values.get("steps", cls.model_fields["steps"].default)
         if not (isinstance(steps, int) and steps > 0):
-            return values  # an error of the field's own
+            return values  # the field's own check refuses it
         return recipes.of_length(steps) | dict(values)
 
     @field_validator("store", mode="before")
     @classmethod
     def _is_store(cls, value: object) -> object:
-        """One URL, or several; a list of one is that one."""
+        """One URL, or several; a list of one becomes its only URL."""
         several = list(value) if isinstance(value, list | tuple) else [value]
         if not several or not all(isinstance(url, str) and url for url in several):
             raise ValueError("must be a URL or a list of URLs")
@@ -260,8 +261,8 @@ class TrainSettings(StorageSettings):
 
     @model_validator(mode="after")
     def _schedules_fit_the_run(self) -> "TrainSettings":
-        """λ and lr come to their full values: else the run would be one of other settings than
-        those that it records."""
+        """λ and lr must reach their full values; otherwise the run would not have used the settings
+        that it records."""
         steps, decay_steps = self.steps, self.decay_steps
         problems = []
         if self.lr_warmup_steps >= steps or self.lr_warmup_steps + decay_steps > steps:
@@ -286,7 +287,8 @@ class TrainSettings(StorageSettings):
         return self
 
     def resolved_for(self, d: int) -> "TrainSettings":
-        """Resolved: with what the recipe says of a site of width d, where it was not given."""
+        """A copy with the settings that the recipe derives from the site's width d, where they were
+        not given."""
         if self.recipe != "auto":
             return self
         found = recipes.of_site(self.steps, self.batch, d, self.target_site is not None)
@@ -300,7 +302,7 @@ class TrainSettings(StorageSettings):
 
     @property
     def store_places(self) -> list[Place]:
-        """Where the rows are: one store, or several that are read as one."""
+        """Places of the store, or of the several stores that are read as one."""
         urls = [self.store] if isinstance(self.store, str) else self.store
         return [self.place(url) for url in urls]
 

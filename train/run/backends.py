@@ -1,5 +1,6 @@
-"""Whether a run's kernel runs on its device, and its ranks together, checked before anything is
-written."""
+"""Checks, before anything is written, that a run's kernel runs on its device and that its ranks can
+train together. Also decides what ranks share.
+"""
 
 import json
 import sys
@@ -57,8 +58,12 @@ def check_backends(members: Sequence[TrainSettings], device: torch.device) -> No
 def check_ranks(
     members: Sequence[TrainSettings], source: TrainingRows, device: torch.device, world: World
 ) -> None:
-    """Decides what ranks share. Raises ValueError where processes cannot train together: they
-    differ, there are too many of them, or the kernel needs all latents. The same on all ranks."""
+    """Decides what ranks share; the same on all ranks.
+
+    Raises:
+        ValueError: the processes cannot train together: they differ, there are too many of them, or
+            the kernel needs all latents. Or this process is alone, and an option is for several.
+    """
     settings = members[0]
     if world.is_alone:
         limit = TrainSettings.model_fields["rank_timeout_s"].default
@@ -98,7 +103,7 @@ def check_ranks(
 def _choose_way(
     settings: TrainSettings, source: TrainingRows, device: torch.device, world: World
 ) -> None:
-    """What ranks share, as the first one finds it and says it."""
+    """The first rank decides what ranks share, and tells the others."""
     backend = world.wire_for(settings.device, device)
 
     def chosen() -> str:

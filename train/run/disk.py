@@ -1,7 +1,7 @@
 """Whether a run's files fit the disk, answered before anything is written.
 
-Owns the estimate of what a run writes on local disks: checkpoints and the trained SAE. What lies
-behind a URL is not asked: object stores have no end that they would tell.
+Owns the estimate of what a run writes on local disks: checkpoints and the trained SAE. URLs are not
+checked: an object store reports no free space.
 """
 
 from collections import defaultdict
@@ -39,7 +39,7 @@ def check_disk(members: Sequence[TrainSettings], source: TrainingRows) -> None:
 
 
 def _writes(settings: TrainSettings, source: TrainingRows) -> list[tuple[Path, int]]:
-    """Folders of a run, and the bytes that it adds there at most."""
+    """Folders of a run, each with the most bytes that the run adds there."""
     wide, width = source.d_in + source.d_out, settings.width
     weights = 4 * (width * (wide + 2) + source.d_out)
     weights += 4 * source.d_in * source.d_out * settings.skip
@@ -56,7 +56,7 @@ def _writes(settings: TrainSettings, source: TrainingRows) -> list[tuple[Path, i
 
 
 def _n_checkpoints(settings: TrainSettings) -> int:
-    """Checkpoints of the whole run; as many as one likes where minutes count."""
+    """Checkpoints of the whole run; keep_checkpoints if they are also made by the clock."""
     if settings.checkpoint_minutes is not None:
         return settings.keep_checkpoints
     return -(-settings.steps // settings.checkpoint_every)

@@ -27,18 +27,18 @@ def fold(
     pre_bias: bool,
     share: Share | None = None,
 ) -> dict[str, Tensor]:
-    """The tensors of the folded SAE, float32; computed in float64, block by block of a shard, so
-    that a rank finds the numbers of a process alone.
+    """The tensors of the folded SAE, float32, computed in float64.
 
-    W_dec stays the parameters' own; the only large new tensor is W_enc, which is laid out as the
-    parameters' is: a latent's encoder is one row in memory.
+    Works block by block within a shard, so that a rank gets the same bits as a process alone. W_dec
+    is shared with the parameters. The only large new tensor is W_enc, with the parameters' layout:
+    a latent's encoder is one row in memory.
 
     Args:
         parameters: trained parameters in scaled units.
         normaliser: C of the input site.
         target_normaliser: C of the target site; equals `normaliser` for an SAE.
         pre_bias: whether the encoder saw x − b_dec (SAEs) or x (transcoders).
-        share: the latents that the parameters are; by default all.
+        share: the latents that `parameters` holds; by default all.
     """
     p, ratio = parameters, target_normaliser / normaliser
     share, b_dec = share or Share.whole(p.d_sae), p.b_dec.double()

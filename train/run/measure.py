@@ -1,10 +1,7 @@
-"""What a trained SAE is worth on stored rows: L0, FVU and the share of latents that never fire.
+"""Measures a trained SAE on stored rows: L0, FVU and the share of latents that never fire.
 
-Errors are squared in units of about C (`_unit`), so that rows may be as small or as large as
-float32 holds.
-
-Runs the folded SAE on raw activations, as its users will, shard by shard and rank by rank;
-evaluation on text is `evaluate`'s.
+Runs the folded SAE on raw activations, as its users will, shard by shard and rank by rank. Does not
+evaluate on text: see `evaluate`.
 """
 
 import math
@@ -31,12 +28,15 @@ def measure(
     stream_state: dict[str, int],
     share: Share,
 ) -> tuple[SAEConfig, dict[str, Tensor]]:
-    """The SAE's quality, measured on the `measure_rows` rows that follow in the stream, and the
-    folded tensors of the latents that are here.
+    """The SAE's config with its quality, measured on the next `measure_rows` rows of the stream,
+    and the folded tensors of the latents held here.
 
-    Those rows are ones not trained on while the run is shorter than an epoch. FVU's denominator is
-    the variance of the whole site from the store's commits; its numerator and L0 are means over the
+    If the run is shorter than an epoch, it has not trained on those rows. FVU's denominator is the
+    variance of the whole site from the store's commits; its numerator and L0 are means over the
     measured rows.
+
+    Raises:
+        OverflowError: the squared error is not finite.
     """
     pre_bias = settings.target_site is None
     tensors = fold(parameters, source.normaliser, source.target_normaliser, pre_bias, share)
@@ -71,13 +71,14 @@ def measure(
 
 
 def _unit(normaliser: float) -> float:
-    """The power of two at or below C: dividing by it rounds nothing."""
+    """The power of two at or below C, which errors are divided by before they are squared: rows of
+    any size stay in float32's range, and dividing by a power of two rounds nothing."""
     return 2.0 ** math.floor(math.log2(normaliser))
 
 
 def _reconstructed(tensors: dict[str, Tensor], share: Share, x: Tensor, fired: Tensor) -> Tensor:
-    """x̂ of some raw rows, over all latents; adds to `fired` the rows in which each latent that is
-    here fires. As `SAE` computes it, shard by shard.
+    """x̂ of raw rows [rows, d_in] over all latents, computed as `SAE` does, but shard by shard. Adds
+    to `fired` the number of rows in which each latent held here fires.
     """
     W_enc_rows = tensors["W_enc"].t()
 
@@ -93,7 +94,7 @@ def _reconstructed(tensors: dict[str, Tensor], share: Share, x: Tensor, fired: T
 
 
 def _parts(x: Tensor, target: Tensor, latents: int) -> list[tuple[Tensor, Tensor]]:
-    """The rows in blocks whose dense features of so many latents fit `MAX_ENTRIES`."""
+    """The rows in blocks whose dense features of this many latents fit `MAX_ENTRIES`."""
     rows = max(1, MAX_ENTRIES // latents)
     return list(zip(x.split(rows), target.split(rows), strict=True))
 

@@ -1,8 +1,8 @@
 """One SAE in training: its state, its updates, its checkpoints and its result.
 
-Owns everything that belongs to a single member of a sweep. Which batch comes when, and when to
-stop, is `trainer`'s. A member takes batches and nothing else from outside, so training it alone or
-beside others gives the same bits.
+Owns everything that belongs to a single member of a sweep. `trainer` chooses the batches and when
+to stop. A member takes batches and nothing else from outside, so training it alone or beside others
+gives the same bits.
 """
 
 import json
@@ -48,11 +48,11 @@ class DivergedError(ValueError):
 
 
 class Member:
-    """A TrainSettings being carried out.
+    """One SAE in training, as its TrainSettings describe it.
 
     Attributes:
-        step: updates done, which is also the index of the batch wanted next.
-        stream_state: position of the stream after those batches; None at the start.
+        step: updates done, which is also the index of the next batch.
+        stream_state: position of the stream after the last batch; None at the start.
         line: the metrics line that the last update wrote, if it wrote one.
         loss: of the last update; 0 before the first.
     """
@@ -88,7 +88,7 @@ class Member:
         return self.step >= self.settings.steps
 
     def _opened_files(self) -> list[Logger]:
-        """Brings the run's files to the state of this update; the loggers."""
+        """Brings the run's files to the state of this update and opens the loggers."""
         self.checkpoints.sweep()
         if self.step:
             take_kept(self.settings, self.checkpoints)
@@ -129,7 +129,7 @@ class Member:
         self._used = Used(lr=now.lr, sparsity=sparsity, path=result.path)
         due = self.step % self.settings.log_every == 0
         self.line = self._write_line(self._used) if due or self.done else None
-        if due:  # a run's last line comes early, and a longer run must not know of it
+        if due:  # not for a run's last line, which may come early: a longer run does not have it
             self._means = Means(self.step)
         if late or self.done or self.step % self.settings.checkpoint_every == 0:
             self.save()
@@ -142,7 +142,7 @@ class Member:
         return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
 
     def save(self) -> None:
-        """Writes a checkpoint of this moment, after the metrics so far.
+        """Writes a checkpoint of the last update, after the metrics up to it are on the disk.
 
         Raises:
             DivergedError: a parameter is not finite; the older checkpoints stay as they are.
@@ -170,11 +170,11 @@ class Member:
         if self.world.is_first:
             keep(self.settings, self.checkpoints)
             self.checkpoints.save(checkpoint, self.world.shares(self.settings.width))
-        self.world.together()  # nobody leaves before it is there
+        self.world.together()  # no rank goes on before it is written
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
     def save_unless_saved(self) -> None:
-        """Writes a checkpoint unless this very step has one; what a stop signal asks for."""
+        """Writes a checkpoint unless the last update has one."""
         if self._saved_step != self.step:
             self.save()
 
@@ -185,8 +185,8 @@ class Member:
         self._loggers = []
 
     def finish(self) -> None:
-        """Measures the trained SAE, then writes sae.safetensors and config.json; lets the state
-        go.
+        """Measures the trained SAE, then writes sae.safetensors and config.json. The training state
+        is gone afterwards.
 
         Raises:
             DivergedError: what it reconstructs is not finite; nothing was written.
@@ -230,9 +230,8 @@ class Member:
         return parameters
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        """Takes everything from a checkpoint of this run (`run_folder` has made sure that it
-        is).
-        """
+        """Takes the whole state from a checkpoint; `run_folder` has checked that it is this
+        run's."""
         where = f"checkpoint {self.checkpoints.where(checkpoint.step)}"
         record = validated(CheckpointRecord, checkpoint.record, where)
         tensors = dict(checkpoint.tensors)
@@ -265,7 +264,7 @@ class Member:
         )
 
     def _everything_used(self, used: Used) -> dict[str, Any]:
-        """What the settings left open, as it was in the end."""
+        """What settings such as "auto" came to in the last update."""
         device = self.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         return (

@@ -1,8 +1,8 @@
 """Whether a run fits the device, answered before anything is allocated.
 
 Owns the estimate of a run's largest moment. Resuming adds nothing to it: checkpoints are read and
-written one tensor at a time (`tensor_file`); a member that is done lets its moments go before it is
-folded. tests/train/run/test_memory.py holds the estimate against what a run really takes.
+written one tensor at a time (`tensor_file`), and a finished member's moments are freed before it is
+folded. tests/train/run/test_memory.py compares the estimate with what a run really takes.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ def check_memory(
 ) -> None:
     """Raises ValueError if the members need more memory than the device has free.
 
-    The text says what was needed and which width would fit. `members` are those that will train:
-    finished ones take nothing. What ranks need that are on one device is added up.
+    The text says what is needed and which width would fit. `members` are those that will train:
+    finished ones take nothing. The needs of ranks on one device are added up.
     """
     world = world or World()
     if members and not fits(members, source, device, world, world.by_rows):
@@ -48,7 +48,7 @@ def fits(
     world: World,
     by_rows: bool,
 ) -> bool:
-    """Whether the device has room for them, if ranks share rows or latents."""
+    """Whether the members fit the device; by_rows says whether ranks share rows or latents."""
     return bytes_for(members, source, device, world.size, by_rows) <= _free(device, world)
 
 
@@ -107,11 +107,11 @@ def bytes_for(
     n_ranks: int = 1,
     by_rows: bool = False,
 ) -> int:
-    """Estimated bytes of the largest moment of a rank: all states, with the largest dense step or
-    the measuring of a trained member; on a CPU the stream's batches and chunks as well.
+    """Estimated peak memory of a rank, in bytes: all states, with the largest dense step or the
+    measuring of a trained member; on a CPU also the stream's batches and chunks.
 
-    A run takes at most this, and at least half of it (less where no step is dense). Ranks that
-    share rows hold the whole SAE each, and rows of a batch while they are brought together.
+    A run takes at most this, and at least half of it (less if no step is dense). Ranks that share
+    rows each hold the whole SAE, and a batch while its rows are exchanged.
     """
     states, moments = 0, []
     if by_rows:
@@ -140,12 +140,12 @@ def bytes_for(
 
 
 def _most(member: TrainSettings, n_ranks: int) -> int:
-    """Shards of the rank that has most."""
+    """The number of shards of the rank that has most."""
     return -(-Share.whole(member.width).n_shards // n_ranks)
 
 
 def _backend(member: TrainSettings, device: torch.device) -> str:
-    """The backend that a member's steps are made by."""
+    """The backend that computes a member's steps."""
     name = member.backend.partition("/")[0]
     return choose_backend(device) if name == "auto" else name
 

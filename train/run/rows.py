@@ -1,5 +1,5 @@
-"""Where training's rows come from: one store (or several joined), one site (or an input and a
-target site), one order.
+"""The rows that a run trains on: of one store (or several joined), of one site (or an input and a
+target site), in one order.
 
 Owns what the trainer needs to know about the store: widths, normalisers, the variance behind FVU,
 and batches in scaled units. The store itself is `scopeworks.store`.
@@ -23,14 +23,14 @@ from ..kernels import RowBlocks
 from ..settings import TrainSettings
 
 SCALED_SQUARES = (1e-12, 1e12)
-"""Bounds of E‖x/C‖²: far beyond them float32 loses the squares that losses are made of."""
+"""Bounds of E‖x/C‖²: far beyond them the squares in the loss overflow or vanish in float32."""
 
-Pair = tuple[Tensor, Tensor]  # scaled input and scaled target; one and the same tensor for an SAE
+Pair = tuple[Tensor, Tensor]  # input and target; for an SAE both are the same tensor
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """An opened store seen by one run."""
+    """An open store, with what one run needs to know of its sites."""
 
     store: ActivationStore
     settings: TrainSettings
@@ -75,11 +75,14 @@ class TrainingRows:
         return cls._of(store, settings)
 
     def as_begun(self, record: dict[str, Any], where: str) -> "TrainingRows":
-        """The source that a run was begun with, whose record of the store is at `where`: a store
-        that has grown still has those rows.
+        """The rows that a run was begun with: a store that has grown still has them.
+
+        Args:
+            record: `identity()` when the run was begun.
+            where: names the checkpoint with the record, for errors.
 
         Raises:
-            ValueError: it is another store, or does not hold all of them any more.
+            ValueError: it is another store, or no longer holds all of these rows.
         """
         store = growth.as_begun(self.store, record, where)
         if store.rows == self.store.rows:
@@ -94,7 +97,7 @@ class TrainingRows:
 
     @classmethod
     def _of(cls, store: ActivationStore, settings: TrainSettings) -> "TrainingRows":
-        """The source on just these rows."""
+        """The source for the store's rows as it is now."""
         if store.rows < settings.batch:
             raise ValueError(
                 f"batch must be at most the {store.rows} rows of store {store.url}, "
@@ -123,7 +126,7 @@ class TrainingRows:
         return [settings.site] + ([settings.target_site] if settings.target_site else [])
 
     def identity(self) -> dict[str, Any]:
-        """What the store is, wherever it lies: a checkpoint only continues on the same rows."""
+        """What the store holds, whatever its address: a run is continued only on the same rows."""
         return growth.identity(self.store)
 
     def target_mean(self) -> Float64[Tensor, "d_out"]:
@@ -154,8 +157,8 @@ class TrainingRows:
         return None
 
     def stream_dtype(self, device: torch.device, travel: bool = False) -> str:
-        """How rows travel, to a GPU or to other ranks: as bfloat16 where all that is read is stored
-        as bfloat16, for the same numbers in half the bytes."""
+        """The dtype in which rows are sent to a GPU or to other ranks: bfloat16 if every site that
+        is read is stored as bfloat16 (the same numbers in half the bytes), otherwise float32."""
         stored = {self.store.layout(site).codec.dtype for site in self.site_names}
         travel = travel or device.type == "cuda"
         return "bfloat16" if travel and stored == {"bfloat16"} else "float32"
@@ -167,9 +170,14 @@ class TrainingRows:
         device: torch.device,
         blocks: RowBlocks | None = None,
     ) -> Iterator["Batches"]:
-        """The run's endless stream of scaled batches on `device`, from `state` on (None: from the
-        start). Ranks that share the rows each read their own and bring them together, where the
-        batch is cut into equal blocks; else all read all."""
+        """The run's endless stream of scaled batches.
+
+        Args:
+            state: position to start from; None for the start.
+            device: where the batches go.
+            blocks: the ranks' rows, if ranks share rows. Each rank reads its own rows and sends
+                them to the others, if the batch splits into equal blocks; otherwise each reads all.
+        """
         settings = self.settings
         if blocks is not None and settings.batch % blocks.size:
             blocks = None
@@ -207,9 +215,9 @@ class Batches:
         self._blocks = blocks
 
     def read(self) -> Any:
-        """The next batch as the stream gives it, of which `whole` and `whole_raw` make a batch.
+        """The rows that the stream gives next; `whole` and `whole_raw` make a batch of them.
 
-        Nothing is sent before: an error in here is one rank's, which the others have to hear of.
+        Sends nothing: if reading fails on one rank, it must be able to tell the others.
         """
         return next(self._stream)
 
@@ -229,8 +237,8 @@ class Batches:
         return self._brought(rows[settings.site]), self._brought(rows[settings.target_site])
 
     def _brought(self, rows: Tensor) -> Tensor:
-        """All ranks' rows on the device as float32. The copy does not wait: a page-locked batch is
-        not used again before it has ended."""
+        """All ranks' rows on the device, as float32."""
+        # The copy may still run: the stream does not reuse a page-locked batch before it has ended.
         here = rows.to(self._device, non_blocking=True)
         if self._blocks is not None:
             here = self._blocks.joined(here, self._source.settings.batch)
@@ -259,15 +267,15 @@ def _variance(store: ActivationStore, site: str) -> float:
 
 
 def normaliser_kind(settings: TrainSettings) -> str:
-    """Which C is used: √n is the report's choice for transcoders, whose input is
-    RMS-normalised."""
+    """Which C is used, "measured" or "sqrt_width". √n is the report's choice for transcoders, whose
+    input is RMS-normalised."""
     if settings.normaliser != "auto":
         return settings.normaliser
     return "measured" if settings.target_site is None else "sqrt_width"
 
 
 def _normaliser(store: ActivationStore, site: str, settings: TrainSettings) -> float:
-    """C of a site; ValueError if it brings rows to a size that a step cannot work with."""
+    """C of a site; ValueError if x/C is too small or too large for a float32 step."""
     measured = float(store.normaliser(site))
     if normaliser_kind(settings) == "measured":
         return measured

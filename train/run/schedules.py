@@ -1,6 +1,6 @@
-"""The numbers of one update as pure functions of its index: learning rate, λ and their like.
+"""The settings of one update as pure functions of its number: learning rate, λ and the like.
 
-Step s counts from 0; nothing here remembers anything, which is what makes resuming exact.
+Steps count from 0. Nothing here keeps state, so that a continued run is exact.
 """
 
 import math
@@ -15,11 +15,11 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
     """lr of update `step`: half-cosine rise from `lr_warmup_start`·lr, plateau, optional linear
     fall to 0.
 
-    warm-up: lr · (s0 + (1−s0)·(1 − cos(π t))/2), t = step / lr_warmup_steps (report §3.2: "cosine
-    warm-up from 0.1×").
+    The warm-up is the Gemma Scope report's, section 3.2 ("cosine warm-up from 0.1×").
     """
     factor = 1.0
     if step < settings.lr_warmup_steps:
+        # s0 + (1 − s0)·(1 − cos(π·step/lr_warmup_steps))/2
         rise = (1 - math.cos(math.pi * step / settings.lr_warmup_steps)) / 2
         factor = settings.lr_warmup_start + (1 - settings.lr_warmup_start) * rise
     if settings.decay_steps:
@@ -29,8 +29,8 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
 
 
 def sparsity_share(settings: TrainSettings, step: int) -> float:
-    """Share of λ in force at update `step`: linear from 0 to 1 over `sparsity_warmup_steps` (report
-    §3.2).
+    """Share of λ at update `step`: linear from 0 to 1 over `sparsity_warmup_steps` (Gemma Scope
+    report, section 3.2).
     """
     if settings.sparsity_warmup_steps == 0:
         return 1.0
@@ -40,13 +40,13 @@ def sparsity_share(settings: TrainSettings, step: int) -> float:
 def step_settings(
     settings: TrainSettings, step: int, sparsity: float, firing: Tensor
 ) -> StepSettings:
-    """The numbers of update `step`.
+    """The kernel's settings for update `step`.
 
     Args:
         settings: the run's.
         step: counts from 0.
         sparsity: λ now; steering may bring it below 0.
-        firing: share of rows in which each latent fires.
+        firing: float [owned latents], the share of rows in which each fires.
     """
     return StepSettings(
         lr=learning_rate(settings, step),
@@ -65,9 +65,10 @@ def step_settings(
 
 
 def _latent_weight(settings: TrainSettings, sparsity: float, firing: Tensor) -> Tensor | None:
-    """Extra price of latents that fire more often than they may, in units of λ; a price also where
-    λ is below 0."""
+    """Extra price, in units of λ, of latents that fire on more than `frequency_limit` of the rows;
+    None without `frequency_penalty`."""
     if settings.frequency_penalty == 0:
         return None
     often = firing > settings.frequency_limit
+    # With λ's sign: λ times the weight is a price also if λ is below 0.
     return math.copysign(settings.frequency_penalty, sparsity) * often.float()

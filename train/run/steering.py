@@ -1,7 +1,7 @@
 """Steering λ so that the mean number of active latents ends at a wanted value.
 
-Owns the controller and its three numbers. The loss keeps the form that `penalty` names; what is
-steered is its λ, so the SAE that comes out is the one which that λ gives.
+Owns the controller and its three numbers. Only λ is steered; the loss keeps its form, so the SAE is
+the one that the final λ gives.
 """
 
 import math
@@ -11,11 +11,11 @@ from ..settings import TrainSettings
 
 _PROPORTIONAL = 2.0
 _SMOOTHING = 0.1  # of the error: about ten batches
-# λ below which a price is no longer logarithmic. In units where E‖x‖² = 1: a latent that explains
-# less than this is worth nothing, whatever the site.
+# s of the formulas: well above it λ is exponential in u, well below linear. In units where
+# E‖x‖² = 1: a latent that explains less than this is worth nothing, whatever the site.
 _SCALE = 5e-5
-_HIGHEST = 17.0  # of |u|: λ of 1,200, far above the 1 at which no latent is worth its price
-_ABOVE, _COMES_DOWN = 0.3, 0.4  # where the wanted L0 starts above L0*, and in which Σlr it falls
+_HIGHEST = 17.0  # bound of |integral|: λ of 1,200, far above the 1 at which no latent is worth it
+_ABOVE, _COMES_DOWN = 0.3, 0.4  # the wanted L0 starts 0.3 above L0*, and falls over Σlr of 0.4
 
 
 @dataclass
@@ -26,17 +26,17 @@ class Steering:
         integral ← integral + gain·lr·e, held within ±17;   u = integral + 2·e
         λ = 2s·sinh(u) (linear penalty),  s·exp(u) (quadratic),  s = 5e-5
 
-    L0 falls with λ roughly as a power, so in logarithms one gain fits every target. L0 follows λ
-    only as fast as θ moves, and Adam moves θ by about lr an update: hence the unit of the gain,
-    and hence the controller comes to rest where lr decays to 0.
+    L0 is roughly a power of λ, so in logarithms one gain fits every target. L0 follows λ only as
+    fast as θ moves, and Adam moves θ by about lr an update. So the gain is in units of lr, and the
+    controller comes to rest when lr decays to 0.
 
-    r lets L0 come down to L0* as it does under a constant λ, which is good for the SAE: held at L0*
-    at once, the unlearned SAE needs twice the λ (docs/train.md). Σlr counts the updates since
+    r lets L0 come down to L0* slowly, as it does under a constant λ. Held at L0* from the start, an
+    SAE that has not learned yet needs twice the λ (docs/log.md). Σlr runs over the updates since
     steering began.
 
-    A linear price is logarithmic in u while it is large and goes through 0 where it must: L0 goes
-    on falling while an SAE learns, at λ = 0 too, and only a price below 0 holds a high L0*. The
-    quadratic penalty pushes both ways by itself.
+    With the linear penalty λ is exponential in u while it is large, and may go below 0: L0 goes on
+    falling while an SAE learns, at λ = 0 too, and only a negative λ holds a high L0*. The quadratic
+    penalty pushes L0 both ways by itself.
 
     Attributes:
         integral: u at which the error is zero in the long run.
@@ -71,7 +71,7 @@ class Steering:
 
     @property
     def sparsity(self) -> float:
-        """λ now; below 0 where latents must be paid for firing."""
+        """λ now. It is negative if active latents have to be rewarded."""
         u = self.integral + _PROPORTIONAL * self.error
         return _SCALE * (2 * math.sinh(u) if self.signed else math.exp(u))
 

@@ -1,7 +1,7 @@
-"""The training engine: K SAEs on one stream, each batch read, decoded and moved once.
+"""Trains K SAEs ("members") on one stream: each batch is read, decoded and moved once.
 
 `run` is what `train` and `sweep` call; training one SAE is a sweep of one. Owns the loop, the stop
-signals and what members must share. A single member's work is `member`'s.
+signals and what members must share. `member` does the work of a single one.
 """
 
 import itertools
@@ -65,18 +65,18 @@ def run(
     Args:
         members: settings that agree in what one stream serves (`SHARED`) and have different
             folders.
-        resume: insist that there is a run to continue; members' `steps` may then be raised.
-        watch: called with every line that a member adds to its metrics.jsonl.
-        wait: for other processes that own these folders to end.
+        resume: refuse to start if there is no run to continue; members' `steps` may then be raised.
+        watch: called with a member's settings and every line that it adds to its metrics.jsonl.
+        wait: wait for other processes that own these folders to end.
         stop: asked between two updates; True ends the run as SIGINT does.
-        world: the processes that train together (`ranks.world.joined`), each of which calls this
-            with the same arguments; by default this process alone.
+        world: the processes that train together; each calls this with the same arguments. By
+            default this process alone.
 
     Raises:
         ValueError: settings, store, device and folders do not fit together, another process owns a
             folder, or a member diverged.
         OSError: the store or a folder cannot be read or written.
-        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; checkpoints of this very step are
+        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; checkpoints of the last update are
             written.
     """
     check_members(members)
@@ -91,8 +91,8 @@ def run(
 
 
 def _folders(members: Sequence[TrainSettings]) -> list[Path]:
-    """What the run writes into, always in the same order, so that two runs never wait for each
-    other."""
+    """The local folders that the run writes into, in one fixed order, so that two runs never wait
+    for each other."""
     folders = {settings.out.resolve() for settings in members}
     for settings in members:
         place = locate(settings.checkpoint_place)
@@ -108,7 +108,7 @@ def _run(
     asked: Callable[[], bool] | None,
     world: World,
 ) -> None:
-    """Checks everything, then trains what is not finished; the folders are ours."""
+    """Checks everything, then trains what is not finished; this process owns the folders."""
     device = find_device(world.device(members[0].device))
     source = TrainingRows.open(members[0])
     members = [settings.resolved_for(source.d_in) for settings in members]
@@ -147,7 +147,7 @@ def _run(
 
 
 def _found(settings: TrainSettings, resume: bool, world: World) -> FoundRun:
-    """What there is of a run; the first rank looks."""
+    """What a run has left; the first rank looks and tells the others."""
     if world.is_alone:
         return find_run(settings, resume)
     text = world.of_first(lambda: find_run(settings, resume).text())
@@ -155,7 +155,7 @@ def _found(settings: TrainSettings, resume: bool, world: World) -> FoundRun:
 
 
 def check_members(members: Sequence[TrainSettings]) -> None:
-    """Raises ValueError naming what members would have to share, or a folder claimed twice."""
+    """Raises ValueError if members differ in a setting that they must share, or share a folder."""
     if not members:
         raise ValueError(
             "members must be at least one, got none; give a --sparsity or a [[member]]"
@@ -173,7 +173,7 @@ def check_members(members: Sequence[TrainSettings]) -> None:
 
 
 def check_places(members: Sequence[TrainSettings]) -> None:
-    """Raises ValueError naming a folder claimed twice."""
+    """Raises ValueError if two members have the same `out` or `checkpoints`."""
     for name in ("out", "checkpoints"):
         places = [getattr(s, name) for s in members if getattr(s, name) is not None]
         twice = {str(place) for place in places if places.count(place) > 1}
@@ -194,8 +194,8 @@ def _train(
 ) -> None:
     """Feeds the members until each is done or has diverged.
 
-    The stream starts where the member that is furthest behind stands; the others join when it
-    reaches them.
+    The stream starts at the step of the member that is furthest behind; the others join when it
+    reaches theirs.
     """
     failures = _finish_done(active)
     if not active:
@@ -237,7 +237,7 @@ def _train(
 
 
 def _raise(failures: list[str]) -> None:
-    """Ends a run some of whose members have failed."""
+    """Raises ValueError if some members have failed."""
     if failures:
         raise ValueError("; ".join(failures))
 
@@ -258,8 +258,8 @@ def _next_rows(
 
 
 def _agreed(world: World, stop: StopSignals, active: list[Member]) -> bool | None:
-    """Whether a checkpoint is due by the clock, as ranks agree; None for a process alone. Ends the
-    run, with a checkpoint, if a rank got a signal or has no rows."""
+    """Whether ranks agree that a checkpoint is due by the clock; None for a process alone. If a
+    rank got a signal or has no rows, ends the run with a checkpoint."""
     if world.is_alone:
         return None
     (member,) = active
@@ -276,7 +276,7 @@ def _agreed(world: World, stop: StopSignals, active: list[Member]) -> bool | Non
 def _refuse_non_finite_row(
     source: TrainingRows, x: Tensor, target: Tensor, state: dict[str, int], active: list[Member]
 ) -> None:
-    """Ends the run if it is the store's fault that a loss is not finite; costs no update."""
+    """Ends the run, with checkpoints, if a loss is not finite because a stored row is not."""
     found = source.non_finite_row(x, target, state)
     if found is None:
         return
@@ -286,8 +286,8 @@ def _refuse_non_finite_row(
 
 
 def _finish_done(active: list[Member]) -> list[str]:
-    """Measures and writes the members that have made their last update, and lets them go; returns
-    what is wrong with those that diverged in it."""
+    """Measures, writes and removes the members that have made their last update; returns the errors
+    of those that diverged in it."""
     failures: list[str] = []
     for member in [member for member in active if member.done]:
         active.remove(member)
@@ -299,8 +299,8 @@ def _finish_done(active: list[Member]) -> list[str]:
 
 
 def _save_all(active: list[Member]) -> None:
-    """A checkpoint of every member's last update, where there is none yet; one that has diverged in
-    it keeps the one before."""
+    """Writes a checkpoint of every member's last update, unless there is one. A member that
+    diverged in that update keeps its older checkpoint."""
     for member in active:
         with suppress(DivergedError):
             member.save_unless_saved()

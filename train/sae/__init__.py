@@ -9,7 +9,7 @@ __all__ = ["SAE"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the class when it is first asked for: its configuration alone needs no torch."""
+    """Imports the class when it is first used: other users of this package need no torch."""
     if name == "SAE":
         from .sae import SAE
 

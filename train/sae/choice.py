@@ -1,6 +1,6 @@
-"""Which SAE of a release an id names: the very folder, the canonical one, or the only one.
+"""Finds the SAE that an id names in a release: a folder, a slot's canonical SAE, or the only SAE.
 
-Owns the rules and the errors. A release is a tree of folders; where it lies, its caller knows.
+Owns the rules and the errors. A release is a tree of folders, which the caller lists.
 """
 
 import difflib
@@ -11,7 +11,7 @@ from .formats.table import FORMATS
 
 CANONICAL = "canonical"
 CANONICAL_L0 = 100
-"""The report calls that SAE of a slot canonical whose L0 is nearest to this."""
+"""A slot's canonical SAE is the one whose L0 is nearest to this (Gemma Scope report)."""
 
 Children = Callable[[str], list[str]]
 """Names directly below a folder of the release ("" is the release itself); [] for none."""
@@ -28,8 +28,8 @@ _FILES = (
     ".txt",
     ".gitattributes",
 )
-"""What is no folder, and is not worth a question to an object store."""
-_DEPTH = 6  # of Gemma Scope's folders four, of a release of several kinds six
+"""Suffixes of files: such a name is not listed as a folder, which would cost a request."""
+_DEPTH = 6  # Gemma Scope's releases have four levels of folders, a release of several kinds six
 _SHOWN = 6
 
 
@@ -38,14 +38,14 @@ def choose(children: Children, sae_id: str | None, where: str, complete: bool = 
 
     `slot/canonical` is the SAE of the slot `layer_12/width_16k` whose folder `average_l0_N` has the
     N nearest to 100; of two that are equally near, the sparser one. (The published table has two
-    such slots and takes the sparser one in one of them.) A folder that holds one SAE in all stands
-    for it.
+    such slots and takes the sparser one in one of them.) A folder above exactly one SAE names that
+    SAE.
 
     Args:
         children: lists the release.
         sae_id: folder in the release; None for a release of one SAE.
         where: names the release in errors.
-        complete: whether `children` lists everything; where it does not, only whole ids count.
+        complete: whether `children` lists everything; if not, the id must be a whole folder.
 
     Raises:
         ValueError: the id names no SAE, or more than one; the text names some that are there.
@@ -104,7 +104,7 @@ def _saes(children: Children, folder: str, depth: int = _DEPTH) -> Iterator[str]
 
 
 def _nearest(children: Children, wanted: str) -> str:
-    """What the id may have meant."""
+    """Names similar to the id, for an error."""
     known = list(_saes(children, ""))
     if not known:
         names = ", ".join(sorted(_WEIGHTS))

@@ -1,6 +1,6 @@
-"""What is known about one trained SAE beside its tensors.
+"""What is known about one trained SAE besides its tensors.
 
-Owns the record written as `config.json` and its names. Does not hold tensors: see `sae`.
+Owns the record in `config.json` and its names. Does not hold tensors: see `sae`.
 """
 
 import re
@@ -18,7 +18,7 @@ from pydantic import (
 from ...settings import Settings
 
 TARGET_TOLERANCE = 0.05
-"""Share by which a wanted L0 may be missed without a word."""
+"""Share by which a target L0 may be missed without a remark."""
 
 
 class SAEConfig(Settings):
@@ -31,21 +31,21 @@ class SAEConfig(Settings):
     d_out: PositiveInt
     """Width of the site the decoder writes; equals d_in for an SAE."""
     k: PositiveInt | None = None
-    """Latents of a row that may be active at most, its largest: of a top-k SAE; None for any
-    number."""
+    """Of a top-k SAE: the most latents that may be active in a row, its largest ones. None for
+    other SAEs."""
     site: str | None = None
     """Input site, `<kind>.<layer>`."""
     target_site: str | None = None
-    """Site a transcoder predicts; None for an SAE, and where its file does not tell it."""
+    """Site a transcoder predicts; None for an SAE, and for a transcoder whose file does not say."""
     transcoder: bool | None = None
-    """True where the file says that another site is predicted than is read, whether it names that
-    site or not; None where only target_site can tell."""
+    """True if the file says that it is a transcoder, whether or not it names the predicted site.
+    None if only target_site tells."""
     model: str | None = None
-    """Language model the activations come from: a hub id or a folder's name, no path."""
+    """Language model that the activations come from: a hub id or a folder's name, without path."""
     model_fingerprint: str | None = None
-    """Of that model's weights, as the harvest took it."""
+    """Fingerprint of that model's weights, from the harvest."""
     model_dtype: Literal["bfloat16", "float32"] | None = None
-    """Precision that the harvest computed in."""
+    """Precision in which the harvest ran the model."""
     context: PositiveInt | None = None
     """Tokens per sequence in the harvest."""
     tokens: str | None = None
@@ -57,10 +57,9 @@ class SAEConfig(Settings):
     target_normaliser: PositiveFloat | None = None
     """C of the target site; None for an SAE."""
     sparsity: float | None = None
-    """λ of the last update: the setting, or where steering towards a target L0 brought it, which
-    may be below 0."""
+    """λ of the last update: as set, or as steered towards a target L0 (then it may be negative)."""
     target_l0: PositiveFloat | None = None
-    """L0 that λ was steered towards; None if λ was given."""
+    """L0 that λ was steered to; None if λ was given."""
     l0: NonNegativeFloat | None = None
     """Mean number of active latents per row, measured on stored rows after training."""
     l0_off_target: float | None = None
@@ -70,9 +69,9 @@ class SAEConfig(Settings):
     dead_share: float | None = Field(default=None, ge=0, le=1)
     """Share of latents that fired in none of the measured rows."""
     measured_rows: PositiveInt | None = None
-    """Rows behind l0, fvu and dead_share."""
+    """Number of rows that l0, fvu and dead_share were measured on."""
     trained_rows: PositiveInt | None = None
-    """Rows seen in training."""
+    """Number of rows seen in training."""
 
     @field_validator("k", "l0")
     @classmethod
@@ -84,7 +83,7 @@ class SAEConfig(Settings):
 
     @property
     def missed(self) -> str:
-        """A remark where l0 is more than 5% off its target, else ""."""
+        """A remark if l0 is more than 5% off its target, otherwise ""."""
         off = self.l0_off_target
         if off is None or abs(off) <= TARGET_TOLERANCE:
             return ""
@@ -97,7 +96,7 @@ class SAEConfig(Settings):
 
 
 def public_name(model: str) -> str:
-    """A model's name as others may read it: a hub id as it is, of a path the last part."""
+    """A model's name without anything private: a hub id as it is, of a path the last part."""
     parts = re.split(r"[/\\]+", model.rstrip("/\\"))
     is_path = len(parts) > 2 or parts[0] in ("", "~", ".", "..") or "\\" in model
     return parts[-1] if is_path else model

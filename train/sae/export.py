@@ -1,7 +1,7 @@
-"""Writing SAEs the way other projects load them.
+"""Writes SAEs in formats that other projects load.
 
-Owns what comes before and after a format's own writer (`formats`, whose table has the names): facts
-that the SAE's files do not tell, the norm's gain that a format wants folded in, and the folder.
+Owns what every export shares: facts that the SAE's files do not have, the norm's gain that some
+formats need folded in, and the folder. `formats` owns each format's files.
 """
 
 from pathlib import Path
@@ -55,15 +55,15 @@ def export_sae(
 
     Args:
         sae_dir: any SAE that `SAE.load` reads; or `hf://USER/REPOSITORY[@REVISION]/FOLDER` or
-            another URL, as `SAE.from_pretrained` does.
+            another URL, as `SAE.from_pretrained` takes.
         format: one of `EXPORTED`.
-        out: a folder; what an export that was killed left in it is completed.
+        out: a folder; an export there that was killed is completed.
         model: language model whose norm's gain is folded into a transcoder at `transcoder_in`,
-            which then reads `mlp_in`; for a format that wants it.
-        site: where the SAE's files do not tell it.
-        target_site: of a transcoder, likewise.
-        l0: for the path's name; wins over what the files say.
-        evaluation: JSON of `scopeworks evaluate`, to take the three from.
+            which then reads `mlp_in`; for formats that name that site.
+        site: site that the SAE reads, if its files do not say.
+        target_site: site that a transcoder predicts, if its files do not say.
+        l0: for the folder's name; wins over what the files say.
+        evaluation: JSON of `scopeworks evaluate`, to take site, target_site and l0 from.
 
     Raises:
         OSError: a file is missing or cannot be written.
@@ -127,7 +127,7 @@ def converted(
 
 
 def _measured(path: Path, source: str, config: SAEConfig, facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts, completed by the evaluation's entry for this SAE."""
+    """The facts; those that are None are taken from the evaluation's entry for this SAE."""
     if not path.is_file():
         raise FileNotFoundError(
             f"evaluation {path} does not exist; pass the --out file of scopeworks evaluate"
@@ -182,7 +182,7 @@ def _with_facts(config: SAEConfig, facts: dict[str, Any]) -> SAEConfig:
 def _with_gain(
     config: SAEConfig, tensors: dict[str, Tensor], model: str, row: Format
 ) -> tuple[SAEConfig, dict[str, Tensor]]:
-    """The transcoder that reads the norm's output, for a format that names it."""
+    """The same transcoder with the norm's gain folded in, so that it reads the norm's output."""
     kind, _, layer = (config.site or "").partition(".")
     if not row.wants_gain or kind != "transcoder_in" or not config.is_transcoder:
         wanting = " or ".join(name for name, other in EXPORTED.items() if other.wants_gain)

@@ -12,9 +12,9 @@ from .config import SAEConfig
 from .tensor_file import Blocks, file_parts
 
 NAMES = ("W_enc", "b_enc", "W_dec", "b_dec", "theta", "W_skip")
-"""Of an SAE's tensors; only a skip transcoder has the last."""
+"""The names of an SAE's tensors; only a skip transcoder has W_skip."""
 
-_CHECKED_VALUES = 1 << 24  # at once, so that the check takes no memory to speak of
+_CHECKED_VALUES = 1 << 24  # numbers checked at once, so that the check takes little memory
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor | Blocks]) -> None:
@@ -36,9 +36,9 @@ def check_tensors(tensors: dict[str, Tensor], config: SAEConfig, where: str = ""
     """Raises ValueError unless the tensors are those of an SAE of the config's shape.
 
     Args:
-        tensors: by name; stand-ins without memory do.
-        config: says what they must be.
-        where: the file they are from, for errors.
+        tensors: by name; they may be without memory (`meta` device).
+        config: has the shapes that they must have.
+        where: the file that they are from, for errors.
     """
     d_in, d_sae, d_out = config.d_in, config.d_sae, config.d_out
     shapes = {
@@ -69,7 +69,7 @@ def check_tensors(tensors: dict[str, Tensor], config: SAEConfig, where: str = ""
 
 
 def check_values(tensors: dict[str, Tensor], where: str) -> None:
-    """Raises ValueError for numbers that are none: whatever reads them fails later, or never."""
+    """Raises ValueError if a tensor holds NaN or infinity."""
     for name, tensor in tensors.items():
         n_rows = max(1, _CHECKED_VALUES // max(1, tensor[:1].numel()))
         bad = sum(int((~torch.isfinite(rows)).sum()) for rows in tensor.split(n_rows))

@@ -1,8 +1,8 @@
-"""Where an SAE's files come from: a folder here, a URL, or a repository on the Hugging Face hub.
+"""Brings an SAE's files to this machine: from a folder, a URL, or a Hugging Face repository.
 
-Owns the way from a name to files on this machine, and what is remembered of it: the commit that a
-revision stood for. `choice` says which SAE of a release is meant, `formats` reads it. Files of the
-hub stay in `huggingface_hub`'s cache, and are read from there where the hub cannot be reached.
+Owns the way from a name to local files, and records which commit a revision was. `choice` decides
+which SAE of a release is meant, `formats` reads it. Files of the hub stay in `huggingface_hub`'s
+cache, and are read from there if the hub cannot be reached.
 """
 
 import re
@@ -36,7 +36,7 @@ class FoundSAE:
     Attributes:
         path: the folder, or the lone file.
         source: where they are from: `hf://USER/REPOSITORY@COMMIT/FOLDER`, a URL, or the path.
-        remedy: what may help, behind an error, where the files are no SAE.
+        remedy: advice to add to the error if the files are not an SAE.
     """
 
     path: Path
@@ -53,7 +53,7 @@ def fetched(
     storage_options: StorageOptions = None,
     force_download: bool = False,
 ) -> Iterator[FoundSAE]:
-    """An SAE's files for as long as the block runs; see `SAE.from_pretrained`."""
+    """An SAE's files, which are there while the block runs; see `SAE.from_pretrained`."""
     name = str(release)
     if is_url(name):
         _refuse(f"the URL {name}", revision=revision, force_download=force_download)
@@ -75,7 +75,7 @@ def is_url(name: str) -> bool:
 
 
 def is_remote(name: str) -> bool:
-    """Whether a name is a URL or an address of the hub, and no path of this machine."""
+    """Whether a name is a URL or a hub address, not a path on this machine."""
     return Place(name).is_remote
 
 
@@ -104,12 +104,13 @@ def _from_path(path: Path, sae_id: str | None) -> FoundSAE:
 
 
 def _told(folder: Path) -> bool:
-    """Whether a folder is an SAE's own, be it complete or not."""
+    """Whether a folder is one SAE's own, complete or not."""
     return any((folder / name).is_file() for row in FORMATS for name in row.told_by)
 
 
 def _from_url(place: Place, sae_id: str | None, temporary: Path) -> FoundSAE:
-    """The files of an SAE behind fsspec, in a folder whose name tells what the URL's does."""
+    """Downloads the files of an SAE through fsspec, into a folder with the URL's path: formats read
+    facts from folder names."""
     location = locate(place)
     folder = choose(location.children, sae_id, place.url)
     path = temporary / place.url.partition("://")[2].strip("/") / folder
@@ -131,7 +132,7 @@ def _blocks(location: Location, key: str) -> Iterator[bytes]:
 
 
 def _format(names: list[str]) -> Format:
-    """The format that a folder with weights is of."""
+    """The format of a folder that holds these files."""
     return next(row for row in FORMATS if row.weights in names)
 
 
@@ -149,8 +150,8 @@ class _Repository:
 
     @classmethod
     def named(cls, name: str, revision: str | None, sae_id: str | None) -> "_Repository | None":
-        """The repository that a name stands for: `hf://USER/REPOSITORY[@REVISION][/FOLDER]`, or an
-        id where no folder has that name; None for others."""
+        """The repository that a name means: `hf://USER/REPOSITORY[@REVISION][/FOLDER]`, or an id
+        unless a local folder has that name; None for other names."""
         if not name.startswith(SCHEME):
             if Path(name).exists() or not _ID.fullmatch(name) or name.startswith("."):
                 return None
@@ -184,7 +185,8 @@ class _Repository:
         return FoundSAE(path / folder, source, remedy)
 
     def _listing(self) -> tuple[str | None, list[str], bool]:
-        """Commit in the cache (None: the hub answers), files, and whether these are all."""
+        """The commit in the cache (None if the hub answered), the repository's files, and whether
+        the list of files is complete."""
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HFValidationError, RevisionNotFoundError
 
@@ -203,7 +205,7 @@ class _Repository:
             return self._cached(error)
 
     def _cached(self, error: Exception) -> tuple[str, list[str], bool]:
-        """What the cache knows, where the hub cannot be reached."""
+        """The listing from the cache, when the hub cannot be reached."""
         from huggingface_hub import HfApi, get_cached_repo_tree, snapshot_download
         from huggingface_hub.errors import (
             CachedRepoTreeNotFoundError,
@@ -214,7 +216,7 @@ class _Repository:
         revision = {"revision": self._revision, "local_files_only": True}
         try:
             commit = HfApi().resolve_revision(self._repo, **revision).resolved
-            nothing = ["/"]  # of the files, so that the folder is given however little is there
+            nothing = ["/"]  # matches no file: asks for the folder only
             folder = snapshot_download(self._repo, allow_patterns=nothing, **revision)
         except (RevisionResolutionError, LocalEntryNotFoundError):
             raise self._refusal(error) from error
@@ -235,7 +237,7 @@ class _Repository:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 
-        # Names are patterns there.
+        # snapshot_download takes patterns: escape their special characters.
         patterns = [re.sub(r"([*?\[])", r"[\1]", name) for name in files]
         where = {"revision": commit or self._revision, "local_files_only": commit is not None}
         try:

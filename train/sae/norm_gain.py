@@ -1,7 +1,7 @@
-"""The gain of the norm before an MLP, read from a language model's files.
+"""Reads the gain of the norm before an MLP from a language model's files, and folds it in.
 
-Owns the way to one small tensor; the model itself is never loaded. What the norm is called, and
-what it multiplies by, the model's family says.
+Reads one small tensor and never loads the model. The model's family knows the norm's name and how
+its weights give the gain.
 """
 
 from collections.abc import Callable
@@ -65,7 +65,7 @@ def norm_gain(model: str, layer: int) -> tuple[str, Float[Tensor, " d_model"]]:
 
 
 def _file_with(model: str, is_norm: Callable[[str], bool], norm: str) -> Path:
-    """The weights' file that has the norm's tensor."""
+    """The weights file that has the norm's tensor."""
     if Path(model).is_dir() and (Path(model) / _WHOLE).is_file():
         return Path(model) / _WHOLE
     try:
@@ -78,7 +78,7 @@ def _file_with(model: str, is_norm: Callable[[str], bool], norm: str) -> Path:
 
 
 def _file(model: str, name: str) -> Path:
-    """A file of the model on this machine, downloaded where the model is an id."""
+    """A file of the model on this machine; downloaded if the model is a hub id."""
     if Path(model).is_dir():
         if not (Path(model) / name).is_file():
             raise FileNotFoundError(f"model {model} must hold {name}, which is not there")
@@ -107,7 +107,7 @@ def with_gain(
         where: the norm's name, for errors.
 
     Raises:
-        ValueError: a channel's gain is 0 or next to it, so that x is lost in x · gain.
+        ValueError: a channel's gain is 0 or nearly 0: then x cannot be recovered from x · gain.
     """
     gain = gain.double()
     tiny = ~(gain.abs() >= _SMALLEST_GAIN)

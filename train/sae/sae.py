@@ -1,7 +1,7 @@
 """The sparse autoencoder as its users see it: raw activations in, features and reconstructions out.
 
-Owns the folded tensors and what is computed from them. Files of other projects are `formats`' and
-`export`'s, training (in scaled units) is `trainer`'s.
+Owns the folded tensors and what is computed from them. `formats` and `export` own the files,
+`run` trains (in scaled units).
 """
 
 from dataclasses import dataclass, field
@@ -53,10 +53,10 @@ class SAE:
         check_tensors(self.tensors(), self.config)
 
     def as_setting(self) -> str:
-        """What settings record of it: where it is.
+        """The SAE's address, as settings record it.
 
         Raises:
-            ValueError: it is nowhere yet.
+            ValueError: it was neither loaded nor saved.
         """
         if (place := self.source or self.path) is None:
             raise ValueError("sae must be saved to be named in settings; call sae.save(folder)")
@@ -91,7 +91,8 @@ class SAE:
         return x.to(self.W_enc.dtype) @ self.W_enc + self.b_enc
 
     def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
-        """Feature activations f of raw activations x; the comparison with θ is strict."""
+        """Feature activations f = z · 1[z > θ] of raw activations x, in the SAE's dtype. In a top-k
+        SAE only the k largest of a row stay."""
         z = self.pre_activations(x)
         f = torch.where(z > self.theta, z, 0).relu_()
         if self.config.k is None:

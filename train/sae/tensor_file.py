@@ -1,9 +1,14 @@
-"""safetensors files one tensor at a time: no second copy of what is written or read.
+"""Reads and writes safetensors files one tensor at a time, without a second copy in memory.
 
-Owns the layout of the file (https://github.com/huggingface/safetensors, "Format"): 8 bytes with the
-header's length, a JSON header, the tensors' bytes. The library's own readers of remote bytes hold
-the whole file beside the tensors, which doubles the memory of a resumed run. Where the bytes lie is
-`store.place.location`'s.
+The layout (https://github.com/huggingface/safetensors, "Format") is
+
+    bytes 0 … 7        length n of the header, uint64, little endian
+    bytes 8 … 8 + n    JSON: {"__metadata__": {…}, NAME: {"dtype", "shape", "data_offsets"}, …}
+    the rest           the tensors' bytes, C order, little endian, without gaps; data_offsets
+                       [start, end] count from the end of the header
+
+The library's own readers of remote files hold the whole file beside the tensors, which doubles the
+memory of a continued run. `store.place.location` reads and writes the bytes.
 """
 
 import json
@@ -29,14 +34,14 @@ _DTYPES = {
     "I32": torch.int32,
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_BLOCK_BYTES = 1 << 26  # one read; a remote one is held beside the tensor
-_HEADER_BYTES = 100_000_000  # as in the library
+_BLOCK_BYTES = 1 << 26  # of one read; a block of a remote file is held beside the tensor
+_HEADER_BYTES = 100_000_000  # the library's limit
 
 Size = Annotated[int, Field(ge=0, lt=2**48)]
 
 
 class _Entry(Document):
-    """What a header says of one tensor."""
+    """A header's entry for one tensor."""
 
     dtype: Literal["F64", "F32", "BF16", "F16", "I64", "I32"]
     shape: tuple[Size, ...] = Field(max_length=8)
@@ -55,8 +60,8 @@ class Blocks:
     """A tensor that is written without ever being whole in memory.
 
     Attributes:
-        shape, dtype: of the whole.
-        blocks: its rows, in order, in tensors that are each used before the next is asked for.
+        shape, dtype: of the whole tensor.
+        blocks: its rows, in order; each block is written before the next one is made.
     """
 
     shape: tuple[int, ...]
@@ -83,11 +88,11 @@ def file_parts(
             "data_offsets": [start, end],
         }
     text = json.dumps(header, allow_nan=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-len(text) % 8)  # the tensors then begin at a multiple of 8
     yield len(text).to_bytes(8, "little") + text
     for _, tensor in order:
         for block in [tensor] if isinstance(tensor, Tensor) else tensor.blocks:
-            # A file takes any buffer; bytes() would be the copy that this module avoids.
+            # A file takes any buffer; bytes() would copy.
             yield cast(bytes, _bytes_of(block.detach().cpu().contiguous()).data)
 
 
@@ -95,8 +100,8 @@ TensorT = TypeVar("TensorT", Tensor, Blocks, Tensor | Blocks)
 
 
 def written_order(tensors: Mapping[str, TensorT]) -> list[tuple[str, TensorT]]:
-    """The order of tensors in a file: the widest first, so that every one starts at a multiple of
-    its item's size."""
+    """The order of tensors in a file: those with the largest items first, so that every tensor
+    begins at a multiple of its item's size."""
     return sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
 
 
@@ -106,8 +111,8 @@ def read_metadata(location: Location, key: str) -> dict[str, str]:
 
 
 def stand_ins(location: Location, key: str) -> dict[str, Tensor]:
-    """The tensors' shapes and dtypes, as tensors without memory (torch's `meta` device): the file
-    has the length that they need; errors as `read_tensors`."""
+    """The tensors' shapes and dtypes, as tensors without memory (torch's `meta` device). Checks
+    that the file has the length that they need; errors as `read_tensors`."""
     return TensorFile(location, key).tensors
 
 
@@ -117,13 +122,13 @@ def read_tensors(
     device: torch.device | str = "cpu",
     names: Collection[str] | None = None,
 ) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a file; each tensor is read into its place and moved to `device`.
+    """Metadata and tensors of a file; each tensor is read without a copy and moved to `device`.
 
     Args:
         location: the folder.
         key: the file.
         device: where the tensors go.
-        names: the tensors to be read; all by default.
+        names: the tensors to read; all by default.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -135,7 +140,7 @@ def read_tensors(
 
 
 class TensorFile:
-    """A file whose header is read; tensors are read when they are asked for, whole or some rows.
+    """A file whose header has been read; its tensors, or some rows of them, are read on request.
 
     Attributes:
         metadata: the header's.
@@ -182,7 +187,8 @@ class TensorFile:
 
 
 def _read_header(location: Location, key: str) -> tuple[_Header, int]:
-    """The header, and where in the file the tensors begin; they fill the rest of it."""
+    """The header, and the byte at which the tensors begin. Checks that they fill the rest of the
+    file without gaps."""
     size = location.size(key)
     first = 8 + int.from_bytes(location.read(key, 0, 8), "little")
     if not 8 < first <= min(size, _HEADER_BYTES):

@@ -1,13 +1,14 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped.
+"""Checkpoints: everything a run needs to continue as if it had never stopped.
 
-A checkpoint is one safetensors file, `step_000001500.safetensors`: the tensors, and as its metadata
-a JSON record (step, stream position, settings, counters). One file is what a file system renames
-and an object store puts atomically. The folder is a local path or any fsspec URL.
+A checkpoint is one safetensors file, `step_000001500.safetensors`. It holds the training state's
+tensors and, as metadata, a JSON record (step, stream position, settings, counters). A single file
+can be renamed atomically in a file system and put atomically into an object store. The folder is a
+local path or any fsspec URL.
 
-Where several ranks train one SAE, each writes the latents of its shards to a file of its own,
-`step_000001500.shards_16_32.safetensors` (shards 16 to 31), and `step_000001500.safetensors`, which
-is written once all are there, holds the rest and names them. The parts joined are the tensors of
-the one file, so any number of ranks reads either.
+If several ranks train one SAE, each writes the latents of its shards to a file of its own,
+`step_000001500.shards_16_32.safetensors` (shards 16 to 31). Once all parts are written, the first
+rank writes `step_000001500.safetensors` with the other tensors and the parts' borders. Joined, the
+parts are the tensors of a single file, so any number of ranks reads either form.
 """
 
 import hashlib
@@ -47,11 +48,11 @@ class Checkpoint:
     record: dict[str, Any]
 
     def of_latents(self) -> dict[str, Tensor]:
-        """The tensors whose rows are latents'."""
+        """The tensors with a row for each latent."""
         return {name: t for name, t in self.tensors.items() if not _is_shared(name)}
 
     def of_all(self) -> dict[str, Tensor]:
-        """The tensors that no latent owns: every rank has the same."""
+        """The other tensors (b_dec, W_skip, scalars), which are the same on every rank."""
         return {name: t for name, t in self.tensors.items() if _is_shared(name)}
 
 
@@ -68,7 +69,7 @@ class _Parts(Document):
 
 
 class Checkpoints:
-    """The folder of one run's checkpoints; only the newest `keep` stay."""
+    """The folder of one run's checkpoints; the newest `keep` are kept."""
 
     def __init__(self, place: AnyPlace, keep: int, storage_options: StorageOptions = None):
         self._location = locate(place, storage_options)
@@ -83,11 +84,13 @@ class Checkpoints:
         """Writes the checkpoint atomically, then drops the ones that are too old.
 
         Args:
-            checkpoint: of all latents; or what a rank has, once all have written their parts.
-            shares: the ranks', if there are several.
+            checkpoint: of all latents; or, once all ranks have written their parts, the first
+                rank's.
+            shares: the ranks' shares, if there are several.
 
         Raises:
-            OSError: there is no room, or no permission; older checkpoints are untouched.
+            OSError: the disk is full, there is no permission, or a rank's part is not in this
+                folder; older checkpoints are untouched.
         """
         metadata = {_RECORD: json.dumps(checkpoint.record, allow_nan=False)}
         tensors = checkpoint.tensors
@@ -102,7 +105,7 @@ class Checkpoints:
         self._drop_parts()
 
     def _check_parts(self, step: int, edges: list[int]) -> None:
-        """Refuses to complete a checkpoint whose parts are elsewhere."""
+        """Raises OSError if a rank has written its part to another place."""
         there = set(self._location.children())
         for first, last in pairwise(edges):
             if (name := _part_name(step, first, last)) not in there:
@@ -121,7 +124,7 @@ class Checkpoints:
     def _write(
         self, step: int, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]
     ) -> None:
-        """Writes a file, to the disk."""
+        """Writes a file and flushes it to the disk."""
         try:
             self._location.write(name, file_parts(tensors, metadata))
             self._location.flush([name])
@@ -131,7 +134,7 @@ class Checkpoints:
             ) from error
 
     def _drop_parts(self) -> None:
-        """Removes the parts of checkpoints that are not there: too old, or never completed."""
+        """Removes parts whose checkpoint was removed or never completed."""
         steps = set(self.steps())
         for name in self._location.children():
             if (match := _PART.fullmatch(name)) and int(match[1]) not in steps:
@@ -140,15 +143,15 @@ class Checkpoints:
     def load(
         self, step: int, device: torch.device | str = "cpu", share: Share | None = None
     ) -> Checkpoint:
-        """Reads the checkpoint of `step`, its tensors straight to `device`.
+        """Reads the checkpoint of `step`; each tensor goes straight to `device`.
 
         Args:
-            step: of an existing one.
+            step: of an existing checkpoint.
             device: where the tensors go.
-            share: the latents that are wanted; by default all.
+            share: the latents to read; by default all.
 
         Raises:
-            ValueError: a file is damaged or not a checkpoint's.
+            ValueError: a file is damaged or is not a checkpoint.
         """
         with self._explained(step):
             file = TensorFile(self._location, _name(step))
@@ -164,7 +167,7 @@ class Checkpoints:
             return Checkpoint(step, tensors, record)
 
     def _pieces(self, step: int, file: TensorFile) -> list["_Piece"]:
-        """The files that hold latents, and which."""
+        """The files that hold latents, each with the latents it holds."""
         if _PARTS not in file.metadata:
             return [_Piece(file, None)]
         parts = read_document(_Parts, file.metadata[_PARTS], "its list of parts")
@@ -195,7 +198,7 @@ class Checkpoints:
         return self.load(steps[-1], device) if steps else None
 
     def name_of_newest(self) -> str:
-        """Where the newest checkpoint lies, for messages."""
+        """The address of the newest checkpoint, for messages."""
         steps = self.steps()
         return self.where(steps[-1]) if steps else "none (no checkpoint was written yet)"
 
@@ -205,7 +208,7 @@ class Checkpoints:
 
     @contextmanager
     def _explained(self, step: int) -> Iterator[None]:
-        """Turns what a damaged file raises into one line."""
+        """Turns the errors of a damaged file into one line."""
         try:
             yield
         except (ValueError, KeyError) as error:
@@ -215,16 +218,16 @@ class Checkpoints:
             ) from error
 
     def save_metrics(self, lines: bytes) -> None:
-        """Keeps the run's metrics so far beside its checkpoints."""
+        """Copies the run's metrics so far beside its checkpoints."""
         self._location.replace(_METRICS, lines)
 
     def metrics(self) -> bytes | None:
-        """The metrics that were kept, if any."""
+        """The copy of the metrics, if there is one."""
         return self._location.read(_METRICS) if _METRICS in self._location.children() else None
 
     def sweep(self) -> None:
-        """Removes what killed writes of checkpoints left behind, not what a living process writes;
-        an object store shows nothing of either."""
+        """Removes what killed writes of checkpoints left behind, but not what a living process is
+        writing. An object store shows neither."""
         if isinstance(self._location, LocalFiles):
             partials = leftovers(self._location.root)
             names = {partial.name[1:].rsplit(".", 2)[0] for partial in partials}
@@ -233,7 +236,8 @@ class Checkpoints:
 
 
 def moment(record: dict[str, Any]) -> str:
-    """Which run's which update: equal on all ranks, whose clocks and counters may differ."""
+    """A digest that names the run and the update. It is equal on all ranks, though the rest of
+    their records (timings, means) may differ."""
     identity = {name: record.get(name) for name in ("step", "stream", "settings", "store")}
     text = json.dumps(identity, sort_keys=True, allow_nan=False)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
@@ -260,20 +264,20 @@ def _part_name(step: int, first: int, last: int) -> str:
 
 
 class _Piece(NamedTuple):
-    """A file with latents, and which these are; None for all."""
+    """A file with latents, and which latents; None for all."""
 
     file: TensorFile
     latents: slice | None
 
 
 def _rows(pieces: list[_Piece], name: str, first: Tensor, share: Share | None) -> Tensor:
-    """The wanted latents' rows of a tensor, from the files that have them.
+    """A tensor's rows of some latents, from the files that have them.
 
     Args:
         pieces: in the latents' order.
-        name: of the tensor.
-        first: the first piece's, without memory.
-        share: which latents are wanted; None for all.
+        name: the tensor's.
+        first: the first piece's tensor, without memory, for shape and dtype.
+        share: the latents to read; None for all.
     """
     n_rows = sum(len(piece.file.tensors[name]) for piece in pieces)
     wanted = share.mine if share is not None else slice(0, n_rows)

@@ -1,8 +1,8 @@
-"""Metrics for other people's dashboards: TensorBoard and Weights & Biases, both optional extras.
+"""Copies metrics to dashboards: TensorBoard and Weights & Biases, both optional extras.
 
-metrics.jsonl is always written and is the record; these are copies of its lines. Neither needs a
-network: W&B runs offline unless WANDB_MODE says otherwise ("online", or "disabled" for not at all),
-and `wandb sync` uploads later.
+metrics.jsonl is always written and is the record; these get copies of its lines. Neither needs a
+network: W&B runs offline unless WANDB_MODE is set ("online", or "disabled" to switch it off), and
+`wandb sync` uploads later.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ class Logger(Protocol):
         ...
 
     def close(self) -> None:
-        """Flushes and lets go."""
+        """Flushes and closes."""
         ...
 
 
@@ -55,9 +55,8 @@ def open_loggers(settings: TrainSettings, step: int = 0) -> list[Logger]:
 
 
 class _TensorBoard:
-    """Scalars under `out/tensorboard`, by step; what a killed run wrote after `step` is not
-    shown.
-    """
+    """Scalars under `out/tensorboard`, by step; lines that a killed run wrote after `step` are
+    hidden."""
 
     def __init__(self, settings: TrainSettings, step: int):
         folder = settings.out / "tensorboard"
@@ -72,7 +71,7 @@ class _TensorBoard:
 
 
 class _Wandb:
-    """One W&B run a member, its files under `out/wandb`; a resumed training continues the run."""
+    """One W&B run for a member, with files under `out/wandb`; a continued training continues it."""
 
     def __init__(self, settings: TrainSettings):
         wandb = _wandb(settings)
@@ -107,7 +106,7 @@ def _wandb_mode() -> str:
 
 
 def _tensorboard(settings: TrainSettings) -> Any:
-    """TensorBoard's writer's module."""
+    """The module torch.utils.tensorboard."""
     try:
         return import_module("torch.utils.tensorboard")
     except ImportError as error:

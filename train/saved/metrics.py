@@ -1,7 +1,7 @@
-"""What training writes down about itself: metrics.jsonl.
+"""Training's metrics and their file, metrics.jsonl.
 
 Owns the running means between two lines, the dead-latent counters and the file. A line is one JSON
-object; every mean is over the updates since the last line that `log_every` asked for.
+object; every mean is over the updates since the last line that was due by `log_every`.
 """
 
 import json
@@ -23,17 +23,17 @@ THETA_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class _Line(Document):
-    """What continuing needs of a line."""
+    """The part of a line that is checked when a run is continued."""
 
     step: int
 
 
 class Means:
-    """Running means of a line's numbers, with the clock for rows per second and the share of time
-    spent waiting.
+    """Running means for the next line, with a clock for rows per second and the share of time spent
+    waiting.
 
     Attributes:
-        since: the update after which they began; lines up to it stay as they are.
+        since: the update after which the means began; lines up to it are final.
     """
 
     def __init__(self, since: int = 0, n_updates: int = 0, sums: dict[str, float] | None = None):
@@ -49,7 +49,7 @@ class Means:
         self._waited_s += waited_s
 
     def line(self) -> dict[str, float]:
-        """The means so far; the timings are of this process alone."""
+        """The means so far; the timings cover this process only, not an earlier one's updates."""
         elapsed_s = max(time.monotonic() - self._started, 1e-9)
         line = {name: value / self._n_updates for name, value in self._sums.items()}
         line["rows_per_s"] = self._n_rows / elapsed_s
@@ -107,8 +107,8 @@ def read_metrics(out_dir: Path) -> list[dict[str, Any]]:
 
 
 def keep(settings: TrainSettings, checkpoints: Checkpoints) -> None:
-    """Brings the metrics so far to the disk before a checkpoint is, and to checkpoints that have a
-    place of their own: they may outlive `out`."""
+    """Flushes metrics.jsonl to the disk, before a checkpoint is written. If checkpoints have a
+    place of their own, also copies it there: they may outlive `out`."""
     path = settings.out / METRICS_FILE
     if path.is_file():
         LocalFiles(settings.out).flush([METRICS_FILE])
@@ -117,7 +117,7 @@ def keep(settings: TrainSettings, checkpoints: Checkpoints) -> None:
 
 
 def take_kept(settings: TrainSettings, checkpoints: Checkpoints) -> None:
-    """Takes the metrics kept beside the checkpoints where `out` was lost."""
+    """Takes the copy of the metrics beside the checkpoints if `out` has none."""
     path, kept = settings.out / METRICS_FILE, checkpoints.metrics()
     if kept is not None and not path.is_file():
         write_file(path, kept)

@@ -1,7 +1,7 @@
-"""What a run writes down for its continuation, as it is checked when it is read again.
+"""The records that a run writes for its continuation, checked when they are read.
 
-Owns the JSON parts of a checkpoint and of a run's config.json. What is known of the SAE itself is
-`sae.config`'s.
+Owns the JSON parts of a checkpoint and of a run's config.json. `sae.config` owns the record of the
+SAE itself.
 """
 
 from typing import Any
@@ -12,14 +12,14 @@ from ...foreign import Document
 
 
 class Used(Document):
-    """What the last update was really made with."""
+    """What the last update really used."""
 
     lr: NonNegativeFloat
     """Its learning rate."""
     sparsity: float
-    """Its λ; below 0 where steering brought it there."""
+    """Its λ; steering may have made it negative."""
     path: str
-    """What computed it: "cpu/screened" and the like (`kernels.StepResult`)."""
+    """Backend and path that computed it, such as "cpu/screened" (`kernels.StepResult`)."""
 
     @property
     def backend(self) -> str:
@@ -28,13 +28,13 @@ class Used(Document):
 
     @property
     def encoder(self) -> str:
-        """How the encoder's product was made."""
+        """Precision of the encoder's product; see `StepSettings.encoder`."""
         path = self.path.partition("/")[2]
         return "float32" if path in ("dense", "sparse") else path
 
 
 class MeansRecord(Document):
-    """The sums of a metrics line in the making."""
+    """The sums of a metrics line that is not written yet."""
 
     since: NonNegativeInt
     n_updates: NonNegativeInt
@@ -50,7 +50,7 @@ class SteeringRecord(Document):
 
 
 class CheckpointRecord(Document):
-    """A checkpoint, but for its tensors."""
+    """A checkpoint without its tensors."""
 
     step: PositiveInt
     stream: dict[str, NonNegativeInt]
@@ -58,14 +58,14 @@ class CheckpointRecord(Document):
     settings: dict[str, Any]
     """The run's identity (`TrainSettings.identity`)."""
     store: dict[str, Any]
-    """What its store is (`Source.identity`)."""
+    """What its store holds (`TrainingRows.identity`)."""
     means: MeansRecord
     used: Used
     steering: SteeringRecord | None = None
 
 
 class RunSettings(Document):
-    """The part of a run's settings that deciding about its folder needs; all of them are kept."""
+    """The part of a run's settings that is needed to decide about its folder; the rest is kept."""
 
     steps: PositiveInt
 

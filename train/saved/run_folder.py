@@ -1,7 +1,7 @@
-"""The folder of a training run: whose it is, and what may go on in it.
+"""The folder of a training run: which run it belongs to, and whether that may be continued.
 
-A folder belongs to the run whose settings stand in its config.json. The same settings continue or
-are done; other settings, or files of anything else, are refused before a byte is written.
+A folder belongs to the run whose settings are in its config.json. The same settings continue the
+run or find it finished. Other settings, or other files, are refused before a byte is written.
 """
 
 import json
@@ -27,17 +27,17 @@ from .records import CheckpointRecord, RunRecord, RunSettings
 
 @dataclass(frozen=True)
 class FoundRun:
-    """What there is of a run."""
+    """What is on disk of a run."""
 
     finished: bool
-    """Its SAE is there, whole."""
+    """Whether its SAE is there and whole."""
     checkpoint: CheckpointRecord | None = None
-    """The newest checkpoint's record, where the run is not finished."""
+    """The newest checkpoint's record, if the run is not finished and has one."""
     where: str = ""
     """Names that checkpoint in messages."""
 
     def text(self) -> str:
-        """As the first rank tells it to the others."""
+        """As JSON, which the first rank sends to the others."""
         checkpoint = None if self.checkpoint is None else self.checkpoint.model_dump(mode="json")
         return json.dumps({"finished": self.finished, "where": self.where, "of": checkpoint})
 
@@ -56,12 +56,12 @@ def find_run(settings: TrainSettings, resume: bool) -> FoundRun:
 
     Args:
         settings: the run.
-        resume: the caller insists that there is something to continue; `steps` may then be raised.
+        resume: there must be something to continue; `steps` may then be raised.
 
     Raises:
-        ValueError: the folder holds something else, or folder or checkpoints are of a run with
-            other settings, there is nothing to resume, or a trained SAE is damaged and there is no
-            checkpoint to finish it again from.
+        ValueError: the folder holds something else; folder or checkpoints are of a run with other
+            settings; there is nothing to resume; or a trained SAE is damaged and there is no
+            checkpoint to make it from again.
     """
     out = settings.out
     present, fault = _present(out), None
@@ -84,8 +84,7 @@ def find_run(settings: TrainSettings, resume: bool) -> FoundRun:
 
 
 def _present(out: Path) -> list[str]:
-    """What a folder holds, but for what is nobody's work: a write that was killed, an owner's
-    files."""
+    """The names in a folder, without those of killed writes and of an owner's lock."""
     if not out.is_dir():
         return []
     names = (path.name for path in out.iterdir())
@@ -95,7 +94,7 @@ def _present(out: Path) -> list[str]:
 
 
 def _fault(out: Path, sae: dict[str, Any]) -> str | None:
-    """What is wrong with a trained SAE's files: header, length and shapes; None if nothing is."""
+    """What is wrong with a trained SAE's header, length or shapes; None if nothing is."""
     try:
         config = SAEConfig.model_validate(sae)
         check_tensors(stand_ins(LocalFiles(out), WEIGHTS_FILE), config)
@@ -105,7 +104,8 @@ def _fault(out: Path, sae: dict[str, Any]) -> str | None:
 
 
 def _say_finished_again(out: Path, fault: str, found: FoundRun) -> None:
-    """Nobody trains for days again because of a damaged file unless they ask for it."""
+    """Says that a damaged SAE is made again from its checkpoint. Without one raises ValueError:
+    training for days again must be the user's decision."""
     if found.checkpoint is None:
         raise ValueError(
             f"{out / WEIGHTS_FILE} is damaged ({fault}) and there is no checkpoint to make it from "
@@ -118,7 +118,7 @@ def _say_finished_again(out: Path, fault: str, found: FoundRun) -> None:
 
 
 def claim_folder(settings: TrainSettings) -> None:
-    """Makes `settings.out` this run's folder; what killed writes left behind goes."""
+    """Makes `settings.out` this run's folder and removes what killed writes left there."""
     settings.out.mkdir(parents=True, exist_ok=True)
     LocalFiles(settings.out).sweep([CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE])
     write_config(settings)
@@ -127,11 +127,16 @@ def claim_folder(settings: TrainSettings) -> None:
 def refuse_differences(
     old: dict[str, Any], settings: TrainSettings, resume: bool, what: str
 ) -> None:
-    """Raises ValueError naming every difference that forbids continuing; more steps are fine on
-    resume.
+    """Raises ValueError naming every difference between the settings of a run and those given.
+
+    Args:
+        old: `identity()` of the run as it was recorded.
+        settings: as given now.
+        resume: whether more steps are allowed (unless lr decays at the end).
+        what: begins the error's text.
     """
     new, fields = settings.identity(), TrainSettings.model_fields
-    # A setting that was not there yet had its default.
+    # A setting that did not exist when the run began had its default.
     kept = {name: fields[name].default for name in new if not fields[name].is_required()}
     kept |= {name: value for name, value in old.items() if name not in FREE_ON_RESUME}
     more_steps = resume and settings.lr_decay_share == 0 and settings.steps >= old.get("steps", 0)
@@ -150,13 +155,13 @@ def write_config(
     sae: dict[str, Any] | None = None,
     used: dict[str, Any] | None = None,
 ) -> None:
-    """config.json: the resolved settings, and once there is an SAE its record and what was used."""
+    """Writes config.json: the resolved settings and, once trained, the SAE's record and `used`."""
     record = {"sae": sae, "used": used, "settings": json.loads(dump(settings))}
     write_json(settings.out / CONFIG_FILE, record)
 
 
 def _newest_checkpoint(settings: TrainSettings, resume: bool) -> FoundRun:
-    """The newest checkpoint, if there is one; it is made sure that it is of this run."""
+    """The newest checkpoint, if there is one, after checking that it is of this run."""
     folder = Checkpoints(settings.checkpoint_place, settings.keep_checkpoints)
     record = folder.newest_record()
     if record is None:

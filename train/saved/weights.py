@@ -1,7 +1,7 @@
-"""The trained file, `sae.safetensors`, written by one rank from what all hold.
+"""Writes the trained SAE's file, `sae.safetensors`: the first rank writes what all ranks hold.
 
-Blocks of the large tensors come to the first rank one after the other, so that no rank ever holds
-more than its share and a block. The bytes do not depend on how many ranks there are.
+The ranks send the large tensors to the first one block by block, so that no rank ever holds more
+than its share and a block. The bytes do not depend on the number of ranks.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from ..sae.formats.trained import WEIGHTS_FILE
 from ..sae.tensor_file import Blocks, written_order
 
 BLOCK_NUMBERS = 1 << 21
-"""Of a tensor, that are brought together at once: 8 MiB of float32."""
+"""Numbers of a tensor that are sent at once: 8 MiB of float32."""
 
 _SHARED = ("b_dec", "W_skip")
 
@@ -26,8 +26,8 @@ def write_weights(out: Path, tensors: dict[str, Tensor], share: Share, world: Wo
 
     Args:
         out: the trained SAE's folder, on the first rank.
-        tensors: of this rank's latents, and what no latent owns.
-        share: which these are.
+        tensors: the folded tensors of this rank's latents, with b_dec and W_skip.
+        share: this rank's latents.
         world: the ranks.
 
     Raises:
@@ -46,17 +46,17 @@ def write_weights(out: Path, tensors: dict[str, Tensor], share: Share, world: Wo
 
 
 def _shape(name: str, tensor: Tensor, share: Share) -> tuple[int, ...]:
-    """Of the whole SAE's tensor."""
+    """Shape of the whole SAE's tensor."""
     if name in _SHARED:
         return tuple(tensor.shape)
     return (len(tensor), share.d_sae) if name == "W_enc" else (share.d_sae, *tensor.shape[1:])
 
 
 def _blocks(name: str, tensor: Tensor, share: Share, world: World) -> Iterator[Tensor]:
-    """The tensor's rows, in order; what other ranks yield is of no use."""
+    """The tensor's rows, in order, on the first rank; other ranks take part and drop the result."""
     if name in _SHARED:
         yield tensor
-    elif name == "W_enc":  # its rows hold a number of every latent
+    elif name == "W_enc":  # [d_in, d_sae]: each row has numbers of all ranks' latents
         n_rows = max(1, BLOCK_NUMBERS // share.d_sae)
         for rows in tensor.split(n_rows):
             joined = world.collected(rows.t(), share)

@@ -1,7 +1,11 @@
 """Gemma Scope's release: `layer_L/width_16k/average_l0_71/params.npz`.
 
-float32 W_enc [n, M], W_dec [M, n], b_enc, b_dec, threshold. The release says by its folders' names
-alone which site an SAE is of; `origin.json` beside a file of ours says it wherever it is moved to.
+    params.npz   float32 W_enc [d_in, d_sae], b_enc [d_sae], W_dec [d_sae, d_out], b_dec [d_out],
+                 threshold [d_sae], for raw activations
+    origin.json  ours: {"site", "target_site", "model", "l0"}
+
+Google's release names an SAE's site only in its folders' names. Our `origin.json` keeps it when the
+file is moved.
 """
 
 import io
@@ -37,7 +41,7 @@ _TUNED = {"pt": "", "it": "-it"}
 
 
 class _Origin(Document):
-    """What the release's folder names do not say."""
+    """Our origin.json."""
 
     site: str
     target_site: str | None = None
@@ -100,13 +104,14 @@ def files(config: SAEConfig, tensors: Tensors) -> tuple[str, dict[str, list[byte
 
 
 def _is_transcoder(file: TensorsFile) -> bool | None:
-    """Tensors of two widths say so; those of one leave it open."""
+    """True if input and output have different widths; None if the tensors do not tell."""
     found = sizes(file)
     return True if found["d_in"] != found["d_out"] else None
 
 
 def _with_origin(path: Path, named: dict[str, Any], layer: str | None) -> dict[str, Any]:
-    """The facts, with what is said beside the file; its folders' names must not contradict it."""
+    """The facts of origin.json, or those of the folders' names if there is none. Raises ValueError
+    if the two contradict each other."""
     where = path.with_name(ORIGIN_FILE)
     if not where.exists():
         return named

@@ -99,7 +99,7 @@ def files(config: SAEConfig, tensors: Tensors) -> tuple[str, dict[str, Any]]:
 
 
 def _named(folder: Path) -> _Config | None:
-    """What Google's names of repository and folder say, for folders of it without a config."""
+    """The config that Google's repository and folder names imply, for its folders without one."""
     text = folder.absolute().as_posix()
     releases = re.findall(r"gemma-scope-2-(\d+m|\d+b)-(pt|it)(?=/)", text)
     place = re.search(
@@ -122,8 +122,8 @@ def _named(folder: Path) -> _Config | None:
 
 
 def _sites(config: _Config, folder: Path, where: str) -> dict[str, Any]:
-    """Sites, and whether the file is of a transcoder; type, hooks and the folder's name must
-    agree."""
+    """Sites, and whether the SAE is a transcoder. Raises ValueError if type, hooks and the folder's
+    name contradict each other."""
     into, out = config.hf_hook_point_in, config.hf_hook_point_out
     two = out is not None and out != into
     if config.type == "sae" and two:

@@ -1,8 +1,8 @@
 """SAELens's own format: `cfg.json` and `sae_weights.safetensors`.
 
-Read is every kind of SAE that is a JumpReLU or top-k SAE of other tensors (`shared.folding` makes
-them), as SAELens 3 and later wrote it (`sae_lens_config`). What would change the numbers in another
-way is refused by name. Written is JumpReLU alone.
+Reads, from SAELens 3 on (`sae_lens_config`), every kind of SAE that can be turned into a JumpReLU
+or top-k SAE (`shared.folding`). Options that change the numbers in another way are refused by name.
+Writes JumpReLU SAEs only.
 """
 
 from collections.abc import Callable
@@ -106,7 +106,8 @@ def files(config: SAEConfig, tensors: Tensors) -> tuple[str, dict[str, Any]]:
 
 
 def _input_scale(config: LensConfig, folder: Path) -> float | None:
-    """What inputs are multiplied by, None for nothing; a training run's checkpoint says it."""
+    """What inputs are multiplied by; None for nothing. A training run's checkpoint has the scale in
+    activation_scaler.json."""
     asked, where = config.normalize_activations, folder / CONFIG_FILE
     if asked == "none":
         return None
@@ -127,7 +128,7 @@ def _input_scale(config: LensConfig, folder: Path) -> float | None:
 def _as_jumprelu(
     file: TensorsFile, config: LensConfig, kind: Kind, scale: float | None
 ) -> TensorsFile:
-    """The file under our names, with tensors of a JumpReLU or top-k SAE once they are read."""
+    """The file with our names; when its tensors are read they become a JumpReLU or top-k SAE's."""
     _check_dtype(config, file)
     if "threshold" in file.shapes and "threshold" not in kind.names:
         raise ValueError(
@@ -150,7 +151,7 @@ def _as_jumprelu(
 
 
 def _extra(config: LensConfig, file: TensorsFile) -> list[str]:
-    """Tensors that are folded into others; they have a number for every latent."""
+    """Names of the tensors that are folded into others, each [d_sae]."""
     if ("r_mag" in file.shapes) != (config.architecture == "gated"):
         raise ValueError(
             f"{file.path}: r_mag must be there if and only if the architecture is gated, got "
@@ -179,7 +180,7 @@ def _folded(
     if "r_mag" in extra:
         tensors = folding.from_gate(tensors, extra["r_mag"])
     factors = extra.get("scaling_factor")
-    # Ones mean nothing: SAELens wrote them for a while.
+    # SAELens wrote factors of 1 for a while.
     if factors is not None and not torch.allclose(factors, torch.ones_like(factors)):
         if not config.finetuning_scaling_factor:
             raise ValueError(
@@ -197,7 +198,7 @@ def _folded(
 
 
 def _check_dtype(config: LensConfig, file: TensorsFile) -> None:
-    """SAELens rounds to the declared type without a word; here the file must be of it."""
+    """Raises ValueError unless the file has the declared dtype. SAELens would round silently."""
     if config.dtype is None:
         return
     declared, where = config.dtype.removeprefix("torch."), file.path.with_name(CONFIG_FILE)

@@ -1,6 +1,6 @@
-"""What a `cfg.json` declares, with the names and values that SAELens 6 gives to older ones.
+"""Reads a `cfg.json`; older names and values are translated to SAELens 6's.
 
-Owns the architectures that can be read, and the SAE's origin. Tensors are `sae_lens`'s.
+Owns the architectures that can be read, and the SAE's origin. `sae_lens` reads the tensors.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,8 @@ from .shared.reading import agreed, shown
 
 @dataclass(frozen=True)
 class Kind:
-    """An architecture: the names of its tensors where they are not ours, and what it predicts."""
+    """An architecture: its tensors' names that differ from ours, and whether it is a transcoder and
+    has a skip connection."""
 
     names: dict[str, str] = field(default_factory=dict)
     transcoder: bool = False
@@ -53,7 +54,7 @@ class _ActivationArguments(Document):
 
 
 class LensConfig(_Origin):
-    """cfg.json, as far as it bears on the numbers; SAELens's defaults."""
+    """The part of cfg.json that affects the numbers or the origin, with SAELens's defaults."""
 
     architecture: str = "standard"
     d_in: PositiveInt | None = None
@@ -76,7 +77,7 @@ class LensConfig(_Origin):
 
 
 def as_since_6(config: LensConfig, where: str) -> LensConfig:
-    """The config with the names and values that SAELens 6 gives to older ones."""
+    """The config with older names and values translated to SAELens 6's."""
     changes: dict[str, Any] = {}
     for name in ("activation_fn", "activation_fn_str"):
         value = getattr(config, name)
@@ -95,7 +96,7 @@ def as_since_6(config: LensConfig, where: str) -> LensConfig:
 
 
 def kind_of(config: LensConfig, where: str) -> Kind:
-    """The architecture, which must be one that is known here, of all heads at once."""
+    """The architecture; ValueError if it is unknown, or if the SAE reads a single head."""
     kind = ARCHITECTURES.get(config.architecture)
     if kind is None:
         hint = ""
@@ -127,7 +128,7 @@ def k_of(config: LensConfig, where: str) -> int | None:
 
 
 def facts_of(config: LensConfig, kind: Kind, where: str) -> dict[str, Any]:
-    """Origin, from whichever place says it; both places must not differ."""
+    """Origin, from metadata or the config's own keys; ValueError if they differ."""
     older = config.model_copy(update={"hook_name": config.hook_name or config.hook_point})
     agreed(where, "hook_point", config.hook_point, config.hook_name)
     known: dict[str, Any] = {}
@@ -154,7 +155,7 @@ def facts_of(config: LensConfig, kind: Kind, where: str) -> dict[str, Any]:
 
 
 def _site(lens: str | None, hugging_face: str | None, where: str) -> str | None:
-    """The site of two names for it, of which either may be missing or unknown."""
+    """The site that two hook names mean; either may be missing or unknown."""
     names = [name for name in (lens, hugging_face) if name]
     site = next((site for site in map(site_of_hook, names) if site is not None), None)
     if site is not None and not all(may_mean(name, site) for name in names):

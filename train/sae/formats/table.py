@@ -1,6 +1,6 @@
-"""The table of formats: one row each. It is light, the modules are imported where they are used.
+"""The table of formats, one row each; their modules are imported when they are used.
 
-Owns which format a path holds. To add one: a module with `read` and `files`, and a row.
+Decides which format a path holds. To add a format: a module with `read` and `files`, and a row.
 """
 
 from dataclasses import dataclass
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """A way in which an SAE is in files."""
+    """A file format of SAEs."""
 
     module: str
-    """In this folder, with two functions.
+    """Module in this folder, with two functions.
 
-    `read(path)` gives config and tensors of the folder, or of the lone file; see `read_sae`.
-    `files(config, tensors)` gives the name of the folder to be made, "" for the one that is asked
-    for, and its files, each as parts of bytes, in the order in which they are written: with the
-    last one the SAE is complete. It raises ValueError where the format cannot hold the SAE.
+    `read(path)` returns config and tensors of the folder, or of a single file; see `read_sae`.
+    `files(config, tensors)` returns the folder's name below the one asked for ("" for that one),
+    and its files in the order in which they are written, each as parts of bytes. The last file
+    completes the SAE. It raises ValueError if the format cannot hold the SAE.
     """
     title: str
-    """For people, such as "a params.npz"."""
+    """For messages, such as "a params.npz"."""
     told_by: tuple[str, ...]
-    """Files by each of which its folder is told from others'; the last one has the tensors."""
+    """Files by which its folder is recognised; each is enough, and the last has the tensors."""
     beside: tuple[str, ...] = ()
-    """Further files that belong to it, as far as they are there."""
+    """Further files of the format, which may be missing."""
     alone: str | None = None
-    """Suffix of a file that is an SAE by itself."""
+    """Suffix of a single file that is an SAE."""
     export: str | None = None
-    """Name for `export --format`; None for what training alone writes."""
+    """Name for `export --format`; None for the format that training writes."""
     wants_gain: bool = False
-    """Whether it names the output of the norm before an MLP, so that `export --model` folds the
-    norm's gain into a transcoder that reads the vector without it."""
+    """Whether the format has a name for the output of the norm before an MLP, but not for its
+    input without gain: then `export --model` folds the gain into a transcoder."""
 
     @property
     def weights(self) -> str:
@@ -45,7 +45,7 @@ class Format:
         return self.told_by[-1]
 
     def read(self, path: Path) -> tuple["SAEConfig", "Tensors"]:
-        """What lies at the path; errors as `read_sae`."""
+        """Config and tensors of the SAE at the path; errors as `read_sae`."""
         return self._code().read(path)
 
     def files(self, config: "SAEConfig", tensors: "Tensors") -> tuple[str, dict[str, Any]]:
@@ -82,19 +82,19 @@ FORMATS = (
     ),
     Format("trained", "a trained folder", ("config.json", "sae.safetensors")),
 )
-"""Every format, in the order in which a folder is asked whether it is of it."""
+"""Every format, in the order in which a folder is tested for them."""
 
 EXPORTED = {row.export: row for row in FORMATS if row.export is not None}
-"""Name for `export --format` -> format."""
+"""The formats of `export --format`, by name."""
 
 
 def read_sae(path: Path) -> tuple["SAEConfig", "Tensors"]:
-    """Reads whichever SAE lies at `path`.
+    """Reads the SAE at `path`, in any format.
 
     Raises:
-        FileNotFoundError: nothing is there, or a part of it is missing.
-        ValueError: no format that is known here, one with features a JumpReLU SAE does not have,
-            or files that contradict themselves or one another.
+        FileNotFoundError: nothing is there, or a file is missing.
+        ValueError: the format is unknown, the SAE is of a kind that is not supported, or its files
+            contradict each other.
     """
     if path.is_file():
         alone = [row for row in FORMATS if row.alone == path.suffix]

@@ -31,7 +31,7 @@ class _Record(Document):
 
 
 def trained_config(folder: Path) -> SAEConfig | None:
-    """What a training run wrote about its SAE; None while it has not finished.
+    """What a training run wrote about its SAE; None until it has finished.
 
     Raises:
         FileNotFoundError, ValueError: there is no such record, or it is damaged; one line.
@@ -40,7 +40,7 @@ def trained_config(folder: Path) -> SAEConfig | None:
 
 
 def trained_settings(folder: Path) -> dict[str, Any]:
-    """The settings of the training run; none for what is no trained folder."""
+    """The settings of the training run; {} if this is not a trained folder."""
     if not all((folder / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE)):
         return {}
     return _parsed(folder)[1]
@@ -65,7 +65,7 @@ def read(folder: Path) -> tuple[SAEConfig, Tensors]:
 def files(
     config: SAEConfig, tensors: Tensors, settings: dict[str, Any] | None = None
 ) -> tuple[str, dict[str, Any]]:
-    """No folder of its own, and its files in the order in which they are written.
+    """The folder's name, "", and its files in the order in which they are written.
 
     Args:
         config: the SAE's.

@@ -1,8 +1,8 @@
-"""Other kinds of SAE as the one that is here: f = relu(z) · 1[z > θ] on raw activations.
+"""Turns other kinds of SAE into ours: f = relu(z) · 1[z > θ] on raw activations.
 
-Owns the arithmetic. Every function takes and gives tensors by name and changes no reconstruction,
-and no feature either, but for the scale of some that a function names; what a file asks for is its
-format's. Products are float64, in blocks.
+Owns the arithmetic; a format decides which functions a file needs. Every function takes and returns
+tensors by name. None changes a reconstruction, and none a feature except where it says so. Products
+are float64, in blocks.
 """
 
 import torch
@@ -33,17 +33,20 @@ def without_pre_bias(tensors: Tensors) -> Tensors:
 
 
 def of_scaled_input(tensors: Tensors, factor: float) -> Tensors:
-    """An SAE that reads factor · x and whose output is divided by it: the features stay."""
+    """An SAE that reads factor · x and whose output is divided by factor; features stay the same.
+
+    W_enc' = factor · W_enc,  W_dec' = W_dec/factor,  b_dec' = b_dec/factor.
+    """
     W_dec, b_dec = (tensors[name].float() / factor for name in ("W_dec", "b_dec"))
     return tensors | {"W_enc": tensors["W_enc"].float() * factor, "W_dec": W_dec, "b_dec": b_dec}
 
 
 def with_unit_decoder(tensors: Tensors) -> Tensors:
-    """An SAE whose pre-activations count times their row's norm in W_dec, which divides them again
-    before they are decoded.
+    """An SAE that multiplies each pre-activation by the norm n of its row in W_dec and divides the
+    feature by n before decoding: W_enc' = W_enc · n,  b_enc' = b_enc · n,  W_dec' = W_dec/n.
 
-    The norms are those of the tensors as they are given: after `of_scaled_input` they are 1/factor
-    times what they were, and so are the features, as in SAELens after it has folded the scale in.
+    n is that of the tensors given: after `of_scaled_input` norms and features are 1/factor times
+    those in training, as in SAELens after it has folded the scale in.
     """
     W_dec = tensors["W_dec"].float()
     norms = W_dec.norm(dim=1)
@@ -55,5 +58,5 @@ def with_unit_decoder(tensors: Tensors) -> Tensors:
 
 
 def with_factors(tensors: Tensors, factors: Tensor) -> Tensors:
-    """An SAE whose features are multiplied by a factor each before they are decoded."""
+    """An SAE that multiplies each feature by a factor before decoding: W_dec' = factors · W_dec."""
     return tensors | {"W_dec": tensors["W_dec"].float() * factors.float()[:, None]}

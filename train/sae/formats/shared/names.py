@@ -1,4 +1,4 @@
-"""Names: sites here, hooks elsewhere, and what the releases' folders are called."""
+"""Names: our sites, other projects' hooks, and the folders of releases."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ HOOKS = {
     for family in reversed(FAMILIES)
     for kind, place in family.sites.items()
 }
-"""Kind here -> TransformerLens's hook and Hugging Face's module path, `{}` for the layer."""
+"""By kind of site: TransformerLens's hook and Hugging Face's module path, `{}` for the layer."""
 
 
 def hook_names(site: str | None) -> tuple[str | None, str | None]:
@@ -40,10 +40,10 @@ def site_of_hook(hook: str | None) -> str | None:
 
 
 def may_mean(hook: str, site: str) -> bool:
-    """Whether a hook's name, which need not be known here, leaves open that it means this site.
+    """Whether a hook's name can mean this site; the name may be one that we do not know.
 
-    TransformerLens's names are the same for all models, so another one is another tensor; Hugging
-    Face's paths differ between families, so that only the layer tells.
+    TransformerLens's names are the same for all models, so an unknown one is another tensor.
+    Hugging Face's paths differ between families, so of an unknown one only the layer is compared.
     """
     if (known := site_of_hook(hook)) is not None:
         return known == site
@@ -68,6 +68,6 @@ def width_name(width: int) -> str:
 
 
 def l0_in(path: Path) -> float | None:
-    """The L0 that the innermost folder `average_l0_N` of a path names, itself or one above it."""
+    """The N of a path's innermost folder `average_l0_N`, which is the path or above it."""
     found = re.findall(r"/average_l0_(\d{1,9})(?=/)", f"{path.absolute().as_posix()}/")
     return float(found[-1]) if found else None

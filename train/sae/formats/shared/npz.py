@@ -1,7 +1,7 @@
-"""npz files: what their headers say, before anything is inflated.
+"""Reads npz files, and checks their headers before an array is decompressed.
 
-Owns the bounds. A zip's directory and each array's header are in the file uncompressed or at its
-very beginning, so names, shapes and sizes are known without the arrays. numpy alone inflates first.
+Owns the bounds. Names, shapes and sizes are in the zip's directory and at the beginning of each
+array, so they are known before the arrays are decompressed. numpy alone would decompress first.
 """
 
 import math
@@ -31,8 +31,8 @@ def open_npz(path: Path) -> TensorsFile:
     try:
         with zipfile.ZipFile(path) as archive:
             shapes = _shapes(archive)
-    # zipfile and numpy raise whatever they stumble over (NotImplementedError, struct.error,
-    # tokenize.TokenError, zlib.error, …), and what is said is the same.
+    # zipfile and numpy raise many kinds of errors for a damaged file (NotImplementedError,
+    # struct.error, tokenize.TokenError, zlib.error, …).
     except Exception as error:
         raise ValueError(
             f"{path} must be a readable npz without pickles: {one_line(error)}"

@@ -1,7 +1,7 @@
-"""What the readers share: documents and tensors' files, and how both are put together.
+"""What the readers share: JSON documents, tensor files, and the checks of one against the other.
 
-Owns the order: names and shapes are checked against what is declared before a number is read, so
-that a file that lies costs no memory.
+Names and shapes are checked against what is declared before a number is read, so that a wrong file
+costs no memory.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ DocumentT = TypeVar("DocumentT", bound=Document)
 
 @dataclass(frozen=True)
 class TensorsFile:
-    """A file of tensors that was opened, not read."""
+    """A tensor file whose header has been read, but not its numbers."""
 
     path: Path
     shapes: Tensors
@@ -51,7 +51,7 @@ def read_document(kind: type[DocumentT], path: Path) -> DocumentT:
 
 
 def _check_there(path: Path) -> None:
-    """Raises an error in one line unless a file is there; a pipe would be waited for."""
+    """Raises an error in one line unless there is a regular file: reading a pipe would block."""
     if path.is_file():
         return
     if path.exists():
@@ -79,8 +79,8 @@ def open_safetensors(path: Path) -> TensorsFile:
 
 
 def renamed(file: TensorsFile, names: dict[str, str]) -> TensorsFile:
-    """The file under this project's names; an unknown one might change the SAE, so it is
-    refused."""
+    """The file with this project's names for its tensors. An unknown tensor is refused: it might
+    change what the SAE computes."""
 
     def ours(tensors: Tensors) -> Tensors:
         return {names.get(name, name): tensor for name, tensor in tensors.items()}
@@ -95,7 +95,8 @@ def renamed(file: TensorsFile, names: dict[str, str]) -> TensorsFile:
 
 
 def without_scaling_factor(file: TensorsFile) -> TensorsFile:
-    """SAELens wrote a scaling factor for a while: ones mean nothing, others another SAE."""
+    """The file without `scaling_factor`, which SAELens wrote for a while. It must be 1: other
+    values change the SAE."""
     name = "scaling_factor"
     if name not in file.shapes:
         return file
@@ -142,7 +143,7 @@ def shown(value: Any) -> str:
 
 
 def agreed(where: str, name: str, declared: Any, found: Any) -> None:
-    """Refuses a declaration that the tensors, or another declaration, contradict."""
+    """Raises ValueError if a declared value differs from what the SAE's other files say."""
     if declared is not None and found is not None and declared != found:
         raise ValueError(
             f"{where}: {name} must be {str(found)[:60]}, as the rest of the SAE's files has it, "
