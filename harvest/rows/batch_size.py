@@ -1,7 +1,7 @@
-"""Batch size: how many sequences go through the model at once, where nobody has said.
+"""Batch size: how many sequences go through the model at once, if the settings leave it open.
 
-Owns the choice by a forward pass's memory, which the model's family estimates, and the trial on
-devices where an estimate is not to be trusted alone.
+Owns the choice by the memory of a forward pass, which the model's family estimates, and the trial
+on a GPU, where the estimate alone is not trusted.
 """
 
 import numpy as np
@@ -13,9 +13,11 @@ from .plan import Block
 
 _MOST_TOKENS = {"cpu": 4096}
 _MOST_TOKENS_ELSEWHERE = 16384
-"""More tokens at once make no forward pass faster: a CPU's caches are full, a GPU's units busy."""
+"""Most tokens in a batch. More make no forward pass faster: a CPU's caches are full, a GPU's units
+are busy."""
 
 _SHARE = 0.8
+"""Share of the free memory that the estimate of a forward pass may take."""
 
 
 def sequences_that_fit(job: BucketHarvester, free_bytes: int, rows_bytes: int) -> int:
@@ -36,12 +38,12 @@ def sequences_that_fit(job: BucketHarvester, free_bytes: int, rows_bytes: int) -
 
 
 def share_of_memory(free_bytes: int, model_bytes: int, n_workers: int) -> int:
-    """What is left for each of `n_workers` processes to come, each with a model of its own."""
+    """Bytes for each of `n_workers` processes that will load a model of their own."""
     return max(0, free_bytes - n_workers * model_bytes) // max(1, n_workers)
 
 
 def sequences_that_run(job: BucketHarvester, sequences: int) -> int:
-    """Half of `sequences` as often as the device runs out of memory with them; at least one."""
+    """`sequences`, halved as often as the device runs out of memory with them; at least one."""
     while sequences > 1 and not _runs(job, sequences):
         sequences //= 2
     return sequences

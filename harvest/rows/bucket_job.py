@@ -1,8 +1,8 @@
-"""The job: all that harvesting one bucket needs, and the harvesting of it.
+"""BucketHarvester: all that harvesting one bucket needs.
 
 Owns the way from a batch of sequences to rows in a bucket. What is computed depends on the model,
-the tokens and the bucket alone, so any process may do any bucket, again if need be. Which buckets
-are done by whom, `run` and `on_dask` know.
+the tokens and the bucket alone, so any process may do any bucket, and may repeat one. `run` and
+`on_dask` decide which process does which bucket.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,11 +35,11 @@ class BucketHarvester:
         sequences: [n, context] unsigned ids, sliceable.
         batch_sequences: sequences in one forward pass; part of the job, because matrix products of
             other shapes round differently.
-        stored: dtype that rows are stored in; they are rounded to it where they are computed.
-        outlier: rows whose norm at some site is over this many times the batch's median are not
+        stored: dtype that rows are stored in; they are rounded to it on the model's device.
+        outlier: a token whose norm at some site is over this many times the batch's median is not
             stored.
-        drop_nonfinite: rows with NaN or Inf at some site are not stored either; else they are an
-            error, here where outliers are dropped and in the store where they are not.
+        drop_nonfinite: a token with NaN or Inf at some site is not stored either. If false, a NaN
+            or Inf stops the harvest.
     """
 
     model: LanguageModel
@@ -58,11 +58,16 @@ class BucketHarvester:
         return width * self.stored.itemsize
 
     def rows(self, block: Block, buffers: Buffers | None = None) -> dict[str, Tensor]:
-        """The sites' activations [rows, d] of a block, on the CPU, in the stored dtype; without
-        those that are to be dropped, which are NaN. With `buffers` they are there.
+        """The sites' activations [rows, d] of a block, on the CPU, in the stored dtype.
+
+        Rows that are to be dropped are NaN.
+
+        Args:
+            block: a batch of sequences, and which rows of it are wanted.
+            buffers: memory to put the rows in, used again by the next call.
 
         Raises:
-            ValueError: the batch does not fit the device's memory, or a row is not finite though
+            ValueError: the batch does not fit in the device's memory, or a row is not finite where
                 only outliers are to be dropped.
         """
         try:
@@ -81,7 +86,7 @@ class BucketHarvester:
     def forward(self, block: Block, buffers: Buffers | None = None) -> dict[str, Tensor]:
         """The sites' activations [rows, d] of a block, on the CPU, in the stored dtype."""
         tokens = block.tokens
-        if self.model.compiled:  # for one shape; what fills it up is repeated and gives no row
+        if self.model.compiled:  # for one shape: repeats, which give no row, fill a short batch up
             tokens = np.resize(tokens, (max(len(tokens), self.batch_sequences), tokens.shape[1]))
         ids = torch.from_numpy(tokens.astype(np.int64)).to(self.model.device)
         flat = torch.from_numpy(block.flat)
@@ -99,10 +104,10 @@ class BucketHarvester:
         return forward_until(self.model, ids, self.sites, take)
 
     def fill(self, bucket: Any, part: RowRange, advance: Callable[[int], None]) -> None:
-        """Puts a part's rows into a store's bucket; `advance` is told how many, batch by batch.
+        """Puts a part's rows into a store's bucket; `advance` is called with each batch's rows.
 
-        A batch is put into the bucket while the next one is in the model, each in buffers that are
-        used again.
+        A batch is put into the bucket while the next one is in the model. Two sets of buffers are
+        used in turn.
         """
         if self.model.device.type == "cpu":
             keep_freed_memory()
@@ -125,9 +130,9 @@ class BucketHarvester:
         parts: Mapping[int, RowRange],
         advance: Callable[[int, int], None],
     ) -> None:
-        """Harvests buckets, given by number, in order; `advance` is told (bucket, rows) by batch.
+        """Harvests buckets, given by number, in order; `advance(bucket, rows)` is called per batch.
 
-        What goes wrong in one leaves that one uncommitted and the earlier ones committed.
+        An error in one leaves that one uncommitted and the earlier ones committed.
         """
         for number, part in parts.items():
             with writer.bucket(number) as bucket:
@@ -164,5 +169,5 @@ def _check_finite(rows: dict[str, Tensor], block: Block) -> None:
             raise ValueError(
                 f"rows of {site} must be finite, got NaN or Inf in sequence "
                 f"{block.sequence[first]} at position {block.position[first]} ({len(bad)} such "
-                "rows in this batch); mend the model, or pass --drop-nonfinite"
+                "rows in this batch); repair the model, or pass --drop-nonfinite"
             )

@@ -1,9 +1,9 @@
-"""Documents: which document of the text a row is of, told from the tokens alone.
+"""Documents: which document of the text a row comes from, found from the tokens alone.
 
-Owns the numbering. A token store keeps no numbers of documents: where `scopeworks tokenize` has
-packed them one after the other, they are counted in the order in which they were read; of any other
-store a document is what a sequence holds between two EOS tokens. Memory grows with the sequences
-and the documents, not with the tokens.
+Owns the numbering; a token store keeps no numbers of documents. Where `scopeworks tokenize` has
+packed documents one after the other, they are counted in the order in which they were read. In any
+other store a document is what is between two EOS tokens of a sequence. Memory grows with the
+sequences and the documents, not with the tokens.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,7 @@ class Documents:
     """The documents of a split, numbered from 0; see `documents_of`."""
 
     across: bool
-    """Whether a document that goes on in another sequence is one; else each sequence's are its
-    own."""
+    """Whether a document may continue in another sequence. If not, no two sequences share one."""
     context: int
     """Tokens per sequence."""
     first: np.ndarray
@@ -58,7 +57,7 @@ def numbered(sequences: Any, eos: int | None, order: np.ndarray | None) -> Docum
         sequences: unsigned ids, sliceable.
         eos: the token that ends a document; None where there is none.
         order: int64 [n], the place of each sequence among them in the order of reading, where they
-            are one stream cut into sequences; None where each stands alone.
+            are one stream cut into sequences; None where no document goes across two.
     """
     n, context = sequences.shape
     places, counts = [], np.zeros(n, dtype=np.int64)
@@ -77,8 +76,8 @@ def numbered(sequences: Any, eos: int | None, order: np.ndarray | None) -> Docum
 
 
 def _order_of_reading(tokens: TokenStore, split: str, n: int) -> np.ndarray | None:
-    """Where each stored sequence stood in the stream of documents; None where there was none, or
-    nobody knows."""
+    """Each stored sequence's place in the stream of documents; None if there was no such stream, or
+    the store does not say."""
     settings = tokens.provenance.get("settings")
     if not isinstance(settings, dict) or settings.get("packing") != "concatenate":
         return None

@@ -1,7 +1,7 @@
 """HarvestEstimate: what a harvest will take, before anything is written.
 
-Owns the arithmetic of bytes and the short warm-up that they are scaled from; floating-point
-operations the model's family counts. `scopeworks harvest --dry-run` prints it.
+Owns the arithmetic of bytes, and the short warm-up from which it scales them up. The model's family
+counts the floating-point operations. `scopeworks harvest --dry-run` prints the estimate.
 """
 
 import time
@@ -34,9 +34,9 @@ class HarvestEstimate:
     sequences: int
     rows: int
     flops: float
-    """Floating-point operations of all forward passes, as far as they are run."""
+    """Floating-point operations of all forward passes, each up to the last site."""
     rows_per_s: float
-    """Of the forward pass and the selection of rows, measured in a short warm-up."""
+    """Rows per second, forward pass and selection of rows, measured in a short warm-up."""
     site_bytes: dict[str, dict[str, float]]
     """Codec -> site -> bytes on disk, from the warm-up's rows compressed alone."""
 
@@ -98,8 +98,8 @@ def _warm_up(
 ) -> tuple[dict[str, torch.Tensor], float]:
     """The rows of the largest batch that was run, and seconds per token in batches of its size.
 
-    Batches grow from part of a sequence on, so that a slow model shows its speed in a few tokens.
-    It ends before a batch that would take the estimate beyond 20 s and a tenth of the harvest.
+    Batches grow, beginning with part of a sequence, so that a slow model shows its speed in a few
+    tokens. No batch is run that would take the estimate beyond 20 s and a tenth of the harvest.
     """
     n_tokens = plan.n_sequences * job.sequences.shape[1]
     rows, taken, sizes = {}, {}, _sizes(job, plan)

@@ -1,9 +1,8 @@
 """On Dask: the buckets of a harvest spread over Dask workers.
 
 Owns the task that a worker runs and the waiting for all of them. A bucket is a task; a worker keeps
-the model between tasks. Because a bucket's content depends on the job alone, a bucket that was
-begun by a worker that died is simply done again by another, and one that is done twice is written
-twice with the same bytes.
+the model between tasks. A bucket's content depends on the job alone. So a bucket whose worker died
+is done again by another, and one that is done twice is written twice with the same bytes.
 """
 
 import time
@@ -60,14 +59,14 @@ def harvest_on_dask(
 
 
 def _completed(client: Any, begin: Callable[..., Any], numbers: Iterable[int]) -> Iterator[int]:
-    """Begins all buckets and yields each when it is committed, raising what went wrong with it."""
+    """Begins all buckets and yields each when it is committed; raises its error if it failed."""
     from distributed import as_completed
 
     begun = {number: begin(number) for number in numbers}
     bucket_of = {future.key: number for number, future in begun.items()}
     events, missing, stalls = as_completed(list(begun.values())), set(begun), Stalls(STALLED_S)
     watch = Watch(client)
-    begun.clear()  # a result that nobody waits for need not be kept when its worker dies
+    begun.clear()  # so that Dask does not repeat a finished bucket when its worker dies
     while missing:
         for future in events.next_batch(block=False):
             number = bucket_of[future.key]
@@ -94,7 +93,7 @@ def _harvest_bucket(settings_json: str, spec_json: str, number: int, part: tuple
     # A worker with several threads has one model, and hooks of one bucket would see another's.
     with _ONE_AT_A_TIME, open_writer(settings, spec) as writer:
         job = _job_here(settings_json, spec_json)
-        if number not in writer.committed:  # else a worker that was given up has done it after all
+        if number not in writer.committed:  # by a worker that was taken for stalled
             job.fill_all(writer, {number: rows}, lambda _bucket, _n: None)
 
 
@@ -103,7 +102,7 @@ def _job_here(settings_json: str, spec_json: str) -> BucketHarvester:
     """This worker's model and tokens, loaded once and checked against what the others have."""
     spec = StoreSpec.model_validate_json(spec_json)
     job, origin = prepare(from_driver(HarvestSettings, settings_json), spec)
-    # Whoever sent the task has made a folder's name absolute; the fingerprint tells models apart.
+    # The command has made a folder's name absolute; the fingerprint tells models apart.
     origin["model"] = spec.provenance["model"]
     if changed := differences(spec.provenance, origin):
         raise ValueError(

@@ -1,9 +1,9 @@
 """The plan: which token becomes which row, known from the tokens alone.
 
 Owns the mask (positions whose activations are dropped) and the global numbering of the rows that
-are left. Rows are numbered in the order of the sequences and, inside one, of the positions; bucket
-i is rows [i·R, (i + 1)·R). Both follow from the tokens, so buckets can be harvested by anyone in
-any order, and what a bucket holds does not depend on who does.
+are left. Rows are numbered by sequence, then by position; bucket i is rows [i·R, (i + 1)·R) for R
+rows a bucket. Both follow from the tokens. So buckets can be harvested by any process in any order,
+and hold the same rows.
 """
 
 from collections.abc import Iterator
@@ -53,10 +53,12 @@ class Block:
 
 @dataclass(frozen=True)
 class RowRange:
-    """Rows [start, stop) and the sequences [first, last) they are in; `row` is the first's first
-    row.
+    """Rows [start, stop) and the sequences [first, last) that they are in.
 
-    All that a worker has to be told: the rest it counts itself.
+    This is all that is sent to a worker; it counts the rest itself.
+
+    Attributes:
+        row: number of the first row of sequence `first`.
     """
 
     start: int
@@ -88,8 +90,8 @@ class Plan:
         Args:
             sequences: [n, context] unsigned ids, sliceable.
             mask: what is dropped.
-            rows: rows to harvest; all there are by default.
-            bucket_rows: they are rounded up to a multiple of this while there is text.
+            rows: rows to harvest; by default all.
+            bucket_rows: `rows` is rounded up to a multiple of this while there is text.
 
         Raises:
             ValueError: there are fewer rows than asked for, or none.

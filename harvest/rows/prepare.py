@@ -1,8 +1,8 @@
-"""What must hold before rows are harvested, and what a store says of where its rows come from.
+"""What is checked and decided before rows are harvested, and the provenance that a store records.
 
-Owns the checks that model and tokens belong together, what is decided once as a store is begun, and
-the writer with its share of the memory. A command and a Dask worker prepare alike. Which rows there
-are is `plan`'s.
+Owns the checks that model and tokens belong together, what is decided once when a store is begun,
+and the writer with its share of the memory. A command and a Dask worker prepare in the same way.
+`plan` says which rows there are.
 """
 
 import sys
@@ -29,11 +29,14 @@ from .bucket_job import BucketHarvester
 from .plan import Mask, Plan
 
 _BATCH_SHARE = 0.25
+"""Share of `memory_gib` for the rows of batches; the rest is for buckets."""
 
 
 def resolved(settings: HarvestSettings, begun: StoreSpec | None) -> HarvestSettings:
-    """The settings with what was left open as the store was begun: dtype, attention and batch are
-    decided once, because they change the rows' last bits."""
+    """The settings, with dtype, attention and batch of the begun store where they are left open.
+
+    They are decided once a store, because they change the rows' last bits.
+    """
     if begun is None:
         return settings
     left_open = {"dtype": "auto", "attention": "auto", "batch_sequences": None}
@@ -55,8 +58,8 @@ def prepare(
     """Loads and checks model and tokens; returns the job and the rows' provenance.
 
     Args:
-        begun: the spec of the store that is to be continued: what was chosen for it is kept.
-        lm: the model, where it is loaded.
+        begun: the spec of the store to continue; what was chosen for it is kept.
+        lm: the model, if it is loaded already.
     """
     settings = resolved(settings, begun)
     tokens = TokenStore.open(settings.place(settings.tokens))
@@ -113,8 +116,11 @@ def store_spec(
     origin: dict[str, Any],
     begun: StoreSpec | None = None,
 ) -> StoreSpec:
-    """What the activation store will hold; sizes that nobody asked for stay as they were begun,
-    because they are chosen from the rows, which may have grown."""
+    """The spec of the activation store.
+
+    Sizes that the settings leave open stay as the store was begun: they are chosen from the number
+    of rows, which may have grown since.
+    """
     sizes: dict[str, Any] = {"bucket_rows": _bucket_rows(settings, begun)}
     if begun is not None and sizes["bucket_rows"] == begun.bucket_rows:
         sizes = begun.model_dump(include={"bucket_rows", "chunk_rows", "shard_rows"})
@@ -133,7 +139,7 @@ def store_spec(
 def planned(settings: HarvestSettings, job: BucketHarvester, begun: StoreSpec | None) -> Plan:
     """The rows to harvest: those asked for, rounded up to whole buckets while there is text.
 
-    A store that an earlier version has begun with just so many stays as it is.
+    A store that was begun with exactly the rows asked for, by an earlier version, keeps them.
     """
     given = begun is not None and begun.rows == settings.rows
     size = None if given else _bucket_rows(settings, begun)
@@ -141,8 +147,8 @@ def planned(settings: HarvestSettings, job: BucketHarvester, begun: StoreSpec | 
 
 
 def _bucket_rows(settings: HarvestSettings, begun: StoreSpec | None) -> int | None:
-    """The bucket size that was asked for, or begun with, or that cuts the rows evenly; None leaves
-    it to the store."""
+    """The bucket size asked for, or the begun store's, or one that divides the rows evenly; None
+    leaves the choice to the store."""
     if settings.bucket_rows is not None:
         return settings.bucket_rows
     if begun is not None:
@@ -168,7 +174,7 @@ def versions() -> dict[str, str]:
 
 def warn_of_versions(spec: StoreSpec) -> None:
     """Says on stderr that the store was begun with other libraries than this process has."""
-    if not spec.versions:  # a store of before they were recorded
+    if not spec.versions:  # begun before versions were recorded
         return
     if changed := differences(spec.versions, versions()):
         print(
@@ -204,8 +210,11 @@ def provenance(
 def open_writer(
     settings: HarvestSettings, spec: StoreSpec, background: bool = False
 ) -> StoreWriter:
-    """The store's writer, with its share of the memory; in the background, one bucket is sealed
-    while the next one fills. To an object store, as much as a bucket holds is on its way."""
+    """The store's writer, with its share of the memory.
+
+    The memory is divided evenly between the bucket that fills, with `background` the one that is
+    sealed meanwhile, and for an object store the shards on their way.
+    """
     store = settings.place(settings.store)
     shares = 1 + background + store.is_remote
     share = int(settings.memory_gib * 2**30 * (1 - _BATCH_SHARE)) // shares
@@ -219,13 +228,13 @@ def open_writer(
 
 
 def _batch_sequences(settings: HarvestSettings, job: BucketHarvester) -> int:
-    """The batch asked for, or begun with, else what the memory allows."""
+    """Sequences in a batch: as the settings or the begun store say, or as the memory allows."""
     if settings.batch_sequences is not None:
         return settings.batch_sequences
     free = free_memory(job.model.device)
     if job.model.device.type == "cpu":
         free = share_of_memory(free, job.model.n_bytes, n_local_workers(settings.dask))
-    # One batch leaves the model while another is put into its bucket.
+    # Rows of two batches: one leaves the model while the other is put into its bucket.
     n = sequences_that_fit(job, free, int(settings.memory_gib * 2**30 * _BATCH_SHARE))
     return n if job.model.device.type == "cpu" else sequences_that_run(job, n)
 

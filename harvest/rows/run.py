@@ -1,7 +1,7 @@
 """Harvest: from sequences of tokens to rows of activations, through one forward pass each.
 
-Owns the run over the buckets and its report. What must hold before is `prepare`'s, which rows there
-are `plan`'s, where activations are in the model `hooks`', what a store is `store`'s.
+Owns the run over the buckets and its report. `prepare` checks and decides what must hold before,
+`plan` says which rows there are, `bucket_job` harvests one bucket.
 """
 
 from collections import Counter
@@ -36,7 +36,7 @@ _SHOWN_POSITIONS = 5
 
 @dataclass(frozen=True)
 class HarvestReport:
-    """What a harvest has left in its store."""
+    """What is in the store after a harvest."""
 
     store: str
     """Its URL."""
@@ -113,8 +113,10 @@ def harvest_rows(
 def _opened(
     settings: HarvestSettings, begun: StoreSpec | None, lm: LanguageModel | None
 ) -> tuple[BucketHarvester, Plan, StoreWriter]:
-    """Harvester, plan and the store, begun or continued. Who finds that another has begun the
-    store in the meantime takes what that one has decided."""
+    """Harvester, plan and the store, begun or continued.
+
+    If another process has begun the store in the meantime, this one takes what was decided there.
+    """
     job, origin = prepare(settings, begun, lm)
     plan = planned(settings, job, begun)
     spec = store_spec(settings, plan.rows, job, origin, begun)
@@ -137,5 +139,5 @@ def missing_parts(writer: StoreWriter, plan: Plan) -> dict[int, RowRange]:
 
 
 def _shown(bar: Progress, n_buckets: int) -> Callable[[int, int], None]:
-    """Shows rows done and the bucket they went to."""
+    """A function that shows rows done and the bucket that they went to."""
     return lambda bucket, n: bar.advance(n, bucket=f"{bucket + 1}/{n_buckets}")

@@ -1,8 +1,7 @@
 """Space: whether the disk has room for what a harvest will write.
 
-Owns the estimate of bytes from rows, widths and codec. What was compressed is measured by
-`estimate`; here it must not be more than what is written in the end, so that no harvest that would
-fit is refused.
+Owns a lower bound of bytes from rows, widths and codec: a harvest that would fit is never refused.
+`estimate` measures what compression really gives.
 """
 
 from pathlib import Path
@@ -14,7 +13,7 @@ from ...store.place.place import Place
 
 
 def bytes_left(spec: StoreSpec, committed_rows: int) -> int:
-    """Bytes that a store's rows take beside those that are committed, at the least."""
+    """A lower bound of the bytes that a store's uncommitted rows will take."""
     rows = max(0, spec.rows - committed_rows)
     return int(rows * sum(spec.sites.values()) * PRESETS[spec.codec].least_bits / 8)
 
@@ -24,8 +23,8 @@ def check_space(url: str, spec: StoreSpec, begun: StoreSpec | None) -> None:
 
     Args:
         url: of the store.
-        spec: what it is to hold.
-        begun: what it was begun with, if it is there.
+        spec: what the store is to hold.
+        begun: the spec that it was begun with, if it exists.
 
     Raises:
         ValueError: a local store needs more than is free.

@@ -1,8 +1,8 @@
 """Chat: documents as the user's turn of a conversation, in the tokenizer's own chat template.
 
-Owns the use of the template: every document goes through it, so that its token ids are those of the
-tokenizer's `apply_chat_template`; only what a document itself spells as a special token stays text.
-How turns become sequences is `packing`'s.
+Owns the use of the template: every document goes through it, so its token ids are those of the
+tokenizer's `apply_chat_template`. One thing differs: a special token that a document spells out
+stays text. `packing` makes sequences of the turns.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ class ChatTemplate:
     """A tokenizer's chat template around a text.
 
     Attributes:
-        prefix: token ids before a text, BOS among them; no row comes from them.
-        suffix: token ids behind it, up to where the model would answer.
-        end_of_turn: the token that ends a turn, the first special one behind a text; None if there
+        prefix: token ids before a text, BOS among them; they give no row.
+        suffix: token ids after it, up to where the model would answer.
+        end_of_turn: the token that ends a turn: the first special one after a text, None if there
             is none.
     """
 
@@ -57,8 +57,8 @@ class ChatTemplate:
         self._check(turn)
 
     def token_ids(self, documents: list[TextDocument]) -> list[np.ndarray | Bad]:
-        """Every document's token ids, uint32 [n], with the template's around them; or why the
-        template does not take it."""
+        """Every document's token ids, uint32 [n], with the template's around them; or a `Bad` for
+        one that the template refuses or changes."""
         bodies = [self._body(document) for document in documents]
         fine = [body for body in bodies if isinstance(body, str)]
         joined = [f"{self._joined_before}{body}{self._joined_after}" for body in fine]
@@ -89,8 +89,10 @@ class ChatTemplate:
         return turn[len(self._before) : len(self._before) + n_letters]
 
     def _split_before(self) -> tuple[list[int], str]:
-        """The ids up to the last special token before a text, and what may join with the text: no
-        token reaches across a special one."""
+        """The ids up to the last special token before a text, and the template's text after it.
+
+        That text is tokenized with the document's: a token may span both, but no special one.
+        """
         ids, ends, special = self._encoded(self._before, 1)
         last = max((i for i, one in enumerate(ids) if one in special), default=-1)
         bos = self._tokenizer.bos_token_id
@@ -98,13 +100,13 @@ class ChatTemplate:
         return [*missing, *ids[: last + 1]], self._before[ends[last] if last >= 0 else 0 :]
 
     def _split_after(self) -> tuple[list[int], str]:
-        """The ids from the first special token behind a text, and what may join with the text."""
+        """The ids from the first special token after a text, and the template's text before it."""
         ids, starts, special = self._encoded(self._after, 0)
         first = next((i for i, one in enumerate(ids) if one in special), None)
         return ([], self._after) if first is None else (ids[first:], self._after[: starts[first]])
 
     def _encoded(self, text: str, side: int) -> tuple[list[int], list[int], set[int]]:
-        """(ids, where each begins (0) or ends (1), the special ones)."""
+        """(ids, where each begins (side 0) or ends (side 1) in the text, all special ids)."""
         encoding = self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
         added = self._tokenizer.added_tokens_decoder
         special = {number for number, token in added.items() if token.special}
@@ -115,7 +117,7 @@ class ChatTemplate:
         return np.concatenate([np.asarray(part, dtype=np.uint32) for part in parts])
 
     def _check(self, turn: str) -> None:
-        """Compares with the tokenizer's own way through its template."""
+        """Compares the ids of a turn with those that the tokenizer gives itself."""
         own = self._tokenizer(turn, add_special_tokens=False, verbose=False)["input_ids"]
         (ours,) = self.token_ids([TextDocument("probe", _PROBE)])
         if isinstance(ours, Bad) or ours.tolist()[-len(own) :] != own:
@@ -126,7 +128,8 @@ class ChatTemplate:
 
 
 def identity_of(tokenizer: Any, packing: str) -> str:
-    """What decides a document's ids: the tokenizer's fingerprint, for chats with its template's."""
+    """What decides a document's ids: the tokenizer's fingerprint, for packing chat also its chat
+    template's."""
     fingerprint = tokenizer_fingerprint(tokenizer)
     return f"{fingerprint}+{template_fingerprint(tokenizer)}" if packing == "chat" else fingerprint
 

@@ -1,6 +1,6 @@
 """Encoding: texts to token ids, in bounded memory.
 
-Owns the use of the tokenizer's backend. Where BOS and EOS go is `packing`'s business.
+Owns the use of the tokenizer's backend. `packing` adds BOS and EOS.
 """
 
 import re
@@ -14,15 +14,16 @@ T = TypeVar("T")
 
 _PIECE_CHARACTERS = 2**18
 _GROUP = 2**21
-# Tokenizers start anew where white space begins, not where it ends: runs of it belong together.
+# No token spans the start of white space, but a run of white space may be one token: so texts are
+# cut before a run, never inside or after it.
 _LINE_BORDER, _WORD_BORDER = re.compile(r"(?<=\S)(?=\n)"), re.compile(r"(?<=\S)(?= )")
 
 
 def token_ids(tokenizer: Any, texts: list[str]) -> list[np.ndarray]:
-    """Each text's token ids, uint32 [n]: no special tokens, not even where a text spells one out.
+    """Each text's token ids, uint32 [n], without special tokens, even if a text spells one out.
 
-    Very long texts are cut at line or word borders first, and few pieces are encoded at once: the
-    tokenizer takes a hundred bytes and more for a token.
+    To bound memory, very long texts are cut at line or word borders, and only about 2 million
+    characters are encoded at once: the tokenizer takes more than a hundred bytes for a token.
     """
     pieces = [list(_pieces(text)) for text in texts]
     backend = tokenizer.backend_tokenizer
@@ -35,7 +36,7 @@ def token_ids(tokenizer: Any, texts: list[str]) -> list[np.ndarray]:
 
 
 def grouped(items: Iterable[T], size_of: Callable[[T], int], bound: int) -> Iterator[list[T]]:
-    """Neighbours together until their sizes reach the bound; the last group may be smaller."""
+    """Groups of neighbours whose sizes add up to the bound; the last group may be smaller."""
     group, size = [], 0
     for item in items:
         group.append(item)
@@ -48,8 +49,14 @@ def grouped(items: Iterable[T], size_of: Callable[[T], int], bound: int) -> Iter
 
 
 def unknown_share(tokenizer: Any, text: str, ids: np.ndarray) -> float:
-    """Share of a text's characters for which the tokenizer has no token but the unknown one; 1
-    where it has none at all. `ids` are the text's own, or hold them."""
+    """Share of a text's characters that the tokenizer encodes as the unknown token.
+
+    Args:
+        tokenizer: transformers' tokenizer.
+        text: the text.
+        ids: its token ids, possibly with a chat template's around them. If there are none, the
+            share is 1.
+    """
     if not len(ids):
         return 1.0
     unknown = tokenizer.unk_token_id
@@ -66,7 +73,7 @@ def unknown_share(tokenizer: Any, text: str, ids: np.ndarray) -> float:
 
 @contextmanager
 def _as_text(backend: Any) -> Iterator[None]:
-    """Encodes whole texts, what spells a special token as well, while the block lasts."""
+    """Inside the block texts are encoded whole, and a special token that one spells out is text."""
     backend.no_truncation()
     backend.no_padding()
     spelt_out, backend.encode_special_tokens = backend.encode_special_tokens, True
@@ -77,7 +84,7 @@ def _as_text(backend: Any) -> Iterator[None]:
 
 
 def _encoded(backend: Any, texts: list[str]) -> list[np.ndarray]:
-    """Token ids by the backend itself: transformers' wrapper around it takes half as long again."""
+    """Token ids by the backend itself: through transformers' wrapper it takes 1.5 times as long."""
     found = backend.encode_batch_fast(texts, add_special_tokens=False)
     return [np.asarray(encoding.ids, dtype=np.uint32) for encoding in found]
 

@@ -1,7 +1,7 @@
 """In shares: the parts of a text tokenized by processes that know nothing of one another.
 
-Owns which parts a share makes and when there are enough of them to be packed. A part's file is all
-that one process leaves for the others, so a share that was killed simply goes on.
+Owns which parts a share makes, and when there are enough of them to be packed. A part's file is all
+that one process leaves for the others, so a killed share is continued by starting it again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,8 +20,10 @@ from .text_parts import make_part, parts_location, sweep_parts, token_limit
 def make_share(
     parts: Sequence[TextPart], settings: TokenizeSettings, tokenizer: Any, share: TaskShare
 ) -> None:
-    """Makes a share's parts that are not there, as many as could fill the token budget; ends when
-    the token store is complete. Streams are left to whoever packs."""
+    """Makes the missing parts of a share, at most as many as would fill the token budget alone.
+
+    It ends early when the token store is complete. Streams are left to the share that packs.
+    """
     location = parts_location(settings)
     there, n_tokens = set(location.children()), 0
     with progress("tokenize", None, "tokens") as bar:
@@ -37,7 +39,7 @@ def make_share(
 
 
 def check_all_made(parts: Sequence[TextPart], settings: TokenizeSettings) -> None:
-    """Raises NotReadyError while other shares still make parts that are to be packed."""
+    """Raises NotReadyError if a part that is to be packed has not been made yet."""
     location, n_tokens = parts_location(settings), 0
     there = set(location.children())
     for part in (part for part in parts if part.key):
@@ -52,7 +54,7 @@ def check_all_made(parts: Sequence[TextPart], settings: TokenizeSettings) -> Non
 
 
 def _fills(settings: TokenizeSettings, n_tokens: int) -> bool:
-    """Whether so many training tokens are all that is asked for."""
+    """Whether so many training tokens fill the token budget."""
     limit = token_limit(settings)
     return limit is not None and n_tokens >= limit
 
@@ -70,7 +72,7 @@ def _training_tokens(location: Any, part: TextPart, settings: TokenizeSettings) 
 
 
 def _counted(batches: Iterable[TokenizedTexts], advance: Any) -> Iterable[TokenizedTexts]:
-    """The batches; the progress bar advances by their tokens."""
+    """Yields the batches, and advances the progress bar by their tokens."""
     for batch in batches:
         advance(len(batch.ids))
         yield batch

@@ -1,7 +1,7 @@
 """On Dask: the parts of a text tokenized by Dask workers.
 
-Owns the task that a worker runs, and the order in which parts are waited for. A part is a task; its
-file is its result, so a part whose worker died is simply made again by another.
+Owns the task that a worker runs, and the order in which parts are waited for. A part is a task, and
+its file is the result, so a part whose worker died is made again by another.
 """
 
 import time
@@ -27,8 +27,8 @@ def made_on_dask(
 ) -> Generator[TextPart, None, None]:
     """Yields the parts in their order, each once its file is there (a stream at once).
 
-    Only a few parts for every worker are begun ahead of what the caller takes, so that a token
-    budget that ends early wastes little.
+    Only a few parts per worker are begun ahead of the one that the caller takes, so that little is
+    wasted when a token budget ends the run early.
 
     Args:
         parts: in reading order.
@@ -55,12 +55,12 @@ def made_on_dask(
 
 
 def _n_threads(client: Any) -> int:
-    """Tasks that the workers of this moment run at once, two if there is none yet."""
+    """How many tasks the present workers run at once; two if there is no worker yet."""
     return max(2, sum(client.nthreads().values()))
 
 
 def _submit(client: Any, sent: str, part: TextPart, tokenizer: str) -> Any:
-    """Begins a part; the key that Dask knows it by is its own, so that none is made twice."""
+    """Begins a part. Dask knows it by the part's own key, so that none is made twice."""
     key = f"tokenize-{part.key}"
     there = tuple(replace(source, path=everywhere(source.path)) for source in part.sources)
     return client.submit(
@@ -81,7 +81,7 @@ def _waited_for(watch: Watch, part: TextPart, future: Any) -> TextPart:
 def _tokenize_part(settings_json: str, part: TextPart, tokenizer: str) -> None:
     """The task: makes one part on this worker. The file is its result."""
     settings = from_driver(TokenizeSettings, settings_json)
-    # The tokenizer's own threads use the worker's cores; its state is not to be shared.
+    # One part at a time: the tokenizer's own threads use the worker's cores, and it has state.
     with _ONE_AT_A_TIME:
         batches = make_part(
             part, settings, _tokenizer_here(settings.model, tokenizer, settings.packing)

@@ -1,7 +1,7 @@
 """Packing: documents' tokens into sequences of one length.
 
-Owns where BOS and EOS go, the folder where sequences wait until all are there, and their
-global permutation. Knows neither text nor tokenizer.
+Owns where BOS and EOS go, the file where sequences wait until all are there, and their global
+permutation. Knows neither text nor tokenizer.
 """
 
 import hashlib
@@ -19,7 +19,8 @@ class Packer:
 
     The documents' tokens form one stream with EOS between them; every sequence is BOS and the next
     context - 1 tokens of the stream. A sequence may hold the end of one document and the start of
-    the next, attention sees across, as in Gemma's own training. What is left at the end is dropped.
+    the next, and attention reaches across, as in Gemma's own training. Tokens left at the end of
+    the stream are dropped.
     """
 
     def __init__(self, context: int, bos: int, eos: int):
@@ -65,15 +66,15 @@ class Packer:
 class Wrapper:
     """Gives every document sequences of its own: prefix, as much text as fits, suffix, then PAD.
 
-    A document longer than one sequence takes several, each with prefix and suffix. A packer like
-    `Packer`, without anything left over.
+    A document longer than one sequence takes several, each with prefix and suffix. It is used as
+    `Packer` is, and leaves nothing over.
     """
 
     left_over = 0
 
     def __init__(self, context: int, prefix: list[int], suffix: list[int], pad: int):
-        self._room = context - len(prefix) - len(suffix)
-        if self._room < 1:
+        self._n_text = context - len(prefix) - len(suffix)
+        if self._n_text < 1:
             raise ValueError(
                 f"context must have room for text beside {len(prefix)} tokens before and "
                 f"{len(suffix)} after it, got {context}"
@@ -91,26 +92,29 @@ class Wrapper:
         return sequences
 
     def _pieces(self, ids: np.ndarray) -> Iterator[np.ndarray]:
-        for start in range(0, len(ids), self._room):
-            yield np.concatenate([self._prefix, ids[start : start + self._room], self._suffix])
+        for start in range(0, len(ids), self._n_text):
+            yield np.concatenate([self._prefix, ids[start : start + self._n_text], self._suffix])
 
 
 class Turns(Wrapper):
-    """A wrapper of documents that come as turns, with prefix and suffix: as they are where they
-    fit; else what stands between the two is cut and wrapped."""
+    """Packs documents that come with prefix and suffix around them, as turns of a chat.
+
+    One that fits is a sequence as it is. Of a longer one, the text between prefix and suffix is cut
+    into pieces, and each piece is wrapped again.
+    """
 
     def _pieces(self, ids: np.ndarray) -> Iterator[np.ndarray]:
         if len(ids) <= self._context:
             yield ids
             return
-        # All of both, unless a token has joined one with the text.
+        # The whole prefix and suffix, unless a token spans one of them and the text.
         first = _n_shared(ids, self._prefix)
         last = _n_shared(ids[first:][::-1], self._suffix[::-1])
         yield from super()._pieces(ids[first : len(ids) - last])
 
 
 def _n_shared(ids: np.ndarray, other: np.ndarray) -> int:
-    """How many ids two begin with alike."""
+    """Number of ids at the start that two sequences have in common."""
     n = min(len(ids), len(other))
     different = np.flatnonzero(ids[:n] != other[:n])
     return int(different[0]) if len(different) else n
@@ -119,8 +123,8 @@ def _n_shared(ids: np.ndarray, other: np.ndarray) -> int:
 class Spool:
     """Sequences on their way to the token store: appended in reading order, read in permuted order.
 
-    They wait in a file without a name (4 bytes a token, gone when the process ends), so memory does
-    not grow with the text. Reads as an array [n, context] of uint32, by slices.
+    They wait in a file without a name (4 bytes a token), which is gone when the process ends, so
+    memory does not grow with the text. It is read like an array [n, context] of uint32, by slices.
     """
 
     dtype = np.dtype(np.uint32)
@@ -160,7 +164,7 @@ class Spool:
         return self._map[self._order[rows]]
 
     def close(self) -> None:
-        """Deletes the folder."""
+        """Deletes the file."""
         self._map = np.empty((0, self._context), dtype=np.uint32)
         self._file.close()
 

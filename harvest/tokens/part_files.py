@@ -1,8 +1,13 @@
 """Part files: where a part's token ids wait for packing.
 
-Owns their format. A file is a run of batches, each: length of the header and number of ids (two
-uint64, little endian), the header (JSON: documents' lengths and splits, what was read, crc32 of the
-ids), the ids (uint32, little endian).
+Owns their format. A file is batches, one after the other. A batch is, all numbers little endian:
+
+| bytes | what |
+|---|---|
+| 8 | n_header, uint64: bytes of the header |
+| 8 | n_ids, uint64: number of token ids |
+| n_header | JSON: each document's split and length, what was read, crc32 of the ids' bytes |
+| 4 · n_ids | the ids, uint32, document after document |
 """
 
 import io
@@ -23,7 +28,7 @@ from ..text.documents import ReadReport
 from ..text.text_file import TextFile
 
 _READ_BYTES = 2**22
-_LENGTHS = struct.Struct("<QQ")
+_LENGTHS = struct.Struct("<QQ")  # n_header, n_ids
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class TextPart:
 
     Attributes:
         sources: in reading order.
-        key: name of the part's file; "" for a stream, whose ids are never kept.
+        key: name of the part's file; "" for a stream, which is never kept in one.
     """
 
     sources: tuple[TextFile, ...]
@@ -86,7 +91,7 @@ def read_part(location: Location, part: TextPart) -> Iterator[TokenizedTexts]:
             try:
                 n_header, n_ids = _LENGTHS.unpack(lengths)
                 left -= _LENGTHS.size + n_header + 4 * n_ids
-                if left < 0:  # before memory is taken
+                if left < 0:  # checked before memory is taken
                     raise ValueError(f"a batch must end within its {source.size} bytes")
                 yield _from_bytes(file.read(n_header), file.read(4 * n_ids))
             except (ValueError, struct.error) as error:
@@ -113,7 +118,7 @@ class _Read(Document):
 
 
 class _Header(Document):
-    """What stands before a batch's ids."""
+    """The header before a batch's ids."""
 
     splits: list[str]
     lengths: list[NonNegativeInt]
@@ -133,7 +138,7 @@ def _from_bytes(text: bytes, ids: bytes) -> TokenizedTexts:
 
 
 class _Object(io.RawIOBase):
-    """An object of a location as a file to be read from its start."""
+    """An object of a location, as a file that is read from its start."""
 
     def __init__(self, location: Location, key: str):
         self._location, self._key, self._position = location, key, 0

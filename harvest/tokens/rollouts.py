@@ -1,7 +1,7 @@
 """Rollouts: a model's own answers to prompts, as a token store of conversations.
 
 Owns sampling, and which positions of a conversation are the user's prompt and which the model's
-rollout. The chat template is `chat`'s business, what is measured there `evaluate`'s.
+rollout. `chat` has the chat template; `evaluate` measures SAEs on the conversations.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from .splits import HELD_OUT, PART_NUMBERS, PARTS
 
 @dataclass(frozen=True)
 class Prompt:
-    """A user's turn in the chat template, and its number among all."""
+    """A user's turn in the chat template, uint32 [n], and the number of its conversation."""
 
     number: int
     ids: np.ndarray
@@ -39,12 +39,12 @@ class Prompt:
 
 @dataclass
 class RolloutReport:
-    """What became of the prompts."""
+    """What was read and sampled."""
 
     n: int = 0
     """Conversations."""
     ended: int = 0
-    """Those whose turn the model has ended itself."""
+    """Conversations that the model ended itself, by the end of its turn or EOS."""
     n_tokens: int = 0
     """Sampled tokens."""
     already_done: bool = False
@@ -67,11 +67,11 @@ class RolloutReport:
 def sample_rollouts(settings: RolloutSettings, lm: LanguageModel | None = None) -> RolloutReport:
     """Samples the model's answers to prompts, and writes the conversations to a token store.
 
-    Its split `held_out` has a conversation in each sequence: the prompt in the chat template, the
-    sampled tokens up to the end of the turn, PAD up to the longest one. The split `parts` says of
-    each position what it is (`splits.PART_NUMBERS`). A conversation's random numbers depend on the
-    seed and its own number alone, so equal settings give equal conversations on a machine. The
-    precision that the model was computed in is recorded, whatever was asked for.
+    Each sequence of the split `held_out` is a conversation: the prompt in the chat template, the
+    sampled tokens up to the end of the turn, then PAD up to the longest conversation. The split
+    `parts` says what each position is (`splits.PART_NUMBERS`). A conversation's random numbers
+    depend on the seed and its own number alone, so equal settings give equal conversations on a
+    machine. The dtype that the model was computed in is recorded, also if `dtype` was `auto`.
 
     Args:
         settings: see `RolloutSettings`.
@@ -95,7 +95,7 @@ def sample_rollouts(settings: RolloutSettings, lm: LanguageModel | None = None) 
         return report
     special = {name: getattr(lm.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     place = settings.place(settings.out)
-    # Begun before anything is sampled, so that a place that cannot be written is said at once.
+    # Created before anything is sampled, so that a place that cannot be written fails at once.
     TokenStore.create(place, context=settings.context, **special)
     ids, parts = _conversations(lm, template, prompts, settings, report)
     store = TokenStore.create(place, context=ids.shape[1], provenance=provenance, **special)
@@ -112,11 +112,11 @@ def sample(
     stops: set[int],
     temperature: float = 1.0,
 ) -> list[list[int]]:
-    """Each prompt's sampled tokens, up to one of `stops`, which is the last, or as many as there
-    are uniform numbers for.
+    """Samples an answer to each prompt: its tokens up to and with the first one in `stops`.
 
-    The token of a step is the first at which the cumulative probability passes the step's number;
-    probabilities are float64, of the logits over the temperature.
+    Without a stop, an answer has as many tokens as there are uniform numbers for it. The token of a
+    step is the first t with Σ_{i ≤ t} p_i > u, for p = softmax(logits / temperature) in float64 and
+    the step's uniform number u.
     """
     found: list[list[int]] = [[] for _ in prompts]
     done, ids, cache = [False] * len(found), prompts, None
@@ -136,7 +136,7 @@ def sample(
 def _drawn(
     logits: Float[Tensor, "batch vocabulary"], u: Float[Tensor, "batch 1"]
 ) -> Int[Tensor, " batch"]:
-    """One token a row by its uniform number."""
+    """One token per row: the first whose cumulative probability exceeds the row's number u."""
     cumulative = logits.softmax(-1).cumsum(-1)
     passed = torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True)
     return passed[:, 0].clamp(max=logits.shape[1] - 1)
@@ -145,7 +145,7 @@ def _drawn(
 def _prompts(
     settings: RolloutSettings, template: ChatTemplate, report: ReadReport
 ) -> list[np.ndarray]:
-    """All prompts in the template that leave room for an answer; others are counted."""
+    """All prompts in the template that leave space for an answer; others are counted."""
     options = RowOptions(settings.text_field, storage=settings.storage_options)
     documents = list(read_documents(settings.text, options, report))
     found = []
@@ -165,7 +165,7 @@ def _prompts(
 
 
 def _chosen(prompts: list[np.ndarray], settings: RolloutSettings) -> list[Prompt]:
-    """The first in an order by the seed; once more from the start where more are asked for."""
+    """The first `n` prompts in an order by the seed; from the start again if there are fewer."""
     order = sequence_order(len(prompts), settings.seed, HELD_OUT)
     n = settings.n
     return [Prompt(number, prompts[order[number % len(order)]]) for number in range(n)]
@@ -236,17 +236,17 @@ def _provenance(
 
 
 def _already_done(settings: RolloutSettings, provenance: dict[str, Any]) -> bool:
-    """Whether the very store is there.
+    """Whether this very store is there already.
 
     Raises:
-        ValueError: one of another provenance is.
+        ValueError: a store of another provenance is there.
     """
     try:
         store = TokenStore.open(settings.place(settings.out))
     except FileNotFoundError:
         return False
     there, wanted = _flat(store.provenance), _flat(provenance)
-    if there.get("dtype") == "auto":  # a store of before says no more
+    if there.get("dtype") == "auto":  # an earlier version recorded no more
         wanted["dtype"] = "auto"
     changed = differences(there, wanted)
     if changed:
@@ -258,6 +258,6 @@ def _already_done(settings: RolloutSettings, provenance: dict[str, Any]) -> bool
 
 
 def _flat(provenance: dict[str, Any]) -> dict[str, Any]:
-    """The settings beside what else decides."""
+    """A provenance as one dictionary, without the level `settings`."""
     rest = {name: value for name, value in provenance.items() if name != "settings"}
     return rest | provenance.get("settings", {})

@@ -1,7 +1,7 @@
 """Tokenize: from text to a token store.
 
-Owns the run of the stage: text in parts, made here or on workers, packed in reading order, written.
-Reading is `documents`' business, parts are `text_parts`', packing and permuting `packing`'s.
+Owns the run: text in parts, made here or on workers, packed in reading order, written. `documents`
+reads, `text_parts` makes parts, `packing` packs and permutes.
 """
 
 import hashlib
@@ -38,12 +38,12 @@ __all__ = ["TokenizeReport", "TokenizeSettings", "tokenize_text"]
 
 
 _COMPARED = ("tokenizer", "chat_template", "files")
-"""What of a store's provenance must be the same besides the settings."""
+"""Entries of a store's provenance that must be the same, besides the settings."""
 
 
 @dataclass
 class TokenizeReport:
-    """What became of the text."""
+    """What was read and written."""
 
     already_done: bool = False
     """Whether the store was there before, made by the same settings from the same files."""
@@ -70,10 +70,10 @@ def tokenize_text(
 ) -> TokenizeReport:
     """Tokenizes text into a token store with the splits `train` and `held_out`.
 
-    Same text and settings give the same store, bit for bit, whoever tokenizes. The same command
-    continues one that was stopped: text tokenized before waits beside the store, part by part,
-    until all of it is packed. A store that is already complete is left as it is if it was made by
-    the same settings from files of the same sizes.
+    Equal text and settings give the same store, bit for bit, with any number of workers. The same
+    command continues one that was stopped: tokenized text waits beside the store, part by part,
+    until all of it is packed. A complete store is left as it is if it was made by the same settings
+    from files of the same sizes.
 
     Args:
         settings: see `TokenizeSettings`.
@@ -106,7 +106,7 @@ def tokenize_text(
             return report
         check_all_made(parts, settings)
     with owned_parts(settings):
-        # Another command may have made the very store while this one began.
+        # Another command may have made this store since the first look.
         if (done := _already_done(settings, provenance)) is not None:
             return done
         _tokenize(settings, tokenizer, sources, new_packer, provenance, report, scratch_dir)
@@ -142,7 +142,7 @@ def _tokenize(
 
 
 def _permuted(splits: Splits, report: TokenizeReport) -> dict[str, Spool]:
-    """The splits in permuted order; what was read stands in the error if it was too little."""
+    """The splits in permuted order; the error, if there was too little text, says what was read."""
     try:
         return splits.permuted()
     except ValueError as error:
@@ -172,9 +172,9 @@ def _pack_into(
 def _batches(
     settings: TokenizeSettings, tokenizer: Any, sources: list[TextFile], bar: Progress
 ) -> Generator[TokenizedTexts, None, None]:
-    """The text's batches in reading order, whoever tokenizes them; `bar` is told of new tokens.
+    """The text's batches in reading order, made here or on workers; `bar` advances by new tokens.
 
-    Every part is made first, unless an earlier run of the command has made it, and then read.
+    A part is made first, unless an earlier run of the command has made it, and then read.
     """
     identity, location = identity_of(tokenizer, settings.packing), parts_location(settings)
     parts = cut(sources, settings, identity)
@@ -211,7 +211,7 @@ def _made_here(
 
 
 def _counted(batches: Iterable[TokenizedTexts], bar: Progress) -> Iterator[TokenizedTexts]:
-    """The batches; the bar advances by their tokens."""
+    """Yields the batches, and advances the bar by their tokens."""
     for batch in batches:
         bar.advance(len(batch.ids))
         yield batch
@@ -231,7 +231,7 @@ def _check_out(settings: TokenizeSettings) -> None:
     for path in settings.text:
         if _is_below(settings.out, path):
             raise ValueError(
-                f"out must lie outside the text folder {path}, got {settings.out}; "
+                f"out must be outside the text folder {path}, got {settings.out}; "
                 "choose another place"
             )
 
@@ -247,7 +247,7 @@ def _is_below(out: str, folder: str) -> bool:
 def _packing(
     settings: TokenizeSettings, tokenizer: Any
 ) -> tuple[Callable[[], Packer | Wrapper], int]:
-    """What makes a split's packer, and how many first positions of a sequence give no row."""
+    """A function that makes a split's packer; how many first positions of sequences give no row."""
     bos, eos, pad = (getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad"))
     context = settings.context
     if settings.packing == "concatenate":

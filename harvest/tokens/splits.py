@@ -1,7 +1,7 @@
 """Splits: which documents are trained on and which are held out, each packed into its sequences.
 
-Owns the splits' names, and one packer and one folder of sequences for each. How a packer packs is
-`packing`'s business.
+Owns the splits' names, and one packer and one spool of sequences for each. `packing` has packers
+and spools.
 """
 
 import re
@@ -19,20 +19,20 @@ from .packing import Packer, Spool, Wrapper
 TRAIN, HELD_OUT = "train", "held_out"
 
 PARTS = "parts"
-"""The split beside `held_out` that says of each position which part of a conversation it is."""
+"""The split beside `held_out` with the part of a conversation that each position belongs to."""
 
 PART_NUMBERS = {"prompt": 1, "rollout": 2}
-"""Parts of a conversation; 0 is what belongs to none: BOS, the constant prefix, PAD."""
+"""Numbers of the parts of a conversation; 0 is everything else: BOS, the constant prefix, PAD."""
 
 _MAX_SUBSETS = 100
 _MAX_NAME = 200
-"""Of a split, in a token store."""
+"""Characters of a split's name in a token store."""
 
 
 def split_of(document: TextDocument, settings: TokenizeSettings) -> str:
-    """A document's split: `train`, `held_out`, or `held_out.<subset>` (which `held_out` includes).
+    """A document's split: `train`, `held_out`, or `held_out.<subset>`, which `held_out` includes.
 
-    A pure function of the document, so that any process may decide it.
+    A pure function of the document and the settings: every process decides alike.
     """
     if not is_held_out(document.text, settings.held_out):
         return TRAIN
@@ -51,14 +51,14 @@ class Splits:
         scratch_dir: Path | None,
         stack: ExitStack,
     ):
-        """The spools are closed with `stack`; they wait in `scratch_dir`."""
+        """The spools' files are in `scratch_dir`, and closed with `stack`."""
         self._settings, self._new_packer = settings, new_packer
         self._scratch_dir, self._stack = scratch_dir, stack
         self._splits: dict[str, tuple[Packer | Wrapper, Spool]] = {}
         self._n_tokens: Counter[str] = Counter()
 
     def add(self, split: str, ids: np.ndarray) -> None:
-        """Packs one document's token ids [n] into its split, and into the one that includes it."""
+        """Packs one document's token ids [n] into its split, and into `held_out` for a subset's."""
         self._n_tokens[split.partition(".")[0]] += len(ids)
         for name in dict.fromkeys((split.partition(".")[0], split)):
             packer, spool = self._split(name)

@@ -1,9 +1,9 @@
 """Parts: text cut into pieces of work.
 
-Owns the cutting, the identity of a part, where its file waits for packing, and its making. A part's
-content depends on its files and the settings alone, so any process may make it, in any order, again
-if need be; one that is there need not be made again. Who makes which, `run`
-and `on_dask` know; what its file looks like, `part_files`.
+Owns how text is cut, what identifies a part, where its file waits for packing, and how it is made.
+A part's content depends on its files and the settings alone: any process may make it, in any order,
+and one that is there need not be made again. `run`, `in_shares` and `on_dask` decide who makes
+which; `part_files` has the file's format.
 """
 
 import hashlib
@@ -32,12 +32,12 @@ from .part_files import TextPart, TokenizedTexts
 from .splits import TRAIN, split_of
 
 PART_BYTES = 2**25
-"""A part is files of about so many bytes, or one larger file."""
+"""A part is neighbouring files of up to so many bytes together, or one larger file."""
 
 _BATCH_CHARACTERS = 2**20  # so that the tokenizer's threads have work
 _MAX_UNKNOWN = 0.1
-"""Share of a document's characters that may be unknown to the tokenizer. Gemma's own, which falls
-back to bytes, knows all; a stray sign of another alphabet is no reason to stop."""
+"""Share of a document's characters that may be unknown to the tokenizer: a few signs of another
+alphabet are no reason to stop. Gemma's own tokenizer falls back to bytes and knows all."""
 
 _VERSION = 2
 _DECIDING = {"text_field", "subset_field", "min_characters", "skip_bad", "held_out"}
@@ -46,11 +46,12 @@ _KEY = re.compile("[0-9a-f]{24}")
 
 
 def cut(sources: Iterable[TextFile], settings: TokenizeSettings, tokenizer: str) -> list[TextPart]:
-    """Cuts files into parts, the same whoever does it: neighbours share one up to `PART_BYTES`.
+    """Cuts files into parts, in every process alike: neighbours share one of up to `PART_BYTES`.
 
     Args:
         sources: in reading order.
-        tokenizer: its identity, see `chat.identity_of`.
+        settings: of the command.
+        tokenizer: the tokenizer's identity, see `chat.identity_of`.
     """
     parts: list[TextPart] = []
     group: list[TextFile] = []
@@ -73,8 +74,7 @@ def parts_location(settings: TokenizeSettings) -> Location:
 
 
 def remove_parts(settings: TokenizeSettings) -> None:
-    """Removes the parts that wait beside the token store, one by one, whatever command made them;
-    nothing else that lies there."""
+    """Removes all parts that wait beside the token store, one by one, and nothing else there."""
     location = parts_location(settings)
     for name in location.children():
         if _KEY.fullmatch(name):
@@ -84,8 +84,9 @@ def remove_parts(settings: TokenizeSettings) -> None:
 
 @contextmanager
 def owned_parts(settings: TokenizeSettings) -> Iterator[None]:
-    """One command at a time makes an output on this machine: it owns the folder of the parts, which
-    goes with the last of them. An output in a bucket is not protected.
+    """Lets one command at a time make an output on this machine: it owns the folder of the parts.
+
+    The folder is removed at the end if it is empty. An output in a bucket is not protected.
 
     Raises:
         ValueError: another command is making the output; the text says which.
@@ -96,12 +97,12 @@ def owned_parts(settings: TokenizeSettings) -> Iterator[None]:
         return
     with owned(location.root, wait=None):
         yield
-    with suppress(OSError):  # parts of a stopped command are in it, or somebody else's files
+    with suppress(OSError):  # not empty: it has other files
         location.root.rmdir()
 
 
 def sweep_parts(location: Location) -> None:
-    """Removes what killed commands have left of parts that they were writing."""
+    """Removes the unfinished files of parts that killed commands were writing."""
     if isinstance(location, LocalFiles):
         location.sweep(target_of(partial) for partial in leftovers(location.root))
 
@@ -109,13 +110,13 @@ def sweep_parts(location: Location) -> None:
 def make_part(
     part: TextPart, settings: TokenizeSettings, tokenizer: Any
 ) -> Iterator[TokenizedTexts]:
-    """Yields a part's batches, tokenized here, up to more training tokens than are asked for.
+    """Yields a part's batches, tokenized here; stops once they alone fill the token budget.
 
     With packing chat, a document's ids have the chat template's around them.
 
     Raises:
-        OSError, ValueError: as `read_documents`, or a document is not the tokenizer's or template's
-            to take.
+        OSError, ValueError: as `read_documents`, or the tokenizer or chat template does not take a
+            document.
     """
     options = RowOptions(settings.text_field, settings.subset_field, settings.storage_options)
     report, limit = ReadReport(), token_limit(settings)
@@ -145,7 +146,7 @@ def make_part(
 def _encoder(
     settings: TokenizeSettings, tokenizer: Any
 ) -> Callable[[list[TextDocument]], list[np.ndarray | Bad]]:
-    """From documents to their ids, or to what is wrong with one."""
+    """A function from documents to their ids, or to what is wrong with one."""
     template = ChatTemplate(tokenizer) if settings.packing == "chat" else None
 
     def checked(document: TextDocument, ids: np.ndarray | Bad) -> np.ndarray | Bad:
@@ -174,7 +175,7 @@ def token_limit(settings: TokenizeSettings) -> int | None:
 
 
 def _part(group: list[TextFile], settings: TokenizeSettings, tokenizer: str) -> TextPart:
-    """A part whose key tells it from every other: by its files' state and all that decides ids."""
+    """A part; its key is a hash of its files' state and of everything that decides the ids."""
     identity = {
         "version": _VERSION,
         "tokenizer": tokenizer,
