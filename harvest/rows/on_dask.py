@@ -93,7 +93,7 @@ def _harvest_bucket(settings_json: str, spec_json: str, number: int, part: tuple
     # A worker with several threads has one model, and hooks of one bucket would see another's.
     with _ONE_AT_A_TIME, open_writer(settings, spec) as writer:
         job = _job_here(settings_json, spec_json)
-        if number not in writer.committed:  # by a worker that was taken for stalled
+        if number not in writer.committed:  # a worker taken for stalled may have committed it
             job.fill_all(writer, {number: rows}, lambda _bucket, _n: None)
 
 
