@@ -25,8 +25,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Gemma Scope end to end: harvest activations once, train JumpReLU SAEs from them again "
-    "and again, evaluate and release them.",
+    help="Gemma Scope end to end: harvest activations once, train JumpReLU SAEs on them many "
+    "times, evaluate and release the SAEs.",
 )
 app.add_typer(harvest_app)
 app.add_typer(store_app, name="store")
@@ -58,7 +58,7 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """What may stand before a command."""
+    """Options before a command; refuses torchrun's processes for all commands but `train`."""
     if context.invoked_subcommand not in (None, "train"):
         refuse_ranks(context.invoked_subcommand)
 
@@ -84,7 +84,7 @@ class DemoOptions(Changes):
 def demo(given: Given[DemoOptions]) -> None:
     """Runs the whole system on the shipped tiny Gemma 2: a few minutes, ends in report.html.
 
-    It is `scopeworks run demo`: the suite file of that name, which comes with the project.
+    The same as `scopeworks run demo`, which runs the preset of that name.
     """
     from .run.runner import run
     from .steps.latents import index_folders
@@ -120,13 +120,13 @@ def main() -> None:
 
 
 def _parsed_and_run() -> None:
-    """The command that was typed; what cannot be parsed is an error of one line too."""
+    """Parses and runs the typed command; a command that cannot be parsed is a one-line error."""
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:
         text = error.format_message().replace("Value error, ", "")
         if not text:
-            raise SystemExit(2) from None  # nothing was asked for, and the help is shown
+            raise SystemExit(2) from None  # no command was given, and the help has been shown
         command = getattr(getattr(error, "ctx", None), "command_path", "scopeworks")
         return _refuse(f"{text.removesuffix('.')}; see `{command} --help`", error)
     raise SystemExit(code)

@@ -1,4 +1,4 @@
-"""The text that every machine with Python has: the standard library's own sources.
+"""The text that every machine with Python has: the standard library's sources.
 
 The tiny model is trained on it and the demo harvests it. About 12 MB, 3.5 characters a token.
 """

@@ -1,1 +1,1 @@
-"""Running a suite: the run over its steps, its status, its records, its work in shares."""
+"""Running a suite: its steps in order, its status, its records, its work as shares."""

@@ -19,18 +19,18 @@ app = typer.Typer(no_args_is_help=True)
 
 
 class RunOptions(SuiteOptions, StorageSettings):
-    """What `scopeworks run` does."""
+    """Options of `scopeworks run`."""
 
     only: str | None = None
-    """The one step to run."""
+    """The only step to run."""
     first: str | None = Field(default=None, alias="from")
-    """Step to begin with."""
+    """First step to run."""
     last: str | None = Field(default=None, alias="until")
-    """Step to end with."""
+    """Last step to run."""
     share: str | None = None
-    """I/N: a share of the step `only`, from 0/N on."""
+    """I/N: share I of N of the step `only`, counted from 0."""
     wait: float = Field(default=0.0, ge=0)
-    """Minutes to wait for steps that others do."""
+    """Minutes to wait for inputs that other processes make."""
     dask: str | None = None
     """Dask cluster for tokenize, harvest, train and evaluate."""
     dry_run: bool = False
@@ -41,7 +41,7 @@ class RunOptions(SuiteOptions, StorageSettings):
 def run(given: Given[RunOptions]) -> None:
     """Runs a suite, from text to release; what is done stays, so the same command continues.
 
-    With --only, exit code 75 says that what the step needs is not there yet, 74 that a disk or
+    With --only, exit code 75 says that an input of the step is not there yet, 74 that a disk or
     the network failed: run the same command again. 2 is an error to be repaired first.
     """
     from ...console import place_failures_apart
@@ -64,10 +64,10 @@ def run(given: Given[RunOptions]) -> None:
 
 
 class StatusOptions(Changes, StorageSettings):
-    """What `scopeworks status` shows."""
+    """Options of `scopeworks status`."""
 
     suites: list[str] = Field(alias="suite")
-    """Suite file, or a preset's name; with `unused` several, then a URL."""
+    """Suite file, or a preset's name; with `unused` several suites, then a URL."""
     unused: bool = False
     """List the stores at the URL that no suite refers to."""
     as_json: bool = Field(default=False, alias="json")
@@ -98,12 +98,12 @@ def status(given: Given[StatusOptions]) -> None:
 
 
 class ReleaseOptions(Changes, StorageSettings):
-    """What `scopeworks release` checks and sends."""
+    """Options of `scopeworks release`."""
 
     path: Path
-    """Suite file, a preset's name, or a folder: a release's or a run's."""
+    """Suite file, a preset's name, or the folder of a release or of a run."""
     push: str | None = None
-    """USER/REPOSITORY on the hub; made if it is not there."""
+    """USER/REPOSITORY on the hub; made if it does not exist."""
     revision: str | None = None
     """Branch on the hub."""
     private: bool | None = None
@@ -118,7 +118,7 @@ class ReleaseOptions(Changes, StorageSettings):
     config=False,
 )
 def release(given: Given[ReleaseOptions]) -> None:
-    """Checks a release against its SHA256SUMS and, with --push, brings it to the hub."""
+    """Checks a release against its SHA256SUMS and, with --push, uploads it to the hub."""
     from ..release.push import push
     from ..release.sums import SUMS_FILE, check_release
     from ..suite.settings import SuiteFile, presets
@@ -143,7 +143,7 @@ def release(given: Given[ReleaseOptions]) -> None:
 
 
 def _finished(file: "SuiteFile") -> Path:
-    """The folder of a suite's release, once it is of these very settings and inputs."""
+    """The folder of a suite's release; refuses one of other settings or inputs."""
     from ..steps.release import STEP
     from ..suite.outputs import Outputs
     from .runner import command
@@ -158,7 +158,7 @@ def _finished(file: "SuiteFile") -> Path:
 
 
 def _status(file: "SuiteFile", json: bool) -> list[str]:
-    """How far a suite is."""
+    """Lines on how far a suite is."""
     from .status import as_json, as_lines
     from .status import status as look
 
@@ -167,7 +167,7 @@ def _status(file: "SuiteFile", json: bool) -> list[str]:
 
 
 def _unused(files: "list[SuiteFile]", url: str, options: Any, json: bool) -> list[str]:
-    """The stores at a URL that no suite refers to."""
+    """Lines on the stores at a URL that no suite refers to."""
     from ...store.place.place import Place
     from .unused import line
     from .unused import unused as look

@@ -1,7 +1,7 @@
-"""Calibration: how fast this machine does a suite's steps, by short runs of the suite itself.
+"""Calibration: how fast this machine does a suite's steps, measured by two short runs of the suite.
 
-Owns the two cut-down runs, in a folder that goes afterwards. What they have in common (imports,
-compilation, loading) is told from what grows with the work by their difference.
+Owns the two cut-down runs, in a temporary folder. Their difference in time gives the speed; the
+rest of the time (imports, compilation, loading) is fixed.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ from .runner import run
 
 _ROWS = (2**15, 3 * 2**15)
 _TOKENS = (3 * 10**5, 9 * 10**5)
-"""At the least, so that there are held-out documents among them."""
+"""Fewest tokens of each run: enough that some documents are held out."""
 
 _TOLD_APART_S = 1.0
-"""Two runs that differ by less say nothing of what grows with the work."""
+"""Smallest difference in seconds from which a speed is computed."""
 
 _STEPS = (40, 160)
 _SEQUENCES = (4, 20)
 
 
 def measured_speed(file: SuiteFile, text_bytes: int | None, name: str) -> Speed:
-    """Runs the suite twice, cut down, and returns this machine's speed.
+    """Runs the suite twice, cut down to two sizes, and returns this machine's speed.
 
     Raises:
-        ValueError, OSError: as `run`.
+        ValueError, OSError: what `run` raises.
     """
     found: list[dict[str, tuple[float, Quantities]]] = []
     with tempfile.TemporaryDirectory(prefix="scopeworks-plan-") as folder:
@@ -56,7 +56,7 @@ def measured_speed(file: SuiteFile, text_bytes: int | None, name: str) -> Speed:
 
 
 def actual_seconds(out: Path, steps: Sequence[str]) -> dict[str, float]:
-    """Step -> seconds of its last run, all shares added up, by the records."""
+    """Step -> seconds of its last run, all shares added up, from the records of finished steps."""
     found = {step: records_of(out, step) for step in steps}
     return {
         step: sum(record.seconds for record in records)
@@ -66,7 +66,7 @@ def actual_seconds(out: Path, steps: Sequence[str]) -> dict[str, float]:
 
 
 def _cut(file: SuiteFile, out: Path, which: int, text_bytes: int | None) -> SuiteFile:
-    """The suite with little to do, all of it in a folder of its own."""
+    """The suite cut down to little work, with all outputs in `out`."""
     small, steps = copy.copy(file), _STEPS[which]
     short = {"steps": steps, "lr_warmup_steps": steps // 4, "sparsity_warmup_steps": steps // 4}
     dropped = ("tokens", "checkpoint_minutes")
@@ -97,12 +97,12 @@ def _cut(file: SuiteFile, out: Path, which: int, text_bytes: int | None) -> Suit
 
 
 def _rows(table: Table, text_bytes: int | None, which: int) -> int:
-    """Rows to harvest, no more than the suite would."""
+    """Rows to harvest, at most as many as the suite's own."""
     most = table.get("rows") or int((text_bytes or 2**40) / CHARACTERS_PER_TOKEN / 2)
     return min(_ROWS[which], most // (3, 1)[which])
 
 
 def _timed(file: SuiteFile, text_bytes: int | None) -> dict[str, tuple[float, Quantities]]:
-    """Step -> seconds and what was done in them."""
+    """Step -> its seconds, and the quantities of its work."""
     seconds = actual_seconds(file.suite.out, list(UNITS))
     return {q.step: (seconds[q.step], q) for q in quantities(file, text_bytes) if q.step in seconds}

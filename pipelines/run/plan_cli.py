@@ -1,4 +1,4 @@
-"""The command `scopeworks plan`: what a suite takes, before it is run."""
+"""The command `scopeworks plan`: what a suite costs before it runs."""
 
 import tempfile
 from json import dumps
@@ -21,7 +21,7 @@ _SIZES = {"k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
 class PlanOptions(SuiteOptions, StorageSettings):
-    """What `scopeworks plan` says."""
+    """Options of `scopeworks plan`."""
 
     suite: Path | None = None
     """Suite file (TOML), or the name of a preset."""
@@ -38,23 +38,23 @@ class PlanOptions(SuiteOptions, StorageSettings):
     device: str = "h100"
     """h100, a100, l4 or tpu-v3."""
     ranks: int | None = Field(default=None, ge=2)
-    """So many devices that train the widest SAE together."""
+    """Devices that train the widest SAE together."""
     measure: bool = False
-    """Take this machine's speed, by two short runs."""
+    """Measure this machine's speed by two short runs, and plan with it."""
     prices: dict[Literal["gpu-hour", "tb-month"], PositiveFloat] = Field(
         default_factory=dict, alias="price"
     )
     """gpu-hour=2.5, tb-month=20; in any currency."""
     days: float = Field(default=30.0, ge=0)
-    """Days that activations are kept."""
+    """Days for which activations are kept."""
     bandwidth: PositiveFloat | None = None
-    """GB a second that the place of the store gives."""
+    """GB a second at which the store can be read."""
     compare: bool = False
-    """After a run: predicted and actual times."""
+    """After a run: show predicted and actual times."""
     as_json: bool = Field(default=False, alias="json")
     """As JSON."""
     plot: Path | None = None
-    """Picture of the break-even: .svg or .png."""
+    """File for a picture of the break-even: .svg or .png."""
 
     @field_validator("tokens", mode="before")
     @classmethod
@@ -74,7 +74,7 @@ class PlanOptions(SuiteOptions, StorageSettings):
 
 @command(app, PlanOptions, arguments="suite", config=False)
 def plan(given: Given[PlanOptions]) -> None:
-    """Says what a suite takes: rows, bytes, operations, hours, memory and price of each step."""
+    """Shows what a suite takes: rows, bytes, operations, hours, memory and price of each step."""
     from ..plan import page
     from ..plan.estimate import Prices
     from ..plan.quantities import quantities
@@ -120,22 +120,22 @@ def _file(asked: PlanOptions, folder: Path) -> "SuiteFile":
         return asked.file
     for name in [name for name, value in given.items() if value is None]:
         raise ValueError(f"{name} must be given (as --{name}), or a suite file")
-    # As many as are asked for, and all different; what they are changes no figure of a plan.
-    prices = [1e-4 + 1e-3 * i / asked.saes for i in range(asked.saes)]
+    # One λ for each SAE, all different; their values change no figure of a plan.
+    sparsities = [1e-4 + 1e-3 * i / asked.saes for i in range(asked.saes)]
     path = folder / "plan.toml"
-    # JSON's texts and lists are TOML's too.
+    # JSON's strings and lists are valid TOML.
     text = (
         f'name = "plan"\nmodel = {dumps(asked.model)}\nout = {dumps(str(folder / "out"))}\n'
         f'[text]\nsources = ["none"]\ntokens = {asked.tokens}\n[harvest]\nrows = {asked.tokens}\n'
         f"[[sae]]\nsite = {dumps(asked.site)}\nwidth = {asked.width}\ntokens = {asked.tokens}\n"
-        f"sparsity = {prices}\n"
+        f"sparsity = {sparsities}\n"
     )
     write_file(path, text.encode())
     return SuiteFile(path, asked.changes)
 
 
 def _text_bytes(file: "SuiteFile") -> int | None:
-    """Of the suite's text, where it is on this machine; None where it is not, or has no sizes."""
+    """Bytes of the suite's text; None if it is not on this machine or its size is unknown."""
     from ...harvest.text.text_file import is_stream
     from ...store.place.place import Place
     from ..suite.outputs import Outputs
@@ -150,7 +150,7 @@ def _text_bytes(file: "SuiteFile") -> int | None:
 
 
 def _speed(file: "SuiteFile", text_bytes: int | None, device: str, measure: bool) -> Any:
-    """A device's by its table, or this machine's."""
+    """The speed of a device by the table, or this machine's as measured."""
     from ..plan.devices import device_named
     from ..plan.estimate import Speed
 

@@ -1,7 +1,7 @@
-"""Records: who works at a step, since when, and how it ended.
+"""Records: which process runs a step, since when, and how the step ended.
 
-Owns one small JSON a step and share in the suite's folder. Nothing that is made depends on them:
-they are for `status`, for `plan --compare`, and for whoever looks for the reason of a failure.
+Owns one small JSON for each step and share in the suite's folder. No output depends on them:
+`status` and `plan --compare` read them, and people who look for the reason of a failure.
 """
 
 import os
@@ -22,11 +22,11 @@ from ...store.place.files import write_json
 from ...workers.share import TaskShare
 
 BEAT_S = 20.0
-"""Seconds between two signs of life of a step that runs."""
+"""A running step touches its record every `BEAT_S` seconds."""
 
 
 class Record(Document):
-    """One share of one step, as it was last run."""
+    """The last run of one share of a step."""
 
     step: str
     share: str
@@ -40,18 +40,18 @@ class Record(Document):
 
     @property
     def n_shares(self) -> str:
-        """How many shares the step was cut into, as the share says it."""
+        """How many shares the step was cut into: the N of `share`."""
         return self.share.partition("/")[2]
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs, as far as this machine can tell."""
+        """Whether its process runs; true for processes on other machines."""
         return self.host != socket.gethostname() or psutil.pid_exists(self.pid)
 
 
 @contextmanager
 def recorded(folder: Path, step: str, share: TaskShare) -> Iterator[None]:
-    """Keeps a record of what happens in the block."""
+    """Writes a record when the block begins and when it ends."""
     path = folder / "steps" / (f"{step}.json" if share.is_all else f"{step}.{share.index}.json")
     begun, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -85,7 +85,11 @@ def recorded(folder: Path, step: str, share: TaskShare) -> Iterator[None]:
 
 
 def records_of(folder: Path, step: str) -> list[Record]:
-    """The records of a step's shares; one that nobody has touched for long counts as stopped."""
+    """The records of a step's shares.
+
+    A running step whose process is gone, or whose record was not touched for ten beats, counts as
+    stopped.
+    """
     found = []
     for path in sorted((folder / "steps").glob(f"{step}*.json")):
         with suppress(OSError, ValueError):
@@ -95,14 +99,14 @@ def records_of(folder: Path, step: str) -> list[Record]:
             lost = record.state == "running" and gone
             found.append(record.model_copy(update={"state": "stopped"}) if lost else record)
     found = [record for record in found if record.step == step]
-    # Of a step that was cut into other shares before, the last cut counts.
+    # If the step was cut into another number of shares before, only the last cut counts.
     last = max(found, key=lambda record: record.started, default=None)
     return [record for record in found if last and record.n_shares == last.n_shares]
 
 
 @contextmanager
 def _beating(path: Path) -> Iterator[None]:
-    """Touches the file every `BEAT_S`, so that other machines see that its writer lives."""
+    """Touches the file every `BEAT_S` seconds, so that other machines see that the step runs."""
     ended = threading.Event()
 
     def beat() -> None:

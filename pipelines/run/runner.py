@@ -1,7 +1,7 @@
-"""The run: the steps of a suite in their order, each as far as something is missing.
+"""The run: does the steps of a suite in order, each if an output is missing.
 
-Owns which steps are run, what a share does, and what is said when one fails. What a step makes is
-the step's own; that it is done is seen from what is there.
+Owns the choice of steps, the waiting, and the error when a step fails. The steps themselves make
+the outputs and say whether they are done.
 """
 
 import shlex
@@ -28,7 +28,7 @@ _POLL_S = 5.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one step."""
+    """What the run did about one step."""
 
     step: str
     done: Literal["before", "now", "not yet", "would run"]
@@ -55,21 +55,22 @@ def run(
     dry_run: bool = False,
     study: str | None = None,
 ) -> list[Outcome]:
-    """Runs a suite's steps; what is done is left as it is, so the same command continues.
+    """Runs a suite's steps. Finished outputs are left as they are, so the same call continues.
 
     Args:
         file: the suite.
-        only: the one step to run.
-        first, last: the steps to begin and to end with.
-        share: of the step `only`, for processes that share it.
-        wait_s: how long to wait for steps that others do.
-        dry_run: say what would be run, and run nothing.
-        study: the study that this suite is a variant for: its steps leave no records, and what to
-            type to go on is that study's command.
+        only: the only step to run.
+        first: the first step to run; by default the first of all.
+        last: the last step to run; by default the last of all.
+        share: a share of the step `only`, for processes that do one step together.
+        wait_s: seconds to wait for inputs that other processes make.
+        dry_run: print what would be run, and run nothing.
+        study: name of the study that runs this suite as a variant. Its steps leave no records, and
+            an error names the study's command to continue with.
 
     Raises:
-        NotReadyError: what a step needs is not there yet.
-        ValueError, OSError: a step failed; the text says how to try again.
+        NotReadyError: an input of a step is not there yet.
+        ValueError, OSError: a step failed; the error names the command to try again.
     """
     steps = chosen(file.suite, only, first, last)
     if not share.is_all and only is None:
@@ -93,10 +94,10 @@ def run(
 
 
 def chosen(suite: Suite, only: str | None, first: str | None, last: str | None) -> Sequence[Step]:
-    """The steps to run, of those that the suite asks for.
+    """The steps to run, of those that the suite has.
 
     Raises:
-        ValueError: there is no such step, or none is left between the two.
+        ValueError: the suite has no such step, or `first` comes after `last`.
     """
     all_steps = steps_of(suite)
     if only is not None:
@@ -111,7 +112,7 @@ def chosen(suite: Suite, only: str | None, first: str | None, last: str | None) 
 
 
 def _wanted(name: str, steps: Sequence[Step]) -> Step:
-    """The step of that name, which the suite must ask for."""
+    """The step of that name; refuses one that the suite does not have."""
     step = step_named(name)
     if step not in steps:
         raise ValueError(f"step {name} must be asked for by the suite; add a table [{name}] to it")
@@ -121,7 +122,7 @@ def _wanted(name: str, steps: Sequence[Step]) -> Step:
 def _executed(
     step: Step, outputs: Outputs, share: TaskShare, wait_s: float, study: str | None
 ) -> Outcome:
-    """One step, or a share of it, once what it needs is there."""
+    """Runs one step, or a share of it, when its inputs are there."""
     began = time.monotonic()
     while True:
         try:
@@ -157,7 +158,7 @@ def _again(error: ValueError | OSError, text: str) -> ValueError | OSError:
 
 
 def _command(file: SuiteFile, step: Step, share: TaskShare, study: str | None) -> str:
-    """What to type to go on with a step, or with the study that it is run for."""
+    """The command that continues with a step, or with the study that the step is run for."""
     if study is not None:
         return command(file, of=("study", study))
     which = ["--from", step.name] if share.is_all else ["--only", step.name, "--share", str(share)]
@@ -165,14 +166,16 @@ def _command(file: SuiteFile, step: Step, share: TaskShare, study: str | None) -
 
 
 def command(file: SuiteFile, *which: str, of: Sequence[str] = ("run",)) -> str:
-    """What to type to run a suite, with options that choose steps; storage options, which may be
-    secrets, are left out."""
+    """The command that runs a suite, with options that choose steps.
+
+    Storage options are left out: they may be secrets.
+    """
     changes = [f"--set={one}" for one in file.changes if not one.startswith("storage_options")]
     return shlex.join(["scopeworks", *of, str(file.given), *which, *changes])
 
 
 def _check_needs(step: Step, outputs: Outputs) -> None:
-    """Raises NotReadyError while a step that this one reads from is not complete."""
+    """Raises NotReadyError if a step that this one reads from is not complete."""
     for name in step.needs:
         state = step_named(name).state(outputs)
         if not state.complete:

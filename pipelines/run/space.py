@@ -1,7 +1,7 @@
-"""Space: whether the disks have room for a step, by the plan, before it is begun.
+"""Space: checks that the disks have space for a step, by the plan, before the step begins.
 
-What harvest writes into its store it asks itself, by the least that its codec takes. A bucket of an
-object store has no end that it would tell.
+Harvest checks the space for its store itself. Object stores are not checked: they have no limit
+that could be asked for.
 """
 
 from pathlib import Path
@@ -13,12 +13,12 @@ from ..suite.outputs import Outputs
 
 
 def check_space(outputs: Outputs, step: str, share_left: float = 1.0) -> None:
-    """Refuses a step that the disks have no room for.
+    """Refuses a step whose outputs do not fit on the disks.
 
     Args:
-        outputs: of the suite.
-        step: by name.
-        share_left: of the step's outputs that are not there yet.
+        outputs: the suite's outputs.
+        step: name of the step.
+        share_left: share of the step's outputs that are still missing, 0 to 1.
 
     Raises:
         ValueError: naming the place, what is needed and what is free.
@@ -26,7 +26,7 @@ def check_space(outputs: Outputs, step: str, share_left: float = 1.0) -> None:
     text_bytes = None if outputs.file.text_table.store is not None else outputs.text_bytes()
     try:
         found = {q.step: q.written for q in quantities(outputs.file, text_bytes)}
-    except ValueError:  # rows that only the token store of [text] knows
+    except ValueError:  # only the token store of [text] knows how many rows there will be
         return
     needed: dict[int, tuple[Path, float]] = {}
     for name, n_bytes in found.get(step, {}).items():
@@ -47,7 +47,7 @@ def check_space(outputs: Outputs, step: str, share_left: float = 1.0) -> None:
 
 
 def _places(outputs: Outputs) -> dict[str, str]:
-    """The plan's places as URLs, but for the activation stores'."""
+    """The plan's places as paths or URLs, without the activation stores."""
     out, suite = str(outputs.out), outputs.suite
     return {
         "out": out,

@@ -1,7 +1,7 @@
 """Status: how far a suite is, step by step.
 
-Owns the table and its JSON. What is done is seen from the outputs; who works at it, how long it
-took and what went wrong is read from the records.
+Owns the table and its JSON. The outputs show what is done; the records show which steps run, how
+long they took and their errors.
 """
 
 from dataclasses import asdict, dataclass
@@ -18,11 +18,14 @@ class Row:
     """One step.
 
     Attributes:
+        step: name.
         state: done, running, failed, stopped or waiting.
-        done, total, unit: pieces that are there.
-        n_bytes: of the pieces, where that is known.
-        seconds: of the last run of each share, added up.
-        error: of a share that failed last.
+        done: pieces that are done.
+        total: pieces in all.
+        unit: what a piece is.
+        n_bytes: bytes of the pieces; None if not known.
+        seconds: seconds of the last run of each share, added up; None if there are no records.
+        error: error of the first share that failed; None if the step is done.
     """
 
     step: str
@@ -36,7 +39,7 @@ class Row:
 
 
 def status(file: SuiteFile) -> list[Row]:
-    """Looks at every step of a suite; writes nothing but, in its folder, the memory of digests.
+    """The state of every step of a suite; writes only the suite's `digests.json`.
 
     Raises:
         ValueError, OSError: suite, model or texts cannot be read.
@@ -65,12 +68,12 @@ def status(file: SuiteFile) -> list[Row]:
 
 
 def as_json(file: SuiteFile, rows: list[Row]) -> dict[str, Any]:
-    """The same for other programs."""
+    """The table as JSON values."""
     return {"suite": file.suite.name, "steps": [asdict(row) for row in rows]}
 
 
 def as_lines(rows: list[Row]) -> list[str]:
-    """The table, a line a step."""
+    """The table as text: a line for each step, and a line for its error."""
     lines = []
     for row in rows:
         size = "" if row.n_bytes is None else f"{row.n_bytes / 1e6:,.1f} MB"

@@ -1,6 +1,6 @@
-"""Unused stores: which stores at a place no suite refers to, and their bytes.
+"""Unused stores: the stores at a place that no given suite refers to.
 
-Owns the comparison. Nothing is removed: whoever asks knows of suites that are not named here.
+Owns the comparison. It removes nothing: suites that were not given may use the stores.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from ..suite.settings import SuiteFile
 
 
 def unused(files: Sequence[SuiteFile], place: Place) -> list[ListedStore]:
-    """Token stores and activation stores at a place that none of the suites reads or makes.
+    """The token stores and activation stores at a place that no suite in `files` reads or makes.
 
     Raises:
         ValueError, OSError: a suite, its texts or the place cannot be read.
@@ -24,14 +24,14 @@ def unused(files: Sequence[SuiteFile], place: Place) -> list[ListedStore]:
 
 
 def line(entry: ListedStore) -> str:
-    """One store."""
+    """One store as a line of text: URL, sites, size, error."""
     size = "size not known" if entry.stored_bytes is None else f"{entry.stored_bytes / 1e9:,.3f} GB"
     what = ", ".join(entry.spec.sites) if entry.spec is not None else entry.kind
     return f"{entry.url}: {what}; {size}" + (f"; {entry.error}" if entry.error else "")
 
 
 def _referred(outputs: Outputs) -> set[str]:
-    """URLs of a suite's tokens and of all stores that it takes rows from."""
+    """URLs of a suite's token store and of all activation stores that it reads or would make."""
     found = {locate(outputs.tokens).url}
     for number in range(len(outputs.sites)):
         there = cover(outputs, number)

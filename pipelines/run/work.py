@@ -1,6 +1,6 @@
-"""Work: a suite's steps as batch jobs take them, and which of their shares are missing.
+"""Work: a suite's steps as batch jobs, and which of their shares are missing.
 
-Owns how many shares a step is cut into. How a job runs a share is `batch`'s business.
+Owns the number of shares that a step is cut into. `batch` decides how a job runs a share.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ..suite.outputs import Outputs
 from .records import records_of
 
 MAX_SHARES = 1000
-"""No step is cut into more tasks than queues like to take."""
+"""Most shares of a step: batch queues limit the tasks of a job."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Work:
     """One step of a suite, as a batch job.
 
     Attributes:
-        step: name for `--only`.
-        n_shares: tasks of the job.
+        step: name of the step, as `--only` takes it.
+        n_shares: number of tasks of the job.
         needs: steps whose jobs come before.
-        gpus: of each task.
+        gpus: GPUs of each task.
     """
 
     step: str
@@ -35,8 +35,9 @@ def work_of(outputs: Outputs, shares: int | None = None, gpus: int = 1) -> list[
     """The steps in their order.
 
     Args:
-        shares: tasks of every step that can be shared; by default as many as have work.
-        gpus: of a task of a step that a GPU makes faster.
+        outputs: the suite's outputs.
+        shares: most tasks of each step; by default as many as have work.
+        gpus: GPUs of a task, for steps that a GPU makes faster.
     """
     return [
         Work(
@@ -50,10 +51,11 @@ def work_of(outputs: Outputs, shares: int | None = None, gpus: int = 1) -> list[
 
 
 def missing_shares(outputs: Outputs, work: list[Work]) -> dict[str, list[int]]:
-    """Step -> shares to submit: none of a step that is complete, else those that have not ended
-    well.
+    """Step -> shares to submit: for each incomplete step, the shares that are neither done nor
+    running.
 
-    The first share is sent until its step is complete: it also does what only one may do.
+    Share 0 is submitted until its step is complete, because it also does the work that only one
+    process may do.
     """
     missing = {}
     for one in work:

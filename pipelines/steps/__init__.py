@@ -1,1 +1,1 @@
-"""The steps of a suite: what each makes, and when it is done; the table has their order."""
+"""The steps of a suite: one module each, which makes an output and says whether it is done."""

@@ -1,7 +1,7 @@
-"""Evaluate, as a step: SAEs → numbers, one JSON an SAE, shared out by the groups of train.
+"""The step evaluate: SAEs → one JSON of figures for each; a share is some of train's groups.
 
-SAEs of a group share the clean pass. What is written of one is the same whatever other SAEs were
-evaluated beside it, and holds no path and no time.
+SAEs of a group share the clean pass. An SAE's JSON is the same whatever other SAEs were evaluated
+with it, and holds no path and no time.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from .train import is_trained
 
 
 def state(outputs: Outputs) -> State:
-    """SAEs whose evaluation is there."""
+    """How many SAEs are evaluated."""
     files = [outputs.evaluation(one) for one in outputs.members]
     sizes = [file.stat().st_size for file in files if file.is_file()]
     return State(len(sizes), len(files), "evaluations", sum(sizes))
@@ -52,14 +52,14 @@ def documents(outputs: Outputs) -> list[dict[str, Any]]:
 
 
 def pieces(outputs: Outputs) -> int:
-    """Groups."""
+    """Number of groups."""
     return len(outputs.groups)
 
 
 def _single(
     outputs: Outputs, members: list[SuiteMember], result: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """One document an SAE, by its name in the suite, without what tells this run from another."""
+    """One document for each SAE, by its name in the suite, without what differs between runs."""
     shared = {name: value for name, value in result.items() if name != "saes"}
     shared["settings"] = {
         name: value
@@ -80,7 +80,7 @@ def _single(
 
 
 def _entry(member: SuiteMember, entry: dict[str, Any]) -> dict[str, Any]:
-    """An SAE's entry; of its training the settings that its numbers depend on."""
+    """An SAE's entry, with only those training settings that its figures depend on."""
     training = entry["training"]
     if training is not None:
         settings = training["settings"].items()

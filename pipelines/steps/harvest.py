@@ -1,8 +1,8 @@
-"""Harvest, as a step: tokens → activation stores, shared out by buckets.
+"""The step harvest: tokens → activation stores; a share is some of the buckets.
 
-Owns which stores a suite uses. Stores of one `[[harvest]]` table have its rows' key at the front of
-their names, whoever began them: a site that one of them holds is not harvested again, and the sites
-that none holds go into a store of their own, row-aligned with the others.
+Owns the choice of the stores that a suite uses. The name of a store starts with its rows' key, so
+stores of one `[[harvest]]` table are found whichever suite made them. A site that one of them holds
+is not harvested again. The sites that none holds go into another store with the same rows.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class Cover:
     """The stores that hold a table's sites.
 
     Attributes:
-        entries: stores that are there, each with a wanted site that none before it has.
+        entries: existing stores; each holds a needed site that the stores before it do not.
         missing: sites that no store holds.
     """
 
@@ -35,10 +35,10 @@ class Cover:
 
 
 def cover(outputs: Outputs, number: int) -> Cover:
-    """Looks for a table's sites in the stores that are only read, then in those of its rows' key.
+    """Looks for a table's sites in the suite's `read` stores, then in stores with its rows' key.
 
     Raises:
-        ValueError: a store is damaged, or one that is only read is of other tokens.
+        ValueError: a store is damaged, or a `read` store was made from other tokens.
     """
     missing = [str(site) for site in outputs.sites[number]]
     chosen = []
@@ -55,7 +55,7 @@ def stores_of(outputs: Outputs, member: SuiteMember) -> list[str]:
     """URLs of the stores that a member's sites are in.
 
     Raises:
-        NotReadyError: they are not all there, or not complete.
+        NotReadyError: a store is missing or not complete.
     """
     urls: dict[str, None] = {}
     for site, number in zip(map(str, member.sites), member.harvests, strict=True):
@@ -68,7 +68,7 @@ def stores_of(outputs: Outputs, member: SuiteMember) -> list[str]:
 
 
 def rows_of(outputs: Outputs) -> int:
-    """Rows of all stores, those of joined stores once."""
+    """Rows of all stores; stores with the same rows count once."""
     most: dict[int, int] = {}
     for number in range(len(outputs.sites)):
         specs = [entry.spec for entry in cover(outputs, number).entries]
@@ -77,10 +77,10 @@ def rows_of(outputs: Outputs) -> int:
 
 
 def state(outputs: Outputs) -> State:
-    """Committed buckets of all stores; a store that is not begun counts as one bucket."""
+    """Committed buckets of all stores; a store that is not begun counts as one missing bucket."""
     try:
         covers = [cover(outputs, number) for number in range(len(outputs.sites))]
-    except FileNotFoundError:  # the tokens of `[text] store` are not there
+    except FileNotFoundError:  # the token store of `[text] store` does not exist
         covers = [Cover((), ("",))]
     entries = [entry for one in covers for entry in one.entries]
     total = sum(entry.spec.n_buckets for entry in entries if entry.spec)
@@ -89,7 +89,7 @@ def state(outputs: Outputs) -> State:
 
 
 def execute(outputs: Outputs, share: TaskShare) -> None:
-    """Harvests a share of the buckets that are missing, table by table."""
+    """Harvests a share of the missing buckets, table by table."""
     TokenStore.open(outputs.tokens)
     for number in range(len(outputs.sites)):
         with alone(outputs, f"{outputs.stores}/{outputs.rows_key(number)}", share):
@@ -98,14 +98,14 @@ def execute(outputs: Outputs, share: TaskShare) -> None:
 
 
 def pieces(outputs: Outputs) -> int:
-    """Buckets of the largest table, as far as its rows are known."""
+    """Buckets of the largest table (2^20 rows each), as far as its rows are given; at least 8."""
     rows = [table.get("rows") or 0 for table in outputs.suite.harvest]
     return max(8, max(rows) // 2**20)
 
 
 def _begun(outputs: Outputs, number: int, share: TaskShare) -> Iterator[tuple[Place, list[str]]]:
-    """The stores to work on with their sites: those that are not complete, and a new one for what
-    no store holds."""
+    """The stores to work on, with their sites: incomplete ones, and a new one for the sites that no
+    store holds."""
     found = cover(outputs, number)
     if found.missing and not share.is_first:
         raise NotReadyError(f"no store is begun for {found.missing[0]}; share 0 does that")
@@ -117,7 +117,7 @@ def _begun(outputs: Outputs, number: int, share: TaskShare) -> Iterator[tuple[Pl
 
 
 def _own(outputs: Outputs, number: int) -> list[ListedStore]:
-    """The stores of a table's rows under the suite's folder of stores."""
+    """The stores with a table's rows key in the suite's `stores` folder."""
     root, rows = outputs.suite.place(outputs.stores), outputs.rows_key(number)
     names = [name for name in locate(root).children() if name.startswith(f"{rows}-")]
     places = [outputs.suite.place(f"{outputs.stores}/{name}") for name in names if "." not in name]

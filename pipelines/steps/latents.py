@@ -1,4 +1,4 @@
-"""Latents, as a step: SAEs and cached activations → an index each, with pages to browse."""
+"""The step latents: SAEs and stored activations → an index of latents for each SAE."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from .harvest import stores_of
 from .step import State, Step
 
 INDEX_VERSION = 1
-"""Raised when what an index holds changes."""
+"""Version of the step. Raise it when the content of an index changes."""
 
 _NOT_INDEX = {"sae", "model", "tokens", "store", "out", "device", "dask"}
 
@@ -28,7 +28,7 @@ def index_folders(outputs: Outputs) -> dict[str, Path]:
 
 
 def state(outputs: Outputs) -> State:
-    """SAEs whose index is whole."""
+    """How many SAEs have a whole index."""
     found = index_folders(outputs).values()
     done = [folder for folder in found if (folder / MANIFEST_FILE).is_file()]
     return State(len(done), len(found), "indexes")
@@ -40,18 +40,18 @@ def execute(outputs: Outputs, share: TaskShare) -> None:
         folder = _folder(outputs, member)
         if not share.has(number) or (folder / MANIFEST_FILE).is_file():
             continue
-        store = stores_of(outputs, member)[0]  # of the site that it reads
+        store = stores_of(outputs, member)[0]  # the store of the site that the SAE reads
         with alone(outputs, str(folder), share):
             index(_settings(outputs, member, folder, store, outputs.tokens.url))
 
 
 def pieces(outputs: Outputs) -> int:
-    """SAEs that get an index."""
+    """Number of SAEs that get an index."""
     return len(indexed(outputs.file, outputs.members))
 
 
 def _folder(outputs: Outputs, member: SuiteMember) -> Path:
-    """Where an SAE's index is: its name holds the key of its settings, SAE, tokens and model."""
+    """The folder of an SAE's index; its name holds the key of settings, SAE, tokens and model."""
     settings = _settings(outputs, member, Path("index"), "store", "tokens")
     own = settings.model_dump(mode="json", exclude=_NOT_INDEX, exclude_defaults=True)
     inputs = (outputs.sae_key(member), outputs.tokens_key, outputs.model_key)

@@ -1,4 +1,4 @@
-"""Release, as a step: SAEs and evaluations → one folder that people load."""
+"""The step release: SAEs and evaluations → one folder to publish."""
 
 from typing import Any
 
@@ -15,12 +15,12 @@ from .step import State, Step
 
 
 def state(outputs: Outputs) -> State:
-    """Whether the release is there, of these very SAEs."""
+    """Whether the release is whole and made from these SAEs and evaluations."""
     return State(int(_is_whole(outputs)), 1, "releases")
 
 
 def execute(outputs: Outputs, share: TaskShare) -> None:
-    """Writes the release; files of an earlier one that are not in it go."""
+    """Writes the release, and removes files of an earlier release that are not in it."""
     if not share.is_first:
         return
     documents(outputs)
@@ -38,7 +38,7 @@ def execute(outputs: Outputs, share: TaskShare) -> None:
 
 
 def _is_whole(outputs: Outputs) -> bool:
-    """Whether the release's files are there, as far as names tell."""
+    """Whether all files of the release exist; their content is not read."""
     if not is_marked(outputs.release, outputs.pages_key()):
         return False
     try:
@@ -48,12 +48,12 @@ def _is_whole(outputs: Outputs) -> bool:
 
 
 def pieces(_outputs: Outputs) -> int:
-    """One process writes it."""
+    """1: one process writes the release."""
     return 1
 
 
 def _facts(outputs: Outputs) -> dict[str, Any]:
-    """What the SAEs' files do not tell."""
+    """The release's facts that are not in the SAEs' files."""
     suite, tokens = outputs.suite, TokenStore.open(outputs.tokens)
     facts = {
         "name": suite.name,
@@ -70,7 +70,7 @@ def _facts(outputs: Outputs) -> dict[str, Any]:
 
 
 def _text(outputs: Outputs) -> str:
-    """The text in words, without paths."""
+    """Description of the text, without paths."""
     names = outputs.file.text_table.sources
     known = [name.removeprefix("hf:") for name in names if name.startswith("hf:")]
     known += ["the Python standard library's sources"] * (STDLIB in names)

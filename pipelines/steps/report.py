@@ -1,4 +1,4 @@
-"""Report, as a step: evaluations and the studies that are there → one page."""
+"""The step report: evaluations and finished studies → one page."""
 
 import hashlib
 from pathlib import Path
@@ -14,7 +14,7 @@ from .step import State, Step
 
 
 def state(outputs: Outputs) -> State:
-    """Whether the page is there, of these very evaluations and studies."""
+    """Whether the page exists and is made from these evaluations and studies."""
     done = is_marked(outputs.report, page_key(outputs)) and outputs.report.is_file()
     return State(int(done), 1, "pages")
 
@@ -34,7 +34,7 @@ def studies(outputs: Outputs) -> list[Path]:
 
 
 def page_key(outputs: Outputs) -> str:
-    """Of the page: what all pages depend on, and every study's reading and figures."""
+    """Key of the page: of what release and report depend on, and of each study's files."""
     files = [
         path
         for folder in studies(outputs)
@@ -46,7 +46,7 @@ def page_key(outputs: Outputs) -> str:
 
 
 def pieces(_outputs: Outputs) -> int:
-    """One process writes it."""
+    """1: one process writes the page."""
     return 1
 
 

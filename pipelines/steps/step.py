@@ -1,6 +1,6 @@
-"""A step: one row of the table that a run goes through.
+"""A step: one row of the table of steps that a run goes through.
 
-Owns what a step must say. What is particular to one is in the module of its name.
+Owns the functions that each step must have. The module of a step's name implements them.
 """
 
 from collections.abc import Callable
@@ -13,19 +13,20 @@ from ..suite.settings import Suite
 
 @dataclass(frozen=True)
 class State:
-    """How far a step's outputs are, by what is there and not by what a run remembers."""
+    """How far a step is, counted from the outputs that exist."""
 
     done: int
-    """Pieces that are there, whole."""
+    """Pieces that exist and are whole."""
     total: int
+    """Pieces that the step makes."""
     unit: str
     """What a piece is: buckets, SAEs, …"""
     n_bytes: int | None = None
-    """Of the pieces, where that is known without reading them."""
+    """Bytes of the pieces; None if they would have to be read to know."""
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether all pieces are done."""
         return self.done >= self.total
 
     def __str__(self) -> str:
@@ -38,14 +39,14 @@ class Step:
     """One step of every suite.
 
     Attributes:
-        name: as `--only` takes it.
+        name: name, as `--only` takes it.
         needs: steps whose outputs it reads.
-        state: looks at what is there; cheap, writes nothing.
-        execute: does a share of what is missing; what is done stays as it is. Raises NotReadyError
-            while another share has yet to do what it needs.
-        pieces: how many shares could have work.
+        state: counts the outputs that exist; fast, and writes nothing.
+        execute: makes a share of the missing outputs and leaves the others as they are. Raises
+            NotReadyError if it needs an output that another share has not made yet.
+        pieces: largest number of shares that all have work.
         on_gpu: whether a GPU makes it faster.
-        is_wanted: whether a suite asks for it; one that does not has no such step.
+        is_wanted: whether a suite has this step.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The table of steps, in the order in which they run: to add one is one module and one row."""
+"""The table of steps, in the order in which they run. Another step is one module and one row."""
 
 import difflib
 
@@ -18,7 +18,7 @@ STEPS: tuple[Step, ...] = (
 
 
 def steps_of(suite: Suite) -> tuple[Step, ...]:
-    """The steps that a suite asks for, in their order."""
+    """The steps that a suite has, in their order."""
     return tuple(step for step in STEPS if step.is_wanted(suite))
 
 
@@ -26,7 +26,7 @@ def step_named(name: str) -> Step:
     """The step of that name.
 
     Raises:
-        ValueError: there is none; the text names the nearest.
+        ValueError: there is none; the error names the nearest.
     """
     for step in STEPS:
         if step.name == name:

@@ -1,4 +1,4 @@
-"""Tokenize, as a step: text → token store, shared out by the text's parts."""
+"""The step tokenize: text → token store; a share is some of the text's parts."""
 
 from ...harvest.tokens.run import tokenize_text
 from ...harvest.tokens.splits import HELD_OUT
@@ -11,7 +11,7 @@ from .step import State, Step
 
 
 def state(outputs: Outputs) -> State:
-    """Whether the token store is there."""
+    """Whether the token store exists."""
     try:
         TokenStore.open(outputs.tokens)
     except FileNotFoundError:
@@ -20,19 +20,19 @@ def state(outputs: Outputs) -> State:
 
 
 def execute(outputs: Outputs, share: TaskShare) -> None:
-    """Tokenizes a share of the text; the first one packs it all."""
+    """Tokenizes a share of the text; the first share packs the tokens of all shares."""
     if outputs.file.text_table.store is not None:
         _check_held_out(TokenStore.open(outputs.tokens))
         return
     with alone(outputs, outputs.tokens.url, share):
-        if not state(outputs).complete:  # another run may have made it, from texts at other places
+        if not state(outputs).complete:  # another run may have made it from copies of the texts
             print(tokenize_text(outputs.tokenize_settings(), share=share))
     if state(outputs).complete:
         _check_held_out(TokenStore.open(outputs.tokens))
 
 
 def _check_held_out(tokens: TokenStore) -> None:
-    """Says at once, and not after training, that there is nothing to evaluate on."""
+    """Refuses a token store without held-out sequences now, and not after hours of training."""
     if not tokens.splits.get(HELD_OUT):
         raise ValueError(
             f"token store {tokens.url} must have held-out sequences to evaluate on, got the splits "
@@ -41,7 +41,7 @@ def _check_held_out(tokens: TokenStore) -> None:
 
 
 def pieces(outputs: Outputs) -> int:
-    """Parts of the text, at the most."""
+    """Number of parts of the text, estimated from its bytes."""
     has_tokens = outputs.file.text_table.store is not None
     return 1 if has_tokens else max(1, outputs.text_bytes() // PART_BYTES)
 

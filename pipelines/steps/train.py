@@ -1,7 +1,7 @@
-"""Train, as a step: rows → SAEs, shared out by groups that read one stream.
+"""The step train: rows → SAEs; a share is some of the groups that read one stream.
 
-A suite's Dask cluster trains all groups of a share at once, each of them cut further where there
-are more workers.
+A suite's Dask cluster trains all groups of a share at once. If there are more workers than groups,
+groups are cut further.
 """
 
 from ...train.run.trainer import run
@@ -16,7 +16,7 @@ from .step import State, Step
 
 
 def is_trained(outputs: Outputs, member: SuiteMember) -> bool:
-    """Whether an SAE is there, whole."""
+    """Whether a trained SAE exists and is whole."""
     folder = outputs.sae(member)
     if not (folder / "config.json").is_file():
         return False
@@ -24,14 +24,14 @@ def is_trained(outputs: Outputs, member: SuiteMember) -> bool:
 
 
 def state(outputs: Outputs) -> State:
-    """Trained SAEs."""
+    """How many SAEs are trained."""
     done = [one for one in outputs.members if is_trained(outputs, one)]
     n_bytes = sum((outputs.sae(one) / WEIGHTS_FILE).stat().st_size for one in done)
     return State(len(done), len(outputs.members), "SAEs", n_bytes)
 
 
 def execute(outputs: Outputs, share: TaskShare) -> None:
-    """Trains a share of the groups; one that fails does not keep the others from being trained."""
+    """Trains a share of the groups. If one fails, the others are still trained."""
     missing = _missing(outputs, share)
     spread = devices_of(outputs.suite.dask, None, [one for group in missing for one in group])
     if spread is not None:
@@ -50,7 +50,7 @@ def execute(outputs: Outputs, share: TaskShare) -> None:
 
 
 def _missing(outputs: Outputs, share: TaskShare) -> list[list[TrainSettings]]:
-    """What is left to train of a share, group by group."""
+    """Settings of a share's SAEs that are not trained yet, group by group."""
     found = []
     for number, group in enumerate(outputs.groups):
         missing = [one for one in group if not is_trained(outputs, one)]
@@ -61,7 +61,7 @@ def _missing(outputs: Outputs, share: TaskShare) -> list[list[TrainSettings]]:
 
 
 def pieces(outputs: Outputs) -> int:
-    """Groups."""
+    """Number of groups."""
     return len(outputs.groups)
 
 

@@ -1,1 +1,1 @@
-"""The suite: what one file asks for, its SAEs one by one, its texts, its outputs' keys."""
+"""The suite: the settings of one file, its SAEs one by one, the keys and places of its outputs."""

@@ -1,7 +1,8 @@
 """Content keys: what an output depends on, as sixteen hexadecimal digits.
 
-Owns the digest and the memory of file digests. A key is a step's name and version, its settings
-and its inputs' keys. No path, host or time enters one: the same work has the same key anywhere.
+Owns the keys and the cache of file digests. A key is computed from a step's name and version, its
+settings and its inputs' keys. No path, host or time enters it: the same work has the same key
+anywhere.
 """
 
 import hashlib
@@ -26,24 +27,26 @@ def key(step: str, version: int, settings: Any, *inputs: str) -> str:
     """The key of a step's output.
 
     Args:
-        version: of what the step does; raised when its output changes.
-        settings: JSON values, without places.
-        inputs: keys of what it reads.
+        version: version of the step; raised when it makes another output of the same inputs.
+        settings: JSON values, without paths.
+        inputs: keys of the step's inputs.
     """
     text = json.dumps([step, version, settings, inputs], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 class _Memory(RootModel[dict[str, str]]):
-    """Path, size and state -> digest."""
+    """Digests by path, size and state."""
 
 
 class Digests:
-    """Digests of files' contents: each file is read once and known again by its size and by its
-    time, tag or generation. The memory is a file that may be lost."""
+    """Digests of files' contents, kept in a file that may be deleted.
+
+    Each file is read once. Later it is recognised by its size and by its time, tag or generation.
+    """
 
     def __init__(self, memory: Path):
-        """Reads what is remembered at `memory`; a damaged memory is an empty one."""
+        """Reads the known digests from the file `memory`; a damaged file counts as empty."""
         self._memory = memory
         try:
             self._known = _Memory.model_validate_json(memory.read_bytes()).root
@@ -52,21 +55,21 @@ class Digests:
         self._asked: dict[str, str] = {}
 
     def of(self, sources: Iterable[TextFile], storage: StorageOptions = None) -> list[str]:
-        """The digests of files, in their order; a stream's is its name.
+        """The digests of files, in their order; the digest of a stream is its name.
 
         Raises:
             OSError: a file cannot be read.
         """
         found = [self._digest(source, storage) for source in sources]
-        # Who only looks at a suite that was never run leaves no folder behind.
+        # `plan` and `status` of a suite that was never run leave no folder behind.
         if self._asked.items() - self._known.items() and self._memory.parent.is_dir():
             self._known |= self._asked
             write_json(self._memory, self._known)
         return found
 
     def model_key(self, model: str, patterns: tuple[str, ...]) -> str:
-        """Of some of a model's files: the revision of a hub model, else the digests of a folder's
-        files."""
+        """The key of some of a model's files: the revision of a hub model, or the key of the
+        digests of a folder's files."""
         folder = model_folder(model)
         if folder.parent.name == "snapshots":
             return folder.name

@@ -1,7 +1,7 @@
 """The table `[latents]`: which SAEs of a suite get an index, and its settings.
 
-Owns the table's own key; the others are settings of `scopeworks latents index`. Where an index is
-kept is said by the step.
+Owns the table's own key, `of`; its other keys are settings of `scopeworks latents index`. The step
+decides where an index is kept.
 """
 
 from pathlib import Path
@@ -14,10 +14,11 @@ from .settings import Suite, SuiteFile
 
 
 class LatentsSettings(Settings):
-    """Keys of `[latents]` that are no settings of an index."""
+    """The keys of `[latents]` that are not settings of an index."""
 
     of: Literal["middle", "all"] = "middle"
-    """Which SAEs: of every site and width the one in the middle of its prices and seeds, or all."""
+    """Which SAEs get an index: for each site and width the middle one in the suite's order, or
+    all."""
 
 
 def are_wanted(suite: Suite) -> bool:
@@ -44,7 +45,7 @@ def indexed(file: SuiteFile, members: list[SuiteMember]) -> list[SuiteMember]:
 
 
 def index_settings(file: SuiteFile, **filled: Any) -> IndexSettings:
-    """What `latents index` is asked to do, with what the suite fills in.
+    """The settings of `latents index`, with what the suite fills in.
 
     Raises:
         ValueError: naming file, table and key.
@@ -57,7 +58,7 @@ def index_settings(file: SuiteFile, **filled: Any) -> IndexSettings:
 
 
 def check_latents(file: SuiteFile, members: list[SuiteMember]) -> None:
-    """Looks at the table once, so that an error in it costs nothing.
+    """Checks the table before anything is run.
 
     Raises:
         ValueError: naming file, table and key.

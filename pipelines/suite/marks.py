@@ -1,6 +1,7 @@
-"""What is beside an output: the key of one whose name cannot hold it, and who is making one.
+"""Files beside an output: a mark with its key, and the lock of the process that makes it.
 
-A mark is written when the output is whole and names the only key that it is whole for.
+An output whose name cannot hold its key (the release, the report) gets a mark. It is written when
+the output is whole, and the output counts as done for the mark's key only.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -18,12 +19,12 @@ class _Mark(Document):
 
 
 def mark(output: Path, key: str) -> None:
-    """Says that the output is whole, for this key."""
+    """Writes that the output is whole, for this key."""
     write_json(_path(output), {"key": key})
 
 
 def is_marked(output: Path, key: str) -> bool:
-    """Whether the output was whole for this key; a damaged mark is none."""
+    """Whether the output is marked as whole for this key; a damaged mark counts as none."""
     try:
         return read_document(_Mark, _path(output).read_bytes(), "mark").key == key
     except (OSError, ValueError):
@@ -31,8 +32,11 @@ def is_marked(output: Path, key: str) -> bool:
 
 
 def alone(outputs: Outputs, url: str, share: TaskShare) -> AbstractContextManager[None]:
-    """Waits for another run on this machine that makes the same output: it is there then. Shares
-    work side by side, and what is made at a URL is harmless if it is made twice."""
+    """A lock on an output: waits while another run on this machine makes the same output.
+
+    There is no lock for shares, which work side by side, nor at a URL, where making an output
+    twice does no harm.
+    """
     place = outputs.suite.place(url).beside(".owner")
     if not share.is_all or place.is_remote:
         return nullcontext()

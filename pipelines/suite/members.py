@@ -1,7 +1,7 @@
-"""A suite's SAEs, one by one: every `[[sae]]` table is a grid, every point of it a member.
+"""A suite's SAEs, one by one: every `[[sae]]` table is a grid, and every point of it is a member.
 
-Owns the grid, the members' names, which harvest a member's sites come from, and which members are
-trained on one stream.
+Owns the grid, the members' names, the choice of the harvest that a member's sites come from, and
+the groups of members that are trained on one stream.
 """
 
 import itertools
@@ -29,7 +29,7 @@ class _Sites(Settings):
 
 
 class _Batch(Settings):
-    """What `tokens` is divided by."""
+    """The `batch` that `tokens` is divided by."""
 
     batch: PositiveInt
 
@@ -39,13 +39,13 @@ class SuiteMember:
     """One SAE of a suite.
 
     Attributes:
-        name: unique in the suite; says what is trained, not where.
-        site: that it reads.
-        target_site: that a transcoder predicts, else None.
-        harvests: numbers of the `[[harvest]]` tables that its sites come from, in the sites' order;
-            rows of two tables are joined as far as both go.
-        values: settings of train, without places.
-        together: how many of its table are trained at once on one stream, as memory allows.
+        name: unique in the suite; made of sites and settings, without paths.
+        site: the site that it reads.
+        target_site: the site that a transcoder predicts; None for an SAE.
+        harvests: numbers of the `[[harvest]]` tables that its sites come from, in the sites' order.
+            Rows of two tables are joined up to the shorter one's end.
+        values: settings of train, without paths.
+        together: how many members of its table are trained at once on one stream, as memory allows.
     """
 
     name: str
@@ -57,12 +57,12 @@ class SuiteMember:
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """All sites whose rows it is trained on."""
+        """All sites that it is trained on: `site`, and `target_site` of a transcoder."""
         return (self.site,) if self.target_site is None else (self.site, self.target_site)
 
     @property
     def rows(self) -> int:
-        """Rows that its updates read, with repeats."""
+        """Rows that its updates read in all, repeats included: steps × batch."""
         fields = TrainSettings.model_fields
         taken = {name: self.values.get(name, fields[name].default) for name in ("steps", "batch")}
         return taken["steps"] * taken["batch"]
@@ -72,8 +72,8 @@ def members_of(file: SuiteFile) -> list[SuiteMember]:
     """The suite's SAEs in the order of its file.
 
     Raises:
-        ValueError: naming file, table and key: a site that the model has not, a site in no
-            `[[harvest]]` table, settings that do not fit, or two members of one name.
+        ValueError: naming file, table and key: a site that the model does not have or that is in
+            no `[[harvest]]` table, settings that do not fit, or two members of one name.
     """
     n_layers = model_config(file.suite.model).num_hidden_layers
     tables = enumerate(file.suite.sae, 1)
@@ -121,8 +121,8 @@ def harvest_sites(file: SuiteFile, wanted: set[Site]) -> list[list[Site]]:
 
 
 def groups_of(members: Sequence[SuiteMember]) -> list[list[SuiteMember]]:
-    """Members that are trained at once: those that read one stream and whose tables say the same
-    of `together`, up to so many."""
+    """Members in groups that are trained at once: those that read one stream and have the same
+    `together`, at most `together` in a group."""
     keys = ("batch", "stream_seed", "shuffle_rows", "normaliser", "prefetch")
     keys += ("cache_dir", "cache_bytes")
     streams: dict[tuple[Any, ...], list[SuiteMember]] = {}
@@ -139,14 +139,14 @@ def groups_of(members: Sequence[SuiteMember]) -> list[list[SuiteMember]]:
 
 
 class _Own(Settings):
-    """Keys of a `[[sae]]` table that are no settings of train, or mean more here."""
+    """Keys of a `[[sae]]` table that are not settings of train, or that take more values here."""
 
     site: Several
     """Patterns of sites, such as resid_post.* or mlp_out.0-12."""
     target_site: str | None = None
-    """A transcoder's target: a site, or a kind at the layer of the site that is read."""
+    """A transcoder's target: a site, or a kind of site at the layer of `site`."""
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,60}$")
-    """Comes first in its SAEs' names."""
+    """Prefix of its SAEs' names."""
     tokens: float | None = Field(default=None, ge=1)
     """Rows that an SAE reads, instead of `steps`."""
     together: PositiveInt
@@ -178,10 +178,10 @@ def _points(values: Table) -> Iterator[Table]:
     axes: list[list[Table]] = []
     for name in ("width", "seed"):
         axes.append([{name: value} for value in _listed(values, name)] or [{}])
-    prices = [
+    sparsities = [
         {name: value} for name in ("sparsity", "target_l0") for value in _listed(values, name)
     ]
-    for point in itertools.product(*axes, prices or [{}]):
+    for point in itertools.product(*axes, sparsities or [{}]):
         yield {name: value for part in point for name, value in part.items()}
 
 
@@ -192,7 +192,7 @@ def _listed(values: Table, name: str) -> list[Any]:
 
 
 def _counted(file: SuiteFile, where: str, own: _Own, values: Table) -> Table:
-    """The updates that `tokens` stands for."""
+    """`tokens` as `steps`; {} if the table gives no tokens."""
     if own.tokens is None:
         return {}
     if "steps" in values:
@@ -222,7 +222,7 @@ def _target(file: SuiteFile, where: str, site: Site, target: str | None) -> Site
 
 
 def _name(prefix: str | None, sites: Sequence[str], point: Table) -> str:
-    """The site, the width, the price, and the seed unless it is 0."""
+    """prefix-site-width_N-sparsity_λ (or target_l0_N), and the seed unless it is 0."""
     parts = [prefix] if prefix else []
     parts.append("-to-".join(sites))
     for name in (name for name in GRID if name in point):
@@ -233,7 +233,8 @@ def _name(prefix: str | None, sites: Sequence[str], point: Table) -> str:
 
 
 def _placed(member: SuiteMember, owners: list[list[Site]]) -> SuiteMember:
-    """The member with its harvests: the first that has all of its sites, else one for each site."""
+    """The member with its harvests: the first table that has all of its sites, or the first for
+    each site."""
     whole = [i for i, sites in enumerate(owners) if set(member.sites) <= set(sites)]
     each = (next(i for i, sites in enumerate(owners) if site in sites) for site in member.sites)
     harvests = (whole[0],) * len(member.sites) if whole else tuple(each)

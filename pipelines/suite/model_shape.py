@@ -1,7 +1,7 @@
-"""A model's configuration by its name: the one its family knows, else its config.json.
+"""A model's configuration by its name: the one its family knows, or the one in its config.json.
 
-So a suite of a gated model can be looked at, planned and rendered on a machine that has not
-downloaded it. A run compares nothing with these: it reads the model itself.
+With it a suite of a gated model can be checked, planned and rendered on a machine that has not
+downloaded the model. A run does not use it for results: it reads the model itself.
 """
 
 from functools import lru_cache
@@ -29,7 +29,7 @@ def model_config(model: str) -> Any:
 
 
 def check_model(model: str, where: str) -> None:
-    """Refuses a model that is in no folder; whether the hub has one, a step will see.
+    """Refuses a model that is neither a folder nor a hub id; does not ask the hub for it.
 
     Raises:
         ValueError: naming `where`, the model and what it must be.

@@ -1,4 +1,4 @@
-"""What commands on a suite take: its file, changes of it, and options of its places."""
+"""Options that all commands on a suite share: the suite's file and changes of it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Changes(Settings):
-    """What is changed of a suite's file."""
+    """Changes of a suite's file."""
 
     changes: list[str] = Field(default_factory=list, alias="set")
-    """table.key=value over the file's."""
+    """table.key=value, instead of the file's value."""
 
 
 class SuiteOptions(Changes):
@@ -26,7 +26,7 @@ class SuiteOptions(Changes):
 
     @property
     def file(self) -> "SuiteFile":
-        """The suite's file, read with its changes; errors as `SuiteFile`."""
+        """The suite's file, read with its changes; raises what `SuiteFile` raises."""
         from .settings import SuiteFile
 
         if self.suite is None:

@@ -1,9 +1,9 @@
-"""A suite's outputs: the key of each, and the place that the key names.
+"""A suite's outputs: the key of each, and the path or URL that contains the key.
 
-An output's name holds its key, and every kind of output says itself whether it is whole: a token
-store by its root, a bucket by its commit, an SAE by its config.json, a JSON by being renamed into
-its place. So what is there under its name is done, whoever made it, and nothing else has to be
-remembered.
+Owns keys, places and the settings of each step; makes no output. An output's name holds its key,
+and every kind of output shows itself whether it is whole: a token store by its root, a bucket by
+its commit, an SAE by its config.json, a JSON by being renamed into its place. So an output that
+exists under its name is done, whichever run made it, and a run keeps no other record.
 """
 
 from functools import cached_property
@@ -27,7 +27,7 @@ from .model_shape import check_model, model_config
 from .settings import SuiteFile, Table
 
 TOKENS_VERSION, ROWS_VERSION, SAE_VERSION, EVALUATION_VERSION, PAGES_VERSION = 1, 1, 2, 5, 4
-"""Raised when what a step makes of the same inputs changes."""
+"""Versions of the steps. Raise one when its step makes another output of the same inputs."""
 
 _NOT_ROWS = {"model", "tokens", "store", "site", "device", "device_map", "memory_gib", "dask"}
 _NOT_TOKENS = {"model", "text", "out", "dask"}
@@ -52,7 +52,7 @@ class Outputs:
         self._check_tables()
 
     def _check_tables(self) -> None:
-        """Builds the settings of every step once, so that an error costs nothing."""
+        """Builds the settings of every step once, so that errors come before any work."""
         if self.file.text_table.store is None:
             self._tokenize_settings("tokens", ["text"])
         for number in range(len(self.suite.harvest)):
@@ -66,7 +66,7 @@ class Outputs:
 
     @cached_property
     def sources(self) -> list[str]:
-        """Texts as `tokenize` takes them."""
+        """The texts, as `tokenize` takes them; python:stdlib is replaced by its files."""
         texts = self.file.text_table.sources
         if not texts:
             raise ValueError(
@@ -82,17 +82,17 @@ class Outputs:
 
     @cached_property
     def tokenizer_key(self) -> str:
-        """Of the tokenizer's files; a hub model's is its revision."""
+        """Key of the tokenizer's files; for a hub model its revision."""
         return self._digests.model_key(self.suite.model, TOKENIZER_FILES)
 
     @cached_property
     def model_key(self) -> str:
-        """Of the model's files; a hub model's is its revision."""
+        """Key of the model's files; for a hub model its revision."""
         return self._digests.model_key(self.suite.model, MODEL_FILES)
 
     @cached_property
     def tokens_key(self) -> str:
-        """Of the token store: its settings, the tokenizer and every text's content."""
+        """Key of the token store: of its settings, the tokenizer and every text's content."""
         if self.file.text_table.store is not None:
             return TokenStore.open(self.tokens).fingerprint
         settings = self._tokenize_settings("tokens", self.sources)
@@ -103,14 +103,14 @@ class Outputs:
 
     @cached_property
     def tokens(self) -> Place:
-        """Where the token store is."""
+        """Path or URL of the token store."""
         if self.file.text_table.store is not None:
             return self.suite.place(self.file.text_table.store)
         root = self.suite.tokens or str(self.out / "tokens")
         return self.suite.place(f"{root.rstrip('/')}/{self.tokens_key}")
 
     def tokenize_settings(self) -> TokenizeSettings:
-        """What `tokenize` is asked to do."""
+        """The settings of `tokenize`."""
         return self._tokenize_settings(self.tokens.url, self.sources)
 
     def _tokenize_settings(self, out: str, text: list[str]) -> TokenizeSettings:
@@ -124,12 +124,14 @@ class Outputs:
         )
 
     def rows_key(self, harvest: int) -> str:
-        """Of the rows of one `[[harvest]]` table, whatever their sites: stores of one key have the
-        same tokens in the same order."""
+        """Key of the rows of one `[[harvest]]` table, whatever their sites.
+
+        Stores with the same rows key have the same tokens in the same order.
+        """
         settings = self._harvest_settings(harvest, "tokens", "store", ["resid_post.0"])
         own = settings.model_dump(mode="json", exclude=_NOT_ROWS, exclude_defaults=True)
         if settings.outlier is not None or settings.drop_nonfinite:
-            # Rows are dropped for what they are at any of the sites.
+            # A row is dropped if its activation at any of the sites is bad: the sites decide.
             own["sites"] = sorted(map(str, self.sites[harvest]))
         return key("rows", ROWS_VERSION, own, self.model_key, self.tokens_key)
 
@@ -139,7 +141,7 @@ class Outputs:
         return harvest_sites(self.file, {site for one in self.members for site in one.sites})
 
     def text_bytes(self) -> int:
-        """Bytes of the texts, as far as their sizes are known."""
+        """Bytes of the texts; texts of unknown size count as 0."""
         found = expand(self.sources, self.suite.storage_options)
         return sum(source.size or 0 for source in found)
 
@@ -153,7 +155,7 @@ class Outputs:
         """The stores that the suite only reads.
 
         Raises:
-            ValueError: one is damaged, not complete, or of other tokens than the suite's.
+            ValueError: one is damaged, not complete, or made from other tokens than the suite's.
         """
         places = [self.suite.place(url) for url in self.suite.read]
         entries = [entry for place in places for entry in catalogue(place, records=False)]
@@ -173,7 +175,7 @@ class Outputs:
         return [entry for entry in entries if entry.spec is not None]
 
     def _rows_keys(self, member: SuiteMember) -> list[str]:
-        """Of the rows that a member is trained on, store by store."""
+        """Keys of the rows that a member is trained on, store by store."""
         wanted = {str(site) for site in member.sites}
         keys = []
         for entry in self.read_only:
@@ -188,12 +190,12 @@ class Outputs:
         return [*keys, *map(self.rows_key, tables)]
 
     def store(self, harvest: int, sites: list[str]) -> Place:
-        """Where a store of some sites of one table is."""
+        """Path or URL of the store of some sites of one table."""
         rows = self.rows_key(harvest)
         return self.suite.place(f"{self.stores}/{rows}-{key('sites', 1, sorted(sites))[:8]}")
 
     def harvest_settings(self, harvest: int, store: Place, sites: list[str]) -> HarvestSettings:
-        """What `harvest` is asked to do for one table and some of its sites."""
+        """The settings of `harvest` for one table and some of its sites."""
         return self._harvest_settings(harvest, self.tokens.url, store.url, sites)
 
     def _harvest_settings(
@@ -213,7 +215,7 @@ class Outputs:
         )
 
     def sae_key(self, member: SuiteMember) -> str:
-        """Of a trained SAE: its settings, its rows and its sites."""
+        """Key of a trained SAE: of its settings, its rows and its sites."""
         settings = self._train_settings(member, [f"{self.stores}/store"], "out")
         own = settings.model_dump(mode="json", exclude=set(_NOT_SAE), exclude_defaults=True)
         return key("sae", SAE_VERSION, own, *self._rows_keys(member))
@@ -223,7 +225,7 @@ class Outputs:
         return self.out / "saes" / f"{member.name}-{self.sae_key(member)[:8]}"
 
     def train_settings(self, member: SuiteMember, stores: list[str]) -> TrainSettings:
-        """What `train` is asked to do for one SAE."""
+        """The settings of `train` for one SAE."""
         return self._train_settings(member, stores, str(self.sae(member)))
 
     def _train_settings(self, member: SuiteMember, stores: list[str], out: str) -> TrainSettings:
@@ -243,7 +245,7 @@ class Outputs:
         return settings.resolved_for(site_width(member.site, model_config(self.suite.model)))
 
     def evaluation_key(self, member: SuiteMember) -> str:
-        """Of one SAE's evaluation."""
+        """Key of one SAE's evaluation: of its settings, the SAE, the tokens and the model."""
         settings = self.evaluate_settings([member], place="tokens")
         own = settings.model_dump(mode="json", exclude=_NOT_EVALUATION, exclude_defaults=True)
         inputs = [self.sae_key(member), *self._measured_keys]
@@ -253,7 +255,7 @@ class Outputs:
 
     @cached_property
     def _measured_keys(self) -> tuple[str, str]:
-        """Of the tokens and the model that SAEs are evaluated on."""
+        """Keys of the tokens and of the model that SAEs are evaluated on."""
         url, model = (self.suite.evaluate.get(name) for name in ("tokens", "model"))
         return (
             TokenStore.open(self.suite.place(url)).fingerprint if url else self.tokens_key,
@@ -266,7 +268,10 @@ class Outputs:
         return self.out / "evaluations" / name
 
     def evaluate_settings(self, members: list[SuiteMember], place: str | None = None) -> Any:
-        """What `evaluate` is asked to do for some SAEs; with a `place`, to be looked at only."""
+        """The settings of `evaluate` for some SAEs.
+
+        With a `place` for the tokens they can only be checked: no key is computed for them.
+        """
         values = {"device": self.suite.device} | self.suite.evaluate
         model = model_place(values.pop("model", self.suite.model))
         if isinstance(norms := values.get("norms_of"), str):
@@ -302,13 +307,13 @@ class Outputs:
         return self.out / "studies"
 
     def pages_key(self) -> str:
-        """Of release and report: all evaluations, and what the suite says about itself. The
-        report's own key has the studies too."""
+        """Key of release and report: of all evaluations, the suite's name and seed, and its
+        `[release]` table. The report's own key adds the studies."""
         said = [self.suite.name, self.suite.seed, self.suite.release.model_dump(mode="json")]
         keys = [self.evaluation_key(member) for member in self.members]
         return key("pages", PAGES_VERSION, said, *keys)
 
     def options(self, urls: list[str]) -> dict[str, Any] | None:
-        """The storage options, where one of the URLs takes them."""
+        """The suite's storage options if one of the URLs is remote, or None."""
         remote = any(Place(url).is_remote for url in urls)
         return self.suite.storage_options if remote else None

@@ -1,10 +1,10 @@
 """The suite file: a whole run described once, from text to release.
 
-Owns the tables of the file and their errors, which name file, table and key. What a table's keys
-mean is said by the stage that reads them: `[text]` takes tokenize's settings, `[[harvest]]`
-harvest's, `[train]` and `[[sae]]` train's, `[evaluate]` evaluate's, `[latents]` those of an index,
-without those that the suite fills in itself. Which SAEs a suite asks for is said by `members`,
-where outputs are by `outputs`.
+Owns the tables of the file and their errors, which name file, table and key. The stage that reads a
+table decides what its keys mean: `[text]` takes the settings of tokenize, `[[harvest]]` of harvest,
+`[train]` and `[[sae]]` of train, `[evaluate]` of evaluate, `[latents]` of an index, without those
+that the suite fills in itself. `members` lists the SAEs that a suite asks for; `outputs` has the
+places of its outputs.
 """
 
 import difflib
@@ -29,10 +29,10 @@ from ...store.place.files import local_path
 from ...store.place.options import StorageSettings
 
 STDLIB_QUESTIONS = "python:questions"
-"""Stands in `twin.prompts` for questions about the standard library's held-out modules."""
+"""In `twin.prompts`: questions about the standard library's held-out modules."""
 
 Table = dict[str, Any]
-"""A table whose keys another stage's settings explain."""
+"""A table whose keys are the settings of a stage."""
 
 
 def _several(value: Any) -> Any:
@@ -56,12 +56,12 @@ PriceRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_risi
 
 
 class TextSettings(Settings):
-    """Keys of `[text]` that are no settings of tokenize."""
+    """The keys of `[text]` that are not settings of tokenize."""
 
     sources: Several = ()
     """Files, folders, globs, URLs, hf:NAME, or python:stdlib."""
     store: str | None = None
-    """A token store that is there, instead of sources."""
+    """Path or URL of an existing token store, instead of sources."""
 
 
 class PriceSettings(Settings):
@@ -69,22 +69,24 @@ class PriceSettings(Settings):
     of 2024 and 2025, rounded."""
 
     gpu_hour: PriceRange = (2.0, 12.0)
-    """Of an H100: from specialised clouds on demand to a large one."""
+    """Dollars for an hour of an H100: from a specialised cloud on demand to a large cloud."""
     machine_hour: PriceRange = (0.05, 0.1)
-    """Of a virtual machine of two cores and 8 GB, from spot to on demand (a large cloud's)."""
+    """Dollars for an hour of a virtual machine with two cores and 8 GB at a large cloud, from spot
+    to on demand."""
     tb_month: PriceRange = (6.0, 23.0)
-    """Of a terabyte of object storage: from cheap providers to a large cloud's standard class."""
+    """Dollars for a terabyte of object storage and month: from cheap providers to a large cloud's
+    standard class."""
 
 
 class ReleaseSettings(Settings):
-    """What the release folder holds."""
+    """The contents of the release folder."""
 
     formats: Several = ("gemma-scope", "sae-lens")
     """Formats of `scopeworks export`; every SAE is written in each."""
     license: str = "cc-by-4.0"
     """Identifier of the SAEs' license; Gemma Scope's own are CC BY 4.0."""
     text: str | None = None
-    """What the text is, in words for the model card; by default the names of hub data sets."""
+    """Description of the text for the model card; by default the names of hub data sets."""
     repo: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
     """Hub id that the model card's examples name."""
     limits: Several = ()
@@ -95,10 +97,10 @@ class TwinSettings(Settings):
     """An instruction-tuned model beside the suite's, for the study of transfer."""
 
     model: str | None = None
-    """Folder or hub id; by default the suite's own twin, of those that are known."""
+    """Folder or hub id; by default the known twin of the suite's model."""
     prompts: Several = ()
-    """Files, globs, URLs or hf:NAME with a user's prompt a document, or python:questions, which the
-    model that ships takes by default."""
+    """Files, globs, URLs or hf:NAME with one user prompt a document, or python:questions, the
+    default of the model that ships."""
 
     @field_validator("model")
     @classmethod
@@ -114,7 +116,7 @@ class Suite(StorageSettings):
     model: str
     """Folder or hub id of the language model; tiny_gemma2 and tiny_gemma2_it ship."""
     out: Path
-    """Folder for everything that has no place of its own below; a mounted disk in batch jobs."""
+    """Folder for everything that has no other place below; a mounted disk in batch jobs."""
     tokens: str | None = None
     """Folder or URL under which token stores are kept; by default `tokens` in `out`."""
     stores: str | None = None
@@ -123,7 +125,7 @@ class Suite(StorageSettings):
     checkpoints: str | None = None
     """Folder or URL under which checkpoints are kept; by default in each SAE's folder."""
     read: Several = ()
-    """Activation stores that are only read: sites they hold are not harvested."""
+    """Activation stores that are read and never written; sites in them are not harvested."""
     device: str = "auto"
     """torch device of every step; auto takes CUDA where there is one."""
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -134,22 +136,22 @@ class Suite(StorageSettings):
     together: PositiveInt = 16
     """SAEs of one site that are trained at once on one stream, as memory allows."""
     text: Table
-    """`sources`, or `store` (a token store that is there), and the settings of tokenize."""
+    """`sources`, or `store` (an existing token store), and the settings of tokenize."""
     harvest: tuple[Table, ...] = ({},)
-    """Settings of harvest; by default the sites that the SAEs read. Several tables: sites with
-    rows of their own; a table without `site` takes what the others leave."""
+    """Settings of harvest; by default for all sites that the SAEs read. Several tables give some
+    sites other settings; a table without `site` takes the sites that the others leave."""
     train: Table = Field(default_factory=dict)
     """Settings of train that all SAEs share."""
     sae: tuple[Table, ...] = Field(min_length=1)
-    """Settings of train; those of a grid (site, width, sparsity or target_l0, seed)
-    may be lists."""
+    """Settings of train; site, width, sparsity or target_l0, and seed may be lists, which make a
+    grid."""
     evaluate: Table = Field(default_factory=dict)
-    """Settings of evaluate; `model` and `tokens` are those that the SAEs are measured on, where
-    they are not the suite's."""
+    """Settings of evaluate; with `model` or `tokens` the SAEs are measured on these instead of the
+    suite's own."""
     latents: Table | None = None
-    """Settings of `latents index`, and `of`: which SAEs get one; without the table none does."""
+    """Settings of `latents index`, and `of`: which SAEs get an index; without the table none."""
     twin: TwinSettings = Field(default_factory=TwinSettings)
-    """The instruction-tuned model that the study of transfer takes."""
+    """The instruction-tuned model for the study of transfer."""
     release: ReleaseSettings = Field(default_factory=ReleaseSettings)
     prices: PriceSettings = Field(default_factory=PriceSettings)
     """What storage and machines cost, for the study of storing; a run reads none of it."""
@@ -176,11 +178,11 @@ class SuiteFile:
     """A suite and the file it comes from.
 
     Attributes:
-        given: as it was named: a path, or a preset's name.
+        given: the path or the preset's name, as the user gave it.
         path: the file.
-        changes: `table.key=value` that were given beside it.
-        suite: what both say.
-        text: the file's content, to notice that it has changed.
+        changes: the given changes, each `table.key=value`.
+        suite: the settings of the file with the changes.
+        text: the file's bytes, to notice later changes of it.
     """
 
     def __init__(self, path: Path, changes: Sequence[str] = (), options: Any = None):
@@ -201,7 +203,7 @@ class SuiteFile:
         self.suite = from_table(Suite, values, f"suite {self.path}")
 
     def check_unchanged(self) -> None:
-        """Raises ValueError if the file has another content than when it was read."""
+        """Raises ValueError if the file's content has changed since it was read."""
         if not self.path.is_file() or self.path.read_bytes() != self.text:
             raise ValueError(
                 f"suite {self.path} has changed since this run began; what is done is kept: run "
@@ -219,11 +221,11 @@ class SuiteFile:
         return self.table(TextSettings, "[text]", own)
 
     def table(self, kind: type[SettingsT], table: str, values: Table, **filled: Any) -> SettingsT:
-        """A stage's settings from a table and from what the suite fills in.
+        """A stage's settings from a table's values and from those that the suite fills in.
 
         Raises:
-            ValueError: naming file, table and key: one that the suite fills in itself, that is not
-                known, or whose value is out of range.
+            ValueError: naming file, table and key, if the key is filled in by the suite or unknown,
+                or its value is out of range.
         """
         where = f"suite {self.path}, {table}"
         for name in sorted(filled.keys() & values.keys()):
@@ -233,13 +235,13 @@ class SuiteFile:
 
 
 def preset_path(path: Path) -> Path:
-    """The file itself, or the preset of that name (`demo`, `one-gpu-weekend`)."""
+    """The file at this path, or the preset of this name (`demo`, `one-gpu-weekend`)."""
     preset = presets().get(str(path))
     return path if path.is_file() or preset is None else preset
 
 
 def _no_file(path: Path) -> str:
-    """What to pass instead of a file that is not there."""
+    """The error for a missing file: names the nearest preset and all presets."""
     close = difflib.get_close_matches(str(path), presets(), n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return (
