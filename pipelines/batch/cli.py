@@ -12,7 +12,7 @@ app = typer.Typer(no_args_is_help=True, help="A suite as jobs of a batch system.
 
 
 class RenderOptions(SuiteOptions):
-    """What `scopeworks batch render` writes."""
+    """Options of `scopeworks batch render`."""
 
     target: str
     """slurm, gcp-batch, kubernetes or skypilot."""
@@ -22,7 +22,7 @@ class RenderOptions(SuiteOptions):
 
 @command(app, RenderOptions, arguments="suite", config=False)
 def render(given: Given[RenderOptions]) -> None:
-    """Writes the jobs of a whole suite into a folder; sends nothing."""
+    """Writes the jobs of a whole suite into a folder, and sends nothing."""
     from .submit import render as write
 
     asked = given.settings()
@@ -31,19 +31,19 @@ def render(given: Given[RenderOptions]) -> None:
 
 
 class SubmitOptions(SuiteOptions, StorageSettings):
-    """What `scopeworks batch submit` sends."""
+    """Options of `scopeworks batch submit`."""
 
     target: str
     """slurm, gcp-batch, kubernetes or skypilot."""
     out: Path | None = None
     """Folder for the jobs; by default batch/SUITE/TARGET."""
     ready: bool = False
-    """Send only what need not wait for another step."""
+    """Send only steps whose inputs are complete."""
 
 
 @command(app, SubmitOptions, arguments="suite", config=False)
 def submit(given: Given[SubmitOptions]) -> None:
-    """Sends what is missing of a suite through the target's own client."""
+    """Sends a suite's missing tasks with the target's own client."""
     from .submit import submit as send
 
     asked = given.settings()

@@ -1,7 +1,7 @@
-"""Jobs: what is to be sent of a suite, the same for every target.
+"""Jobs: the tasks of a suite to send, the same for every target.
 
-Owns which tasks are sent, what a task's command is, what of the suite may not travel, and names
-that every batch system takes. How a target says it is in the file of its name.
+Owns the choice of tasks, a task's command, the check that a job holds no secret, and names that
+every batch system accepts. The module of a target writes its files.
 """
 
 import difflib
@@ -18,22 +18,22 @@ from ..suite.settings import SuiteFile
 from .settings import BatchSettings, TaskSettings, looks_secret
 
 _HARMLESS = ("anon", "cloud", "google_default")
-"""What gcsfs takes for a token that names a way to log in, and is none."""
+"""Values of gcsfs's `token` that name a way to log in and are not secret."""
 
 _LOGIN_IN_URL = re.compile(r"\w://[^/\s:@\"']+:[^/\s@\"']+@")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One step: tasks that differ in their share.
+    """The job of one step: tasks that differ only in their share.
 
     Attributes:
-        number: its place in the order, from 1.
+        number: position in the order of steps, from 1.
         step: name of the step.
         shares: numbers of the shares to do, ascending.
-        n_shares: how many the step is cut into.
+        n_shares: number of shares that the step is cut into.
         needs: steps of this submission whose jobs come before.
-        task: what a task gets.
+        task: settings of a task.
     """
 
     number: int
@@ -56,15 +56,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Submission:
-    """All that a target needs to know.
+    """Everything that a target needs to write its files.
 
     Attributes:
-        name: the suite's.
-        text: the suite file's content, which travels with the jobs.
-        changes: `table.key=value` that were given beside it.
-        out: the suite's folder, as the suite says it.
-        settings: its `[batch]`.
-        jobs: in their order.
+        name: name of the suite.
+        text: content of the suite file, which travels with the jobs.
+        changes: the given changes of the file, each `table.key=value`.
+        out: the suite's folder, as its file names it.
+        settings: its `[batch]` table.
+        jobs: the jobs in their order.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Submission:
     jobs: tuple[Job, ...]
 
     def command(self, job: Job) -> list[str]:
-        """The words of a task's command between the suite's path and its share."""
+        """The words of a task's command, without the program, the suite's path and the share."""
         words = ["--only", job.step, "--wait", f"{self.settings.wait_minutes:g}"]
         changes = [change for change in self.changes if not change.startswith("batch.")]
         return words + [word for change in changes for word in ("--set", change)]
@@ -85,7 +85,8 @@ def batch_settings(file: SuiteFile, steps: Sequence[str]) -> BatchSettings:
     """The suite's `[batch]` table.
 
     Args:
-        steps: names that its `steps` may have.
+        file: the suite.
+        steps: names of the steps that its `[batch.steps]` may have.
 
     Raises:
         ValueError: naming file, table and key.
@@ -106,17 +107,17 @@ def submission(
     missing: Mapping[str, Sequence[int]] | None = None,
     ready_only: bool = False,
 ) -> Submission:
-    """What to send.
+    """The jobs to send.
 
     Args:
         file: the suite.
-        settings: its `[batch]`.
+        settings: its `[batch]` table.
         work: its steps, in their order.
-        missing: step -> shares that are not done; by default all of all steps.
-        ready_only: leave out steps that need a step of which something is missing.
+        missing: step -> shares that are not done; by default all shares of all steps.
+        ready_only: leave out steps that need an incomplete step.
 
     Raises:
-        ValueError: the suite holds what may not travel in a job.
+        ValueError: the suite file holds a secret, which a job would show.
     """
     _check_holds_no_secret(file)
     wanted = {one.step: tuple(range(one.n_shares)) for one in work}
@@ -140,11 +141,12 @@ def submission(
 
 
 def check_out_is_kept(plan: Submission, mounts: Sequence[str], where: str) -> None:
-    """Refuses jobs whose results would go with their machine.
+    """Refuses jobs whose outputs would be lost with their machine.
 
     Args:
-        mounts: absolute paths of what stays.
-        where: the settings that say them.
+        plan: the jobs.
+        mounts: absolute paths that outlive a machine.
+        where: names of the settings that mount them, for the error.
 
     Raises:
         ValueError: the suite's folder is on none of the mounts.
@@ -158,14 +160,14 @@ def check_out_is_kept(plan: Submission, mounts: Sequence[str], where: str) -> No
 
 
 def start_folder(settings: BatchSettings, mounts: Sequence[str]) -> str:
-    """Where tasks start; the empty text leaves it to the target."""
+    """The folder where tasks start; "" leaves it to the target."""
     return settings.workdir or next(iter(mounts), "")
 
 
 def dns_name(*parts: str, longest: int = 50) -> str:
     """A name of lower-case letters, digits and dashes that begins with a letter.
 
-    What had to be changed or cut is told apart by six digits of a hash.
+    A name that had to be changed or cut ends in six digits of a hash, so that it stays unique.
     """
     wanted = "-".join(parts)
     name = re.sub(r"[^a-z0-9]+", "-", wanted.lower()).strip("-")
@@ -177,7 +179,7 @@ def dns_name(*parts: str, longest: int = 50) -> str:
 
 
 def _check_holds_no_secret(file: SuiteFile) -> None:
-    """The suite's text is in the jobs for everybody to read who may look at them."""
+    """Refuses a suite file with a secret: everybody who may look at the jobs can read its text."""
     if _LOGIN_IN_URL.search(file.text.decode()) or any(map(_LOGIN_IN_URL.search, file.changes)):
         raise ValueError(
             f"suite {file.path}: a URL holds a password; use one without, and name the secret in "

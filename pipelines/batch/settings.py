@@ -1,7 +1,7 @@
-"""The suite file's `[batch]` table: what a task gets, where it runs, what it may know.
+"""The suite file's `[batch]` table: a task's resources, image, mounts and secrets.
 
-Owns the settings and their rules. A secret's value is in none of them: they name where the batch
-system keeps it. What a target makes of them is in the file of its name.
+Owns the settings and their rules. No setting holds a secret's value: it names the place where the
+batch system keeps it. The module of a target turns the settings into jobs.
 """
 
 import re
@@ -30,19 +30,19 @@ _SOURCES = ("gs://", "s3://", "nfs://")
 
 
 def looks_secret(name: str) -> bool:
-    """Whether what has this name is likely to be a secret."""
+    """Whether a value of this name is likely to be a secret."""
     return _SECRET.search(name) is not None
 
 
 def _names(values: Iterable[str], what: str) -> None:
-    """Raises ValueError if one is no name of an environment variable."""
+    """Raises ValueError if a value is not the name of an environment variable."""
     for name in values:
         if not _VARIABLE.fullmatch(name):
             raise ValueError(f"must have {what} like HF_TOKEN, got {name!r}")
 
 
 def _references(values: dict[str, str], form: re.Pattern[str], example: str) -> dict[str, str]:
-    """Checks that secrets are said by reference. A value is not shown: it may be the secret."""
+    """Checks that secrets are references. Errors do not show a value: it may be the secret."""
     _names(values, "names of environment variables")
     for name, reference in values.items():
         if not form.fullmatch(reference):
@@ -51,29 +51,30 @@ def _references(values: dict[str, str], form: re.Pattern[str], example: str) -> 
 
 
 class TaskSettings(Settings):
-    """What one task gets; `[batch.steps.STEP]` overrides it for one step."""
+    """Resources and restarts of a task; `[batch.steps.STEP]` overrides them for one step."""
 
     gpus: NonNegativeInt = 1
-    """GPUs of a task of a step that a GPU makes faster; the others get none unless their own table
-    says so. One: a harvest bucket and a group of SAEs are a GPU's work."""
+    """GPUs of a task, in steps that a GPU makes faster; other steps get GPUs only by their own
+    table. One GPU harvests a bucket or trains a group of SAEs."""
     gpu: str = ""
     """Kind of GPU by its common name (H100, A100-80GB, A100, L4, T4); by default any."""
     cpus: PositiveInt = 8
-    """Cores of a task; eight keep a GPU fed with text and compress what it makes."""
+    """Cores of a task; eight are enough to feed a GPU with text and compress its rows."""
     memory_gib: PositiveInt = 32
-    """Memory of a task, GiB: twice a 2B model in float32 and a bucket of one site."""
+    """Memory of a task, GiB; the default holds a 2B model in float32 twice and a bucket of one
+    site."""
     disk_gib: PositiveInt = 50
-    """Boot disk of the machine, GiB: the image and the model."""
+    """Boot disk of the machine, GiB, for the image and the model."""
     hours: float = Field(default=24, gt=0, le=24 * 14)
-    """Hours after which a task is stopped and, where the target can, started again."""
+    """Hours after which a task is stopped and, if the target can do it, started again."""
     spot: bool = False
-    """Whether machines may be taken away at any time, which costs a fraction."""
+    """Use spot machines, which are cheaper and may be taken away at any time."""
     retries: NonNegativeInt = 3
-    """How often a task that failed is started again. Errors of a user's making (exit code 2) are
-    not tried again."""
+    """How often a failed task is started again. Errors that the user has to repair (exit code 2)
+    are not tried again."""
     waits: NonNegativeInt = 100
-    """How often a task is started again that gave way: its inputs were not there yet, or its
-    machine was taken."""
+    """How often a task is started again whose inputs were not there yet or whose machine was
+    taken."""
     parallelism: PositiveInt | None = None
     """Most tasks of a step at once; by default all."""
 
@@ -82,11 +83,11 @@ class SlurmSettings(Settings):
     """`[batch.slurm]`: how jobs are sent to Slurm."""
 
     partition: str = ""
-    """Partition; by default the cluster's."""
+    """Partition; by default the cluster's default."""
     account: str = ""
-    """Account that pays."""
+    """Account that is charged."""
     qos: str = ""
-    """Quality of service; a preemptible one is Slurm's spot."""
+    """Quality of service; use a preemptible one for spot machines."""
     constraint: str = ""
     """Features that nodes must have."""
     gpu_type: str = ""
@@ -96,7 +97,8 @@ class SlurmSettings(Settings):
     setup: tuple[str, ...] = ()
     """Shell lines before the command, for example `module load cuda` or `. venv/bin/activate`."""
     launcher: tuple[str, ...] = ()
-    """Words before the command; {image} is the image: ["apptainer", "exec", "--nv", "{image}"]."""
+    """Words before the command; {image} becomes the image's name: ["apptainer", "exec", "--nv",
+    "{image}"]."""
     extra: tuple[str, ...] = ()
     """More options of sbatch, for example --exclude=node7."""
     secrets: dict[str, str] = Field(default_factory=dict)
@@ -120,15 +122,15 @@ class GoogleSettings(Settings):
     """`[batch.gcp-batch]`: how jobs are sent to Google Batch."""
 
     project: str = ""
-    """Project; by default the one that gcloud is set to."""
+    """Project; by default gcloud's current one."""
     region: str = "us-central1"
-    """Region; it has every kind of GPU below."""
+    """Region; the default has every kind of GPU that `gpu` can name."""
     machine_type: str = ""
-    """Machine type; by default the one of the GPU, or whatever fits cores and memory."""
+    """Machine type; by default the one of the GPU, or any that has the cores and memory."""
     accelerator: str = ""
-    """Accelerator type, for a GPU that has no default; needs machine_type."""
+    """Accelerator type, for a GPU that `gpu` cannot name; needs machine_type."""
     service_account: str = ""
-    """E-mail of the account that tasks act as; by default the project's."""
+    """E-mail of the service account of the tasks; by default the project's."""
     network: str = ""
     """Network, as projects/P/global/networks/N; by default the project's."""
     subnetwork: str = ""
@@ -152,11 +154,11 @@ class KubernetesSettings(Settings):
     node_selector: dict[str, str] = Field(default_factory=dict)
     """Labels of the nodes."""
     spot_node_selector: dict[str, str] = Field(default_factory=dict)
-    """Labels of spot nodes, added where `spot` is true; GKE's is cloud.google.com/gke-spot."""
+    """Labels of spot nodes, added if `spot` is true; GKE's is cloud.google.com/gke-spot."""
     tolerations: tuple[Table, ...] = ()
-    """Tolerations, as a pod has them."""
+    """Tolerations, as in a pod's specification."""
     gpu_resource: str = "nvidia.com/gpu"
-    """Name of the resource that a GPU is."""
+    """Name of the cluster's GPU resource."""
     service_account: str = ""
     """Service account of the pods."""
     secrets: dict[str, str] = Field(default_factory=dict)
@@ -177,13 +179,13 @@ class SkyPilotSettings(Settings):
     """`[batch.skypilot]`: how managed jobs are sent to SkyPilot."""
 
     infra: str = ""
-    """Where, as `gcp`, `gcp/us-central1` or `kubernetes`; by default where it is cheapest."""
+    """Cloud or region: `gcp`, `gcp/us-central1` or `kubernetes`; by default the cheapest."""
     accelerators: str = ""
-    """GPUs in SkyPilot's words, for example {H100:1, A100-80GB:1}; by default `gpu` and `gpus`."""
+    """GPUs in SkyPilot's notation, as {H100:1, A100-80GB:1}; by default `gpu` and `gpus`."""
     strategy: Literal["FAILOVER", "EAGER_NEXT_REGION"] = "EAGER_NEXT_REGION"
-    """Where a task goes when its machine was taken."""
+    """SkyPilot's rule for where a task restarts when its machine was taken."""
     secrets: tuple[str, ...] = ()
-    """Environment variables whose values the client takes from its own environment."""
+    """Environment variables whose values SkyPilot's client takes from your environment."""
 
     @field_validator("secrets")
     @classmethod
@@ -202,29 +204,30 @@ class BatchSettings(TaskSettings):
     command: tuple[str, ...] = ("scopeworks",)
     """The program, as words; for example ["python", "-m", "scopeworks"]."""
     workdir: str = ""
-    """Absolute folder in which tasks start, and with it the suite's relative paths. By default the
-    first mount, and for Slurm the folder from which jobs are submitted."""
+    """Absolute folder in which tasks start, from which the suite's relative paths count. By default
+    the first mount; for Slurm the folder from which jobs are submitted."""
     shares: PositiveInt | None = None
-    """Tasks of every step that can be shared; by default as many as have work of their own."""
+    """Most tasks of a step; by default as many as have work."""
     wait_minutes: float = Field(default=30, ge=0)
-    """Minutes that a task waits for its inputs before it gives its machine back."""
+    """Minutes that a task waits for its inputs before it ends and frees its machine."""
     environment: dict[str, str] = Field(default_factory=dict)
-    """Environment variables of the tasks, none of them secret."""
+    """Environment variables of the tasks; secrets are refused."""
     mounts: dict[str, str] = Field(default_factory=dict)
     """Absolute path -> gs://bucket/prefix, s3://bucket/prefix or nfs://server/folder to mount
-    there. Slurm mounts nothing: a task ends with 2 where the path is not a folder."""
+    there. Slurm mounts nothing: a task ends with exit code 2 if the path is not a folder."""
     steps: dict[str, Table] = Field(default_factory=dict)
-    """Step -> its own settings of a task: [batch.steps.train] memory_gib = 128."""
+    """Step -> settings of its tasks: [batch.steps.train] memory_gib = 128."""
     slurm: SlurmSettings = Field(default_factory=SlurmSettings)
     google: GoogleSettings = Field(default_factory=GoogleSettings, alias="gcp-batch")
     kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
     skypilot: SkyPilotSettings = Field(default_factory=SkyPilotSettings)
 
     def task(self, step: str, gpus: int) -> TaskSettings:
-        """What a task of a step gets.
+        """The settings of a step's tasks.
 
         Args:
-            gpus: of a task, unless the step's own table says it.
+            step: name of the step.
+            gpus: GPUs of a task, unless the step's own table gives them.
         """
         shared = self.model_dump(include=set(TaskSettings.model_fields))
         own = self.steps.get(step, {})
@@ -269,7 +272,7 @@ class BatchSettings(TaskSettings):
 
 
 def _absolute(paths: dict[str, str]) -> dict[str, str]:
-    """Paths without "." and ".." and a slash at their end."""
+    """The same table with normal absolute paths: without "." and without a slash at the end."""
     for path in paths:
         if not path.startswith("/") or ".." in PurePosixPath(path).parts or "\n" in path:
             raise ValueError(f"must have absolute paths, got {path!r}")

@@ -1,4 +1,4 @@
-"""Render and submit: a suite's jobs written into a folder, and sent by the target's own client."""
+"""Render and submit: writes a suite's jobs into a folder, and sends them by the target's client."""
 
 import re
 import shutil
@@ -22,12 +22,14 @@ def render(
     """Writes a suite's jobs for a target; the same suite gives the same bytes.
 
     Args:
+        file: the suite.
+        target: name of the target.
         out: the folder; jobs of an earlier call that are not among these are removed.
-        missing_only: leave out what is done.
-        ready_only: leave out, too, what has to wait for other steps.
+        missing_only: leave out shares that are done.
+        ready_only: leave out steps that have to wait for other steps, too.
 
     Raises:
-        ValueError: naming the setting that is wrong.
+        ValueError: naming the wrong setting.
     """
     kind = target_named(target)
     settings = batch_settings(file, [step.name for step in steps_of(file.suite)])
@@ -49,11 +51,11 @@ def render(
 
 
 def submit(file: SuiteFile, target: str, out: Path, ready_only: bool = False) -> Submission:
-    """Renders what is missing and sends it.
+    """Renders the missing shares and sends them; arguments as for `render`.
 
     Raises:
-        ValueError: the target's client is missing or refuses a job; the files stay for a submission
-            by hand.
+        ValueError: the target's client is missing or refuses a job; the files stay, to be sent by
+            hand.
     """
     plan = render(file, target, out, missing_only=True, ready_only=ready_only)
     if not plan.jobs:

@@ -1,4 +1,4 @@
-"""Texts that all targets share: a task's shell script, the way to submit, the folder's README."""
+"""Texts that all targets share: a task's shell script, submit.sh, and the folder's README.md."""
 
 import shlex
 from collections.abc import Sequence
@@ -7,28 +7,28 @@ from typing import Any
 from .jobs import Job, Submission
 
 GRACE_S = 120
-"""Seconds between the signal to end and the end itself: time for a checkpoint."""
+"""Seconds between SIGTERM and SIGKILL: time for a checkpoint."""
 
 YIELDED = (75, 143)
-"""Exit codes of a task that gave way: its inputs are not there yet, or it was told to end."""
+"""Exit codes of a task to start again: its inputs are not there yet, or it was told to end."""
 
 USER_ERROR = 2
-"""Exit code of what the next try would not change."""
+"""Exit code of an error that another try would not change."""
 
 FAULTS = (1, 74, 134, 135, 137, 139)
-"""Exit codes of faults: an exception, files or network, abort, bus error, killed (also for memory),
-segmentation fault."""
+"""Exit codes of faults: an exception, files or network, abort, bus error, killed (often for lack of
+memory), segmentation fault."""
 
 MARK = "# Written by scopeworks batch."
 
 
 def quoted(words: Sequence[str]) -> str:
-    """Words as a shell reads them back."""
+    """Words, quoted for a shell."""
     return " ".join(map(shlex.quote, words))
 
 
 def heredoc(text: str, target: str) -> str:
-    """Shell lines that write a text into a file, byte by byte but for a newline at its end."""
+    """Shell lines that write a text into a file unchanged, with a newline at its end."""
     end, lines = "SUITE", text.splitlines()
     while end in lines:
         end += "_"
@@ -37,7 +37,7 @@ def heredoc(text: str, target: str) -> str:
 
 
 def share_lines(job: Job, index: str) -> str:
-    """Shell lines that set `share` from the number of the task among those that are sent."""
+    """Shell lines that set `share` from `index`, the task's number among those that are sent."""
     if len(job.shares) == 1:
         return f"share={job.shares[0]}\n"
     if job.shares == tuple(range(len(job.shares))):
@@ -46,20 +46,20 @@ def share_lines(job: Job, index: str) -> str:
 
 
 def run_line(plan: Submission, job: Job, suite: str, before: Sequence[str] = ()) -> str:
-    """The task's command; `suite` is the suite's path in the shell's words."""
+    """The task's command; `suite` is the suite's path as shell text, `before` its launcher."""
     program = quoted([*before, *plan.settings.command])
     return f'{program} run {suite} --share "$share/{job.n_shares}" {quoted(plan.command(job))}'
 
 
 def start_lines(folder: str) -> str:
-    """Shell lines that go where the tasks start."""
+    """Shell lines that make the folder where tasks start, and change to it."""
     if not folder:
         return ""
     return f"mkdir -p -- {shlex.quote(folder)} && cd -- {shlex.quote(folder)} || exit 2\n"
 
 
 def container_script(plan: Submission, job: Job, folder: str, index: str) -> str:
-    """A task's script for a container that brings the suite's text itself."""
+    """A task's script that carries the suite's text, for a container without the file."""
     command = run_line(plan, job, '"$suite"')
     return (
         "set -u\n"
@@ -72,14 +72,14 @@ def container_script(plan: Submission, job: Job, folder: str, index: str) -> str
 
 
 def submit_script(target: str, lines: Sequence[str]) -> bytes:
-    """submit.sh: what sends the jobs, and stops at the first that is refused."""
+    """submit.sh: sends the jobs, and stops at the first that is refused."""
     head = ["#!/bin/sh", MARK, f"# Sends the jobs of this folder to {target}, in their order."]
     start = ["set -eu", 'here=$(cd -- "$(dirname -- "$0")" && pwd)']
     return ("\n".join([*head, *start, *lines]) + "\n").encode()
 
 
 def readme(plan: Submission, target: str, notes: Sequence[str]) -> bytes:
-    """What stands in the folder, for people."""
+    """README.md of the jobs' folder."""
     rows = [
         f"| `{job.stem}` | {len(job.shares):,} of {job.n_shares:,} | {job.task.gpus} | "
         f"{', '.join(job.needs) or '–'} |"
@@ -104,11 +104,11 @@ def readme(plan: Submission, target: str, notes: Sequence[str]) -> bytes:
 
 
 def yaml_text(*documents: Any) -> bytes:
-    """YAML with scripts as blocks, keys in the order given."""
+    """YAML with texts of several lines as blocks, and keys in the given order."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        """Its own representers."""
+        """A dumper of its own, so that PyYAML's global one is not changed."""
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
         style = "|" if "\n" in value else None

@@ -1,1 +1,1 @@
-"""The plan: what a suite takes, before it is run; and afterwards, how well that was foretold."""
+"""The plan: what a suite costs before it runs, and after a run how good the prediction was."""

@@ -1,6 +1,6 @@
-"""Devices: how many operations a second they do, by their makers, and how much of it one gets.
+"""Devices: their peak operations a second by data sheet, and the share of it that steps reach.
 
-Owns a small table, and what an update of an SAE takes on a GPU. Another device is one row.
+Owns a small table, and the time of an SAE's update on a GPU. Another device is one row.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ class Device:
     """One accelerator.
 
     Attributes:
-        peak_flops: dense bfloat16 products a second.
-        memory_gb: of the device.
-        share: of the peak that whole steps reach.
-        source: where the figures are from.
-        bytes_per_s: of the memory, where our own training step runs on it.
+        peak_flops: operations a second of dense bfloat16 products.
+        memory_gb: memory, 10^9 bytes.
+        share: share of the peak that whole steps reach, 0 to 1.
+        source: source of the figures.
+        bytes_per_s: bandwidth of the memory; None for a device that our training step does not run
+            on.
     """
 
     peak_flops: float
@@ -25,30 +26,30 @@ class Device:
     bytes_per_s: float | None = None
 
     def train_seconds(self, updates: float, flops: float, sparse_flops: float) -> float:
-        """Seconds of one SAE's updates: each takes a while whatever its size, its encoder product
-        and what is as large as the SAE go by the peak (of a very wide SAE by more of it), its
-        active latents by the memory.
+        """Seconds of one SAE's updates: a fixed time for each, dense work at a share of the peak,
+        and the work of active latents at the memory's bandwidth.
 
         Args:
-            updates: how many.
-            flops: of all of them.
-            sparse_flops: those among them that active latents need.
+            updates: number of updates.
+            flops: operations of all updates.
+            sparse_flops: how many of these are for active latents.
         """
         if self.bytes_per_s is None:
             return flops / (self.peak_flops * self.share)
         dense_flops = flops - sparse_flops
+        # The dense work of a very wide SAE reaches a larger share of the peak.
         first = min(dense_flops, updates * _FIRST_FLOPS)
         dense = (first / _DENSE_SHARE + (dense_flops - first) / _WIDE_SHARE) / self.peak_flops
         sparse = sparse_flops / (self.bytes_per_s * _SPARSE_FLOPS_PER_BYTE)
         return updates * _UPDATE_S + dense + sparse
 
 
-_SHARE = 0.4  # of the peak; the report's own TPUv3 reach 0.51 in dense steps
+_SHARE = 0.4  # of the peak; the report's TPUv3 reach 0.51 in dense steps
 
-# Least squares over five shapes on an H100 SXM (torch 2.11, Triton 3.6, `benchmarks/train_step.py`
-# on 2026-11-26), which they meet within 27%, and two of 2^20 latents on an H200 (gpu_steps.csv),
-# within 10%; the test has them. The bfloat16 product alone takes 0.5 ms of 13.5. That the rest
-# scales with another device's memory is assumed, not measured.
+# Fitted by least squares to five shapes on an H100 SXM (torch 2.11, Triton 3.6,
+# `benchmarks/train_step.py` on 2026-11-26), within 27%, and to two of 2^20 latents on an H200
+# (gpu_steps.csv), within 10%; the test has the measured times. The bfloat16 product alone takes 0.5
+# of 13.5 ms. That the rest scales with another device's memory is assumed, not measured.
 _UPDATE_S = 4.3e-3
 _DENSE_SHARE = 0.156
 _FIRST_FLOPS, _WIDE_SHARE = 2.5e12, 0.38  # of an update's dense product: 2,304 × 131,072 × 4,096

@@ -1,7 +1,7 @@
 """Estimates: hours, memory, bandwidth and price of a suite's steps on a device.
 
-Owns the way from quantities to time: by a device's operations a second, or by what short runs on
-this machine have measured (`measure`). Loads no weights.
+Owns the step from quantities to time: by a device's operations a second, or by the speed that short
+runs on this machine measured (`measure`). Loads no weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,23 +14,26 @@ from .devices import Device
 from .quantities import BITS, Quantities
 
 TOKENS_PER_S = 5e5
-"""A tokenizer's, on a few cores; two of an AMD EPYC gave 1.1M with a small vocabulary."""
+"""Tokens a second of a tokenizer on a few cores; two cores of an AMD EPYC gave 1.1M with a small
+vocabulary."""
 
 UNITS = {"tokenize": "tokens", "harvest": "rows", "train": "rows", "evaluate": "flops"}
-"""What a measured speed counts."""
+"""Step -> the quantity whose units a second are measured as its speed."""
 
 WRITTEN_PER_S = 2e8
+"""Bytes a second that a step writes into `out`; assumed."""
+
 DAYS_PER_MONTH = 30.4
 
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices that the user gives; 0 where nothing is said.
+    """Prices that the user gives, in any currency; 0 if not given.
 
     Attributes:
-        gpu_hour: of one device.
-        tb_month: of a terabyte (10^12 bytes) kept for a month.
-        days: for which the activations are kept.
+        gpu_hour: price of an hour of one device.
+        tb_month: price of keeping a terabyte (10^12 bytes) for a month.
+        days: days for which the activations are kept.
     """
 
     gpu_hour: float = 0.0
@@ -38,7 +41,7 @@ class Prices:
     days: float = 30.0
 
     def storage(self, n_bytes: float) -> float:
-        """Of so many bytes for `days`."""
+        """Price of keeping `n_bytes` for `days`."""
         return n_bytes / 1e12 * self.tb_month * self.days / DAYS_PER_MONTH
 
 
@@ -47,11 +50,11 @@ class Speed:
     """How fast steps are.
 
     Attributes:
+        name: name of the device or machine.
         flops: operations a second.
-        measured: step -> units (`UNITS`) a second, where short runs have told.
-        fixed_s: step -> seconds that it takes however little it does.
-        name: of device or machine.
-        device: whose table says how long an update takes; None for a machine that was measured.
+        measured: step -> units (`UNITS`) a second, for steps that short runs have measured.
+        fixed_s: step -> seconds that it takes however little work it has.
+        device: the device that gives the time of an update; None for a measured machine.
     """
 
     name: str
@@ -62,11 +65,11 @@ class Speed:
 
     @classmethod
     def of(cls, name: str, device: Device) -> "Speed":
-        """A device's, by its table."""
+        """The speed of a device, by the table of devices."""
         return cls(name, device.peak_flops * device.share, device=device)
 
     def seconds(self, q: Quantities) -> float:
-        """Of one step on one device."""
+        """Seconds of one step on one device."""
         fixed = self.fixed_s.get(q.step, 0.0)
         if q.step in self.measured:
             return fixed + getattr(q, UNITS[q.step]) / self.measured[q.step]
@@ -81,13 +84,13 @@ class Speed:
 
 @dataclass(frozen=True)
 class BreakEven:
-    """Harvesting once against regenerating activations for every sweep.
+    """The cost of harvesting once against that of regenerating activations for every sweep.
 
     Attributes:
-        saes: from how many SAEs on harvesting once costs less; None where prices say never.
-        together: SAEs that one regeneration serves.
-        regenerate: of one pass of the model over all rows: hours, or price where rates are given.
-        keep: of keeping the activations, in the same unit.
+        saes: number of SAEs from which harvesting once costs less; None if a pass costs nothing.
+        together: SAEs that are trained on one regeneration.
+        regenerate: cost of one pass of the model over all rows: a price, or hours without prices.
+        keep: cost of keeping the activations, in the same unit.
     """
 
     saes: int | None
@@ -99,11 +102,11 @@ class BreakEven:
 def break_even(
     found: Sequence[Quantities], speed: Speed, rates: Prices, members: Sequence[SuiteMember]
 ) -> BreakEven:
-    """From how many SAEs on harvesting once beats regenerating.
+    """The number of SAEs from which harvesting once costs less than regenerating.
 
-    A trainer that regenerates pays one forward pass for every group that it trains at once;
-    harvesting pays one pass and the storage. With S SAEs in groups of g: ⌈S/g⌉·pass against
-    pass + storage.
+    A trainer that regenerates pays one forward pass for every group that it trains at once.
+    Harvesting pays one pass and the storage. With S SAEs in groups of g, the costs are ⌈S/g⌉·pass
+    and pass + storage.
     """
     harvest = next(q for q in found if q.step == "harvest")
     hours = speed.seconds(harvest) / 3600
@@ -118,7 +121,7 @@ def break_even(
 
 
 def model_bytes(file: SuiteFile) -> float:
-    """Of the language model's weights in bfloat16, by its shape."""
+    """Bytes of the language model's weights in bfloat16, computed from its shape."""
     config = model_config(file.suite.model)
     heads = config.num_attention_heads * config.head_dim
     keys = config.num_key_value_heads * config.head_dim
@@ -127,7 +130,7 @@ def model_bytes(file: SuiteFile) -> float:
 
 
 def read_bytes_per_s(found: Sequence[Quantities], speed: Speed) -> float:
-    """What training at this speed reads from the store, on one device."""
+    """Bytes a second that training at this speed reads from the store, on one device."""
     train = next(q for q in found if q.step == "train")
     return train.read_bytes / max(speed.seconds(train), 1e-9)
 

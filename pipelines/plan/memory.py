@@ -1,4 +1,4 @@
-"""Memory: what training SAEs needs of a card, by the check that `train` makes before it begins."""
+"""Memory that training SAEs needs on a GPU, by the check that `train` makes before it begins."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 
 
 class _Widths(NamedTuple):
-    """All of the rows that a card's memory depends on: batches wait in the machine's."""
+    """The widths of the rows: all that a GPU's memory depends on, as batches wait in the machine's
+    own memory."""
 
     d_in: int
     d_out: int
 
 
 def train_memory_bytes(file: SuiteFile, members: Sequence[SuiteMember]) -> int:
-    """Of the group of SAEs, trained at once, that needs most."""
+    """Bytes that the largest group of SAEs trained at once needs."""
     return max(group_bytes(file, group) for group in groups_of(members))
 
 
 def group_bytes(file: SuiteFile, group: Sequence[SuiteMember], n_ranks: int = 1) -> int:
-    """Of a card that trains some SAEs of one stream at once, or its share of one.
+    """Bytes that one GPU needs to train SAEs of one stream at once, or its share of one SAE.
 
     Raises:
         ValueError: naming file, table and key.
@@ -40,7 +41,7 @@ def group_bytes(file: SuiteFile, group: Sequence[SuiteMember], n_ranks: int = 1)
 
 
 def _settings(file: SuiteFile, member: SuiteMember) -> TrainSettings:
-    """A member's, on CUDA; places are anywhere."""
+    """A member's settings of train on CUDA, with paths that are never opened."""
     sites = dict(zip(("site", "target_site"), map(str, member.sites), strict=False))
     values = {"backend": "triton"} | member.values
     places = {"store": "store", "out": "out", "checkpoints": file.suite.checkpoints}

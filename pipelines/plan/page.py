@@ -1,6 +1,6 @@
 """What `plan` shows: a table, JSON, and a picture.
 
-Owns their wording and units. Bytes are powers of ten; a tebibyte is said where the report says one.
+Owns their wording and units. Units of bytes are powers of ten: 1 TB is 10^12 bytes.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,20 @@ def as_json(
     rates: Prices,
     ranks: int | None = None,
 ) -> dict[str, Any]:
-    """All figures of a plan; `ranks` are devices that train the widest SAE together."""
+    """All figures of a plan as JSON values.
+
+    Args:
+        file: the suite.
+        members: its SAEs.
+        found: quantities of each step.
+        speed: speed of the device or machine.
+        rates: prices.
+        ranks: devices that train the widest SAE together; None shows this only if one device is
+            too small.
+
+    Raises:
+        ValueError: `ranks` is given for a device whose links are not known.
+    """
     even = break_even(found, speed, rates, members)
     device = speed.device
     return {
@@ -83,7 +96,7 @@ def _together(
     speed: Speed,
     ranks: int | None,
 ) -> dict[str, Any] | None:
-    """One SAE on several devices, where that is asked for or must be."""
+    """One SAE on several devices, if `ranks` asks for it or one device is too small."""
     if speed.device is None or speed.device.bytes_per_s is None:
         if ranks is not None:
             raise ValueError(
@@ -100,7 +113,13 @@ def _together(
 
 
 def as_lines(plan: dict[str, Any], rates: Prices, bandwidth: float | None = None) -> list[str]:
-    """The table and what follows from it; `plan` as of `as_json`, bandwidth in bytes a second."""
+    """The table and the lines below it.
+
+    Args:
+        plan: the figures that `as_json` returns.
+        rates: prices.
+        bandwidth: bytes a second at which the store can be read.
+    """
     priced = rates.gpu_hour > 0
     head = f"{'step':<10}{'rows':>10}{'tokens':>10}{'on disk':>11}{'FLOPs':>10}{'dense':>10}"
     lines = [f"{plan['suite']}: {plan['saes']:,} SAEs, one {plan['device']}", ""]
@@ -122,22 +141,22 @@ def as_lines(plan: dict[str, Any], rates: Prices, bandwidth: float | None = None
 
 
 def _memory(plan: dict[str, Any]) -> str:
-    """What weights and SAEs need, and whether a device has it."""
+    """A line on the memory that weights and SAEs need, and whether a device has it."""
     memory = plan["memory_bytes"]
     text = f"memory: {_size(memory['harvest'])} of weights to harvest, up to "
     text += f"{_size(memory['train'])} for the largest group to train"
-    room = memory["device"]
-    if room is None or memory["train"] <= room:
+    capacity = memory["device"]
+    if capacity is None or memory["train"] <= capacity:
         return text
     alone = (plan["together"] or {"ways": []})["ways"]
-    text += f", more than the {_size(room)} of one {plan['device']}"
-    if alone and alone[0]["memory_bytes"] > room:
+    text += f", more than the {_size(capacity)} of one {plan['device']}"
+    if alone and alone[0]["memory_bytes"] > capacity:
         return text
     return f"{text}: lower `together`, the SAEs that are trained at once"
 
 
 def _ways(plan: dict[str, Any]) -> list[str]:
-    """One SAE on several devices."""
+    """Lines on one SAE on several devices."""
     if plan["together"] is None:
         return []
     ways = plan["together"]["ways"]
@@ -156,7 +175,7 @@ def _ways(plan: dict[str, Any]) -> list[str]:
 
 
 def _reading(plan: dict[str, Any], bandwidth: float | None) -> str:
-    """Whether the place keeps up with training."""
+    """A line on whether the store can be read as fast as training needs."""
     needed = plan["read_bytes_per_s"]
     text = f"reading: {_size(plan['read_bytes'])} in all, {_size(needed)} a second while training"
     if bandwidth is None:
@@ -170,7 +189,7 @@ def _reading(plan: dict[str, Any], bandwidth: float | None) -> str:
 
 
 def _storing(plan: dict[str, Any], rates: Prices) -> list[str]:
-    """Harvesting once against regenerating."""
+    """Lines on the cost of harvesting once and of regenerating."""
     even = plan["break_even"]
     unit = "" if rates.gpu_hour else " hours"
     lines = [
@@ -186,10 +205,10 @@ def _storing(plan: dict[str, Any], rates: Prices) -> list[str]:
 
 
 def draw(path: Path, plan: dict[str, Any], rates: Prices) -> None:
-    """The costs of harvesting once and of regenerating, over the number of SAEs: SVG or PNG.
+    """Draws the costs of harvesting once and of regenerating over the number of SAEs.
 
     Raises:
-        ValueError: the path has another suffix.
+        ValueError: the path ends in neither .svg nor .png.
         OSError: it cannot be written.
     """
     if path.suffix not in _SUFFIXES:

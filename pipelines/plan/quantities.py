@@ -1,7 +1,7 @@
 """Quantities: rows, tokens, bytes and floating-point operations of a suite's steps.
 
-Owns the arithmetic, which needs no text, no weights and no device. Time, memory and price are made
-of it by `estimate`.
+Owns the arithmetic, which needs no text, no weights and no device. `estimate` turns quantities into
+time, memory and price.
 """
 
 import math
@@ -17,24 +17,24 @@ from ..suite.model_shape import model_config
 from ..suite.settings import SuiteFile
 
 BITS = {"exact": 11.0, "fast": 16.0, "int8": 7.5, "float32": 32.0}
-"""Bits of a value on the disk by codec (docs/store.md); of float32 at most: a bfloat16 model's rows
-take 11."""
+"""Codec -> bits of a value on disk (docs/store.md). For float32 this is the most: rows of a
+bfloat16 model take 11."""
 
 LABEL_BYTES = 4.0
-"""Token, sequence and position of a row, as they compress."""
+"""Bytes of a row's token, sequence and position, compressed."""
 
 CHARACTERS_PER_TOKEN = 3.5
 ASSUMED_L0 = 100.0
-"""Active latents of an SAE whose L0 nobody has asked for: the canonical SAEs'."""
+"""Active latents of an SAE without target_l0: about as many as in Gemma Scope's canonical SAEs."""
 
 INDEX_BYTES = 10_000.0
-"""Of a latent in an index: its snippets, tables and pages (docs/latents.md)."""
+"""Bytes of a latent in an index: its snippets, tables and pages (docs/latents.md)."""
 
 FILLED = 0.5
-"""Share of a sequence that is no padding where every document stands alone; assumed."""
+"""Share of a sequence that is not padding if each document is padded on its own; assumed."""
 
 SPARSE_FLOPS = 8.0
-"""Operations of an active latent for each of a row's values: decoding, gradients, Adam."""
+"""Operations of an active latent for each value of a row: decoding, gradients, Adam."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Updates:
     """All updates of one SAE.
 
     Attributes:
-        n: how many.
-        flops: of all of them.
-        sparse_flops: those among them that active latents need.
+        n: number of updates.
+        flops: operations of all updates.
+        sparse_flops: how many of these are for active latents.
     """
 
     n: float
@@ -57,14 +57,15 @@ class Quantities:
     """What one step does.
 
     Attributes:
-        tokens: that are read.
-        rows: that are made or read, with repeats.
+        step: name of the step.
+        tokens: tokens that are read.
+        rows: rows that are made or read, repeats included.
         flops: floating-point operations.
-        report_flops: those of the report's way: dense steps.
-        updates: of every SAE.
-        written: place (tokens, stores, checkpoints, out) -> bytes on the disk afterwards.
-        float32_bytes: of the step's rows as the report stores them: raw float32.
-        read_bytes: from the store, with repeats.
+        report_flops: floating-point operations with dense updates, as in the Gemma Scope report.
+        updates: updates of each SAE.
+        written: place (tokens, stores, checkpoints, out) -> bytes on disk after the step.
+        float32_bytes: bytes of the step's rows as raw float32, as the report stores them.
+        read_bytes: bytes read from the store, repeats included.
     """
 
     step: str
@@ -79,14 +80,14 @@ class Quantities:
 
 
 def quantities(file: SuiteFile, text_bytes: int | None = None) -> list[Quantities]:
-    """The steps of a suite in their order.
+    """The quantities of a suite's steps, in their order.
 
     Args:
         file: the suite.
-        text_bytes: of all text, where it is at hand; else the tokens are those that the rows need.
+        text_bytes: bytes of all text; None if not known: the rows then give the tokens.
 
     Raises:
-        ValueError: nothing says how many rows there will be.
+        ValueError: the number of rows is neither given nor computable.
     """
     members, config = members_of(file), model_config(file.suite.model)
     sites = harvest_sites(file, {site for member in members for site in member.sites})
@@ -107,7 +108,7 @@ def quantities(file: SuiteFile, text_bytes: int | None = None) -> list[Quantitie
 
 
 def _latents(file: SuiteFile, members: list[SuiteMember], config: Any) -> Quantities:
-    """One encoder product over an index's rows, which are read twice."""
+    """Quantities of indexing: one encoder product over the rows, which are read twice."""
     found = Quantities("latents")
     for member in members:
         rows = min(float((file.suite.latents or {}).get("rows", math.inf)), float(member.rows))
@@ -133,26 +134,27 @@ def widths(member: SuiteMember, config: Any) -> tuple[int, int]:
 
 
 def steps_and_batch(member: SuiteMember) -> tuple[int, int]:
-    """Updates, and rows of each."""
+    """(number of updates, rows of each)."""
     fields = TrainSettings.model_fields
     steps, batch = (member.values.get(name, fields[name].default) for name in ("steps", "batch"))
     return steps, batch
 
 
 def step_flops(member: SuiteMember, config: Any) -> tuple[float, float]:
-    """Operations of one update: here, and as dense products.
+    """(operations of one update here, operations of one dense update).
 
-    Dense: 12·n·M·B (encoder and decoder, forward and backward; Gemma Scope report, Section 3.3).
-    Here: one dense encoder product 2·n·M·B, and what only active latents need.
+    n is the mean of d_in and d_out, M the number of latents, B the batch in rows.
     """
     d_in, d_out = widths(member, config)
     n, width, batch = (d_in + d_out) / 2, member.values["width"], steps_and_batch(member)[1]
+    # Here: one dense encoder product, 2·d_in·M·B, and the work of active latents.
     own = 2.0 * d_in * width * batch + sparse_step_flops(member, config)
+    # Dense: 12·n·M·B, encoder and decoder, forward and backward (Gemma Scope, section 3.3).
     return own, 12.0 * n * width * batch
 
 
 def sparse_step_flops(member: SuiteMember, config: Any) -> float:
-    """Operations of one update that active latents need: 8·n·L0·B."""
+    """Operations of one update for active latents: 8·n·L0·B."""
     l0 = min(member.values["width"], member.values.get("target_l0") or ASSUMED_L0)
     n = sum(widths(member, config)) / 2
     return SPARSE_FLOPS * n * l0 * steps_and_batch(member)[1]
@@ -163,8 +165,8 @@ def _context(file: SuiteFile) -> int:
 
 
 def _rows_per_token(file: SuiteFile) -> float:
-    """Rows of a sequence's position: BOS gives none, nor does the padding of documents that stand
-    alone; the other special tokens are few."""
+    """Rows for each token of a sequence: BOS and padding give none; other special tokens are few
+    and not counted."""
     context = _context(file)
     filled = 1.0 if file.suite.text.get("packing", "concatenate") == "concatenate" else FILLED
     return filled * (context - 1) / context
@@ -188,7 +190,7 @@ def _rows(file: SuiteFile, number: int, text_bytes: int | None) -> float:
 
 
 def _tokenize(file: SuiteFile, config: Any, text_bytes: int | None, harvested: float) -> Quantities:
-    """All text up to the budget, and the held-out part."""
+    """Quantities of tokenizing: the text up to `tokens`, and the held-out part."""
     if file.text_table.store is not None:
         return Quantities("tokenize")
     wanted = file.suite.text.get("tokens")
@@ -203,7 +205,7 @@ def _tokenize(file: SuiteFile, config: Any, text_bytes: int | None, harvested: f
 def _harvest(
     file: SuiteFile, config: Any, sites: list[list[Site]], rows: list[float], context: int
 ) -> Quantities:
-    """One forward pass a table, as far as its last site."""
+    """Quantities of harvesting: one forward pass for each table, up to its last site."""
     found = Quantities("harvest")
     for number, (those, n) in enumerate(zip(sites, rows, strict=True)):
         if not those:
@@ -223,7 +225,8 @@ def _harvest(
 
 
 def _train(file: SuiteFile, members: list[SuiteMember], config: Any) -> Quantities:
-    """Every update of every SAE; a stream is read once for a group that is trained at once."""
+    """Quantities of training: all updates of all SAEs. A group that is trained at once reads its
+    stream once."""
     found = Quantities("train")
     for member in members:
         steps, batch = steps_and_batch(member)
@@ -243,7 +246,7 @@ def _train(file: SuiteFile, members: list[SuiteMember], config: Any) -> Quantiti
 
 
 def _stream_bytes(file: SuiteFile, group: list[SuiteMember], config: Any) -> float:
-    """Bytes that a group reads: its longest member's rows at the sites that all of them share."""
+    """Bytes that a group reads: the rows of its longest member, at the sites that all share."""
     pairs = zip(group[0].sites, group[0].harvests, strict=True)
     bits = sum(site_width(site, config) * _bits(file, number) for site, number in pairs)
     return max(member.rows for member in group) * bits / 8
@@ -253,7 +256,7 @@ def _bits(file: SuiteFile, number: int) -> float:
     """Bits of a value in the stores of one `[[harvest]]` table.
 
     Raises:
-        ValueError: no codec has the name that the table gives.
+        ValueError: there is no codec of the given name.
     """
     codec = file.suite.harvest[number].get("codec", "exact")
     if codec not in BITS:
@@ -265,7 +268,8 @@ def _bits(file: SuiteFile, number: int) -> float:
 
 
 def _evaluate(file: SuiteFile, members: list[SuiteMember], config: Any, context: int) -> Quantities:
-    """A partial pass for the mean, a clean one, one a site ablated twice, and one an SAE."""
+    """Quantities of evaluating, in passes: one for the mean, a clean one, two for each site's
+    ablations, one for each SAE."""
     asked = file.suite.evaluate.get("n_sequences", 2048)
     tokens, layers = float(asked * context), config.num_hidden_layers
     family = family_of(config)

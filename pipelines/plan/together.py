@@ -1,7 +1,7 @@
-"""One SAE on several devices: what its updates take, and how much memory each device needs.
+"""One SAE on several devices: the time of its updates, and the memory that each device needs.
 
-Owns the sum of a device's own work (`devices`) and of what ranks send each other
-(`train/ranks/traffic.py`). A prediction: several GPUs have not been measured.
+Owns the sum of a device's own work (`devices`) and of the messages between ranks
+(`train/ranks/traffic.py`). It is a prediction: several GPUs have not been measured.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from .memory import group_bytes
 from .quantities import Updates, steps_and_batch, widths
 
 _MANY = 8
-"""Devices of a machine, for comparison."""
+"""Number of devices that is always shown for comparison: a usual machine has as many."""
 
 
 @dataclass(frozen=True)
 class Together:
-    """One SAE, trained by so many devices.
+    """One SAE, trained by several devices together.
 
     Attributes:
-        devices: how many.
-        memory_bytes: that each needs.
-        seconds: of all updates, by the name of what connects the devices.
+        devices: number of devices.
+        memory_bytes: memory that each device needs.
+        seconds: name of the link between the devices -> seconds of all updates.
     """
 
     devices: int
@@ -36,7 +36,7 @@ class Together:
 
 
 def largest_share(d_sae: int, n_ranks: int) -> float:
-    """Of an SAE's latents, the part that the rank with most of them owns.
+    """Largest share of an SAE's latents that one rank owns, 0 to 1.
 
     Raises:
         ValueError: there are more ranks than shards.
@@ -47,14 +47,14 @@ def largest_share(d_sae: int, n_ranks: int) -> float:
 def update_seconds(
     device: Device, updates: Updates, n_ranks: int, shape: tuple[int, int, int, int], link: Link
 ) -> float:
-    """Seconds of an SAE's updates on so many devices, nothing computed while they exchange.
+    """Seconds of an SAE's updates on `n_ranks` devices that do not compute while they exchange.
 
     Args:
-        device: one of them.
-        updates: of the whole SAE; active latents are taken to be spread evenly.
-        n_ranks: devices.
-        shape: d_sae, d_in, d_out, batch.
-        link: what connects them.
+        device: the kind of device.
+        updates: updates of the whole SAE; assumes that active latents are spread evenly.
+        n_ranks: number of devices.
+        shape: (d_sae, d_in, d_out, batch).
+        link: link between the devices.
     """
     share = largest_share(shape[0], n_ranks)
     own = device.train_seconds(updates.n, share * updates.flops, share * updates.sparse_flops)
@@ -68,27 +68,31 @@ def choices(
     device: Device,
     asked: int | None,
 ) -> tuple[SuiteMember, list[Together]] | None:
-    """The SAE that needs most memory, on one device, on as many as hold it, and on `asked` or eight
-    of them; None where one device holds it and nobody asks.
+    """The SAE that needs most memory, on several numbers of devices.
+
+    The numbers are one, the smallest that holds the SAE, and `asked` (eight if not given).
 
     Args:
         file: the suite.
         members: its SAEs.
-        updates: of every SAE.
-        device: one of them.
-        asked: so many devices.
+        updates: updates of each SAE, in the members' order.
+        device: the kind of device.
+        asked: a number of devices to show; None for no wish.
+
+    Returns:
+        The SAE and its choices; None if one device holds every SAE and `asked` is None.
 
     Raises:
-        ValueError: an SAE cannot be cut into so many parts.
+        ValueError: the SAE cannot be cut into `asked` parts.
     """
     sizes = [group_bytes(file, [member]) for member in members]
     number = sizes.index(max(sizes))
-    member, room = members[number], 1e9 * device.memory_gb
-    if asked is None and sizes[number] <= room:
+    member, capacity = members[number], 1e9 * device.memory_gb
+    if asked is None and sizes[number] <= capacity:
         return None
     wanted = {1, asked or _MANY}
     n_shards = len(dealt(member.values["width"], 1)[0].shards())
-    fits = (n for n in range(1, n_shards + 1) if group_bytes(file, [member], n) <= room)
+    fits = (n for n in range(1, n_shards + 1) if group_bytes(file, [member], n) <= capacity)
     wanted.add(next(fits, 1))
     if asked is None:
         wanted = {n for n in wanted if n <= n_shards}
@@ -97,7 +101,7 @@ def choices(
 
 
 def _on(file: SuiteFile, member: SuiteMember, updates: Updates, device: Device, n: int) -> Together:
-    """One SAE on so many devices."""
+    """One SAE on `n` devices."""
     d_in, d_out = widths(member, model_config(file.suite.model))
     shape = (member.values["width"], d_in, d_out, steps_and_batch(member)[1])
     seconds = {link.name: update_seconds(device, updates, n, shape, link) for link in LINKS}

@@ -1,1 +1,1 @@
-"""Releases: `folder` writes one, `card` its model card, `push` brings it to the hub."""
+"""Releases: `folder` writes one, `card` its model card, `push` uploads it to the hub."""

@@ -1,6 +1,6 @@
 """The model card of a release: README.md as the hub shows it.
 
-Owns its sections. Every number comes from the members, every sentence on the data from the facts.
+Owns its sections. All numbers come from the members, all sentences about the data from the facts.
 """
 
 import json
@@ -22,10 +22,10 @@ def card_of(
     """The card's text.
 
     Args:
-        facts: of the release.
+        facts: facts of the release.
         members: its SAEs.
         places: id -> format -> folder in the release.
-        figures: names of its figures.
+        figures: names of its figures in the release.
     """
     parts = [
         _header(facts, any("sae-lens" in folders for folders in places.values())),
@@ -42,7 +42,7 @@ def card_of(
 
 
 def _header(facts: ReleaseFacts, for_sae_lens: bool) -> str:
-    """What the hub reads: YAML, of which JSON's texts are a part."""
+    """The YAML that the hub reads; JSON's strings are valid YAML."""
     library = "saelens" if for_sae_lens else "scopeworks"
     tags = dict.fromkeys((library, "sparse-autoencoder", "jumprelu", "scopeworks"))
     lines = [
@@ -73,7 +73,7 @@ def _summary(facts: ReleaseFacts, members: Sequence[ReleaseMember]) -> str:
 
 
 def _table(members: Sequence[ReleaseMember]) -> str:
-    """A row for each SAE, by what has been measured of it."""
+    """The table of SAEs, a row each, and notes on how its figures were measured."""
     head = ("SAE", "site", "width", "λ", "L0", "FVU", "Δ loss", "loss recovered", "dead latents")
     rows = [head, tuple("---" if i < 2 else "---:" for i in range(len(head)))]
     rows += [_row(member) for member in members]
@@ -112,7 +112,7 @@ def _row(member: ReleaseMember) -> tuple[str, ...]:
 
 
 def _figures(names: Sequence[str]) -> str:
-    """The pictures; the hub shows PNG everywhere."""
+    """The pictures as PNG, which the hub shows everywhere."""
     titles = {"frontier_delta_loss": "Δ loss against L0", "frontier_fvu": "FVU against L0"}
     shown = [
         f"![{titles[stem]}]({name})"
@@ -160,7 +160,7 @@ def _numpy(folder: str) -> str:
 
 
 def _recipe(facts: ReleaseFacts, members: Sequence[ReleaseMember]) -> str:
-    """Settings that all SAEs share; those that differ are in metrics.json."""
+    """The loss, the settings that all SAEs share, and the names of those that differ."""
     lines: dict[str, Any] = dict(facts.settings)
     names = list(dict.fromkeys(name for member in members for name in member.training))
     differing = []
@@ -201,7 +201,7 @@ def _data(facts: ReleaseFacts, members: Sequence[ReleaseMember]) -> str:
 
 
 def _limits(facts: ReleaseFacts, members: Sequence[ReleaseMember]) -> str:
-    """What the numbers say, then what the caller adds."""
+    """Limits that follow from the members, then those that the facts add."""
     lines = [
         f"- They are for `{facts.model}` at these sites. Another model, also a fine-tuned one, or "
         "another tensor gives other figures.",
@@ -248,7 +248,7 @@ def _where(member: ReleaseMember) -> str:
 
 
 def _listed(items: Sequence[str]) -> str:
-    """a, b and c; of many the first ones."""
+    """Items as "a, b and c"; of more than twelve only the first ten."""
     if len(items) > 12:
         return f"{', '.join(items[:10])} and {len(items) - 10} others"
     *most, last = items

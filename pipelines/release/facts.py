@@ -1,6 +1,6 @@
-"""What a release says about itself beside its SAEs' own records.
+"""Facts of a release that are not in its SAEs' records: title, text, license.
 
-Owns the facts that a caller gives, and that no path of a machine is among them.
+Owns their fields, and the check that none of them contains a path of the machine.
 """
 
 import re
@@ -15,16 +15,16 @@ _LOCAL = re.compile(r"(^|\s)(/|~|file:|[A-Za-z]:[\\/])\S")
 
 
 class ReleaseFacts(Settings):
-    """Facts of a release. Two runs in two folders must give the same ones."""
+    """Facts of a release; they must not depend on the folder in which the suite ran."""
 
     name: str = Field(min_length=1, max_length=200)
     """Title of the model card."""
     model: str = Field(min_length=1)
     """Language model: a hub id, or a folder, of which only the last part is kept."""
     text: str = "not described"
-    """The text in words or hub ids; no paths."""
+    """Description of the text in words or hub ids; no paths."""
     license: str = Field(default="cc-by-4.0", min_length=1)
-    """Identifier that the hub knows; Gemma Scope's own weights are CC BY 4.0."""
+    """License identifier of the hub; Gemma Scope's own weights are CC BY 4.0."""
     repo: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
     """Hub id that the card's examples name."""
     tokens: NonNegativeInt | None = None
@@ -32,7 +32,7 @@ class ReleaseFacts(Settings):
     rows: NonNegativeInt | None = None
     """Rows of activations in the store."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Further lines of the recipe: name -> number, text or list."""
+    """More lines of the card's recipe: name -> number, text or list."""
     limits: tuple[str, ...] = ()
     """Sentences for the card's section on limits."""
 

@@ -1,6 +1,6 @@
 """The figures of a release: the frontier of its SAEs, as SVG and PNG.
 
-Owns which figures there are. The plots are `evaluate.page.plots`'.
+Owns the list of figures; `evaluate.page.plots` draws them.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ FOLDER = "figures"
 
 
 def figures_of(members: Sequence[ReleaseMember]) -> dict[str, bytes]:
-    """Files of the figures by their names in the release; two files of each."""
+    """Name in the release -> file, an SVG and a PNG of each figure."""
     from ...evaluate.page.plots import frontier_plot
     from ...evaluate.page.svg import picture
 
@@ -28,7 +28,7 @@ def figures_of(members: Sequence[ReleaseMember]) -> dict[str, bytes]:
 
 
 def _entry(member: ReleaseMember) -> dict[str, Any]:
-    """The member as a plot takes it; without an evaluation, what training has measured."""
+    """The member as a plot takes it; without an evaluation, with the figures of its training."""
     config = member.config
     if member.figures is not None:
         return member.figures

@@ -1,4 +1,4 @@
-"""A release: one folder with everything that people load, read and check.
+"""A release: one folder with everything that people load, read and check, and how it is written.
 
     README.md                 the model card
     metrics.json              every figure of every SAE
@@ -6,11 +6,11 @@
     layer_3/width_2k/…        Gemma Scope's format, under its path names
     sae_lens/layer_3/…        SAELens folders, under the same names
     gemma_scope_2/…           Gemma Scope 2's format
-    SHA256SUMS                all of them
+    SHA256SUMS                digests of all files
 
-Owns the order in which they are written, and that equal inputs give equal bytes wherever and
-whenever: no path, host or time is in any of them. SHA256SUMS is written last; a release that was
-killed is completed by the same call.
+Owns the order of writing. Equal inputs give equal bytes on any machine at any time: no file holds a
+path, host or time. SHA256SUMS is written last; if the process is killed, the same call completes
+the release.
 """
 
 import sys
@@ -47,22 +47,22 @@ def write_release(
 ) -> Path:
     """Writes a release; returns its folder.
 
-    What is there of the same release is written over with the same bytes. Files of an earlier
-    release of other SAEs go, others are never touched. One process at a time.
+    Files of the same release are written again with the same bytes. Files of an earlier release are
+    removed if they are not in this one. Only one process may write a folder at a time.
 
     Args:
         out: the release's folder: new, empty, or an earlier release.
-        saes: trained folders, or any SAE that `SAE.load` reads; in any order.
-        facts: what the SAEs' files do not tell; see `ReleaseFacts`.
-        evaluations: JSON files of `evaluate`: one for all, one for each SAE, or none at all.
-        formats: names of `export --format`. A format that cannot hold an SAE is left out for it.
-        gain_of: language model whose norm's gain makes Gemma Scope 2 transcoders of those at
-            `transcoder_in`.
+        saes: trained folders, or any SAEs that `SAE.load` reads, in any order.
+        facts: facts that are not in the SAEs' files; see `ReleaseFacts`.
+        evaluations: JSON files of `evaluate`: one for all SAEs, one for each, or none.
+        formats: names of `export --format`. An SAE is left out of a format that cannot hold it.
+        gain_of: language model whose norm's gain turns transcoders at `transcoder_in` into Gemma
+            Scope 2 transcoders.
 
     Raises:
         OSError: naming what cannot be read or written.
-        ValueError: inputs that do not belong together, a fact that names a path, a format that
-            holds none of the SAEs, or a folder with other files in it.
+        ValueError: inputs that do not belong together, a fact that contains a path, a format that
+            can hold none of the SAEs, or a folder with other files in it.
     """
     folder = local_path(Path(out))
     facts = _checked(facts)
@@ -79,7 +79,7 @@ def write_release(
 
 
 class _Writer:
-    """Writes into one folder, and knows at any moment what it may have written."""
+    """Writes into one folder, and keeps the names of all files that it may have written."""
 
     def __init__(self, folder: Path):
         self._folder, self._names = folder, set[str]()
@@ -122,7 +122,11 @@ class _Writer:
         model: str,
         gain_of: str | None,
     ) -> dict[str, dict[str, str]]:
-        """All SAEs in all formats that can hold them: id -> format -> folder in the release."""
+        """Writes all SAEs in all formats that can hold them.
+
+        Returns:
+            id -> format -> folder in the release.
+        """
         places: dict[str, dict[str, str]] = {member.id: {} for member in members}
         refusals: dict[str, str] = {}
         with progress("release", len(members), "SAEs") as bar:
@@ -148,7 +152,7 @@ class _Writer:
         return places
 
     def _write_sae(self, member: ReleaseMember, sae: SAE, format: str, gain_of: str | None) -> str:
-        """One SAE in one format; returns its folder in the release."""
+        """Writes one SAE in one format; returns its folder in the release."""
         row = format_named(format)
         gainless = (member.config.site or "").startswith("transcoder_in.")
         wanted = row.wants_gain and gainless and member.config.is_transcoder
@@ -164,13 +168,13 @@ class _Writer:
         return place
 
     def _begin(self, names: Any) -> None:
-        """Notes names before the files are written, so that nothing is ever nobody's."""
+        """Notes names before the files are written, so that a later release can remove them."""
         self._names |= set(names)
         text = "".join(f"{name}\n" for name in sorted(self._begun | self._names))
         write_file(self._folder / UNFINISHED, text.encode())
 
     def _remove_others(self) -> None:
-        """Files of an earlier release, folders that are empty then, and what was killed."""
+        """Removes files of an earlier release, empty folders, and remains of killed writes."""
         place = LocalFiles(self._folder)
         place.sweep(self._begun | self._names)
         for name in sorted(self._begun - self._names - {SUMS_FILE, UNFINISHED}):

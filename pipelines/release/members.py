@@ -1,7 +1,7 @@
-"""The SAEs of a release: what each is called in it, and what is known about each.
+"""The SAEs of a release: the name of each, and its figures.
 
 Owns the match between SAEs and evaluations, and the names: `layer_3/width_2k/average_l0_43`, as in
-Gemma Scope. Where SAEs read several kinds of sites, the kind comes first.
+Gemma Scope. If the SAEs read several kinds of sites, the kind comes first.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from ...train.sae.sae import SAE
 from ...train.settings import FREE_ON_RESUME, TrainSettings
 
 _OF_THE_SAE = {"site", "target_site", "width", "device", "backend"}
-"""Settings that the SAE's record holds, or that no number depends on."""
+"""Settings of train that the SAE's record holds already, or that no figure depends on."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class ReleaseMember:
     """One SAE of a release.
 
     Attributes:
-        id: its name in the release, a path.
-        path: where it is read from; in no file of the release.
-        own: its record, as its files have it.
-        config: its record, with the L0 and the sites that its evaluation says.
-        figures: its entry in an evaluation; None where there is none.
-        evaluation: the evaluation that the entry is from.
-        training: the training settings that its numbers depend on.
+        id: name in the release, a relative path.
+        path: where it is read from; written into no file of the release.
+        own: its record, as in its files.
+        config: its record, with L0 and sites from its evaluation.
+        figures: its entry in an evaluation; None without an evaluation.
+        evaluation: the evaluation that has the entry.
+        training: the training settings that its figures depend on.
     """
 
     id: str
@@ -50,11 +50,11 @@ class ReleaseMember:
 
 
 def members_of(saes: Sequence[Path], evaluations: Sequence[Path]) -> list[ReleaseMember]:
-    """The members by site, width and L0.
+    """The members, sorted by site, width and L0.
 
     Raises:
         OSError, ValueError: an SAE or an evaluation cannot be read, they do not belong together, or
-            an SAE's site or L0 is known from neither.
+            an SAE's site or L0 is in neither of them.
     """
     documents = {path: read_evaluation(path) for path in evaluations}
     found = [_member(path, documents) for path in saes]
@@ -70,13 +70,13 @@ def members_of(saes: Sequence[Path], evaluations: Sequence[Path]) -> list[Releas
 def _order(member: ReleaseMember) -> tuple[Any, ...]:
     kind, _, layer = (member.config.site or "").partition(".")
     config = member.config
-    # The last two settle SAEs of one L0 by what they are, not by the order in which they are given.
+    # SAEs with the same L0 are sorted by their settings, not by the order of the arguments.
     last = (config.sparsity or 0.0, config.fvu or 0.0, str(member.training.get("seed")))
     return (kind, int(layer), config.target_site or "", config.d_sae, config.l0, *last)
 
 
 def _member(path: Path, documents: dict[Path, dict[str, Any]]) -> tuple[ReleaseMember, Path | None]:
-    """An SAE with what is known of it, and the evaluation that says it."""
+    """An SAE as a member without a name, and the path of its evaluation."""
     own = config = SAE.load(path).config
     where, entry = _entry(path, own, documents)
     if entry is not None:
@@ -99,8 +99,11 @@ def _member(path: Path, documents: dict[Path, dict[str, Any]]) -> tuple[ReleaseM
 def _entry(
     path: Path, config: SAEConfig, documents: dict[Path, dict[str, Any]]
 ) -> tuple[Path | None, dict[str, Any] | None]:
-    """The SAE's entry in an evaluation: by its record, which no folder changes; of SAEs with the
-    same record, by its path."""
+    """The SAE's entry in an evaluation, and the evaluation's path.
+
+    It is found by the SAE's record, which a move does not change; among SAEs with the same record,
+    by the SAE's path.
+    """
     record, here = config.model_dump(mode="json"), path.absolute()
     same = [
         (where, entry)
@@ -124,7 +127,7 @@ def _entry(
 
 
 def _named(members: list[ReleaseMember]) -> list[ReleaseMember]:
-    """The members with their names; of several at one name, the later ones get a number."""
+    """The members with their names; if several have the same, the later ones get a number."""
     kinds = {(member.config.site or "").partition(".")[0] for member in members}
     taken: Counter[str] = Counter()
     named = []

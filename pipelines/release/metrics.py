@@ -1,6 +1,6 @@
-"""metrics.json of a release: what is known of each SAE, without paths, hosts and times.
+"""metrics.json of a release: all figures of each SAE, without paths, hosts and times.
 
-Owns the list of what goes in. Names that are not listed here stay out.
+Owns the list of names that go in. Names that are not listed here stay out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,10 +32,10 @@ _TOKENS = (
 def metrics_of(
     facts: ReleaseFacts, members: Sequence[ReleaseMember], places: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Any]:
-    """The document.
+    """The content of metrics.json.
 
     Args:
-        facts: of the release.
+        facts: facts of the release.
         members: its SAEs.
         places: id -> format -> folder in the release.
     """
@@ -44,7 +44,7 @@ def metrics_of(
 
 
 def _sae(member: ReleaseMember) -> dict[str, Any]:
-    """One SAE: its record, what training measured of it, and its evaluation."""
+    """One SAE: its record, the figures that training measured, and its evaluation."""
     record = {name: getattr(member.config, name) for name in _CONFIG}
     return {
         "id": member.id,
@@ -56,7 +56,7 @@ def _sae(member: ReleaseMember) -> dict[str, Any]:
 
 
 def _evaluation(member: ReleaseMember) -> dict[str, Any] | None:
-    """The member's figures on held-out text, and what they were measured on."""
+    """The member's figures on held-out text, with the model and the tokens; None without any."""
     document, figures = member.evaluation, member.figures
     if document is None or figures is None:
         return None

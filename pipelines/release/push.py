@@ -1,8 +1,8 @@
-"""A release to the Hugging Face hub: one commit, checked against SHA256SUMS afterwards.
+"""Uploads a release to the Hugging Face hub: one commit, checked against SHA256SUMS afterwards.
 
-Owns the way up. What is uploaded already is not sent again, and the commit comes last: a repository
-never holds half a release, and the same command continues a push that broke off. The token is
-`huggingface_hub`'s (HF_TOKEN, or `hf auth login`) and is never shown.
+Owns the upload. Uploaded files are not sent again, and the commit comes last. So a repository never
+holds half a release, and the same command continues an interrupted push. The token is that of
+`huggingface_hub` (HF_TOKEN, or `hf auth login`) and is never shown.
 """
 
 import hashlib
@@ -25,20 +25,21 @@ def push(
 ) -> str:
     """Makes the repository's branch hold the release; returns `hf://USER/REPOSITORY@COMMIT`.
 
-    Files of an earlier release that are not in this one go; others, such as `.gitattributes`, stay.
+    Files of an earlier release that are not in this one are deleted; other files, such as
+    `.gitattributes`, stay.
 
     Args:
         folder: a complete release.
-        repo: id on the hub; made if it is not there.
-        revision: branch, made if it is not there; main by default.
-        private: whether the repository is private; by default one that is made is what the account
-            makes, and one that is there stays as it is.
+        repo: id on the hub, USER/REPOSITORY; made if it does not exist.
+        revision: branch, made if it does not exist; main by default.
+        private: whether the repository is private. By default a new one gets the account's default,
+            and an existing one is not changed.
 
     Raises:
-        OSError: the release is not complete, the hub refuses it or cannot be reached, or it lists
-            other files afterwards than were sent.
-        ValueError: a file of the release was changed, `repo` is no id, or the repository that is
-            there is not as private as was asked for.
+        OSError: the release is not complete, the hub refuses it or cannot be reached, or the hub
+            then lists other files than were sent.
+        ValueError: a file of the release was changed, `repo` is not an id, or an existing
+            repository is private or public against `private`.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo) or "--" in repo or ".." in repo:
         raise ValueError(f"push must be USER/REPOSITORY, without -- and .., got {repo}")
@@ -56,7 +57,7 @@ def push(
 def _pushed(
     folder: Path, repo: str, revision: str | None, private: bool | None, sums: Mapping[str, str]
 ) -> str:
-    """Sends what the hub does not have; returns the commit that holds the release."""
+    """Sends the files that the hub does not have; returns the commit that holds the release."""
     from huggingface_hub import HfApi
 
     api = HfApi()
@@ -82,7 +83,7 @@ def _pushed(
 def _sent(
     api: "HfApi", folder: Path, repo: str, revision: str | None, wrong: list[str], stale: list[str]
 ) -> str:
-    """Uploads files, then makes the one commit that has them; returns it."""
+    """Uploads files, then makes one commit with all of them; returns the commit."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     added = [CommitOperationAdd(path_in_repo=n, path_or_fileobj=folder / n) for n in wrong]
@@ -94,7 +95,7 @@ def _sent(
 
 
 def _check_private(api: "HfApi", repo: str, private: bool | None) -> None:
-    """Raises if the repository was there already and is another one than was asked for."""
+    """Raises if the repository existed before and is private or public against `private`."""
     if private is None or api.model_info(repo).private is private:
         return
     asked, there = ("private", "public") if private else ("public", "private")
@@ -105,11 +106,11 @@ def _check_private(api: "HfApi", repo: str, private: bool | None) -> None:
 
 
 class _OtherRepositoryError(Exception):
-    """The repository is there, and is another one than was asked for."""
+    """The repository exists, and is private or public against the user's choice."""
 
 
 class _DiffersError(Exception):
-    """The hub holds something else than what was sent."""
+    """The hub holds other files than were sent."""
 
 
 def _listing(api: "HfApi", repo: str, revision: str | None) -> dict[str, "RepoFile"]:
@@ -132,19 +133,19 @@ def _differing(
 
 
 def _same(entry: "RepoFile | None", path: Path, digest: str) -> bool:
-    """Whether the hub's file has these bytes: by SHA-256, of small ones by git's own name."""
+    """Whether the hub's file has the same bytes, by SHA-256 or, for small files, by git's hash."""
     if entry is None or entry.size != path.stat().st_size:
         return False
     if entry.lfs is not None:
         return entry.lfs.sha256 == digest
-    data = path.read_bytes()  # of what is not in LFS: a few kilobytes
+    data = path.read_bytes()  # a file that is not in LFS has a few kilobytes
     return entry.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 def _released(
     api: "HfApi", repo: str, revision: str | None, before: Mapping[str, "RepoFile"]
 ) -> set[str]:
-    """Files of the release that the repository holds, as its own SHA256SUMS says."""
+    """Files of a release that the repository holds, by the SHA256SUMS in the repository."""
     if SUMS_FILE not in before:
         return set()
     text = Path(api.hf_hub_download(repo, SUMS_FILE, revision=revision)).read_text(encoding="utf-8")
@@ -152,7 +153,7 @@ def _released(
 
 
 def _hint(error: Exception) -> str:
-    """What to do about it; an upload's own error is the cause of the client's."""
+    """The error in words, and what to do. The cause of the client's error is the upload's error."""
     if isinstance(error, _DiffersError):
         return str(error)
     cause = error if error.__cause__ is None or status(error) is not None else error.__cause__

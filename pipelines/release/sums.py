@@ -1,7 +1,7 @@
-"""SHA256SUMS: what is in a release, as `sha256sum -c` reads it.
+"""SHA256SUMS: the files of a release and their digests, as `sha256sum -c` reads them.
 
-Owns the file's lines, and the check of a folder against them. A release is complete where the file
-is there and `UNFINISHED` is not.
+Owns the file's lines, and the check of a folder against them. A release is complete if SHA256SUMS
+exists and `UNFINISHED` does not.
 """
 
 import hashlib
@@ -14,13 +14,13 @@ from ...store.place.ownership import PREFIX
 
 SUMS_FILE = "SHA256SUMS"
 UNFINISHED = ".unfinished"
-"""Names of what a release that is being written has in its folder, one a line."""
+"""File with the names of a release that is being written, one a line."""
 
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\s/][^\n\\]*)")
 
 
 def sums_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of files, by name in order, from what is on the disk."""
+    """Name -> SHA-256 of files on disk, in the order of their names."""
     found = {}
     names = sorted(names)
     with progress("checksums", len(names), "files") as bar:
@@ -37,7 +37,7 @@ def sums_text(sums: dict[str, str]) -> str:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """Name -> SHA-256 of a complete release, as its file says.
+    """Name -> SHA-256 of a complete release, read from its SHA256SUMS.
 
     Raises:
         FileNotFoundError: there is no complete release.
@@ -52,11 +52,11 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 
 def check_release(folder: Path) -> dict[str, str]:
-    """Reads every file of a release; returns name -> SHA-256.
+    """Reads and checks every file of a release; returns name -> SHA-256.
 
     Raises:
         FileNotFoundError: the release is not complete, or a file of it is missing.
-        ValueError: a file is not the one that was released, or another is beside them.
+        ValueError: a file was changed, or the folder holds another file.
     """
     sums = read_sums(folder)
     missing = sorted(name for name in sums if not (folder / name).is_file())
@@ -80,7 +80,7 @@ def check_release(folder: Path) -> dict[str, str]:
 
 
 def files_in(folder: Path) -> set[str]:
-    """Names of a folder's files, but for what killed writes left and an owner's."""
+    """Names of a folder's files, without remains of killed writes and lock files."""
     return {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -91,10 +91,10 @@ def files_in(folder: Path) -> set[str]:
 
 
 def names_begun(folder: Path) -> set[str]:
-    """Files that this or an earlier release has, or may have, written into the folder.
+    """Names of the files that this or an earlier release has, or may have, written.
 
     Raises:
-        ValueError: SHA256SUMS is there and damaged.
+        ValueError: SHA256SUMS is damaged.
     """
     names = {SUMS_FILE, UNFINISHED}
     if (folder / SUMS_FILE).is_file():

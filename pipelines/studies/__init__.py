@@ -1,1 +1,1 @@
-"""Studies of a suite: its variants, their runs, and the files of what was found."""
+"""Studies of a suite: its variants, their runs, and the files of the findings."""

@@ -18,18 +18,18 @@ _WITH_SAES = ("model", "tokens", "out", "n_sequences", "site", "device")
 
 
 class StudyOptions(SuiteOptions, StorageSettings):
-    """What `scopeworks study` answers."""
+    """Options of `scopeworks study`."""
 
     name: str
     """A study's name, or all, or list."""
     suite: Path | None = None
     """Suite file (TOML), or the name of a preset."""
     full: bool = False
-    """The report's sizes, such as 20,000 sequences."""
+    """Use the report's sizes, such as 20,000 sequences."""
     findings: Path | None = None
-    """Markdown page to write about all that was found."""
+    """Markdown page to write about all findings."""
     sae: list[str] | None = None
-    """Instead of a suite: SAEs that are there."""
+    """Instead of a suite: existing SAEs."""
     model: str | None = None
     """With `sae`: the language model."""
     tokens: str | None = None
@@ -39,17 +39,17 @@ class StudyOptions(SuiteOptions, StorageSettings):
     n_sequences: PositiveInt | None = None
     """With `sae`: held-out sequences to use; 2048 by default."""
     site: str | None = None
-    """With `sae`: site of SAEs whose files do not tell it."""
+    """With `sae`: site of SAEs whose files do not name it."""
     device: str | None = None
     """With `sae`: auto, cpu, cuda."""
     ratings: Path | None = None
     """Folder of `scopeworks latents rate`, for study ratings; OUT/ratings by default."""
     index: list[Path] | None = None
-    """Instead of a suite, for study simulation: index that `latents score` has scored."""
+    """Instead of a suite, for study simulation: an index with scores of `latents score`."""
 
     @property
     def used(self) -> dict[str, Any]:
-        """What was given besides study and suite, by its flag."""
+        """Flag -> value of all given options, without study and suite."""
         flags = {name: field.alias or name for name, field in type(self).model_fields.items()}
         flags |= {"storage_options": "storage_option"}
         given = {flag: getattr(self, name) for name, flag in flags.items()}
@@ -93,7 +93,7 @@ def _flags(names: Iterable[str]) -> str:
 
 
 def _list(asked: StudyOptions) -> None:
-    """Shows the table of studies, and what was found in a suite's folder."""
+    """Prints the table of studies, with the verdicts in a suite's folder if one is given."""
     from ...evaluate.studies.table import STUDIES
     from .listing import lines
 
@@ -108,7 +108,7 @@ def _list(asked: StudyOptions) -> None:
 
 
 def _study_saes(asked: StudyOptions, saes: list[str]) -> None:
-    """Studies SAEs that are there."""
+    """Runs a study on existing SAEs."""
     from ...evaluate.studies.table import study_named
     from .gathering import of_saes
     from .runs import run_study
@@ -132,7 +132,7 @@ def _study_saes(asked: StudyOptions, saes: list[str]) -> None:
 
 
 def _study_there(asked: StudyOptions) -> None:
-    """Studies what was found out about latents before, of any SAEs, without a suite."""
+    """Runs a study on existing ratings or scored indexes, without a suite."""
     from ...evaluate.studies.table import study_named
     from .gathering import of_indexes, of_ratings
     from .runs import run_study
@@ -154,7 +154,7 @@ def _study_there(asked: StudyOptions) -> None:
 
 
 def _study_suite(asked: StudyOptions) -> None:
-    """Studies a suite, and makes what is missing."""
+    """Runs a study, or all, on a suite; makes the missing outputs."""
     from ...evaluate.studies.table import study_named
     from ...store.place.files import check_can_be_written
     from .findings import write_findings

@@ -1,7 +1,7 @@
-"""The page of findings: figure of the report → command → figure here → reading, as Markdown.
+"""The page of findings, as Markdown: figure of the report → command → figure here → reading.
 
 Owns the page that `scopeworks study … --findings FILE` writes from the readings in a suite's
-folder, and the copies of the figures that it shows.
+folder, and the copies of figures beside it.
 """
 
 import os
@@ -40,9 +40,9 @@ def write_findings(path: Path, out: Path, suite: str) -> None:
     """Writes the page, with the figures' SVG files in `figures/` beside it.
 
     Args:
-        path: of the page.
+        path: the page's file.
         out: the suite's folder.
-        suite: as it is named on the command line.
+        suite: the suite, as it was given on the command line.
 
     Raises:
         ValueError: no study has been run.
@@ -104,18 +104,18 @@ def _details(name: str, reading: ReadingFile) -> str:
 
 
 def _minutes(value: float) -> str:
-    """Minutes of a run; a study that found its SAEs evaluated takes seconds."""
+    """Minutes of a run in words; a study whose SAEs were evaluated before takes seconds."""
     return f"{value:.1f}" if value >= 0.1 else "under 0.1"
 
 
 def _each_once(lists: Iterable[str], separator: str) -> str:
-    """Lists as one, in which nothing is twice."""
+    """Joined lists as one joined list without repeats."""
     return separator.join(dict.fromkeys(one for many in lists for one in many.split(separator)))
 
 
 def _shown_before(path: Path) -> set[str]:
-    """Figures of studies that the page shows so far: those that it shows no more are removed, and
-    nothing else that is beside them."""
+    """Names of the studies' figures that the old page shows. Only these may be removed: other files
+    beside them are not ours."""
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     prefixes = tuple(f"{study.name}-" for study in STUDIES)
     names = re.findall(r"\]\(figures/([\w-]+\.svg)\)", text)

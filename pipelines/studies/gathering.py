@@ -1,7 +1,7 @@
-"""A study's evaluations: its variants run as far as something is missing, or given SAEs measured.
+"""Gathers a study's evaluations: runs its variants as far as needed, or measures given SAEs.
 
-Owns where documents come from. Studies whose numbers are no evaluations of a suite's variants have
-a row in `OWN`.
+Owns the sources of a study's documents. Studies that do not use evaluations of variants have a row
+in `OWN`.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from .variants import check_enough, derived, scene_of
 
 @dataclass(frozen=True)
 class GatheredStudy:
-    """A study's documents, and whether something had to be made for them."""
+    """A study's documents, and whether an output had to be made for them."""
 
     documents: Documents
     made: bool
@@ -39,7 +39,7 @@ def _of_storing(file: SuiteFile, _ratings: Path | None) -> GatheredStudy:
 
 
 def _of_subsets(file: SuiteFile, _ratings: Path | None) -> GatheredStudy | None:
-    """The suite's SAEs by kind of text, where its own text has no subsets."""
+    """Evaluations of the suite's SAEs by kind of text; None if the suite's own text has subsets."""
     if "subset_field" in file.suite.text or file.text_table.store is not None:
         return None
     tokens, cut = subset_tokens(file, "subsets")
@@ -49,7 +49,7 @@ def _of_subsets(file: SuiteFile, _ratings: Path | None) -> GatheredStudy | None:
 
 
 def _of_ratings(file: SuiteFile, ratings: Path | None) -> GatheredStudy:
-    """What people have said of latents."""
+    """Ratings of latents by people."""
     folder = file.suite.out.expanduser().absolute() / RATINGS
     if ratings is None and not folder.is_dir():
         raise AbsentError(
@@ -84,35 +84,38 @@ def of_indexes(folders: Sequence[Path]) -> GatheredStudy:
 
 
 RATINGS = "ratings"
-"""Their study, and their folder in a suite's, where none is named."""
+"""Name of the study of ratings, and of its default folder in a suite's folder."""
 
 OWN: dict[str, Callable[[SuiteFile, Path | None], GatheredStudy | None]] = {
     "storing": _of_storing,
     "subsets": _of_subsets,
     RATINGS: _of_ratings,
 }
-"""Study -> what gathers its documents, of (suite, folder of ratings), where running variants does
-not; None: its variants do, after all."""
+"""Study -> function of (suite, folder of ratings) that gathers its documents. If it returns None,
+the study's variants are run instead."""
 
 BESIDE: dict[str, Callable[[Outputs, list[dict[str, Any]]], list[dict[str, Any]]]] = {
     "mixing": with_mixing,
     "simulation": with_simulation,
 }
-"""Study -> what puts more beside the evaluations of a variant."""
+"""Study -> function that adds more figures to the evaluations of a variant."""
 
 
 def of_suite(
     study: Study, file: SuiteFile, full: bool, ratings: Path | None = None
 ) -> GatheredStudy:
-    """Runs what is missing of a study's variants.
+    """Runs a study's variants as far as outputs are missing, and returns its documents.
 
     Args:
-        ratings: folder of ratings; by default that of the suite.
+        study: the study.
+        file: the suite.
+        full: use the report's sizes.
+        ratings: folder of ratings; by default `ratings` in the suite's folder.
 
     Raises:
         AbsentError: nobody has rated latents.
-        LackError: the suite's SAEs are too few for the question; nothing has been run.
-        ValueError, OSError: a step failed; the text says how to try again.
+        LackError: the suite has too few SAEs for the question; nothing has been run.
+        ValueError, OSError: a step failed; the error names the command to try again.
     """
     if study.name in OWN and (own := OWN[study.name](file, ratings)) is not None:
         return own
@@ -132,7 +135,7 @@ def of_suite(
 
 
 def _evaluated(study: str, variant: str, suite: SuiteFile) -> tuple[list[dict[str, Any]], bool]:
-    """The evaluations of a variant's SAEs, and whether something had to be made for them."""
+    """The evaluations of a variant's SAEs, and whether an output had to be made for them."""
     print(f"{study}, variant {variant}: {len(Outputs(suite).members)} SAEs", flush=True)
     outcomes = run(suite, last="evaluate", study=study)
     done, beside = Outputs(suite), BESIDE.get(study)
@@ -141,7 +144,7 @@ def _evaluated(study: str, variant: str, suite: SuiteFile) -> tuple[list[dict[st
 
 
 def _check_suite(study: Study, file: SuiteFile, members: Sequence[SuiteMember]) -> None:
-    """Whether the study can compare a suite's SAEs, before the first of them is trained.
+    """Checks, before any SAE is trained, that the study can compare a suite's SAEs.
 
     Raises:
         LackError: it cannot.
@@ -156,7 +159,7 @@ def _check_suite(study: Study, file: SuiteFile, members: Sequence[SuiteMember]) 
 
 
 def _of_conversations(document: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation that says in words what kind of text it read."""
+    """An evaluation with a description of its text: sampled conversations."""
     tokens = document["tokens"]
     n, context = f"{tokens['n_sequences']:,}", f"{tokens['context']:,}"
     return document | {"text": f"{n} conversations of at most {context} tokens, sampled"}
@@ -165,15 +168,19 @@ def _of_conversations(document: dict[str, Any]) -> dict[str, Any]:
 def of_saes(
     study: Study, saes: Sequence[str], full: bool, out: Path, **given: Any
 ) -> GatheredStudy:
-    """Measures SAEs that are there.
+    """Measures existing SAEs for a study.
 
     Args:
-        given: settings of evaluate; they win over those of the study.
+        study: the study.
+        saes: paths or URLs of the SAEs.
+        full: use the report's sizes.
+        out: folder of the evaluation.
+        given: settings of evaluate, which win over those of the study.
 
     Raises:
-        LackError: the SAEs are too few for the question; none has been measured.
-        ValueError, OSError: the study trains SAEs of its own, `full` changes nothing, or an input
-            does not fit.
+        LackError: there are too few SAEs for the question; none has been measured.
+        ValueError, OSError: the study needs a suite, `full` changes nothing, or an input does not
+            fit.
     """
     from ...evaluate.run import evaluation_of
 
@@ -196,7 +203,7 @@ def of_saes(
 
 
 def _check_saes(study: Study, settings: EvaluateSettings) -> None:
-    """Whether the study can compare SAEs that are there, before the first of them is measured.
+    """Checks, before any SAE is measured, that the study can compare the given SAEs.
 
     Raises:
         LackError: it cannot.

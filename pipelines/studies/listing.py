@@ -1,4 +1,4 @@
-"""What `scopeworks study list` shows: studies, their figures, their minutes, what they found."""
+"""The table of `scopeworks study list`: studies, their figures, minutes and verdicts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from ...evaluate.study.study import Study
 
 
 def lines(studies: Sequence[Study], out: Path | None) -> list[str]:
-    """The studies as an aligned table; with a suite's folder, what was found there."""
+    """The studies as an aligned table; with a suite's folder `out`, with the verdicts there."""
     found = {} if out is None else {r.study: r.verdict for r in readings_in(out).values()}
     head = ("study", "figures of the report", "minutes", *(["found"] if out else []), "question")
     rows = [

@@ -1,7 +1,6 @@
-"""A study from its evaluations to its files, and all studies one after the other.
+"""Runs one study from its evaluations to its files, or all studies one after the other.
 
-Owns the order: everything that can be refused is refused before anything is run, and a study that
-fails does not keep the others from being run.
+Owns the order: all checks come before any run, and if one study fails, the others still run.
 """
 
 import time
@@ -18,7 +17,7 @@ from .gathering import GatheredStudy
 
 
 def study_folder(out: Path, study: Study) -> Path:
-    """Where a study's files are."""
+    """The folder of a study's files."""
     return out / "studies" / study.name
 
 
@@ -26,11 +25,12 @@ def run_study(study: Study, out: Path, gather: Callable[[Study], GatheredStudy])
     """Runs one study and writes its files.
 
     Args:
-        out: the suite's folder, or that of a list of SAEs.
+        study: the study.
+        out: the suite's folder, or the folder for a list of SAEs.
         gather: makes or reads the study's documents.
 
     Raises:
-        ValueError, OSError: nothing of the study's files has changed.
+        ValueError, OSError: gathering or checking failed; the study's files have not changed.
     """
     check_plots()
     folder, began = study_folder(out, study), time.monotonic()
@@ -50,7 +50,8 @@ def run_all(out: Path, gather: Callable[[Study], GatheredStudy]) -> dict[str, st
     """Runs every study in the table's order.
 
     Returns:
-        Name -> error of those that failed; one for which people have done nothing has not.
+        Name -> error of the studies that failed. A study that waits for people's ratings is left
+        out and has not failed.
     """
     check_plots()
     failed = {}
@@ -66,7 +67,7 @@ def run_all(out: Path, gather: Callable[[Study], GatheredStudy]) -> dict[str, st
 
 
 def check_plots() -> None:
-    """Says before hours of work that their figures could not be drawn.
+    """Checks, before hours of work, that figures can be drawn.
 
     Raises:
         ValueError: matplotlib cannot be imported.

@@ -1,7 +1,8 @@
-"""A study's variants as suites: the user's own with the variant's SAEs and settings.
+"""A study's variants as suites: the user's suite with the variant's SAEs and settings.
 
-Owns what studies see of a suite, whether it has the SAEs that they need, and the merge. A derived
-suite has the user's name and folders, so that everything with the same content key is shared.
+Owns the view of a suite that studies get, the check that it has enough SAEs, and the merge. A
+derived suite has the name and folders of the user's suite, so outputs with the same content key are
+shared.
 """
 
 import copy
@@ -18,10 +19,10 @@ from ..suite.model_shape import model_config
 from ..suite.settings import SuiteFile, Table
 
 SPARSITIES = (3e-4, 6e-4, 1.2e-3)
-"""λs of a suite that has none, for its SAEs are steered to an L0: about those of the report."""
+"""λs for a suite whose SAEs have target_l0 instead; about the report's values."""
 
 _NOT_SHARED = ("importance", "subsets", "firing_sequences", "top_latents", "top_snippets")
-"""Settings of evaluate that a study asks for where it needs them."""
+"""Settings of evaluate that are not taken from the suite: a study sets those that it needs."""
 
 
 def scene_of(file: SuiteFile, full: bool = False) -> Scene:
@@ -56,7 +57,7 @@ def scene_of(file: SuiteFile, full: bool = False) -> Scene:
 
 
 def twin_of(file: SuiteFile) -> str | None:
-    """The instruction-tuned model that the suite names, or that is known to go with its own."""
+    """The instruction-tuned model of the suite's `[twin]`, or the known one of its model."""
     name = file.suite.model
     if file.suite.twin.model is not None:
         return file.suite.twin.model
@@ -66,18 +67,19 @@ def twin_of(file: SuiteFile) -> str | None:
 
 
 def shared_settings(file: SuiteFile) -> Table:
-    """Settings of train of the suite's first SAE, without those of the grid: a study's SAEs are
-    trained as the suite's are."""
+    """Training settings of the suite's first SAE without those of the grid. A study trains its SAEs
+    with them, as the suite does."""
     values = members_of(file)[0].values
     return {name: value for name, value in values.items() if name not in GRID}
 
 
 def check_enough(study: Study, saes: Iterable[tuple[Any, ...]], remedy: str) -> None:
-    """Whether a study can compare some of these SAEs.
+    """Checks that a study can compare at least two of these SAEs.
 
     Args:
-        saes: (site, width, what tells one from another of these).
-        remedy: what to do where it cannot.
+        study: the study.
+        saes: (site, width, anything that differs between SAEs of one site and width).
+        remedy: what to do if it cannot, for the error.
 
     Raises:
         LackError: it cannot.
@@ -112,7 +114,7 @@ def derived(file: SuiteFile, variant: Variant) -> SuiteFile:
 
 
 def _harvest(tables: tuple[Table, ...], own: Table) -> tuple[Table, ...]:
-    """The suite's tables with the variant's settings, and one for sites that none of them names."""
+    """The suite's tables with the variant's settings, and a table for sites that none names."""
     merged = [table | own for table in tables]
     if all("site" in table for table in merged):
         merged.append({name: value for name, value in merged[0].items() if name != "site"})
@@ -120,11 +122,11 @@ def _harvest(tables: tuple[Table, ...], own: Table) -> tuple[Table, ...]:
 
 
 def _evaluate(table: Table, own: Table) -> Table:
-    """The suite's settings without what costs passes of its own, then the variant's."""
+    """The suite's settings without those that cost more passes, then the variant's."""
     shared = {name: value for name, value in table.items() if name not in _NOT_SHARED}
     merged = {"top_latents": 0} | shared | own
     if not merged["top_latents"] and not merged.get("importance"):
-        merged.pop("seed", None)  # without effect, which evaluate refuses
+        merged.pop("seed", None)  # it would have no effect, and evaluate refuses that
     return merged
 
 

@@ -124,10 +124,8 @@ class Outputs:
         )
 
     def rows_key(self, harvest: int) -> str:
-        """Key of the rows of one `[[harvest]]` table, whatever their sites.
-
-        Stores with the same rows key have the same tokens in the same order.
-        """
+        """Key of the rows of one `[[harvest]]` table: stores with the same rows key have the same
+        tokens in the same order, whatever their sites."""
         settings = self._harvest_settings(harvest, "tokens", "store", ["resid_post.0"])
         own = settings.model_dump(mode="json", exclude=_NOT_ROWS, exclude_defaults=True)
         if settings.outlier is not None or settings.drop_nonfinite:
@@ -268,10 +266,7 @@ class Outputs:
         return self.out / "evaluations" / name
 
     def evaluate_settings(self, members: list[SuiteMember], place: str | None = None) -> Any:
-        """The settings of `evaluate` for some SAEs.
-
-        With a `place` for the tokens they can only be checked: no key is computed for them.
-        """
+        """The settings of `evaluate`; with a `place` of the tokens only to check, without keys."""
         values = {"device": self.suite.device} | self.suite.evaluate
         model = model_place(values.pop("model", self.suite.model))
         if isinstance(norms := values.get("norms_of"), str):

@@ -40,7 +40,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the shipped model was trained; the figures end up in its model card."""
+    """How the shipped model was trained; its model card shows these figures."""
 
     vocab_size: int = 4096
     context: int = 256
@@ -121,7 +121,7 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 
 
 def optimizer_for(model: Gemma2ForCausalLM, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; only matrices decay (norm gains are stored as an offset from 1)."""
+    """AdamW with weight decay for matrices only: Gemma stores norm gains as an offset from 1."""
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     gains = [p for p in model.parameters() if p.ndim < 2]
     groups = [
@@ -170,7 +170,8 @@ def train_model(stream: np.ndarray, recipe: Recipe, out: Path) -> Gemma2ForCausa
 
 
 def save_weights(model: Gemma2ForCausalLM, out: Path) -> None:
-    """Writes a bfloat16 copy aside, then moves it, so that `out` always holds a whole model."""
+    """Writes a bfloat16 copy beside `out`, then moves its files, so that `out` always holds a
+    model."""
     aside = out.with_name(out.name + ".part")
     copy = Gemma2ForCausalLM(model.config)
     copy.bfloat16()

@@ -15,28 +15,31 @@ from ...harvest.text.documents import TextDocument, is_held_out, read_files
 from ...harvest.text.stdlib import stdlib_sources
 
 HELD_OUT_SHARE = 0.05
-"""The base model's: a module whose text it has not seen has questions that the twin has not."""
+"""The share of the base model, so that the modules it has not seen are those of the held-out
+questions."""
 
 _MOST_CHARACTERS = 240
-"""Of an answer, and of what is asked about."""
+"""Most characters of a signature and of a docstring's first sentence."""
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of the user's and the model's answer to it, which is empty where none is known."""
+    """A user's question and the model's answer; the answer is "" if it is not known."""
 
     asked: str
     answer: str
 
 
 def stdlib_questions(held_out: bool) -> list[Turn]:
-    """The questions of the standard library's modules, in the modules' order: of those that are
-    held out, or of all others.
+    """Questions on the standard library's modules, in the modules' order.
 
-    No question is there twice with the same answer. Some are with different ones, where several
-    definitions of a class or module have one first sentence.
+    A question can occur with several answers, if several definitions of a class or module have the
+    same first sentence; it never occurs twice with the same answer.
+
+    Args:
+        held_out: questions on the held-out modules, or on all others.
     """
     found = (
         question
@@ -48,8 +51,8 @@ def stdlib_questions(held_out: bool) -> list[Turn]:
 
 
 def questions_of(document: TextDocument) -> list[Turn]:
-    """What every function and class of a module does; and of those that have a docstring, how
-    something that does this is written."""
+    """Two questions on each function and class of a module: what it does and, if it has a
+    docstring, what the signature of something that does this is."""
     module, found = module_name(Path(document.name)), []
     for path, node in _definitions(ast.parse(document.text), module):
         sentence, signature = first_sentence(ast.get_docstring(node) or ""), signature_of(node)
@@ -62,7 +65,8 @@ def questions_of(document: TextDocument) -> list[Turn]:
 
 
 def module_name(path: Path) -> str:
-    """`email.message` of …/email/message.py; a package's own is the package's."""
+    """The module's dotted name: `email.message` for …/email/message.py, `email` for its
+    __init__.py."""
     root = Path(sysconfig.get_path("stdlib"))
     parts = path.relative_to(root).with_suffix("").parts if path.is_relative_to(root) else ()
     parts = parts or (path.stem,)
@@ -70,14 +74,14 @@ def module_name(path: Path) -> str:
 
 
 def first_sentence(docstring: str) -> str:
-    """The docstring's first sentence on one line; empty where it has none."""
+    """The docstring's first sentence on one line; "" if it has none."""
     paragraph = " ".join(docstring.strip().split("\n\n")[0].split())
     sentence = re.split(r"(?<=[.!?])\s", paragraph, maxsplit=1)[0]
     return sentence if re.search(r"[A-Za-z]{2}.*\s", sentence) else ""
 
 
 def signature_of(node: _Definition) -> str:
-    """`name(arguments)` without annotations; a class's are its bases."""
+    """`name(arguments)` without annotations; for a class `name(bases)`."""
     if isinstance(node, ast.ClassDef):
         return f"{node.name}({', '.join(map(ast.unparse, node.bases))})"
     for argument in ast.walk(node.args):
@@ -87,7 +91,7 @@ def signature_of(node: _Definition) -> str:
 
 
 def _definitions(tree: ast.AST, path: str) -> Iterator[tuple[str, _Definition]]:
-    """Functions and classes with the dotted path of what they are in, in the text's order."""
+    """(dotted path of the parent, definition) of all functions and classes, in the text's order."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, _Definition):
             yield path, node

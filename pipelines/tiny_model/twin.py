@@ -2,8 +2,8 @@
 
     python -m scopeworks.pipelines.tiny_model.twin --out DIR
 
-Owns the fine-tuning and its model card. The twin has the base model's shape and tokenizer; it has
-learnt to answer a user's turn, and to end its own. The questions are `questions`' business.
+Owns the fine-tuning and its model card; `questions` makes the questions. The twin has the base
+model's shape and tokenizer, and has learnt to answer a user's turn and to end its own.
 """
 
 import json
@@ -30,7 +30,7 @@ from .questions import Turn, stdlib_questions
 
 END_OF_TURN = "<end_of_turn>"
 IGNORED = -100
-"""Label of a position that is not learnt from."""
+"""Label of a position that does not count in the loss."""
 
 
 RECIPE = Recipe(batch_sequences=32, n_steps=800, warmup_steps=50, peak_lr=1e-3)
@@ -60,8 +60,8 @@ def conversations(tokenizer: Any, questions: list[Turn], context: int) -> list[C
 
 
 def padded(batch: list[Conversation], pad: int) -> tuple[Tensor, Tensor]:
-    """(ids, labels), both [batch, longest]: labels are the next token where that is of an answer,
-    else `IGNORED`."""
+    """(ids, labels), both [batch, longest]. A label is the next token if it belongs to an answer,
+    or `IGNORED`."""
     longest = max(len(one.ids) for one in batch)
     ids, labels = np.full((2, len(batch), longest), [[[pad]], [[IGNORED]]])
     for row, one in enumerate(batch):
@@ -71,9 +71,9 @@ def padded(batch: list[Conversation], pad: int) -> tuple[Tensor, Tensor]:
 
 
 def answer_losses(model: Gemma2ForCausalLM, ids: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy in nats of every answer token; logits are computed for these alone.
+    """Cross-entropy in nats of every answer token; logits are computed for these only.
 
-    Padding stands behind, where causal attention does not see it.
+    Padding is at the end, where causal attention does not see it.
     """
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16_units()):
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
@@ -85,7 +85,7 @@ def answer_losses(model: Gemma2ForCausalLM, ids: Tensor, labels: Tensor) -> Tens
 
 
 def fine_tune(model: Gemma2ForCausalLM, data: list[Conversation], recipe: Recipe, pad: int) -> None:
-    """Trains on the answers, epoch after epoch in shuffled order; conversations of like length
+    """Trains on the answers, epoch after epoch in shuffled order. Conversations of similar length
     share a batch."""
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
@@ -107,8 +107,10 @@ def fine_tune(model: Gemma2ForCausalLM, data: list[Conversation], recipe: Recipe
 
 
 def epoch(data: list[Conversation], size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Batches of all conversations: shuffled, then sorted by length within 16 batches, and the
-    batches shuffled."""
+    """Batches of all conversations, as arrays of their numbers.
+
+    Conversations are shuffled and sorted by length within 16 batches; then batches are shuffled.
+    """
     order = rng.permutation(len(data))
     batches: list[np.ndarray] = []
     for start in range(0, len(order), 16 * size):
@@ -120,7 +122,7 @@ def epoch(data: list[Conversation], size: int, rng: np.random.Generator) -> list
 
 @torch.no_grad()
 def answer_loss(model: Gemma2ForCausalLM, data: list[Conversation], pad: int) -> float:
-    """Mean cross-entropy in nats a token of the answers, the end of the turn among them."""
+    """Mean cross-entropy in nats per token of the answers, with the token that ends a turn."""
     total, n = 0.0, 0
     order = sorted(data, key=lambda one: len(one.ids))
     for start in range(0, len(order), 32):

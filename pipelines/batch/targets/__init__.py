@@ -1,1 +1,1 @@
-"""Batch systems: one file and one row of `table` each."""
+"""Batch systems: one module and one row of `table` for each."""

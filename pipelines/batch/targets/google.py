@@ -1,8 +1,8 @@
-"""Google Batch: one job a step as JSON, a task a share.
+"""Google Batch: one job for each step as JSON, one task for each share.
 
 Batch (v1) has no order between jobs: a task whose inputs are not there waits, then exits with 75
-and is tried again, ten times at the most. Batch has one count for that, for faults and for
-machines that were taken.
+and is tried again, at most ten times. Batch counts these restarts, faults and lost machines
+together.
 """
 
 import shlex
@@ -13,7 +13,8 @@ from ..jobs import Job, Submission, check_out_is_kept, dns_name, start_folder
 from ..texts import FAULTS, YIELDED, container_script, readme, submit_script
 
 _MACHINE_LOST = (50001, 50002, 50003, 50005, 50006)
-"""Batch's own codes: taken (spot), not heard of, rebooted, out of time, recreated."""
+"""Batch's own codes for a machine that was: taken (spot), silent, rebooted, out of time, made
+again."""
 
 _MOST_RETRIES = 10
 
@@ -24,19 +25,19 @@ _GPUS = {
     "L4": ("nvidia-l4", "g2-standard-{}", (1, 2, 4, 8)),
     "T4": ("nvidia-tesla-t4", "n1-standard-{}", (1, 2, 4)),
 }
-"""Kind -> accelerator type, machine type, numbers of GPUs that there are."""
+"""Kind -> accelerator type, machine type, and the numbers of GPUs that such machines have."""
 
 _CORES = {
     "L4": {1: 8, 2: 24, 4: 48, 8: 96},
     "T4": {1: 8, 2: 16, 4: 32},
 }
-"""Machines that are named by their cores: GPUs -> cores."""
+"""Machines that are named by their cores: kind -> {number of GPUs: cores}."""
 
 _DRIVERS = (
     "/var/lib/nvidia/lib64:/usr/local/nvidia/lib64",
     "/var/lib/nvidia/bin:/usr/local/nvidia/bin",
 )
-"""Where Batch's machines keep the driver, and where containers look for it."""
+"""Folder of the driver on Batch's machines : folder where containers look for it."""
 
 
 def render(plan: Submission) -> dict[str, bytes]:
@@ -110,7 +111,7 @@ def _container(plan: Submission, job: Job) -> dict[str, Any]:
         "commands": ["/bin/sh", "-c", script],
     }
     if job.task.gpus:
-        # Volumes that are named stand for all: the mounts are named too.
+        # Named volumes replace Batch's default ones, so the mounts are named here too.
         mounts = [f"{path}:{path}:rw" for path in plan.settings.mounts]
         container |= {"volumes": [*mounts, *_DRIVERS], "options": "--privileged"}
     return container
@@ -171,7 +172,7 @@ def _machine(plan: Submission, job: Job) -> tuple[str, str]:
     """Accelerator and machine type of a task's GPUs.
 
     Raises:
-        ValueError: there is no default for the kind, or no machine with so many.
+        ValueError: the kind is unknown, or no machine has so many.
     """
     google, gpu, n = plan.settings.google, job.task.gpu or "L4", job.task.gpus
     if google.accelerator and google.machine_type:

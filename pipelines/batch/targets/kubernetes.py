@@ -1,7 +1,7 @@
-"""Kubernetes: one Indexed Job a step, an index a share; the suite's text is a ConfigMap.
+"""Kubernetes: one Indexed Job for each step, an index for each share; the suite is a ConfigMap.
 
 Jobs have no order: a task whose inputs are not there waits, then exits with 75 and is started
-again. Such ends and lost nodes do not count as failures; exit code 2 ends the index at once.
+again. These exits and lost nodes do not count as failures; exit code 2 ends the index at once.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from ..texts import (
 
 _SUITE = "/etc/scopeworks"
 _GROUP = 1000
-"""Group of the image's user, which the mounted disks belong to."""
+"""Group of the image's user; the mounted disks are given to it."""
 
 
 def render(plan: Submission) -> dict[str, bytes]:
@@ -101,7 +101,7 @@ def _job(plan: Submission, job: Job) -> dict[str, Any]:
 
 
 def _failure_rules() -> list[dict[str, Any]]:
-    """What ends an index, and what does not count: the first rule that fits decides."""
+    """Which exits end an index, and which do not count; the first rule that fits decides."""
     yielded = {"containerName": "task", "operator": "In", "values": list(YIELDED)}
     users = {"containerName": "task", "operator": "In", "values": [USER_ERROR]}
     lost = {"type": "DisruptionTarget", "status": "True"}

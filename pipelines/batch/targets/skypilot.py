@@ -1,8 +1,8 @@
-"""SkyPilot: one task YAML a step, a managed job a share.
+"""SkyPilot: one task YAML for each step, one managed job for each share.
 
-Managed jobs bring back machines that were taken. They have no order between them: a task whose
-inputs are not there waits, then exits with 75 and is started again. SkyPilot cannot be told which
-exit codes are not worth a retry: exit code 2 is tried as often as a fault.
+A managed job restarts when its machine was taken. Jobs have no order: a task whose inputs are not
+there waits, then exits with 75 and is started again. SkyPilot has no setting for exit codes that
+must not be tried again, so exit code 2 is tried as often as a fault.
 """
 
 import shlex
@@ -32,7 +32,8 @@ def render(plan: Submission) -> dict[str, bytes]:
 
 
 def _submit_lines(plan: Submission, job: Job) -> list[str]:
-    """A managed job a share; secrets are taken from the client's environment, by name."""
+    """Lines that launch a managed job for each share; the client takes secrets by name from its
+    environment."""
     secrets = quoted(
         [word for name in plan.settings.skypilot.secrets for word in ("--secret", name)]
     )

@@ -1,7 +1,8 @@
-"""Slurm: one sbatch script a step, an array task a share, `afterok` between steps.
+"""Slurm: one sbatch script for each step, an array task for each share, `afterok` between steps.
 
-A task that gives way or fails requeues itself, as often as its settings let it: Slurm counts the
-restarts. A step waits until all tasks it needs have ended well; if one fails for good, it goes.
+A task that fails or whose inputs are missing requeues itself, up to the limits of its settings;
+Slurm counts the restarts. A step starts after all tasks of the steps it needs have succeeded; if
+one fails for good, Slurm cancels the step.
 """
 
 import shlex
@@ -20,7 +21,7 @@ from ..texts import (
 )
 
 _MAX_INDEX = 1000
-"""Slurm's own default for the largest number of an array task."""
+"""Slurm's default for the largest index of an array task."""
 
 
 def render(plan: Submission) -> dict[str, bytes]:
@@ -45,14 +46,14 @@ def _variable(step: str) -> str:
 
 
 def _submit_line(job: Job) -> str:
-    """The line of submit.sh that sends a job and keeps its number."""
+    """The line of submit.sh that sends a job and keeps its id in a variable."""
     after = ":".join(f"${_variable(step)}" for step in job.needs)
     needs = f' --dependency="afterok:{after}" --kill-on-invalid-dep=yes' if after else ""
     return f'{_variable(job.step)}=$(sbatch --parsable{needs} "$here/{job.stem}.sbatch")'
 
 
 def _options(plan: Submission, job: Job) -> list[str]:
-    """The script's own options of sbatch."""
+    """The script's options of sbatch."""
     slurm, task = plan.settings.slurm, job.task
     array = job.n_shares > 1
     options = {
@@ -80,7 +81,7 @@ def _options(plan: Submission, job: Job) -> list[str]:
 
 
 def _ranges(numbers: tuple[int, ...]) -> str:
-    """0,1,2,5 as 0-2,5."""
+    """Numbers as sbatch takes them: 0,1,2,5 becomes 0-2,5."""
     if numbers[-1] > _MAX_INDEX:
         raise ValueError(f"shares must be at most {_MAX_INDEX + 1:,}, got {numbers[-1] + 1:,}")
     runs: list[list[int]] = []
@@ -93,7 +94,7 @@ def _ranges(numbers: tuple[int, ...]) -> str:
 
 
 def _script(plan: Submission, job: Job) -> str:
-    """The sbatch script. The suite's text is in it: Slurm keeps a script from its submission on."""
+    """The sbatch script. It contains the suite's text, because Slurm keeps a submitted script."""
     settings = plan.settings
     head = ["#!/bin/bash", *(f"#SBATCH {_quoted(option)}" for option in _options(plan, job)), MARK]
     share = "share=$SLURM_ARRAY_TASK_ID" if job.n_shares > 1 else "share=0"
@@ -125,7 +126,7 @@ def _mount_checks(plan: Submission) -> list[str]:
 
 
 def _environment(plan: Submission) -> list[str]:
-    """Variables, and secrets read on the node from files that only their owner can read."""
+    """Lines that set variables, and that read secrets on the node from files of the user."""
     values = plan.settings.environment.items()
     lines = [f"export {name}={shlex.quote(value)}" for name, value in values]
     for name, path in plan.settings.slurm.secrets.items():
@@ -135,10 +136,8 @@ def _environment(plan: Submission) -> list[str]:
 
 
 def _requeue(job: Job) -> str:
-    """The script's end: again, as often as the exit code allows; 2 is never tried again.
-
-    A task is named by array and number: the number of one of the tasks is the whole array's.
-    """
+    """The script's end: requeues the task as often as its exit code allows; never after 2."""
+    # SLURM_JOB_ID of one of an array's tasks can be the id of the whole array.
     task = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" if job.n_shares > 1 else "$SLURM_JOB_ID"
     return (
         'case "$code" in\n'
@@ -155,10 +154,10 @@ def _requeue(job: Job) -> str:
 
 
 def _quoted(option: str) -> str:
-    """An option as sbatch reads its own lines: quotes as in a shell, but no variables.
+    """An option for a #SBATCH line: quoted as in a shell, but without variables.
 
     Raises:
-        ValueError: it would end the line.
+        ValueError: it contains a newline.
     """
     if "\n" in option:
         raise ValueError(f"options of sbatch must be of one line, got {option!r}")

@@ -1,4 +1,4 @@
-"""The table of targets: to add one is one file and one row."""
+"""The table of targets. Another target is one module and one row."""
 
 import difflib
 from collections.abc import Callable
@@ -13,9 +13,9 @@ class Target:
     """A batch system.
 
     Attributes:
-        render: a submission's files by name, submit.sh and README.md among them.
+        render: returns a submission's files by name, with submit.sh and README.md.
         client: the program that submit.sh calls.
-        install: how to get it.
+        install: how to get the client.
     """
 
     render: Callable[[Submission], dict[str, bytes]]
@@ -41,7 +41,7 @@ def target_named(name: str) -> Target:
     """The target of that name.
 
     Raises:
-        ValueError: there is none; the text names the nearest.
+        ValueError: there is none; the error names the nearest.
     """
     if name in TARGETS:
         return TARGETS[name]

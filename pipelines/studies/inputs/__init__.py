@@ -1,1 +1,1 @@
-"""What some studies need beside the suite: text by subset, conversations, prices, predictions."""
+"""Inputs that some studies add to a suite: text by subset, conversations, prices, predictions."""

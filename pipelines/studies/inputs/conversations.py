@@ -1,7 +1,7 @@
 """Conversations of a suite's instruction-tuned twin, for studies that measure SAEs on them.
 
-Owns where the prompts come from and where the rollouts are: in the suite's folder, by a key of all
-that decides them.
+Owns the choice of prompts and the folder of the rollouts: in the suite's folder, under a key of
+everything that decides their content.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ def with_rollouts(study: str, scene: Scene, file: SuiteFile) -> tuple[Scene, boo
     """The scene with conversations of the twin, and whether they had to be made.
 
     Raises:
-        ValueError: the suite's twin or prompts are not known, or its text is there as tokens only.
+        ValueError: the suite's twin or prompts are not known, or its text is given as tokens only.
     """
     twin, suite = scene.twin, file.suite
     if twin is None:
@@ -65,7 +65,7 @@ def with_rollouts(study: str, scene: Scene, file: SuiteFile) -> tuple[Scene, boo
 
 
 def _dtype_there(out: Path) -> str:
-    """The precision of rollouts that are there: whoever made them, they are taken as they are."""
+    """The precision of existing rollouts, which are used whatever machine made them; else auto."""
     try:
         settings = TokenStore.open(str(out)).provenance.get("settings", {})
     except FileNotFoundError:
@@ -74,7 +74,7 @@ def _dtype_there(out: Path) -> str:
 
 
 def _prompts(file: SuiteFile) -> list[str]:
-    """Where the prompts are, as the suite says it.
+    """The prompts that the suite names, or the shipped ones of the shipped model.
 
     Raises:
         ValueError: the suite names none, and its model is not the one that ships.
@@ -91,13 +91,13 @@ def _prompts(file: SuiteFile) -> list[str]:
 
 
 def _files(prompts: list[str], folder: Path) -> list[str]:
-    """The prompts as files; questions about the standard library, of which no model that ships has
-    learnt the answers, are written into the folder."""
+    """The prompts as files. Questions about the standard library are written into the folder; they
+    are of held-out modules, whose answers no shipped model was trained on."""
     return [_questions(folder) if one == STDLIB_QUESTIONS else one for one in prompts]
 
 
 def _questions(folder: Path) -> str:
-    """The file of the questions."""
+    """The path of the file of questions, written if it does not exist."""
     from ...tiny_model.questions import stdlib_questions
 
     lines = [json.dumps({"text": one.asked}) + "\n" for one in stdlib_questions(held_out=True)]
@@ -110,7 +110,7 @@ def _questions(folder: Path) -> str:
 
 
 def _key(settings: RolloutSettings, outputs: Outputs) -> str:
-    """Of all that decides the rollouts; `outputs` are of the suite with the twin as its model."""
+    """Key of the rollouts; `outputs` are those of the suite with the twin as its model."""
     options = settings.storage_options
     prompts = Digests(outputs.out / "digests.json").of(expand(settings.text, options), options)
     places = {"model", "text", "out", "batch", "device"}

@@ -1,7 +1,7 @@
-"""How mixed the batches are that a suite's SAEs are trained on, beside each SAE's evaluation.
+"""Adds to each SAE's evaluation how well mixed its training batches are, for the study of mixing.
 
-Owns what the study of mixing shows next to its figures: the store's own statistic, for the order of
-rows that each SAE was trained in.
+Owns the choice of what is measured: the store's statistic of mixing, for the order of rows in which
+each SAE was trained.
 """
 
 from typing import Any
@@ -16,8 +16,11 @@ BATCHES = 8
 
 
 def with_mixing(outputs: Outputs, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The evaluations of a suite's SAEs, in their order, each with `mixing`: the share of a batch's
-    row pairs that are of one sequence (`measured`), and after a perfect shuffle (`perfect`)."""
+    """The evaluations of a suite's SAEs, in their order, each with `mixing`.
+
+    `measured` is the share of a batch's pairs of rows that are of one sequence, `perfect` the same
+    share after a perfect shuffle.
+    """
     shares: dict[tuple[Any, ...], dict[str, Any]] = {}
     found = []
     for member, document in zip(outputs.members, documents, strict=True):
@@ -29,7 +32,7 @@ def with_mixing(outputs: Outputs, documents: list[dict[str, Any]]) -> list[dict[
 
 
 def _order(member: SuiteMember) -> tuple[int | None, int, int]:
-    """Rows among which a row is shuffled, seed of the order, rows of a batch."""
+    """(rows among which a row is shuffled, seed of the order, rows of a batch)."""
     values = member.values
     return values.get("shuffle_rows"), values.get("stream_seed", 0), values.get("batch", 4096)
 

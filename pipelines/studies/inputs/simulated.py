@@ -1,7 +1,7 @@
-"""How well latents' activations are predicted from an explanation, beside each SAE's evaluation.
+"""Adds to each SAE's evaluation how well explanations predict its latents, for study simulation.
 
-Owns which latents are taken: evenly over firing frequency, from those that fire often enough to be
-explained and tested. Explanations, simulator and r are `evaluate.latents.score`'s.
+Owns the choice of latents: evenly over firing frequency, from those that fire often enough to be
+explained and tested. `evaluate.latents.score` makes explanations, predictions and r.
 """
 
 from typing import Any
@@ -18,20 +18,22 @@ from ...suite.members import SuiteMember
 from ...suite.outputs import Outputs
 
 LATENTS = 100
-"""Of each SAE; all that fire often enough, where they are fewer."""
+"""Latents of each SAE; if fewer fire often enough, all of those."""
 COUNTED_ROWS = 1 << 16
 """Rows over which firings are counted to choose latents."""
 MIN_FIRINGS = 16
-"""Rows of those in which a latent that is taken fires."""
+"""A chosen latent fires in at least so many of these rows."""
 SIMULATOR = "token unigrams"
 _BLOCK_VALUES = 1 << 24
-"""Feature activations that are held at a time: 64 MiB."""
+"""Feature activations in memory at a time: 64 MiB."""
 
 
 def with_simulation(outputs: Outputs, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The evaluations of a suite's SAEs, in their order, each with `simulation`: r of each chosen
-    latent, with its own explanation (`own`), with another latent's (`shuffled`), and of a latent of
-    an SAE that was never trained which fires as often (`random`)."""
+    """The evaluations of a suite's SAEs, in their order, each with `simulation`.
+
+    It has Pearson's r of each chosen latent: with its own explanation (`own`), with another
+    latent's (`shuffled`), and for a latent of an untrained SAE that fires as often (`random`).
+    """
     tokens = TokenStore.open(outputs.tokens)
     return [
         document | {"simulation": _simulated(outputs, member, tokens)}
@@ -40,7 +42,7 @@ def with_simulation(outputs: Outputs, documents: list[dict[str, Any]]) -> list[d
 
 
 def _simulated(outputs: Outputs, member: SuiteMember, tokens: TokenStore) -> dict[str, Any]:
-    """One SAE's."""
+    """`simulation` of one SAE."""
     store = ActivationStore.open([outputs.suite.place(url) for url in stores_of(outputs, member)])
     sae = SAE.load(outputs.sae(member))
     fired = firings(sae, store, str(member.sites[0]), min(COUNTED_ROWS, store.rows))
@@ -61,7 +63,7 @@ def _simulated(outputs: Outputs, member: SuiteMember, tokens: TokenStore) -> dic
 
 
 def firings(sae: SAE, store: ActivationStore, site: str, rows: int) -> Int[np.ndarray, " d_sae"]:
-    """Rows in which each latent fires, of a store's first ones."""
+    """In how many of a store's first `rows` rows each latent fires."""
     size = max(1, _BLOCK_VALUES // sae.config.d_sae)
     fired = np.zeros(sae.config.d_sae, np.int64)
     with torch.no_grad():
@@ -72,8 +74,11 @@ def firings(sae: SAE, store: ActivationStore, site: str, rows: int) -> Int[np.nd
 
 
 def evenly(fired: Int[np.ndarray, " d_sae"], n: int) -> list[int]:
-    """n latents evenly over the rank of firing frequency: the middle one of each of n equal groups
-    of those that fire `MIN_FIRINGS` times; all of them where they are fewer; ascending."""
+    """At most n latents, evenly over the rank of firing frequency, in ascending order.
+
+    Latents that fire in at least `MIN_FIRINGS` rows are sorted by `fired` and cut into n equal
+    groups; the middle one of each group is taken.
+    """
     order = np.argsort(fired, kind="stable")
     order = order[fired[order] >= MIN_FIRINGS]
     n = min(n, len(order))

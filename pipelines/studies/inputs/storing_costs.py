@@ -1,8 +1,8 @@
-"""What the study of storing compares: sizes and hours of a few cases, and prices.
+"""Inputs of the study of storing: sizes and hours of a few cases, and prices.
 
-Owns where its numbers come from: the plan's quantities of a preset and of the suite, a device's
-table, and how fast this machine harvests. That is measured once and kept beside the study's files,
-so that the same command gives the same files. The arithmetic is the study's own.
+Owns the sources of its numbers: the plan's quantities of a preset and of the suite, the table of
+devices, and the speed of harvesting on this machine. The speed is measured once and kept beside the
+study's files, so that the same command gives the same files. The study does the arithmetic.
 """
 
 from pathlib import Path
@@ -25,16 +25,16 @@ DEVICE = "h100"
 
 
 class _Measured(Document):
-    """What was measured on this machine."""
+    """The speed that was measured on this machine."""
 
     harvest_rows_per_s: PositiveFloat
 
 
 def storing_documents(file: SuiteFile) -> tuple[dict[str, list[dict[str, Any]]], bool]:
-    """The study's documents, and whether something was measured for them.
+    """The study's documents, and whether the speed had to be measured for them.
 
     Raises:
-        ValueError, OSError: the suite cannot be planned or, cut short, be run.
+        ValueError, OSError: the suite cannot be planned, or its cut-down run fails.
     """
     path = file.suite.out.expanduser().absolute() / "studies" / "storing" / MEASURED_FILE
     text_bytes = Outputs(file).text_bytes() if file.text_table.store is None else None
@@ -57,8 +57,8 @@ def storing_documents(file: SuiteFile) -> tuple[dict[str, list[dict[str, Any]]],
 
 
 def _report_cases(file: SuiteFile) -> list[dict[str, Any]]:
-    """One site of one layer of Gemma 2 9B over 8B rows, raw float32 as in the report and by our
-    codec."""
+    """One site of one layer of Gemma 2 9B over 8B rows, as raw float32 as in the report and in
+    codec `exact`."""
     prices = file.suite.prices
     preset = SuiteFile(
         PRESET,
@@ -80,7 +80,7 @@ def _report_cases(file: SuiteFile) -> list[dict[str, Any]]:
 
 
 def _own_case(harvest: Quantities, rows_per_s: float, file: SuiteFile) -> dict[str, Any]:
-    """The suite's own rows, as this machine harvests them."""
+    """The suite's own rows, at this machine's speed of harvesting."""
     prices = file.suite.prices
     return {
         "name": f"{file.suite.name}, as measured",

@@ -1,8 +1,7 @@
-"""Subsets of a text that has none: the standard library's held-out files by kind of text.
+"""Text by subset for a suite on Python's own sources: its held-out files by kind of text.
 
-Owns what the study of subsets reads where a suite's text is Python's own sources: docstrings,
-comments and code of the very files that the suite holds out, each kind a subset of a token store of
-its own. The suite's SAEs are measured there; none is trained.
+Owns the token store that the study of subsets reads then. Its subsets are docstrings, comments and
+code of the files that the suite holds out. The suite's SAEs are measured on it; none is trained.
 """
 
 import ast
@@ -23,11 +22,11 @@ from ...suite.outputs import Outputs
 from ...suite.settings import SuiteFile
 
 _HELD_OUT = 0.999
-"""Share of the pieces that are held out: nearly all."""
+"""Share of the texts that are held out: nearly all."""
 
 
 def subset_tokens(file: SuiteFile, study: str) -> tuple[str, bool]:
-    """Where the tokens of the held-out files' kinds of text are, and whether they had to be made.
+    """The path of the token store by kind of text, and whether it had to be made.
 
     Raises:
         ValueError: the suite's text has no subsets and is not Python's own sources.
@@ -42,7 +41,7 @@ def subset_tokens(file: SuiteFile, study: str) -> tuple[str, bool]:
 
 
 def kinds_of_text(source: str) -> dict[str, str]:
-    """Docstrings, comments and what is left of a Python file; nothing of a file that is none."""
+    """Docstrings, comments and code of a Python file; {} for a file that is not valid Python."""
     try:
         spans = _docstrings(ast.parse(source))
         tokens = list(python_tokens.generate_tokens(io.StringIO(source).readline))
@@ -66,7 +65,7 @@ def kinds_of_text(source: str) -> dict[str, str]:
 
 
 def _docstrings(tree: ast.Module) -> list[tuple[int, int]]:
-    """First and last lines of the docstrings, from 1."""
+    """(first line, last line) of each docstring, counted from 1."""
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     found = []
     for node in ast.walk(tree):
@@ -77,8 +76,8 @@ def _docstrings(tree: ast.Module) -> list[tuple[int, int]]:
 
 
 def _training_text(context: int) -> str:
-    """A text that is not held out: a token store must have a training sequence, though nobody
-    reads it."""
+    """A text that is not held out: a token store must have a training sequence, even if it is never
+    read."""
     tries = (f"# {i}\n" + "pass\n" * 2 * context for i in itertools.count())
     return next(text for text in tries if not is_held_out(text, _HELD_OUT))
 
