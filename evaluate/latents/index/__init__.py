@@ -1,1 +1,1 @@
-"""One pass over cached activations: where, how often and how strongly every latent fires."""
+"""One pass over stored activations: where, how often and how strongly every latent fires."""

@@ -1,8 +1,8 @@
-"""The pass: from stored rows to what is known of every latent's firings.
+"""The pass: from stored rows to the counts and examples of every latent's firings.
 
-Owns the two sweeps over the rows and what becomes of their parts. The first counts; from its tally
-the examples are chosen; the second fills in their activations token by token. Which process does a
-part is `on_dask`'s.
+Owns the two sweeps over the rows, and the sum of their parts. The first sweep counts; its tally
+gives the examples; the second sweep computes their activations token by token. `on_dask` decides
+which process does a part.
 """
 
 import hashlib
@@ -26,21 +26,21 @@ from .tally.sample import FiringPartners, together
 from .tally.tally import Tally
 
 COUNT, FILL, CHOSEN = "count", "fill", "examples"
-"""Stages, and the file of what was chosen between them."""
+"""The two stages, and the name of the file with the examples that are chosen between them."""
 
 PARTNERS, TOKENS = 8, 20
-"""Latents that fire together, and tokens, that are listed of a latent."""
+"""How many latents that fire together, and how many tokens, are listed for a latent."""
 
 Seconds = dict[str, float]
 Advance = Callable[[int], None]
 Do = Callable[[str, Collection[IndexPart], str], None]
-"""Does a stage of some parts: their files are there when it returns."""
+"""Does a stage of some parts; when it returns, their files exist."""
 
 
 @contextmanager
 def timed(times: Seconds, name: str) -> Iterator[None]:
-    """Adds what the block takes to the times, under a name. What was freed before it goes back to
-    the system."""
+    """Adds the seconds of the block to `times[name]`. Freed memory goes back to the system
+    first."""
     give_back_memory()
     started = time.monotonic()
     yield
@@ -48,7 +48,7 @@ def timed(times: Seconds, name: str) -> Iterator[None]:
 
 
 class Pass:
-    """The work on single parts, for a command and a worker alike."""
+    """The work on single parts; the command and Dask workers use it alike."""
 
     def __init__(self, inputs: Inputs):
         self.inputs = inputs
@@ -60,13 +60,13 @@ class Pass:
         self._label = Labeller(inputs.documents, self.edges, inputs.settings.seed)
 
     def do(self, stage: str, part: IndexPart, key: str, advance: Advance) -> None:
-        """Makes a part's file of a stage; `advance` is told of rows."""
+        """Makes a part's file of a stage; calls `advance` with the number of rows done."""
         make = self._filled if stage == FILL else self._counted
         self.files.write(name_of(stage, part), make(part, advance), key)
         give_back_memory()
 
     def blocks(self, start: int, stop: int, advance: Advance) -> Iterator[LabelledRows]:
-        """The rows from one to another."""
+        """Rows [start, stop) of the SAE's site, block by block."""
         site, d_sae = str(self.inputs.site), self.size.d_sae
         for block in blocks(self.inputs.store, site, start, stop, d_sae):
             yield block
@@ -79,8 +79,8 @@ class Pass:
         return tally.tensors()
 
     def _filled(self, part: IndexPart, advance: Advance) -> dict[str, torch.Tensor]:
-        """The activations of the examples' tokens whose rows the part has, by their place in `f`
-        taken as one list."""
+        """Activations of the examples' tokens whose rows are in the part, with their index in the
+        flattened `f`."""
         examples = _from_tensors(self.files.read(CHOSEN))
         needed = Needed.of(examples, len(self.inputs.documents.first)).arrays()
         out, sae = np.zeros_like(examples.f), self.inputs.sae
@@ -98,7 +98,7 @@ class Pass:
         return {name: torch.from_numpy(array) for name, array in found.items()}
 
     def tally(self) -> Tally:
-        """Of all parts, added in their order."""
+        """The tally of all parts, added in their order."""
         tally = Tally(self.size)
         for part in self.parts:
             tensors = self.files.read(name_of(COUNT, part))
@@ -107,15 +107,15 @@ class Pass:
 
 
 def firings(work: Pass, do: Do, times: Seconds) -> Firings:
-    """Both sweeps and what comes between them.
+    """Both sweeps, and the choice of examples between them.
 
     Args:
         work: the pass.
         do: does the parts whose files are missing.
-        times: takes how long each piece took.
+        times: filled with the seconds of each piece.
 
     Raises:
-        ValueError, OSError: rows cannot be read, or files not written; parts that are done stay.
+        ValueError, OSError: rows cannot be read or files cannot be written; finished parts stay.
     """
     inputs, files = work.inputs, work.files
     with timed(times, "pass"):
@@ -142,7 +142,7 @@ def _gathered(
     partners: FiringPartners,
     examples: Examples,
 ) -> Firings:
-    """What was found, in one."""
+    """The results of the sweeps as one `Firings`."""
     counts = tally.counts
     return Firings(
         rows=tally.rows,
@@ -165,7 +165,7 @@ def _gathered(
 
 
 def _tokens(drawn: Listed, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The tokens at which drawn firings are, the most frequent first."""
+    """Each latent's most frequent tokens among its drawn firings, most frequent first."""
     pairs = drawn.latent << 32 | drawn.token
     pair, count = np.unique(pairs, return_counts=True)
     latent, token = pair >> 32, pair & (2**32 - 1)
@@ -182,18 +182,19 @@ def _tokens(drawn: Listed, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _with_values(work: Pass, examples: Examples) -> Examples:
-    """The examples with the activations that all parts have found. That of the token itself is the
-    one it was chosen by: the other way of computing it may differ in the last bit."""
+    """The examples with the activations that all parts have found."""
     f = np.zeros_like(examples.f)
     for part in work.parts:
         found = work.files.read(name_of(FILL, part))
         f.reshape(-1)[found["place"].numpy()] = found["value"].numpy()
+    # The token that an example is shown for keeps the value by which it was chosen: the second
+    # sweep's product may differ from it in the last bit.
     np.copyto(f, examples.f, where=examples.f > 0)
     return replace(examples, f=f)
 
 
 def _digest(examples: Examples) -> str:
-    """16 hexadecimal digits over what was chosen."""
+    """16 hexadecimal digits over the chosen examples."""
     digest = hashlib.blake2b(digest_size=8)
     for array in (examples.latent, examples.sequence, examples.position, examples.tokens):
         digest.update(np.ascontiguousarray(array).data)

@@ -1,7 +1,7 @@
-"""What an index is made from: an SAE, rows of its site, and the tokens that they are of.
+"""The inputs of an index: an SAE, rows of its site, and the tokens of the rows.
 
-Owns every error about inputs that do not belong together. A command and a Dask worker read them
-alike; what it takes to see that the model is theirs, only the command does (`check_model`).
+Owns every error about inputs that do not belong together. The command and Dask workers read them
+alike; only the command checks the model (`check_model`).
 """
 
 from collections import Counter
@@ -29,18 +29,18 @@ from .tally.tally import Size
 _DRAWN_IN_ALL, _MOST_DRAWN = 2**22, 256
 _POSITION_BINS = 16
 _TAKEN = ("decoder", "encoder")
-"""What tables of neighbours call the SAE's own sides."""
+"""Names of the SAE's own sides in tables of neighbours, which no other SAE may have."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that the pass reads, checked."""
+    """Everything that the pass reads, checked."""
 
     settings: IndexSettings
     name: str
-    """What the SAE is called: the last part of its path or address."""
+    """Name of the SAE: the last part of its path or address."""
     sae: SAE
-    """On the device that encodes."""
+    """The SAE, on the device that encodes."""
     sae_fingerprint: str
     site: Site
     target_site: Site
@@ -49,16 +49,16 @@ class Inputs:
     split: str
     documents: Documents
     key: str
-    """Of the store's rows, which and in which order."""
+    """Key of the store's rows: which rows, and in which order."""
     facts: dict[str, Any]
-    """What decides the parts of the pass, as JSON."""
+    """Everything that decides the content of the pass's parts, as JSON values."""
 
     @classmethod
     def load(cls, settings: IndexSettings) -> "Inputs":
-        """Reads and checks them.
+        """Reads and checks all inputs.
 
         Raises:
-            ValueError, OSError: one is missing, or does not fit the others; one line.
+            ValueError, OSError: an input is missing or does not fit the others; one line.
         """
         device = find_device(settings.device)
         sae = read_sae(settings.sae, settings)
@@ -72,7 +72,7 @@ class Inputs:
         fingerprint = sae_fingerprint(sae)
         facts = {
             "sae": fingerprint,
-            "device": device.type,  # its products round otherwise than another kind's
+            "device": device.type,  # products round differently on another kind of device
             "rows": rows_digest(store, str(site), settings.rows),
             "tokens": tokens.fingerprint,
             "settings": settings.model_dump(mode="json", exclude=set(NOT_DECIDING)),
@@ -98,7 +98,7 @@ class Inputs:
         return parts_of(self.store, self.settings.rows)[-1].stop
 
     def size(self, position_bins: int) -> Size:
-        """Of the tallies."""
+        """Sizes of the tallies' arrays."""
         return Size(
             self.sae.config.d_sae,
             OVER_COLLECTED * self.settings.top,
@@ -108,11 +108,11 @@ class Inputs:
         )
 
     def check_model(self, fingerprint: str, tokenizer: str) -> None:
-        """Refuses another model than the rows' own, by the fingerprints of its weights and its
+        """Refuses a model that the rows do not come from, by the fingerprints of weights and
         tokenizer.
 
         Raises:
-            ValueError: one of them is another's.
+            ValueError: a fingerprint is not that of the rows.
         """
         given, rows = self.settings.model, self.store.provenance
         theirs = rows.get("tokenizer") or self.tokens.provenance.get("tokenizer")
@@ -128,15 +128,15 @@ class Inputs:
 
 
 def n_drawn(d_sae: int) -> int:
-    """Firings that are drawn of each latent: 256, fewer where there are over 16,384 latents."""
+    """Firings that are drawn of each latent: 256, or fewer if there are over 16,384 latents."""
     return max(1, min(_MOST_DRAWN, _DRAWN_IN_ALL // d_sae))
 
 
 def check_memory(settings: IndexSettings, sae: SAE) -> None:
-    """Refuses an index that would not fit this machine's memory.
+    """Refuses an index that would not fit in this machine's memory.
 
     Raises:
-        ValueError: saying what it takes.
+        ValueError: naming the memory that it takes.
     """
     d_sae, d_in = sae.config.d_sae, sae.config.d_in
     firing = 28 * n_drawn(d_sae) + 20 * OVER_COLLECTED * settings.top + 700
@@ -152,7 +152,7 @@ def check_memory(settings: IndexSettings, sae: SAE) -> None:
 
 
 def read_sae(path: str, settings: IndexSettings) -> SAE:
-    """An SAE, on the CPU; `source` says where it came from."""
+    """Reads an SAE to the CPU; its `source` is the path, URL or hub id."""
     if is_remote(path):
         options = settings.storage_options if is_url(path) else None
         return SAE.from_pretrained(path, storage_options=options)
@@ -162,11 +162,12 @@ def read_sae(path: str, settings: IndexSettings) -> SAE:
 
 
 def compared(settings: IndexSettings) -> list[OtherFacts]:
-    """Which SAEs it is compared with, in the order of the settings. Names are the last parts of
-    their paths; those that are alike get their fingerprints behind. One is in memory at a time.
+    """The SAEs of `compare`, in the order of the settings; one is in memory at a time.
+
+    Names are the last parts of the paths; equal names get the fingerprint as an ending.
 
     Raises:
-        ValueError, OSError: one cannot be read, or is given twice.
+        ValueError, OSError: an SAE cannot be read, or is given twice.
     """
     prints = [sae_fingerprint(read_sae(path, settings)) for path in settings.compare]
     for i, path in enumerate(settings.compare):
@@ -185,14 +186,14 @@ def compared(settings: IndexSettings) -> list[OtherFacts]:
 
 
 def _last_part(path: str) -> str:
-    """What an SAE is called: its folder, whatever its file there is called."""
+    """Name of an SAE: the name of its folder; the name of a params.npz in it does not count."""
     folders = path.rstrip("/").split("/") if is_remote(path) else Path(path).absolute().parts
     names = [name for name in folders if not name.endswith(".npz")]
     return names[-1]
 
 
 def _check_store(store: ActivationStore, sae: SAE, name: str, site: str) -> None:
-    """Refuses a store without rows of the SAE's site, or with another model's."""
+    """Refuses a store without rows of the SAE's site, or with rows of another model."""
     if site not in store.sites:
         raise ValueError(
             f"store {store.url} must have rows of {site}, which SAE {name} reads, got "
@@ -215,7 +216,7 @@ def _check_store(store: ActivationStore, sae: SAE, name: str, site: str) -> None
 
 
 def _check_tokens(store: ActivationStore, tokens: TokenStore) -> tuple[str, str]:
-    """The rows' key and their split; refuses tokens that were not harvested for this store."""
+    """(key of the rows, their split); refuses tokens that are not those of the store's rows."""
     try:
         key = rows_key(store.spec)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Who does the parts: this process, or Dask workers.
+"""Does the parts of a pass, in this process or on Dask workers.
 
-Owns the task that a worker runs, and the waiting. A part is a task; its file is its result, so one
-whose worker died is simply done again by another.
+Owns the task that a worker runs, and the waiting for it. A part is a task, and its file is the
+result. If a worker dies, another worker does its part again.
 """
 
 import json
@@ -29,11 +29,11 @@ _ONE_AT_A_TIME = Lock()
 
 @contextmanager
 def doing(work: Pass) -> Iterator[Do]:
-    """What does parts, until the block ends: this process, or the cluster of `settings.dask`.
+    """A function that does parts: in this process, or on the cluster of `settings.dask`.
 
     Raises:
-        OSError: the scheduler does not answer, or a part failed whatever worker tried it.
-        ValueError: `settings.dask` is no cluster, or a worker has other inputs.
+        OSError: the scheduler does not answer, or a part failed on every worker that tried it.
+        ValueError: `settings.dask` is not a cluster, or a worker has other inputs.
     """
     dask = work.inputs.settings.dask
     if dask is None:
@@ -70,7 +70,7 @@ def _done_there(
 
 def _do(sent: str, facts: str, n_threads: int, stage: str, number: int, key: str) -> None:
     """The task: does a part on this worker. The file is its result."""
-    # Sums over parts of other sizes round differently: as many threads as the command itself has.
+    # As many threads as the command has: sums that are cut in another way round differently.
     torch.set_num_threads(n_threads)
     with _ONE_AT_A_TIME:
         work = _work_here(sent, facts)
@@ -79,7 +79,7 @@ def _do(sent: str, facts: str, n_threads: int, stage: str, number: int, key: str
 
 @lru_cache(maxsize=1)
 def _work_here(sent: str, facts: str) -> Pass:
-    """This worker's inputs, read once and checked against what the command has."""
+    """This worker's inputs, read once and checked against the command's."""
     inputs = Inputs.load(from_driver(IndexSettings, sent))
     if changed := differences(json.loads(facts), inputs.facts):
         raise ValueError(
@@ -90,4 +90,4 @@ def _work_here(sent: str, facts: str) -> Pass:
 
 
 def _show_nothing(_n: int) -> None:
-    """A worker's progress is the command's to show."""
+    """Shows no progress on a worker: the command shows it."""

@@ -1,8 +1,8 @@
-"""Parts: how the pass is cut, and the file that each piece of it leaves.
+"""Parts: the cut of the pass into pieces, and the file of each piece.
 
-Owns which rows a part has, which the store alone decides; the key of all that decides what a part's
-file holds; and the files. Whoever computes a part leaves the same bytes, so a pass that was stopped
-goes on with the parts that are missing.
+Owns the rows of a part, which depend on the store only; the facts that decide the content of a
+part's file; and the files. Any process leaves the same bytes for a part, so a stopped pass
+continues with the missing parts.
 """
 
 import hashlib
@@ -29,17 +29,21 @@ MOST = 16
 _OURS = re.compile(r"(count|fill)-\d\d\.safetensors|examples\.safetensors")
 
 _VERSION = 1
-"""Of what a part's file holds."""
+"""Version of the content of a part's file."""
 
 
 @dataclass(frozen=True)
 class IndexPart:
-    """Rows [start, stop) of the store, of whole buckets: in a bucket rows are shuffled, and a
-    sequence is whole in it but at the bucket's borders.
+    """Rows [start, stop) of the store: whole buckets.
+
+    Rows are shuffled within a bucket. A sequence is in one bucket, except at the bucket's borders.
 
     Attributes:
-        beyond: where the next bucket ends, which a snippet at the border goes on in; `stop` where
-            another part has it, or nothing comes.
+        number: the part's number, from 0.
+        start: first row.
+        stop: end of the rows.
+        beyond: end of the next bucket, in which a snippet at the border continues; equal to `stop`
+            if the next bucket is in another part or does not exist.
     """
 
     number: int
@@ -48,13 +52,13 @@ class IndexPart:
     beyond: int
 
     def rows(self, also_beyond: bool) -> int:
-        """How many, with those of the next bucket or without."""
+        """Number of rows, with or without the next bucket's."""
         return (self.beyond if also_beyond else self.stop) - self.start
 
 
 def parts_of(store: ActivationStore, rows: int | None) -> list[IndexPart]:
-    """At most 16 parts of nearly equally many buckets, of the first `rows` rows rounded up to whole
-    buckets."""
+    """The first `rows` rows, rounded up to whole buckets, in at most 16 parts of nearly equally
+    many buckets."""
     ends = np.cumsum([commit.rows for commit in store.commits], dtype=np.int64).tolist()
     stops = ends[: _n_buckets(store, rows)]
     n = min(MOST, len(stops))
@@ -64,14 +68,14 @@ def parts_of(store: ActivationStore, rows: int | None) -> list[IndexPart]:
 
 
 def _n_buckets(store: ActivationStore, rows: int | None) -> int:
-    """How many of the committed buckets the first `rows` rows take."""
+    """Number of committed buckets that hold the first `rows` rows."""
     ends = np.cumsum([commit.rows for commit in store.commits], dtype=np.int64)
     return len(ends) if rows is None else min(len(ends), int(np.searchsorted(ends, rows)) + 1)
 
 
 def rows_digest(store: ActivationStore, site: str, rows: int | None) -> str:
-    """16 hexadecimal digits over the bytes of the rows that are read and their labels, by the
-    checksums of their commits."""
+    """16 hexadecimal digits over the rows that are read and their labels, by the checksums in their
+    commits."""
     names = (f"sites/{site}", *(f"labels/{name}" for name in LABEL_NAMES))
     n = _n_buckets(store, rows)
     commits = [
@@ -82,7 +86,7 @@ def rows_digest(store: ActivationStore, site: str, rows: int | None) -> str:
 
 
 def digest(facts: Any) -> str:
-    """16 hexadecimal digits over what JSON can say."""
+    """16 hexadecimal digits over JSON values."""
     text = json.dumps(facts, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -91,7 +95,7 @@ class PartFiles:
     """The parts' files in the folder of an index."""
 
     def __init__(self, out: Path, facts: dict[str, Any]):
-        """`facts` are all that decides what the files hold, as JSON."""
+        """`facts` decide the content of the files, as JSON values."""
         self._folder = out / FOLDER
         self._facts = {name: str(value) for name, value in facts.items()}
         self._facts["version"] = str(_VERSION)
@@ -101,7 +105,7 @@ class PartFiles:
         """Refuses parts of other inputs.
 
         Raises:
-            ValueError: there is one; the text says what differs.
+            ValueError: there is one; the error names what differs.
         """
         for path in sorted(self._folder.glob("*.safetensors")):
             try:
@@ -116,7 +120,7 @@ class PartFiles:
                 )
 
     def has(self, name: str, key: str = "") -> bool:
-        """Whether a file is there, whole and of this key."""
+        """Whether a file exists, whole and with this key."""
         try:
             found = read_metadata(self._location, f"{name}.safetensors")
         except (ValueError, OSError):
@@ -147,11 +151,11 @@ class PartFiles:
     def missing(
         self, stage: str, parts: Collection[IndexPart], key: str = ""
     ) -> Iterator[IndexPart]:
-        """The parts whose file of this stage is not there."""
+        """The parts without a file of this stage."""
         return (part for part in parts if not self.has(name_of(stage, part), key))
 
     def remove(self) -> None:
-        """Removes all of them, and their folder if nothing else is in it."""
+        """Removes all files of parts, and their folder if it is empty then."""
         for path in self._folder.glob("*.safetensors"):
             if _OURS.fullmatch(path.name):
                 path.unlink(missing_ok=True)
@@ -160,5 +164,5 @@ class PartFiles:
 
 
 def name_of(stage: str, part: IndexPart) -> str:
-    """A part's name among the files."""
+    """Name of a part's file of a stage, without the ending."""
     return f"{stage}-{part.number:02d}"

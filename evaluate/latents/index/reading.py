@@ -1,7 +1,7 @@
-"""Reading: a store's rows in order, and what fires in them.
+"""Reading: a store's rows in order, and the latents that fire in them.
 
-Owns how rows are cut into blocks, which the store and the SAE's width decide alone: matrix products
-of other shapes may round differently. The next rows are read while the last ones are encoded.
+Owns the cut of rows into blocks. Only the store and the SAE's width decide it, because matrix
+products of other shapes may round differently. The next rows are read while the last are encoded.
 """
 
 from collections.abc import Iterator
@@ -28,22 +28,22 @@ LABELS = ("sequence", "position", "token")
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Some rows of a site."""
+    """Some rows of a site, with their labels."""
 
     x: Tensor
-    """float32 [rows, d_in], on the CPU."""
+    """Activations, float32 [rows, d_in], on the CPU."""
     token: np.ndarray
-    """int32 [rows]."""
+    """Token id, int32 [rows]."""
     sequence: np.ndarray
-    """int64 [rows]."""
+    """Sequence in the token store's split, int64 [rows]."""
     position: np.ndarray
-    """int64 [rows]."""
+    """Position in the sequence, int64 [rows]."""
 
 
 def blocks(
     store: ActivationStore, site: str, start: int, stop: int, d_sae: int
 ) -> Iterator[LabelledRows]:
-    """Rows [start, stop) in blocks of which f has at most 16 MiB (or 64 rows).
+    """Rows [start, stop) in blocks whose f has at most 16 MiB (but at least 64 rows).
 
     Raises:
         ValueError: a row is not finite.
@@ -91,17 +91,17 @@ class Encoder:
     def __init__(self, sae: SAE):
         self.sae = sae
         self.is_dense = sae.config.k is not None or sae.W_enc.device.type != "cpu"
-        """Whether f of a row is made of all its latents at once."""
+        """Whether f is computed as a dense array of all latents."""
         self._bias, self._theta = sae.b_enc.cpu().numpy(), sae.theta.cpu().numpy()
         self._nothing = np.zeros(sae.config.d_sae, np.float32)
         self._z = torch.empty(0, sae.config.d_sae)
 
     def dense(self, x: Tensor) -> np.ndarray:
-        """f, float32 [rows, d_sae]: `SAE.encode`."""
+        """f of rows x [rows, d_in] by `SAE.encode`: float32 [rows, d_sae]."""
         return self.sae.encode(x.to(self.sae.W_enc.device)).cpu().numpy()
 
     def entries(self, x: Tensor) -> RowFirings:
-        """What fires in rows [rows, d_in].
+        """The latents that fire in rows x, float32 [rows, d_in].
 
         Raises:
             ValueError: an activation is not finite.
@@ -131,18 +131,18 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Labeller:
-    """What rows are of, as the tally takes it."""
+    """Turns labels of rows into document, position bin and key, as the tally takes them."""
 
     documents: Documents
     position_edges: np.ndarray
-    """int64, rising from 0 beyond the last position."""
+    """Borders of the position bins, int64, from 0 to the context."""
     seed: int
 
     def rows(self, block: LabelledRows) -> RowFacts:
-        """Of a block.
+        """The facts of a block's rows.
 
         Raises:
-            ValueError: a row is of no token of the token store.
+            ValueError: a row's label is not in the token store.
         """
         most = len(self.documents.first), self.documents.context, _MOST_TOKENS
         labels = (block.sequence, block.position, block.token)
@@ -165,7 +165,10 @@ class Labeller:
 
 
 def position_edges(context: int) -> np.ndarray:
-    """int64 [bins + 1], 0 … context: bins of positions, about 16, each wider than the one before by
-    a factor; the first positions are where activations differ most."""
+    """Borders of about 16 position bins, int64 [bins + 1], from 0 to context.
+
+    Each bin is wider than the one before by a factor, because activations differ most at the first
+    positions.
+    """
     edges = np.round(np.geomspace(2, context, 16)).astype(np.int64) if context > 2 else []
     return np.unique([0, *edges, context])

@@ -1,7 +1,7 @@
 """The index of an SAE's latents: from stored rows and weights to a folder that people browse.
 
-Owns the run of `scopeworks latents index`: what is checked before, what is left afterwards, and
-whether it is done already. The pass is `firing`'s, the files are `files`'.
+Owns the run of `scopeworks latents index`: the checks before it, the files that stay after it, and
+whether it is done already. `firing` makes the pass over the rows, `files` writes the files.
 """
 
 import sys
@@ -44,13 +44,13 @@ from .parts import PartFiles, parts_of
 from .settings import NOT_DECIDING, IndexSettings
 
 WRITTEN = ("index.html", "app", "data", "features", "tables", "parts")
-"""What an index writes into its folder."""
+"""Files and folders that an index writes into its folder."""
 
 TIMING = "timing.json"
-"""Seconds of the run, in a file of its own: an index holds no time."""
+"""File with the seconds of the run, which are not part of the index."""
 
 _LATENT_BYTES, _KEPT_BYTES = 2**14, 28 * 256 + 4096
-"""About what a latent takes: in an index, and in the file of a part."""
+"""About how many bytes a latent takes: in an index, and in the file of a part."""
 
 
 @takes(IndexSettings)
@@ -65,14 +65,14 @@ def index_latents(settings: IndexSettings) -> LatentIndex:
 
 
 def index(settings: IndexSettings) -> Manifest:
-    """Makes the index of an SAE, or goes on with one that was stopped.
+    """Makes the index of an SAE, or continues one that was stopped.
 
-    Same inputs and settings give the same bytes, whoever computes them. An index that is complete
-    is left as it is.
+    The same inputs and settings give the same bytes, with or without workers. A complete index is
+    left as it is.
 
     Raises:
         ValueError, OSError: an input is missing or does not fit the others, or the folder holds
-            something else; nothing is written.
+            other files; nothing is written.
     """
     if settings.dask is not None:
         check_cluster(settings.dask)
@@ -85,7 +85,7 @@ def index(settings: IndexSettings) -> Manifest:
     with owned(settings.out, wait=None):
         if (done := already_there(settings.out, wanted)) is not None:
             print(f"index in {settings.out} is complete: it stays as it is", file=sys.stderr)
-            PartFiles(settings.out, {}).remove()  # of a run that was stopped behind the manifest
+            PartFiles(settings.out, {}).remove()  # left if a run was stopped after the manifest
             write_json(settings.out / PLACES, _places(settings))
             return done
         check_is_ours(settings.out)
@@ -97,13 +97,13 @@ def index(settings: IndexSettings) -> Manifest:
 
 
 def _made(inputs: Inputs, readout: Readout, wanted: Manifest, times: Seconds) -> Manifest:
-    """The index, written."""
+    """Makes and writes the index; returns its manifest."""
     settings = inputs.settings
     work = Pass(inputs)
     work.files.check()
     write_json(settings.out / PLACES, _places(settings))
     page = page_files() | {SCRIPT: script(settings.out, wanted)}
-    with timed(times, "weights"):  # first: what does not fit costs no pass
+    with timed(times, "weights"):  # first, so that inputs that do not fit cost no pass
         of_weights = directions(
             inputs.sae.to("cpu"),
             readout,
@@ -114,7 +114,7 @@ def _made(inputs: Inputs, readout: Readout, wanted: Manifest, times: Seconds) ->
     with doing(work) as do:
         of_rows = firings(work, do, times)
     files = work.files
-    del work, do  # and with them what the sweeps have held
+    del work, do  # frees the memory of the sweeps
     if not tables.available():
         print(
             "tables/ is left out, for pyarrow is not installed; after pip install "
@@ -131,7 +131,7 @@ def _made(inputs: Inputs, readout: Readout, wanted: Manifest, times: Seconds) ->
 
 
 def _places(settings: IndexSettings) -> dict[str, str]:
-    """Where all was found, for the commands that need some of it again."""
+    """Places of the inputs, for commands that need them again."""
     given = {name: str(getattr(settings, name)) for name in Places.model_fields}
     return {
         name: str(Path(place).absolute()) if Path(place).exists() else place
@@ -140,13 +140,13 @@ def _places(settings: IndexSettings) -> dict[str, str]:
 
 
 def _others(settings: IndexSettings, wanted: Manifest) -> dict[str, Callable[[], SAE]]:
-    """What reads the SAEs that it is compared with, by their names."""
+    """Name of each SAE of `compare` -> function that reads it."""
     pairs = zip(wanted.others, settings.compare, strict=True)
     return {facts.name: partial(read_sae, path, settings) for facts, path in pairs}
 
 
 def _manifest(inputs: Inputs, readout: Readout) -> Manifest:
-    """What the index is of; the model is checked by the way."""
+    """The manifest without counts and files; also checks the model."""
     config, settings = inputs.sae.config, inputs.settings
     fingerprint = readout.tensors.fingerprint()
     tokenizer = tokenizer_fingerprint(readout.tokenizer)
@@ -182,10 +182,10 @@ def _manifest(inputs: Inputs, readout: Readout) -> Manifest:
 
 
 def already_there(out: Path, wanted: Manifest) -> Manifest | None:
-    """The manifest of the complete index in a folder; None where it is to be made or completed.
+    """The manifest of a complete index in the folder; None if it must be made or completed.
 
     Raises:
-        ValueError: another index is there.
+        ValueError: the folder holds another index.
     """
     if not (out / NAME).is_file():
         return None
@@ -205,10 +205,10 @@ def already_there(out: Path, wanted: Manifest) -> Manifest | None:
 
 
 def check_is_ours(out: Path) -> None:
-    """Refuses a folder with things that an index would replace, and no sign of one.
+    """Refuses a folder that is not an index but has files that an index would replace.
 
     Raises:
-        ValueError: naming the first of them.
+        ValueError: naming the first of these files.
     """
     if (out / NAME).is_file() or (out / PLACES).is_file():
         return
@@ -221,11 +221,11 @@ def check_is_ours(out: Path) -> None:
 
 
 def _identity(manifest: Manifest) -> dict[str, Any]:
-    """What tells two indices apart: content, not places."""
+    """The facts that differ between two indexes: content, not places."""
     found = manifest.model_dump(
         mode="json", include={"model_fingerprint", "tokenizer", "store", "tokens", "settings"}
     )
-    found["store"].pop("rows")  # a harvest may go on behind the rows that were read
+    found["store"].pop("rows")  # a harvest may add rows after those that were read
     return found | {
         "sae": manifest.sae.fingerprint,
         "site": manifest.sae.site,
@@ -234,7 +234,7 @@ def _identity(manifest: Manifest) -> dict[str, Any]:
 
 
 def _check_disk(inputs: Inputs) -> None:
-    """Refuses a disk without room for the index and the parts of its pass."""
+    """Refuses a disk without space for the index and the parts of its pass."""
     settings, d_sae = inputs.settings, inputs.sae.config.d_sae
     n_parts = len(parts_of(inputs.store, settings.rows))
     needed = d_sae * (_LATENT_BYTES + n_parts * _KEPT_BYTES) + 2**26

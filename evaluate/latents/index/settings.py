@@ -1,6 +1,7 @@
-"""What `scopeworks latents index` is asked to do.
+"""Settings of `scopeworks latents index`.
 
-Owns names, defaults and the rules between them, and which of them decide what an index holds.
+Owns names, defaults and the rules between them, and the list of those that do not decide what an
+index holds.
 """
 
 from pathlib import Path
@@ -13,11 +14,11 @@ from ....store.place.place import Place
 from ....train.sae.hub import is_url
 
 NOT_DECIDING = ("sae", "store", "model", "tokens", "out", "dask", "device", "compare")
-"""Settings that change nothing of the pass: places, who computes, what is compared afterwards."""
+"""Settings that do not change the pass: places, device, workers, and SAEs to compare with."""
 
 
 class IndexSettings(StageSettings):
-    """One pass over the stored rows of one SAE's site."""
+    """Settings of an index: its inputs, and what is listed of each latent."""
 
     sae: str
     """Trained folder, params.npz, SAELens or Gemma Scope 2 folder: a path, a URL, or
@@ -33,31 +34,33 @@ class IndexSettings(StageSettings):
     """Folder of the index."""
 
     site: str | None = None
-    """Site the SAE reads, `<kind>.<layer>`; needed only for foreign files that do not say."""
+    """Site the SAE reads, `<kind>.<layer>`; needed only for foreign files without it."""
     target_site: str | None = None
-    """Site a transcoder replaces; needed only for foreign files that do not say."""
+    """Site a transcoder replaces; needed only for foreign files without it."""
     compare: tuple[str, ...] = ()
-    """Other SAEs of the same width of rows, whose latents nearest to this one's are listed."""
+    """Other SAEs on rows of the same width; the index lists their latents nearest to this SAE's."""
     rows: PositiveInt | None = None
-    """First rows of the store to read, rounded up to whole buckets; by default all of them."""
+    """Number of rows to read from the store's start, rounded up to whole buckets; by default
+    all."""
     device: str = "auto"
-    """Where the encoder's products are made: cpu, cuda, …; auto takes CUDA where there is one."""
+    """Device of the encoder's products: cpu, cuda, …; auto takes CUDA if there is one."""
     before: NonNegativeInt = 20
     """Tokens of a snippet before the one at which the latent fires."""
     after: NonNegativeInt = 11
-    """Tokens behind it: snippets are of 32 tokens, as automatic interpretation has them."""
+    """Tokens of a snippet after it; by default a snippet has 32 tokens, as is usual in automatic
+    interpretation."""
     top: PositiveInt = Field(default=10, le=100)
-    """Strongest examples of a latent."""
+    """Number of strongest examples of a latent."""
     bands: NonNegativeInt = Field(default=5, le=20)
     """Bands of equal shares of a latent's firings by strength, from which examples are drawn; 0
     draws none."""
     per_band: PositiveInt = Field(default=3, le=100)
-    """Examples of a band."""
+    """Number of examples from each band."""
     together_rows: PositiveInt = 262144
-    """Rows over which firing together is counted: all, or about so many evenly drawn ones; fewer
-    where very many latents fire."""
+    """Rows over which firing together is counted: about so many, evenly drawn, or all; fewer if
+    very many latents fire."""
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Seed of what is drawn."""
+    """Seed of all draws."""
 
     @field_validator("out")
     @classmethod
@@ -66,7 +69,7 @@ class IndexSettings(StageSettings):
 
     @model_validator(mode="after")
     def _options_have_an_effect(self) -> "IndexSettings":
-        """An option that would do nothing is an error."""
+        """Refuses an option that would have no effect."""
         if self.bands == 0 and self.per_band != type(self).model_fields["per_band"].default:
             raise ValueError("per_band has no effect with bands 0; leave it out")
         remote = any(Place(url).is_remote for url in (self.tokens, self.store))
@@ -79,5 +82,5 @@ class IndexSettings(StageSettings):
 
     @property
     def window(self) -> int:
-        """Tokens of a snippet at most."""
+        """Most tokens of a snippet."""
         return self.before + 1 + self.after

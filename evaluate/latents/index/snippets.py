@@ -1,8 +1,8 @@
-"""Snippets: which firings are shown, their tokens, and the activation at every token.
+"""Snippets: the firings that are shown, their tokens, and the activation at every token.
 
-Owns the choice among the firings that the pass has kept: none is filler, no two of a latent are of
-one document or of the same tokens. Tokens come from the token store, activations from the stored
-rows.
+Owns the choice among the firings that the pass has kept. The latent fires in each of its snippets,
+and no two of them are of one document or have the same tokens. Tokens come from the token store,
+activations from the stored rows.
 """
 
 from collections.abc import Iterator
@@ -18,47 +18,49 @@ from .settings import IndexSettings
 from .tally.kernels import EvenDraw, Top, fast, jit
 
 OVER_COLLECTED = 4
-"""Candidates for one of the strongest examples: some have the same tokens as others."""
+"""Candidates kept for each of the strongest examples, because some have the same tokens."""
 
 _SCAN_TOKENS = 2**22
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The tokens around places of a split's sequences."""
+    """The tokens around places of a split; a place is sequence · context + position."""
 
     sequences: Any
-    """[n, context] unsigned ids, sliceable."""
+    """Token ids [n, context], unsigned; can be sliced by sequence."""
     pad: int | None
     before: int
     after: int
 
     @classmethod
     def of(cls, settings: IndexSettings, tokens: TokenStore, split: str) -> "Windows":
-        """Those of an index."""
+        """The windows of an index."""
         return cls(tokens.sequences(split), tokens.pad, settings.before, settings.after)
 
     def tokens(self, place: np.ndarray) -> np.ndarray:
-        """int32 [n, window]: the snippet's tokens, the first one first, -1 behind the last; it
-        ends before PAD and with its sequence."""
+        """The snippets' token ids, int32 [n, window], filled up with -1.
+
+        A snippet ends before PAD and at its sequence's end.
+        """
         found = np.full((len(place), self.before + 1 + self.after), -1, np.int32)
         for mine, snippets in self._visited(place):
             found[mine] = snippets
         return found
 
     def digests(self, place: np.ndarray) -> np.ndarray:
-        """uint64 [n]: equal for snippets of equal tokens."""
+        """A number of each snippet's tokens, uint64 [n]: equal for equal tokens."""
         found = np.empty(len(place), np.uint64)
         for mine, snippets in self._visited(place):
             found[mine] = _digests(snippets)
         return found
 
     def start(self, place: np.ndarray) -> np.ndarray:
-        """int64 [n]: position of each snippet's first token."""
+        """Position of each snippet's first token, int64 [n]."""
         return np.maximum(place % self.sequences.shape[1] - self.before, 0)
 
     def _visited(self, place: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """All snippets, some at a time in the order of the sequences: numbers and tokens."""
+        """(numbers, tokens) of all snippets, some at a time, in the order of the sequences."""
         n, context = self.sequences.shape
         order, step = np.argsort(place, kind="stable"), max(1, _SCAN_TOKENS // context)
         pad = -1 if self.pad is None else self.pad
@@ -115,7 +117,7 @@ class Listed:
 
     @classmethod
     def of(cls, drawn: EvenDraw) -> "Listed":
-        """Those of a tally."""
+        """The drawn firings of a tally."""
         mine = np.arange(drawn.key.shape[1]) < drawn.n[:, None]
         latent, key = np.nonzero(mine)[0], drawn.key[mine]
         order = np.lexsort([key, latent])
@@ -123,7 +125,8 @@ class Listed:
         return cls(latent[order], *(column[order] for column in columns))
 
     def bands(self, n_bands: int) -> np.ndarray:
-        """int64: the band of each, 1 … n_bands by falling strength, equal shares of a latent's."""
+        """Each firing's band, int64, 1 … n_bands by falling strength; all bands of a latent have
+        equal shares."""
         order = np.lexsort([self.place, -self.value.astype(np.float64), self.latent])
         n = np.bincount(self.latent, minlength=1)
         first = np.concatenate([[0], np.cumsum(n)])
@@ -135,10 +138,11 @@ class Listed:
 def choose(
     top: Top, drawn: Listed, windows: Windows, documents: Documents, settings: IndexSettings
 ) -> Examples:
-    """The examples of all latents, their `f` still 0 but at the token itself.
+    """The examples of all latents; `f` is set at the token of the firing and 0 elsewhere.
 
-    The strongest firings come first, each the strongest of its document; then those drawn of every
-    band, as they were drawn. One whose document or tokens the latent has already is left out.
+    A latent's strongest firings come first, each the strongest of its document; then the drawn
+    firings of each band, in the order of their keys. A firing is left out if the latent already has
+    an example of its document or with its tokens.
     """
     latent, slot = np.nonzero(np.arange(top.value.shape[1]) < top.n[:, None])
     n_top, bands = len(latent), settings.bands
@@ -183,7 +187,7 @@ def _examples(
 
 @jit
 def _choose(order, latent, band, document, digest, most, kept):
-    """Marks what is kept, going through the candidates of each latent in order."""
+    """Marks the kept candidates, going through those of each latent in order."""
     taken = np.empty(most.sum(), np.int64)
     left, n, before = most.copy(), 0, -1
     for k in range(order.size):
@@ -207,21 +211,22 @@ def _choose(order, latent, band, document, digest, most, kept):
 
 @dataclass(frozen=True)
 class Needed:
-    """Which activations the examples need: snippets by sequence."""
+    """The activations that the examples need, by sequence; all arrays are int64."""
 
     order: np.ndarray
-    """int64: the examples, by sequence."""
+    """Numbers of the examples, sorted by sequence, [examples]."""
     first: np.ndarray
-    """int64 [sequences + 1]: where a sequence's are in `order`."""
+    """Index in `order` of each sequence's first example, [sequences + 1]."""
     latent: np.ndarray
-    """int64, and so is `start`: of the examples."""
+    """Latent of each example, [examples]."""
     start: np.ndarray
+    """Position of each snippet's first token, [examples]."""
     length: np.ndarray
-    """int64: tokens of the snippets."""
+    """Number of tokens of each snippet, [examples]."""
 
     @classmethod
     def of(cls, examples: Examples, n_sequences: int) -> "Needed":
-        """Those of the examples."""
+        """What these examples need, of a split with `n_sequences` sequences."""
         return cls(
             np.argsort(examples.sequence, kind="stable"),
             np.searchsorted(np.sort(examples.sequence), np.arange(n_sequences + 1)),
@@ -231,13 +236,13 @@ class Needed:
         )
 
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """In the order that the loops take them."""
+        """The arrays in the order of the loops' arguments."""
         return self.order, self.first, self.latent, self.start, self.length
 
 
 @jit
 def fill_from(block, n_blocks, sequence, position, needed, f, out):
-    """out[example, token] = f of the rows of a block, where they are needed.
+    """out[example, token] = f[row, latent] for each needed row of a block.
 
     Args:
         sequence, position: int64 [rows].
@@ -265,8 +270,8 @@ def _product(x, w):
 
 @jit
 def fill_by_products(block, n_blocks, sequence, position, needed, x, W, bias, theta, out):
-    """The same from the rows x [rows, d_in] and the encoder W [d_sae, d_in], a product for each
-    activation that is needed."""
+    """Like `fill_from`, but from rows x [rows, d_in] and the encoder W [d_sae, d_in]: one product
+    for each activation that is needed."""
     order, first, latent, start, length = needed
     for r in range(block * sequence.size // n_blocks, (block + 1) * sequence.size // n_blocks):
         for k in range(first[sequence[r]], first[sequence[r] + 1]):

@@ -1,1 +1,1 @@
-"""What the pass counts of every latent: exact, bounded, the same whoever adds it up."""
+"""What the pass counts of every latent: exact, of bounded size, the same in any cut into parts."""

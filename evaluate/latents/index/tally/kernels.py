@@ -1,8 +1,8 @@
 """Loops over single firings, compiled by numba.
 
 Owns how a firing enters a latent's counts, its strongest examples and its even draw. No sum is
-reordered: the same firings in the same order give the same bits. All functions of this file stand
-in it alone, so that numba notices every change.
+reordered: the same firings in the same order give the same bits. The functions call no compiled
+function of another file, so that numba's cache notices every change.
 """
 
 import math
@@ -17,7 +17,7 @@ fast = compiled(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"
 """For dot products, whose sums may be spread over SIMD lanes."""
 
 BINS = 64
-"""Of a histogram; the largest value is always in its upper half."""
+"""Bins of a histogram; the largest value is always in the upper half of them."""
 
 
 class FiringSums(NamedTuple):
@@ -34,7 +34,7 @@ class FiringSums(NamedTuple):
 
 
 class Top(NamedTuple):
-    """A latent's strongest firings, one a document, strongest first, then earliest."""
+    """A latent's strongest firings, one of each document, strongest first; ties by place."""
 
     n: np.ndarray  # int32 [d_sae]
     value: np.ndarray  # float32 [d_sae, most]
@@ -43,8 +43,8 @@ class Top(NamedTuple):
 
 
 class EvenDraw(NamedTuple):
-    """An even draw of a latent's firings: those of the smallest keys, a heap with the largest of
-    them on top."""
+    """An even draw of a latent's firings: those with the smallest keys, as a heap with the largest
+    key on top."""
 
     n: np.ndarray  # int32 [d_sae]
     key: np.ndarray  # int64 [d_sae, most]
@@ -54,7 +54,7 @@ class EvenDraw(NamedTuple):
 
 
 class RowFacts(NamedTuple):
-    """What the rows of a block are of."""
+    """Place, document, token, position bin and key of each row of a block."""
 
     place: np.ndarray  # int64 [rows]
     document: np.ndarray  # int64 [rows]
@@ -73,7 +73,7 @@ def _mixed(word):
 
 @jit
 def row_keys(seed, place, key):
-    """key[r] = a random number of (seed, place[r]), uint64."""
+    """key[r] = a hash of (seed, place[r]), uint64."""
     start = _mixed(np.uint64(seed) + np.uint64(0x9E3779B97F4A7C15))
     for r in range(place.size):
         key[r] = _mixed(start ^ np.uint64(place[r]) * np.uint64(0x9E3779B97F4A7C15))
@@ -81,14 +81,14 @@ def row_keys(seed, place, key):
 
 @jit
 def firing_key(row_key, latent):
-    """A random number of a row and a latent, int64 and not negative."""
+    """A hash of a row's key and a latent, int64 and not negative."""
     word = _mixed(row_key ^ np.uint64(latent + 1) * np.uint64(0xD1B54A32D192ED03))
     return np.int64(word >> np.uint64(1))
 
 
 @jit
 def count_entries(block, n_blocks, z, bias, theta, per_row):
-    """per_row[r] = latents that fire in a row: z + bias > max(θ, 0)."""
+    """per_row[r] = number of latents that fire in row r, z + bias > max(θ, 0)."""
     for r in range(block * z.shape[0] // n_blocks, (block + 1) * z.shape[0] // n_blocks):
         n = 0
         for j in range(z.shape[1]):
@@ -99,7 +99,7 @@ def count_entries(block, n_blocks, z, bias, theta, per_row):
 
 @jit
 def list_entries(block, n_blocks, z, bias, theta, start, latent, value):
-    """Lists them: row r's are at start[r] … start[r + 1], by latent."""
+    """Lists the firings of `count_entries`: row r's are at [start[r], start[r + 1]), by latent."""
     for r in range(block * z.shape[0] // n_blocks, (block + 1) * z.shape[0] // n_blocks):
         e = start[r]
         if e == start[r + 1]:
@@ -113,11 +113,11 @@ def list_entries(block, n_blocks, z, bias, theta, start, latent, value):
 
 @jit
 def add_entries(start, latent, value, rows, counts, top, drawn):
-    """Adds a block's entries to everything."""
+    """Adds a block's firings to the counts, the strongest firings and the even draw."""
     fired, total, squares, smallest, largest, exponent, histogram, by_position = counts
     weakest, last = top.value[:, -1], top.value.shape[1] - 1
     highest, most = drawn.key[:, 0], drawn.key.shape[1]
-    scale = np.empty(fired.size, np.float64)  # of the bins: an exact 2^-e
+    scale = np.empty(fired.size, np.float64)  # 1 / width of the bins, exactly 2^-e
     for j in range(fired.size):
         scale[j] = math.ldexp(1.0, -exponent[j])
     for r in range(rows.place.size):
@@ -135,7 +135,8 @@ def add_entries(start, latent, value, rows, counts, top, drawn):
             squares[j] += wide * wide
             histogram[j, np.int64(wide * scale[j])] += 1
             by_position[j, bin_] += 1
-            # What most firings are not is told here: a call costs more than all of the above.
+            # Most firings are neither among the strongest nor drawn. That is decided here, because
+            # a call costs more than all of the above.
             if top.n[j] <= last or f >= weakest[j]:
                 offer_top(top, j, f, rows.place[r], rows.document[r])
             key = firing_key(row_key, j)
@@ -145,14 +146,16 @@ def add_entries(start, latent, value, rows, counts, top, drawn):
 
 @jit
 def exponent_of(largest):
-    """The bins' exponent of a histogram whose largest value this is: it is in bin 32 … 63."""
+    """The exponent of the bins' width that puts the largest value into bin 32 … 63."""
     return math.frexp(largest)[1] - 6
 
 
 @jit
 def widen(counts, j, exponent):
-    """Folds neighbouring bins until they have at least this exponent; exact, since they are powers
-    of two."""
+    """Joins neighbouring bins until their width has at least this exponent.
+
+    It is exact, because all widths are powers of two.
+    """
     if counts.largest[j] == 0:
         counts.exponent[j] = exponent
     while counts.exponent[j] < exponent:
@@ -191,7 +194,7 @@ def _before(value, place, other_value, other_place):
 
 @jit
 def offer_top(top, j, value, place, document):
-    """Takes a firing among the strongest if it is one of them, and its document's strongest."""
+    """Puts a firing among the strongest, if it is one of them and the strongest of its document."""
     n, most = top.n[j], top.value.shape[1]
     if n == most and not _before(value, place, top.value[j, n - 1], top.place[j, n - 1]):
         return
@@ -200,7 +203,7 @@ def offer_top(top, j, value, place, document):
         at += 1
     if at < n and not _before(value, place, top.value[j, at], top.place[j, at]):
         return
-    if at == n and n == most:  # the weakest goes
+    if at == n and n == most:  # replaces the weakest
         at = n - 1
     elif at == n:
         top.n[j] += 1
@@ -214,7 +217,7 @@ def offer_top(top, j, value, place, document):
 
 @jit
 def offer_drawn(drawn, j, key, place, value, token):
-    """Takes a firing if its key is among the smallest."""
+    """Puts a firing into the draw, if its key is among the smallest."""
     n, most = drawn.n[j], drawn.key.shape[1]
     if n == most and key >= drawn.key[j, 0]:
         return
@@ -247,7 +250,7 @@ def _move(drawn, j, source, target):
 
 @jit
 def add_top(top, other):
-    """Takes another part's strongest firings in."""
+    """Adds another part's strongest firings."""
     for j in range(top.n.size):
         for i in range(other.n[j]):
             offer_top(top, j, other.value[j, i], other.place[j, i], other.document[j, i])
@@ -255,7 +258,7 @@ def add_top(top, other):
 
 @jit
 def add_drawn(drawn, other):
-    """Takes another part's draw in."""
+    """Adds another part's draw."""
     for j in range(drawn.n.size):
         for i in range(other.n[j]):
             value, token = other.value[j, i], other.token[j, i]

@@ -1,8 +1,7 @@
-"""An even sample of the rows with all that fires in them, and which latents fire together there.
+"""An even sample of the rows with their firings, and the latents that fire together in it.
 
-Owns which rows are in the sample: those of the smallest keys, as many as its bounds allow. The
-bounds hold for the sample of all parts together, so that it does not depend on how rows are cut
-into parts: the largest limit on the keys, halved as often as need be, at which they hold.
+Owns the choice of the rows: those whose key is below a limit. The limit is halved until the sample
+of all parts together is within its bounds, so the cut into parts does not change the sample.
 """
 
 from typing import NamedTuple
@@ -14,7 +13,8 @@ from .....train.kernels.cpu.threads import run_blocks
 from .kernels import jit
 
 MOST_ENTRIES, MOST_PAIRS = 2**22, 2**32
-"""Firings in the sample, 16 bytes each in the end; and pairs of them in a row, which take time."""
+"""Most firings in the sample (16 bytes each in memory), and most pairs of firings in one row, added
+up over rows (they take time)."""
 
 _KEYS = 2**63
 
@@ -23,10 +23,11 @@ class FiringSample:
     """Rows as lists of firings, row after row.
 
     Attributes:
-        limit: rows whose key is below it are in the sample.
-        key: int64 [rows].
-        n: int64 [rows], firings.
-        latent: int32, value: float32 [firings].
+        limit: rows with a key below it are in the sample.
+        key: key of each row, int64 [rows].
+        n: number of firings of each row, int64 [rows].
+        latent: latent of each firing, int32 [firings].
+        value: its feature activation, float32 [firings].
     """
 
     def __init__(self, limit: int):
@@ -38,18 +39,19 @@ class FiringSample:
 
     @classmethod
     def of(cls, share: float) -> "FiringSample":
-        """An empty one that takes about this share of the rows, 1 for all of them."""
+        """An empty sample that will take about this share of the rows, 0 to 1."""
         return cls(_KEYS if share >= 1 else int(share * _KEYS))
 
     def add(
         self, key: np.ndarray, start: np.ndarray, latent: np.ndarray, value: np.ndarray
     ) -> None:
-        """Takes the rows of a block that belong to it.
+        """Adds the rows of a block whose keys are below the limit.
 
         Args:
             key: int64 [rows], not negative.
-            start: int64 [rows + 1], where a row's firings begin.
-            latent, value: of the firings.
+            start: index of each row's first firing, int64 [rows + 1].
+            latent: latent of each firing, int32 [firings].
+            value: its feature activation, float32 [firings].
         """
         mine, n = key <= self.limit - 1, np.diff(start)
         if not mine.any():
@@ -61,7 +63,7 @@ class FiringSample:
             self._shrink()
 
     def merge(self, other: "FiringSample") -> None:
-        """Takes another part's rows in, behind its own."""
+        """Adds another part's rows after its own."""
         other.settle()
         self._waiting.append((other.key, other.n, other.latent, other.value))
         self._n_waiting += _size(other.n)
@@ -69,7 +71,7 @@ class FiringSample:
         self._shrink()
 
     def settle(self) -> None:
-        """Joins what was added."""
+        """Joins the added blocks into one array each."""
         if not self._waiting:
             return
         parts = [(self.key, self.n, self.latent, self.value), *self._waiting]
@@ -91,17 +93,17 @@ class FiringSample:
 
     @staticmethod
     def _is_over(size: np.ndarray) -> bool:
-        """Whether so many firings and pairs are too many."""
+        """Whether these numbers of firings and of pairs are over the bounds."""
         return bool(size[0] > MOST_ENTRIES or size[1] > MOST_PAIRS)
 
 
 def _size(n: np.ndarray) -> np.ndarray:
-    """Firings, and pairs of them, of rows with so many each: int64 [2]."""
+    """(firings, pairs of firings) of rows with n[r] firings each: int64 [2]."""
     return np.array([n.sum(), (n * n).sum()], dtype=np.int64)
 
 
 class FiringPartners(NamedTuple):
-    """Partners by falling jaccard, then by number; -1 behind the last."""
+    """Partners by falling jaccard, then by number; filled up with -1."""
 
     partner: np.ndarray  # int64 [d_sae, most]
     jaccard: np.ndarray  # float64 [d_sae, most]
@@ -109,11 +111,11 @@ class FiringPartners(NamedTuple):
 
 
 def together(sample: FiringSample, d_sae: int, most: int) -> FiringPartners:
-    """Of every latent the `most` latents that fire together with it most, over the sample's rows.
+    """For every latent, the `most` latents that fire most often together with it in the sample.
 
-    jaccard = n_ij / (n_i + n_j − n_ij) over rows in which latents fire; correlation is Pearson's r
-    of both activations over all rows, those in which they do not fire included. Exact for these
-    rows: sums are of float64.
+    jaccard = n_ij / (n_i + n_j − n_ij), where n counts rows in which the latents fire. correlation
+    is Pearson's r of both activations over all rows of the sample, with 0 where a latent does not
+    fire. Sums are in float64.
     """
     sample.settle()
     n_rows, n = len(sample.n), len(sample.latent)
@@ -132,7 +134,7 @@ def together(sample: FiringSample, d_sae: int, most: int) -> FiringPartners:
         np.full((d_sae, most), -1, np.int64), np.zeros((d_sae, most)), np.zeros((d_sae, most))
     )
     arrays = (start, row, sample.latent, sample.value, first, order, total, spread)
-    # Blocks share nothing: threads change no number.
+    # Blocks share no data, so the number of threads changes no result.
     run_blocks(_partners, max(1, min(64, d_sae // 16)), *arrays, n_rows, found)
     return found
 
@@ -184,7 +186,7 @@ def _partners(
 
 @jit
 def _offer(found, i, j, jaccard):
-    """Takes a partner if it is among the first."""
+    """Puts j among i's partners if its jaccard is among the largest."""
     at = found.partner.shape[1]
     while at > 0 and (
         found.partner[i, at - 1] < 0
@@ -201,7 +203,7 @@ def _offer(found, i, j, jaccard):
 
 
 def as_tensors(sample: FiringSample) -> dict[str, torch.Tensor]:
-    """What a part's file holds of it."""
+    """The sample as tensors of a part's file."""
     sample.settle()
     arrays = {"key": sample.key, "n": sample.n, "latent": sample.latent, "value": sample.value}
     arrays["limit"] = np.array([sample.limit - 1], np.int64)

@@ -1,7 +1,7 @@
-"""The tally: all that is counted of the latents over some rows, and how two of them become one.
+"""The tally: everything that is counted of the latents over some rows, and the sum of two tallies.
 
-Owns its arrays, their start, and what a part's file holds of them. Single firings are `kernels`',
-the rows kept for firing together `sample`'s.
+Owns its arrays, their initial values, and their form in a part's file. `kernels` adds single
+firings; `sample` keeps the rows for counting which latents fire together.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class RowFirings(NamedTuple):
 
 @dataclass(frozen=True)
 class Size:
-    """How large a tally's parts are: equal for all parts of an index."""
+    """Sizes of a tally's arrays; equal for all parts of an index."""
 
     d_sae: int
     top: int
@@ -38,12 +38,12 @@ class Size:
 
 
 class Tally:
-    """What some rows hold; rows are added in order, further tallies behind them.
+    """Counts over some rows. Rows are added in order, then the tallies of later rows.
 
     Attributes:
-        rows: added so far.
-        position_rows: int64 [position bins].
-        token_rows: int64 [largest token id + 1].
+        rows: number of rows added so far.
+        position_rows: rows in each position bin, int64 [position bins].
+        token_rows: rows of each token, int64 [largest token id + 1].
     """
 
     def __init__(self, size: Size):
@@ -84,7 +84,7 @@ class Tally:
         self._add_tokens(np.bincount(rows.token))
 
     def merge(self, other: "Tally") -> None:
-        """Adds the tally of the rows that come next; `other` is used up."""
+        """Adds the tally of the next rows; `other` must not be used afterwards."""
         kernels.add_counts(self.counts, other.counts)
         kernels.add_top(self.top, other.top)
         kernels.add_drawn(self.drawn, other.drawn)
@@ -99,7 +99,7 @@ class Tally:
         self.token_rows[: len(short)] += short
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """What a part's file holds."""
+        """The tally as tensors of a part's file."""
         groups = {"counts": self.counts, "top": self.top, "drawn": self.drawn}
         arrays = {
             f"{group}.{name}": array
@@ -116,7 +116,7 @@ class Tally:
         """The tally that a part's file holds.
 
         Raises:
-            ValueError: it is one of another size.
+            ValueError: the file's arrays have other sizes.
         """
         tally = cls(size)
         for name, array in tally.tensors().items():
