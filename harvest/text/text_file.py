@@ -111,7 +111,7 @@ def unchanged(source: TextFile, storage: StorageOptions = None) -> Iterator[None
         if now != source:
             raise OSError(
                 f"text {source.path} was changed while it was read; run the same command again "
-                "when nobody writes to it"
+                "when nothing writes to it"
             )
 
 

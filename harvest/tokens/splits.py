@@ -32,7 +32,7 @@ _MAX_NAME = 200
 def split_of(document: TextDocument, settings: TokenizeSettings) -> str:
     """A document's split: `train`, `held_out`, or `held_out.<subset>`, which `held_out` includes.
 
-    A pure function of the document and the settings: every process decides alike.
+    A pure function of the document and the settings: every process decides the same.
     """
     if not is_held_out(document.text, settings.held_out):
         return TRAIN

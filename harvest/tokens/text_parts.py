@@ -46,7 +46,7 @@ _KEY = re.compile("[0-9a-f]{24}")
 
 
 def cut(sources: Iterable[TextFile], settings: TokenizeSettings, tokenizer: str) -> list[TextPart]:
-    """Cuts files into parts, in every process alike: neighbours share one of up to `PART_BYTES`.
+    """Cuts files into parts of neighbouring files, the same in every process; see `PART_BYTES`.
 
     Args:
         sources: in reading order.
