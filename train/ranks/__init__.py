@@ -1,3 +1,3 @@
-"""Several processes that train one SAE together: `world` joins them and ends them together, `wire`
-carries tensors, `reduce` adds what shards give, `agreement` says whether they may begin, and
-whether they share latents or rows."""
+"""Several processes ("ranks") that train one SAE: `joining` starts and ends them together, `world`
+is one rank's view of all, `wire` sends tensors, `reduce` adds the shards' sums, `agreement` checks
+that they may train together and decides whether they share latents or rows."""

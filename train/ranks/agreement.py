@@ -1,12 +1,11 @@
-"""What ranks agree on before the first step: that they are alike, else they would train something
-else or find other bits; and what they share, latents or rows.
+"""What ranks agree on: before the first step that they are alike (otherwise their bits or even
+their runs would differ), and what they share; before a checkpoint that they hold the same bits.
 
-    latents   two copies of x̂ travel; every rank reads and decodes all rows
-    rows      rows, entries and residuals travel; every rank updates all latents
+    latents   two copies of x̂ are sent; every rank reads and decodes all rows
+    rows      rows, entries and residuals are sent; every rank updates all latents
 
-Shared is what takes less time, unless one is asked for: seconds on the link by `traffic`, and
-seconds for what every rank does again. What a rank does of its share alone is the same for both and
-left out.
+`auto` takes what is predicted to be faster: seconds on the link by `traffic`, plus seconds for the
+work that every rank repeats. The rest of the work is the same for both and left out.
 """
 
 import hashlib
@@ -26,12 +25,13 @@ from .traffic import Link, of_row_update, slowest
 from .world import World
 
 USUAL_L0 = 100.0
-"""Entries of a row where no L0 is asked for."""
+"""Entries of a row that are assumed if no L0 is wanted."""
 
 _DECODED_PER_S = 5.5e8
-"""Bytes of bfloat16 rows that a core decodes (docs/train.md, "Reading for many")."""
+"""Bytes of bfloat16 rows that a core decodes in a second (docs/train.md, "Reading for many")."""
 _UPDATED_PER_S = {"cpu": 2e10, "cuda": 2e12}
-"""Bytes that an update moves; on an H200 about 6 to 20 GB in 2 to 15 ms (docs/train.md)."""
+"""Bytes that an update moves in a second; an H200 moves about 6 to 20 GB in 2 to 15 ms
+(docs/train.md)."""
 _MOST_RANKS = 64
 
 
@@ -55,8 +55,8 @@ def check_same(world: World, facts: dict[str, Any]) -> None:
 
 
 def check_equal(world: World, tensors: dict[str, Tensor]) -> None:
-    """Raises ValueError, the same on all ranks, where they share rows and do not hold the same
-    bits; called by all before a checkpoint."""
+    """Raises ValueError, the same on all ranks, if ranks that share rows do not hold the same bits.
+    All call it before a checkpoint."""
     if not world.by_rows:
         return
     digest = hashlib.sha256()
@@ -74,7 +74,7 @@ def check_equal(world: World, tensors: dict[str, Tensor]) -> None:
 
 
 def facts_of_process(device: torch.device) -> dict[str, Any]:
-    """What the bits of a step depend on beside rows and settings: packages, processor, threads."""
+    """What the bits of a step depend on besides rows and settings: packages, processor, threads."""
     packages = ("scopeworks", "torch", "numba" if device.type == "cpu" else "triton")
     facts: dict[str, Any] = {f"version of {name}": _version(name) for name in packages}
     if device.type == "cuda":
@@ -95,7 +95,7 @@ def _shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class UpdateShape:
-    """What is trained: widths, rows, entries of a row, bytes of a stored value."""
+    """The sizes of an update: widths, rows, mean entries of a row, bytes of a stored value."""
 
     d_sae: int
     d_in: int
@@ -112,8 +112,9 @@ class UpdateShape:
 
     @property
     def update_bytes(self) -> float:
-        """Bytes that updating latents reads and writes: parameter and moment of those with
-        entries, a row of x and of the residual for each entry."""
+        """Bytes that updating latents reads and writes."""
+        # Parameters and moments of the latents with entries, read and written; for each entry a
+        # row of x and of the residual.
         entries = self.batch * self.l0
         touched = min(float(self.d_sae), entries)
         return (16 * touched + 4 * entries) * (self.d_in + self.d_out)
@@ -121,7 +122,7 @@ class UpdateShape:
 
 @dataclass(frozen=True)
 class RankMachine:
-    """What trains it: the link between ranks, the kind of device, cores of a rank."""
+    """What ranks run on: the link between them, the kind of device, and a rank's cores."""
 
     link: Link
     kind: str
@@ -145,13 +146,13 @@ def choose(
     """What ranks share.
 
     Args:
-        asked: the setting; None for latents.
-        n_ranks: ranks.
+        asked: the setting `parallel`; None means latents.
+        n_ranks: number of ranks.
         update, machine: what is trained, and on what.
-        rows_fit: whether a rank has room for the whole SAE.
+        rows_fit: whether a rank's memory holds the whole SAE.
 
     Raises:
-        ValueError: a rank would have no row.
+        ValueError: `asked` is rows, and a rank would have no row.
     """
     if asked == "rows" and update.batch < n_ranks:
         raise ValueError(
@@ -163,7 +164,7 @@ def choose(
     if update.batch < n_ranks:
         return Way(False, "there are more ranks than rows in a batch")
     n_shards = Share.whole(update.d_sae).n_shards
-    if n_shards < n_ranks:  # an error of its own above 64
+    if n_shards < n_ranks:  # too many ranks are refused elsewhere
         return Way(n_ranks <= _MOST_RANKS, "there are more ranks than shards of latents")
     if not rows_fit:
         return Way(False, "a rank has no room for the whole SAE")
@@ -173,7 +174,7 @@ def choose(
 
 
 def seconds(n_ranks: int, update: UpdateShape, machine: RankMachine) -> tuple[float, float]:
-    """Time of an update that sharing latents, and sharing rows, costs beside the shared work."""
+    """Seconds that an update costs, besides the shared work, if ranks share latents, and rows."""
     again = 1 - 1 / n_ranks
     latents = slowest(
         n_ranks,
@@ -188,7 +189,7 @@ def seconds(n_ranks: int, update: UpdateShape, machine: RankMachine) -> tuple[fl
         value_bytes=update.value_bytes,
     )
     decoded_s = again * update.row_bytes / (machine.cores * _DECODED_PER_S)
-    if update.batch % n_ranks:  # ranks that share rows read all of them, too
+    if update.batch % n_ranks:  # then ranks that share rows read all of them, too
         decoded_s = 0.0
     updated_s = again * update.update_bytes / _UPDATED_PER_S[machine.kind]
     return latents.seconds(machine.link) + decoded_s, rows.seconds(machine.link) + updated_s

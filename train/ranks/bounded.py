@@ -1,7 +1,8 @@
-"""The rendezvous' store, asked within bounds of time.
+"""Calls to the rendezvous' store, with a time limit.
 
-torch's store has time limits for keys that are missing, none for a host that has frozen: a call
-would wait for ever. Here calls are made by a thread that may be given up. Knows no ranks.
+torch's store has a time limit for missing keys, but none for a host that has frozen: a call would
+wait for ever. Here a thread makes the calls, and is abandoned if it does not answer. Knows no
+ranks.
 """
 
 import threading
@@ -17,7 +18,7 @@ class Bounded:
     """Makes calls one after the other in a thread of its own.
 
     Attributes:
-        silent: whether one has not returned in time; from then on all raise at once.
+        silent: whether a call has not returned in time; from then on every call raises at once.
     """
 
     def __init__(self) -> None:
@@ -26,11 +27,11 @@ class Bounded:
         threading.Thread(target=self._work, daemon=True).start()
 
     def call(self, limit_s: float, make: Callable[[], ResultT]) -> ResultT:
-        """What a call returns.
+        """What make() returns.
 
         Raises:
-            RuntimeError: it does not within so many seconds, or an earlier one has not; the call's
-                own errors.
+            RuntimeError: it did not return within limit_s seconds, or an earlier call did not. The
+                call's own errors are raised as they are.
         """
         if self.silent:
             raise RuntimeError("the rendezvous does not answer any more")
@@ -56,16 +57,16 @@ class Rendezvous:
 
     Attributes:
         raw: the store, for libraries.
-        limit_s: how long it may take to answer.
-        bounded: what asks it.
+        limit_s: seconds that it may take to answer.
+        bounded: makes the calls.
     """
 
     def __init__(self, raw: Any, limit_s: float, bounded: Bounded | None = None):
         self.raw, self.limit_s, self.bounded = raw, limit_s, bounded or Bounded()
 
     def set(self, key: str, value: str) -> None:
-        """Writes a text. RuntimeError, as all others raise, where the store has gone or is
-        silent."""
+        """Writes a text. This and the other calls raise RuntimeError if the store is gone or does
+        not answer."""
         self.bounded.call(self.limit_s, lambda: self.raw.set(key, value))
 
     def check(self, keys: Sequence[str]) -> bool:
@@ -73,5 +74,5 @@ class Rendezvous:
         return self.bounded.call(self.limit_s, lambda: self.raw.check(keys))
 
     def get(self, key: str) -> bytes:
-        """What stands under a key that has been written."""
+        """The text of a key that has been written."""
         return self.bounded.call(self.limit_s, lambda: self.raw.get(key))

@@ -1,5 +1,5 @@
-"""What ranks say when they end, by the rendezvous' store: a rank that leaves writes down why, and
-the others hear it."""
+"""The reasons for which ranks end: a rank that ends writes its reason into the rendezvous' store,
+and the others read it there."""
 
 import time
 from collections.abc import Iterable
@@ -8,21 +8,22 @@ from typing import Any
 from ...foreign import Document, read_document
 
 GRACE_S = 5.0
-"""How long a rank that ends waits for what the others say about their end."""
+"""Seconds that a rank that ends waits for the others' reasons."""
 
 _POLL_S = 0.02
 _ANY = "end/any"
 
 
 class _End(Document):
-    """What a rank says when it ends."""
+    """A rank's reason."""
 
     why: str
-    """An error's line; empty where another rank's end is the reason."""
+    """An error's line; empty if another rank's end is the reason."""
 
 
 class Endings:
-    """The ends of all ranks. A store that has gone, or is silent, raises RuntimeError."""
+    """The reasons of all ranks. Every method raises RuntimeError if the store is gone or does not
+    answer."""
 
     def __init__(self, store: Any, rank: int, size: int):
         self._store, self._rank, self._size = store, rank, size
@@ -33,19 +34,18 @@ class Endings:
         self._store.set(_ANY, "")
 
     def answer(self) -> bool:
-        """Says that this rank is there and waits for others, if any has ended; whether that is
-        so."""
+        """If a rank has ended, writes that this one is alive and waits; returns whether one has."""
         if not self._store.check([_ANY]):
             return False
         self._store.set(f"waits/{self._rank}", "")
         return True
 
     def waiting(self) -> set[int]:
-        """Ranks that have answered."""
+        """Ranks that have written that they wait."""
         return {rank for rank in range(self._size) if self._store.check([f"waits/{rank}"])}
 
     def heard(self) -> dict[int, str]:
-        """What ranks have said so far."""
+        """The reasons so far, by rank."""
         heard = {}
         for rank in range(self._size):
             if self._store.check([self._key(rank)]):
@@ -54,8 +54,7 @@ class Endings:
         return heard
 
     def all_heard(self) -> dict[int, str]:
-        """What all have said, but for those that only answer; or those who do within the time of
-        grace."""
+        """The reasons by rank, once every rank has given one or waits, or after GRACE_S."""
         until, heard = time.monotonic() + GRACE_S, self.heard()
         while len(heard.keys() | self.waiting()) < self._size and time.monotonic() < until:
             time.sleep(_POLL_S)

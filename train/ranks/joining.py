@@ -1,9 +1,8 @@
-"""How the processes of a run come together, and how they end together.
+"""How the processes of a run start together and end together.
 
-A rank that meets an error writes it down, lets go of its connections, so that the others notice,
-and waits a moment for them. Of all that have said something, the first rank says in one line what
-happened, and all end with exit code 2. The ranks that have said nothing are the ones that died or
-stalled.
+A rank that meets an error writes it down, closes its connections, so that the others notice, and
+waits a moment for their reasons. The lowest rank that answered says in one line what happened, and
+all end with exit code 2. The ranks that did not answer are those that died or stalled.
 """
 
 import io
@@ -25,7 +24,7 @@ from .world import JOIN_S, World
 
 
 class _Nowhere(io.TextIOBase):
-    """Where the other ranks print."""
+    """The output of all ranks but the first."""
 
     def write(self, text: str) -> int:
         """Drops it."""
@@ -34,12 +33,12 @@ class _Nowhere(io.TextIOBase):
 
 @contextmanager
 def joined(patience_s: float = JOIN_S) -> Iterator[World]:
-    """The world that the environment describes, for as long as the block runs; a process alone
-    without torchrun's environment. Only the first rank prints.
+    """The world that torchrun's environment describes, while the block runs; without it this
+    process alone. Only the first rank prints.
 
     Raises:
-        ValueError: the others cannot be reached, or an error of one rank has ended all: one rank
-            raises it, the others SystemExit(2).
+        ValueError: the others cannot be reached, or an error of one rank has ended all. One rank
+            raises it, the others raise SystemExit(2).
     """
     place = RankPlace.of_environment()
     if place.size == 1:
@@ -65,8 +64,8 @@ def joined(patience_s: float = JOIN_S) -> Iterator[World]:
 
 @contextmanager
 def _told_to_torchrun() -> Iterator[None]:
-    """An error's line also where torchrun looks for it: it prints a traceback of its own when a
-    rank has ended, and the line comes last then."""
+    """Also writes an error's line to the file that torchrun reads: torchrun prints a traceback of
+    its own when a rank has ended, and then this line comes last."""
     try:
         yield
     except (ValueError, OSError) as error:
@@ -78,7 +77,7 @@ def _told_to_torchrun() -> Iterator[None]:
 
 
 def _met(place: RankPlace, patience_s: float) -> World:
-    """The world, once all have come."""
+    """The world, once all ranks have arrived."""
     from torch.distributed.rendezvous import rendezvous
 
     patience, bounded = timedelta(seconds=patience_s), Bounded()
@@ -97,13 +96,13 @@ def _met(place: RankPlace, patience_s: float) -> World:
 
 
 def _address() -> str:
-    """Where ranks meet."""
+    """The address at which ranks meet."""
     return f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
 
 
 def _stop(world: World) -> Callable[[int, object], None]:
-    """SIGTERM ends a rank as an error does, so that the others hear of it; not once the ranks are
-    ending, when torchrun sends it to whoever is left."""
+    """The handler of SIGTERM: it ends a rank as an error does, so that the others learn of it. Once
+    the ranks are ending it does nothing: torchrun then sends SIGTERM to every rank left."""
 
     def stop(number: int, _frame: object) -> None:
         if not world.lost:
@@ -113,8 +112,8 @@ def _stop(world: World) -> Callable[[int, object], None]:
 
 
 def _end(world: World, error: BaseException) -> NoReturn:
-    """Ends this rank as all end: raises what one line says on the rank that speaks, SystemExit on
-    the others."""
+    """Ends this rank together with the others: the rank that speaks raises an error with the one
+    line, the others raise SystemExit(2)."""
     from .wire import LostError
 
     world.lost = True
@@ -125,18 +124,18 @@ def _end(world: World, error: BaseException) -> NoReturn:
     heard, waiting, rendezvous = {world.rank: why}, set(), world.rendezvous
     assert rendezvous is not None, "a process alone ends alone"
     rendezvous.limit_s = min(rendezvous.limit_s, GRACE_S)
-    with suppress(RuntimeError):  # a store that is gone tells nothing
+    with suppress(RuntimeError):  # the store may be gone
         world.endings.say(why)
         world.close()
         heard, waiting = world.endings.all_heard(), world.endings.waiting()
         world.endings.part(heard)
-    # torchrun ends whoever is left when one has ended, and all end now; this lasts to the end of
-    # the interpreter.
+    # When one rank has ended, torchrun sends SIGTERM to the others. All are ending now, so ignore
+    # it until the interpreter exits.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if not is_lost and not isinstance(error, ValueError | OSError):
         raise error
     if is_lost and rendezvous.bounded.silent:
-        if world.place.rank_of_host:  # ranks cannot agree on who speaks: one of each host does
+        if world.place.rank_of_host:  # without the store one rank of each host speaks
             raise SystemExit(2) from error
         raise ValueError(
             f"the rendezvous at {_address()} must answer, got nothing in update {world.update}: "
@@ -154,7 +153,7 @@ def _end(world: World, error: BaseException) -> NoReturn:
 def _what_happened(
     world: World, told: dict[int, str], there: set[int], error: BaseException
 ) -> str:
-    """One line about an end whose cause is another rank, or all that is known of it."""
+    """One line: another rank's reason, or which ranks did not answer."""
     if told:
         rank = min(told)
         return f"{world.named(rank)}: {told[rank]}"
@@ -170,7 +169,7 @@ def _what_happened(
 
 
 def _line(error: BaseException) -> str:
-    """An error as one line, with its type where it is none of ours."""
+    """An error as one line, with its type unless it is a ValueError or OSError."""
     text = one_line(error)
     ours = isinstance(error, ValueError | OSError)
     return text if ours and text else f"{type(error).__name__}: {text}"

@@ -1,4 +1,4 @@
-"""Which of the processes this one is, as a launcher's environment says it."""
+"""Reads from torchrun's environment which of a run's processes this one is."""
 
 import os
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RankPlace:
-    """Which of the processes this one is, as a launcher's environment says it."""
+    """Which of the run's processes, and which of its host's processes, this one is."""
 
     rank: int = 0
     size: int = 1
@@ -15,10 +15,11 @@ class RankPlace:
 
     @classmethod
     def of_environment(cls) -> "RankPlace":
-        """torchrun's RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; alone without them.
+        """torchrun's RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; without them a process
+        alone.
 
         Raises:
-            ValueError: they are no numbers, or do not fit together.
+            ValueError: they are not whole numbers, or do not fit together.
         """
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
         if not all(os.environ.get(name) for name in names[:2]):

@@ -1,8 +1,9 @@
-"""The sum over ranks: blocks of it by all-to-all, added in the shards' tree, gathered again.
+"""The sum over ranks, in the order of the shards' tree (`kernels.shards`).
 
-A rank sends the sums of the largest subtrees that it owns whole, at most five as shards are dealt
-here, so the sum has the bits of one process's (`kernels.shards`). A ring or a library's tree would
-add in an order that depends on how many ranks there are.
+A rank has the sums of the largest subtrees whose shards it owns (at most five, as `dealt` deals
+them). Each rank receives one block of all these sums, adds it in the tree, and all gather the
+blocks. So the sum has the bits of a single process's. A library's own sum would add in an order
+that depends on the number of ranks.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from ..kernels import Node, Share, TreeSum
 from .wire import Wire
 
 FEW = 4096
-"""Numbers of a tensor up to which every rank gets all nodes, and adds them itself: one message
+"""Largest number of elements for which every rank gets all nodes and adds them itself: one message
 instead of two."""
 
 
@@ -38,7 +39,7 @@ def dealt(d_sae: int, n_ranks: int) -> list[Share]:
 
 class TreeReduce:
     """`kernels.Reduce` over a wire: every rank gets the sum of all ranks' nodes, bit for bit that
-    of one process. Whole numbers, whose order does not matter, are added by the library."""
+    of one process. The library adds integers, whose order does not matter."""
 
     def __init__(self, wire: Wire, shares: Sequence[Share]):
         """`shares` are the ranks', in order."""
@@ -47,7 +48,7 @@ class TreeReduce:
         self._counts = [len(firsts) for firsts in nodes]
 
     def __call__(self, nodes: Sequence[Node]) -> Tensor:
-        """The sum, the same on every rank; the nodes' tensors are not used any more."""
+        """The sum, the same on every rank."""
         first = nodes[0].total
         if not first.is_floating_point():
             return self._wire.sum(first)
@@ -65,7 +66,7 @@ class TreeReduce:
         return self._added(row for of_rank, n in pairs for row in of_rank[:n])
 
     def _of_many(self, nodes: Sequence[Node]) -> Tensor:
-        """Every rank adds up a block of the numbers, and all get all blocks."""
+        """Every rank adds up one block of the elements; then all get all blocks."""
         n, size = nodes[0].total.numel(), self._wire.size
         block = -(-n // size)
         mine = nodes[0].total.new_zeros(size, len(nodes), block)
@@ -77,7 +78,7 @@ class TreeReduce:
         return self._wire.all(added).view(-1)[:n]
 
     def _added(self, values: Iterable[Tensor]) -> Tensor:
-        """The nodes' values, in order, added in the tree."""
+        """The sum of the nodes' values, given in order, in the tree."""
         tree = TreeSum()
         for first, value in zip(self._firsts, values, strict=True):
             tree.push(first, value)

@@ -16,12 +16,12 @@ from .world import World
 
 
 class StopSignals:
-    """Turns SIGINT and SIGTERM, and what `asked` says, into a request that a loop honours between
+    """Turns SIGINT and SIGTERM, and a True from `asked`, into a request that a loop honours between
     two updates.
 
-    A second signal stops at once; not a second SIGTERM of ranks, for torchrun passes on what a
-    whole group of processes has got already. Outside the main thread Python allows no handlers, and
-    nothing is changed.
+    A second signal stops at once. Ranks ignore a second SIGTERM: torchrun passes on a signal that
+    the whole process group has already received. Outside the main thread Python allows no handlers,
+    and signals are left as they are.
     """
 
     def __init__(self, world: World | None = None, asked: Callable[[], bool] | None = None) -> None:
@@ -60,16 +60,16 @@ class StopSignals:
 
 
 class Beat(NamedTuple):
-    """What a rank brings to an update, and what all have agreed on after `agreed`."""
+    """A rank's state before an update; from `agreed`, the state that all agree on."""
 
     signal: int = 0
-    """The first rank's that got one; 0 if none has."""
+    """The signal that a rank got (the lowest rank's, if several did); 0 for none."""
     late: bool = False
     """Whether a checkpoint is due by the first rank's clock."""
     failed: bool = False
     """Whether a rank has no rows."""
     loss: float = 0.0
-    """Of the update before; the same on all ranks."""
+    """Loss of the previous update; the same on all ranks."""
 
 
 def agreed(world: World, mine: Beat) -> Beat:

@@ -1,8 +1,7 @@
-"""The communication model: bytes and seconds that ranks spend on each other in an update.
+"""The communication model: bytes that ranks send in an update, and the seconds that it takes.
 
-Owns the arithmetic of `reduce`, `wire` and `kernels.row_blocks`, message by message; knows no
-device and sends nothing. tests/train/ranks/test_traffic.py holds it against the bytes that gloo's
-sockets count.
+Counts the messages of `reduce`, `wire` and `kernels.row_blocks`; knows no device and sends nothing.
+tests/train/ranks/test_traffic.py compares it with the bytes that gloo's sockets send.
 """
 
 from collections.abc import Iterator
@@ -42,7 +41,7 @@ LOOPBACK = Link("gloo on one machine", 5e8, 1e-4)
 
 
 class Traffic(NamedTuple):
-    """Of one rank in one update: bytes that it sends, and messages that wait for one another."""
+    """One rank's traffic in one update: bytes sent, and messages that follow one another."""
 
     sent_bytes: int
     messages: int
@@ -73,7 +72,7 @@ def of_update(
         batch: rows.
         pre_bias: of SAEs; transcoders have none.
         latent_weight: whether there is a frequency penalty.
-        triton: whether it is the step on CUDA, which asks once more.
+        triton: whether the kernels are Triton's, which exchange one more message.
     """
     if n_ranks == 1:
         return Traffic(0, 0)
@@ -110,9 +109,9 @@ def of_row_update(
     Args:
         n_ranks: ranks, at most as many as there are rows.
         d_sae, d_in, d_out, batch: as of `of_update`.
-        most_entries: of the rank that has most; None in a dense update.
-        transcoder: whether target rows travel too.
-        value_bytes: of a row's value: 2 where the store holds bfloat16.
+        most_entries: entries of the rank that has most; None for a dense update.
+        transcoder: whether target rows are sent too.
+        value_bytes: bytes of a row's value: 2 if the store holds bfloat16.
     """
     if n_ranks == 1:
         return Traffic(0, 0)
@@ -129,19 +128,19 @@ def of_row_update(
     else:
         found.append(_all(n_ranks, d_sae * _FLOAT))  # entries of each latent
         found.append(_all(n_ranks, max(1, most_entries) * 3 * _FLOAT))  # row, z and df of each
-    if batch % n_ranks == 0:  # else every rank reads all rows
+    if batch % n_ranks == 0:  # otherwise every rank reads all rows
         widths = [d_in, d_out] if transcoder else [d_in]
         found += [_all(n_ranks, block * width * value_bytes) for width in widths]
     return Traffic(sum(t.sent_bytes for t in found), sum(t.messages for t in found))
 
 
 def of_gradients(n_ranks: int, n_latents: int, d_in: int, d_out: int) -> Traffic:
-    """What a rank sends to add up the gradients of so many latents."""
+    """What a rank sends to add up the gradients of n_latents latents."""
     return _sum(n_ranks, n_latents * (d_in + d_out + 2) * _FLOAT)
 
 
 def slowest(n_ranks: int, *shape: int, **options: bool) -> Traffic:
-    """The rank that sends most; see `of_update`."""
+    """The traffic of the rank that sends most; see `of_update`."""
     return max(of_update(n_ranks, rank, *shape, **options) for rank in range(n_ranks))
 
 

@@ -1,7 +1,7 @@
 """Tensors between ranks: the few collectives that training needs, on gloo or NCCL.
 
-Owns the process group, what travels on which device, and the count of bytes. Which sums are made of
-it is `reduce`'s; who died is found out by `world`.
+Owns the process group, the device that sends, and the count of bytes. `reduce` makes exact sums of
+these collectives; `world` finds out which rank is gone.
 """
 
 import os
@@ -60,13 +60,13 @@ class Wire:
         )
 
     def close(self) -> None:
-        """Lets go of the others, who find out at once."""
+        """Closes the connections; the other ranks notice at once."""
         if dist.is_initialized():
             dist.destroy_process_group()
 
     def sum(self, n: Tensor) -> Tensor:
-        """Sum over the ranks, the same on all; of whole numbers, it does not depend on how many
-        there are."""
+        """Sum over the ranks, the same on all. For floating point its bits depend on the number of
+        ranks; for integers they do not."""
         there = n.to(self._device, copy=True)
         self._do(dist.all_reduce, there)
         self.sent_bytes += 2 * (self.size - 1) * _bytes(there) // self.size
@@ -93,8 +93,8 @@ class Wire:
         return out.to(mine.device)
 
     def collected(self, mine: Tensor, rows: Sequence[int]) -> Tensor | None:
-        """On the first rank the ranks' tensors, joined along their first axis; rows[r] of rank
-        r."""
+        """On the first rank the ranks' tensors, joined along their first axis (rows[r] rows from
+        rank r); None on the others."""
         there = mine.contiguous().to(self._device)
         if self.rank:
             self._do(dist.send, there, 0)
@@ -106,7 +106,8 @@ class Wire:
         return torch.cat(parts).to(mine.device)
 
     def passed(self, rank: int, rows: Tensor) -> Tensor:
-        """On the first rank the rows of another, one that sends them; `rows` is of their shape."""
+        """Sends `rows` of one rank to the first, which returns them; on the first rank `rows` only
+        gives the shape."""
         there = rows.contiguous().to(self._device)
         if self.rank == rank:
             self._do(dist.send, there, 0)

@@ -1,7 +1,7 @@
-"""The ranks of one run, seen from one of them: who this process is, and what it says to the others.
+"""The ranks of one run, seen from one of them: which rank this is, and how it talks to the others.
 
-Owns the `World`: small messages by the rendezvous' store, tensors by `wire`, and the notice that
-another rank is gone. How processes come together and end together is `joining`'s.
+`World` sends small messages through the rendezvous' store and tensors through `wire`, and notices
+that another rank is gone. `joining` starts and ends the ranks.
 """
 
 import math
@@ -37,16 +37,17 @@ class World:
     """The processes that train together, seen from one of them.
 
     Attributes:
-        rank, size: which of how many; a process alone is 0 of 1.
-        hosts: of every rank, its host.
-        update: the update in the making, for messages.
-        limit_s: how long a rank may keep the others waiting.
-        by_rows: whether ranks share the rows of a batch, and each holds the whole SAE; else they
-            share its latents.
-        why: why they do.
-        lost: whether ranks are ending; from then on signals hide nothing of what has happened.
-        endings: what ranks say when they end.
-        rendezvous: the store by which small messages go; a process alone has none.
+        rank, size: this rank's number, and how many there are; a process alone is 0 of 1.
+        hosts: every rank's host.
+        update: number of the current update, for messages.
+        limit_s: seconds that a rank may keep the others waiting.
+        by_rows: whether ranks share the rows of a batch, and each holds the whole SAE; otherwise
+            they share its latents.
+        why: the reason for that choice.
+        lost: whether ranks are ending; from then on signals are ignored, so that the first error is
+            reported.
+        endings: the reasons that ranks give when they end.
+        rendezvous: the store for small messages; a process alone has none.
     """
 
     def __init__(
@@ -68,12 +69,12 @@ class World:
 
     @property
     def is_alone(self) -> bool:
-        """Whether there is one process only."""
+        """Whether there is only one process."""
         return self.size == 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def named(self, rank: int) -> str:
@@ -81,7 +82,7 @@ class World:
         return f"rank {rank} on {self.hosts[rank]}"
 
     def facts(self) -> dict[str, Any]:
-        """How many ranks there are and what they share, for records; nothing of a process alone."""
+        """How many ranks there are and what they share, for records; {} for a process alone."""
         way = "rows" if self.by_rows else "latents"
         return {} if self.is_alone else {"ranks": self.size, "parallel": f"{way}: {self.why}"}
 
@@ -95,7 +96,7 @@ class World:
         return f"cuda:{self.place.rank_of_host % torch.cuda.device_count()}"
 
     def wire_for(self, wanted: str, device: "torch.device") -> str:
-        """nccl where every rank of this host has a card of its own, else gloo."""
+        """nccl if every rank of this host has a card of its own, otherwise gloo."""
         import torch
 
         several = wanted in ("auto", "cuda") or self.place.size_of_host == 1
@@ -103,8 +104,7 @@ class World:
         return "nccl" if device.type == "cuda" and own_card else "gloo"
 
     def link(self, backend: str) -> "Link":
-        """What the slowest way between two ranks is taken for; whether cards have NVLink is not
-        known."""
+        """The link assumed between the ranks, the slowest one; NVLink is never assumed."""
         from .traffic import LINKS, LOOPBACK
 
         if len(set(self.hosts)) > 1:
@@ -112,22 +112,22 @@ class World:
         return LINKS[1] if backend == "nccl" else LOOPBACK
 
     def ranks_on(self, device: "torch.device") -> int:
-        """How many of this host's ranks are on a device of this kind, at most."""
+        """The most ranks of this host that share one device of this kind."""
         import torch
 
         n_devices = torch.cuda.device_count() if device.type == "cuda" else 1
         return -(-self.place.size_of_host // max(1, n_devices))
 
     def connect(self, backend: str, device: "torch.device", limit_s: float) -> None:
-        """Opens the way for tensors.
+        """Opens the connections for tensors.
 
         Args:
             backend: gloo or nccl.
-            device: of this rank.
-            limit_s: how long any rank may keep the others waiting from now on.
+            device: this rank's.
+            limit_s: seconds that any rank may keep the others waiting from now on.
 
         Raises:
-            LostError: a rank does not come.
+            LostError: a rank does not connect.
         """
         if self.rendezvous is None or self._wire is not None:
             return
@@ -142,20 +142,20 @@ class World:
         threading.Thread(target=self._answer, daemon=True).start()
 
     def _answer(self) -> None:
-        """While this rank waits for others, tells ranks that end that it is there: a library's
-        wait for a living rank may outlast the time of grace."""
+        """While this rank waits, tells ranks that end that it is alive: it may be inside a
+        library's call for longer than they wait for its reason."""
         with suppress(RuntimeError):
             while not self.lost and not (self._waits and self.endings.answer()):
                 time.sleep(_ANSWER_S)
 
     def shares(self, d_sae: int) -> "list[Share]":
-        """Who holds an SAE's latents: every rank its share, or one for all the whole."""
+        """The ranks' shares of an SAE's latents; a single whole share if ranks share rows."""
         from .reduce import dealt
 
         return dealt(d_sae, 1 if self.by_rows else self.size)
 
     def share(self, d_sae: int) -> "Share":
-        """This rank's share, with the way to the others."""
+        """This rank's share, with the functions that send sums or rows to the others."""
         from ..kernels import RowBlocks
         from .reduce import TreeReduce
 
@@ -184,13 +184,13 @@ class World:
 
     @property
     def wire(self) -> "Wire":
-        """The way for tensors, once it is open."""
+        """The connections for tensors, once they are open."""
         if self._wire is None:
             raise RuntimeError("ranks send tensors after `connect`")
         return self._wire
 
     def gathered(self, numbers: Sequence[int]) -> list[list[int]]:
-        """Every rank's few whole numbers."""
+        """Every rank's integers, by rank."""
         import torch
 
         if self.is_alone:
@@ -198,8 +198,8 @@ class World:
         return self._all(torch.tensor(numbers, dtype=torch.int64)).tolist()
 
     def collected(self, mine: "Tensor", share: "Share") -> "Tensor | None":
-        """On the first rank what all ranks hold of one number a latent or more, joined along the
-        first axis; None on the others."""
+        """On the first rank all ranks' tensors [latents, …], joined along the first axis; None on
+        the others."""
         if self.is_alone or self.by_rows:
             return mine if self.is_first else None
         rows = [other.n_latents for other in self.shares(share.d_sae)]
@@ -207,8 +207,8 @@ class World:
             return self.wire.collected(mine, rows)
 
     def in_order(self, mine: "Tensor", share: "Share", numbers: int) -> "Iterator[Tensor]":
-        """On the first rank what all ranks hold, row by row of the latents, in blocks of so many
-        numbers; the others get nothing of use."""
+        """On the first rank all ranks' tensors [latents, …] in order, in blocks of about `numbers`
+        numbers; the others take part, and what they get is not used."""
         n_rows = max(1, numbers // max(1, mine[0].numel()))
         for rank, other in enumerate(self.shares(share.d_sae)):
             for start in range(0, other.n_latents, n_rows):
@@ -225,18 +225,18 @@ class World:
             return self.wire.passed(rank, rows.new_empty(shape) if self.is_first else rows)
 
     def together(self, patient: bool = False) -> None:
-        """Returns once all ranks have come here; `patient` ranks wait for as long as it takes."""
+        """A barrier: returns once all ranks are here. `patient` ranks wait without a limit."""
         self.told("", patient)
 
     def of_first(self, make: Callable[[], str]) -> str:
-        """What the first rank makes, told to all; its error is everyone's."""
+        """What the first rank's make() returns, on all ranks; if it fails, all end."""
         return self.told(make() if self.is_first else "")[0]
 
     def told(self, text: str, patient: bool = False) -> list[str]:
-        """Every rank's text; `patient` ranks wait for as long as it takes.
+        """Every rank's text, by rank; `patient` ranks wait without a limit.
 
         Raises:
-            LostError: a rank has ended, or says nothing for as long as it may.
+            LostError: a rank has ended, or is silent for limit_s.
         """
         if self.rendezvous is None:
             return [text]
@@ -254,21 +254,21 @@ class World:
 
     @contextmanager
     def _noticed(self) -> Iterator[None]:
-        """What a store or a wire raises because another rank is gone, as one kind of error."""
+        """Turns the errors of a store or a wire, whose cause is another rank, into LostError."""
         try:
             self._waits = True
             yield
             self._waits = False
         except RuntimeError as error:
             if is_out_of_memory(error):
-                raise  # this rank's own, and not another's end
+                raise  # this rank's own error
             self.lost = True
             from .wire import LostError
 
             raise error if isinstance(error, LostError) else _lost(one_line(error)) from error
 
     def close(self) -> None:
-        """Lets go of the other ranks."""
+        """Closes the connections to the other ranks."""
         if self._wire is not None:
             with suppress(RuntimeError):
                 self._wire.close()

@@ -1,1 +1,1 @@
-"""Many SAEs in one command: the members of a sweep, here on one stream or in groups on Dask."""
+"""Many SAEs in one command: a sweep's members, on one stream here or in groups on Dask workers."""

@@ -1,6 +1,6 @@
-"""Devices: where a sweep's groups run, as the command names it.
+"""Where a sweep's groups run, from `--dask` or `--devices`.
 
-Owns `--devices`, the short form of a local cluster with a worker for each device; and what workers
+`--devices` is short for a local cluster with a worker for each device. Also checks what all workers
 must have in common.
 """
 
@@ -27,7 +27,7 @@ class Devices:
 
     Attributes:
         dask: local:N, a scheduler's address or a scheduler file.
-        visible: CUDA_VISIBLE_DEVICES of each worker of a local cluster; none where workers have
+        visible: CUDA_VISIBLE_DEVICES of each worker of a local cluster; empty if workers have
             devices of their own.
     """
 
@@ -38,10 +38,10 @@ class Devices:
 def devices_of(
     dask: str | None, names: str | None, members: Sequence[TrainSettings]
 ) -> Devices | None:
-    """Where `--dask` or `--devices` says that members are trained; None: in this process.
+    """Where members are trained, by `--dask` or `--devices`; None for this process.
 
     Raises:
-        ValueError: both are given, this is no cluster, or a device is not there.
+        ValueError: both are given, dask names no cluster, or a device does not exist.
     """
     if dask is not None and names is not None:
         raise ValueError(
@@ -66,8 +66,8 @@ def devices_of(
 
 
 def kind_of(device: "torch.device") -> dict[str, str]:
-    """What bits depend on besides: the kind of device, and the library that its kernels are
-    compiled by."""
+    """What else bits depend on: the kind of device, and the version of the library that compiles
+    its kernels."""
     library = "numba" if device.type == "cpu" else "triton"
     try:
         found = version(library)
@@ -96,7 +96,7 @@ def _one_each(n_workers: int, members: Sequence[TrainSettings]) -> tuple[str, ..
 
 
 def _visible(name: str) -> str:
-    """What CUDA_VISIBLE_DEVICES shows one device by; nothing for a CPU."""
+    """The CUDA_VISIBLE_DEVICES that shows only this device; "" for a CPU."""
     import torch
 
     match = _DEVICE.fullmatch(name)

@@ -1,7 +1,7 @@
-"""The task: a Dask worker trains a group of a sweep's members.
+"""The Dask task that trains a group of a sweep's members on a worker.
 
-Owns what happens on the worker: its device, its threads, what it tells while it trains, and how it
-is asked to stop. Which groups there are and what becomes of them is `on_dask`'s.
+Owns what happens on the worker: its device, its threads, its messages while it trains, and how it
+is stopped. `on_dask` makes the groups and waits for them.
 """
 
 import os
@@ -23,28 +23,28 @@ from ..settings import TrainSettings
 from .devices import check_kind, kind_of
 
 _ONE_AT_A_TIME = Lock()
-"""A worker with several threads has one device still."""
+"""A worker with several threads still has one device: it trains one group at a time."""
 
 _STOPPED: set[str] = set()
-"""Sweeps that are to end."""
+"""Names of the sweeps that must end."""
 
 
 class SweepOrder(Settings):
-    """What every task of a sweep is told."""
+    """What all tasks of a sweep have in common."""
 
     sweep: str
-    """Its name on the cluster, under which workers tell of their progress."""
+    """The sweep's name on the cluster, under which workers report progress."""
     resume: bool
-    """As `trainer.run` takes it."""
+    """As in `trainer.run`."""
     n_threads: int
-    """Of the command: sums over parts of other sizes round differently."""
+    """The command's number of torch threads: with another number sums round differently."""
     devices: tuple[str, ...]
-    """CUDA_VISIBLE_DEVICES of every worker by its number; none where workers have devices of their
+    """CUDA_VISIBLE_DEVICES of every worker by its number; empty if workers have devices of their
     own."""
     versions: dict[str, str]
-    """The command's: with others a member's bits would differ."""
+    """The command's versions: with others a member's bits would differ."""
     kind: dict[str, str] = Field(default_factory=dict)
-    """What every worker has, as the first ones have said: with others bits would differ too."""
+    """The first workers' kind of device and library: with others bits would differ too."""
 
 
 def room_here(order: SweepOrder, device: str, dask_worker: Any = None) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def versions() -> dict[str, str]:
 
 
 def stop_here(sweep: str) -> None:
-    """Ends what this worker does of a sweep, with checkpoints."""
+    """Makes this worker's task of a sweep end, with checkpoints."""
     _STOPPED.add(sweep)
 
 
@@ -79,12 +79,12 @@ def train_group(
 
     Args:
         order: of the sweep.
-        numbers: the members' own in the sweep.
+        numbers: the members' numbers in the sweep.
         members: their settings, storage options included.
 
     Returns:
-        What was wrong with some of them, which no other worker could do better; None if all are
-        trained, or were stopped because the command was.
+        An error that other workers would meet too; None if all members are trained, or if the sweep
+        was stopped.
 
     Raises:
         OSError: store, folder or checkpoints cannot be reached; Dask tries again.
@@ -95,7 +95,7 @@ def train_group(
     try:
         device = _device_here(order, members[0]["device"], worker)
         check_kind(order.kind, kind_of(device), worker.address)
-    except ValueError as error:  # of a worker that came late: another may do it
+    except ValueError as error:  # a worker that joined late and differs: Dask tries another
         raise OSError(str(error)) from error
     group = [TrainSettings.model_validate(values) for values in members]
     number_of = {settings.out: n for settings, n in zip(group, numbers, strict=True)}
@@ -107,7 +107,7 @@ def train_group(
         torch.set_num_threads(order.n_threads)
         stop = _stop(worker, str(worker.get_current_task()), order.sweep)
         try:
-            # One that was taken for dead may still hold a folder: until it has ended.
+            # Wait: a worker that was taken for dead may still hold a folder until it ends.
             run(group, order.resume, watch=tell, wait=True, stop=stop)
         except ValueError as error:
             return str(error)
@@ -117,7 +117,8 @@ def train_group(
 
 
 def _stop(worker: Any, key: str, sweep: str) -> Callable[[], bool]:
-    """Whether the sweep is to end, or nobody waits for this task any more: its command is gone."""
+    """The function that says whether to stop: the sweep must end, or the command is gone and no one
+    waits for this task."""
 
     def stop() -> bool:
         task = worker.state.tasks.get(key)
@@ -127,10 +128,10 @@ def _stop(worker: Any, key: str, sweep: str) -> Callable[[], bool]:
 
 
 def _device_here(order: SweepOrder, device: str, worker: Any) -> torch.device:
-    """This worker's device, begun with.
+    """This worker's device, made visible to it.
 
     Raises:
-        ValueError: it has other versions than the command, or no such device.
+        ValueError: the worker has other versions than the command, or no such device.
     """
     if changed := differences(order.versions, versions()):
         raise ValueError(
@@ -142,6 +143,6 @@ def _device_here(order: SweepOrder, device: str, worker: Any) -> torch.device:
 
 
 def _take_device(order: SweepOrder, worker: Any) -> None:
-    """Shows this process its one device, before CUDA is begun in it."""
+    """Makes only this worker's device visible, before CUDA starts in this process."""
     if order.devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = order.devices[int(worker.name)]

@@ -1,8 +1,8 @@
-"""Groups: which members of a sweep a Dask worker trains at once.
+"""Cuts a sweep's members into groups; a Dask worker trains the members of a group at once.
 
-Owns the cut. Members of one stream stay together, for each batch is then read and decoded once.
-They are cut into as many groups as give every worker a fair share of the work, and into more where
-memory asks for it. Pure functions: the same members on as many workers are the same groups.
+A group reads one stream, so that each batch is read and decoded once. A stream gets as many groups
+as give every worker a fair share of the work, and more if memory needs it. Pure functions: the same
+members and number of workers give the same groups.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ _GIB = 1 << 30
 
 
 def by_stream(members: Sequence[TrainSettings]) -> list[Group]:
-    """Members that agree in what one stream serves, in the order of their first ones."""
+    """The members, grouped by the stream that they read (`SHARED` settings equal)."""
     streams: dict[tuple[str, ...], Group] = {}
     for settings in members:
         key = tuple(str(getattr(settings, name)) for name in SHARED)
@@ -31,12 +31,12 @@ def groups_of(
 
     Args:
         streams: members that read one stream each.
-        n_workers: among whom the work is to be even.
+        n_workers: workers that share the work.
         bytes_of: memory that a group needs.
         worker_bytes: bytes that each worker has.
 
     Raises:
-        ValueError: not even one member alone fits.
+        ValueError: a member does not fit a worker even alone.
     """
     total = sum(map(work, streams))
     found: list[Group] = []
@@ -51,7 +51,7 @@ def groups_of(
 
 
 def work(members: Sequence[TrainSettings]) -> int:
-    """What training takes, in entries of z."""
+    """The work of training, as the number of entries of z: width × batch × steps."""
     return sum(one.width * one.batch * one.steps for one in members)
 
 
@@ -68,7 +68,7 @@ def _dealt(stream: Group, n: int) -> list[Group]:
 
 
 def _too_large(stream: Group, bytes_of: Callable[[Group], int], worker_bytes: int) -> str:
-    """The member that needs most, and what there is."""
+    """The error's text: what the largest member needs, and what a worker has."""
     largest = max(stream, key=lambda one: bytes_of([one]))
     return (
         f"memory must hold {bytes_of([largest]) / _GIB:.1f} GiB for {largest.out.name} (width "

@@ -1,9 +1,9 @@
-"""On Dask: a sweep's members spread over Dask workers, one worker a device.
+"""Trains a sweep's members on Dask workers, one worker for each device.
 
-Owns which groups are sent out, the waiting for all of them, and stopping them. A group is a task; a
-member's bits depend on its settings alone, so a group whose worker died is continued by another
-from its checkpoints. Stores, folders and checkpoints must be reachable from every worker under the
-same names.
+Sends out the groups, waits for all of them, and stops them. A group is a task. A member's bits
+depend on its settings alone, so another worker continues the group of one that died, from its
+checkpoints. Stores, folders and checkpoints must be reachable from every worker under the same
+names.
 """
 
 import signal
@@ -107,8 +107,8 @@ class _Begun:
 
     Attributes:
         future: of its task.
-        numbers: its members'.
-        steps: the updates of its members, all together, when it was sent.
+        numbers: its members' numbers.
+        steps: its members' updates in all, when it was sent.
     """
 
     future: Any
@@ -120,7 +120,7 @@ class _Sweep:
     """The groups of a sweep on a cluster.
 
     Attributes:
-        failures: what was wrong with members that could not be trained, a text a group.
+        failures: a text for each group with members that could not be trained.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class _Sweep:
         self._waiting: list[_Begun] = []
 
     def has_workers(self, stop: StopSignals) -> bool:
-        """Waits for the first worker; whether there is one, and not a signal."""
+        """Waits for the first worker; False if a signal came first."""
         while not self._workers.processing():
             if stop.requested:
                 return False
@@ -168,10 +168,10 @@ class _Sweep:
         self._waiting = [self._sent(numbers) for numbers in groups]
 
     def look(self) -> bool:
-        """Takes what the workers have told and done; whether there is more to come.
+        """Handles the workers' messages and finished groups; returns whether groups are left.
 
         Raises:
-            OSError: the scheduler has gone.
+            OSError: the scheduler is gone.
         """
         self._workers.processing()
         self._listen()
@@ -181,7 +181,7 @@ class _Sweep:
         return bool(self._waiting)
 
     def end(self) -> None:
-        """Lets the workers write checkpoints of this moment, and waits for them."""
+        """Makes the workers stop with checkpoints, and waits for them."""
         deadline = time.monotonic() + _STOP_S
         while time.monotonic() < deadline:
             self._client.run(stop_here, self._order.sweep, on_error="ignore")
@@ -191,7 +191,7 @@ class _Sweep:
             time.sleep(_POLL_S)
 
     def _workers_found(self) -> dict[str, dict[str, Any]]:
-        """What every worker has, by its address."""
+        """Device, kind and free memory of every worker (`room_here`), by its address."""
         device = self._members[0].settings.device
         try:
             return self._client.run(room_here, self._order, device)
@@ -213,7 +213,7 @@ class _Sweep:
         return sum(self._steps[i] for i in numbers)
 
     def _listen(self) -> None:
-        """Takes the metrics lines that have come; some come again after a worker's death."""
+        """Handles the metrics lines that have come; some come again after a worker died."""
         while not self._told.empty():
             told = self._told.get()
             number, line = told["number"], told["line"]
@@ -221,12 +221,13 @@ class _Sweep:
             self._advance(number, line["step"], L0=line["l0"], FVU=line["fvu"])
 
     def _advance(self, number: int, step: int, **shown: float) -> None:
-        """Moves the bar to where a member is."""
+        """Moves the progress bar to a member's step."""
         self._bar.advance(max(0, step - self._steps[number]), **shown)
         self._steps[number] = max(step, self._steps[number])
 
     def _take(self, begun: _Begun) -> None:
-        """Takes a group's end: its members are trained, or the text says what was wrong."""
+        """Handles a group that has ended: counts its members as trained, sends it out again, or
+        keeps its failure."""
         names = ", ".join(self._members[i].given.out.name for i in begun.numbers)
         try:
             check_done(begun.future, f"the group of {names}")
@@ -234,7 +235,7 @@ class _Sweep:
         except Exception as error:
             killed = isinstance(error.__cause__, KilledWorker)
             if killed and self._steps_of(begun.numbers) > begun.steps:
-                # Workers come and go, on machines that may be taken away at any time.
+                # It made progress: workers may be lost again and again (preemptible machines).
                 self._waiting.append(self._sent(begun.numbers))
                 return
             known = isinstance(error, ValueError | OSError)
@@ -246,6 +247,6 @@ class _Sweep:
             self.failures.append(self._named(failure, begun.numbers, names))
 
     def _named(self, failure: str, numbers: list[int], names: str) -> str:
-        """What was wrong, with the members' names where it does not say them."""
+        """The failure, preceded by the members' names unless it contains one."""
         known = any(self._members[i].given.out.name in failure for i in numbers)
         return failure if known else f"{names}: {failure}"

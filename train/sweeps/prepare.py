@@ -1,7 +1,6 @@
-"""Before a sweep begins on Dask: what of it is left to do, and what the workers have.
+"""Checks before a sweep begins on Dask: which members are left, and what the workers have.
 
-Owns the checks that cost nothing yet: settings, stores, folders, disks, the workers'
-memory.
+Checks settings, stores, folders, disks and the workers' memory. Writes nothing.
 """
 
 from collections.abc import Sequence
@@ -24,8 +23,8 @@ class Stand:
     """A member that is not finished.
 
     Attributes:
-        given: its settings as the caller has them.
-        settings: resolved, with absolute paths: a worker's folder is another.
+        given: its settings as the caller gave them.
+        settings: resolved, with absolute paths: a worker has another working directory.
         source: the rows of its stream.
         step: updates done.
     """
@@ -82,8 +81,7 @@ def worker_bytes_of(workers: dict[str, dict[str, Any]]) -> int:
         workers: address -> what `group_task.room_here` has found there.
 
     Raises:
-        ValueError: workers have other kinds of devices, or libraries, than one another: their bits
-            would differ.
+        ValueError: the workers' kinds of devices or libraries differ; then their bits would too.
     """
     wanted = next(iter(workers.values()))["kind"]
     for address, found in workers.items():
@@ -96,7 +94,7 @@ def worker_bytes_of(workers: dict[str, dict[str, Any]]) -> int:
 
 
 def _everywhere(settings: TrainSettings) -> TrainSettings:
-    """Settings whose paths mean the same in every folder."""
+    """Settings with absolute paths, which mean the same in every working directory."""
     store = settings.store
     paths: dict[str, Any] = {
         "out": settings.out.expanduser().absolute(),
@@ -110,5 +108,5 @@ def _everywhere(settings: TrainSettings) -> TrainSettings:
 
 
 def _path(url: str) -> str:
-    """A local path as it is named from everywhere; URLs as they are."""
+    """A local path made absolute; a URL as it is."""
     return url if "://" in url else str(Path(url).expanduser().absolute())

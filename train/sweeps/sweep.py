@@ -1,9 +1,9 @@
-"""Many SAEs on one stream: from lists of values or a sweep.toml to members, and to a summary.
+"""Sweeps: makes members from lists of values or a sweep.toml, trains them, and writes a summary.
 
-Owns the expansion of a sweep and the names of its members. Training them is `trainer.run`.
+Owns the expansion of a sweep and its members' names. `trainer.run` or `on_dask` train the members.
 
-A sweep.toml holds the settings that all members share, and one `[[member]]` table for each of them
-with what is its own:
+A sweep.toml has the settings that all members share, and a `[[member]]` table for each member with
+its own settings:
 
     store = "activations"
     site = "resid_post.12"
@@ -42,14 +42,14 @@ def expand(
     """The members of a sweep, each with its own folder under `out`.
 
     Args:
-        out: folder of the whole sweep; None if the file says it.
+        out: folder of the whole sweep; None if the file has it.
         config: sweep.toml, or None.
-        lists: settings with several values; members are their combinations, except that
-            `sparsity` and `target_l0` are alternatives and their values are joined.
+        lists: settings with several values. The members are all their combinations; `sparsity` and
+            `target_l0` are alternatives, so their values are joined into one list.
         flags: settings of every member; None means not given. They win over the file.
 
     Raises:
-        ValueError: settings that do not fit, or members in the file as well as in `lists`.
+        ValueError: settings do not fit together, or members are in the file as well as in `lists`.
     """
     base = read_toml(config) if config is not None else {}
     tables, own_out = base.pop("member", []), base.pop("out", None)
@@ -89,13 +89,13 @@ def sweep(
 ) -> list[Path]:
     """Trains the members; shows a table and keeps sweep.json and frontier.png.
 
-    Members that diverge or are stopped do not keep the others' results out of the summary.
+    The summary is also written if a member diverges or the sweep is stopped.
 
     Args:
         members: on one stream, unless they are spread over workers.
         out: folder of the whole sweep.
-        resume: as `trainer.run` takes it.
-        wait: for another sweep in `out` to end.
+        resume: as in `trainer.run`.
+        wait: wait for another sweep in `out` to end.
         dask: cluster to spread the members over: local:N, a scheduler's address or file.
         devices: of this machine, with commas between them, to spread the members over.
     """
@@ -111,7 +111,7 @@ def sweep(
 def _swept(
     members: Sequence[TrainSettings], out: Path, resume: bool, wait: bool, spread: Devices | None
 ) -> list[Path]:
-    """The sweep in a folder that is ours."""
+    """The sweep, once this process owns the folder."""
     board = Board(members, out)
     try:
         if spread is None:
@@ -121,7 +121,7 @@ def _swept(
 
             train_on_dask(by_stream(members), spread, resume, board.watch, wait)
     except BaseException:
-        # What stopped the run is the news; a summary that cannot be made must not hide it.
+        # An error in the summary must not hide what stopped the run.
         with suppress(ValueError, OSError):
             _summarise(board, members)
         raise
@@ -130,7 +130,7 @@ def _swept(
 
 
 def _summarise(board: Board, members: Sequence[TrainSettings]) -> None:
-    """Shows the board with what was measured of the members that are trained."""
+    """Shows the table with the figures that were measured on the trained members."""
     for settings in members:
         config = trained_config(settings.out) if settings.out.is_dir() else None
         if config is not None:
@@ -155,7 +155,7 @@ def _combinations(lists: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def _varying(members: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of settings in which the members differ, sparsity always among them."""
+    """Names of the settings in which the members differ."""
     names = sorted({name for values in members for name in values} - {"name", "out"})
     return [n for n in names if len({str(values.get(n)) for values in members}) > 1]
 

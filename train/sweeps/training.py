@@ -1,6 +1,6 @@
 """Training from Python: one SAE, or a sweep whose settings may have several values.
 
-Owns what a call gives back. The runs are `run.trainer`'s, a sweep's members `sweep`'s.
+Owns what a call returns. `run.trainer` trains, `sweep` makes the members.
 """
 
 from collections.abc import Mapping, Sequence
