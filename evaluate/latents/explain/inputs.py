@@ -1,6 +1,6 @@
-"""What explaining reads: an index, its tokenizer, and the samples of some latents.
+"""Inputs of explaining: an index, its tokenizer, and the samples of some latents.
 
-Owns how samples are found again or drawn, and the errors for what is not the index's.
+Owns how samples are read again or drawn, and the errors for inputs that do not belong to the index.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ from ..weights.identity import sae_fingerprint
 from .settings import ExplainSettings, SourcesSettings
 
 SAMPLES = "explanations/samples"
-"""Folder of a file for each choice of latents and settings."""
+"""Folder in an index, with a file for each choice of latents and settings."""
 
 
 def chosen_latents(index: LatentIndex, settings: ExplainSettings) -> list[int]:
-    """The latents that are asked for, ascending.
+    """The latents to explain, ascending.
 
     Raises:
-        ValueError: one is not in the SAE, or is given twice.
+        ValueError: a latent is not in the SAE, or is given twice.
     """
     d_sae = index.manifest.sae.d_sae
     if settings.latents is None:
@@ -51,7 +51,7 @@ def tokenizer_of(index: LatentIndex, model: str | None) -> Any:
     """The tokenizer of an index's tokens.
 
     Raises:
-        ValueError: none is named, or it is another one.
+        ValueError: no model is named, or its tokenizer is not the index's.
     """
     if model is None:
         raise ValueError(
@@ -69,7 +69,7 @@ def tokenizer_of(index: LatentIndex, model: str | None) -> Any:
 
 
 def drawn_by(index: LatentIndex, latents: list[int], sampling: SampleSettings) -> dict[str, Any]:
-    """All that decides which samples are drawn, as JSON values."""
+    """Everything that decides which samples are drawn, as JSON values."""
     facts: dict[str, Any] = {"latents": latents, "settings": sampling.model_dump(mode="json")}
     facts |= origin(index.manifest)
     return json.loads(json.dumps(facts))
@@ -78,11 +78,11 @@ def drawn_by(index: LatentIndex, latents: list[int], sampling: SampleSettings) -
 def samples_of(
     index: LatentIndex, by: dict[str, Any], settings: SourcesSettings
 ) -> tuple[Samples, Samples]:
-    """The samples of latents and of their random twins: those that are kept, or drawn now.
+    """(samples of latents, samples of their random twins), read from the index or drawn now.
 
     Raises:
-        ValueError, OSError: they must be drawn, and what they are drawn from is not at hand, or not
-            the index's.
+        ValueError, OSError: the samples must be drawn, but SAE, rows or tokens are missing or do
+            not belong to the index.
     """
     text = json.dumps(by, sort_keys=True)
     name = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
@@ -101,7 +101,7 @@ def samples_of(
 def _sources(
     index: LatentIndex, settings: SourcesSettings
 ) -> tuple[SAE, ActivationStore, TokenStore]:
-    """The SAE, rows and tokens of an index, checked to be those."""
+    """The SAE, rows and tokens of an index; refuses others."""
     manifest = index.manifest
     for name in ("store", "tokens"):
         if getattr(settings, name) is None:

@@ -1,4 +1,7 @@
-"""The command: explanations of some latents and of their random twins, kept in the index."""
+"""The run of `scopeworks latents explain`: explains some latents and their random twins.
+
+Owns the order of the work and the lines for the user. The explanations are kept in the index.
+"""
 
 from ....store.place.ownership import owned
 from ..files.explanations import Explanations, read_explanations, write_explanations
@@ -15,10 +18,11 @@ from .templates import check_folder
 
 
 def explain(settings: ExplainSettings) -> list[str]:
-    """Explains; returns what a person should see.
+    """Explains latents; returns the lines to print.
 
     Raises:
-        ValueError, OSError: something is not there, is not the index's, or cannot be asked.
+        ValueError, OSError: an input is missing or does not belong to the index, or the language
+            model cannot be asked.
     """
     check_folder(settings.prompts, [PROMPT])
     index = open_index(settings.index)
@@ -28,7 +32,7 @@ def explain(settings: ExplainSettings) -> list[str]:
 
 
 def _explained(index: LatentIndex, settings: ExplainSettings) -> list[str]:
-    """All of it, while the folder is this process's."""
+    """The run, while this process holds the lock of the explanations."""
     explainer = EXPLAINERS[settings.kind](settings.prompts)
     latents = chosen_latents(index, settings)
     tokenizer = tokenizer_of(index, settings.model)
@@ -56,7 +60,7 @@ def _explained(index: LatentIndex, settings: ExplainSettings) -> list[str]:
 
 
 def _replaced(index: LatentIndex, found: Explanations) -> list[str]:
-    """A word on explanations of other latents that will be gone; their answers are not."""
+    """A line about explanations of other latents that are replaced; the kept answers stay."""
     try:
         before = read_explanations(index.folder, found.explainer)
     except (OSError, ValueError):
@@ -77,7 +81,7 @@ def _texts(
     settings: ExplainSettings,
     index: LatentIndex,
 ) -> tuple[Sentences, Sentences, RequestCounts, str]:
-    """Sentences of latents and twins, what they took, and whose they are."""
+    """(sentences of latents, sentences of twins, counts of requests, name of their author)."""
     if settings.kind == TOKENS:
         texts, twin = (explainer.texts(one, tokenizer, None) for one in both)
         return texts, twin, RequestCounts(), "token unigrams"
@@ -87,7 +91,7 @@ def _texts(
 
 
 def lines(found: Explanations, counts: RequestCounts) -> list[str]:
-    """What was found, for a person."""
+    """Lines to print about the explanations."""
     explained = sum(text is not None for text in found.texts.values())
     twins = sum(text is not None for text in found.twin.values())
     first = (
@@ -101,7 +105,7 @@ def lines(found: Explanations, counts: RequestCounts) -> list[str]:
 
 
 def asked_lines(counts: RequestCounts) -> list[str]:
-    """What asking took, for a person."""
+    """Lines to print about the requests."""
     if not counts.asked and not counts.kept:
         return []
     text = f"{counts.asked:,} requests answered now, {counts.kept:,} before"

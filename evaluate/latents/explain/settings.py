@@ -1,4 +1,4 @@
-"""What `scopeworks latents explain` is asked to do."""
+"""Settings of `scopeworks latents explain`, and those that `latents score` shares with it."""
 
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,36 +15,36 @@ _NOT_KEPT = {
     *("index", "parallel", "requests_per_minute", "timeout_s", "attempts"),
     *("price_in", "price_out"),
 }
-"""Settings that change no answer."""
+"""Settings that are not written beside results, because they change no answer."""
 
 
 class SourcesSettings(AskingSettings):
-    """An index, and what it was made from where that is needed again."""
+    """An index, and the places of its inputs if they have moved."""
 
     index: Path
     """Folder that `scopeworks latents index` made."""
     sae: str | None = None
-    """The SAE, where it is no longer where the index found it."""
+    """The SAE, if it is no longer where the index found it."""
     store: str | None = None
-    """URL of the activation store, where the index's is gone."""
+    """URL of the activation store, if it is no longer where the index found it."""
     tokens: str | None = None
-    """URL of the token store that the rows come from, where the index's is gone."""
+    """URL of the token store of the rows, if it is no longer where the index found it."""
     model: str | None = None
-    """Folder or hub id of the language model that was harvested, for its tokenizer, where the
-    index's is gone."""
+    """Folder or hub id of the language model that was harvested, for its tokenizer, if it is no
+    longer where the index found it."""
     prompts: Path | None = None
     """Folder of prompts that replace ours, file by file."""
     dry_run: bool = Field(default=False, exclude=True)
-    """Say requests, tokens and price, and ask nothing."""
+    """Print requests, tokens and price, and ask nothing."""
 
     def with_places(self, places: Places | None) -> Self:
-        """The same, with what the index's maker knew where nothing is given."""
+        """The same settings; places that are not given are filled in from the index."""
         known = {} if places is None else places.model_dump()
         missing = {name: value for name, value in known.items() if getattr(self, name) is None}
         return self.model_copy(update=missing)
 
     def kept(self) -> dict[str, Any]:
-        """What is written beside results: all that decides them, and the places."""
+        """The settings that are written beside results: those that decide them, and the places."""
         return self.model_dump(mode="json", exclude=_NOT_KEPT)
 
 
@@ -62,7 +62,7 @@ class ExplainSettings(SourcesSettings, SampleSettings):
     @field_validator("latents", mode="before")
     @classmethod
     def _numbers(cls, value: Any) -> Any:
-        """Texts are split at commas: a command line has 3,17."""
+        """Splits texts at commas, because a command line has 3,17."""
         if not (isinstance(value, list) and all(isinstance(text, str) for text in value)):
             return value
         parts = [part.strip() for text in value for part in text.split(",")]

@@ -28,8 +28,8 @@ def quoted(text: str) -> str:
 
 
 def levels(f: Float[np.ndarray, "..."], largest: float) -> Int[np.ndarray, "..."]:
-    """Activations on a scale of 0 to 10, 10 the largest: ⌈10 f / largest⌉, so that whatever fires
-    is at least 1; 0 where there is no row."""
+    """Activations on a scale of 0 to 10: ⌈10 f / largest⌉, at least 1 where the latent fires, and 0
+    where there is no row."""
     known = np.nan_to_num(f, nan=0.0)
     return np.clip(np.ceil(10 * known / largest if largest else known), 0, 10).astype(int)
 
@@ -49,7 +49,7 @@ def marked(texts: list[str], marks: Bool[np.ndarray, " n"]) -> str:
 
 
 def example(tokenizer: object, drawn: DrawnContexts, i: int, largest: float) -> str:
-    """A context in which a latent fires, with the strength of every token that is marked."""
+    """A context in which a latent fires, with its marks and the strength of every marked token."""
     texts, strength = words(tokenizer, drawn.tokens[i]), levels(drawn.f[i], largest)
     at = np.flatnonzero(strength)
     strengths = ", ".join(f"{quoted(texts[j])} {strength[j]}" for j in at)

@@ -1,6 +1,6 @@
-"""Prompts: plain text files with named gaps, which a person may read, copy and change.
+"""Prompts: plain text files with named gaps, which a user may copy and change.
 
-Owns their form. A file has the messages one below the other, each under a line `=== system` or
+Owns their form. A file has one message after the other, each below a line `=== system` or
 `=== user`; a gap is a name in braces, `{examples}`.
 """
 
@@ -22,7 +22,7 @@ class Template:
     messages: Messages
 
     def filled(self, **gaps: str) -> Messages:
-        """The messages; what fills a gap is never looked through for gaps."""
+        """The messages with filled gaps; a gap inside of a filling text is not filled."""
         names = "|".join(gaps)
         return tuple(
             (role, re.sub(rf"\{{({names})\}}", lambda match: gaps[match[1]], text))
@@ -34,13 +34,13 @@ def template(name: str, ours: Path, own: Path | None, gaps: Sequence[str]) -> Te
     """Reads a prompt.
 
     Args:
-        name: of the file, as `explain.txt`.
-        ours: folder of the prompts that come with the program.
-        own: a person's folder; what it does not have is taken from ours.
-        gaps: names that must each be in the text.
+        name: name of the file, such as `explain.txt`.
+        ours: folder of the prompts that come with the project.
+        own: the user's folder; files that it lacks are taken from `ours`.
+        gaps: names of the gaps that the text must have.
 
     Raises:
-        ValueError, OSError: the file is not one of these; one line that names it.
+        ValueError, OSError: the file is not a prompt with these gaps; one line that names it.
     """
     if own is not None and not own.is_dir():
         raise FileNotFoundError(f"prompts must be a folder, got {own}, which is none")
@@ -66,6 +66,6 @@ def template(name: str, ours: Path, own: Path | None, gaps: Sequence[str]) -> Te
 
 
 def check_folder(own: Path | None, names: Sequence[str]) -> None:
-    """Refuses a person's folder without a single prompt that would be used."""
+    """Refuses a user's folder that has none of the prompts."""
     if own is not None and own.is_dir() and not any((own / name).is_file() for name in names):
         raise ValueError(f"prompts must hold one of {', '.join(names)}, got none in {own}")

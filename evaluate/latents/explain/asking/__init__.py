@@ -1,1 +1,1 @@
-"""Asking a language model: at a URL or on this machine, each thing once."""
+"""Asking a language model, at a URL or on this machine; equal questions are asked once."""

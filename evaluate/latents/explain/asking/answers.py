@@ -1,7 +1,7 @@
-"""Answers that were given, one file each, by the key of what was asked.
+"""Kept answers: one file for each, named by the key of its request.
 
-Owns the files below `explanations/answers/`. Nothing is ever changed: a file is there whole or not
-at all, and says by itself whether it is damaged.
+Owns the files in `explanations/answers/`. A file is written whole and never changed, and its
+checksum shows whether it is damaged.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ class Answers:
         self._folder = folder
 
     def get(self, request: Request) -> Answer | None:
-        """The answer to a request, if it was ever given.
+        """The kept answer to a request; None if there is none.
 
         Raises:
-            ValueError: its file is damaged, or holds another request's.
+            ValueError: its file is damaged, or holds the answer to another request.
         """
         path = self._path(request)
         if not path.is_file():
@@ -48,7 +48,7 @@ class Answers:
         return answer
 
     def put(self, request: Request, answer: Answer) -> None:
-        """Keeps an answer: on the disk when this returns."""
+        """Writes an answer to disk."""
         content = request.content()
         value = {
             "request": content,
@@ -66,7 +66,7 @@ class Answers:
 
 
 def _checksum(request: dict[str, Any], answer: Answer) -> str:
-    """16 hexadecimal digits over all of it."""
+    """16 hexadecimal digits over a request and its answer."""
     value = [request, answer.text, answer.tokens_in, answer.tokens_out]
     text = json.dumps(value, sort_keys=True, ensure_ascii=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

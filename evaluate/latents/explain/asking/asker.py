@@ -1,7 +1,7 @@
-"""Asking many questions: what was answered before is read, the rest asked side by side, once each.
+"""Asks many questions: reads kept answers, and sends the other questions in parallel, once each.
 
 Owns the tries of a question whose answers are nonsense, the counts, and the end of a run that
-fails: what was answered is kept, and the same run continues.
+fails. Answers are kept, so the same run continues.
 """
 
 import threading
@@ -16,37 +16,38 @@ from .request import Answer, Answerer, Messages, NonsenseError, Request
 from .settings import AskingSettings
 
 _WARMER = 0.7
-"""Temperature of a question's later tries: at 0 another seed gives the same answer."""
+"""Temperature of a question's later tries: at 0 every seed gives the same answer."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """Something to be asked, and how an answer is read."""
+    """The messages of a question, and the function that reads its answer."""
 
     messages: Messages
     read: Callable[[str], Any]
-    """Answer's text -> value; NonsenseError where it is none of what was asked for."""
+    """Answer's text -> value; raises NonsenseError if the text is not a valid answer."""
 
 
 @dataclass
 class RequestCounts:
-    """What asking took."""
+    """Counts of requests, answers and tokens."""
 
     asked: int = 0
     """Requests that were sent and answered."""
     kept: int = 0
-    """Requests whose answer was there before."""
+    """Requests whose answer was kept from before."""
     nonsense: int = 0
-    """Answers that were none of what was asked for."""
+    """Answers that were not valid."""
     failed: int = 0
-    """Questions all of whose tries gave nonsense."""
+    """Questions whose tries all gave nonsense."""
     tokens_in: int = 0
+    """Tokens of the prompts, as the model counts them; 0 if it gives no count."""
     tokens_out: int = 0
-    """As the model counts them; 0 where it does not say."""
+    """Tokens of the answers, likewise."""
 
 
 class Asker:
-    """Asks one language model, and keeps what it says in a folder."""
+    """Asks one language model, and keeps its answers in a folder."""
 
     def __init__(self, model: Answerer, answers: Answers, settings: AskingSettings):
         self._model, self._answers, self._settings = model, answers, settings
@@ -54,11 +55,11 @@ class Asker:
         self.counts, self.name = RequestCounts(), model.name
 
     def ask_all(self, questions: Sequence[Question], what: str) -> list[Any | None]:
-        """The questions' answers, as they read them; None for one that gave nothing but nonsense.
+        """The value of each question's answer; None for a question that gave only nonsense.
 
         Args:
-            questions: any number; equal ones are asked once.
-            what: named beside the progress.
+            questions: the questions; equal ones are asked once.
+            what: title of the progress bar.
 
         Raises:
             ValueError, OSError: the model cannot be asked.
@@ -78,14 +79,14 @@ class Asker:
                     for future in done:
                         future.result()
                 except BaseException:
-                    # What is on its way is still waited for, and kept.
+                    # Requests on their way are still waited for, and their answers are kept.
                     pool.shutdown(wait=False, cancel_futures=True)
                     self._model.stop()
                     raise
         return found
 
     def _settled(self, question: Question) -> Any | None:
-        """A question's answer, after as many tries as are allowed."""
+        """The value of a question's answer, or None after the last try."""
         for request in tries(question, self._model.name, self._settings):
             try:
                 return question.read(self._answered(request).text)
@@ -95,7 +96,7 @@ class Asker:
         return None
 
     def _answered(self, request: Request) -> Answer:
-        """A request's answer: kept, on its way by another thread, or asked for."""
+        """A request's answer: kept, awaited from another thread, or asked for now."""
         key, mine = request.key, Future[Answer]()
         with self._lock:
             flying = self._flying.setdefault(key, mine)
@@ -127,7 +128,7 @@ class Asker:
 
 
 def tries(question: Question, model: str, settings: AskingSettings) -> list[Request]:
-    """The requests that a question may take, one after the other."""
+    """The requests of a question's tries, in order."""
     return [
         Request(
             model,
@@ -142,7 +143,7 @@ def tries(question: Question, model: str, settings: AskingSettings) -> list[Requ
 
 @dataclass
 class RequestEstimate:
-    """What asking would take."""
+    """Requests and tokens that asking would take."""
 
     requests: int = 0
     kept: int = 0
@@ -159,10 +160,14 @@ class RequestEstimate:
         settings: AskingSettings,
         count: Callable[[str], int],
     ) -> None:
-        """Adds questions, equal ones once; further tries that nonsense may need are not counted.
+        """Adds questions, equal ones once. More tries after nonsense are not counted.
 
         Args:
-            count: tokens of a text.
+            questions: the questions.
+            model: name of the language model.
+            answers: answers that are kept already.
+            settings: settings of the requests.
+            count: text -> number of its tokens.
         """
         for question in questions:
             for request in tries(question, model, settings):
@@ -183,7 +188,7 @@ class RequestEstimate:
                     continue
 
     def lines(self, settings: AskingSettings, counted_by: str) -> list[str]:
-        """For a person."""
+        """Lines to print, with the price if it is known."""
         found = [
             f"requests: {self.requests:,} to be asked, {self.kept:,} answered before",
             f"tokens: {self.tokens_in:,} to be read (counted by {counted_by}), at most "

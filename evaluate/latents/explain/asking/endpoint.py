@@ -1,9 +1,9 @@
 """A language model at an OpenAI-compatible URL.
 
-Owns the request over HTTP, its retries and its pace. What will pass (a full queue, a time-out, an
-error of the server) is tried again with growing waits, at most `attempts` times; what will not (no
-such model, a key that is missing) stops the run at once. The key is taken from the environment and
-goes into one header only; where a server repeats it, errors show *** instead.
+Owns the request over HTTP, its retries and its pace. A temporary failure (a full queue, a time-out,
+an error of the server) is tried again with growing waits, at most `attempts` times. A permanent one
+(no such model, a missing key) stops the run at once. The key is taken from the environment and goes
+into one header only; if a server repeats it, errors show *** instead.
 """
 
 import os
@@ -42,7 +42,7 @@ class _Completion(Document):
 
 
 class PassingError(OSError):
-    """A failure that may pass; `after` are the seconds that the server asked to wait."""
+    """A temporary failure; `after` are the seconds that the server asks to wait."""
 
     def __init__(self, text: str, after: float | None = None):
         super().__init__(text)
@@ -76,7 +76,7 @@ class Endpoint:
 
         Raises:
             OSError: the endpoint did not answer in `attempts` tries.
-            ValueError: it refuses what is asked, or does not speak this protocol.
+            ValueError: it refuses the request, or does not speak this protocol.
         """
         return self._retried(self._once, request)
 
@@ -112,14 +112,12 @@ class Endpoint:
         return self._read(data)
 
     def _sent(self, request: Request) -> tuple[Any, bytes]:
-        """A response and its body, of which no more is read than is too much.
-
-        The client's own time limit is one of silence: it begins again with every byte. So an answer
-        that drips is given up at the first piece after `timeout_s`.
+        """A response and its body; stops reading a body that is too large.
 
         Raises:
-            PassingError: it took longer.
+            PassingError: the answer took longer than `timeout_s`.
         """
+        # The client's own time limit starts again with every byte, so a slow answer needs this one.
         end, data = time.monotonic() + self._settings.timeout_s, bytearray()
         with self._client.stream("POST", self._url, json=request.content()) as response:
             for piece in response.iter_bytes():
@@ -131,7 +129,7 @@ class Endpoint:
         return response, bytes(data)
 
     def _late(self) -> PassingError:
-        """An answer that took too long."""
+        """The error for an answer that took too long."""
         limit = self._settings.timeout_s
         return PassingError(f"endpoint {self._url} gave no answer in {limit:g} s")
 
@@ -141,11 +139,11 @@ class Endpoint:
             text = said.decode(errors="replace")
         else:
             text = str(said) or type(said).__name__
-        # First the key: a part of it, where the line is cut, would not be found.
+        # The key is replaced before the line is cut: a part of the key would not be found.
         return " ".join(self._secret.sub("***", text).split())[:_SHOWN]
 
     def _refusal(self, response: Any, data: bytes) -> Exception:
-        """What an answer that is none means."""
+        """The error for a response that is not an answer."""
         code, said = response.status_code, self._shown(data)
         text = f"endpoint {self._url} answered {code}"
         if code in _PASSING:
@@ -157,7 +155,12 @@ class Endpoint:
         return ValueError(f"{text}: {said}; check --endpoint and --llm")
 
     def _read(self, data: bytes) -> Answer:
-        """The answer in a completion; a whole document that is something else will not pass."""
+        """The answer in a completion.
+
+        Raises:
+            ValueError: the document is too large.
+            PassingError: it is not a completion.
+        """
         if len(data) > _MOST_BYTES:
             raise ValueError(
                 f"endpoint {self._url} answered more than {_MOST_BYTES:,} bytes; check --endpoint"
@@ -177,14 +180,14 @@ class Endpoint:
 
 
 class _Pace:
-    """Lets requests go one after the other, evenly."""
+    """Spaces requests evenly, `per_minute` in a minute."""
 
     def __init__(self, per_minute: float | None, stopped: threading.Event):
         self._gap_s = 60 / per_minute if per_minute else 0.0
         self._lock, self._next, self._stopped = threading.Lock(), 0.0, stopped
 
     def wait(self) -> None:
-        """Until it is this request's turn."""
+        """Waits until it is this request's turn."""
         if not self._gap_s:
             return
         with self._lock:
@@ -195,7 +198,7 @@ class _Pace:
 
 
 def _http() -> Any:
-    """httpx, under the name by which huggingface_hub has brought it."""
+    """httpx, under the name by which huggingface_hub installs it."""
     try:
         import httpx2 as http
     except ImportError:
@@ -220,14 +223,14 @@ def _key(key_from: str | None) -> str | None:
 
 
 def _spellings(key: str | None) -> re.Pattern[str]:
-    r"""The key wherever it stands in a text, also as JSON may write it: with \ before / or "."""
+    r"""A pattern that finds the key in a text, also as JSON may write it: with \ before / or "."""
     if key is None:
         return re.compile(r"(?!)")  # nowhere
     return re.compile("".join(r"\\?" + re.escape(letter) for letter in key))
 
 
 def _seconds(text: str | None) -> float | None:
-    """A Retry-After header in seconds; dates are left to the growing waits."""
+    """A Retry-After header in seconds; None for a date, for which the growing waits are used."""
     try:
         return max(0.0, float(text)) if text else None
     except ValueError:
@@ -235,7 +238,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _retrying(attempts: int, stopped: threading.Event) -> Callable[..., Answer]:
-    """Calls again what failed by something that may pass."""
+    """A function that calls another one again after temporary failures."""
     try:
         import tenacity
     except ImportError as error:

@@ -1,6 +1,6 @@
 """A language model on this machine, by transformers.
 
-Owns how a chat becomes its prompt and how an answer is drawn. One request at a time.
+Owns how a chat becomes a prompt and how an answer is drawn. Takes one request at a time.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from .....machine import find_device, good_dtype
 from .request import Answer, Request
 
 _SAMPLED = 1024
-"""Values of each weight that its fingerprint looks at."""
+"""Values of each weight that the fingerprint reads."""
 
 
 class LocalModel:
@@ -29,7 +29,7 @@ class LocalModel:
         self._lock = threading.Lock()
 
     def answer(self, request: Request) -> Answer:
-        """Answers greedily, or draws by the request's seed where it has a temperature.
+        """Answers greedily at temperature 0, or else draws with the request's seed.
 
         Raises:
             ValueError: the prompt is longer than the model takes.
@@ -62,14 +62,14 @@ class LocalModel:
         return len(ids)
 
     def stop(self) -> None:
-        """Nothing waits."""
+        """Does nothing: there are no waits between tries."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: there is no connection to close."""
 
     def _prompt(self, request: Request) -> torch.Tensor:
-        """Token ids [1, n]: the texts one below the other, as one user's turn where there is a chat
-        template: some of those know no system."""
+        """Token ids [1, n] of all messages, as one user turn if the model has a chat template."""
+        # One turn of the user's, because some templates have no system message.
         text = "\n\n".join(text for _, text in request.messages)
         if getattr(self._tokenizer, "chat_template", None):
             found = self._tokenizer.apply_chat_template(
@@ -84,7 +84,7 @@ class LocalModel:
 
 
 def _loaded(path: str) -> tuple[Any, Any]:
-    """Tokenizer and model; ValueError in one line."""
+    """(tokenizer, model); raises ValueError in one line."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     device = find_device("auto")
@@ -102,7 +102,7 @@ def _loaded(path: str) -> tuple[Any, Any]:
 
 
 def _fingerprint(model: torch.nn.Module) -> str:
-    """8 hexadecimal digits over an even sample of the weights: other weights, other answers."""
+    """8 hexadecimal digits over an even sample of the weights; part of the key of every answer."""
     digest = hashlib.blake2b(digest_size=4)
     for name, tensor in model.named_parameters():
         flat = tensor.detach().reshape(-1)

@@ -1,4 +1,4 @@
-"""The language model that settings name, and where its answers are kept."""
+"""Opens the language model that settings name, with the folder of its kept answers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from .request import Answerer
 from .settings import AskingSettings
 
 ANSWERS = "explanations/answers"
-"""In the folder of an index."""
+"""Folder of the kept answers, in an index."""
 
 
 @contextmanager
 def asker(settings: AskingSettings, index: Path) -> Iterator[Asker]:
-    """Asks the settings' language model; its answers are kept in the index.
+    """An asker of the settings' language model, which keeps answers in the index.
 
     Raises:
         ValueError: there is no such model, or no key.
@@ -42,10 +42,13 @@ def _model(settings: AskingSettings) -> Answerer:
 def estimate(
     questions: list[Question], settings: AskingSettings, index: Path, tokenizer: Any
 ) -> list[str]:
-    """What asking would take, in lines; an endpoint is neither reached nor needs its key.
+    """Lines on the requests, tokens and price of asking; contacts no endpoint and needs no key.
 
     Args:
-        tokenizer: of the index's model, by which an endpoint's tokens are estimated.
+        questions: the questions.
+        settings: the language model and the prices.
+        index: the index's folder.
+        tokenizer: tokenizer of the index's model, which estimates an endpoint's tokens.
     """
     found, answers = RequestEstimate(), Answers(index / ANSWERS)
     if settings.llm_model:
@@ -60,5 +63,5 @@ def estimate(
 
 
 def _counter(tokenizer: Any) -> Callable[[str], int]:
-    """Tokens of a text."""
+    """A function that counts the tokens of a text."""
     return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

@@ -1,6 +1,6 @@
-"""What a language model is asked, by content: the same question is the same request.
+"""Requests to a language model, identified by their content: equal questions are one request.
 
-Owns requests, their keys and answers, and what a language model is to us.
+Owns requests, their keys and answers, and the interface of a language model.
 """
 
 import hashlib
@@ -14,17 +14,17 @@ Messages = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Request:
-    """One question with all that decides its answer."""
+    """One question, with everything that decides its answer."""
 
     model: str
     messages: Messages
     temperature: float
     most_tokens: int
-    """Of the answer."""
+    """Most tokens of the answer."""
     seed: int
 
     def content(self) -> dict[str, Any]:
-        """As OpenAI's chat completions take it."""
+        """The body of a request to OpenAI's chat completions."""
         return {
             "model": self.model,
             "messages": [{"role": role, "content": text} for role, text in self.messages],
@@ -42,7 +42,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """An answer's text, and the token counts of prompt and answer if the model gives them."""
 
     text: str
     tokens_in: int | None = None
@@ -50,25 +50,25 @@ class Answer:
 
 
 class Answerer(Protocol):
-    """Where requests are answered."""
+    """A language model that answers requests."""
 
     name: str
-    """Part of every request: another name, other answers."""
+    """Name of the model; part of every request's key."""
     parallel: int
-    """Requests that it takes at a time."""
+    """Number of requests that it takes at a time."""
 
     def answer(self, request: Request) -> Answer:
-        """Answers one request; ValueError or OSError in one line where it cannot."""
+        """Answers one request; raises ValueError or OSError in one line."""
         ...
 
     def stop(self) -> None:
-        """Ends waiting between tries: the run is over."""
+        """Ends the waiting between tries, because the run has ended."""
         ...
 
     def close(self) -> None:
-        """Gives back what it holds."""
+        """Closes connections and frees memory."""
         ...
 
 
 class NonsenseError(ValueError):
-    """An answer that is none of what was asked for."""
+    """An answer that is not in the form that was asked for."""
