@@ -7,62 +7,97 @@ the splice and the sampling; texts and requests are `playground`'s. A transcoder
 site, and its d is added at its target.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+import operator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ....harvest.model.hooks import capture, forward_until, replace
-from ....harvest.model.sites import Site
+from ....harvest.model.hooks import capture, decoder_of, forward_until, replace
+from ....harvest.model.sites import Site, check_site, parse_site, site_width
+from ....harvest.model.vocabulary import Ids
 from ....train.sae.sae import SAE
+from ...measure.inputs import is_open
+
+Kind = Literal["off", "add", "set"]
 
 
 @dataclass(frozen=True)
 class LatentChange:
-    """What becomes of one latent, at every token from a position on."""
+    """What becomes of one latent, at every token from a position on.
+
+    Raises:
+        ValueError: the kind is none of the three, latent or start is not a whole number from 0 on,
+            or value is no number.
+    """
 
     latent: int
-    kind: Literal["off", "add", "set"]
+    kind: Kind
     """off: f_new = 0; add: f_new = f_old + value; set: f_new = value."""
     value: float = 0.0
     start: int = 0
     """Position of the first token at which it is changed."""
 
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind must be off, add or set, got {self.kind!r:.80}")
+        for name in ("latent", "start"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name), 0))
+        object.__setattr__(self, "value", _number("value", self.value))
 
-@dataclass(frozen=True)
+
 class SteeredModel:
     """A model and an SAE of one of its sites.
 
-    Attributes:
-        model: transformers' causal model, or a `LanguageModel`.
+        steered = SteeredModel(lm, sae)
+        ids, p = steered.continued("The capital of", LatentChange(498, "add", 20), n_tokens=10)
+        with steered.changed(LatentChange(498, "off")):
+            lm.generate("The capital of")
+
+    Args and attributes:
+        model: a `LanguageModel`, or transformers' causal model.
         sae: on the model's device, float32.
-        reads: the site whose activations it encodes.
-        writes: the site at which its decoder rows are added.
+        reads: the site whose activations it encodes; None takes the one that the SAE names.
+        writes: the site at which its decoder rows are added; None likewise.
+
+    Raises:
+        ValueError: model or sae is something else; a site contradicts the SAE, is not in the model,
+            has another width than the SAE, or is named by neither; writes comes before reads.
     """
 
-    model: Any
-    sae: SAE
-    reads: Site
-    writes: Site
+    def __init__(
+        self, model: Any, sae: SAE, reads: str | None = None, writes: str | None = None
+    ) -> None:
+        if not isinstance(sae, SAE):
+            got = f"{sae!r:.80}" if isinstance(sae, str) else type(sae).__name__
+            raise ValueError(f"sae must be an SAE, got {got}; scopeworks.SAE.load reads one")
+        self.model, self.sae = model, sae
+        self.reads, self.writes = _sites(model, sae, reads, writes)
 
     def __repr__(self) -> str:
         model = self.model if hasattr(self.model, "as_setting") else type(self.model).__name__
         return f"SteeredModel({model}, {self.sae})"
 
-    def features(self, ids: Int[Tensor, "1 seq"]) -> Float[Tensor, "seq d_sae"]:
-        """f of every token of a text."""
+    def features(self, text: Ids) -> Float[Tensor, "seq d_sae"]:
+        """f of every token of a text, which is taken as by `continued`."""
         with torch.no_grad():
-            x = forward_until(self.model, ids, [self.reads])[str(self.reads)]
+            x = forward_until(self.model, self._ids(text), [self.reads])[str(self.reads)]
             return self.sae.encode(x[0].float())
 
     @contextmanager
-    def changed(self, changes: Sequence[LatentChange]) -> Iterator["_Splice"]:
-        """Splices changes into every forward pass inside the block; each continues where the
-        one before it ended, as passes with a cache do."""
+    def changed(self, changes: LatentChange | Sequence[LatentChange]) -> Iterator["_Splice"]:
+        """Splices one change or several into every forward pass inside the block; each pass
+        continues where the one before it ended, as passes with a cache do.
+
+        Raises:
+            ValueError: a change is no `LatentChange`, or is of a latent that the SAE has not.
+        """
+        changes = self._checked(changes)
         splice = _Splice(self.sae, changes)
         with ExitStack() as stack:
             if changes:
@@ -80,8 +115,8 @@ class SteeredModel:
 
     def continued(
         self,
-        ids: Int[Tensor, "1 seq"],
-        changes: Sequence[LatentChange],
+        text: Ids,
+        changes: LatentChange | Sequence[LatentChange],
         n_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
@@ -94,19 +129,23 @@ class SteeredModel:
         what was changed.
 
         Args:
-            ids: the text.
-            changes: what becomes of latents; none for the model as it is.
-            n_tokens: at most so many tokens.
+            text: one sequence as `LanguageModel.ids` takes it: a text or token ids. If the model
+                is transformers' own, a tensor of ids [1, seq].
+            changes: what becomes of one latent or several; [] for the model as it is.
+            n_tokens: at most so many tokens, >= 1.
             temperature: 0 takes the most probable token.
-            seed: of the uniform numbers.
+            seed: of the uniform numbers, >= 0.
             stop: ids after which nothing more is written.
 
         Returns:
             The new tokens' ids, and the probabilities of the first of them at temperature 1.
 
         Raises:
-            ValueError: the model's numbers overflow under these changes.
+            ValueError: an argument is none of these, the SAE has no such latent, or the model's
+                numbers overflow under these changes.
         """
+        n_tokens, ids = _whole("n_tokens", n_tokens, 1), self._ids(text)
+        temperature, seed = _number("temperature", temperature), _whole("seed", seed, 0)
         uniform = torch.rand(n_tokens, generator=torch.Generator().manual_seed(seed))
         written: list[int] = []
         first: Tensor | None = None
@@ -127,6 +166,33 @@ class SteeredModel:
         assert first is not None
         return written, first
 
+    def _ids(self, text: Ids) -> Int[Tensor, "1 seq"]:
+        """The ids of one sequence."""
+        if hasattr(self.model, "ids"):
+            ids = self.model.ids(text)
+        elif isinstance(text, Tensor) and text.ndim == 2:
+            ids = text
+        else:
+            raise ValueError(
+                f"text must be a tensor of token ids [1, seq], got {type(text).__name__}; "
+                "a model of scopeworks.load_model takes texts, too"
+            )
+        if len(ids) != 1:
+            raise ValueError(f"text must be one sequence, got {len(ids)}; pass one after the other")
+        return ids
+
+    def _checked(self, changes: LatentChange | Sequence[LatentChange]) -> list[LatentChange]:
+        """The changes as a list; each is of a latent that the SAE has."""
+        several = list(changes) if isinstance(changes, Iterable) else [changes]
+        d_sae = self.sae.config.d_sae
+        for change in several:
+            if not isinstance(change, LatentChange):
+                got = type(change).__name__
+                raise ValueError(f"changes must be LatentChange or a list of them, got {got}")
+            if change.latent >= d_sae:
+                raise ValueError(f"latent must be 0 to {d_sae - 1}, got {change.latent}")
+        return several
+
 
 class _Splice:
     """Changes an activation of shape [1, seq, d], whose tokens follow those seen before."""
@@ -145,6 +211,60 @@ class _Splice:
             delta += by[..., None] * self._sae.W_dec[change.latent]
         # In float32, and back only here: bfloat16 would round small steps away.
         return torch.where((delta != 0).any(-1, keepdim=True), x.float() + delta, x.float())
+
+
+def _sites(model: Any, sae: SAE, reads: str | None, writes: str | None) -> tuple[Site, Site]:
+    """The sites that the SAE reads and writes, checked against it and the model."""
+    decoder, config = decoder_of(model), sae.config
+    source = _site("reads", reads, config.site)
+    own = config.target_site or (None if is_open(config, "target_site") else config.site)
+    default = None if config.is_transcoder or config.d_in != config.d_out else source
+    target = _site("writes", writes, own, default)
+    for name, site, width in (("reads", source, config.d_in), ("writes", target, config.d_out)):
+        check_site(site, len(decoder.layers))
+        if (there := site_width(site, decoder.config)) != width:
+            raise ValueError(
+                f"{name} must be a site of width {width}, as the SAE is, got {site} of width "
+                f"{there}; take the model and the site that the SAE was trained on"
+            )
+    if target.depth < source.depth:
+        raise ValueError(f"writes must not come before reads ({source}), got {target}")
+    return source, target
+
+
+def _site(name: str, given: str | None, own: str | None, default: str | None = None) -> Site:
+    """The site that is given, or the SAE's own; the two must agree."""
+    if given is None and (given := own or default) is None:
+        raise ValueError(
+            f"{name} must be given, because the SAE names no such site, got None; "
+            f"for example {name}='resid_post.12'"
+        )
+    site = parse_site(given)
+    if own is not None and site != parse_site(own):
+        raise ValueError(f"{name} must be {own}, the site of the SAE, got {site}; leave it out")
+    return site
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    """A whole number from `least` on."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least or isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number from {least} on, got {value!r:.80}")
+    return number
+
+
+def _number(name: str, value: Any) -> float:
+    """A number, which may be infinite."""
+    try:
+        number = float("nan") if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        number = float("nan")
+    if math.isnan(number):
+        raise ValueError(f"{name} must be a number, got {value!r:.80}")
+    return number
 
 
 def _difference(change: LatentChange, f: Tensor) -> Tensor:

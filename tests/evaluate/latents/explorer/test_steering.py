@@ -1,12 +1,18 @@
 """SteeredModel: the splice is exact, what it leaves alone is untouched, a cache changes nothing."""
 
+import re
+
+import numpy as np
 import pytest
 import torch
 
 from scopeworks.evaluate.latents.explorer.steering import LatentChange, SteeredModel, _drawn
 from scopeworks.harvest.model.hooks import capture, replace
+from scopeworks.harvest.model.loading import LanguageModel
 from scopeworks.harvest.model.sites import parse_site
 from scopeworks.tests.evaluate.saes import random_sae
+from scopeworks.train.sae.config import SAEConfig
+from scopeworks.train.sae.sae import SAE
 
 RESIDUAL, SOURCE, TARGET, HEADS = (
     parse_site(text) for text in ("resid_post.1", "transcoder_in.1", "mlp_out.1", "attn_out.2")
@@ -159,3 +165,122 @@ def test_numbers_that_overflow_are_an_error(lm, ids):
     steering = residual(lm)
     with pytest.raises(ValueError, match="value must leave the model's numbers finite"):
         steering.continued(ids[:1, :6], [LatentChange(0, "add", float("inf"))], 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ((1, "boost", 20), "kind must be off, add or set, got 'boost'"),
+        ((-1, "add", 20), "latent must be a whole number from 0 on, got -1"),
+        (("1", "add", 20), "latent must be a whole number from 0 on, got '1'"),
+        ((1.0, "add", 20), "latent must be a whole number from 0 on, got 1.0"),
+        ((True, "add", 20), "latent must be a whole number from 0 on, got True"),
+        ((1, "add", "20"), "value must be a number, got '20'"),
+        ((1, "add", None), "value must be a number, got None"),
+        ((1, "add", float("nan")), "value must be a number, got nan"),
+        ((1, "add", 20, -1), "start must be a whole number from 0 on, got -1"),
+    ],
+)
+def test_a_change_that_means_nothing_is_refused(given, text):
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        LatentChange(*given)
+
+
+def test_numbers_of_numpy_and_torch_are_taken():
+    change = LatentChange(np.int64(3), "add", torch.tensor(2.5))  # pyright: ignore[reportArgumentType]
+    assert (change.latent, change.value) == (3, 2.5) and type(change.value) is float
+
+
+def test_the_sites_are_the_saes_own(lm):
+    steering = SteeredModel(lm, random_sae("transcoder_in.1", "mlp_out.1"))
+    assert (steering.reads, steering.writes) == (SOURCE, TARGET)
+    plain = SteeredModel(lm, random_sae("resid_post.1"))
+    assert (plain.reads, plain.writes) == (RESIDUAL, RESIDUAL)
+
+
+def nameless(site: str | None = None, target: str | None = None, d: int = 32) -> SAE:
+    """An SAE whose file may leave its sites out."""
+    config = SAEConfig(d_in=d, d_sae=4, d_out=d, site=site, target_site=target)
+    one = {"W_enc": torch.zeros(d, 4), "b_enc": torch.zeros(4), "W_dec": torch.zeros(4, d)}
+    return SAE(config, **one, b_dec=torch.zeros(d), theta=torch.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("sae", "sites", "text"),
+    [
+        (random_sae("resid_post.1"), ("mlp_out.1",), "reads must be resid_post.1, the site of"),
+        (
+            random_sae("resid_post.1"),
+            ("resid_post.1", "resid_post.0"),
+            "writes must be resid_post.1, the site of the SAE, got resid_post.0",
+        ),
+        (nameless(), (), "reads must be given, because the SAE names no such site"),
+        (nameless(), ("resid_post.99",), "site resid_post.99 does not exist: the model has"),
+        (nameless(), ("attn_out.1",), "reads must be a site of width 32, as the SAE is, got attn"),
+        (nameless(), ("resid_post.1", "resid_post.0"), "writes must not come before reads"),
+        (nameless(), ("resid",), "site 'resid' does not exist"),
+        ("saes/x", (), "sae must be an SAE, got 'saes/x'; scopeworks.SAE.load reads one"),
+    ],
+)
+def test_sites_that_do_not_fit_are_refused_when_it_is_made(lm, sae, sites, text):
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
+        SteeredModel(lm, sae, *sites)
+
+
+def test_a_model_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="model must be a loaded language model, got 'tiny'"):
+        SteeredModel("tiny", random_sae("resid_post.1"))
+
+
+def test_an_sae_that_names_no_site_takes_what_is_given(lm):
+    steering = SteeredModel(lm, nameless(), "resid_post.1")
+    assert (steering.reads, steering.writes) == (RESIDUAL, RESIDUAL)
+
+
+def test_one_change_is_as_a_list_of_one(lm, ids):
+    steering, one = residual(lm), ids[:1, :6]
+    change = LatentChange(0, "add", 30.0)
+    wanted = steering.continued(one, [change], 4)
+    assert steering.continued(one, change, 4)[0] == wanted[0] != steering.continued(one, [], 4)[0]
+    with torch.no_grad(), steering.changed(change):
+        got = lm.model(input_ids=one).logits[0, -1].softmax(-1)
+    torch.testing.assert_close(got, wanted[1])
+
+
+def test_changes_of_latents_that_are_not_there_are_refused(lm, ids):
+    steering = residual(lm)
+    with pytest.raises(ValueError, match=r"^latent must be 0 to 47, got 48$"):
+        steering.continued(ids[:1], LatentChange(48, "off"), 2)
+    with pytest.raises(
+        ValueError, match=r"^changes must be LatentChange or a list of them, got in"
+    ):
+        steering.continued(ids[:1], [3], 2)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(
+        ValueError, match=r"^changes must be LatentChange or a list of them, got in"
+    ):
+        steering.continued(ids[:1], 3, 2)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_language_model_takes_texts(lm):
+    named = LanguageModel(
+        lm.model, lm.tokenizer, "grouped", "0" * 16, lm.device, "float32", "eager"
+    )
+    steering = SteeredModel(named, random_sae("resid_post.1"))
+    one = named.ids(" the")
+    assert steering.continued(" the", [], 3)[0] == residual(lm).continued(one, [], 3)[0]
+    assert torch.equal(steering.features(" the"), residual(lm).features(one))
+    with pytest.raises(ValueError, match="text must be one sequence, got 2"):
+        steering.features([[1, 2], [3, 4]])
+
+
+def test_transformers_model_takes_a_tensor_of_one_sequence(lm, ids):
+    with pytest.raises(ValueError, match=r"text must be a tensor of token ids \[1, seq\], got str"):
+        residual(lm).continued(" the", [], 3)
+    with pytest.raises(ValueError, match="text must be one sequence, got 2"):
+        residual(lm).features(ids[:2])
+
+
+@pytest.mark.parametrize("n", [0, "5", 2.5])
+def test_the_number_of_tokens_is_checked(lm, ids, n):
+    with pytest.raises(ValueError, match="n_tokens must be a whole number from 1 on"):
+        residual(lm).continued(ids[:1], [], n)
