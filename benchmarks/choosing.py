@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from recording import record, surroundings
 
-from scopeworks.pipelines.run.runner import run
+from scopeworks.pipelines.run.runner import run_suite
 from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.train.run.trainer import run as train
 from scopeworks.train.sae.sae import SAE
@@ -66,7 +66,7 @@ def main() -> None:
     given = parser.parse_args().folder
     with tempfile.TemporaryDirectory() as temporary:
         folder = given or Path(temporary)
-        run(SuiteFile(Path("demo"), [f"out={folder / 'demo'}"]), last="harvest")
+        run_suite(SuiteFile(Path("demo"), [f"out={folder / 'demo'}"]), last="harvest")
         (store,) = (path for path in (folder / "demo" / "stores").iterdir() if path.is_dir())
         for length in LENGTHS:
             for one in train(members(length, str(store), Path(temporary))):

@@ -39,7 +39,7 @@ from scopeworks.harvest.model.hooks import forward_until
 from scopeworks.harvest.model.loading import LanguageModel, load_model
 from scopeworks.harvest.text.documents import is_held_out, read_files
 from scopeworks.harvest.text.stdlib import stdlib_sources
-from scopeworks.pipelines.run.runner import run
+from scopeworks.pipelines.run.runner import run_suite
 from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.train.sae.sae import SAE
 
@@ -205,7 +205,7 @@ def main() -> None:
         folder = given or Path(temporary)
         suite = Path(temporary) / "suite.toml"
         suite.write_text(SUITE.format(out=folder, held_out=HELD_OUT), encoding="utf-8")
-        run(SuiteFile(suite), last="train")
+        run_suite(SuiteFile(suite), last="train")
         (tokens,) = (path for path in (folder / "tokens").iterdir() if path.is_dir())
         (sae,) = (path for path in (folder / "saes").iterdir() if path.is_dir())
         lm = load_model(str(ROOT / "pipelines" / "tiny_gemma2"), "float32", "cpu")

@@ -86,7 +86,7 @@ def demo(given: Given[DemoOptions]) -> None:
 
     The same as `scopeworks run demo`, which runs the preset of that name.
     """
-    from .run.runner import run
+    from .run.runner import run_suite
     from .steps.latents import index_folders
     from .suite.outputs import Outputs
     from .suite.settings import SuiteFile
@@ -104,7 +104,7 @@ def demo(given: Given[DemoOptions]) -> None:
     )
     changes = [f"{name}={value}" for name, value in flags.items() if value is not None]
     file = SuiteFile(Path("demo"), [f"out={out}", *changes, *asked.changes])
-    run(file)
+    run_suite(file)
     typer.echo(f"report: {out / 'report.html'}")
     for folder in index_folders(Outputs(file)).values():
         where = out / folder.relative_to(file.suite.out.absolute())

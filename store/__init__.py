@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from .read.reader import ActivationStore as ActivationStore
     from .read.stream import Stream as Stream
     from .tokens import TokenStore as TokenStore
+    from .tools.copy import copy_store as copy_store
     from .tools.statistics import site_statistics as site_statistics
+    from .tools.verify import verify_store as verify_store
+    from .tools.verify import withdraw_buckets as withdraw_buckets
     from .write.writer import StoreWriter as StoreWriter
 else:
     __getattr__, __dir__, __all__ = public_names(
@@ -30,6 +33,9 @@ else:
             "StoreWriter": "write.writer",
             "Stream": "read.stream",
             "TokenStore": "tokens",
+            "copy_store": "tools.copy",
             "site_statistics": "tools.statistics",
+            "verify_store": "tools.verify",
+            "withdraw_buckets": "tools.verify",
         },
     )

@@ -86,12 +86,12 @@ def verify(given: Given[VerifyOptions]) -> None:
     """Reads every byte and checks it; lists what is damaged and ends with exit code 1 if anything
     is."""
     from ..console import progress
-    from .tools import verify as checking
+    from .tools.verify import verify_store, withdraw_buckets
 
     asked = given.settings()
     url, options = asked.url, asked.storage_options
     with progress("verify", None, "bytes") as bar:
-        report = checking.verify(url, options, clean=asked.clean, advance=bar.advance)
+        report = verify_store(url, options, clean=asked.clean, advance=bar.advance)
     for bucket, n in report.removed.items():
         typer.echo(f"removed: {n} shards of bucket {bucket}, which has no commit")
     for line in [*report.problems, *(f"note: {note}" for note in report.notes)]:
@@ -101,7 +101,7 @@ def verify(given: Given[VerifyOptions]) -> None:
         f" {report.checked_bytes:,} bytes checked, {len(report.problems)} problems"
     )
     if asked.withdraw and report.damaged:
-        checking.withdraw(url, report.damaged, options)
+        withdraw_buckets(url, report.damaged, options)
         numbers = ", ".join(map(str, sorted(report.damaged)))
         typer.echo(f"withdrawn: bucket {numbers}; run the harvest again")
     raise typer.Exit(1 if report.problems else 0)
@@ -135,13 +135,13 @@ def copy(given: Given[CopyOptions]) -> None:
     """Copies a store to another place, codec or chunking; run it again to continue."""
     from ..console import progress
     from .read.reader import ActivationStore
-    from .tools.copy import copy as run
+    from .tools.copy import copy_store
 
     asked = given.settings()
     url, target = asked.url, asked.target
     total = ActivationStore.open(url, asked.storage_options).rows
     with progress("copy", total, "rows") as bar:
-        rows = run(
+        rows = copy_store(
             url,
             target,
             codec=asked.codec,

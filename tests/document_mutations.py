@@ -29,7 +29,7 @@ from scopeworks.evaluate.latents.files.folder import open_index
 from scopeworks.evaluate.page.report import write_report
 from scopeworks.store import ActivationStore, StoreWriter, TokenStore
 from scopeworks.store.format.spec import checksum
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.verify import verify_store
 from scopeworks.tests.damaged_json import EDGES, damaged_bytes, damaged_value
 from scopeworks.tests.evaluate.latents import made_contents
 from scopeworks.tests.store.making import fill, rows_of, spec_of
@@ -210,7 +210,7 @@ def _read_sae(folder: Path) -> str:
 
 def _read_rows(folder: Path) -> str:
     """An activation store's rows, beside those that were written."""
-    problems = verify(folder, threads=1).problems
+    problems = verify_store(folder, threads=1).problems
     store = ActivationStore.open(folder)
     for site in store.sites:
         read = store.read(site, 0, store.rows)

@@ -9,7 +9,7 @@ import scopeworks
 from scopeworks.harvest.model.files import SHIPPED, model_place
 from scopeworks.harvest.text.sources import expand
 from scopeworks.harvest.text.stdlib import STDLIB, stdlib_sources
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.verify import verify_store
 
 SITE = "resid_post.3"
 
@@ -75,7 +75,7 @@ def test_stores_show_the_place_they_were_given_and_settings_the_whole_one(folder
 
 
 def test_a_report_of_checking_is_one_line(folder):
-    text = repr(verify("rows"))
+    text = repr(verify_store("rows"))
     assert text.startswith("Report(sound: ") and "0 notes" in text
 
 

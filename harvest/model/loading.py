@@ -79,6 +79,10 @@ class LanguageModel:
     def __call__(self, ids: Ids) -> Float[Tensor, "batch seq vocabulary"]:
         """The logits of every position; hooks of `capture` and `replace` see this forward pass.
 
+        The weights need no gradients, so neither do the logits, with or without `torch.no_grad`.
+        Where a `replace` puts in a tensor that needs gradients, they flow through the rest of the
+        model to that tensor, as hooks that are trained want it.
+
         Args:
             ids: a text or token ids, as the method `ids` takes them.
 

@@ -46,7 +46,7 @@ def run(given: Given[RunOptions]) -> None:
     """
     from ...console import place_failures_apart
     from ...workers.share import TaskShare
-    from .runner import run as run_suite
+    from .runner import run_suite
 
     asked = given.settings()
     if asked.dask is not None:
@@ -160,7 +160,7 @@ def _finished(file: "SuiteFile") -> Path:
 def _status(file: "SuiteFile", json: bool) -> list[str]:
     """Lines on how far a suite is."""
     from .status import as_json, as_lines
-    from .status import status as look
+    from .status import suite_status as look
 
     rows = look(file)
     return [dumps(as_json(file, rows), indent=2)] if json else as_lines(rows)

@@ -15,7 +15,7 @@ from ..plan.estimate import UNITS, Speed
 from ..plan.quantities import CHARACTERS_PER_TOKEN, Quantities, quantities
 from ..suite.settings import SuiteFile, Table
 from .records import records_of
-from .runner import run
+from .runner import run_suite
 
 _ROWS = (2**15, 3 * 2**15)
 _TOKENS = (3 * 10**5, 9 * 10**5)
@@ -39,7 +39,7 @@ def measured_speed(file: SuiteFile, text_bytes: int | None, name: str) -> Speed:
         for i in range(2):
             small = _cut(file, Path(folder, str(i)), i, text_bytes)
             with contextlib.redirect_stdout(io.StringIO()):
-                run(small, last="evaluate")
+                run_suite(small, last="evaluate")
             found.append(_timed(small, text_bytes))
     speeds, fixed = {}, {}
     for step, unit in UNITS.items():

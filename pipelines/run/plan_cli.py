@@ -78,6 +78,7 @@ def plan(given: Given[PlanOptions]) -> None:
     from ..plan import page
     from ..plan.estimate import Prices
     from ..plan.quantities import quantities
+    from ..plan.suite_plan import known_text_bytes
     from ..suite.members import members_of
     from .measure import actual_seconds
 
@@ -86,7 +87,7 @@ def plan(given: Given[PlanOptions]) -> None:
     rates = Prices(**prices, days=asked.days)
     with tempfile.TemporaryDirectory() as folder:
         file = _file(asked, Path(folder))
-        members, text_bytes = members_of(file), _text_bytes(file)
+        members, text_bytes = members_of(file), known_text_bytes(file)
         found = quantities(file, text_bytes)
         speed = _speed(file, text_bytes, asked.device, asked.measure)
         figures = page.as_json(file, members, found, speed, rates, asked.ranks)
@@ -132,21 +133,6 @@ def _file(asked: PlanOptions, folder: Path) -> "SuiteFile":
     )
     write_file(path, text.encode())
     return SuiteFile(path, asked.changes)
-
-
-def _text_bytes(file: "SuiteFile") -> int | None:
-    """Bytes of the suite's text; None if it is not on this machine or its size is unknown."""
-    from ...harvest.text.text_file import is_stream
-    from ...store.place.place import Place
-    from ..suite.outputs import Outputs
-
-    text = file.text_table
-    if text.store is not None or any(is_stream(n) or Place(n).is_remote for n in text.sources):
-        return None
-    try:
-        return Outputs(file).text_bytes()
-    except FileNotFoundError:
-        return None
 
 
 def _speed(file: "SuiteFile", text_bytes: int | None, device: str, measure: bool) -> Any:

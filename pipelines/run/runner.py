@@ -19,7 +19,7 @@ from ...workers.share import ALL, TaskShare
 from ..steps.step import State, Step
 from ..steps.table import step_named, steps_of
 from ..suite.outputs import Outputs
-from ..suite.settings import Suite, SuiteFile
+from ..suite.settings import AnySuite, Suite, SuiteFile
 from .records import recorded
 from .space import check_space
 
@@ -44,8 +44,8 @@ class _Claim(Document):
     name: str
 
 
-def run(
-    file: SuiteFile,
+def run_suite(
+    suite: AnySuite,
     *,
     only: str | None = None,
     first: str | None = None,
@@ -57,8 +57,10 @@ def run(
 ) -> list[Outcome]:
     """Runs a suite's steps. Finished outputs are left as they are, so the same call continues.
 
+        run_suite("demo", last="train")
+
     Args:
-        file: the suite.
+        suite: a suite file's path, a preset's name, or a `SuiteFile`.
         only: the only step to run.
         first: the first step to run; by default the first of all.
         last: the last step to run; by default the last of all.
@@ -72,6 +74,7 @@ def run(
         NotReadyError: an input of a step is not there yet.
         ValueError, OSError: a step failed; the error names the command to try again.
     """
+    file = SuiteFile.of(suite)
     steps = chosen(file.suite, only, first, last)
     if not share.is_all and only is None:
         raise ValueError(f"share must be of one step, got {share} for all; add --only STEP")

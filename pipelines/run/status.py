@@ -9,7 +9,7 @@ from typing import Any
 
 from ..steps.table import steps_of
 from ..suite.outputs import Outputs
-from ..suite.settings import SuiteFile
+from ..suite.settings import AnySuite, SuiteFile
 from .records import records_of
 
 
@@ -38,13 +38,16 @@ class Row:
     error: str | None
 
 
-def status(file: SuiteFile) -> list[Row]:
+def suite_status(suite: AnySuite) -> list[Row]:
     """The state of every step of a suite; writes only the suite's `digests.json`.
+
+    Args:
+        suite: a suite file's path, a preset's name, or a `SuiteFile`.
 
     Raises:
         ValueError, OSError: suite, model or texts cannot be read.
     """
-    outputs = Outputs(file)
+    outputs = Outputs(SuiteFile.of(suite))
     rows = []
     for step in steps_of(outputs.suite):
         there, records = step.state(outputs), records_of(outputs.out, step.name)

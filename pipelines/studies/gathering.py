@@ -12,7 +12,7 @@ from typing import Any
 from ...evaluate.settings import EvaluateSettings
 from ...evaluate.study.study import AbsentError, Documents, Study, Variant
 from ...settings import resolve
-from ..run.runner import run
+from ..run.runner import run_suite
 from ..steps.evaluate import documents
 from ..suite.members import SuiteMember
 from ..suite.outputs import Outputs
@@ -137,7 +137,7 @@ def of_suite(
 def _evaluated(study: str, variant: str, suite: SuiteFile) -> tuple[list[dict[str, Any]], bool]:
     """The evaluations of a variant's SAEs, and whether an output had to be made for them."""
     print(f"{study}, variant {variant}: {len(Outputs(suite).members)} SAEs", flush=True)
-    outcomes = run(suite, last="evaluate", study=study)
+    outcomes = run_suite(suite, last="evaluate", study=study)
     done, beside = Outputs(suite), BESIDE.get(study)
     found = documents(done) if beside is None else beside(done, documents(done))
     return found, any(outcome.done == "now" for outcome in outcomes)

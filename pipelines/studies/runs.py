@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...evaluate.saved.study_file import READING_FILE, TIMING_FILE
-from ...evaluate.studies.table import STUDIES
+from ...evaluate.studies.table import STUDIES, study_named
 from ...evaluate.study.study import AbsentError, Study
 from ...evaluate.study.write import Finding, find, write_finding
 from ...foreign import one_line
 from ...store.place.files import check_can_be_written, write_json
-from .gathering import GatheredStudy
+from ..suite.settings import AnySuite, SuiteFile
+from .gathering import GatheredStudy, of_suite
 
 
 def study_folder(out: Path, study: Study) -> Path:
@@ -44,6 +45,28 @@ def run_study(study: Study, out: Path, gather: Callable[[Study], GatheredStudy])
     print(f"{study.name}: {finding.reading.verdict}. {finding.reading.sentence}")
     print(f"written: {folder}", flush=True)
     return finding
+
+
+def study_suite(name: str, suite: AnySuite, full: bool = False) -> Finding:
+    """Answers a question of the report with a suite's SAEs; makes what is missing of them.
+
+        study_suite("frontier", "suite.toml").reading.sentence
+
+    Points (CSV), figures (SVG, PNG) and the reading (JSON) are written to `studies/NAME` in the
+    suite's folder.
+
+    Args:
+        name: one of `scopeworks study list`.
+        suite: a suite file's path, a preset's name, or a `SuiteFile`.
+        full: as many variants and sequences as the report has.
+
+    Raises:
+        ValueError, OSError: there is no such study or suite, its SAEs are too few for the question,
+            or a step failed; nothing of the study's files has changed.
+    """
+    file = SuiteFile.of(suite)
+    folder = file.suite.out.expanduser().absolute()
+    return run_study(study_named(name), folder, lambda study: of_suite(study, file, full))
 
 
 def run_all(out: Path, gather: Callable[[Study], GatheredStudy]) -> dict[str, str]:

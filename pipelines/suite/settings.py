@@ -185,12 +185,13 @@ class SuiteFile:
         text: the file's bytes, to notice later changes of it.
     """
 
-    def __init__(self, path: Path, changes: Sequence[str] = (), options: Any = None):
+    def __init__(self, path: str | Path, changes: Sequence[str] = (), options: Any = None):
         """Reads and checks the file.
 
         Raises:
             FileNotFoundError, ValueError: naming file, table and key.
         """
+        path = Path(path)
         self.given, self.path, self.changes = path, preset_path(path), tuple(changes)
         if not self.path.is_file():
             raise FileNotFoundError(_no_file(path))
@@ -201,6 +202,15 @@ class SuiteFile:
         if options:
             values["storage_options"] = options
         self.suite = from_table(Suite, values, f"suite {self.path}")
+
+    @classmethod
+    def of(cls, suite: "AnySuite") -> "SuiteFile":
+        """The suite itself, or one read from a path or a preset's name; errors as `SuiteFile`."""
+        return suite if isinstance(suite, SuiteFile) else cls(Path(suite))
+
+    def __repr__(self) -> str:
+        changes = "".join(f", {change}" for change in self.changes)
+        return f"SuiteFile({self.suite.name}: {self.given}{changes})"
 
     def check_unchanged(self) -> None:
         """Raises ValueError if the file's content has changed since it was read."""
@@ -232,6 +242,10 @@ class SuiteFile:
             raise ValueError(f"{where}: {name} is filled in by the suite; leave it out")
         given = {name: value for name, value in filled.items() if value is not None}
         return from_table(kind, values | given, where)
+
+
+AnySuite = SuiteFile | str | Path
+"""A suite, its file, or the name of a preset."""
 
 
 def preset_path(path: Path) -> Path:

@@ -43,7 +43,7 @@ class CopyJob:
         raise ValueError(f"bucket {bucket} must be committed in {self.source.url}, got none")
 
 
-def copy(
+def copy_store(
     source: AnyPlace,
     target: AnyPlace,
     *,

@@ -26,7 +26,7 @@ from .shard_check import check_array
 
 @dataclass
 class Report:
-    """The result of `verify`."""
+    """The result of `verify_store`."""
 
     problems: list[str] = field(default_factory=list)
     """One line per damaged object or chunk; empty for a sound store."""
@@ -52,7 +52,7 @@ class Report:
         )
 
 
-def verify(
+def verify_store(
     url: AnyPlace,
     storage_options: StorageOptions = None,
     *,
@@ -118,7 +118,9 @@ def verify(
     return report
 
 
-def withdraw(url: AnyPlace, buckets: Iterable[int], storage_options: StorageOptions = None) -> None:
+def withdraw_buckets(
+    url: AnyPlace, buckets: Iterable[int], storage_options: StorageOptions = None
+) -> None:
     """Removes the commit records of buckets, so that the same harvest writes these buckets again.
 
     Until then readers do not see their rows, also those that are sound.

@@ -23,7 +23,7 @@ from scopeworks.harvest.tokens import on_dask as part_tasks
 from scopeworks.harvest.tokens import text_parts as parts
 from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize_text
 from scopeworks.store import ActivationStore
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.verify import verify_store
 from scopeworks.workers import cluster
 
 TIMEOUT_S = 600
@@ -195,7 +195,7 @@ def test_dask_worker_in_another_folder_writes_where_the_command_says(
         tokenize_text(text_settings("model", "text", "tokens", held_out=0.0, dask=address))
         report = harvest_rows(settings("model", "tokens", "store", dask=address))
     assert ActivationStore.open(tmp_path / "store").rows == report.spec.rows > 1000
-    assert not verify(tmp_path / "store").problems
+    assert not verify_store(tmp_path / "store").problems
     assert report.spec.provenance["model"] == "model"
     left = {path.name for path in (tmp_path / "elsewhere").iterdir()}
     assert not left & {"model", "text", "tokens", "tokens.parts", "store"}
@@ -318,7 +318,7 @@ def test_dask_worker_killed_three_times_changes_nothing(model_dir, tokens_dir, t
     finally:
         driver.kill()
     assert files(killed) == files(alone)
-    assert not verify(killed).problems
+    assert not verify_store(killed).problems
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ import numpy as np
 
 from scopeworks.store import ActivationStore, TokenStore
 from scopeworks.store.format.commits import commit_key
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.verify import verify_store
 from scopeworks.tests.store.forging import forge
 from scopeworks.tests.store.making import make_store
 
@@ -96,7 +96,7 @@ def _read_rows(url: Path) -> None:
 def _is_found(url: Path) -> bool:
     """Whether `verify` has something to say."""
     try:
-        return bool(verify(url).problems)
+        return bool(verify_store(url).problems)
     except (ValueError, OSError) as error:
         assert "\n" not in str(error)
         return True

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scopeworks.store import ActivationStore, DamagedStoreError, StoreWriter
-from scopeworks.store.tools.verify import verify, withdraw
+from scopeworks.store.tools.verify import verify_store, withdraw_buckets
 from scopeworks.tests.store.making import SITES, Made, fill, make_store
 
 
@@ -16,7 +16,7 @@ def objects(url: str) -> list[Path]:
 
 
 def test_a_sound_store_verifies(made):
-    report = verify(made.url)
+    report = verify_store(made.url)
     assert report.problems == []
     assert (report.buckets, report.n_buckets) == (4, 4)
     assert report.checked_bytes == sum(ActivationStore.open(made.url).stored_bytes.values())
@@ -32,7 +32,7 @@ def test_a_damaged_chunk_is_named_by_verify_and_by_the_stream(fresh):
     with stream, pytest.raises(DamagedStoreError, match=named):
         for _ in range(7):
             next(stream)
-    (problem,) = verify(fresh.url).problems
+    (problem,) = verify_store(fresh.url).problems
     assert "resid_post.1: shard 4" in problem
     assert "chunk 0 is damaged" in problem
 
@@ -43,7 +43,7 @@ def test_a_missing_shard_is_named(fresh):
         DamagedStoreError, match=r"mlp_out.0: shard 2 \(.*\): the object is missing"
     ):
         ActivationStore.open(fresh.url).read("mlp_out.0", 128, 130)
-    (problem,) = verify(fresh.url).problems
+    (problem,) = verify_store(fresh.url).problems
     assert "mlp_out.0: shard 2" in problem
     assert "missing" in problem
 
@@ -51,7 +51,7 @@ def test_a_missing_shard_is_named(fresh):
 def test_a_lost_commit_is_reported_and_its_rows_are_gone(fresh):
     Path(fresh.url, "commits/00000001/zarr.json").unlink()
     assert ActivationStore.open(fresh.url).rows == 700 - 192
-    report = verify(fresh.url)
+    report = verify_store(fresh.url)
     assert (report.problems, report.buckets, report.n_buckets) == ([], 3, 4)
     (note,) = report.notes
     assert note.startswith("bucket 1 has data (15 shards) but no commit record")
@@ -62,7 +62,7 @@ def test_a_damaged_commit_is_refused_and_reported(fresh):
     path.write_text(path.read_text().replace('"rows": 192', '"rows": 191'))
     with pytest.raises(DamagedStoreError, match=r"commit of bucket 2: .* the checksum"):
         ActivationStore.open(fresh.url)
-    assert any("commit of bucket 2" in problem for problem in verify(fresh.url).problems)
+    assert any("commit of bucket 2" in problem for problem in verify_store(fresh.url).problems)
 
 
 def test_a_withdrawn_bucket_is_written_again_and_the_store_is_as_before(fresh):
@@ -72,15 +72,15 @@ def test_a_withdrawn_bucket_is_written_again_and_the_store_is_as_before(fresh):
     )
     shard.write_bytes(shard.read_bytes()[:-1])
     record.write_bytes(record.read_bytes()[:-9])
-    report = verify(fresh.url)
+    report = verify_store(fresh.url)
     assert report.damaged == {1, 2}
-    withdraw(fresh.url, report.damaged)
+    withdraw_buckets(fresh.url, report.damaged)
     assert ActivationStore.open(fresh.url).rows == 700 - 2 * 192
     with StoreWriter.open(fresh.url, fresh.spec) as writer:
         assert writer.committed == {0, 3}
         for bucket in (1, 2):
             fill(writer, fresh.rows, bucket)
-    assert verify(fresh.url).problems == []
+    assert verify_store(fresh.url).problems == []
     assert {path: path.read_bytes() for path in objects(fresh.url)} == before
 
 
@@ -101,7 +101,7 @@ def damaged(made: Made, path: Path, data: bytes | None) -> None:
     try:
         path.unlink() if data is None else path.write_bytes(data)
         try:
-            problems = verify(made.url).problems
+            problems = verify_store(made.url).problems
         except (ValueError, FileNotFoundError) as error:
             problems = [str(error)]
         assert problems, f"{path}: not reported"
@@ -142,7 +142,7 @@ def test_a_sound_shard_in_the_place_of_another_is_reported(fresh):
     assert records[0].crc32c != records[1].crc32c
     (labels / "0").write_bytes(second)
     (labels / "1").write_bytes(first)
-    problems = verify(fresh.url).problems
+    problems = verify_store(fresh.url).problems
     assert any("sequence: shard 0" in problem for problem in problems)
     assert any("sequence: shard 1" in problem for problem in problems)
 
@@ -154,6 +154,6 @@ def test_a_bucket_of_another_store_with_the_same_sizes_is_reported(tmp_path):
     path = "sites/mlp_out.0/c/0/0"
     assert Path(one.url, path).stat().st_size == Path(two.url, path).stat().st_size
     Path(one.url, path).write_bytes(Path(two.url, path).read_bytes())
-    (problem,) = verify(one.url).problems
+    (problem,) = verify_store(one.url).problems
     assert "mlp_out.0: shard 0" in problem
     assert "it is another shard" in problem

@@ -18,7 +18,7 @@ from scopeworks.store import (
     StoreWriter,
     TokenStore,
 )
-from scopeworks.store.tools.verify import verify, withdraw
+from scopeworks.store.tools.verify import verify_store, withdraw_buckets
 from scopeworks.tests.store.making import fill, numbers
 from scopeworks.train.run.trainer import run
 from scopeworks.train.sae.sae import SAE
@@ -81,14 +81,14 @@ def check_rows(url: Path, rows: int, off: float = 0.0) -> None:
 def test_a_complete_store_is_read_verified_and_continued(old, name, rows):
     check_rows(old / name, rows)
     before = data(old / name)
-    assert (verify(old / name).problems, verify(old / name).notes) == ([], [])
+    assert (verify_store(old / name).problems, verify_store(old / name).notes) == ([], [])
     finish(old / name, rows)
     assert data(old / name) == before
 
 
 def test_a_store_of_int8_with_a_short_last_bucket_is_read(old):
     check_rows(old / "int8_short", 56, off=0.2)  # two values of later buckets were cut
-    assert verify(old / "int8_short").problems == []
+    assert verify_store(old / "int8_short").problems == []
 
 
 def test_a_store_that_was_stopped_is_finished(old):
@@ -103,7 +103,7 @@ def test_a_store_of_whole_buckets_grows_and_a_stopped_growth_is_finished(old, na
     check_rows(old / name, 64)
     finish(old / name, 96)
     assert data(old / name) == data(old / "grown")
-    assert verify(old / name).problems == []
+    assert verify_store(old / name).problems == []
 
 
 @pytest.mark.parametrize("name", ["growing_withdrawn", "growing_shards"])
@@ -111,7 +111,7 @@ def test_a_growth_that_was_stopped_behind_its_short_bucket_is_finished(old, name
     check_rows(old / name, 48)
     finish(old / name, 96)
     assert data(old / name) == data(old / "grown")
-    assert verify(old / name).problems == []
+    assert verify_store(old / name).problems == []
 
 
 @pytest.mark.parametrize("name", ["growing_root", "growing_documents", "growing_opened"])
@@ -121,14 +121,14 @@ def test_a_growth_that_was_stopped_before_its_short_bucket_is_finished_without_i
         ActivationStore.open(old / name)
     with pytest.raises(DamagedStoreError, match=said):
         finish(old / name, 96)
-    report = verify(old / name)
+    report = verify_store(old / name)
     assert report.damaged == {3}
     assert re.search(said, report.problems[0])
-    withdraw(old / name, report.damaged)
+    withdraw_buckets(old / name, report.damaged)
     check_rows(old / name, 48)
     finish(old / name, 96)
     assert data(old / name) == data(old / "grown")
-    assert verify(old / name).problems == []
+    assert verify_store(old / name).problems == []
 
 
 @pytest.mark.parametrize("name", ["short", "int8_short"])

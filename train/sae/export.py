@@ -39,7 +39,7 @@ class _Evaluation(Document):
 
 
 def export_sae(
-    sae_dir: str | Path,
+    sae: str | Path | SAE,
     format: str,
     out: str | Path,
     *,
@@ -47,15 +47,17 @@ def export_sae(
     site: str | None = None,
     target_site: str | None = None,
     l0: float | None = None,
-    evaluation: Path | None = None,
+    evaluation: str | Path | None = None,
 ) -> Path:
-    """Reads the SAE at `sae_dir` and writes it under `out`; returns the folder that a loader takes.
+    """Writes an SAE in a format under `out`; returns the folder that a loader takes.
+
+        export_sae("saes/sparsity_0.0006", "sae-lens", "release")
 
     A θ below 0 is written as 0: the same features, and every loader computes them.
 
     Args:
-        sae_dir: any SAE that `SAE.load` reads; or `hf://USER/REPOSITORY[@REVISION]/FOLDER` or
-            another URL, as `SAE.from_pretrained` takes.
+        sae: an `SAE`; the folder or file of any that `SAE.load` reads; or
+            `hf://USER/REPOSITORY[@REVISION]/FOLDER` or another URL, as `SAE.from_pretrained` takes.
         format: one of `EXPORTED`.
         out: a folder; an export there that was killed is completed.
         model: language model whose norm's gain is folded into a transcoder at `transcoder_in`,
@@ -75,16 +77,23 @@ def export_sae(
         folder = local_path(Path(out))
     except ValueError as error:
         raise ValueError(f"out {error}, got {out}") from error
-    sae = SAE.from_pretrained(sae_dir) if is_remote(str(sae_dir)) else SAE.load(sae_dir)
-    source = sae.source or str(sae_dir)
+    sae, source = _read(sae)
     facts: dict[str, Any] = {"site": site, "target_site": target_site, "l0": l0}
     if evaluation is not None:
-        facts = _measured(evaluation, source, sae.config, facts)
+        facts = _measured(Path(evaluation), source, sae.config, facts)
     name, files, tensors = converted(sae, row, facts, model, f"SAE {source}")
     folder = folder / name
     _check_folder(folder, list(files), tensors, row)
     write_format(folder, files)
     return folder
+
+
+def _read(given: str | Path | SAE) -> tuple[SAE, str]:
+    """The SAE, and what errors and evaluations call it."""
+    if isinstance(given, SAE):
+        return given, given.source or given.path or "that was given"
+    sae = SAE.from_pretrained(given) if is_remote(str(given)) else SAE.load(given)
+    return sae, sae.source or str(given)
 
 
 def format_named(name: str) -> Format:

@@ -4,10 +4,12 @@ Owns the folded tensors and what is computed from them. `formats` and `export` o
 `run` trains (in scaled units).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +20,9 @@ from .files import check_tensors, check_values, write_format
 from .formats import trained
 from .formats.table import read_sae
 from .hub import fetched
+
+Rows = Float[Tensor, "*batch columns"] | np.ndarray | Sequence[Any]
+"""Numbers [..., columns]."""
 
 
 @dataclass(eq=False, repr=False)
@@ -81,18 +86,25 @@ class SAE:
         values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 
-    def pre_activations(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
-        """z = x @ W_enc + b_enc, in the SAE's dtype."""
-        if x.shape[-1] != self.config.d_in:
-            raise ValueError(
-                f"x must have {self.config.d_in} columns (site {self.config.site}), "
-                f"got {x.shape[-1]}; pass activations of that site"
-            )
-        return x.to(self.W_enc.dtype) @ self.W_enc + self.b_enc
+    def pre_activations(self, x: Rows) -> Float[Tensor, "*batch d_sae"]:
+        """z = x @ W_enc + b_enc, in the SAE's dtype; errors as `encode`."""
+        what = f"raw activations at {self.config.site or 'its site'}"
+        return self._given("x", x, self.config.d_in, what) @ self.W_enc + self.b_enc
 
-    def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
-        """Feature activations f = z · 1[z > θ] of raw activations x, in the SAE's dtype. In a top-k
-        SAE only the k largest of a row stay."""
+    def encode(self, x: Rows) -> Float[Tensor, "*batch d_sae"]:
+        """Feature activations f = z · 1[z > θ] of raw activations x. In a top-k SAE only the k
+        largest of a row stay.
+
+        Args:
+            x: [..., d_in], unscaled, as the model computes them and a store reads them. A tensor is
+                on the SAE's device; an array or nested lists are copied there.
+
+        Returns:
+            [..., d_sae] in the SAE's dtype. Gradients flow from f to x where x needs them.
+
+        Raises:
+            ValueError: x is none of these, has another number of columns, or is on another device.
+        """
         z = self.pre_activations(x)
         f = torch.where(z > self.theta, z, 0).relu_()
         if self.config.k is None:
@@ -100,19 +112,49 @@ class SAE:
         largest, where = f.topk(self.config.k, dim=-1, sorted=False)
         return torch.zeros_like(f).scatter_(-1, where, largest)
 
-    def decode(
-        self, f: Float[Tensor, "*batch d_sae"], x: Float[Tensor, "*batch d_in"] | None = None
-    ) -> Float[Tensor, "*batch d_out"]:
-        """Reconstruction x̂ of features f; a skip transcoder also needs its input x."""
-        x_hat = f @ self.W_dec + self.b_dec
+    def decode(self, f: Rows, x: Rows | None = None) -> Float[Tensor, "*batch d_out"]:
+        """Reconstruction x̂ of features f; a skip transcoder also needs its input x.
+
+        Args:
+            f: [..., d_sae], as `encode` gives them.
+            x: [..., d_in], without effect where there is no W_skip.
+
+        Returns:
+            [..., d_out] in the SAE's dtype, unscaled.
+
+        Raises:
+            ValueError: f or x is no array or tensor of such a shape on the SAE's device, or a skip
+                transcoder is given no x.
+        """
+        features = self._given("f", f, self.config.d_sae, "features, as encode gives them")
+        x_hat = features @ self.W_dec + self.b_dec
         if self.W_skip is None:
             return x_hat
         if x is None:
             raise ValueError("x must be given to decode: this transcoder has a skip connection")
-        return x_hat + x.to(self.W_skip.dtype) @ self.W_skip
+        what = f"raw activations at {self.config.site or 'its site'}"
+        return x_hat + self._given("x", x, self.config.d_in, what) @ self.W_skip
 
-    def __call__(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        """decode(encode(x))."""
+    def _given(self, name: str, given: Rows, columns: int, what: str) -> Tensor:
+        """An argument as a tensor of the SAE's dtype on its device, refused in one line."""
+        device = self.W_enc.device
+        rule = f"{name} must be a tensor or array [..., {columns}] of {what}"
+        try:
+            rows = given if isinstance(given, Tensor) else torch.as_tensor(given, device=device)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"{rule}, got {type(given).__name__}") from None
+        if not rows.ndim or rows.shape[-1] != columns:
+            raise ValueError(f"{rule}, got {list(rows.shape)}")
+        if rows.device != device:
+            raise ValueError(
+                f"{name} must be on {device} as the SAE is, got {rows.device}; move either, "
+                f"as sae.to({str(rows.device)!r})"
+            )
+        return rows.to(self.W_enc.dtype)
+
+    def __call__(self, x: Rows) -> Float[Tensor, "*batch d_out"]:
+        """decode(encode(x), x): x̂ [..., d_out] of raw activations x [..., d_in]; errors as
+        `encode`."""
         return self.decode(self.encode(x), x)
 
     def to(

@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 )
 def explain(given: Given[ExplainSettings]) -> None:
     """Explains latents in a sentence each, and as many of a random SAE as a control."""
-    from .run import explain as run
+    from .run import explain_latents
 
-    for line in run(given.settings()):
+    for line in explain_latents(given.settings()):
         typer.echo(line)

@@ -4,6 +4,7 @@ Owns the order of the work and the lines for the user. The explanations are kept
 """
 
 from ....store.place.ownership import owned
+from ....verbs import takes
 from ..files.explanations import Explanations, read_explanations, write_explanations
 from ..files.folder import LatentIndex, open_index
 from ..files.manifest import read_places
@@ -17,8 +18,17 @@ from .settings import TOKENS, ExplainSettings
 from .templates import check_folder
 
 
-def explain(settings: ExplainSettings) -> list[str]:
-    """Explains latents; returns the lines to print.
+@takes(ExplainSettings)
+def explain_latents(settings: ExplainSettings) -> list[str]:
+    """Explains latents of an index in a sentence each, and as many of a random SAE as a control.
+
+    The explanations are kept in the index, whose page shows them; with `dry_run` nothing is asked.
+
+    Args:
+        settings: see `ExplainSettings`.
+
+    Returns:
+        Lines that say what was found, what it took, and where it is.
 
     Raises:
         ValueError, OSError: an input is missing or does not belong to the index, or the language

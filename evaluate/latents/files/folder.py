@@ -88,6 +88,10 @@ class LatentIndex:
         self.folder, self.manifest = folder, manifest
         self._features, self._pages = features, pages
 
+    def as_setting(self) -> str:
+        """The index's name in settings: its folder."""
+        return str(self.folder)
+
     def __repr__(self) -> str:
         sae = self.manifest.sae
         return (

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ....store.place.ownership import owned
+from ....verbs import takes
 from ..explain.asking.asker import Asker, Question
 from ..explain.asking.models import asker, estimate
 from ..explain.inputs import samples_of, tokenizer_of
@@ -46,6 +47,26 @@ class LatentFigures(NamedTuple):
 
 ByLatent = dict[str, list[LatentFigures]]
 """Variant's name -> figures, by latent."""
+
+
+@takes(ScoreSettings)
+def score_latents(settings: ScoreSettings) -> list[str]:
+    """Scores an index's explanations beside controls: shuffled ones, a random SAE's, and token
+    unigrams.
+
+    The scores are kept in the index, whose page shows them; with `dry_run` nothing is asked.
+
+    Args:
+        settings: see `ScoreSettings`.
+
+    Returns:
+        Lines that say what was found, what it took, and where it is.
+
+    Raises:
+        ValueError, OSError: an input is missing or not the index's, or a language model cannot be
+            asked.
+    """
+    return list(score(settings))
 
 
 def score(settings: ScoreSettings) -> Iterator[str]:

@@ -17,7 +17,7 @@ from ....harvest.tokens.rollouts import sample_rollouts
 from ....store import TokenStore
 from ....store.place.files import write_file
 from ....store.place.place import Place
-from ...run.runner import run
+from ...run.runner import run_suite
 from ...suite.keys import Digests, key
 from ...suite.outputs import Outputs
 from ...suite.settings import STDLIB_QUESTIONS, SuiteFile
@@ -43,7 +43,7 @@ def with_rollouts(study: str, scene: Scene, file: SuiteFile) -> tuple[Scene, boo
         )
     prompts = _prompts(file)
     outputs = Outputs(derived(file, Variant("twin", model=twin)))  # the twin must be there
-    run(file, last="tokenize", study=study)  # from here on the folder is the suite's
+    run_suite(file, last="tokenize", study=study)  # from here on the folder is the suite's
     folder = suite.out.expanduser().absolute() / "rollouts"
     remote = any(Place(url).is_remote for url in prompts)
     settings = RolloutSettings(

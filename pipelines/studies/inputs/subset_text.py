@@ -16,7 +16,7 @@ from ....harvest.text.stdlib import STDLIB, stdlib_sources
 from ....harvest.tokens.run import tokenize_text
 from ....store import TokenStore
 from ....store.place.files import write_file
-from ...run.runner import run
+from ...run.runner import run_suite
 from ...suite.keys import key
 from ...suite.outputs import Outputs
 from ...suite.settings import SuiteFile
@@ -36,7 +36,7 @@ def subset_tokens(file: SuiteFile, study: str) -> tuple[str, bool]:
             f"study {study} must be given a suite whose text has subsets, got {file.path}; name "
             "the field of a row that holds its subset: [text] subset_field"
         )
-    run(file, last="tokenize", study=study)  # from here on the folder is the suite's
+    run_suite(file, last="tokenize", study=study)  # from here on the folder is the suite's
     return _token_store(Outputs(file))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scopeworks.evaluate.latents.explain.run import explain
+from scopeworks.evaluate.latents.explain.run import explain_latents
 from scopeworks.evaluate.latents.explain.settings import ExplainSettings
 from scopeworks.evaluate.latents.index.run import index
 from scopeworks.evaluate.latents.index.settings import IndexSettings
@@ -29,7 +29,7 @@ def folder(tmp_path_factory) -> Path:
     index(IndexSettings.model_validate(places | {"out": out, "device": "cpu"}))
     latents = [planted.DIGIT, planted.AFTER_DEF, planted.RETURN]
     small = {"context": 8, "explain": 10, "test": 10, "silent": 10}
-    explain(ExplainSettings.model_validate({"index": out, "latents": latents} | small))
+    explain_latents(ExplainSettings.model_validate({"index": out, "latents": latents} | small))
     list(score(ScoreSettings.model_validate({"index": out, "scorer": ["tokens"]})))
     return out
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from scopeworks.harvest.model.hooks import forward_until, replace
+from scopeworks.harvest.model.hooks import capture, forward_until, replace
 from scopeworks.harvest.model.loading import (
     check_context,
     load_model,
@@ -245,6 +245,17 @@ def test_generate_writes_and_can_be_steered(model_dir):
         lm.generate("Now is", 0)
     with pytest.raises(ValueError, match="text must be one sequence, got 2"):
         lm.generate([[2, 3], [2, 4]])
+
+
+def test_logits_need_gradients_only_where_a_replacement_does(model_dir):
+    lm = load_model(model_dir, dtype="float32", device="cpu")
+    with capture(lm, "resid_post.1") as captured:
+        assert not lm("Now is").requires_grad
+    assert not captured["resid_post.1"].requires_grad
+    push = torch.zeros(lm.config.hidden_size, requires_grad=True)
+    with replace(lm, "resid_post.1", lambda x: x + push):
+        lm("Now is")[0, -1, 5].backward()
+    assert push.grad is not None and push.grad.abs().sum() > 0
 
 
 def test_a_loaded_models_repr_is_one_short_line(model_dir):

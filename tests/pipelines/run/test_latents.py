@@ -3,7 +3,7 @@
 import pytest
 
 from scopeworks.evaluate.latents.files.folder import open_index
-from scopeworks.pipelines.run.runner import run
+from scopeworks.pipelines.run.runner import run_suite
 from scopeworks.pipelines.run.work import work_of
 from scopeworks.pipelines.steps.latents import index_folders
 from scopeworks.pipelines.suite.outputs import Outputs
@@ -16,7 +16,7 @@ ASKED = ["latents.rows=3_000"]
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     path = write_suite(tmp_path_factory.mktemp("latents"))
-    run(SuiteFile(path, ASKED))
+    run_suite(SuiteFile(path, ASKED))
     return path
 
 
@@ -25,7 +25,7 @@ def test_a_suite_has_the_step_only_where_it_asks_for_it(path):
     assert "latents" not in [one.step for one in work_of(plain)]
     assert [one.n_shares for one in work_of(asked) if one.step == "latents"] == [2]
     with pytest.raises(ValueError, match=r"step latents must be asked for .* add a table \[lat"):
-        run(SuiteFile(path), only="latents")
+        run_suite(SuiteFile(path), only="latents")
 
 
 def test_the_middle_sae_of_every_site_gets_an_index_of_its_own_rows(path):
@@ -43,7 +43,7 @@ def test_the_middle_sae_of_every_site_gets_an_index_of_its_own_rows(path):
 
 def test_an_index_is_made_once_and_again_for_other_rows(path):
     file = SuiteFile(path, ASKED)
-    assert [one.done for one in run(file)] == ["before"] * 7
+    assert [one.done for one in run_suite(file)] == ["before"] * 7
     before = index_folders(Outputs(file))
     after = index_folders(Outputs(SuiteFile(path, ["latents.rows=2_000"])))
     assert before.keys() == after.keys() and not set(before.values()) & set(after.values())

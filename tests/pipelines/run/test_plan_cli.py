@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scopeworks.pipelines.cli import app
-from scopeworks.pipelines.run.runner import run
+from scopeworks.pipelines.run.runner import run_suite
 from scopeworks.tests.pipelines.small_suite import suite
 
 
@@ -86,7 +86,7 @@ def test_hundreds_of_saes_are_planned():
 
 def test_a_run_is_compared_with_its_plan(tmp_path):
     file = suite(tmp_path)
-    run(file)
+    run_suite(file)
     found = json.loads(invoke(str(file.path), "--compare", "--json"))
     assert found["actual_seconds"].keys() >= {"tokenize", "harvest", "train", "evaluate"}
     assert "predicted" in invoke(str(file.path), "--compare")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scopeworks.console import RETRY
-from scopeworks.pipelines.run.runner import run
+from scopeworks.pipelines.run.runner import run_suite
 from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.store.place.locate import locate
 from scopeworks.tests.pipelines.small_suite import files_below, suite, write_suite
@@ -28,7 +28,7 @@ HEAD = f'tokens = "{URL}/tokens"\nstores = "{URL}/stores"\ncheckpoints = "{URL}/
 def local(tmp_path_factory) -> dict[str, bytes]:
     """The release of a run on the local disk."""
     folder = tmp_path_factory.mktemp("local")
-    run(suite(folder))
+    run_suite(suite(folder))
     return files_below(folder / "out" / "release")
 
 
@@ -87,5 +87,5 @@ def test_dask_on_a_bucket_with_a_worker_killed(local, bucket, tmp_path):
         os.kill(worker.process.pid, signal.SIGKILL)
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
-    run(SuiteFile(path, (), bucket))
+    run_suite(SuiteFile(path, (), bucket))
     assert files_below(tmp_path / "out" / "release") == local

@@ -13,8 +13,8 @@ from scopeworks.pipelines.cli import app
 from scopeworks.pipelines.release.sums import read_sums
 from scopeworks.pipelines.run import space
 from scopeworks.pipelines.run.records import records_of
-from scopeworks.pipelines.run.runner import Outcome, run
-from scopeworks.pipelines.run.status import status
+from scopeworks.pipelines.run.runner import Outcome, run_suite
+from scopeworks.pipelines.run.status import suite_status
 from scopeworks.pipelines.run.unused import line, unused
 from scopeworks.pipelines.steps.table import STEPS
 from scopeworks.pipelines.suite.settings import SuiteFile
@@ -37,7 +37,7 @@ def now(outcomes: list[Outcome]) -> list[str]:
 def finished(tmp_path_factory) -> Path:
     """The folder of a suite that has been run."""
     folder = tmp_path_factory.mktemp("suite")
-    assert now(run(suite(folder))) == ALL
+    assert now(run_suite(suite(folder))) == ALL
     return folder
 
 
@@ -52,18 +52,18 @@ def copied(finished, tmp_path) -> Path:
 
 def test_a_second_run_does_nothing(finished):
     before = {path: path.stat().st_mtime_ns for path in (finished / "out").rglob("*")}
-    outcomes = run(SuiteFile(finished / "suite.toml"))
+    outcomes = run_suite(SuiteFile(finished / "suite.toml"))
     assert [outcome.done for outcome in outcomes] == ["before"] * len(ALL)
     assert {path: path.stat().st_mtime_ns for path in (finished / "out").rglob("*")} == before
 
 
 def test_keys_hold_no_place_a_copy_elsewhere_is_done(copied):
-    assert now(run(SuiteFile(copied / "suite.toml"))) == []
+    assert now(run_suite(copied / "suite.toml")) == []
 
 
 def test_saes_of_the_very_text_they_are_measured_on_are_called_out(finished, copied, capsys):
     changes = ["harvest.split=held_out", "harvest.rows=2_000", "sae.sparsity=3e-3"]
-    run(SuiteFile(copied / "suite.toml", changes), last="evaluate")
+    run_suite(SuiteFile(copied / "suite.toml", changes), last="evaluate")
     told = {
         path.name: json.loads(path.read_bytes())["saes"][0]["warnings"]
         for path in (copied / "out" / "evaluations").glob("*.json")
@@ -79,14 +79,14 @@ def test_saes_of_the_very_text_they_are_measured_on_are_called_out(finished, cop
 def test_an_added_price_trains_and_evaluates_those_saes_only(copied, capsys):
     before = files_below(copied / "out" / "saes")
     path = write_suite(copied, sparsity=[3e-3, 6e-3, 2e-2])
-    assert now(run(SuiteFile(path))) == ["train", "evaluate", "release", "report"]
+    assert now(run_suite(SuiteFile(path))) == ["train", "evaluate", "release", "report"]
     after = files_below(copied / "out" / "saes")
     assert {name: data for name, data in after.items() if name in before} == before
     assert len({name.split("/")[0] for name in after.keys() - before.keys()}) == 2
     assert len(list((copied / "out" / "evaluations").glob("*.json"))) == 6
     # What stood there before gives the same release again once the price is gone.
     release = write_suite(copied)
-    run(SuiteFile(release))
+    run_suite(SuiteFile(release))
     assert len(list((copied / "out" / "release").rglob("params.npz"))) == 4
 
 
@@ -100,7 +100,7 @@ def test_dask_workers_train_the_same_saes(copied):
     )
     with local:
         file = SuiteFile(copied / "suite.toml", [f"dask={local.scheduler_address}"])
-        assert now(run(file)) == ["train"]
+        assert now(run_suite(file)) == ["train"]
     after = files_below(copied / "out" / "saes")
     assert before.keys() == after.keys()
     weights = [name for name in before if name.endswith(".safetensors")]
@@ -112,7 +112,7 @@ def test_a_changed_text_is_tokenized_again_with_all_that_follows(copied):
     tokens = {path.name for path in (copied / "out" / "tokens").iterdir() if path.is_dir()}
     changed = sorted((copied / "text").iterdir())[2]
     changed.write_text(changed.read_text(encoding="utf-8") + "\nmore = 1\n", encoding="utf-8")
-    assert now(run(SuiteFile(copied / "suite.toml"))) == ALL
+    assert now(run_suite(SuiteFile(copied / "suite.toml"))) == ALL
     after = {path.name for path in (copied / "out" / "tokens").iterdir() if path.is_dir()}
     assert tokens < after and len(after) == 2
 
@@ -120,7 +120,7 @@ def test_a_changed_text_is_tokenized_again_with_all_that_follows(copied):
 def test_a_text_that_was_only_touched_is_the_same(copied):
     for path in (copied / "text").iterdir():
         path.touch()
-    assert now(run(SuiteFile(copied / "suite.toml"))) == []
+    assert now(run_suite(SuiteFile(copied / "suite.toml"))) == []
 
 
 @pytest.mark.parametrize("step", ["evaluate", "release", "report"])
@@ -130,7 +130,7 @@ def test_what_is_lost_is_made_again_to_the_same_bytes(copied, step):
     before = files_below(lost)
     pattern = {"evaluate": "*.json", "release": "params.npz", "report": "report.html"}[step]
     next(lost.rglob(pattern)).unlink()
-    assert step in now(run(SuiteFile(copied / "suite.toml")))
+    assert step in now(run_suite(SuiteFile(copied / "suite.toml")))
     names = {name for name in before if not name.startswith(("steps/", "digests"))}
     assert {n: files_below(lost)[n] for n in names} == {n: before[n] for n in names}
 
@@ -139,33 +139,33 @@ def test_a_study_that_is_there_comes_onto_the_page_and_a_changed_one_again(copie
     out, file = copied / "out", SuiteFile(copied / "suite.toml")
     folder = write_study(out / "studies" / "width")
     (out / "studies" / "begun").mkdir()
-    assert now(run(file)) == ["report"]
+    assert now(run_suite(file)) == ["report"]
     assert "Wider is better." in (out / "report.html").read_text(encoding="utf-8")
-    assert now(run(file)) == []
+    assert now(run_suite(file)) == []
     write_study(folder, sentence="Wider is worse.")
-    assert now(run(file)) == ["report"]
+    assert now(run_suite(file)) == ["report"]
     shutil.rmtree(out / "studies")
-    assert now(run(file)) == ["report"]
+    assert now(run_suite(file)) == ["report"]
     assert "Wider is" not in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_from_until_and_only_choose_steps(copied):
     file = SuiteFile(copied / "suite.toml")
-    chosen = [outcome.step for outcome in run(file, first="train", last="evaluate")]
+    chosen = [outcome.step for outcome in run_suite(file, first="train", last="evaluate")]
     assert chosen == ["train", "evaluate"]
-    assert [outcome.step for outcome in run(file, only="report")] == ["report"]
+    assert [outcome.step for outcome in run_suite(file, only="report")] == ["report"]
     with pytest.raises(ValueError, match=r"step must be one of tokenize.*did you mean 'harvest'"):
-        run(file, only="harvst")
+        run_suite(file, only="harvst")
     with pytest.raises(ValueError, match="from must not come after until, got train and harvest"):
-        run(file, first="train", last="harvest")
+        run_suite(file, first="train", last="harvest")
     with pytest.raises(ValueError, match="only must stand alone"):
-        run(file, only="train", first="train")
+        run_suite(file, only="train", first="train")
     with pytest.raises(ValueError, match="share must be of one step, got 0/2 for all"):
-        run(file, share=TaskShare(0, 2))
+        run_suite(file, share=TaskShare(0, 2))
 
 
 def test_a_dry_run_writes_nothing(tmp_path):
-    outcomes = run(suite(tmp_path), dry_run=True)
+    outcomes = run_suite(suite(tmp_path), dry_run=True)
     assert [outcome.done for outcome in outcomes] == ["would run"] * len(ALL)
     assert not (tmp_path / "out").exists()
 
@@ -174,7 +174,7 @@ def test_a_step_whose_inputs_are_not_there_is_not_ready(tmp_path):
     file = suite(tmp_path)
     for step in ALL[1:]:
         with pytest.raises(NotReadyError):
-            run(file, only=step)
+            run_suite(file, only=step)
     assert [record.state for record in records_of(tmp_path / "out", "train")] == ["waiting"]
 
 
@@ -184,7 +184,7 @@ def test_shares_in_any_order_make_what_one_process_makes(finished, tmp_path):
     for step, count in shares.items():
         for index in [*range(1, count), 0, *range(1, count)]:
             try:
-                run(SuiteFile(path), only=step, share=TaskShare(index, count))
+                run_suite(SuiteFile(path), only=step, share=TaskShare(index, count))
             except NotReadyError:  # the first one begins the store
                 assert step == "harvest" and index > 0
     release = files_below(tmp_path / "out" / "release")
@@ -197,16 +197,16 @@ def test_two_suites_with_one_folder_of_stores_harvest_a_site_once(tmp_path, caps
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     first = SuiteFile(write_suite(tmp_path / "a", text=text, head=head), ["sae.site=mlp_out.1"])
-    assert now(run(first, last="harvest")) == ["tokenize", "harvest"]
+    assert now(run_suite(first, last="harvest")) == ["tokenize", "harvest"]
     second = SuiteFile(write_suite(tmp_path / "b", text=text, head=head))
-    assert now(run(second)) == ["harvest", "train", "evaluate", "release", "report"]
+    assert now(run_suite(second)) == ["harvest", "train", "evaluate", "release", "report"]
     found = sorted(path for path in stores.iterdir() if (path / "zarr.json").is_file())
     assert sorted(p.name for s in found for p in (s / "sites").iterdir() if p.is_dir()) == [
         "mlp_out.1",
         "resid_post.1",
     ]
     alone = SuiteFile(write_suite(tmp_path / "b", out=tmp_path / "c" / "out", text=text))
-    run(alone)
+    run_suite(alone)
     assert files_below(tmp_path / "c" / "out" / "release") == files_below(
         tmp_path / "b" / "out" / "release"
     )
@@ -214,14 +214,14 @@ def test_two_suites_with_one_folder_of_stores_harvest_a_site_once(tmp_path, caps
 
 def test_a_site_wanted_later_is_joined_with_those_that_are_there(tmp_path):
     path = write_suite(tmp_path, sparsity=[3e-3])
-    early = run(SuiteFile(path, ["sae.site=transcoder_in.1"]), last="harvest")
+    early = run_suite(SuiteFile(path, ["sae.site=transcoder_in.1"]), last="harvest")
     assert now(early) == ["tokenize", "harvest"]
     both = ["sae.site=transcoder_in.1", "sae.target_site=mlp_out"]
-    run(SuiteFile(path, both))
+    run_suite(SuiteFile(path, both))
     stores = [p for p in (tmp_path / "out" / "stores").iterdir() if (p / "zarr.json").is_file()]
     assert len(stores) == 2
     alone = SuiteFile(write_suite(tmp_path, out=tmp_path / "alone", sparsity=[3e-3]), both)
-    run(alone)
+    run_suite(alone)
     assert len([p for p in (tmp_path / "alone" / "stores").iterdir() if p.is_dir()]) == 1
     assert files_below(tmp_path / "alone" / "release") == files_below(tmp_path / "out" / "release")
 
@@ -232,19 +232,19 @@ def test_a_store_is_only_read_where_the_suite_says_so(finished, tmp_path):
     before = files_below(store)
     path = write_suite(tmp_path, head=f'read = ["{store}"]')
     path.write_text(path.read_text().replace("sources", f'store = "{tokens}"\n#'))
-    outcomes = run(SuiteFile(path))
+    outcomes = run_suite(SuiteFile(path))
     assert now(outcomes) == ["train", "evaluate", "release", "report"]
     assert files_below(store) == before and not (tmp_path / "out" / "stores").exists()
 
 
 def test_a_folder_of_another_suite_or_of_anything_else_is_refused(copied, tmp_path_factory):
     with pytest.raises(ValueError, match=r"got .*/out of suite small; choose another folder"):
-        run(SuiteFile(copied / "suite.toml", ["name=other"]))
+        run_suite(SuiteFile(copied / "suite.toml", ["name=other"]))
     folder = tmp_path_factory.mktemp("other")
     (folder / "out").mkdir()
     (folder / "out" / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(ValueError, match=r"without suite.json; choose another folder"):
-        run(suite(folder))
+        run_suite(suite(folder))
     assert (folder / "out" / "thesis.txt").read_text(encoding="utf-8") == "years of work"
 
 
@@ -261,12 +261,13 @@ def test_stores_that_no_suite_refers_to_are_told(finished, copied):
 
 
 def test_status_shows_every_step(finished, tmp_path):
-    rows = status(SuiteFile(finished / "suite.toml"))
+    rows = suite_status(SuiteFile(finished / "suite.toml"))
+    assert suite_status(finished / "suite.toml") == rows
     assert [row.step for row in rows] == ALL and {row.state for row in rows} == {"done"}
     assert rows[2].done == rows[2].total == 4 and rows[2].unit == "SAEs"
     done = CliRunner().invoke(app, ["status", str(finished / "suite.toml"), "--json"])
     assert json.loads(done.output)["steps"][1]["unit"] == "buckets"
-    waiting = status(suite(tmp_path))
+    waiting = suite_status(suite(tmp_path))
     assert {row.state for row in waiting} == {"waiting"}
     assert not (tmp_path / "out").exists()
 
@@ -304,14 +305,14 @@ def test_options_without_effect_on_a_release_are_refused(finished):
 
 def test_text_without_held_out_documents_is_refused_before_the_harvest(tmp_path):
     with pytest.raises(ValueError, match=r"step tokenize failed: .*must have held-out sequences"):
-        run(SuiteFile(write_suite(tmp_path), ["text.held_out=0"]))
+        run_suite(SuiteFile(write_suite(tmp_path), ["text.held_out=0"]))
     assert not (tmp_path / "out" / "stores").exists()
 
 
 def test_a_step_that_the_disk_has_no_room_for_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(space, "free_disk", lambda path: 10_000)
     with pytest.raises(ValueError, match=r"step tokenize failed: disk at .* must have room for"):
-        run(suite(tmp_path))
+        run_suite(suite(tmp_path))
     assert not (tmp_path / "out" / "tokens").exists()
 
 
@@ -321,12 +322,12 @@ def test_a_step_that_fails_says_how_to_try_again_and_is_recorded(copied):
     text = path.read_text().replace("sparsity = [", "cache_dir = '/x'\nsparsity = [")
     path.write_text(text)
     with pytest.raises(ValueError, match=r"suite .*\[\[sae\]\] 1: cache_dir has no effect"):
-        run(SuiteFile(path))
+        run_suite(SuiteFile(path))
     (text_file, *_) = sorted((copied / "text").iterdir())
     write_suite(copied)
     text_file.write_bytes(b"\xff\xfe\x00 no text")
     with pytest.raises(ValueError, match=r"step tokenize failed: .*; to try again: scopeworks run"):
-        run(SuiteFile(path))
+        run_suite(SuiteFile(path))
     (record,) = records_of(copied / "out", "tokenize")
     assert record.state == "failed" and "UTF" in str(record.error)
 

@@ -6,6 +6,8 @@ import pytest
 
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.evaluate.studies.table import study_named
+from scopeworks.evaluate.study.study import LackError
+from scopeworks.pipelines.studies import runs
 from scopeworks.pipelines.studies.gathering import of_saes, of_suite
 from scopeworks.pipelines.suite.settings import SuiteFile
 from scopeworks.tests.pipelines.small_suite import files_below, write_suite, write_text
@@ -25,6 +27,23 @@ def test_what_the_user_gives_wins_over_the_study(tmp_path, monkeypatch):
     del (own := dict(GIVEN))["n_sequences"]
     found = of_saes(study_named("precision"), ["a", "b"], True, tmp_path, **own).documents
     assert {one["n_sequences"] for (one,) in found.values()} == {2048}
+
+
+def test_a_study_from_python_writes_what_the_command_does(tmp_path, monkeypatch):
+    asked = []
+
+    def gathered(study, file, full):
+        asked.append((study.name, file.path, full))
+        raise LackError("no SAEs")
+
+    monkeypatch.setattr(runs, "of_suite", gathered)
+    path = write_suite(tmp_path)
+    for suite in (path, str(path), SuiteFile(path)):
+        with pytest.raises(LackError, match="no SAEs"):
+            runs.study_suite("frontier", suite, full=True)
+    assert asked == [("frontier", path, True)] * 3
+    with pytest.raises(ValueError, match="study"):
+        runs.study_suite("frontiers", path)
 
 
 def test_subsets_of_pythons_sources_are_measured_once(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from scopeworks.store.place.locate import locate
 from scopeworks.store.place.location import Location
 from scopeworks.store.place.place import Place
 from scopeworks.store.place.remote import attempt
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.verify import verify_store
 from scopeworks.tests.store.clouds import (
     BUCKET,
     Faults,
@@ -144,7 +144,7 @@ def check_store(place: Place, expected: str) -> None:
     with store.stream("mlp_out.0", 90) as there, local.stream("mlp_out.0", 90) as here:
         for _ in range(5):
             assert torch.equal(next(there), next(here))
-    assert verify(place.url, place.options).problems == []
+    assert verify_store(place.url, place.options).problems == []
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_a_store_grows_everywhere(place, tmp_path):
                 fill(writer, rows, bucket)
     store = ActivationStore.open(place.url, place.options)
     assert (store.rows, store.complete) == (600, True)
-    assert verify(place.url, place.options).problems == []
+    assert verify_store(place.url, place.options).problems == []
     assert torch.equal(
         store.read("mlp_out.0", 384, 600),
         ActivationStore.open(local.url).read("mlp_out.0", 384, 600),
@@ -234,7 +234,7 @@ def test_an_activation_store_at_a_buckets_root_is_written_read_and_checked(root)
     assert store.complete
     assert store.read("mlp_out.0", 690, 700).shape == (10, 7)
     locate(root).write("beside/note", [b"x"])
-    report = verify(root)
+    report = verify_store(root)
     assert report.problems == report.notes == []
     assert locate(root).children() == ["beside", "commits", "labels", "sites", "zarr.json"]
 

@@ -10,7 +10,7 @@ import pytest
 from scopeworks.store import StoreWriter, TokenStore
 from scopeworks.store.place import partials
 from scopeworks.store.place.local import LocalFiles
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.verify import verify_store
 from scopeworks.tests.store.making import fill, rows_of, spec_of
 
 SPEC = spec_of(rows=192)
@@ -161,8 +161,8 @@ def test_a_write_that_the_system_refuses_names_the_file_and_leaves_what_is_commi
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {path: path.read_bytes() for path in before} == before
-    assert verify(root).problems == []
+    assert verify_store(root).problems == []
     with StoreWriter.open(root, spec) as writer:
         for bucket in range(1, writer.n_buckets):
             fill(writer, rows, bucket)
-    assert verify(root).problems == []
+    assert verify_store(root).problems == []

@@ -13,7 +13,7 @@ import pytest
 from scopeworks.store import ActivationStore, StoreWriter
 from scopeworks.store.format.commits import commit_key
 from scopeworks.store.place.local import LocalFiles, UnsafeObjectError
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.verify import verify_store
 
 SHARD = "sites/mlp_out.0/c/4/0"
 KEYS = ["zarr.json", commit_key(1), "sites/zarr.json", SHARD]
@@ -68,9 +68,9 @@ def test_only_regular_files_of_the_store_are_read(fresh, kind, key):
             read_all(fresh.url)
     if key == "zarr.json":
         with pytest.raises(UnsafeObjectError, match=message):
-            verify(fresh.url)
+            verify_store(fresh.url)
     else:
-        report = verify(fresh.url)
+        report = verify_store(fresh.url)
         assert any(f"{key} must be" in problem for problem in report.problems)
         assert report.damaged == ({1} if key in (commit_key(1), SHARD) else set())
 
@@ -80,13 +80,13 @@ def test_a_link_inside_the_store_is_followed(fresh):
     path.rename(path.with_name("moved"))
     path.symlink_to("moved")
     read_all(fresh.url)
-    assert not any("must be" in problem for problem in verify(fresh.url).problems)
+    assert not any("must be" in problem for problem in verify_store(fresh.url).problems)
 
 
 def test_the_store_itself_may_be_behind_a_link(fresh, tmp_path):
     (tmp_path / "link").symlink_to(fresh.url)
     read_all(str(tmp_path / "link"))
-    assert verify(tmp_path / "link").problems == []
+    assert verify_store(tmp_path / "link").problems == []
 
 
 @pytest.mark.parametrize("key", ["sites/mlp_out.0", "commits"])

@@ -8,8 +8,8 @@ import pytest
 from scopeworks.store import ActivationStore, StoreWriter, TokenStore
 from scopeworks.store.place.locate import locate
 from scopeworks.store.place.place import Place
-from scopeworks.store.tools.copy import copy
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.copy import copy_store
+from scopeworks.store.tools.verify import verify_store
 from scopeworks.tests.store.making import fill, rows_of, spec_of
 from scopeworks.train.saved.checkpoint import Checkpoints
 
@@ -78,8 +78,8 @@ def test_whatever_takes_a_url_takes_a_place(tmp_path: Path):
         for bucket in range(writer.n_buckets):
             fill(writer, rows_of(spec_of()), bucket)
     assert StoreWriter.begun(place) == spec_of()
-    assert copy(place, other) == ActivationStore.open(place).rows == spec_of().rows
-    assert verify(other).problems == []
+    assert copy_store(place, other) == ActivationStore.open(place).rows == spec_of().rows
+    assert verify_store(other).problems == []
     tokens = Place(str(tmp_path / "tokens"))
     TokenStore.create(tokens, context=2, bos=None, eos=None, pad=None).write({})
     assert TokenStore.open(tokens).splits == {}

@@ -15,7 +15,7 @@ from scopeworks.store.place.local import LocalFiles
 from scopeworks.store.place.place import Place
 from scopeworks.store.read.array_reader import ArrayReader
 from scopeworks.store.read.store_identity import as_begun, identity
-from scopeworks.store.tools.copy import copy
+from scopeworks.store.tools.copy import copy_store
 from scopeworks.store.tools.statistics import site_statistics
 from scopeworks.store.which_rows import rows_key
 from scopeworks.tests.store.making import CHUNK, SHARD, SITES, fill, rows_of, spec_of
@@ -283,7 +283,7 @@ def test_equal_labels_cut_alike_are_not_read(urls, monkeypatch):
 
 
 def test_a_copy_cut_like_the_other_store_is_compared_without_reading(urls, tmp_path, monkeypatch):
-    copy(urls["b across"], tmp_path / "b", chunk_rows=CHUNK, shard_rows=SHARD)
+    copy_store(urls["b across"], tmp_path / "b", chunk_rows=CHUNK, shard_rows=SHARD)
     monkeypatch.setattr(ArrayReader, "read_rows", None)
     assert ActivationStore.open([urls["a"], tmp_path / "b"]).rows == 700
 

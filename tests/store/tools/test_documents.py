@@ -14,7 +14,7 @@ import pytest
 from scopeworks.store import ActivationStore, StoreWriter, TokenStore
 from scopeworks.store.format.commits import commit_key
 from scopeworks.store.format.spec import crc32c_hex
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.verify import verify_store
 from scopeworks.tests.store.forging import forge
 from scopeworks.tests.store.making import make_store
 
@@ -81,7 +81,7 @@ def test_a_root_that_holds_nonsense_is_one_line(fresh, change, message):
     forge(Path(fresh.url) / "zarr.json", change)
     for attempt in (
         ActivationStore.open,
-        verify,
+        verify_store,
         StoreWriter.begun,
         lambda url: StoreWriter.open(url, fresh.spec),
     ):
@@ -143,7 +143,7 @@ def test_a_commit_that_holds_nonsense_is_one_line(fresh, change, message):
     with pytest.raises(OSError, match=rf"^commit of bucket 1: .*({message})") as raised:
         ActivationStore.open(fresh.url)
     assert "\n" not in str(raised.value)
-    report = verify(fresh.url)
+    report = verify_store(fresh.url)
     assert [str(raised.value)] == report.problems[:1]
     assert report.damaged == {1}
 
@@ -182,14 +182,14 @@ def test_sums_that_are_not_those_of_the_rows_are_found(fresh):
             sum_squares=body["sites"][SITE]["sum_squares"] * 1.0001
         ),
     )
-    report = verify(fresh.url)
+    report = verify_store(fresh.url)
     assert report.damaged == {0, 2}
     assert all("its rows do not add up to the sums" in problem for problem in report.problems)
 
 
 @pytest.mark.parametrize("codec", ["exact", "fast", "float32", "int8"])
 def test_sound_sums_of_every_codec_are_those_of_the_rows(tmp_path, codec):
-    assert verify(make_store(tmp_path / "a", codec=codec).url).problems == []
+    assert verify_store(make_store(tmp_path / "a", codec=codec).url).problems == []
 
 
 def test_int8_without_its_scale_is_refused(tmp_path):
@@ -232,7 +232,7 @@ def forge_array(url: str, key: str, change: Callable[[dict[str, Any]], Any]) -> 
 def test_an_array_document_that_contradicts_the_root_is_found(fresh, change, named):
     key = f"sites/{SITE}/zarr.json"
     forge_array(fresh.url, key, change)
-    problems = verify(fresh.url).problems
+    problems = verify_store(fresh.url).problems
     assert len(problems) == 1
     assert problems[0].startswith(f"{key} contradicts the root: ")
     assert re.search(named, problems[0])
@@ -241,7 +241,7 @@ def test_an_array_document_that_contradicts_the_root_is_found(fresh, change, nam
 def test_a_preset_of_another_day_is_no_contradiction(fresh):
     blosc = ("codecs", 0, "configuration", "codecs", 1, "configuration")
     forge_array(fresh.url, f"sites/{SITE}/zarr.json", put(*blosc, "clevel", 5))
-    assert verify(fresh.url).problems == []
+    assert verify_store(fresh.url).problems == []
 
 
 @pytest.mark.parametrize(
@@ -256,14 +256,14 @@ def test_a_preset_of_another_day_is_no_contradiction(fresh):
 )
 def test_a_root_that_contradicts_its_store_is_found(fresh, change):
     forge(Path(fresh.url) / "zarr.json", change)
-    assert verify(fresh.url).problems
+    assert verify_store(fresh.url).problems
 
 
 def test_strangers_are_noted_and_are_no_damage(fresh):
     for key in ("README.txt", "sites/old/zarr.json", "commits/00000099/zarr.json", "commits/x"):
         (Path(fresh.url) / key).parent.mkdir(exist_ok=True)
         (Path(fresh.url) / key).write_text("x")
-    report = verify(fresh.url)
+    report = verify_store(fresh.url)
     assert report.problems == []
     assert [note.partition(" is no part")[0] for note in report.notes] == [
         "README.txt",

@@ -9,7 +9,7 @@ import pytest
 
 from scopeworks.store import ActivationStore
 from scopeworks.store.place.remote import RemoteObjects
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.verify import verify_store
 from scopeworks.tests.store.making import make_store
 
 
@@ -46,7 +46,7 @@ def test_old_shards_without_a_commit_are_removed_and_no_others(orphaned):
         ]
         for shard in (3, 4, 5)
     }
-    report = verify(orphaned, clean=True)
+    report = verify_store(orphaned, clean=True)
     assert (report.removed, report.problems, report.notes) == ({1: 15}, [], [])
     assert before - contents(orphaned) == gone
     assert ActivationStore.open(orphaned).rows == 700 - 192
@@ -54,7 +54,7 @@ def test_old_shards_without_a_commit_are_removed_and_no_others(orphaned):
 
 def test_without_orphans_nothing_is_asked_for_and_nothing_removed(fresh):
     before = contents(fresh.url)
-    assert verify(fresh.url, clean=True).removed == {}
+    assert verify_store(fresh.url, clean=True).removed == {}
     assert contents(fresh.url) == before
 
 
@@ -65,14 +65,14 @@ def test_while_any_object_is_young_nothing_is_removed(orphaned, young):
     Path(orphaned, young).touch()
     before = contents(orphaned)
     with pytest.raises(ValueError, match=r"no object younger than an hour .*; nothing was removed"):
-        verify(orphaned, clean=True)
+        verify_store(orphaned, clean=True)
     assert contents(orphaned) == before
 
 
 def test_a_clock_that_is_behind_removes_nothing(orphaned):
     age(orphaned, -7200)
     with pytest.raises(ValueError, match=r"got one of 0 minutes"):
-        verify(orphaned, clean=True)
+        verify_store(orphaned, clean=True)
 
 
 def remote_orphan(name: str) -> str:
@@ -85,10 +85,10 @@ def remote_orphan(name: str) -> str:
 def test_a_remote_store_goes_by_the_age_of_its_objects(monkeypatch):
     url = remote_orphan("orphans-old")
     with pytest.raises(ValueError, match=r"got one of 0 minutes; nothing was removed"):
-        verify(url, clean=True)
+        verify_store(url, clean=True)
     now = time.time()
     monkeypatch.setattr("scopeworks.store.tools.orphans.time.time", lambda: now + 7200)
-    assert verify(url, clean=True).removed == {1: 15}
+    assert verify_store(url, clean=True).removed == {1: 15}
     assert not fsspec.filesystem("memory").exists("/orphans-old/labels/token/c/3")
 
 
@@ -99,5 +99,5 @@ def test_where_ages_cannot_be_known_nothing_is_removed(monkeypatch):
     url = remote_orphan("orphans-ageless")
     monkeypatch.setattr(type(RemoteObjects(url, None)._fs), "modified", unknown)
     with pytest.raises(ValueError, match=r"must be known .*NotImplementedError; nothing was"):
-        verify(url, clean=True)
+        verify_store(url, clean=True)
     assert fsspec.filesystem("memory").exists("/orphans-ageless/labels/token/c/3")

@@ -9,7 +9,7 @@ import pytest
 from scopeworks.store import ActivationStore, DamagedStoreError
 from scopeworks.store.format.chunks.codecs import PRESETS
 from scopeworks.store.format.chunks.shard_index import MISSING
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.verify import verify_store
 from scopeworks.tests.store.making import CHUNK, make_store
 from scopeworks.tests.store.tampering import change_shard, layout_of, with_crc, write_object
 
@@ -41,8 +41,8 @@ def test_a_chunk_that_lies_is_named_by_verify_and_refused_by_readers(fresh, chan
     if in_commit:
         with pytest.raises(DamagedStoreError, match=named):
             ActivationStore.open(fresh.url).read(SITE, 4 * 64, 5 * 64)
-        assert [problem for problem in verify(fresh.url).problems if "chunk 1" in problem]
-    report = verify(fresh.url)
+        assert [problem for problem in verify_store(fresh.url).problems if "chunk 1" in problem]
+    report = verify_store(fresh.url)
     assert len(report.problems) == 1
     assert report.problems[0].startswith(f"{SITE}: shard 4 (")
     assert report.damaged == {1}
@@ -60,10 +60,10 @@ def test_a_sound_chunk_of_other_values_is_found_by_the_sums(tmp_path, codec):
         frames[0] = layout.codec.encode(values)[:-4].tobytes()
 
     change_shard(made, PATH, 4, change, in_commit=False)
-    (problem,) = verify(made.url).problems
+    (problem,) = verify_store(made.url).problems
     assert "it is another shard" in problem or "committed are" in problem
     change_shard(made, PATH, 4, lambda _frames: None)
-    report = verify(made.url)
+    report = verify_store(made.url)
     assert report.problems == [
         f"{SITE}: bucket 1: its rows do not add up to the sums in its commit record"
     ]
@@ -80,12 +80,12 @@ def test_a_value_that_is_not_finite_is_reported(fresh):
         frames[0] = layout.codec.encode(values)[:-4].tobytes()
 
     change_shard(fresh, PATH, 4, change)
-    assert verify(fresh.url).problems == [f"{SITE}: bucket 1: a value is not finite"]
+    assert verify_store(fresh.url).problems == [f"{SITE}: bucket 1: a value is not finite"]
 
 
 def test_chunks_that_changed_places_are_found_by_the_checksum_of_the_shard(fresh):
     change_shard(fresh, PATH, 4, lambda frames: frames.reverse(), in_commit=False)
-    problems = verify(fresh.url).problems
+    problems = verify_store(fresh.url).problems
     assert any(problem.startswith(f"{SITE}: shard 4 (") for problem in problems)
 
 
@@ -110,7 +110,7 @@ def test_an_index_that_lies_is_refused(fresh, places):
     named = rf"{SITE}: shard 4 \(.*\): (the index is damaged|chunk 0 is not in its index|it has 0)"
     with pytest.raises(DamagedStoreError, match=named):
         ActivationStore.open(fresh.url).read(SITE, 4 * 64, 5 * 64)
-    (problem,) = verify(fresh.url).problems
+    (problem,) = verify_store(fresh.url).problems
     assert problem.startswith(f"{SITE}: shard 4 (")
 
 
@@ -122,5 +122,5 @@ def test_an_object_too_short_for_its_index_is_refused(fresh, n_bytes):
     )
     with pytest.raises(DamagedStoreError, match=named):
         ActivationStore.open(fresh.url)
-    (problem,) = verify(fresh.url).problems
+    (problem,) = verify_store(fresh.url).problems
     assert problem.startswith("commit of bucket 1: shard 4")

@@ -12,7 +12,7 @@ from scopeworks.store.tools.describe import describe
 from scopeworks.store.tools.mixing import Mixing, mixing
 from scopeworks.store.tools.plot import check_path, drawn, plot
 from scopeworks.store.tools.statistics import SiteStatistics, site_statistics
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.verify import verify_store
 from scopeworks.tests.store.making import CHUNK, fill, spec_of
 
 
@@ -162,7 +162,7 @@ def test_figures_are_those_of_the_rows_at_any_scale(tmp_path, codec, mean, scale
     variance = ((x - x.mean(0)) ** 2).sum(1).mean()
     assert total_variance(total, squares, 700) == pytest.approx(variance, rel=1e-9)
     check(site_statistics(store, "x", 700), x)
-    assert verify(store.url).problems == []
+    assert verify_store(store.url).problems == []
     if codec == "exact":
         plot([site_statistics(store, "x", 700)], tmp_path / "a.svg")
 

@@ -11,9 +11,9 @@ import torch
 from scopeworks.store import ActivationStore, StoreWriter
 from scopeworks.store.format.root import grow, read_root
 from scopeworks.store.place.local import LocalFiles
-from scopeworks.store.tools.copy import copy
+from scopeworks.store.tools.copy import copy_store
 from scopeworks.store.tools.describe import describe
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.verify import verify_store
 from scopeworks.tests.store.making import SITES, fill, numbers, rows_of, spec_of
 
 LARGE = 1100
@@ -70,7 +70,7 @@ def test_a_grown_store_ends_as_one_begun_at_that_size(small, tmp_path):
     assert root == fresh
     assert grown == whole
     assert ActivationStore.open(tmp_path / "grown").complete
-    assert verify(tmp_path / "grown").problems == []
+    assert verify_store(tmp_path / "grown").problems == []
 
 
 def test_buckets_are_not_written_again(small, tmp_path):
@@ -118,7 +118,7 @@ def test_a_reader_at_every_step_and_a_kill_at_every_step_find_a_valid_store(
         done += 1
         if kill_at is None:
             check_valid(self.root, 576)
-            assert verify(self.root).problems == []
+            assert verify_store(self.root).problems == []
         if done == kill_at:
             raise Killed
 
@@ -134,7 +134,7 @@ def test_a_reader_at_every_step_and_a_kill_at_every_step_find_a_valid_store(
         with pytest.raises(Killed):
             write(url, LARGE)
         check_valid(url, 576)
-        assert verify(url).problems == []
+        assert verify_store(url).problems == []
         done = -1000
         write(url, LARGE)
         assert contents(url) == expected
@@ -203,10 +203,10 @@ def test_plain_zarr_sees_the_new_shape(small, tmp_path):
 
 def test_a_copy_follows_a_source_that_grows(small, tmp_path):
     shutil.copytree(small(SMALL), tmp_path / "a")
-    assert copy(tmp_path / "a", tmp_path / "b") == SMALL
+    assert copy_store(tmp_path / "a", tmp_path / "b") == SMALL
     StoreWriter.open(tmp_path / "a", spec_of(rows=LARGE)).close()
-    assert copy(tmp_path / "a", tmp_path / "b") == 0
+    assert copy_store(tmp_path / "a", tmp_path / "b") == 0
     assert check_valid(tmp_path / "b").rows == SMALL
     write(tmp_path / "a", LARGE)
-    assert copy(tmp_path / "a", tmp_path / "b") == LARGE - SMALL
+    assert copy_store(tmp_path / "a", tmp_path / "b") == LARGE - SMALL
     assert contents(tmp_path / "a") == contents(tmp_path / "b")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scopeworks.store import ActivationStore, StoreWriter
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.verify import verify_store
 from scopeworks.tests.store.making import big_spec, continue_store, fill, rows_of
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -125,5 +125,5 @@ def test_two_processes_write_disjoint_buckets(whole, tmp_path, times):
     for i in range(times):
         two_at_once(tmp_path / str(i))
         assert contents(tmp_path / str(i)) == whole[0]
-        assert verify(tmp_path / str(i)).problems == []
+        assert verify_store(tmp_path / str(i)).problems == []
         assert ActivationStore.open(tmp_path / str(i)).complete

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scopeworks.store import ActivationStore, StoreWriter
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.verify import verify_store
 from scopeworks.store.write import saturation
 from scopeworks.store.write.saturation import warn_of_saturation
 from scopeworks.tests.store.making import fill, make_store, rows_of, spec_of
@@ -42,7 +42,7 @@ def test_a_bucket_that_int8_would_cut_is_refused_and_the_store_stays_valid(tmp_p
     ):
         fill(writer, rows, 2)
     assert ActivationStore.open(url).rows == 384
-    assert verify(url).problems == []
+    assert verify_store(url).problems == []
     write(url, rows_of(SPEC), [2, 3])
     assert ActivationStore.open(url).complete
 
@@ -84,4 +84,4 @@ def test_rows_too_small_for_a_step_become_zero(tmp_path):
     rows = {site: torch.full_like(x, 1e-44) for site, x in rows_of(SPEC).items()}
     write(tmp_path / "a", rows, [0, 1, 2, 3])
     assert not ActivationStore.open(tmp_path / "a").read(SITE, 0, 700).any()
-    assert verify(tmp_path / "a").problems == []
+    assert verify_store(tmp_path / "a").problems == []

@@ -14,7 +14,7 @@ import torch
 from scopeworks.store import ActivationStore, StoreWriter
 from scopeworks.store.format.root import create, read_root
 from scopeworks.store.place.local import LocalFiles
-from scopeworks.store.tools.verify import verify
+from scopeworks.store.tools.verify import verify_store
 from scopeworks.tests.store.making import fill, rows_of, spec_of
 
 SPEC = spec_of(sites={"mlp_out.0": 7}, rows=100, bucket_rows=128)
@@ -129,7 +129,7 @@ def test_what_is_committed_in_the_end_is_whole(tmp_path, monkeypatch, failing, t
     for trial in range(trials):
         url = tmp_path / str(trial)
         well = seal_at_once(url, random.Random(trial), failing)
-        report = verify(url)
+        report = verify_store(url)
         assert report.problems == [], trial
         assert not (report.buckets and report.notes), trial
         store = ActivationStore.open(url)
@@ -141,7 +141,7 @@ def test_what_is_committed_in_the_end_is_whole(tmp_path, monkeypatch, failing, t
             assert store.read("mlp_out.0", 0, 100).shape == (100, 7)
         with StoreWriter.open(url, SPEC) as writer:  # whatever is left, the next one completes
             fill(writer, ROWS, 0)
-        assert (verify(url).problems, verify(url).notes) == ([], []), trial
+        assert (verify_store(url).problems, verify_store(url).notes) == ([], []), trial
     if failing == ["a"]:
         assert committed > 0.8 * trials
 
@@ -171,7 +171,7 @@ def test_a_failure_does_not_remove_what_a_twin_has_committed(tmp_path, monkeypat
         monkeypatch.setattr(LocalFiles, "write", fails_late)
         with pytest.raises(OSError, match="No space left"):
             fill(one, ROWS, 0)
-    assert verify(tmp_path).problems == []
+    assert verify_store(tmp_path).problems == []
     assert ActivationStore.open(tmp_path).complete
 
 
@@ -190,7 +190,7 @@ def test_two_processes_with_different_rows_are_told_and_nothing_is_committed(tmp
             fill(one, ROWS, 0)
         assert one.committed == set()
         fill(one, ROWS, 0)
-    assert verify(tmp_path).problems == []
+    assert verify_store(tmp_path).problems == []
 
 
 def test_a_failed_writer_leaves_its_shards_lying_and_the_next_one_replaces_them(
@@ -211,7 +211,7 @@ def test_a_failed_writer_leaves_its_shards_lying_and_the_next_one_replaces_them(
         assert (tmp_path / "labels/token/c/0").exists()
         monkeypatch.setattr(LocalFiles, "write", write)
         fill(writer, ROWS, 0)
-    assert (verify(tmp_path).problems, verify(tmp_path).notes) == ([], [])
+    assert (verify_store(tmp_path).problems, verify_store(tmp_path).notes) == ([], [])
 
 
 def test_a_commit_whose_write_fails_after_all_is_kept_whole(tmp_path, monkeypatch):
@@ -225,7 +225,7 @@ def test_a_commit_whose_write_fails_after_all_is_kept_whole(tmp_path, monkeypatc
         monkeypatch.setattr(LocalFiles, "replace", unsure)
         with pytest.raises(OSError, match="Input/output error"):
             fill(writer, ROWS, 0)
-    assert verify(tmp_path).problems == []
+    assert verify_store(tmp_path).problems == []
     assert ActivationStore.open(tmp_path).complete
 
 

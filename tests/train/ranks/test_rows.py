@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scopeworks.store.tools.copy import copy
+from scopeworks.store.tools.copy import copy_store
 from scopeworks.train.run.trainer import run
 from scopeworks.train.sae.sae import SAE
 from scopeworks.train.saved.checkpoint import Checkpoints
@@ -68,7 +68,7 @@ def test_ranks_train_the_saes_of_one(settings: Make, size: int):
 @pytest.mark.slow
 def test_rows_travel_as_the_store_holds_them(settings: Make, tmp_path):
     """bfloat16 over the wire changes no number: three ranks read all rows, four their own."""
-    copy(str(settings().store), str(tmp_path / "exact"), codec="exact")
+    copy_store(str(settings().store), str(tmp_path / "exact"), codec="exact")
     exact = SPARSE | {"store": str(tmp_path / "exact")}
     alone = settings("1", **exact)
     run([alone])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scopeworks.store import ActivationStore
-from scopeworks.store.tools.copy import copy
+from scopeworks.store.tools.copy import copy_store
 from scopeworks.train.run.memory import bytes_for
 from scopeworks.train.run.rows import TrainingRows
 from scopeworks.train.run.trainer import run
@@ -55,7 +55,7 @@ def test_a_run_goes_on_from_one_store_to_two_and_back(settings: Make, urls: dict
 def test_other_codecs_are_read_each_in_its_own(
     settings: Make, urls: dict[str, str], tmp_path: Path
 ):
-    copy(urls["mlp_out.3"], str(tmp_path / "exact"), codec="exact", chunk_rows=128)
+    copy_store(urls["mlp_out.3"], str(tmp_path / "exact"), codec="exact", chunk_rows=128)
     pair = [urls["transcoder_in.3"], str(tmp_path / "exact")]
     source = TrainingRows.open(settings(store=pair, **TRANSCODER))
     alone = ActivationStore.open(tmp_path / "exact")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from scopeworks.store import ActivationStore
-from scopeworks.store.tools.copy import copy
+from scopeworks.store.tools.copy import copy_store
 from scopeworks.train.run import backends as backends_module
 from scopeworks.train.run import member as member_module
 from scopeworks.train.run.rows import Batches, TrainingRows
@@ -513,7 +513,7 @@ def test_rows_travel_to_a_gpu_as_they_are_stored(
 ):
     source = TrainingRows.open(settings())
     assert source.stream_dtype(torch.device("cuda")) == "float32"  # as this store holds them
-    copy(source.store.url, str(tmp_path / "exact"), codec="exact")
+    copy_store(source.store.url, str(tmp_path / "exact"), codec="exact")
     source = TrainingRows.open(settings(store=str(tmp_path / "exact")))
     assert source.stream_dtype(torch.device("cuda")) == "bfloat16"
     assert source.stream_dtype(torch.device("cpu")) == "float32"

@@ -94,6 +94,16 @@ def test_export_and_load_give_the_same_sae(tmp_path: Path, format: str):
         assert (again.config.site, again.config.model) == ("resid_post.5", "gemma-2-2b")
 
 
+def test_an_sae_is_exported_as_its_folder_is(tmp_path: Path):
+    sae = random_sae()
+    out = export_sae(sae, "gemma-scope", tmp_path / "of object", l0=70.0)
+    same = export_sae(saved(sae, tmp_path), "gemma-scope", tmp_path / "of folder", l0=70.0)
+    assert out.name == same.name
+    for name in [path.name for path in same.iterdir() if path.is_file()]:
+        assert (out / name).read_bytes() == (same / name).read_bytes()
+    assert SAE.load(out).config.l0 == 70.0
+
+
 def test_params_npz_lies_where_the_release_has_it(tmp_path: Path):
     sae = random_sae()
     out = tmp_path / "gemma-scope-2b-pt-res"

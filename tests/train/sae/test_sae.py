@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,9 +65,45 @@ def test_to_changes_the_dtype_of_the_result():
     assert small_sae().to(dtype=torch.bfloat16)(torch.ones(1, 2)).dtype == torch.bfloat16
 
 
-def test_wrong_width_of_x_is_refused():
-    with pytest.raises(ValueError, match=r"x must have 2 columns .*got 5"):
-        small_sae().encode(torch.zeros(1, 5))
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        (torch.zeros(1, 5), r"\[1, 5\]"),
+        (np.zeros((2, 4)), r"\[2, 4\]"),
+        ([[1.0]], r"\[1, 1\]"),
+        (3, r"\[\]"),
+        (None, "NoneType"),
+        ("x", "str"),
+        ([[1.0], [1.0, 2.0]], "list"),
+    ],
+)
+def test_what_is_no_rows_of_its_width_is_refused_in_one_line(given, got: str):
+    sae = small_sae(site="resid_post.1")
+    where = "raw activations at resid_post.1"
+    with pytest.raises(ValueError, match=rf"^x must be .* \[\.\.\., 2\] of {where}, got {got}$"):
+        sae.encode(given)
+    with pytest.raises(ValueError, match=rf"^f must be .* \[\.\.\., 3\] of features.*, got {got}$"):
+        sae.decode(given)
+
+
+def test_arrays_and_lists_are_taken_as_tensors_are():
+    sae, x = small_sae(), [[1.5, 1.0], [0.5, 2.0]]
+    f = sae.encode(torch.tensor(x))
+    for given in (x, np.array(x), np.array(x, dtype="float32")):
+        assert torch.equal(sae.encode(given), f)
+        assert torch.equal(sae(given), sae.decode(f.tolist()))
+
+
+def test_rows_on_another_device_are_refused():
+    with pytest.raises(ValueError, match=r"x must be on cpu as the SAE is, got meta; .*'meta'"):
+        small_sae().encode(torch.zeros(1, 2, device="meta"))
+
+
+def test_gradients_flow_to_rows_that_need_them():
+    x = torch.tensor([[1.5, 1.0]], requires_grad=True)
+    small_sae().encode(x).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [[1.0, 1.0]]
+    assert not small_sae().encode(x.detach()).requires_grad
 
 
 def test_skip_transcoder_decode_without_x_is_refused():

@@ -11,7 +11,7 @@ from scopeworks.evaluate.latents.score import run as scoring
 
 def test_flags_become_settings(monkeypatch):
     seen = []
-    monkeypatch.setattr(explaining, "explain", lambda s: seen.append(s) or ["done"])
+    monkeypatch.setattr(explaining, "explain_latents", lambda s: seen.append(s) or ["done"])
     monkeypatch.setattr(scoring, "score", lambda s: seen.append(s) or ["scored"])
     asked = ["--endpoint", "http://127.0.0.1:1/v1", "--llm", "m", "--tries", "2"]
     done = CliRunner().invoke(app, ["explain", "I", "--latents", "3, 17", "--hard", "5", *asked])

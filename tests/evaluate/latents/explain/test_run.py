@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scopeworks.evaluate.latents.explain.run import explain
+from scopeworks.evaluate.latents.explain.run import explain_latents
 from scopeworks.evaluate.latents.explain.settings import ExplainSettings
 from scopeworks.evaluate.latents.files.explanations import read_explanations
 from scopeworks.tests.evaluate.latents import planted as p
@@ -27,7 +27,7 @@ def run(where: Indexed, **settings: Any) -> list[str]:
     given = {"index": where.index, "latents": LATENTS} | where.places | SMALL | settings
     if given["latents"] is None:
         del given["latents"]
-    return explain(ExplainSettings.model_validate(given))
+    return explain_latents(ExplainSettings.model_validate(given))
 
 
 def page_script(index: Indexed) -> dict[str, Any]:
@@ -58,13 +58,15 @@ def test_what_the_index_was_made_from_is_found_where_its_maker_says(index, tmp_p
     places = index.places | {"sae": index.planted.sae}
     (index.index / "places.json").write_text(json.dumps(places), encoding="utf-8")
     bare = {"index": index.index, "latents": LATENTS} | SMALL
-    assert explain(ExplainSettings.model_validate(bare))[0].startswith("4 of 5 latents explained")
+    assert explain_latents(ExplainSettings.model_validate(bare))[0].startswith(
+        "4 of 5 latents explained"
+    )
     gone = {"store": str(tmp_path / "gone"), "seed": 1}
     with pytest.raises(FileNotFoundError, match="gone"):
-        explain(ExplainSettings.model_validate(bare | gone))
+        explain_latents(ExplainSettings.model_validate(bare | gone))
     (index.index / "places.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match=r"places.json .* sae is missing"):
-        explain(ExplainSettings.model_validate(bare))
+        explain_latents(ExplainSettings.model_validate(bare))
 
 
 def test_explanations_that_are_replaced_are_said(index):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scopeworks.evaluate.latents.explain.run import explain
+from scopeworks.evaluate.latents.explain.run import explain_latents
 from scopeworks.evaluate.latents.explain.settings import ExplainSettings
 from scopeworks.evaluate.latents.files.explanations import Scores, read_all
 from scopeworks.evaluate.latents.score.run import score
@@ -29,7 +29,7 @@ def explained(planted_index: Indexed, tmp_path_factory) -> Indexed:
         asked = {"endpoint": server.url, "llm": "oracle"}
         small = {"context": 8, "explain": 30, "test": 16, "silent": 16}
         given = {"index": folder, "latents": LATENTS} | small | found.places | asked
-        explain(ExplainSettings.model_validate(given))
+        explain_latents(ExplainSettings.model_validate(given))
     return found
 
 
