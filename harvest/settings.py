@@ -176,8 +176,10 @@ def of_loaded(settings: StorageSettingsT, lm: "LanguageModel") -> StorageSetting
     """The settings with a loaded model's dtype, device and attention.
 
     Raises:
-        ValueError: the settings ask for others, or for workers, which load models of their own.
+        ValueError: the settings ask for others, or for workers, which load models of their own; or
+            the model's weights have changed since it was loaded.
     """
+    lm.check_unchanged()
     if getattr(settings, "dask", None) is not None:
         raise ValueError(
             "model must be a name with dask, since workers load their own, got the loaded "

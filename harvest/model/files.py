@@ -129,6 +129,16 @@ def explained(name: str) -> Iterator[None]:
         raise ValueError(f"model {name} cannot be loaded: {kind}{what}") from error
 
 
+def checked_name(model: Any) -> str:
+    """A folder or hub id as text; ValueError for anything that is neither text nor a path."""
+    if isinstance(model, str | Path):
+        return str(model)
+    raise ValueError(
+        f"model must be a folder or a hub id, got {type(model).__name__}; save it with its "
+        "tokenizer (save_pretrained) and pass the folder"
+    )
+
+
 def check_name(name: str) -> None:
     """Checks that a name is a folder or may be a hub id; the hub is not asked.
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...machine import find_device, good_dtype
 from .config import read_config
 from .families import Family, family_of
-from .files import explained, model_folder
+from .files import checked_name, explained, model_folder
 from .placement import check_attention, check_device_map, compile_layers, spread_device
 from .vocabulary import Ids, checked_ids, load_checked_tokenizer
-from .weights import check_loading, check_weights, fingerprint, sampled_places
+from .weights import check_loading, check_weights, loaded_fingerprint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,6 +53,8 @@ class LanguageModel:
     """transformers' name of the implementation of attention."""
     compiled: bool = False
     """Whether norms and MLPs are compiled with torch.compile."""
+    place: str | None = None
+    """The absolute path of its folder; None for a hub id or a name that ships."""
 
     @property
     def config(self) -> Any:
@@ -65,8 +67,21 @@ class LanguageModel:
         return sum(p.numel() * p.element_size() for p in self.model.parameters())
 
     def as_setting(self) -> str:
-        """What settings record of it: its name."""
-        return self.name
+        """What settings record of it: its name, a folder's as an absolute path.
+
+        Raises:
+            ValueError: its weights have changed since it was loaded.
+        """
+        self.check_unchanged()
+        return self.place or self.name
+
+    def check_unchanged(self) -> None:
+        """Raises ValueError if the weights are no longer those of `fingerprint`."""
+        if (now := loaded_fingerprint(self.model)) != self.fingerprint:
+            raise ValueError(
+                f"model must have the weights it was loaded with ({self.fingerprint}), got others "
+                f"({now}); save model and tokenizer with save_pretrained and load that folder"
+            )
 
     def __repr__(self) -> str:
         config, name = self.config, "/".join(Path(self.name).parts[-2:])
@@ -183,7 +198,7 @@ def load_model(
             has a value that it cannot have.
         OSError: there is no such folder or hub model, or it cannot be reached.
     """
-    name = str(model)
+    name = checked_name(model)
     if device_map is not None:
         check_device_map(device_map, device)
     target = find_device(device)
@@ -200,15 +215,16 @@ def load_model(
     target = spread_device(lm, device_map) if device_map is not None else target
     with explained(name):  # which may be larger than the device's memory
         lm = (lm if device_map is not None else lm.to(target)).eval().requires_grad_(False)
-    digest = _fingerprint(lm, config)
+    digest = loaded_fingerprint(lm)
     if compile:
         compile_layers(lm.model.layers, family.compiled)
-    return LanguageModel(lm, tokenizer, name, digest, target, dtype, attention, compile)
+    place = str(Path(name).absolute()) if Path(name).is_dir() else None
+    return LanguageModel(lm, tokenizer, name, digest, target, dtype, attention, compile, place)
 
 
 def load_tokenizer(model: str | Path) -> tuple["PreTrainedTokenizerBase", Any]:
     """The tokenizer and configuration of a model without its weights; errors as `load_model`."""
-    name = str(model)
+    name = checked_name(model)
     folder = model_folder(name)
     config = read_config(folder, name)
     with quiet():
@@ -294,14 +310,3 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
-
-
-def _fingerprint(model: nn.Module, config: Any) -> str:
-    """The fingerprint of a loaded model's weights."""
-
-    def sample(tensor: torch.Tensor) -> torch.Tensor:
-        flat = tensor.detach().reshape(-1)
-        places = sampled_places(len(flat))
-        return flat[torch.arange(places.start, places.stop, places.step, device=flat.device)]
-
-    return fingerprint(config, ((name, sample(p)) for name, p in model.named_parameters()))

@@ -115,6 +115,18 @@ def fingerprint(config: Any, samples: "Iterable[tuple[str, Tensor]]") -> str:
     return digest.hexdigest()
 
 
+def loaded_fingerprint(model: Any) -> str:
+    """The `fingerprint` of the weights that a loaded model has now."""
+    import torch
+
+    def sample(tensor: "Tensor") -> "Tensor":
+        flat = tensor.detach().reshape(-1)
+        places = sampled_places(len(flat))
+        return flat[torch.arange(places.start, places.stop, places.step, device=flat.device)]
+
+    return fingerprint(model.config, ((name, sample(p)) for name, p in model.named_parameters()))
+
+
 def sampled_places(n: int) -> range:
     """Which of a tensor's n values are sampled: up to about twice 4,096, evenly."""
     return range(0, n, max(1, n // _SAMPLED))

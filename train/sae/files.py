@@ -1,5 +1,6 @@
 """What every format of an SAE shares: the tensors' names and checks, and the writing of files."""
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,13 @@ def check_values(tensors: dict[str, Tensor], where: str) -> None:
                 f"{where}: {name} must be finite, got {bad:,} of {tensor.numel():,} values that "
                 "are NaN or infinite; such an SAE is neither read nor written"
             )
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> int:
+    """CRC-32 of names, dtypes and values, wherever the tensors are: tells whether they changed."""
+    found = 0
+    for name, tensor in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {tensor.dtype}".encode(), found)
+        values = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
+        found = zlib.crc32(values.data, found)
+    return found

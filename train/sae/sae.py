@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...store.place.location import StorageOptions
 from .config import SAEConfig
-from .files import check_tensors, check_values, write_format
+from .files import check_tensors, check_values, checksum, write_format
 from .formats import trained
 from .formats.table import read_sae
 from .hub import fetched
@@ -51,7 +51,9 @@ class SAE:
     source: str | None = field(default=None, init=False)
     """Where `from_pretrained` has read it from, with the hub's commit."""
     path: str | None = field(default=None, init=False)
-    """Where on this machine `load` has read it, or `save` has written it."""
+    """The absolute path where `load` has read it, or `save` has written it."""
+    _saved: tuple[SAEConfig, int] | None = field(default=None, init=False)
+    """Config and tensors' checksum of what is at `path` or `source`."""
 
     def __post_init__(self) -> None:
         """Refuses tensors that do not fit the config."""
@@ -61,9 +63,10 @@ class SAE:
         """The SAE's address, as settings record it.
 
         Raises:
-            ValueError: it was neither loaded nor saved.
+            ValueError: it was neither loaded nor saved, or it has changed since.
         """
-        if (place := self.source or self.path) is None:
+        place = self.path or self.source
+        if place is None or self._saved != (self.config, checksum(self.tensors())):
             raise ValueError("sae must be saved to be named in settings; call sae.save(folder)")
         return place
 
@@ -163,7 +166,7 @@ class SAE:
         """A copy of the SAE on another device or in another dtype."""
         moved = {name: t.to(device=device, dtype=dtype) for name, t in self.tensors().items()}
         sae = SAE(self.config, **moved)
-        sae.source, sae.path = self.source, self.path
+        sae.source, sae.path, sae._saved = self.source, self.path, self._saved
         return sae
 
     @classmethod
@@ -177,7 +180,7 @@ class SAE:
         """
         config, tensors = read_sae(Path(path))
         sae = cls(config, **{name: t.to(device) for name, t in tensors.items()})
-        sae.path = str(path)
+        sae.path, sae._saved = str(Path(path).absolute()), (config, checksum(tensors))
         return sae
 
     @classmethod
@@ -239,4 +242,5 @@ class SAE:
         check_values(self.tensors(), f"SAE for {folder}")
         _, files = trained.files(self.config, self.tensors(), settings)
         write_format(folder, files)
-        self.path = str(out_dir)
+        self.path = str(Path(out_dir).absolute())
+        self._saved = self.config, checksum(self.tensors())

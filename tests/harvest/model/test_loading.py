@@ -18,6 +18,7 @@ from scopeworks.harvest.model.loading import (
     tokenizer_fingerprint,
 )
 from scopeworks.harvest.model.sites import Site
+from scopeworks.harvest.settings import RolloutSettings, of_loaded
 from scopeworks.tests.reference.gemma_models import build_model
 
 
@@ -262,3 +263,25 @@ def test_a_loaded_models_repr_is_one_short_line(model_dir):
     text = repr(load_model(model_dir, dtype="float32", device="cpu"))
     assert text.endswith("d_model 32, 96 tokens, float32 on cpu)") or "float32 on cpu)" in text
     assert text.startswith("LanguageModel(") and "Gemma 2" in text and len(text) < 160
+
+
+def test_a_model_that_changed_since_it_was_loaded_has_no_name(model_dir, monkeypatch):
+    monkeypatch.chdir(model_dir.parent)
+    lm = load_model(model_dir.name, dtype="float32", device="cpu")
+    monkeypatch.chdir(model_dir)
+    assert lm.as_setting() == str(model_dir)
+    lm.model.model.layers[1].mlp.down_proj.weight.mul_(1.5)
+    message = r"^model must have the weights it was loaded with \(\w+\), got others .*; save model"
+    with pytest.raises(ValueError, match=message):
+        lm.as_setting()
+    settings = RolloutSettings(model="name", text="prompts.jsonl", out="tokens")
+    with pytest.raises(ValueError, match=message):
+        of_loaded(settings, lm)
+
+
+def test_load_model_refuses_what_is_no_name_in_one_line(model_dir):
+    model = load_model(model_dir, dtype="float32", device="cpu").model
+    with pytest.raises(
+        ValueError, match=r"^model must be a folder or a hub id, got Gemma\w+; save"
+    ):
+        load_model(model)

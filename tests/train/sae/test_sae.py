@@ -1,5 +1,6 @@
 """The SAE's own arithmetic, and its folder."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -59,6 +60,37 @@ def test_save_and_load_give_the_same_sae(tmp_path: Path):
     for name, tensor in sae.tensors().items():
         assert torch.equal(tensor, again.tensors()[name])
     assert json.loads((tmp_path / "config.json").read_text())["settings"] == {"lr": 1.0}
+
+
+def test_an_unchanged_sae_goes_by_its_absolute_path(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small_sae().save("sae")
+    sae = SAE.load("sae")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    for same in (sae, copy.deepcopy(sae), sae.to("cpu"), SAE.load(sae.as_setting())):
+        assert same.as_setting() == str(tmp_path / "sae")
+
+
+@pytest.mark.parametrize("changed", ["added", "copied", "unsafe", "dtype", "config"])
+def test_an_sae_that_changed_since_it_was_loaded_has_no_name(tmp_path: Path, changed: str):
+    small_sae().save(tmp_path / "sae")
+    sae = SAE.load(tmp_path / "sae")
+    if changed == "added":
+        sae.theta += 100
+    elif changed == "copied":
+        sae = copy.deepcopy(sae)
+        sae.theta = sae.theta * 0 + 100
+    elif changed == "unsafe":
+        sae.W_enc.data.numpy()[0, 0] = 7
+    elif changed == "dtype":
+        sae = sae.to(dtype=torch.bfloat16)
+    else:
+        sae.config = sae.config.model_copy(update={"k": 1})
+    with pytest.raises(ValueError, match=r"^sae must be saved to be named in settings; call"):
+        sae.as_setting()
+    sae.save(tmp_path / "new")
+    assert sae.as_setting() == str(tmp_path / "new")
 
 
 def test_to_changes_the_dtype_of_the_result():
