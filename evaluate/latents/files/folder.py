@@ -79,6 +79,11 @@ def write_index(
 class LatentIndex:
     """An index for reading.
 
+        index = open_index("index")
+        index[498]["tokens"]
+
+    `len` is the number of latents; `index[latent]` is `page(latent)`.
+
     Attributes:
         folder: its folder.
         manifest: what it is of.
@@ -99,17 +104,46 @@ class LatentIndex:
             f"{self.manifest.n_alive:,} of them fire; {self.folder})"
         )
 
+    def __len__(self) -> int:
+        return self.manifest.sae.d_sae
+
+    def __getitem__(self, latent: int) -> dict[str, Any]:
+        return self.page(latent)
+
     def record(self, latent: int) -> dict[str, Any]:
-        """A latent's record for circuit-tracer.
+        """A latent's examples, as circuit-tracer's page reads them.
+
+        Returns:
+            - `examples_quantiles`: bands of examples, the strongest first. A band has a
+              `quantile_name` and `examples`; an example has the texts of its `tokens`, the feature
+              activation at each (`tokens_acts_list`), and the place of the token that it is shown
+              for (`train_token_ind`).
+            - `top_logits`, `bottom_logits`: output tokens that it raises and lowers most.
+            - `act_min`, `act_max`, `histogram`, `quantile_values` (1st to 100th percentile),
+              `activation_frequency`: of its feature activation.
+            - `transcoder_id`, `index`: the SAE's name, the latent.
 
         Raises:
             IndexError: there is no such latent.
-            ValueError: its record is damaged.
+            ValueError: latent is no whole number, or its record is damaged.
         """
         return self._features.read(latent)
 
     def page(self, latent: int) -> dict[str, Any]:
-        """A latent's record for its page; errors as `record`."""
+        """What a latent's page shows beside its examples; errors as `record`.
+
+        Returns:
+            - `i`: the latent.
+            - `fired`, `density`: rows in which it fires; over rows read.
+            - `mean`, `min`, `max`, `theta`, `histogram`: of its feature activation.
+            - `positions`: density between the manifest's `position_edges`.
+            - `tokens`: [text, id, share of its firings, share of the token's rows]; counted over
+              `drawn` firings.
+            - `raised`, `lowered`: [text, effect] of output tokens; `logits`: histogram of all.
+            - `neighbours`, `encoder_neighbours` (of a transcoder): [latent, cosine].
+            - `together`: [latent, jaccard, correlation] of those that fire in the same rows.
+            - `others`: name of another SAE -> [latent, cosine].
+        """
         return self._pages.read(latent)
 
 

@@ -109,8 +109,10 @@ class Records:
 
         Raises:
             IndexError: there is no such latent.
-            ValueError: its frame is damaged.
+            ValueError: latent is no whole number, or its frame is damaged.
         """
+        if not isinstance(latent, int | np.integer):
+            raise ValueError(f"latent must be a whole number, got {latent!r:.80}")
         if not 0 <= latent < self._d_sae:
             raise IndexError(f"latent must be 0 to {self._d_sae - 1}, got {latent}")
         start, stop = int(self._offsets[latent]), int(self._offsets[latent + 1])

@@ -81,6 +81,24 @@ def test_circuit_tracer_finds_records_by_its_own_index(whole: Path):
         assert json.loads(zlib.decompress(part[4 : 4 + length])) == index.record(latent)
 
 
+def test_an_index_is_indexed_by_latent(whole: Path):
+    index = open_index(whole)
+    assert len(index) == D_SAE and index[5] == index.page(5) == index[np.int64(5)]  # pyright: ignore[reportArgumentType]
+    assert len([page["i"] for page in index]) == D_SAE
+    with pytest.raises(IndexError, match=f"latent must be 0 to {D_SAE - 1}, got -1"):
+        index[-1]
+    for read in (index.record, index.page, index.__getitem__):
+        with pytest.raises(ValueError, match="latent must be a whole number, got '5'"):
+            read("5")  # pyright: ignore[reportArgumentType]
+
+
+def test_docstrings_name_the_keys_of_records(whole: Path):
+    index = open_index(whole)
+    for read in (index.record, index.page):
+        absent = [key for key in read(5) if f"`{key}`" not in (read.__doc__ or "")]
+        assert not absent
+
+
 def test_page_says_what_was_found(whole: Path):
     firings, page = made.firings(D_SAE), open_index(whole).page(5)
     assert page["fired"] == firings.fired[5]
