@@ -6,8 +6,8 @@ three uses of that. The model's family says at which module a site is (`families
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Float, Int
@@ -27,10 +27,9 @@ Gain = Callable[[Tensor], Tensor]
 """What a norm multiplies by, from its weight."""
 
 
-@contextmanager
 def capture(
     model: Any, sites: str | Iterable[str], take: Take | None = None
-) -> Iterator[dict[str, Tensor]]:
+) -> AbstractContextManager[dict[str, Tensor]]:
     """Collects the sites' activations [batch, seq, d] of every forward pass run inside the block.
 
         with capture(lm, "resid_post.12") as x:
@@ -51,11 +50,7 @@ def capture(
         ValueError: the model has no such site, or is not a loaded language model.
         KeyError: a site is read that no forward pass has reached.
     """
-    captured = _Captured()
-    with ExitStack() as stack:
-        for site in sites_in(sites):
-            stack.enter_context(_attached(model, site, _store_in(captured, site, take)))
-        yield captured
+    return _Capturing(model, sites, take)
 
 
 @contextmanager
@@ -74,9 +69,14 @@ def replace(
     the norm's gain is applied afterwards.
 
     Raises:
-        ValueError: the model has no such site, or is not a loaded language model; fn returned
-            another shape.
+        ValueError: the model has no such site, or is not a loaded language model; fn is no
+            function, or returned another shape.
     """
+    if not callable(fn):
+        raise ValueError(
+            f"fn must be a function of the activations, got {type(fn).__name__}; "
+            "for example lambda x: x + vector"
+        )
 
     def visit(x: Tensor) -> Tensor:
         spliced = fn(x)
@@ -143,6 +143,29 @@ def decoder_of(model: Any) -> Any:
                 "scopeworks.load_model(name) loads one"
             )
     return inner
+
+
+class _Capturing(AbstractContextManager[dict[str, Tensor]]):
+    """The block of `capture`."""
+
+    def __init__(self, model: Any, sites: str | Iterable[str], take: Take | None):
+        self._given, self._stack = (model, sites, take), ExitStack()
+
+    def __enter__(self) -> dict[str, Tensor]:
+        (model, sites, take), captured = self._given, _Captured()
+        with ExitStack() as stack:
+            for site in sites_in(sites):
+                stack.enter_context(_attached(model, site, _store_in(captured, site, take)))
+            self._stack = stack.pop_all()
+        return captured
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.close()
+
+    def __call__(self, *_args: Any, **_more: Any) -> NoReturn:
+        raise ValueError(
+            "capture must be used as a block, got a call; `with capture(lm, sites) as x: lm(text)`"
+        )
 
 
 class _Captured(dict[str, Tensor]):

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +125,10 @@ class LanguageModel:
         """The tokens of one sequence as text, one string a position; BOS is among them."""
         return [str(self.tokenizer.decode([token])) for token in self._one(text)[0].tolist()]
 
+    def decode(self, ids: Ids) -> str:
+        """The text of one sequence of token ids, with special tokens; errors as `ids`."""
+        return str(self.tokenizer.decode(self._one(ids)[0].tolist()))
+
     def generate(
         self, text: Ids, new_tokens: int = 32, temperature: float = 0.0, seed: int = 0
     ) -> str:
@@ -141,10 +146,11 @@ class LanguageModel:
                 new tokens do not fit in its context.
         """
         ids = self._one(text)
-        if new_tokens < 1 or not 0 <= temperature < float("inf"):
+        numbers = isinstance(new_tokens, Integral) and isinstance(temperature, Real)
+        if not numbers or new_tokens < 1 or not 0 <= temperature < float("inf"):
             raise ValueError(
-                "new_tokens must be at least 1 and temperature 0 or more, "
-                f"got {new_tokens} and {temperature}"
+                "new_tokens must be a whole number from 1 on and temperature a number from 0 on, "
+                f"got {new_tokens!r:.80} and {temperature!r:.80}"
             )
         check_context(ids.shape[1] + new_tokens, self.config, self.name)
         drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}

@@ -2,6 +2,9 @@
 modules.
 """
 
+import inspect
+from typing import Any
+
 import pytest
 import torch
 
@@ -208,3 +211,21 @@ def test_replacement_that_is_no_tensor_is_refused(input_ids):
         replace(model, "mlp_out.2", lambda x: None),  # pyright: ignore[reportArgumentType]
     ):
         model(input_ids)
+
+
+def test_a_vector_in_place_of_a_function_is_refused():
+    plain: Any = inspect.unwrap(replace)  # without the types that tests check
+    with pytest.raises(ValueError, match="fn must be a function of the activations, got Tensor;"):
+        next(plain(build_model("grouped"), "mlp_out.2", torch.ones(32)))
+
+
+def test_capture_is_a_block_and_not_called(input_ids):
+    model = build_model("grouped")
+    with pytest.raises(ValueError, match="capture must be used as a block, got a call"):
+        capture(model, "mlp_out.2")(input_ids)  # pyright: ignore[reportCallIssue]
+    block = capture(model, "mlp_out.2")
+    for _ in range(2):
+        with block as seen:
+            model(input_ids)
+        assert list(seen) == ["mlp_out.2"]
+    assert not [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks]

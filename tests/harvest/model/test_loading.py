@@ -242,8 +242,12 @@ def test_generate_writes_and_can_be_steered(model_dir):
         steered = lm.generate("Now is", 8)
     assert steered != plain
     assert seen[0] == [1, lm.ids("Now is").shape[1]] and seen[1] == [1, 1]
-    with pytest.raises(ValueError, match="new_tokens must be at least 1 and temperature 0 or more"):
+    with pytest.raises(
+        ValueError, match=r"new_tokens must be a whole number from 1 on and temp.* got 0 "
+    ):
         lm.generate("Now is", 0)
+    with pytest.raises(ValueError, match=r"new_tokens must be a whole number .* got '5' and 0.0"):
+        lm.generate("Now is", new_tokens="5")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="text must be one sequence, got 2"):
         lm.generate([[2, 3], [2, 4]])
 
@@ -257,6 +261,15 @@ def test_logits_need_gradients_only_where_a_replacement_does(model_dir):
     with replace(lm, "resid_post.1", lambda x: x + push):
         lm("Now is")[0, -1, 5].backward()
     assert push.grad is not None and push.grad.abs().sum() > 0
+
+
+def test_decode_gives_the_text_back(model_dir):
+    lm = load_model(model_dir, dtype="float32", device="cpu")
+    ids = lm.ids("Now is")
+    assert lm.decode(ids) == f"{lm.tokenizer.bos_token}Now is"
+    assert lm.decode(ids[0, 1:].tolist()) == "Now is" == "".join(lm.tokens(ids)[1:])
+    with pytest.raises(ValueError, match="text must be one sequence, got 2"):
+        lm.decode([[2, 3], [2, 4]])
 
 
 def test_a_loaded_models_repr_is_one_short_line(model_dir):
