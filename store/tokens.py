@@ -222,14 +222,23 @@ class TokenStore:
 
         Args:
             splits: name -> [n, context] integers in 0 … 2^32 - 1, n >= 1, that can be sliced by
-                rows (an array or a memory map).
+                rows (an array, a memory map or a tensor).
 
         Raises:
             ValueError: a split's name, shape, dtype or values are wrong, or it has no sequence.
         """
         if self._splits is not None:
             raise ValueError(f"token store {self.url} is complete; create another one")
+        if not isinstance(splits, Mapping):
+            got = type(splits).__name__
+            raise ValueError(
+                f"splits must be a dictionary name -> ids, got {got}; for example {{'train': ids}}"
+            )
+        splits = {name: _on_cpu(ids) for name, ids in splits.items()}
         for name, sequences in splits.items():
+            if not hasattr(sequences, "shape"):
+                got = type(sequences).__name__
+                raise ValueError(f"split {name} must be an array [n, {self.context}], got {got}")
             if not re.fullmatch(NAME_PATTERN, name):
                 raise ValueError(
                     f"split must be named by up to 200 letters, digits or _.-, got {name!r:.80}"
@@ -293,3 +302,8 @@ def _read_root(location: Location) -> tuple[_RootDocument, dict[str, Any]]:
     """The checked root document, and all its attributes as a dictionary."""
     data = read_bounded(location, "zarr.json", DOCUMENT_BYTES)
     return checked_attributes(_RootDocument, data, FORMAT, location.url)
+
+
+def _on_cpu(ids: Any) -> Any:
+    """A tensor of torch as an array; anything else as it is."""
+    return ids.detach().cpu().numpy() if hasattr(ids, "detach") else ids

@@ -30,6 +30,9 @@ AnyPlaces = AnyPlace | Sequence[AnyPlace]
 """The place of one store, or a list or tuple of places of stores to read as one."""
 
 
+_ONE = (str, os.PathLike, Place)
+
+
 @dataclass(frozen=True)
 class Opened:
     """One store's root and commit records."""
@@ -80,7 +83,7 @@ class Opened:
 
 
 def open_aligned(
-    urls: AnyPlaces,
+    urls: Any,
     storage_options: StorageOptions,
     cache_dir: str | os.PathLike[str] | None,
     cache_bytes: int,
@@ -114,9 +117,13 @@ def open_aligned(
     return sorted(parts, key=lambda part: sorted(part.spec.sites))
 
 
-def places_of(urls: AnyPlaces, options: StorageOptions) -> list[Place]:
-    """One or several places as a list; the options are given to the remote ones."""
-    several = [urls] if isinstance(urls, str | os.PathLike | Place) else list(urls)
+def places_of(urls: Any, options: StorageOptions) -> list[Place]:
+    """One or several places or open stores as a list of places; the remote ones get the options."""
+    given: list[Any] = [urls] if isinstance(urls, _ONE) or _is_open(urls) else list(urls)
+    several: list[AnyPlace] = []
+    for one in given:
+        named = one.as_setting() if _is_open(one) else one
+        several += named if isinstance(named, tuple) else [named]
     if not several:
         raise ValueError("url must name at least one activation store, got an empty list")
     remote = [Place.of(one).is_remote for one in several]
@@ -124,6 +131,11 @@ def places_of(urls: AnyPlaces, options: StorageOptions) -> list[Place]:
         Place.of(one, options if far or not any(remote) else None)
         for one, far in zip(several, remote, strict=True)
     ]
+
+
+def _is_open(given: Any) -> bool:
+    """Whether it is a store that is already open; such a store names its places."""
+    return hasattr(given, "as_setting")
 
 
 def together(parts: Sequence[Opened]) -> tuple[StoreSpec, dict[int, Commit]]:

@@ -7,7 +7,7 @@ complete store, row numbers are those of the arrays.
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -21,6 +21,7 @@ from ..format.spec import LABEL_NAMES
 from ..format.values import put_values
 from ..place.location import StorageOptions
 from ..place.options import CACHE_BYTES
+from ..place.place import AnyPlace
 from .joining import AnyPlaces, Opened, computed_differently, open_aligned, together
 from .stream import Stream
 from .stream_order import INTERLEAVE, Order, WindowOrder
@@ -65,7 +66,7 @@ class ActivationStore:
     @classmethod
     def open(
         cls,
-        url: AnyPlaces,
+        url: "AnyPlaces | ActivationStore | Sequence[AnyPlace | ActivationStore]",
         storage_options: StorageOptions = None,
         *,
         cache_dir: str | os.PathLike[str] | None = None,
@@ -80,7 +81,7 @@ class ActivationStore:
         bytes in both.
 
         Args:
-            url: local path, fsspec URL or `Place`; or a list or tuple of them.
+            url: local path, fsspec URL, `Place` or an open store; or a list or tuple of them.
             storage_options: for the fsspec driver of remote stores.
             cache_dir: folder that keeps the ranges that are read from remote stores.
             cache_bytes: bound on the bytes kept there; joined stores share it evenly.
@@ -244,7 +245,7 @@ class ActivationStore:
         threads: int | None = ...,
         interleave: int = ...,
         shuffle_rows: int | None = ...,
-        dtype: str = ...,
+        dtype: str | torch.dtype = ...,
         pin: bool | None = ...,
     ) -> Stream[torch.Tensor]: ...
 
@@ -261,7 +262,7 @@ class ActivationStore:
         threads: int | None = ...,
         interleave: int = ...,
         shuffle_rows: int | None = ...,
-        dtype: str = ...,
+        dtype: str | torch.dtype = ...,
         pin: bool | None = ...,
     ) -> Stream[dict[str, torch.Tensor]]: ...
 
@@ -277,7 +278,7 @@ class ActivationStore:
         threads: int | None = None,
         interleave: int = INTERLEAVE,
         shuffle_rows: int | None = None,
-        dtype: str = "float32",
+        dtype: str | torch.dtype = "float32",
         pin: bool | None = None,
     ) -> Stream[Any]:
         """An endless, shuffled stream of batches; a `with` block closes it at its end.
@@ -302,7 +303,8 @@ class ActivationStore:
             ValueError: there is no such site, the batch is larger than the store, or the state does
                 not fit.
         """
-        names = [site] if isinstance(site, str) else [str(name) for name in site]
+        one = isinstance(site, str) or not isinstance(site, Iterable)
+        names: list[Any] = [site] if one else [str(name) for name in site]
         for name in names:
             self._check_site(name)
         in_flight = max(part.location.in_flight for part in self._parts)
@@ -311,14 +313,14 @@ class ActivationStore:
             [commit.bucket for commit in self._commits],
             self.spec,
             self._order(seed, interleave, shuffle_rows),
-            single=isinstance(site, str),
+            single=one,
             batch_rows=batch_rows,
             state=state,
             rank=rank,
             world=world,
             prefetch=prefetch,
             threads=in_flight if threads is None else threads,
-            dtype=dtype,
+            dtype=str(dtype).removeprefix("torch."),
             pin=pin,
         )
 
@@ -333,7 +335,7 @@ class ActivationStore:
         return WindowOrder(sizes, self.spec.chunk_rows, seed, shuffle_rows, rows)
 
     def _check_site(self, site: str) -> None:
-        if site not in self.spec.sites:
+        if not isinstance(site, str) or site not in self.spec.sites:
             raise ValueError(f"site must be one of {', '.join(self.spec.sites)}, got {site!r}")
         if not self.rows:
             raise ValueError(f"store {self.url} has no committed rows yet; let the harvest run on")

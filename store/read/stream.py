@@ -274,8 +274,8 @@ def _check(rows: int, batch_rows: int, rank: int, world: int, prefetch: int, thr
         ("prefetch", prefetch),
         ("threads", threads),
     ):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name} must be a whole number from 1 on, got {value!r:.80}")
     if not 0 <= rank < world:
         raise ValueError(f"rank must be in 0 … {world - 1}, got {rank}")
     if batch_rows * world > rows:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from scopeworks.store import DamagedStoreError, TokenStore
 
@@ -131,6 +132,20 @@ def test_a_split_whose_name_no_reader_would_take_is_refused(tmp_path, splits):
     tokens = TokenStore.create(tmp_path / "t", **SETTINGS)
     with pytest.raises(ValueError, match=r"split must be named by up to 200 letters"):
         tokens.write({"held_out." + "x" * 250: splits["held_out"]})
+
+
+def test_tensors_are_written_as_arrays_are(tmp_path, splits):
+    tokens = TokenStore.create(tmp_path / "t", **SETTINGS)
+    tokens.write({"held_out": torch.from_numpy(splits["held_out"])})
+    assert np.array_equal(tokens.sequences("held_out")[:], splits["held_out"])
+
+
+def test_what_is_no_dictionary_of_arrays_is_refused(tmp_path, splits):
+    tokens = TokenStore.create(tmp_path / "t", **SETTINGS)
+    with pytest.raises(ValueError, match="splits must be a dictionary name -> ids, got ndarray"):
+        tokens.write(splits["held_out"])
+    with pytest.raises(ValueError, match=r"split train must be an array \[n, 16\], got list"):
+        tokens.write({"train": [[1] * 16]})
 
 
 def test_a_complete_store_is_not_overwritten(store):

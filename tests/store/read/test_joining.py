@@ -301,6 +301,14 @@ def test_a_missing_store_is_named(urls, tmp_path):
         ActivationStore.open([])
 
 
+def test_open_stores_are_taken_beside_urls(urls):
+    a = ActivationStore.open(urls["a"])
+    joined = ActivationStore.open([a, urls["b"]])
+    assert set(joined.sites) == {A, B}
+    assert ActivationStore.open(joined).sites == joined.sites
+    assert ActivationStore.open(a).sites == a.sites
+
+
 def test_options_and_cache_are_for_the_remote_ones(urls, tmp_path, monkeypatch):
     name = f"memory://{tmp_path.name}-joined"
     write(name, [B])

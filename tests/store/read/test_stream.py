@@ -213,6 +213,14 @@ def test_batches_are_pinned_where_cuda_is(made):
         assert next(stream).is_pinned()
 
 
+def test_dtypes_of_torch_are_taken(made):
+    store = ActivationStore.open(made.url)
+    with store.stream(SITE, 16, dtype=torch.bfloat16) as stream:
+        assert next(stream).dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="dtype must be float32 or bfloat16, got 'float16'"):
+        store.stream(SITE, 16, dtype=torch.float16)
+
+
 def test_another_seed_is_another_order_of_the_same_rows(made):
     store = ActivationStore.open(made.url)
     with store.stream(SITE, 700, seed=0) as a, store.stream(SITE, 700, seed=1) as b:
@@ -238,10 +246,13 @@ def test_epochs_differ_in_order(made):
     [
         ({"site": "mlp_out.9"}, "site must be one of resid_post.1, mlp_out.0, got 'mlp_out.9'"),
         ({"batch_rows": 701}, "batch_rows must be at most the store's 700 rows"),
-        ({"batch_rows": 0}, "batch_rows must be at least 1, got 0"),
+        ({"batch_rows": 0}, "batch_rows must be a whole number from 1 on, got 0"),
+        ({"batch_rows": "1024"}, "batch_rows must be a whole number from 1 on, got '1024'"),
+        ({"site": 3}, "site must be one of resid_post.1, mlp_out.0, got 3"),
+        ({"site": None}, "site must be one of resid_post.1, mlp_out.0, got None"),
         ({"rank": 2, "world": 2}, "rank must be in 0 … 1, got 2"),
         ({"dtype": "float16"}, "dtype must be float32 or bfloat16, got 'float16'"),
-        ({"prefetch": 0}, "prefetch must be at least 1, got 0"),
+        ({"prefetch": 0}, "prefetch must be a whole number from 1 on, got 0"),
         ({"seed": 1, "state": {"seed": 0}}, "seed must be 0 as in the stream's state, got 1"),
         (
             {"state": {"seed": 0, "store_rows": 600, "row": 0, "interleave": 16}},
