@@ -211,8 +211,39 @@ def _explain(error: ValidationError, kind: type[BaseModel], flag: str = "") -> s
         elif item["type"] == "too_short":
             lines.append(f"{name} must have at least one entry, got {short(repr(item['input']))}")
         else:
-            lines.append(explained(item))
+            lines.append(_rule(name, item))
     return "; ".join(lines)
+
+
+_NUMBER, _WHOLE, _TABLE, _LIST = "a number", "a whole number", "a table", "a list"
+
+_RULES = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), _WHOLE),
+    **dict.fromkeys(("float_type", "float_parsing"), _NUMBER),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type"), _TABLE),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type"), _LIST),
+    "string_type": "text",
+    "finite_number": "a finite number",
+    "greater_than": "greater than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "{expected}",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "string_too_long": "text of at most {max_length} characters",
+}
+"""pydantic's kind of error -> what the setting must be."""
+
+
+def _rule(name: str, item: Any) -> str:
+    """One of pydantic's errors as "<name> must be <rule>, got <value>"."""
+    got = short(repr(item["input"]))
+    bounds = {k: f"{v:g}" if isinstance(v, float) else v for k, v in item.get("ctx", {}).items()}
+    if (rule := _RULES.get(item["type"])) is not None:
+        return f"{name} must be {rule.format(**bounds)}, got {got}"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{name} {message}, got {got}" if message.startswith("must ") else explained(item)
 
 
 def _model_at(kind: type[BaseModel], loc: Sequence[int | str]) -> type[BaseModel]:

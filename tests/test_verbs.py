@@ -49,7 +49,7 @@ def test_a_loaded_model_is_taken_where_its_name_is():
     ("given", "message"),
     [
         ({}, "^flour must be given$"),
-        ({"flour": 3}, "^flour: input should be a valid string, got 3$"),
+        ({"flour": 3}, "^flour must be text, got 3$"),
         ({"flour": "rye", "worm": 1}, "^unknown setting 'worm'; did you mean 'warm'\\?$"),
     ],
 )

@@ -71,7 +71,7 @@ def test_version_is_the_package_s_and_nothing_more():
         ("trian", "No such command 'trian'. Did you mean 'train'?; see `"),
         ("store copy x", "Missing argument 'target'; see `"),
         ("batch render demo", "target must be given (as --target); out must be given (as --out)"),
-        ("run demo --wait -1", "wait: input should be greater than or equal to 0, got -1.0"),
+        ("run demo --wait -1", "wait must be at least 0, got -1.0"),
     ],
 )
 def test_what_cannot_be_parsed_is_one_line(words, error, monkeypatch, capsys):

@@ -110,10 +110,10 @@ def test_the_recipe_itself_is_no_part_of_what_a_run_is():
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"recipe": "best"}, "recipe: input should be 'report' or 'auto', got 'best'"),
-        ({"steps": 0}, "steps: input should be greater than 0"),
-        ({"steps": "many"}, "steps: input should be a valid integer"),
-        ({"batch": -1}, "batch: input should be greater than 0"),
+        ({"recipe": "best"}, "recipe must be 'report' or 'auto', got 'best'"),
+        ({"steps": 0}, "steps must be greater than 0"),
+        ({"steps": "many"}, "steps must be a whole number"),
+        ({"batch": -1}, "batch must be greater than 0"),
         ({"steps": 100, "lr_decay_share": 0.99}, "lr_warmup_steps must be below steps"),
     ],
 )

@@ -99,8 +99,8 @@ def test_sequences_without_a_prediction_are_refused(model_dir, sae_dir, tmp_path
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"out": "gs://b/e.json"}, "out: must be a local path"),
-        ({"sae": ("file:/b/sae",)}, "sae: must be a local path"),
+        ({"out": "gs://b/e.json"}, "out must be a local path"),
+        ({"sae": ("file:/b/sae",)}, "sae must be a local path"),
         ({"storage_options": {"a": 1}}, "storage_options has no effect on local tokens"),
         ({"top_latents": 0, "top_snippets": 2}, "top_snippets has no effect with top_latents 0"),
         ({"top_latents": 0, "seed": 2}, "seed has no effect with top_latents 0 and without imp"),

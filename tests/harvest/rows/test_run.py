@@ -483,9 +483,9 @@ def test_nonfinite_rows_are_an_error_unless_they_are_to_be_dropped(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"codec": "zip"}, "codec: input should be 'exact', 'fast', .*got 'zip'"),
-        ({"seed": 2**63}, "seed: input should be less than 9223372036854775808"),
-        ({"memory_gib": 1e300}, "memory_gib: input should be less than or equal to 1048576"),
+        ({"codec": "zip"}, "codec must be 'exact', 'fast', .*got 'zip'"),
+        ({"seed": 2**63}, "seed must be less than 9223372036854775808"),
+        ({"memory_gib": 1e300}, "memory_gib must be at most 1048576"),
     ],
 )
 def test_settings_that_no_store_can_have_are_one_line(wrong, message):

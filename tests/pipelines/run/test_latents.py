@@ -52,7 +52,7 @@ def test_an_index_is_made_once_and_again_for_other_rows(path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("latents.of=best", r"\[latents\]: of: input should be"),
+        ("latents.of=best", r"\[latents\]: of must be"),
         ("latents.row=5", r"\[latents\]: .*row"),
         ("latents.sae=x", r"\[latents\]: sae is filled in by the suite"),
     ],

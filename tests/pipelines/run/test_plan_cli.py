@@ -57,11 +57,11 @@ def test_a_group_too_large_for_a_device_is_to_be_made_smaller():
         (["demo", "--ranks", "65"], "ranks must be at most the 8 shards of 2048 latents, got 65"),
         (["demo", "--tokens", "5M"], "--tokens has no effect on a suite"),
         (["--model", "google/gemma-2-2b"], "site must be given"),
-        (["demo", "--price", "gpu=3"], "input should be 'gpu-hour' or 'tb-month', got 'gpu'"),
-        (["demo", "--price", "gpu-hour=nan"], "price.gpu-hour: input should be"),
-        (["demo", "--price", "gpu-hour=-1"], "price.gpu-hour: input should be greater than 0"),
-        (["demo", "--bandwidth", "0"], "bandwidth: input should be greater than 0, got 0.0"),
-        (["demo", "--days", "inf"], "days: input should be a finite number, got inf"),
+        (["demo", "--price", "gpu=3"], "must be 'gpu-hour' or 'tb-month', got 'gpu'"),
+        (["demo", "--price", "gpu-hour=nan"], "price.gpu-hour must be"),
+        (["demo", "--price", "gpu-hour=-1"], "price.gpu-hour must be greater than 0"),
+        (["demo", "--bandwidth", "0"], "bandwidth must be greater than 0, got 0.0"),
+        (["demo", "--days", "inf"], "days must be a finite number, got inf"),
         (["demo", "--device", "h1"], "device must be one of h100"),
         (["demo", "--plot", "a.pdf"], "plot must end in .svg or .png"),
         (["demo", "--compare", "--set", "out=/nowhere"], "must have been run to compare"),
@@ -76,7 +76,7 @@ def test_bad_input_is_one_line(args, text):
 def test_tokens_are_numbers(text):
     site = ["--model", "google/gemma-2-2b", "--site", "resid_post.12"]
     done = CliRunner().invoke(app, ["plan", *site, "--tokens", text])
-    assert f"tokens: must be a number such as 500M or 4B, got '{text}'" in str(done.exception)
+    assert f"tokens must be a number such as 500M or 4B, got '{text}'" in str(done.exception)
 
 
 def test_hundreds_of_saes_are_planned():

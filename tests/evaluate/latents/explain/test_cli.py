@@ -26,7 +26,7 @@ def test_flags_become_settings(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["explain", "I", "--latents", "3,x"], "latents: must be numbers with commas"),
+        (["explain", "I", "--latents", "3,x"], "latents must be numbers with commas"),
         (["explain", "nowhere"], "index must be a folder that `scopeworks latents index` wrote"),
         (["score", "nowhere"], "index must be a folder that `scopeworks latents index` wrote"),
         (["score", "I", "--endpoint", "x"], "endpoint"),

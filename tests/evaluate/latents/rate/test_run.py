@@ -72,9 +72,9 @@ def test_bad_input_is_refused_before_anything_is_written(
         prepare(settings((indexes[0], unfinished), out))
     with pytest.raises(ValueError, match="different SAEs, got first-secret twice"):
         prepare(settings((indexes[0], indexes[0]), out))
-    with pytest.raises(ValueError, match=r"^rater: must be 1 to 40 letters.*digit, got '\.\./ada'"):
+    with pytest.raises(ValueError, match=r"^rater must be 1 to 40 letters.*digit, got '\.\./ada'"):
         resolve(RateSettings, index=indexes, out=out, rater="../ada")
-    with pytest.raises(ValueError, match="out: must be a local path"):
+    with pytest.raises(ValueError, match="out must be a local path"):
         resolve(RateSettings, index=indexes, out="gs://bucket/x", rater="ada")
     assert not out.exists()
 

@@ -55,7 +55,7 @@ def test_prices_are_the_suites(tmp_path, file):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("prices.tb_month=[3.0, 1.0]", r"prices\.tb_month: must be \[low, high\]"),
+        ("prices.tb_month=[3.0, 1.0]", r"prices\.tb_month must be \[low, high\]"),
         ("prices.tb_month=[0.0, 1.0]", r"prices\.tb_month"),
         ("prices.tb_month=5", r"prices\.tb_month"),
         ("prices.gpu=[1.0, 2.0]", r"gpu"),
