@@ -239,7 +239,7 @@ _RULES = {
 def _rule(name: str, item: Any) -> str:
     """One of pydantic's errors as "<name> must be <rule>, got <value>"."""
     got = short(repr(item["input"]))
-    bounds = {k: f"{v:g}" if isinstance(v, float) else v for k, v in item.get("ctx", {}).items()}
+    bounds = {k: f"{v:.9g}" if isinstance(v, float) else v for k, v in item.get("ctx", {}).items()}
     if (rule := _RULES.get(item["type"])) is not None:
         return f"{name} must be {rule.format(**bounds)}, got {got}"
     message = item["msg"].removeprefix("Value error, ")

@@ -227,10 +227,10 @@ def test_evaluations_must_be_of_the_saes(tmp_path: Path):
 @pytest.mark.parametrize(
     ("facts", "text"),
     [
-        ({"text": "from /data/pile"}, "text must not name a path of this machine"),
-        ({"settings": {"store": "file:///x/y"}}, "settings must not name a path"),
-        ({"limits": ["see ~/notes"]}, "limits must not name a path"),
-        ({"repo": "nobody"}, "repo must be text that matches"),
+        ({"text": "from /data/pile"}, "text: must not name a path of this machine"),
+        ({"settings": {"store": "file:///x/y"}}, "settings: must not name a path"),
+        ({"limits": ["see ~/notes"]}, "limits: must not name a path"),
+        ({"repo": "nobody"}, "repo: string should match pattern"),
         ({"licence": "mit"}, "licence: extra inputs are not permitted"),
     ],
 )

@@ -89,14 +89,14 @@ SAE = '[[sae]]\nsite = "resid_post.3"\nwidth = 64\nsteps = 20000\n'
         (SAE.replace("resid_post.3", "resid_pst.3"), r"did you mean 'resid_post'"),
         (SAE.replace("resid_post.3", "resid_post.26"), r"the model has 26 layers"),
         (SAE + "tokens = 5\n", r"tokens and steps exclude each other"),
-        (SAE.replace("64", "'many'"), r"\[\[sae\]\] 1: width: "),
+        (SAE.replace("64", "'many'"), r"\[\[sae\]\] 1: width must"),
         (SAE + "[harvest]\nsite = 'mlp_out.3'\n", r"\[\[harvest\]\]: .*resid_post.3"),
         (SAE + "target_site = 'mlp_uot'\n", r"target_site: .*did you mean 'mlp_out'"),
         (SAE + "target_site = 5\n", r"\[\[sae\]\] 1: target_site must be text"),
         (SAE + "name = '../x'\n", r"\[\[sae\]\] 1: name must be text that matches"),
-        (SAE.replace("steps = 20000", "tokens = '4B'"), r"\[\[sae\]\] 1: tokens: .*got '4B'"),
-        (SAE.replace("steps", "batch = 'x'\ntokens"), r"\[\[sae\]\] 1: batch: .*got 'x'"),
-        (SAE + "[harvest]\nsite = 3\n", r"\[\[harvest\]\] 1: site: "),
+        (SAE.replace("steps = 20000", "tokens = '4B'"), r"\[\[sae\]\] 1: tokens .*got '4B'"),
+        (SAE.replace("steps", "batch = 'x'\ntokens"), r"\[\[sae\]\] 1: batch .*got 'x'"),
+        (SAE + "[harvest]\nsite = 3\n", r"\[\[harvest\]\] 1: site must"),
     ],
 )
 def test_what_is_wrong_is_named_with_file_table_and_key(tmp_path, body, text):
@@ -143,7 +143,7 @@ def test_tables_say_how_many_are_trained_together(tmp_path):
     body = SAE + "sparsity = [1e-3, 2e-3, 3e-3]\n" + "together = 2\n"
     file = suite(tmp_path, body + SAE.replace("64", "32") + "sparsity = [1e-3, 2e-3, 3e-3]\n")
     assert [len(group) for group in groups_of(members_of(file))] == [2, 1, 3]
-    with pytest.raises(ValueError, match=r"\[\[sae\]\] 1: together: .* greater than 0, got 0"):
+    with pytest.raises(ValueError, match=r"\[\[sae\]\] 1: together .* greater than 0, got 0"):
         members_of(suite(tmp_path, SAE + "together = 0\n"))
 
 
