@@ -20,6 +20,29 @@ from .foreign import explained, short
 
 _GIVEN = " (as {} or in the config file)"
 
+_SHOWN_NAMES = 10
+"""Errors list at most so many known settings."""
+
+_ELSEWHERE = {
+    "learning_rate": "lr",
+    "l1": "sparsity",
+    "l1_coefficient": "sparsity",
+    "batch_size": "batch",
+    "n_steps": "steps",
+    "d_sae": "width",
+    "dict_size": "width",
+    "hook_name": "site",
+    "hook_point": "site",
+}
+"""What other libraries call a setting -> its name here."""
+
+_OBJECTS = {
+    "model": "a LanguageModel",
+    "tokens": "a TokenStore",
+    "store": "an ActivationStore",
+}
+"""Settings that are names -> the loaded object that may be given instead."""
+
 _SHOWN_CHARACTERS = 80
 """Errors show at most so many characters of a value."""
 
@@ -201,9 +224,11 @@ def _explain(error: ValidationError, kind: type[BaseModel], flag: str = "") -> s
         name = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             known = sorted(_fields(_model_at(kind, item["loc"])))
-            close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known settings: {', '.join(known)}"
-            lines.append(f"unknown setting {name!r}; {hint}")
+            lines.append(f"unknown setting {name!r}; {_hint(str(item['loc'][-1]), known)}")
+        elif item["type"] == "string_type" and name in _OBJECTS:
+            what = "a hub id" if name == "model" else "a URL"
+            got = short(repr(item["input"]))
+            lines.append(f"{name} must be {what}, a path or {_OBJECTS[name]}, got {got}")
         elif item["type"] == "missing":
             lines.append(f"{name} must be given{flag.format(_flag(name))}")
         elif not item["loc"]:
@@ -244,6 +269,16 @@ def _rule(name: str, item: Any) -> str:
         return f"{name} must be {rule.format(**bounds)}, got {got}"
     message = item["msg"].removeprefix("Value error, ")
     return f"{name} {message}, got {got}" if message.startswith("must ") else explained(item)
+
+
+def _hint(name: str, known: list[str]) -> str:
+    """Which setting an unknown name may mean."""
+    meant = _ELSEWHERE.get(name)
+    close = [meant] if meant in known else difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    more = f" and {len(known) - _SHOWN_NAMES} more" if len(known) > _SHOWN_NAMES else ""
+    return f"known settings: {', '.join(known[:_SHOWN_NAMES])}{more}"
 
 
 def _model_at(kind: type[BaseModel], loc: Sequence[int | str]) -> type[BaseModel]:

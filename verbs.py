@@ -31,7 +31,7 @@ class Verb(Protocol[P, ResultT_co]):
     __name__: str
 
     @overload
-    def __call__(self, settings: Settings, /, *own: Any, **more: Any) -> ResultT_co: ...
+    def __call__(self, settings: Settings, /, **own: Any) -> ResultT_co: ...
 
     @overload
     def __call__(self, *args: P.args, **fields: P.kwargs) -> ResultT_co: ...
@@ -59,6 +59,9 @@ def takes(
         def verb(*args: Any, **given: Any) -> ResultT:
             if args or first.name in given:
                 _check_is(settings, args[0] if args else given[first.name], function.__name__)
+                _check_own(
+                    function.__name__, [p.name for p in own], args[1:], set(given) - {first.name}
+                )
                 return function(*args, **given)
             mine = {p.name: given.pop(p.name) for p in own if p.name in given}
             if any(p.name == LOADED for p in own) and hasattr(given.get("model"), "as_setting"):
@@ -90,6 +93,16 @@ def _check_is(kind: type[Settings], given: Any, name: str) -> None:
         raise TypeError(
             f"{name} must be called with {kind.__name__} or with settings by name, such as "
             f"{_fields(kind)[0][0]}=…, got {type(given).__name__}"
+        )
+
+
+def _check_own(name: str, known: list[str], more: tuple[Any, ...], given: set[str]) -> None:
+    """Refuses what does not go beside settings: arguments without names, and settings."""
+    listed = ", ".join(f"{own}=…" for own in known) or "nothing"
+    got = [type(value).__name__ for value in more] + sorted(given - set(known))
+    if more or given - set(known):
+        raise TypeError(
+            f"{name} must be called with settings and {listed} by name, got {', '.join(got)}"
         )
 
 

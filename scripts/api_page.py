@@ -97,14 +97,24 @@ def _signature(name: str, thing: Any) -> str:
             for p in signature.parameters.values()
         ]
     )
-    text = f"{name}{_plain(str(signature))}"
+    text = f"{name}{_plain(str(signature))}"  # has a "*" before arguments that need names
     if len(text) <= 100:
         return text
-    parameters = [f"    {_plain(str(p))}," for p in signature.parameters.values()]
+    parameters = [f"    {line}," for line in _listed(signature)]
     empty = inspect.Signature.empty
     result = signature.return_annotation
     tail = "" if result is empty else f" -> {_plain(inspect.formatannotation(result))}"
     return "\n".join([f"{name}(", *parameters, f"){tail}"])
+
+
+def _listed(signature: inspect.Signature) -> Iterator[str]:
+    """The parameters, with a `*` before the first that is taken only by name."""
+    starred = False
+    for p in signature.parameters.values():
+        if p.kind is p.KEYWORD_ONLY and not starred:
+            yield "*"
+        starred |= p.kind in (p.VAR_POSITIONAL, p.KEYWORD_ONLY)
+        yield _plain(str(p))
 
 
 def _one_line(name: str, member: Any) -> str:

@@ -7,9 +7,11 @@ import pytest
 
 import scopeworks
 from scopeworks.harvest.model.files import SHIPPED, model_place
+from scopeworks.harvest.settings import HarvestSettings
 from scopeworks.harvest.text.sources import expand
 from scopeworks.harvest.text.stdlib import STDLIB, stdlib_sources
 from scopeworks.store.tools.verify import verify_store
+from scopeworks.train.settings import TrainSettings
 
 SITE = "resid_post.3"
 
@@ -72,6 +74,17 @@ def test_stores_show_the_place_they_were_given_and_settings_the_whole_one(folder
         assert repr(kind.open(Path(name))).endswith(f"; {name})")
         assert repr(kind.open(here / name)).endswith(f"; {here / name})")
         assert kind.open(name).as_setting() == str(here / name)
+
+
+def test_a_report_is_taken_where_its_store_is_wanted(folder):
+    here, text = Path.cwd(), {"model": "tiny_gemma2", "store": "new", "site": SITE, "rows": 10}
+    harvest = HarvestSettings(tokens=folder["tokens"], **text)
+    train = TrainSettings(store=folder["rows"], site=SITE, width=8, out="x")
+    assert (harvest.tokens, train.store) == (str(here / "tokens"), str(here / "rows"))
+    with pytest.raises(ValueError, match=r"^tokens must be a URL, a path or a TokenStore, got 3$"):
+        HarvestSettings(tokens=3, **text)
+    with pytest.raises(ValueError, match=r"^site must be one site; train_sweep takes a list, got"):
+        TrainSettings(store="rows", site=[SITE], width=8, out="x")  # pyright: ignore[reportArgumentType]
 
 
 def test_a_report_of_checking_is_one_line(folder):

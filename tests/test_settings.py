@@ -100,3 +100,25 @@ def test_pairs_are_json_where_they_can_be():
     for wrong, message in ((["x"], "--x must be key=value, got 'x'"), (["a=1", "a=2"], "it twice")):
         with pytest.raises(ValueError, match=message):
             parse_pairs(wrong, "--x")
+
+
+class _Many(Settings):
+    lr: float = 1.0
+    a: int = 0
+    b: int = 0
+    c: int = 0
+    d: int = 0
+    e: int = 0
+    f: int = 0
+    g: int = 0
+    h: int = 0
+    i: int = 0
+    j: int = 0
+
+
+def test_names_of_other_libraries_are_understood_where_the_setting_exists():
+    with pytest.raises(ValueError, match=r"^unknown setting 'learning_rate'; did you mean 'lr'\?$"):
+        _Many(learning_rate=1)  # pyright: ignore[reportCallIssue]
+    known = r"known settings: a, b, c, d, e, f, g, h, i, j and 1 more$"
+    with pytest.raises(ValueError, match=rf"^unknown setting 'batch_size'; {known}"):
+        _Many(batch_size=1)  # pyright: ignore[reportCallIssue]

@@ -35,7 +35,7 @@ def bake(settings: Baking, pieces: int = 1, lm: Oven | None = None) -> tuple[Bak
 def test_settings_and_their_fields_are_one_call():
     wanted = Baking(flour="rye", warm=True)
     assert bake(wanted) == bake(flour="rye", warm=True) == (wanted, 1, None)
-    assert bake(wanted, 3) == bake(flour="rye", warm=True, pieces=3) == (wanted, 3, None)
+    assert bake(wanted, pieces=3) == bake(flour="rye", warm=True, pieces=3) == (wanted, 3, None)
 
 
 def test_a_loaded_model_is_taken_where_its_name_is():
@@ -51,6 +51,10 @@ def test_a_loaded_model_is_taken_where_its_name_is():
         ({}, "^flour must be given$"),
         ({"flour": 3}, "^flour must be text, got 3$"),
         ({"flour": "rye", "worm": 1}, "^unknown setting 'worm'; did you mean 'warm'\\?$"),
+        (
+            {"flour": "rye", "model": 3},
+            "^model must be a hub id, a path or a LanguageModel, got 3$",
+        ),
     ],
 )
 def test_fields_that_do_not_fit_are_one_line(given, message: str):
@@ -74,3 +78,12 @@ def test_frozen_settings_say_so_in_one_line():
     settings = Baking(flour="rye")
     with pytest.raises(ValueError, match=r"^warm cannot be set: settings are frozen; build others"):
         settings.warm = True
+
+
+@pytest.mark.parametrize(
+    ("more", "named", "got"), [((Oven(),), {}, "Oven"), ((3,), {"flour": "rye"}, "int, flour")]
+)
+def test_what_goes_beside_settings_is_given_by_its_name(more, named, got: str):
+    message = f"^bake must be called with settings and pieces=…, lm=… by name, got {got}$"
+    with pytest.raises(TypeError, match=message):
+        bake(Baking(flour="rye"), *more, **named)

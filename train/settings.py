@@ -187,6 +187,14 @@ class TrainSettings(StorageSettings):
             raise ValueError("must be a URL or a list of URLs")
         return several[0] if len(several) == 1 else tuple(several)
 
+    @field_validator("site", mode="before")
+    @classmethod
+    def _is_one(cls, value: object) -> object:
+        """Refuses several sites."""
+        if isinstance(value, list | tuple):
+            raise ValueError("must be one site; train_sweep takes a list")
+        return value
+
     @field_validator("site", "target_site")
     @classmethod
     def _is_site(cls, value: str | None) -> str | None:

@@ -25,22 +25,28 @@ from .inline_svg import numbered
 from .studies import ShownStudy, in_order, read_study
 from .studies import section as study_section
 
+_ONE = (dict, str, os.PathLike)
+
 _TITLE = re.compile(r'<section id="([\w-]+)"[^>]*><h2[^>]*>([^<]*)</h2>')
 
 
 def write_report(
     out: str | os.PathLike[str],
-    evaluations: Sequence[dict[str, Any] | str | os.PathLike[str]],
+    evaluations: Sequence[dict[str, Any] | str | os.PathLike[str]]
+    | dict[str, Any]
+    | str
+    | os.PathLike[str],
     title: str = "Sparse autoencoders, evaluated",
-    studies: Sequence[str | os.PathLike[str]] = (),
+    studies: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] = (),
 ) -> Path:
     """Writes a self-contained page about all SAEs of some evaluations.
 
     Args:
         out: the HTML file, or a folder for `report.html`.
-        evaluations: results of `evaluate`, or the JSON files it wrote.
+        evaluations: results of `evaluate`, or the JSON files it wrote; one or several.
         title: the page's heading.
-        studies: folders that a study wrote, each with its `reading.json` and plots.
+        studies: folders that a study wrote, each with its `reading.json` and plots; one or
+            several.
 
     Returns:
         The path of the page.
@@ -50,6 +56,8 @@ def write_report(
         ValueError: a file is damaged or of another kind, a study or an evaluation is given twice,
             or no evaluation is given.
     """
+    evaluations = [evaluations] if isinstance(evaluations, _ONE) else evaluations
+    studies = [studies] if isinstance(studies, _ONE) else studies
     places = [
         f"evaluations[{i}]" if isinstance(e, dict) else str(e) for i, e in enumerate(evaluations)
     ]

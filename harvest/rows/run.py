@@ -14,7 +14,7 @@ from ...verbs import takes
 from ...workers.cluster import check_cluster
 from ...workers.share import ALL, TaskShare
 from ..model.loading import LanguageModel
-from ..settings import HarvestSettings, of_loaded
+from ..settings import HarvestSettings, everywhere, of_loaded
 from ..settings_beside import write_settings
 from .bucket_job import BucketHarvester
 from .on_dask import harvest_on_dask
@@ -44,6 +44,12 @@ class HarvestReport:
     dropped_at: Counter[int] = field(default_factory=Counter)
     """Position in the sequence -> rows left out of all buckets, as outliers or because they were
     not finite."""
+    place: str = field(default="", compare=False)
+    """The store's absolute path or URL."""
+
+    def as_setting(self) -> str:
+        """The store's name in settings."""
+        return self.place
 
     @property
     def dropped(self) -> int:
@@ -107,7 +113,7 @@ def harvest_rows(
             else:
                 job.fill_all(writer, parts, _shown(bar, spec.n_buckets))
     store = ActivationStore.open(settings.place(settings.store))
-    return HarvestReport(settings.store, spec, store.dropped_at)
+    return HarvestReport(settings.store, spec, store.dropped_at, everywhere(settings.store))
 
 
 def _opened(

@@ -20,7 +20,7 @@ from ...settings import differences
 from ...store import TokenStore
 from ...verbs import takes
 from ..model.loading import LanguageModel, check_context, load_model, tokenizer_fingerprint
-from ..settings import RolloutSettings, of_loaded
+from ..settings import RolloutSettings, everywhere, of_loaded
 from ..settings_beside import write_settings
 from ..text.documents import ReadReport, RowOptions, read_documents
 from ..text.file_formats import Bad
@@ -50,6 +50,13 @@ class RolloutReport:
     already_done: bool = False
     """Whether the store was there before, made by the same settings from the same prompts."""
     read: ReadReport = field(default_factory=ReadReport)
+
+    place: str = ""
+    """The token store's absolute path or URL."""
+
+    def as_setting(self) -> str:
+        """The token store's name in settings."""
+        return self.place
 
     def __repr__(self) -> str:
         return f"RolloutReport({'; '.join(str(self).splitlines())})"
@@ -81,7 +88,7 @@ def sample_rollouts(settings: RolloutSettings, lm: LanguageModel | None = None) 
         OSError: prompts, model or output cannot be read or written.
         ValueError: no prompt fits, or the output holds something else.
     """
-    report = RolloutReport()
+    report = RolloutReport(place=everywhere(settings.out))
     if lm is None:
         lm = load_model(settings.model, settings.dtype, settings.device)
     else:

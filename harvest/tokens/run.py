@@ -21,7 +21,7 @@ from ...verbs import takes
 from ...workers.cluster import check_cluster
 from ...workers.share import ALL, TaskShare
 from ..model.loading import check_context, load_tokenizer, tokenizer_fingerprint
-from ..settings import TokenizeSettings
+from ..settings import TokenizeSettings, everywhere
 from ..settings_beside import write_settings
 from ..text.documents import ReadReport
 from ..text.sources import expand
@@ -53,6 +53,13 @@ class TokenizeReport:
     """Split -> sequences."""
     left_over_tokens: int = 0
     """Tokens at the end of each split that fill no sequence."""
+
+    place: str = ""
+    """The token store's absolute path or URL."""
+
+    def as_setting(self) -> str:
+        """The token store's name in settings."""
+        return self.place
 
     def __repr__(self) -> str:
         return f"TokenizeReport({'; '.join(str(self).splitlines())})"
@@ -94,7 +101,7 @@ def tokenize_text(
     tokenizer, config = load_tokenizer(settings.model)
     check_context(settings.context, config, settings.model)
     new_packer, masked_prefix = _packing(settings, tokenizer)
-    report = TokenizeReport()
+    report = TokenizeReport(place=everywhere(settings.out))
     sources = expand(settings.text, settings.storage_options, report.read.skipped)
     provenance = _provenance(settings, tokenizer, sources) | {"masked_prefix": masked_prefix}
     if (done := _already_done(settings, provenance)) is not None:
@@ -295,4 +302,5 @@ def _already_done(settings: TokenizeSettings, provenance: dict[str, Any]) -> Tok
             f"token store {settings.out} is complete and was made otherwise: {why}; "
             "choose another place or the old settings"
         )
-    return TokenizeReport(already_done=True, sequences=dict(store.splits))
+    place = everywhere(settings.out)
+    return TokenizeReport(already_done=True, sequences=dict(store.splits), place=place)

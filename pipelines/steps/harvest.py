@@ -94,7 +94,7 @@ def execute(outputs: Outputs, share: TaskShare) -> None:
     for number in range(len(outputs.sites)):
         with alone(outputs, f"{outputs.stores}/{outputs.rows_key(number)}", share):
             for place, sites in _begun(outputs, number, share):
-                print(harvest_rows(outputs.harvest_settings(number, place, sites), share))
+                print(harvest_rows(outputs.harvest_settings(number, place, sites), share=share))
 
 
 def pieces(outputs: Outputs) -> int:

@@ -5,6 +5,8 @@ the one that the final λ gives.
 """
 
 import math
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..settings import TrainSettings
@@ -78,3 +80,14 @@ class Steering:
     def record(self) -> dict[str, float]:
         """What a checkpoint keeps."""
         return {"integral": self.integral, "error": self.error, "moved": self.moved}
+
+
+def say_high_prices(members: Sequence[TrainSettings]) -> None:
+    """Prints a line to stderr for each member whose λ lets no latent stay active."""
+    for settings in members:
+        if settings.target_l0 is None and settings.sparsity > 1:
+            print(
+                f"{settings.out}: sparsity {settings.sparsity:g} is above 1, where no latent is "
+                "worth its price; 6e-4 to 1e-3 is usual, or give target_l0",
+                file=sys.stderr,
+            )

@@ -29,6 +29,7 @@ from .disk import check_disk
 from .member import DivergedError, Member
 from .memory import check_memory, memory_text
 from .rows import Batches, TrainingRows
+from .steering import say_high_prices
 
 # One stream of scaled batches on one device serves all members.
 SHARED = (
@@ -124,6 +125,7 @@ def _run(
     if world.is_first:
         check_disk(to_train, source)
         check_loggers(to_train)
+        say_high_prices(to_train)
         for settings in to_train:
             claim_folder(settings)
     world.together()

@@ -165,6 +165,16 @@ def test_report_takes_files_and_several_evaluations(tmp_path, evaluation):
     assert not (tmp_path / "twice.html").exists()
 
 
+def test_report_takes_one_evaluation_without_a_list(tmp_path, evaluation):
+    path = tmp_path / "e.json"
+    path.write_text(json.dumps(evaluation))
+    wanted = write_report(tmp_path / "page.html", [path]).read_bytes()
+    for one in (path, str(path), evaluation):
+        assert write_report(tmp_path / "one.html", one).read_bytes() == wanted
+    with pytest.raises(FileNotFoundError, match="none-here"):
+        write_report(tmp_path / "one.html", path, studies="none-here")
+
+
 def on_rollouts(evaluation: dict[str, Any]) -> dict[str, Any]:
     """The same SAEs, measured on another model's rollouts: each costs half as much there."""
     other = copy.deepcopy(evaluation)

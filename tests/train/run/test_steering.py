@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from scopeworks.train.run.steering import Steering
+from scopeworks.train.run.steering import Steering, say_high_prices
 from scopeworks.train.run.trainer import run
 from scopeworks.train.sae.sae import SAE
 from scopeworks.train.saved.metrics import read_metrics
@@ -132,3 +132,15 @@ def test_steered_run_at_a_wild_rate_ends_with_a_word_or_an_sae(settings: Make, l
         assert "must be finite" in str(error)
     else:
         assert SAE.load(out).config.l0 is not None
+
+
+def test_a_price_above_one_is_said_in_a_line(settings: Make, capsys: pytest.CaptureFixture[str]):
+    quiet = [settings(sparsity=1.0), settings(sparsity=5.0, target_l0=3.0)]
+    say_high_prices([*quiet, settings(sparsity=5.0)])
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "sparsity 5 is above 1" in said
+
+
+def test_training_says_a_price_above_one(settings: Make, capsys: pytest.CaptureFixture[str]):
+    run([settings(sparsity=5.0, steps=2)])
+    assert "sparsity 5 is above 1" in capsys.readouterr().err
