@@ -137,7 +137,7 @@ def test_contexts_are_drawn_once(index, monkeypatch):
         (
             {"explainer": "poet"},
             ValueError,
-            "(?is)explainer.*must be 'llm' or 'tokens'",
+            "(?is)explainer.*input should be 'llm' or 'tokens'",
         ),
         ({"explainer": "llm"}, ValueError, "explainer llm must have a language model to ask"),
         ({"prompts": "x"}, ValueError, "prompts has no effect with explainer tokens"),

@@ -143,7 +143,7 @@ def test_a_run_that_is_killed_equals_one_that_is_not(index, tmp_path, kills):
 @pytest.mark.parametrize(
     ("settings", "error", "match"),
     [
-        ({"scorer": ["poetry"]}, ValueError, r"(?is)scorer\.0.*must be 'detection', 'fu"),
+        ({"scorer": ["poetry"]}, ValueError, r"(?is)scorer\.0.*input should be 'detection', 'fu"),
         ({"scorer": ["detection"]}, ValueError, "detection must have a language model to ask"),
         ({"explainer": "tokens"}, FileNotFoundError, "explanations by tokens must be in"),
         ({"examples_per_prompt": 2}, ValueError, "has an effect on detection and fuzzing only"),
