@@ -1,1 +1,1 @@
-"""People's ratings of latents: a page that hides whose latents they are, answers, agreement."""
+"""Ratings of latents by people: a page that hides the latents' SAE, the answers, the agreement."""

@@ -41,14 +41,14 @@ class AnswerChange(Document):
 
 @dataclass
 class RaterAnswer:
-    """What a rater says of a latent."""
+    """A rater's last answer, note and flag for a latent."""
 
     answer: Answer | None = None
     note: str = ""
     flag: bool = False
 
     def take(self, change: AnswerChange) -> None:
-        """A later word."""
+        """Applies a later change."""
         for name, value in change.changes().items():
             setattr(self, name, value)
 

@@ -1,7 +1,7 @@
 """What a rater sees of a latent: snippets, histogram, raised tokens, nothing that names its SAE.
 
-Owns the choice. Sizes of activations differ between sites, so that all are given as shares of the
-latent's largest; how often it fires differs between widths, and is left out.
+Owns the choice. Activations are given as shares of the latent's largest, because their size differs
+between sites. How often a latent fires is left out, because it differs between widths.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the weights alone say of every latent: output tokens, nearest directions, a map."""
+"""Results from the weights alone, for every latent: output tokens, nearest directions, a map."""
 
 from .directions import directions
 from .readout import Readout, read_readout

@@ -1,7 +1,6 @@
-"""What the weights alone say of an SAE's latents.
+"""Results from the weights alone, for all latents of an SAE.
 
-Owns which directions are compared: decoder rows, and encoder columns where a transcoder's two sides
-differ.
+Owns the choice of directions to compare: decoder rows and, for transcoders, encoder columns too.
 """
 
 from collections.abc import Callable, Mapping

@@ -12,8 +12,8 @@ def largest(
 ) -> tuple[Float[np.ndarray, "rows k"], Int[np.ndarray, "rows k"]]:
     """Values and indices of the min(k, n) largest of each row, by falling value, float32.
 
-    Of equal entries the lower index goes first, which torch.topk does not promise; and where k is
-    small, one look at every entry is several times faster than a partial sort.
+    Among equal entries the lower index comes first, which torch.topk does not promise. For a small
+    k, one scan of all entries is several times faster than a partial sort.
     """
     x = values.cpu().numpy()
     shape = (len(x), min(k, x.shape[1]))

@@ -21,7 +21,10 @@ _EFFECTS_BYTES, _TOKENS_BYTES, _COUNTED = 2**27, 2**25, 2**22
 
 
 class Effects(NamedTuple):
-    """Of d_sae latents; see `Directions` for the fields. k is 0 where there is no way."""
+    """Effects of d_sae latents on output tokens; `Directions` explains the fields.
+
+    k is 0 if no linear path leads from the site to the logits.
+    """
 
     raised: Int[np.ndarray, "d_sae k"]
     raised_by: Float[np.ndarray, "d_sae k"]
@@ -32,7 +35,7 @@ class Effects(NamedTuple):
 
 
 def none_of(d_sae: int) -> Effects:
-    """The effects of latents from which no linear way leads to the logits."""
+    """Empty effects, for a site from which no linear path leads to the logits."""
     ids, values = np.zeros((d_sae, 0), np.int64), np.zeros((d_sae, 0), np.float32)
     return Effects(ids, values, ids, values, np.zeros((d_sae, 1)), ids)
 

@@ -1,6 +1,6 @@
 """Nearest directions by cosine: of the same SAE's other latents, or of another SAE's.
 
-Owns the search, exhaustive, in blocks: all pairs' cosines are never held at once.
+Owns an exhaustive search in blocks; the cosines of all pairs are never in memory at once.
 """
 
 import numpy as np

@@ -2,8 +2,8 @@
 
 Owns the layout of a graph of nearest neighbours by attraction along its edges and repulsion from
 random others, as in LargeVis (arXiv 1602.00370) and UMAP (arXiv 1802.03426), with the kernel
-1 / (1 + distance²). Only whole numbers go in and only sums, products and quotients are taken, one
-after the other: the same neighbours give the same map on any machine.
+1 / (1 + distance²). The input is whole numbers, and only sums, products and quotients are computed,
+one after the other. So the same neighbours give the same map on any machine.
 """
 
 import numpy as np
