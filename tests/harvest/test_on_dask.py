@@ -303,9 +303,9 @@ def test_dask_worker_killed_three_times_changes_nothing(model_dir, tokens_dir, t
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     harvest_rows(settings(model_dir, tokens_dir, alone))
     code = (
-        "import sys\nfrom scopeworks.harvest.rows.run import HarvestSettings, harvest\n"
+        "import sys\nfrom scopeworks.harvest.rows.run import HarvestSettings, harvest_rows\n"
         "if __name__ == '__main__':\n"
-        "    harvest(HarvestSettings.model_validate_json(sys.argv[1]))\n"
+        "    harvest_rows(HarvestSettings.model_validate_json(sys.argv[1]))\n"
     )
     (tmp_path / "run.py").write_text(code)
     wanted = settings(model_dir, tokens_dir, killed, dask="local:2").model_dump_json()
@@ -331,9 +331,9 @@ def test_dask_tokenizing_killed_in_the_middle_ends_with_the_same_bytes(
         (text_dir / f"y{i}.jsonl").write_text(line * (parts.PART_BYTES // len(line) // 4 + i))
     tokenize_text(text_settings(model_dir, text_dir, tmp_path / "alone"))
     code = (
-        "import sys\nfrom scopeworks.harvest.tokens.run import TokenizeSettings, tokenize\n"
+        "import sys\nfrom scopeworks.harvest.tokens.run import TokenizeSettings, tokenize_text\n"
         "if __name__ == '__main__':\n"
-        "    tokenize(TokenizeSettings.model_validate_json(sys.argv[1]))\n"
+        "    tokenize_text(TokenizeSettings.model_validate_json(sys.argv[1]))\n"
     )
     (tmp_path / "run.py").write_text(code)
     wanted = text_settings(model_dir, text_dir, tmp_path / "killed", dask="local:2")

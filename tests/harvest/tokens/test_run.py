@@ -149,8 +149,8 @@ def test_one_line_of_100_megabytes_is_tokenized_in_bounded_memory(model_dir, tmp
     wanted = settings(model_dir, tmp_path / name, tmp_path / "tokens", held_out=0.0, context=64)
     code = (
         "import resource, sys\n"
-        "from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize\n"
-        "tokenize(TokenizeSettings.model_validate_json(sys.argv[1]))\n"
+        "from scopeworks.harvest.tokens.run import TokenizeSettings, tokenize_text\n"
+        "tokenize_text(TokenizeSettings.model_validate_json(sys.argv[1]))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
     )
     command = [sys.executable, "-c", code, wanted.model_dump_json()]

@@ -230,7 +230,7 @@ def test_an_index_killed_ten_times_is_the_same(given, whole):
     for kill in range(10):
         process = subprocess.Popen([sys.executable, "-c", script, values], stdout=subprocess.PIPE)
         assert process.stdout is not None
-        process.stdout.readline()  # a part has begun
+        assert process.stdout.readline()  # a part has begun
         time.sleep(0.002 * kill)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
