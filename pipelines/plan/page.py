@@ -164,8 +164,8 @@ def _ways(plan: dict[str, Any]) -> list[str]:
     head = f"{'devices':>7}{'memory of each':>16}" + "".join(f"{name:>17}" for name in names)
     lines = [
         "",
-        f"{plan['together']['sae']} on several {plan['device']} (torchrun; predicted, several GPUs "
-        "are untested):",
+        f"{plan['together']['sae']} on several {plan['device']} (torchrun, each "
+        "holding its share of the latents; predicted, several GPUs are untested):",
         head,
     ]
     for way in ways:

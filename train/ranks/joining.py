@@ -56,6 +56,8 @@ def joined(patience_s: float = JOIN_S) -> Iterator[World]:
             with suppress(RuntimeError):
                 world.endings.part(range(world.size))
         except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                stack.pop_all()  # the others are silent to the end: what is said of it comes later
             _end(world, error)
         finally:
             world.close()

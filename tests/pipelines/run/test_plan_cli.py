@@ -39,7 +39,8 @@ def test_an_sae_too_wide_for_a_device_is_planned_on_several():
     wide = ["one-gpu-weekend", "--set", "sae.width=1048576"]
     shown = invoke(*wide, "--set", "sae.target_l0=60")
     assert "more than the 80.0 GB of one h100" in shown and "lower `together`" not in shown
-    assert "on several h100 (torchrun; predicted, several GPUs are untested):" in shown
+    way = "torchrun, each holding its share of the latents; predicted, several GPUs are untested"
+    assert f"on several h100 ({way}):" in shown
     rows = [line.split()[0] for line in shown.splitlines()[-3:]]
     assert rows[0] == "1" and 1 < int(rows[1]) < 8 and rows[2] == "8"
 

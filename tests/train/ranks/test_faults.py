@@ -86,6 +86,16 @@ def test_sigterm_of_one_rank_makes_all_write_a_checkpoint_of_one_update(
 
 
 @pytest.mark.slow
+def test_sigint_of_one_rank_is_said_once(settings: Make):
+    one = settings(**SHAPE)
+    with started(2, lambda rank: words(one)) as ranks:
+        wait_for(one.out, 20, ranks)
+        ranks[1].process.send_signal(signal.SIGINT)
+        assert speakers(ranks, 130, "stopped; what was committed is kept") == [0]
+    assert Checkpoints(one.checkpoint_place, keep=2).steps()
+
+
+@pytest.mark.slow
 def test_rows_that_one_rank_cannot_read_end_all_with_a_checkpoint(settings: Make, tmp_path: Path):
     """Each of four ranks reads its own rows, so that only one finds the damage."""
     url = write_store(tmp_path / "damaged", {"resid_post.3": 16})
