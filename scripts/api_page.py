@@ -5,6 +5,7 @@ With `--check` it writes nothing, and ends with 1 where the page is not what it 
 
 import importlib
 import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -88,9 +89,7 @@ def _signature(name: str, thing: Any) -> str:
         signature = inspect.signature(thing)
     except (TypeError, ValueError):
         return name
-    fields = getattr(
-        thing, "model_fields", {}
-    )  # of settings, whose rules stand in their docstrings
+    fields = getattr(thing, "model_fields", {})  # settings: their rules are in their docstrings
     signature = signature.replace(
         parameters=[
             p.replace(annotation=fields[p.name].annotation) if p.name in fields else p
@@ -126,7 +125,9 @@ def _one_line(name: str, member: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """Annotations without the modules that they come from."""
+    """Annotations without the modules that they come from; a default that is a function as `...`,
+    since its address is another in every process."""
+    text = re.sub(r"<function .*? at 0x[0-9a-f]+>", "...", text)
     for prefix in ("typing.", "collections.abc.", "pathlib.", "jaxtyping.", "torch.", "numpy."):
         text = text.replace(prefix, "")
     return text
