@@ -32,7 +32,7 @@ Capture, encode, change, replace, while the model writes:
 ```python
 import scopeworks
 
-lm = scopeworks.load_model("pipelines/tiny_gemma2")
+lm = scopeworks.load_model("tiny_gemma2")
 sae = scopeworks.SAE.load("demo/saes/…")
 
 

@@ -1,6 +1,6 @@
 """Listening: a socket of one's own, and a server on it until Ctrl-C.
 
-Owns what a user can mend: a port that is taken, a host that is not this machine's, packages that
+Owns what a user can repair: a port that is taken, a host that is not this machine's, packages that
 are not installed.
 """
 
