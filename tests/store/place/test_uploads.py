@@ -171,5 +171,5 @@ def test_streams_of_far_stores_read_many_chunks_at_once(url, monkeypatch):
 
 def test_threads_must_be_some(url):
     make_store(url)
-    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="threads must be a whole number from 1 on, got 0"):
         ActivationStore.open(url).stream("mlp_out.0", 100, threads=0)
