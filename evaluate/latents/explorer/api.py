@@ -1,8 +1,8 @@
 """The playground's requests over HTTP: JSON in, JSON out, one at a time.
 
-Owns who may ask and what an error looks like. A page of another site can make a browser send a
-request here, so an `Origin` that is not this server's, or none, is refused, and so is what is not
-declared as JSON (which a foreign form cannot).
+Owns which requests are accepted and what an error looks like. A page of another site can make a
+browser send a request here. So a request is refused if its `Origin` is missing or another server's.
+It is also refused if its content type is not JSON, because a form of another site cannot send JSON.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ def playground_api(playground: Playground, lock: asyncio.Lock | None = None) -> 
     """An application that answers POST /tokens and POST /continue.
 
     Args:
-        lock: shared by all playgrounds of one model; one of its own by default.
+        lock: shared by all playgrounds of one model; by default a new lock.
     """
     from starlette.applications import Starlette
     from starlette.routing import Route
@@ -41,13 +41,13 @@ def playground_api(playground: Playground, lock: asyncio.Lock | None = None) -> 
 
 
 class _Queue:
-    """Requests one after the other, in a thread of their own; few may wait."""
+    """Answers one request at a time, in a worker thread; at most `MOST_WAITING` are accepted."""
 
     def __init__(self, lock: asyncio.Lock | None):
         self._lock, self._waiting = lock or asyncio.Lock(), 0
 
     def answering(self, kind: type[Document], work: Callable[[Any], dict[str, Any]]) -> Any:
-        """An endpoint that reads `kind` and answers with what `work` makes of it."""
+        """An endpoint that reads a `kind` and answers with what `work` returns for it."""
 
         async def answer(request: "Request") -> "Response":
             body = await _body(request)
@@ -71,7 +71,7 @@ class _Queue:
         try:
             async with self._lock:
                 found = await run_in_threadpool(work, asked)
-        except (ValueError, RuntimeError) as error:  # a device's memory among them
+        except (ValueError, RuntimeError) as error:  # RuntimeError: out of memory
             return _error(400 if isinstance(error, ValueError) else 500, one_line(error))
         finally:
             self._waiting -= 1
@@ -79,7 +79,7 @@ class _Queue:
 
 
 async def _body(request: "Request") -> "bytes | Response":
-    """A request's bytes, or why it is refused."""
+    """A request's bytes, or the answer that refuses it."""
     host = request.headers.get("host", "")
     if request.headers.get("origin") != f"{request.url.scheme}://{host}":
         return _error(403, "only the page of this server may ask: Origin is another, or missing")
@@ -94,7 +94,7 @@ async def _body(request: "Request") -> "bytes | Response":
 
 
 def _error(status: int, text: str) -> "Response":
-    """An error as the page shows it."""
+    """An error as JSON; the page shows its text."""
     from starlette.responses import JSONResponse
 
     return JSONResponse({"error": text}, status, headers={"cache-control": "no-store"})

@@ -1,7 +1,6 @@
-"""The indexes that are served: opened, checked, and each with a name of its own.
+"""The indexes that are served: opened, checked, and each with a unique name.
 
-Owns which files of an index's folder a browser may have. Ratings are not among them: they name
-people.
+Owns which files of an index's folder a browser may read. Ratings are not served: they name people.
 """
 
 import re
@@ -13,7 +12,7 @@ from pathlib import Path
 from ..files.folder import LatentIndex, open_index
 
 SHOWN = ("index.html", "index.json", "app", "data", "features", "tables")
-"""What is served of a folder: these files, and what is in these folders."""
+"""What is served of an index's folder: these files, and everything in these folders."""
 
 
 _OTHERS = re.compile(r"[^A-Za-z0-9._-]+")
@@ -21,15 +20,15 @@ _OTHERS = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True)
 class Served:
-    """An index at an address."""
+    """An index and the name that its address has."""
 
     name: str
-    """Of the folder, or with its parents' where two are alike; the address is /NAME/."""
+    """The folder's name, with its parents' names if two are equal; the address is /NAME/."""
     index: LatentIndex
 
     @property
     def folder(self) -> Path:
-        """Where it is."""
+        """The index's folder."""
         return self.index.folder
 
 
@@ -37,8 +36,8 @@ def served_indexes(folders: Sequence[str | Path]) -> list[Served]:
     """Opens indexes and names them.
 
     Raises:
-        OSError: there is no index, or an unfinished one.
-        ValueError: one is damaged, or a folder is given twice.
+        OSError: an index is missing or unfinished.
+        ValueError: an index is damaged, or a folder is given twice.
     """
     paths = [Path(folder) for folder in folders]
     whole = [path.resolve() for path in paths]
@@ -50,7 +49,7 @@ def served_indexes(folders: Sequence[str | Path]) -> list[Served]:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Folders' names, as addresses take them; those that are alike get their parents' in front."""
+    """Folders' names, fit for an address; if two are equal, their parents' names come in front."""
     longest = max(len(path.parts) for path in paths)
     names: list[str] = []
     for n in range(1, longest + 1):

@@ -1,7 +1,7 @@
-"""Listening: a socket of one's own, and a server on it until Ctrl-C.
+"""Opens a socket and serves an application on it until Ctrl-C.
 
-Owns what a user can repair: a port that is taken, a host that is not this machine's, packages that
-are not installed.
+Owns the errors that a user can repair: a port that is taken, a host that is not this machine's,
+packages that are not installed.
 """
 
 import errno
@@ -23,10 +23,10 @@ _WHY = {
 
 
 def check_installed() -> None:
-    """Says what is missing before anything is read.
+    """Checks that the server's packages are installed.
 
     Raises:
-        ValueError: naming the command that installs it.
+        ValueError: a package is missing; the text names the command that installs it.
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -37,7 +37,7 @@ def check_installed() -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server there."""
+    """Whether only this machine can reach a server at `host`."""
     if host == "localhost":
         return True
     try:
@@ -50,11 +50,11 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens.
 
     Args:
-        host: an address of this machine, or a name of one.
-        port: 0 for any that is free.
+        host: an address of this machine, or its name.
+        port: 0 for any free port.
 
     Raises:
-        OSError: the address cannot be had; one line that says why.
+        OSError: the address cannot be used; the text says why.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -74,7 +74,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address(host: str, opened: socket.socket) -> str:
-    """The URL under which a browser on this machine finds a socket."""
+    """The URL at which a browser on this machine reaches a socket."""
     port = opened.getsockname()[1]
     anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
     shown = anywhere.get(host, host)

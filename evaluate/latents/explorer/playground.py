@@ -1,7 +1,7 @@
-"""The playground of one index: requests in text, answers that its page draws.
+"""The playground of one index: text requests, and the answers that its page draws.
 
-Owns the shape of both and their bounds, and that model, SAE and index belong together. What is
-computed is `steering`'s.
+Owns the fields and bounds of requests and answers, and the check that model, SAE and index belong
+together. `steering` owns the computation.
 """
 
 from collections.abc import Sequence
@@ -34,15 +34,15 @@ Value = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
 class AskedTokens(Document):
-    """Which latents fire in a text?"""
+    """Request: which latents fire in a text?"""
 
     text: Text
     latent: Latent | None = None
-    """Whose activation at every token is wanted."""
+    """The answer also gives this latent's activation at every token."""
 
 
 class AskedChange(Document):
-    """What becomes of a latent; see `steering.LatentChange`."""
+    """How a latent is changed; see `steering.LatentChange`."""
 
     latent: Latent
     kind: Literal["off", "add", "set"]
@@ -51,7 +51,7 @@ class AskedChange(Document):
 
 
 class AskedText(Document):
-    """What does the model write, with and without changes?"""
+    """Request: what does the model write, with and without changes?"""
 
     text: Text
     edits: list[AskedChange] = Field(default=[], max_length=MOST_CHANGES)
@@ -61,7 +61,7 @@ class AskedText(Document):
 
 
 class Playground:
-    """A model, an SAE, and the requests that can be made of them. Not for several threads."""
+    """Answers requests with a model and an SAE. Not safe for several threads at once."""
 
     def __init__(self, lm: LanguageModel, steering: SteeredModel):
         self._lm, self._steering = lm, steering
@@ -70,11 +70,12 @@ class Playground:
         self._ends = frozenset(ends if isinstance(ends, list) else [ends])
 
     def tokens(self, asked: AskedTokens) -> dict[str, Any]:
-        """Tokens of a text; at each the strongest latents and how many fire; the activations of
-        the latent that was asked for.
+        """A text's tokens, and for each token the strongest latents and how many latents fire.
+
+        If a latent was asked for, also its activation at every token.
 
         Raises:
-            ValueError: the text is too long, or there is no such latent.
+            ValueError: the text has no tokens or too many, or there is no such latent.
         """
         ids = self._ids(asked.text, 0)
         f = self._steering.features(torch.tensor([ids], device=self._lm.device))
@@ -93,11 +94,13 @@ class Playground:
         }
 
     def text(self, asked: AskedText) -> dict[str, Any]:
-        """What the model writes as it is and changed, by the same random numbers, and the most
-        probable next tokens of either.
+        """What the model writes without and with the changes, by the same random numbers.
+
+        Also the most probable next tokens of both, with their two probabilities.
 
         Raises:
-            ValueError: the text is too long, or there is no such latent.
+            ValueError: the text has no tokens or too many, there is no such latent, a latent is
+                changed twice, or the changes make the model's logits infinite or NaN.
         """
         latents = [edit.latent for edit in asked.edits]
         for latent in latents:
@@ -125,7 +128,7 @@ class Playground:
         }
 
     def _ids(self, text: str, more: int) -> list[int]:
-        """BOS, as sequences of the harvest begin, and the text's tokens."""
+        """BOS, as at the start of harvested sequences, then the text's tokens."""
         bos: Any = self._lm.tokenizer.bos_token_id
         ids: list[int] = [] if bos is None else [bos]
         ids += token_ids(self._lm.tokenizer, [text])[0].tolist()
@@ -144,8 +147,8 @@ def open_playgrounds(settings: "ServeSettings", served: Sequence[Served]) -> lis
     """Reads the SAEs and the model, and checks that they and the indexes belong together.
 
     Raises:
-        OSError: a model or SAE is not there.
-        ValueError: they do not belong together; the text says which and why.
+        OSError: a model or SAE is missing.
+        ValueError: they do not belong together; the text says which do not, and why.
     """
     assert settings.model is not None
     saes = [_read_sae(one, settings.sae[i : i + 1]) for i, one in enumerate(served)]
@@ -171,7 +174,7 @@ def open_playgrounds(settings: "ServeSettings", served: Sequence[Served]) -> lis
 
 
 def _read_sae(one: Served, given: Sequence[str]) -> SAE:
-    """The SAE of an index: the one that is given, or the manifest's."""
+    """The SAE of an index: the one that is given, or the one that the index names."""
     facts = one.index.manifest.sae
     places = read_places(one.folder)
     source = given[0] if given else facts.source if places is None else places.sae

@@ -1,4 +1,4 @@
-"""The command `latents serve`: opens everything first, then listens until Ctrl-C."""
+"""The command `latents serve`: opens everything, then serves until Ctrl-C."""
 
 import asyncio
 import sys
@@ -14,8 +14,7 @@ def serve_indexes(settings: ServeSettings) -> None:
     """Serves indexes until Ctrl-C; prints one line with the address.
 
     Raises:
-        OSError: an index is not there or unfinished, a model or SAE is not there, the port is
-            taken.
+        OSError: an index, model or SAE is missing, an index is unfinished, or the port is taken.
         ValueError: an index is damaged, a package is missing, a model or SAE does not fit.
     """
     check_installed()
@@ -35,7 +34,7 @@ def serve_indexes(settings: ServeSettings) -> None:
 
 
 def _apis(settings: ServeSettings, served: Sequence[Served]) -> dict[str, App]:
-    """The playgrounds of all indexes, with one model."""
+    """Each index's name -> its playground's requests; all share one model and one lock."""
     from .api import playground_api
     from .playground import open_playgrounds
 

@@ -1,6 +1,6 @@
-"""The server's application: the indexes' files, a start page, and what every answer carries.
+"""The server's application: the indexes' files, a start page, and the headers of every answer.
 
-Owns addresses, headers and who may ask. The playground's requests are `api`'s.
+Owns addresses, headers and the hosts that a request may name. `api` owns the playground's requests.
 """
 
 import json
@@ -32,7 +32,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-cache",
 }
-"""`no-cache`: kept, but asked about each time, for an index may be made again in its folder."""
+"""`no-cache`: the browser asks each time, because an index may be made again in its folder."""
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -40,7 +40,7 @@ _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".json": "application/json",
 }
-"""Not left to the machine's own table, which may call a script something else."""
+"""Content types by suffix. A machine's own table may give a script another type."""
 
 
 def application(
@@ -51,9 +51,10 @@ def application(
     """The indexes under /NAME/, and a start page that lists them.
 
     Args:
-        hosts: names that a request may call this server; None for any. Without this check a page
-            of another site, whose name is made to lead here, could read everything.
-        apis: name of an index -> its playground's requests, under /NAME/api/.
+        hosts: names of this server that a request's Host header may give; None for any. Without
+            this check another site could point its own name at this server and read everything
+            (DNS rebinding).
+        apis: an index's name -> its playground's requests, served under /NAME/api/.
     """
     from starlette.applications import Starlette
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -73,8 +74,11 @@ def application(
 
 
 class IndexFiles:
-    """The files of one index; starlette's own answer ranges and conditions, and refuse what is
-    outside the folder, symbolic links among it."""
+    """The files of one index.
+
+    starlette's `StaticFiles` answers byte ranges and conditional requests. It refuses paths that
+    leave the folder, also by a symbolic link.
+    """
 
     def __init__(self, one: Served, served: Sequence[Served], playground: bool):
         from starlette.staticfiles import StaticFiles
@@ -117,12 +121,12 @@ class IndexFiles:
         return found
 
     def _kept(self, name: str) -> bool:
-        """Whether the index has this file of its own: explanations."""
+        """Whether the index's own file is served, not the page's: only its explanations are."""
         return name == EXPLANATIONS and (self._folder / EXPLANATIONS).is_file()
 
 
 class _Start:
-    """The page that lists the indexes; with one alone there is nothing to choose."""
+    """The page that lists the indexes; with one index it leads straight to that index."""
 
     def __init__(self, served: Sequence[Served]):
         self._served = served
@@ -163,7 +167,7 @@ def _css(content: bytes) -> Callable[[Any], Awaitable["Response"]]:
 
 
 def _with_headers(app: App) -> App:
-    """Gives every answer `HEADERS`, errors among them."""
+    """Adds `HEADERS` to every answer, errors included; a header that is already there stays."""
     more = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
     async def called(scope: Any, receive: Any, send: Any) -> None:

@@ -1,4 +1,4 @@
-"""What `scopeworks latents serve` is asked to do."""
+"""Settings of `scopeworks latents serve`."""
 
 from pathlib import Path
 from typing import Literal
@@ -9,21 +9,21 @@ from ....settings import Settings
 
 
 class ServeSettings(Settings):
-    """Indexes to be looked at in a browser, and the model that the playground runs."""
+    """The indexes that a browser shows, and the model that the playground runs."""
 
     index: tuple[Path, ...] = Field(min_length=1)
-    """Folders that `scopeworks latents index` wrote; several are served beside one another."""
+    """Folders that `scopeworks latents index` wrote; several are served together."""
     host: str = "127.0.0.1"
-    """Address to listen at; whoever reaches it reads the indexes and, with `model`, runs it."""
+    """Address to listen at. Anyone who can reach it can read the indexes and run the `model`."""
     port: int = Field(default=8000, ge=0, lt=2**16)
-    """Port to listen at; 0 takes one that is free."""
+    """Port to listen at; 0 takes any free port."""
 
     model: str | None = None
-    """Language model of the playground: a folder or a hub id. By default there is none."""
+    """Language model of the playground: a folder or a hub id. By default there is no playground."""
     sae: tuple[str, ...] = ()
-    """SAEs of the playground, one an index; by default those that the indexes' manifests name."""
+    """SAEs of the playground, one for each index; by default those that the indexes name."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Precision of the language model; auto is what suits the device."""
+    """Precision of the language model; auto chooses by the device."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."""
 

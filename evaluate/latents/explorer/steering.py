@@ -1,10 +1,11 @@
 """SteeredModel: which latents fire in a text, and what a model writes once some are changed.
 
-    x ← x + (f_new − f_old) · d        d: the latent's row of W_dec; at the site the SAE writes
+    x ← x + (f_new − f_old) · d        x: activation at the site that the SAE writes
+                                       d: the latent's row of W_dec
 
-What the SAE does not reconstruct stays in x, so with nothing changed the model is the model. Owns
-the splice and the sampling; texts and requests are `playground`'s. A transcoder's f is of its own
-site, and its d is added at its target.
+The part of x that the SAE does not reconstruct stays in x, so without a change the model computes
+what it computes without the SAE. A transcoder's f is encoded at the site that it reads; d is added
+at its target site. Owns the splice and the sampling, but not the page's requests (`playground`).
 """
 
 import math
@@ -29,11 +30,11 @@ Kind = Literal["off", "add", "set"]
 
 @dataclass(frozen=True)
 class LatentChange:
-    """What becomes of one latent, at every token from a position on.
+    """How one latent is changed, at every token from position `start` on.
 
     Raises:
-        ValueError: the kind is none of the three, latent or start is not a whole number from 0 on,
-            or value is no number.
+        ValueError: kind is not off, add or set; latent or start is not a whole number from 0 on; or
+            value is not a number.
     """
 
     latent: int
@@ -41,7 +42,7 @@ class LatentChange:
     """off: f_new = 0; add: f_new = f_old + value; set: f_new = value."""
     value: float = 0.0
     start: int = 0
-    """Position of the first token at which it is changed."""
+    """Position of the first token at which the latent is changed; 0 is the sequence's first."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -62,12 +63,14 @@ class SteeredModel:
     Args and attributes:
         model: a `LanguageModel`, or transformers' causal model.
         sae: on the model's device, float32.
-        reads: the site whose activations it encodes; None takes the one that the SAE names.
-        writes: the site at which its decoder rows are added; None likewise.
+        reads: the site whose activations the SAE encodes; None takes the site that the SAE names.
+        writes: the site at which decoder rows are added; None takes the target site that the SAE
+            names, and `reads` for an SAE that is no transcoder.
 
     Raises:
-        ValueError: model or sae is something else; a site contradicts the SAE, is not in the model,
-            has another width than the SAE, or is named by neither; writes comes before reads.
+        ValueError: model or sae is of another type; a site differs from the one that the SAE names,
+            is not in the model, or has another width than the SAE; a site is neither given nor
+            named by the SAE; writes comes before reads in the model.
     """
 
     def __init__(
@@ -84,18 +87,20 @@ class SteeredModel:
         return f"SteeredModel({model}, {self.sae})"
 
     def features(self, text: Ids) -> Float[Tensor, "seq d_sae"]:
-        """f of every token of a text, which is taken as by `continued`."""
+        """f of every token of a text; `text` is as in `continued`."""
         with torch.no_grad():
             x = forward_until(self.model, self._ids(text), [self.reads])[str(self.reads)]
             return self.sae.encode(x[0].float())
 
     @contextmanager
     def changed(self, changes: LatentChange | Sequence[LatentChange]) -> Iterator["_Splice"]:
-        """Splices one change or several into every forward pass inside the block; each pass
-        continues where the one before it ended, as passes with a cache do.
+        """Applies one change or several in every forward pass inside the block.
+
+        Positions go on from pass to pass, as in generation with a cache: the first token of a pass
+        comes after the last token of the pass before. So use one block for each sequence.
 
         Raises:
-            ValueError: a change is no `LatentChange`, or is of a latent that the SAE has not.
+            ValueError: a change is not a `LatentChange`, or the SAE has no such latent.
         """
         changes = self._checked(changes)
         splice = _Splice(self.sae, changes)
@@ -124,25 +129,25 @@ class SteeredModel:
     ) -> tuple[list[int], Float[Tensor, " vocabulary"]]:
         """What the model writes after a text.
 
-        The token at each step is the one at a uniform number's place in the cumulative
-        probabilities; the numbers depend on the seed alone, so that two continuations differ by
-        what was changed.
+        Each step draws a uniform number u in [0, 1) and takes the token at which the cumulative
+        probabilities pass u. The numbers depend on the seed alone, so two continuations with one
+        seed differ only by the changes.
 
         Args:
             text: one sequence as `LanguageModel.ids` takes it: a text or token ids. If the model
                 is transformers' own, a tensor of ids [1, seq].
-            changes: what becomes of one latent or several; [] for the model as it is.
-            n_tokens: at most so many tokens, >= 1.
+            changes: one change or several; [] for the model as it is.
+            n_tokens: the largest number of new tokens, >= 1.
             temperature: 0 takes the most probable token.
-            seed: of the uniform numbers, >= 0.
-            stop: ids after which nothing more is written.
+            seed: seed of the uniform numbers, >= 0.
+            stop: token ids; the text ends after the first of them.
 
         Returns:
             The new tokens' ids, and the probabilities of the first of them at temperature 1.
 
         Raises:
-            ValueError: an argument is none of these, the SAE has no such latent, or the model's
-                numbers overflow under these changes.
+            ValueError: an argument is not as described, the SAE has no such latent, or the changes
+                make the model's logits infinite or NaN.
         """
         n_tokens, ids = _whole("n_tokens", n_tokens, 1), self._ids(text)
         temperature, seed = _number("temperature", temperature), _whole("seed", seed, 0)
@@ -182,7 +187,7 @@ class SteeredModel:
         return ids
 
     def _checked(self, changes: LatentChange | Sequence[LatentChange]) -> list[LatentChange]:
-        """The changes as a list; each is of a latent that the SAE has."""
+        """The changes as a list, after a check that the SAE has their latents."""
         several = list(changes) if isinstance(changes, Iterable) else [changes]
         d_sae = self.sae.config.d_sae
         for change in several:
@@ -195,7 +200,7 @@ class SteeredModel:
 
 
 class _Splice:
-    """Changes an activation of shape [1, seq, d], whose tokens follow those seen before."""
+    """Changes an activation x [1, seq, d_out]; its tokens follow those of the call before."""
 
     def __init__(self, sae: SAE, changes: Sequence[LatentChange]):
         self._sae, self._changes, self._seen = sae, changes, 0
@@ -209,12 +214,12 @@ class _Splice:
             by = _difference(change, f[..., change.latent])
             by = torch.where(positions >= change.start, by, 0)
             delta += by[..., None] * self._sae.W_dec[change.latent]
-        # In float32, and back only here: bfloat16 would round small steps away.
+        # Added in float32, because bfloat16 would round small changes away. Unchanged rows stay x.
         return torch.where((delta != 0).any(-1, keepdim=True), x.float() + delta, x.float())
 
 
 def _sites(model: Any, sae: SAE, reads: str | None, writes: str | None) -> tuple[Site, Site]:
-    """The sites that the SAE reads and writes, checked against it and the model."""
+    """The sites that the SAE reads and writes, checked against the SAE and the model."""
     decoder, config = decoder_of(model), sae.config
     source = _site("reads", reads, config.site)
     own = config.target_site or (None if is_open(config, "target_site") else config.site)
@@ -233,7 +238,7 @@ def _sites(model: Any, sae: SAE, reads: str | None, writes: str | None) -> tuple
 
 
 def _site(name: str, given: str | None, own: str | None, default: str | None = None) -> Site:
-    """The site that is given, or the SAE's own; the two must agree."""
+    """The site that is given, or the SAE's own, or `default`; given and own must agree."""
     if given is None and (given := own or default) is None:
         raise ValueError(
             f"{name} must be given, because the SAE names no such site, got None; "
@@ -280,7 +285,7 @@ def _causal(model: Any) -> Any:
 
 
 def _drawn(logits: Float[Tensor, " vocabulary"], temperature: float, u: float) -> int:
-    """The token at u of the cumulative probabilities; the most probable one at temperature 0."""
+    """The token at which the cumulative probabilities pass u; at temperature 0 the likeliest."""
     if temperature <= 0:
         return int(logits.argmax())
     logits = logits.double()

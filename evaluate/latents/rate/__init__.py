@@ -1,1 +1,1 @@
-"""Ratings of latents by people: a page that hides the latents' SAE, the answers, the agreement."""
+"""Ratings of latents by people: a page that hides each latent's SAE, the answers, the agreement."""

@@ -1,8 +1,11 @@
 """How far raters agree: Krippendorff's alpha for ordered answers.
 
-Owns the coefficient and its interval. A pair of answers counts by how many answers lie between the
-two (the ordinal metric of Krippendorff, "Content Analysis", chapter 11), and alpha is 1 minus the
-disagreement that is seen over that which chance gives: 1 where all agree, 0 at chance.
+Owns the coefficient and its interval (Krippendorff, "Content Analysis", chapter 11).
+
+    alpha = 1 − (observed disagreement) / (disagreement by chance)
+
+Alpha is 1 if all raters agree, and 0 if they agree as often as by chance. Two answers disagree by
+how many of all answers are between them on the scale (the ordinal metric).
 """
 
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ from jaxtyping import Float, Int
 
 DRAWS = 2000
 FEWEST = 10
-"""Latents that an interval needs."""
+"""The fewest latents for which an interval is given."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,9 @@ class Agreement:
     """Agreement of several raters.
 
     Attributes:
-        alpha: None where it is not defined: no latent has two answers, or all answers are equal.
-        low, high: of the 95% bootstrap interval over latents; None with fewer than `FEWEST`.
+        alpha: None if it is not defined: no latent has two answers, or all answers are equal.
+        low, high: ends of the 95% bootstrap interval over latents; None with fewer latents than
+            `FEWEST`.
         n: latents that two raters or more have answered.
     """
 
@@ -32,11 +36,11 @@ class Agreement:
 
 
 def agreement(counts: Int[np.ndarray, "latents answers"]) -> Agreement:
-    """Agreement by how many raters gave each latent each answer.
+    """Agreement of raters.
 
     Args:
-        counts: answers in their order along the second axis. Latents with one answer tell nothing
-            of agreement and are left out.
+        counts: how many raters gave each latent each answer, the answers in their order. Latents
+            with one rater or none are left out.
     """
     counts = counts[counts.sum(1) > 1]
     n = len(counts)
@@ -57,8 +61,9 @@ def agreement(counts: Int[np.ndarray, "latents answers"]) -> Agreement:
 def _pairs(
     counts: Int[np.ndarray, "latents answers"],
 ) -> Float[np.ndarray, "latents answers answers"]:
-    """Every latent's pairs of answers by different raters, (c, k), each weighted by 1 / (m − 1)
-    for m answers: Krippendorff's coincidences."""
+    """Each latent's part of Krippendorff's coincidence matrix o[c, k]."""
+    # Pairs of answers (c, k) by different raters: n_c · n_k, or n_c · (n_c − 1) if c = k. A latent
+    # with m answers has m (m − 1) pairs; the weight 1 / (m − 1) makes them count as m.
     size = counts.shape[1]
     each = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(size)
     return each / (counts.sum(1) - 1)[:, None, None]
@@ -67,9 +72,14 @@ def _pairs(
 def _alphas(
     coincidences: Float[np.ndarray, "draws answers answers"],
 ) -> Float[np.ndarray, " draws"]:
-    """Alpha of each matrix of coincidences; NaN where all answers are equal."""
+    """Alpha of each coincidence matrix; NaN if all its answers are equal.
+
+    alpha = 1 − (n − 1) · Σ o[c, k] · δ²[c, k] / Σ n_c · n_k · δ²[c, k], with n_c = Σ_k o[c, k] and
+    n = Σ n_c; both other sums are over c and k.
+    """
     totals = coincidences.sum(2)
     n = totals.sum(1)
+    # δ[c, k] = n_c / 2 + (all answers between c and k) + n_k / 2: the distance of middle ranks.
     middle = np.cumsum(totals, 1) - totals / 2
     distance = (middle[:, :, None] - middle[:, None, :]) ** 2
     seen = (coincidences * distance).sum((1, 2))

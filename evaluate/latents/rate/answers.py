@@ -1,8 +1,8 @@
-"""A rater's answers: one JSON line for every key that is pressed, in `RATER.jsonl`.
+"""A rater's answers: one JSON line for every change, in `RATER.jsonl`.
 
-Owns the file. A line says what changes about one latent (`answer`, `note`, `flag`), and the last
-word on each counts, so that two tabs lose nothing and an answer that is taken back stays on record.
-Every line is on the disk before the page hears that it is kept.
+Owns the file. A line says what changes about one latent (`answer`, `note`, `flag`); the last line
+that names a field counts. So two tabs lose nothing, and an answer that is taken back stays in the
+file. Every line is on the disk before the page is told that it is kept.
 """
 
 import json
@@ -26,22 +26,22 @@ Answer = Literal["yes", "maybe", "no"]
 
 
 class AnswerChange(Document):
-    """One line; what it does not name stays as it was."""
+    """One line of the file; a field that it does not name stays as it was."""
 
     item: str
     answer: Answer | None = None
-    """None: taken back."""
+    """None: the answer is taken back."""
     note: str = Field(default="", max_length=MOST_CHARACTERS)
     flag: bool = False
 
     def changes(self) -> dict[str, Any]:
-        """What the line names."""
+        """The fields that the line names, and their values."""
         return {name: getattr(self, name) for name in self.model_fields_set if name != "item"}
 
 
 @dataclass
 class RaterAnswer:
-    """A rater's last answer, note and flag for a latent."""
+    """A rater's latest answer, note and flag for a latent."""
 
     answer: Answer | None = None
     note: str = ""
@@ -57,14 +57,14 @@ class AnswerFile:
     """A rater's file, read once and appended to.
 
     Attributes:
-        entries: latent's number -> what was said last.
+        entries: latent's number -> the rater's latest answer.
     """
 
     def __init__(self, path: Path, items: Collection[str]):
-        """Reads what is there; half a line that a crash has left at the end is cut off.
+        """Reads the file; cuts off half a line that a crash has left at its end.
 
         Raises:
-            ValueError: another line is damaged, or names a latent that is not in the session.
+            ValueError: a whole line is damaged, or names a latent that is not in the session.
         """
         self.path, self._items = path, items
         data = path.read_bytes() if path.is_file() else b""
@@ -73,11 +73,11 @@ class AnswerFile:
             write_file(path, data[: data.rfind(b"\n") + 1])
 
     def add(self, change: AnswerChange) -> RaterAnswer:
-        """Keeps a change; it is on the disk when this returns.
+        """Appends a change to the file; it is on the disk when this returns.
 
         Raises:
             KeyError: the latent is not in the session.
-            OSError: it could not be written; nothing has changed.
+            OSError: the line could not be written; file and entries are as before.
         """
         if change.item not in self._items:
             raise KeyError(change.item)
@@ -89,7 +89,7 @@ class AnswerFile:
 
 
 def entries_of(data: bytes, where: str, items: Collection[str]) -> dict[str, RaterAnswer]:
-    """What a rater's file says of each latent.
+    """The rater's latest answer for each latent in a file, by the latent's number.
 
     Args:
         where: the file's name, for errors.
@@ -113,10 +113,10 @@ def entries_of(data: bytes, where: str, items: Collection[str]) -> dict[str, Rat
 
 
 def check_rater(name: str) -> str:
-    """A rater's name, which names a file.
+    """The name, if it can be the name of a rater's file.
 
     Raises:
-        ValueError: it could not.
+        ValueError: it cannot.
     """
     if not re.fullmatch(r"\w[\w.\-]{0,39}", name):
         raise ValueError(
@@ -126,10 +126,9 @@ def check_rater(name: str) -> str:
 
 
 def _append(path: Path, data: bytes) -> None:
-    """One write at the file's end, flushed: other processes' lines stay whole. What a full disk
-    took only half of is cut off again."""
+    """Appends data to a file and flushes it to the disk; cuts off what a full disk took half of."""
     with path.open("ab", buffering=0) as file:
-        written = file.write(data)
+        written = file.write(data)  # one write, so that other processes' lines stay whole
         if written < len(data):
             file.truncate(file.tell() - written)
             raise OSError(f"{path} could not be written: the disk is full")

@@ -1,17 +1,18 @@
-"""What a rater sees of a latent: snippets, histogram, raised tokens, nothing that names its SAE.
+"""What a rater sees of a latent: snippets, histogram and raised tokens, but never its SAE.
 
-Owns the choice. Activations are given as shares of the latent's largest, because their size differs
-between sites. How often a latent fires is left out, because it differs between widths.
+Owns which parts are shown. Activations are given as shares of the latent's largest activation,
+because their size differs between sites. How often a latent fires is left out, because it differs
+between widths.
 """
 
 from typing import Any
 
 TOP, PER_BAND = 12, 3
-"""Snippets that are shown: of the strongest, and of each band below."""
+"""Most snippets that are shown: of the strongest ones, and of each weaker band."""
 
 
 def card(record: dict[str, Any], page: dict[str, Any], raised: bool = True) -> dict[str, Any]:
-    """A latent for the page, of its two records in an index.
+    """What the page shows of a latent, made from its record and its page in an index.
 
     Args:
         raised: whether raised tokens are shown.
@@ -45,5 +46,5 @@ def _snippet(example: dict[str, Any], largest: float) -> dict[str, Any]:
 
 
 def _short(value: float) -> float:
-    """Three digits are what a shade or a bar shows."""
+    """The value to three digits: a shade or a bar shows no more."""
     return float(f"{value:.3g}")

@@ -1,4 +1,4 @@
-"""`scopeworks latents rate`: people rate latents, blind to the SAE they are of."""
+"""`scopeworks latents rate`: people rate latents without seeing which SAE each is of."""
 
 from typing import Annotated
 

@@ -1,7 +1,8 @@
-"""A ratings' folder read again: who said what of which latent, and the table of it.
+"""Reads a ratings' folder: all raters' answers, the table of them, and the document for a study.
 
-A latent's say is the mean over its raters, and shares are means over latents: ten raters of one
-latent are no ten latents. So their intervals are Wilson's with the number of latents.
+A latent's shares of the answers are means over its raters, and an SAE's shares are means over its
+latents. Ten raters of one latent count as one latent, so the intervals are Wilson's with n = the
+number of latents. `answers` owns the files, `agreement` the coefficient.
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ class Ratings:
     """All answers of a folder.
 
     Attributes:
-        raters: name -> latent's number -> what was said last.
+        raters: rater's name -> latent's number -> the latest answer.
     """
 
     session: Session
@@ -40,23 +41,23 @@ class Ratings:
         return found
 
     def of_sae(self, sae: int) -> list[RatedLatent]:
-        """Latents of one SAE that somebody has answered, by falling density."""
+        """Latents of one SAE that at least one rater has answered, the densest first."""
         own = [item for item in self.session.items.values() if item.sae == sae]
         answered = self.counts(own).sum(1) > 0
         kept = [item for item, there in zip(own, answered, strict=True) if there]
         return sorted(kept, key=lambda item: (-item.density, item.latent))
 
     def shares(self, items: list[RatedLatent]) -> Float[np.ndarray, "latents 3"]:
-        """Each latent's shares of the answers; every latent must have one."""
+        """Each latent's shares of `ANSWERS`; every latent must have at least one answer."""
         counts = self.counts(items)
         return counts / counts.sum(1, keepdims=True)
 
 
 def read_ratings(folder: Path) -> Ratings:
-    """All that raters have said in a folder.
+    """All answers in a folder.
 
     Raises:
-        FileNotFoundError: it holds no session.
+        FileNotFoundError: the folder holds no session.
         ValueError: a file is damaged.
     """
     session = read_session(folder)
@@ -69,7 +70,7 @@ def read_ratings(folder: Path) -> Ratings:
 
 
 def table(ratings: Ratings) -> list[str]:
-    """Shares of the answers by SAE with 95% intervals, and how far raters agree."""
+    """Lines of text: each SAE's shares of the answers with 95% intervals, then the agreement."""
     rows = [["SAE", "site", "latents", "answers", *(name.upper() for name in ANSWERS), "flags"]]
     for k, sae in enumerate(ratings.session.saes):
         items = ratings.of_sae(k)
@@ -94,7 +95,7 @@ def _percent(one: Quantity) -> str:
 
 
 def _flagged(ratings: Ratings, sae: int) -> set[str]:
-    """Numbers of an SAE's latents that somebody has flagged."""
+    """Numbers of an SAE's latents that at least one rater has flagged."""
     items = ratings.session.items
     return {
         number
@@ -105,7 +106,7 @@ def _flagged(ratings: Ratings, sae: int) -> set[str]:
 
 
 def _about(ratings: Ratings) -> list[str]:
-    """Who has rated how much, and how far they agree, in words."""
+    """Lines below the table: how much each rater has rated, and how far they agree."""
     items = list(ratings.session.items.values())
     done = {
         rater: sum(entry.answer is not None for entry in entries.values())
@@ -125,8 +126,11 @@ def _about(ratings: Ratings) -> list[str]:
 
 
 def document(ratings: Ratings) -> dict[str, Any]:
-    """The ratings as a study reads them: by SAE the latents that somebody has answered, with the
-    share of rows in which each fires, and agreement."""
+    """The ratings as a study reads them.
+
+    For each SAE the latents that have an answer, each with its density (share of rows in which it
+    fires) and its shares of the answers; then the agreement.
+    """
     saes = []
     for k, sae in enumerate(ratings.session.saes):
         items = ratings.of_sae(k)

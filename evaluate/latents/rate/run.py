@@ -1,6 +1,6 @@
-"""The command: indexes → session → the page of one rater.
+"""The command `latents rate`: indexes → session → the page of one rater.
 
-Owns what is checked before the page is served.
+Owns the checks before the page is served.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PORT = 8780
 _SHAPE = ("before", "after", "top", "bands", "per_band")
-"""Settings of an index that snippets show."""
+"""Settings of an index that a rater could see from its snippets."""
 
 
 def rate(settings: RateSettings) -> None:
@@ -49,7 +49,7 @@ def rate(settings: RateSettings) -> None:
 
 
 def prepare(settings: RateSettings) -> tuple["Starlette", Session]:
-    """The page, ready to be served, and what is rated on it.
+    """The page, ready to be served, and the session that is rated on it.
 
     Raises:
         ValueError, OSError: see `rate`.
@@ -64,7 +64,9 @@ def prepare(settings: RateSettings) -> tuple["Starlette", Session]:
     session = open_session(settings.out, wanted)
     items = session.items
     kept = AnswerFile(path, items)
-    raised = all(one.page(0)["raised"] for one in indexes)  # some sites have no way to the logits
+    raised = all(
+        one.page(0)["raised"] for one in indexes
+    )  # some sites have none: then no card shows them
 
     def card_of(number: str) -> dict:
         item: RatedLatent = items[number]
@@ -78,7 +80,7 @@ def _check_alike(indexes: Sequence["LatentIndex"]) -> None:
     """Refuses indexes whose snippets would tell them apart.
 
     Raises:
-        ValueError: their lengths or numbers differ.
+        ValueError: the lengths or numbers of their snippets differ.
     """
     for name in _SHAPE:
         first, *others = [one.manifest.settings.get(name) for one in indexes]
@@ -111,7 +113,7 @@ def candidates(index: "LatentIndex") -> Candidates:
 
 
 def _listening(port: int | None) -> socket.socket:
-    """The port that was asked for; `PORT`, or any that is free."""
+    """A socket on the port that was asked for; by default on `PORT`, or on any free port."""
     if port is not None:
         return listen(HOSTS[0], port)
     try:

@@ -1,7 +1,7 @@
-"""The rating page's server: starlette on 127.0.0.1, of one rater.
+"""The rating page's application, for one rater.
 
-Owns the addresses and what may be asked of them. What goes over the wire are latents' numbers,
-cards and the rater's own answers; names, sites, widths and files of SAEs never do.
+Owns the addresses and the requests that they accept. It sends latents' numbers, cards and the
+rater's own answers. It never sends names, sites, widths or files of SAEs.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ FILES = {
     "/rate.js": _STATIC / "rate.js",
     "/rate.css": _STATIC / "rate.css",
 }
-"""Address -> file; tokens are shown as the explorer shows them."""
+"""Address -> file; dom.js is the explorer's, so tokens look the same on both pages."""
 HOSTS = ("127.0.0.1", "localhost")
 MOST_BYTES = 20_000
 _HEADERS = {
@@ -49,7 +49,7 @@ class _Pages:
         return FileResponse(FILES[request.url.path], headers=_HEADERS)
 
     async def session(self, _request: "Request") -> "Response":
-        """The rater's order and what has been answered."""
+        """The rater's order and the answers so far."""
         entries = {number: vars(entry) for number, entry in self._kept.entries.items()}
         return _json({"rater": self._rater, "order": self._order, "entries": entries})
 
@@ -60,11 +60,11 @@ class _Pages:
             return _json({"error": f"no latent {number[:20]}"}, 404)
         try:
             return _json(self._card_of(number))
-        except (ValueError, OSError, KeyError):  # whose text would name the index
+        except (ValueError, OSError, KeyError):  # the error's text would name the index
             return _json({"error": "this latent cannot be read from its index; go on"}, 500)
 
     async def answer(self, request: "Request") -> "Response":
-        """Keeps what the rater says of a latent; the answer is sent once it is on the disk."""
+        """Keeps a rater's answer; replies once it is on the disk."""
         if request.headers.get("content-type", "").split(";")[0] != "application/json":
             return _json({"error": "an answer must be application/json"}, 415)
         body = b""

@@ -1,7 +1,8 @@
 """Which latents are rated, and in which order: `session.json` in the ratings' folder.
 
-Owns the draw, the numbers that stand for latents on the page, and each rater's order. Every choice
-is made by hashes of what it is of, so that the same indexes, seed and n give the same session.
+Owns the draw, the numbers that stand for latents on the page, and each rater's order. Hashes of
+seed, SAE and latent replace random numbers, so the same indexes, seed and n give the same session
+on every machine.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from ....store.place.files import write_json
 
 SESSION_FILE = "session.json"
 BLOCK = 5
-"""Latents of each SAE that raters see before any of the next ones."""
+"""Latents of each SAE in one block; raters finish a block before they see the next."""
 
 Whole = Annotated[int, Field(ge=0)]
 
@@ -34,25 +35,31 @@ class RatedSAE(Document):
     model: str
     fingerprint: str
     index: str
-    """Digest of the index's manifest."""
+    """Digest of the index's manifest file."""
 
 
 class RatedLatent(Document):
-    """One latent that is rated."""
+    """One latent that is rated.
+
+    Attributes:
+        id: the number that stands for the latent on the page.
+        sae: position of its SAE in `Session.saes`.
+        latent: its number in the SAE.
+    """
 
     id: str = Field(pattern=r"^\d{1,9}$")
     sae: Whole
     latent: Whole
     density: float = Field(gt=0, le=1)
-    """Share of the index's rows in which it fires."""
+    """Share of the index's rows in which the latent fires."""
 
 
 class Session(Document):
-    """What a ratings' folder is about.
+    """The SAEs and latents that are rated in one folder.
 
     Attributes:
-        n: latents that were asked for of each SAE.
-        blocks: latents in the order of the work; each block is done before the next.
+        n: latents of each SAE that were asked for.
+        blocks: the latents, block by block; raters finish a block before they see the next.
     """
 
     format: Literal["latents-ratings"] = "latents-ratings"
@@ -68,9 +75,12 @@ class Session(Document):
         return {item.id: item for block in self.blocks for item in block}
 
     def order(self, rater: str) -> list[str]:
-        """A rater's order: the blocks are the same for all, so that raters who stop early have
-        rated the same latents; within a block everyone has an order of their own, so that no
-        latent is always the one that comes after another."""
+        """The latents' numbers in one rater's order.
+
+        All raters have the same blocks in the same order, so raters who stop early have rated
+        mostly the same latents. Within a block each rater has another order, so that no latent
+        always follows the same one.
+        """
         return [
             item.id
             for block in self.blocks
@@ -83,8 +93,8 @@ class Candidates:
     """An SAE whose latents can be drawn.
 
     Attributes:
-        fired: rows in which each latent fires.
-        rows: that were read.
+        fired: for each latent, the number of rows in which it fires.
+        rows: number of rows that the index was made from.
     """
 
     sae: RatedSAE
@@ -93,11 +103,13 @@ class Candidates:
 
 
 def draw(candidates: Sequence[Candidates], n: int, seed: int) -> Session:
-    """Draws n latents of each SAE evenly over firing frequency: those that fire are cut into n
-    equal groups by rank of frequency, and one is drawn from each.
+    """Draws n latents of each SAE, evenly over firing frequency.
+
+    The latents that fire are sorted by frequency and cut into n equal groups. One latent is drawn
+    from each group. If fewer than n fire, all of them are taken.
 
     Raises:
-        ValueError: an SAE is there twice, or none of its latents fires.
+        ValueError: two indexes are of the same SAE, or no latent of an SAE fires.
     """
     prints = [one.sae.fingerprint for one in candidates]
     if len(set(prints)) < len(prints):
@@ -130,7 +142,7 @@ def draw(candidates: Sequence[Candidates], n: int, seed: int) -> Session:
 
 
 def _drawn(one: Candidates, n: int, seed: int) -> list[int]:
-    """An SAE's latents, in an order that has nothing to do with frequency."""
+    """The drawn latents of one SAE, in an order that does not depend on frequency."""
     alive = sorted((fired, latent) for latent, fired in enumerate(one.fired) if fired)
     if not alive:
         raise ValueError(f"index of {one.sae.name} must have latents that fire, got none")
@@ -146,10 +158,10 @@ def _drawn(one: Candidates, n: int, seed: int) -> list[int]:
 
 
 def open_session(folder: Path, wanted: Session) -> Session:
-    """The folder's session, begun if there is none.
+    """The folder's session; writes `wanted` into the folder if it holds none.
 
     Raises:
-        ValueError: the folder's session is another; the text says in what.
+        ValueError: the folder's session differs from `wanted`; the text says in what.
     """
     path = folder / SESSION_FILE
     if not path.is_file():
@@ -192,5 +204,5 @@ def read_session(folder: Path) -> Session:
 
 
 def _hash(*parts: object) -> bytes:
-    """What orders latents: the same on every machine."""
+    """A digest by which latents are sorted; the same on every machine."""
     return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""What `scopeworks latents rate` is asked to do."""
+"""Settings of `scopeworks latents rate`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,20 +12,20 @@ from .answers import check_rater
 
 
 class RateSettings(Settings):
-    """One rater at one page."""
+    """The indexes that one rater rates, and where the answers go."""
 
     index: tuple[Path, ...] = ()
     """Folders that `latents index` made, one for each SAE."""
     out: Path
-    """Folder of the ratings; each rater has a file in it."""
+    """Folder of the ratings; each rater has one file in it."""
     rater: str
-    """Who rates; the name of the rater's file."""
+    """The rater's name; also the name of the rater's file."""
     n: PositiveInt = 50
-    """Latents of each SAE, drawn evenly over firing frequency; where fewer fire, all that do."""
+    """Latents of each SAE, drawn evenly over firing frequency; all that fire, if fewer do."""
     seed: NonNegativeInt = 0
-    """Seed of the draw and of the orders."""
+    """Seed of the draw and of the raters' orders."""
     port: int | None = Field(default=None, ge=0, le=65535)
-    """Port on 127.0.0.1; by default 8780, or one that is free."""
+    """Port on 127.0.0.1; by default 8780, or any free port if that is taken."""
 
     _local = field_validator("out")(local_path)
     _named = field_validator("rater")(check_rater)
@@ -33,7 +33,7 @@ class RateSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _has_indexes(cls, values: Any) -> Any:
-        """Asked first: without indexes the others need not be given either, see --table."""
+        """Checked before the other fields, so that a command without indexes is told of --table."""
         if isinstance(values, Mapping) and not values.get("index"):
             raise ValueError(
                 "index must be given: a folder that `scopeworks latents index` made, or several; "

@@ -109,7 +109,7 @@ async function show(next) {
   }
 }
 
-// Sends a change, after those before it; true once the server has kept it.
+// Sends a change after all earlier ones; resolves to whether the server has kept it.
 function keep(change) {
   sent = sent.then(async () => {
     try {
@@ -126,7 +126,7 @@ function keep(change) {
   return sent;
 }
 
-// What must not be done twice by two quick keys.
+// Wraps `todo` so that a second quick key is ignored while the first is at work.
 function once(todo) {
   return async (...given) => {
     if (busy) return;
@@ -156,7 +156,7 @@ const undo = once(async () => {
   }
 });
 
-// Keeps what is in the field; where that fails it stays there, and so does the page.
+// Keeps the note in the field. If that fails, the text stays in the field and the page does not move.
 function keepNote() {
   const number = order[place];
   const note = at("note").value;
@@ -218,7 +218,7 @@ async function load() {
   }
 }
 
-// Another tab may have answered meanwhile.
+// Another tab may have answered in the meantime.
 window.addEventListener("focus", async () => {
   if (busy || !(await sent)) return;
   if (await load()) drawEntry();
