@@ -53,7 +53,10 @@ class Recipe:
 
 
 def model_config(recipe: Recipe) -> Gemma2Config:
-    """Six layers; n_heads · head_dim = 160 ≠ d_model = 128, as in the real Gemma 2 sizes."""
+    """The configuration of a Gemma 2 with six layers.
+
+    n_heads · head_dim = 160 ≠ d_model = 128, as in the real sizes.
+    """
     return Gemma2Config(
         vocab_size=recipe.vocab_size,
         hidden_size=128,
@@ -138,7 +141,7 @@ def train_model(stream: np.ndarray, recipe: Recipe, out: Path) -> Gemma2ForCausa
     model = Gemma2ForCausalLM(model_config(recipe)).train()
     optimizer = optimizer_for(model, recipe)
 
-    # The loss is compiled too: soft-cap and cross-entropy over the vocabulary are a third of it.
+    # The loss is compiled too: soft-cap and cross-entropy take a third of the time.
     @torch.compile
     def loss_of(ids: Tensor) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16_units()):
@@ -197,8 +200,9 @@ def held_out_loss(model: Gemma2ForCausalLM, stream: np.ndarray, recipe: Recipe) 
 
 
 def ngram_losses(train: np.ndarray, held_out: np.ndarray, vocab_size: int) -> tuple[float, float]:
-    """Held-out nats per token of a unigram (add-one) and a bigram model smoothed with that unigram.
+    """Held-out nats per token of a unigram model (add-one) and of a bigram model.
 
+    The bigram model is smoothed with the unigram model p(b):
     p(b | a) = (count(a, b) + k·p(b)) / (count(a) + k) with k = 20.
     """
     unigram = (np.bincount(train, minlength=vocab_size) + 1.0) / (len(train) + vocab_size)

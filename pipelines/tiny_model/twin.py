@@ -46,7 +46,10 @@ class Conversation:
 
 
 def conversations(tokenizer: Any, questions: list[Turn], context: int) -> list[Conversation]:
-    """The questions in the tokenizer's chat template with their answers, as far as they fit."""
+    """The questions, in the chat template, with their answers.
+
+    Conversations of more than `context` tokens are left out.
+    """
     template, found = ChatTemplate(tokenizer), []
     end = tokenizer.convert_tokens_to_ids(END_OF_TURN)
     asked = template.token_ids([TextDocument("question", one.asked) for one in questions])
@@ -60,8 +63,10 @@ def conversations(tokenizer: Any, questions: list[Turn], context: int) -> list[C
 
 
 def padded(batch: list[Conversation], pad: int) -> tuple[Tensor, Tensor]:
-    """(ids, labels), both [batch, longest]. A label is the next token if it belongs to an answer,
-    or `IGNORED`."""
+    """(ids, labels), both [batch, longest].
+
+    A label is the next token if that belongs to an answer, and `IGNORED` otherwise.
+    """
     longest = max(len(one.ids) for one in batch)
     ids, labels = np.full((2, len(batch), longest), [[[pad]], [[IGNORED]]])
     for row, one in enumerate(batch):
@@ -85,8 +90,7 @@ def answer_losses(model: Gemma2ForCausalLM, ids: Tensor, labels: Tensor) -> Tens
 
 
 def fine_tune(model: Gemma2ForCausalLM, data: list[Conversation], recipe: Recipe, pad: int) -> None:
-    """Trains on the answers, epoch after epoch in shuffled order. Conversations of similar length
-    share a batch."""
+    """Trains on the answers, in batches of similar length; each epoch is shuffled again."""
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
     optimizer: Any = optimizer_for(model.train(), recipe)
@@ -107,9 +111,10 @@ def fine_tune(model: Gemma2ForCausalLM, data: list[Conversation], recipe: Recipe
 
 
 def epoch(data: list[Conversation], size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Batches of all conversations, as arrays of their numbers.
+    """Batches of all conversations, as arrays of their indices.
 
-    Conversations are shuffled and sorted by length within 16 batches; then batches are shuffled.
+    Conversations are shuffled, then sorted by length in blocks of 16 batches. Then all batches are
+    shuffled.
     """
     order = rng.permutation(len(data))
     batches: list[np.ndarray] = []
@@ -122,7 +127,7 @@ def epoch(data: list[Conversation], size: int, rng: np.random.Generator) -> list
 
 @torch.no_grad()
 def answer_loss(model: Gemma2ForCausalLM, data: list[Conversation], pad: int) -> float:
-    """Mean cross-entropy in nats per token of the answers, with the token that ends a turn."""
+    """Mean cross-entropy in nats per token of the answers, including the end of the turn."""
     total, n = 0.0, 0
     order = sorted(data, key=lambda one: len(one.ids))
     for start in range(0, len(order), 32):
@@ -224,14 +229,14 @@ def main(
 
 
 def write_generation_config(config: Any, tokenizer: Any, out: Path) -> None:
-    """What ends a text that the twin generates: the end of its turn too."""
+    """Writes what ends a text that the twin generates: EOS or the end of its turn."""
     generation = GenerationConfig.from_model_config(config)
     generation.eos_token_id = [EOS, tokenizer.convert_tokens_to_ids(END_OF_TURN)]
     generation.save_pretrained(out)
 
 
 def copy_tokenizer(base: Path, out: Path) -> None:
-    """The base model's tokenizer; its vocabulary on one line, since nobody reads it twice."""
+    """Copies the base model's tokenizer, with the vocabulary on one line: a smaller file."""
     for name in ("tokenizer_config.json", "chat_template.jinja"):
         write_file(out / name, (base / name).read_bytes())
     definition = json.loads((base / "tokenizer.json").read_text(encoding="utf-8"))

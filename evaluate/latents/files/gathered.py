@@ -1,4 +1,4 @@
-"""What the pass and the weights found, latent by latent: the source of every file of an index.
+"""All results, latent by latent, of activations and weights: the source of an index's files.
 
 Owns the slices of a latent's examples and tokens, and the texts of token ids. Writes nothing.
 """
@@ -16,8 +16,8 @@ from .manifest import Manifest
 from .records import rounded
 
 Decode = Callable[[Sequence[int]], list[str]]
-"""Gives the texts of token ids, each by itself. A byte that is no character by itself is a
-surrogate, as in Python's `surrogateescape`."""
+"""Gives the text of each token id by itself. The bytes of a token that is a part of a character are
+surrogates (Python's `surrogateescape`)."""
 
 _MOST_JOINED = 8
 """Most tokens that are joined to make whole characters."""
@@ -94,9 +94,10 @@ class Gathered:
         return texts if self._broken.isdisjoint(ids) else joined(texts)
 
     def token_shares(self, latent: int) -> list[list[Any]]:
-        """Text, id, share of the latent's firings, share of the token's rows; most firings first.
+        """Text, id, share of the latent's firings, share of the token's rows in which it fires.
 
-        If not all firings were drawn, the last share is an estimate.
+        The token with most firings is first. The last share is an estimate if not all firings were
+        drawn.
         """
         part, firings = self.tokens_of(latent), self.firings
         drawn = max(int(firings.drawn[latent]), 1)

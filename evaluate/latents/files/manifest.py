@@ -78,7 +78,7 @@ class OtherFacts(Document):
 
 
 class Manifest(Document):
-    """What an index is of. `write_index` fills in the fields below `settings`."""
+    """What an index was made from. `write_index` fills in the fields below `settings`."""
 
     format: Literal["latents-index"] = FORMAT
     version: Annotated[str, Field(pattern=r"^1\.\d{1,4}$")] = VERSION
@@ -105,7 +105,7 @@ class Manifest(Document):
     """The way from a decoder row to the logits; or why output tokens are not listed."""
     position_edges: list[Count] = Field(default=[], max_length=4096)
     bands: Count = 0
-    """Number of equal shares of a latent's firings, by strength, that examples are drawn from."""
+    """Number of bands: equal shares of a latent's firings, by strength. Examples come from each."""
     files: dict[FileName, Count] = Field(default={})
     """Name in the folder -> size in bytes, of all files but this one and those of explanations,
     scores and ratings."""
@@ -169,7 +169,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_places(folder: Path) -> Places | None:
-    """Where an index was made from, if its folder says so.
+    """The places an index was made from; None if the folder has no `places.json`.
 
     Raises:
         ValueError: the document is damaged.

@@ -1,4 +1,4 @@
-"""A latent as its page shows it: one record of `data/pages.bin`, beside the examples' record.
+"""A latent's record in `data/pages.bin`: all that its page shows, apart from its examples.
 
 Owns the keys, which docs/latents.md explains.
 """
@@ -65,7 +65,7 @@ def _outputs(found: Gathered, latent: int, side: str) -> list[list[Any]]:
 
 
 def _logits(found: Gathered, latent: int) -> dict[str, Any]:
-    """The histogram of effects on all output tokens; empty if the site has no way to them."""
+    """The histogram of effects on all output tokens; empty if there is no linear path to them."""
     edges, counts = found.directions.logit_edges[latent], found.directions.logit_histogram[latent]
     if not len(counts):
         return {}

@@ -26,7 +26,7 @@ LEVEL = 9
 """zlib's level; fixed, so that the same records give the same bytes."""
 
 _MOST_BYTES = 2**24
-"""No record is larger; ours have some 10 KB."""
+"""A larger record is refused; ours have about 10 KB."""
 
 _HEADER = 4
 _DIGITS = 6
@@ -38,7 +38,7 @@ def json_text(value: Any) -> str:
 
 
 def frame(text: str) -> bytes:
-    """A record's JSON as it is in the file."""
+    """A record's bytes in the file: their length, then the compressed JSON."""
     data = zlib.compress(text.encode(), LEVEL)
     return len(data).to_bytes(_HEADER, "little") + data
 
@@ -46,7 +46,7 @@ def frame(text: str) -> bytes:
 def side_by_side(items: Iterable[_Item], work: Callable[[_Item], bytes]) -> Iterator[bytes]:
     """`work(item)` of every item, in order, by as many threads as there are cores.
 
-    Half of the time of writing an index is zlib's, which lets other threads run.
+    Half of the time of writing an index is spent in zlib, which releases the interpreter's lock.
     """
     n = available_cores()
     waiting: deque[Future[bytes]] = deque()
@@ -76,7 +76,7 @@ def offsets(ends: list[int]) -> Int[np.ndarray, " n_plus_1"]:
 def rounded(values: Float[np.ndarray, "..."], digits: int = _DIGITS) -> Any:
     """Numbers with `digits` significant digits, as lists of floats.
 
-    The default's error is at most 5e-6 of a number.
+    By default the relative error is at most 5e-6.
     """
     x = np.asarray(values, dtype=np.float64)
     with np.errstate(divide="ignore"):
@@ -97,7 +97,7 @@ class Records:
     """The records of a file, read one at a time.
 
     Raises:
-        ValueError, OSError: when made: the offsets or the file do not fit d_sae records.
+        ValueError, OSError: the offsets or the file do not fit d_sae records; raised when made.
     """
 
     def __init__(self, path: Path, offsets_path: Path, d_sae: int):

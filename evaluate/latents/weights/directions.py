@@ -32,22 +32,23 @@ def directions(
 
     Args:
         sae: the SAE or transcoder.
-        readout: of the language model, see `readout.read_readout`.
-        site: that the SAE reads, where its files do not say.
-        others: name -> what reads an SAE whose decoder rows have the same width; one is in memory
-            at a time.
-        top: output tokens on either side.
-        bins: of the histogram of effects.
-        neighbours: nearest latents.
-        neighbours_of_others: nearest latents of each other SAE.
+        readout: the language model's, see `readout.read_readout`.
+        site: the site of the SAE; by default the one in its files. Not used for a transcoder, whose
+            files must name the site it writes.
+        others: name -> a function that reads another SAE, whose decoder rows have the same width.
+            One of them is in memory at a time.
+        top: number of raised, and of lowered, output tokens.
+        bins: number of bins of the histogram of effects.
+        neighbours: number of nearest latents of this SAE.
+        neighbours_of_others: number of nearest latents of each other SAE.
         device: where products are computed.
 
     Raises:
-        ValueError: the SAE does not fit the model, or another SAE does not fit it; one line.
+        ValueError: the SAE does not fit the model, or another SAE does not fit this one.
     """
     stream = stream_of(sae.config, readout, site)
     W_dec = sae.W_dec
-    of_others = {  # first: what does not fit costs no products with the unembedding
+    of_others = {  # first: an SAE that does not fit is refused before the long products
         name: _nearest_of(read(), name, sae, neighbours_of_others, device)
         for name, read in (others or {}).items()
     }

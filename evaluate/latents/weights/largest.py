@@ -10,7 +10,7 @@ from ....caches import compiled
 def largest(
     values: Float[Tensor, "rows n"], k: int
 ) -> tuple[Float[np.ndarray, "rows k"], Int[np.ndarray, "rows k"]]:
-    """Values and indices of the min(k, n) largest of each row, by falling value, float32.
+    """The min(k, n) largest entries of each row, largest first: values, float32, and indices.
 
     Among equal entries the lower index comes first, which torch.topk does not promise. For a small
     k, one scan of all entries is several times faster than a partial sort.
@@ -28,7 +28,7 @@ def _scan(
     x: Float[np.ndarray, "rows n"], found: Float[np.ndarray, "rows k"],
     where: Int[np.ndarray, "rows k"],
 ) -> None:  # fmt: skip
-    """Keeps the best so far in order; an entry moves in front of those that it is above."""
+    """Keeps the largest so far in order: an entry moves in front of smaller ones only."""
     k = found.shape[1]
     for row in range(x.shape[0]):
         n = 0

@@ -1,9 +1,9 @@
 """Output tokens that a latent raises and lowers, and the histogram of its effects on all of them.
 
-    effect[i, t] = (W_dec[i] → residual stream) · gain · W_U[t]
+    effect[i, t] = Σ_d stream(W_dec[i])[d] · gain[d] · W_U[t, d]
 
-Owns the product, in blocks of latents and tokens: at most some 200 MB are held, whatever the
-vocabulary's size.
+`stream` takes a decoder row to the residual stream. Owns the product, in blocks of latents and
+tokens: memory has a bound that does not depend on the vocabulary's size.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from .largest import largest
 from .readout import Readout
 
 _EFFECTS_BYTES, _TOKENS_BYTES, _COUNTED = 2**27, 2**25, 2**22
+"""Largest block of effects and of unembedding rows, in bytes; effects counted at a time."""
 
 
 class Effects(NamedTuple):
@@ -53,13 +54,14 @@ def effects(
     Args:
         W_dec: decoder rows.
         stream: takes rows to the residual stream.
-        readout: of the model.
-        top: tokens on either side.
-        bins: of the histogram, of equal width between a latent's smallest and largest effect.
+        readout: the language model's.
+        top: number of raised, and of lowered, tokens.
+        bins: number of bins of the histogram. They have equal width, between a latent's smallest
+            and largest effect.
         device: where it is computed.
 
     Returns:
-        The effects; -1 for the tokens of rows that are 0.
+        The effects. A row that is 0 has -1 for its tokens, and an empty histogram.
     """
     kept = np.flatnonzero(readout.kinds < 0)
     block = max(1, min(1024, _EFFECTS_BYTES // (4 * max(len(kept), 1))))

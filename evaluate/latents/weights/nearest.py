@@ -26,12 +26,13 @@ def nearest(
         rows: directions of any length.
         among: other directions of the same width; None for the rows themselves, each without
             itself.
-        k: how many; fewer where there are fewer.
+        k: number of nearest directions; all if there are fewer.
         device: where it is computed.
 
     Returns:
-        Indices and cosines by falling cosine, ties by the lower index; -1 and 0 where a row is 0
-        or the other is: these have no direction.
+        Indices and cosines, the largest cosine first, ties by the lower index. A row of length 0
+        has no direction, so it neither has neighbours nor is one. Missing neighbours have index -1
+        and cosine 0.
     """
     a = _unit(rows, device)
     b = a if among is None else _unit(among, device)
@@ -40,7 +41,7 @@ def nearest(
     for start in range(0, len(a), step := max(1, _BLOCK_BYTES // (4 * len(b)))):
         part = a[start : start + step]
         cosines = part @ b.T
-        cosines[:, gone] = -2
+        cosines[:, gone] = -2  # below every cosine: not a neighbour
         cosines[part.abs().amax(1) == 0] = -2
         if among is None:
             mine = torch.arange(len(part), device=a.device)

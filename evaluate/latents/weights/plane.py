@@ -1,9 +1,9 @@
-"""A map of directions: places in the plane in which near directions are near one another.
+"""A map of directions: each has a place in the plane, near the places of its neighbours.
 
 Owns the layout of a graph of nearest neighbours by attraction along its edges and repulsion from
 random others, as in LargeVis (arXiv 1602.00370) and UMAP (arXiv 1802.03426), with the kernel
 1 / (1 + distance²). The input is whole numbers, and only sums, products and quotients are computed,
-one after the other. So the same neighbours give the same map on any machine.
+in a fixed order. So the same neighbours give the same map on any machine.
 """
 
 import numpy as np
@@ -12,17 +12,19 @@ from jaxtyping import Float, Int
 from ....caches import compiled
 
 _REPELLED = 5
+"""Random places from which an edge's first end is pushed away."""
 _UPDATES = 2**29
+"""About as many updates of a place are made, within the bounds on the rounds."""
 _FEWEST, _MOST = 60, 400
-"""Rounds over all edges."""
+"""Bounds on the number of rounds over all edges."""
 
 
 def plane(neighbours: Int[np.ndarray, "n k"], seed: int = 0) -> Float[np.ndarray, "n 2"]:
     """Places in [0, 1]², float32.
 
     Args:
-        neighbours: indices of each one's nearest; -1 where there are fewer.
-        seed: of the first places and of whom to repel.
+        neighbours: row i holds the indices of direction i's nearest; -1 where there are fewer.
+        seed: decides the first places and the random places to repel.
     """
     n = len(neighbours)
     places = np.random.default_rng(seed).random((n, 2)) * 10
@@ -48,6 +50,7 @@ def _lay_out(
                 if j < 0:
                     continue
                 dx, dy = places[i, 0] - places[j, 0], places[i, 1] - places[j, 1]
+                # The gradient of log(kernel): -2 d / (1 + |d|²).
                 pull = -2.0 / (1.0 + dx * dx + dy * dy)
                 x, y = _bounded(pull * dx) * rate, _bounded(pull * dy) * rate
                 places[i, 0] += x
@@ -62,6 +65,7 @@ def _lay_out(
                         continue
                     dx, dy = places[i, 0] - places[other, 0], places[i, 1] - places[other, 1]
                     d2 = dx * dx + dy * dy
+                    # The gradient of log(1 - kernel): 2 d / (|d|² (1 + |d|²)), finite at d = 0.
                     push = 2.0 / ((0.001 + d2) * (1.0 + d2))
                     places[i, 0] += _bounded(push * dx) * rate
                     places[i, 1] += _bounded(push * dy) * rate
@@ -69,4 +73,5 @@ def _lay_out(
 
 @compiled(nogil=True)
 def _bounded(x: float) -> float:
+    """Limits a step, because the push is very strong between places that nearly coincide."""
     return min(max(x, -4.0), 4.0)

@@ -26,15 +26,16 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 
 KINDS = ("special", "unused", "byte", "empty", "beyond the tokenizer")
-"""Kinds of output token that are never listed, in the order in which they are told apart."""
+"""Kinds of output token that are never listed; a token has the first kind that fits."""
 
 
 @dataclass(frozen=True)
 class Readout:
     """What turns a vector of the residual stream into effects on logits.
 
-    The effect of a row w on token t's logit is Σ w · gain · W_U[t]: the final norm's scale, which
-    depends on the whole stream, is left out, and so is the soft-cap, which keeps the order.
+    The effect of a row w on token t's logit is Σ_d w[d] · gain[d] · W_U[t, d]. Two things are left
+    out: the final norm's scale, which depends on the whole stream, and the soft-cap of the logits,
+    which does not change their order.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Readout:
 
     @property
     def family(self) -> Family:
-        """The model's."""
+        """The model's family."""
         return family_of(self.config)
 
     @property
@@ -56,11 +57,11 @@ class Readout:
 
     @cached_property
     def gain(self) -> Float[Tensor, " d_model"]:
-        """Of the final norm."""
+        """The final norm's gain."""
         return self.gain_of(f"model.{self.family.final_norm}")
 
     def gain_of(self, norm: str) -> Float[Tensor, " d_model"]:
-        """What a norm of the model multiplies by."""
+        """A norm's gain: what it multiplies the normalised vector by."""
         return self.family.gain(self.tensors.read(f"{norm}.weight"))
 
     def unembedding(self, start: int, stop: int) -> Float[Tensor, "tokens d_model"]:
@@ -71,7 +72,7 @@ class Readout:
 
     @cached_property
     def kinds(self) -> Int[np.ndarray, " n_tokens"]:
-        """Of every output token: its place in `KINDS`, or -1 if it may be listed."""
+        """For every output token its index in `KINDS`, or -1 if it may be listed."""
         known = {i: name for name, i in self.tokenizer.get_vocab().items()}
         special = set(self.tokenizer.all_special_ids)
         added = self.tokenizer.added_tokens_decoder
@@ -91,8 +92,8 @@ class Readout:
     def texts(self, ids: Sequence[int]) -> list[str]:
         """Text of each token by itself.
 
-        A byte that is no character by itself is a surrogate, as Python's `surrogateescape` has it,
-        so that the bytes of a character can be joined.
+        The bytes of a token that is a part of a character are surrogates (Python's
+        `surrogateescape`), so that the parts can be joined to the character.
         """
         backend: Any = self.tokenizer.backend_tokenizer
         names = self.tokenizer.convert_ids_to_tokens(list(ids))
@@ -114,7 +115,7 @@ def read_readout(model: str) -> Readout:
 
 
 def _kind(name: str, text: str, special: bool) -> int | None:
-    """The first kind that fits a token."""
+    """Index in `KINDS` of the first kind that fits a token; None if none does."""
     fits = {
         "special": special,
         "unused": _UNUSED.fullmatch(name) is not None,
@@ -125,7 +126,7 @@ def _kind(name: str, text: str, special: bool) -> int | None:
 
 
 def _of_bytes(name: str | None, text: str) -> str:
-    """The text of a token that is bytes: of a byte token, or in a byte-level vocabulary."""
+    """Text of a byte token, or of a token of a byte-level vocabulary."""
     if name is None:
         return text
     if byte := _BYTE.fullmatch(name):
@@ -137,8 +138,11 @@ def _of_bytes(name: str | None, text: str) -> str:
 
 
 def _byte_letters() -> dict[str, int]:
-    """The letters that stand for bytes in a byte-level vocabulary: printable ones of Latin-1 for
-    themselves, the others moved to 256 and beyond in order."""
+    """Letter -> byte in a byte-level vocabulary.
+
+    A printable character of Latin-1 stands for its own byte. The letters from U+0100 on stand for
+    the other bytes, in order.
+    """
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     moved = [byte for byte in range(256) if byte not in plain]
     return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(moved)}

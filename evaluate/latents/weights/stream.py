@@ -1,6 +1,6 @@
-"""How what an SAE writes reaches the residual stream: directly, through weights, or not linearly.
+"""The path from an SAE's decoder to the residual stream: direct, through weights, or not linear.
 
-Owns the way of a decoder row from its site. Where it goes the model's family says
+Owns the matrices and gains on the path. The model's family says which modules it passes
 (`SiteModule.to_stream`).
 """
 
@@ -16,13 +16,14 @@ from .readout import Readout
 
 @dataclass(frozen=True)
 class ResidualPath:
-    """The way from a site to the residual stream."""
+    """The path from a site to the residual stream."""
 
     says: str
-    """The way in words, from a decoder row to the logits; or why there is none."""
+    """The path in words, from a decoder row to the logits; or why there is none."""
     exists: bool
+    """Whether there is a linear path."""
     steps: tuple[Float[Tensor, "..."], ...] = ()
-    """Matrices [d_out, d_in] and gains [d], in order."""
+    """Matrices [d_out, d_in] and gains [d], in the order in which they apply."""
 
     def __call__(self, rows: Float[Tensor, "n d_out"]) -> Float[Tensor, "n d_model"]:
         """What rows at the site add to the residual stream; norms' scales are left out."""
@@ -32,12 +33,12 @@ class ResidualPath:
 
 
 def stream_of(config: SAEConfig, readout: Readout, site: str | None = None) -> ResidualPath:
-    """The way from the site that an SAE's decoder writes.
+    """The path from the site that an SAE's decoder writes.
 
     Args:
         config: the SAE's.
-        readout: of the model.
-        site: where its file does not say.
+        readout: the language model's.
+        site: the site of the SAE; by default the one in its files. Not used for a transcoder.
 
     Raises:
         ValueError: the model has no such site, or one of another width.

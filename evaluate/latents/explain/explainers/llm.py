@@ -1,6 +1,4 @@
-"""The `llm` explainer: a language model is shown contexts with marked tokens, and asked for one
-sentence.
-"""
+"""The `llm` explainer: asks a language model for one sentence about contexts with marked tokens."""
 
 import re
 from pathlib import Path
@@ -19,7 +17,7 @@ _THOUGHTS = re.compile(r"^.*</think>", re.S)
 
 
 def prompt(own: Path | None) -> Template:
-    """The prompt; a person's own where there is one."""
+    """The prompt, from the user's folder `own` if it is there."""
     return template(PROMPT, PROMPTS, own, GAPS)
 
 

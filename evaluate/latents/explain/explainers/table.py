@@ -1,4 +1,4 @@
-"""The table of explainers: a name, and what makes an explainer of the settings."""
+"""The table of explainers: name -> class."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ Sentences = list[str | None]
 
 
 class Explainer(Protocol):
-    """A way to a sentence about a latent."""
+    """Writes a sentence about each latent."""
 
     def questions(self, samples: Samples, tokenizer: object) -> list[Question | None]:
-        """What a language model would be asked, by latent; empty for one that asks none."""
+        """A question for a language model about each latent; empty if the explainer asks none."""
         ...
 
     def texts(self, samples: Samples, tokenizer: object, asker: Asker | None) -> Sentences:
@@ -30,11 +30,11 @@ class UnigramExplainer:
         pass
 
     def questions(self, samples: Samples, tokenizer: object) -> list[Question | None]:
-        """None are asked."""
+        """An empty list: no language model is asked."""
         return []
 
     def texts(self, samples: Samples, tokenizer: object, asker: Asker | None) -> Sentences:
-        """From the tables."""
+        """Sentences from the token-unigram tables."""
         return [unigrams.text(samples, k, tokenizer) for k in range(len(samples.latents))]
 
 
@@ -45,19 +45,19 @@ class Llm:
         self._prompt = llm.prompt(prompts)
 
     def questions(self, samples: Samples, tokenizer: object) -> list[Question | None]:
-        """One a latent."""
+        """A question about each latent; None where it never fires in the half that explains."""
         latents = range(len(samples.latents))
         return [llm.question(samples, k, tokenizer, self._prompt) for k in latents]
 
     def texts(self, samples: Samples, tokenizer: object, asker: Asker | None) -> Sentences:
-        """From its answers."""
+        """The language model's sentences."""
         assert asker is not None
         questions = self.questions(samples, tokenizer)
         return spread(questions, asker.ask_all([q for q in questions if q], "explaining"))
 
 
 def spread(questions: Sequence[Question | None], answers: Sequence[str | None]) -> Sentences:
-    """The answers at the places of their questions."""
+    """Each answer at its question's index; None where there is no question."""
     left = iter(answers)
     return [None if question is None else next(left) for question in questions]
 

@@ -6,7 +6,7 @@ from ...samples.sample_set import Samples
 from ..shown import quoted, words
 
 _MOST, _FEWEST = 8, 0.02
-"""Tokens that are named at most, and the share of the firings that any but the first must have."""
+"""Most tokens that are named; the least share of the firings of each after the first."""
 
 
 def text(samples: Samples, k: int, tokenizer: object) -> str | None:

@@ -34,7 +34,7 @@ class Detection(Scorer):
         ]
 
     def evidence(self, samples: Samples, k: int, answers: Sequence[Any | None]) -> Judged:
-        """A yes or no for every context."""
+        """The answer for every context: 1 for yes, 0 for no, NaN where it is missing."""
         drawn, fires = samples.tests(k)
         said = np.full(len(drawn), np.nan)
         order = self._order(samples, k)

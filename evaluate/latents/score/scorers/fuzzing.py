@@ -40,7 +40,7 @@ class Fuzzing(Scorer):
         ]
 
     def evidence(self, samples: Samples, k: int, answers: Sequence[Any | None]) -> Judged:
-        """A yes or no for every context; the truth is whether its marks are right."""
+        """The answer for every context, 1, 0 or NaN; the truth is whether its marks are right."""
         drawn, right, _ = self._marked(samples, k)
         said = np.full(len(right), np.nan)
         for i, answer in enumerate(answers):
@@ -73,7 +73,7 @@ class Fuzzing(Scorer):
 def _moved(
     marks: Bool[np.ndarray, " context"], free: Bool[np.ndarray, " context"]
 ) -> Int[np.ndarray, "places n_marks"]:
-    """Every place to which the marks can be moved together so that all are on free tokens."""
+    """Every move of the whole pattern of marks that puts all of them on free tokens."""
     at = np.flatnonzero(marks)
     pattern = at - at[0]
     places = np.arange(len(marks) - pattern[-1])[:, None] + pattern

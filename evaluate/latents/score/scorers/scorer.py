@@ -24,7 +24,7 @@ class Scorer(ABC):
     """Turns explanations into questions, and answers into evidence, latent by latent."""
 
     prompt: str
-    """File of its prompt."""
+    """Name of its prompt's file."""
     gaps: tuple[str, ...]
     """Names of the gaps in the prompt, which `questions` fills."""
 

@@ -13,7 +13,7 @@ from .scorer import Scorer, numbers
 
 
 class Simulation(Scorer):
-    """Shows the tokens of one test context per prompt, and asks for 0 to 10 for each."""
+    """Shows the tokens of one test context per prompt, and asks to rate each from 0 to 10."""
 
     prompt = "simulation.txt"
     gaps = ("explanation", "tokens")
@@ -26,7 +26,7 @@ class Simulation(Scorer):
         return [self._question(explanation, words(tokenizer, row)) for row in drawn.tokens]
 
     def evidence(self, samples: Samples, k: int, answers: Sequence[Any | None]) -> Simulated:
-        """A prediction of every token."""
+        """The predicted activation of every token, 0 to 10; NaN where an answer is missing."""
         drawn, fires = samples.tests(k)
         predicted = np.full(drawn.f.shape, np.nan)
         for i, answer in enumerate(answers):

@@ -6,7 +6,7 @@ from .scorer import Scorer
 from .simulation import Simulation
 
 TOKENS = "tokens"
-"""The scorer of `unigrams`."""
+"""Name of the scorer in `unigrams`."""
 
 SCORERS: dict[str, type[Scorer]] = {
     "detection": Detection,

@@ -14,8 +14,8 @@ def simulate(samples: Samples, k: int, table_of: int | None = None) -> Simulated
     """A table's predictions on latent k's test contexts.
 
     Args:
-        samples: of all latents.
-        k: the latent, by its place in `samples`.
+        samples: the samples of all latents.
+        k: the latent's index in `samples`.
         table_of: the latent whose table predicts; by default k.
     """
     drawn, fires = samples.tests(k)
