@@ -30,7 +30,8 @@ from recording import record, surroundings
 from scopeworks.evaluate.latents.files import tables
 from scopeworks.evaluate.latents.index.run import TIMING, index
 from scopeworks.evaluate.latents.index.settings import IndexSettings
-from scopeworks.harvest.model.loading import load_model, load_tokenizer, tokenizer_fingerprint
+from scopeworks.harvest.model.loading import load_model, load_tokenizer
+from scopeworks.harvest.model.vocabulary import tokenizer_fingerprint
 from scopeworks.harvest.rows.plan import Mask, Plan
 from scopeworks.store import StoreSpec, StoreWriter, TokenStore
 from scopeworks.tests.train.peak import anonymous_bytes, peak_while

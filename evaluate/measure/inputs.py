@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ...harvest.model.loading import check_context, tokenizer_fingerprint
 from ...harvest.model.sites import Site, check_site, parse_site, site_width
+from ...harvest.model.vocabulary import check_context, tokenizer_fingerprint
 from ...harvest.rows.prepare import special_ids
 from ...harvest.tokens.splits import HELD_OUT, PART_NUMBERS, PARTS
 from ...store import TokenStore

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from ...harvest.model.hooks import forward_until
-from ...harvest.model.loading import load_model, tokenizer_fingerprint
+from ...harvest.model.loading import load_model
 from ...harvest.model.sites import Site
+from ...harvest.model.vocabulary import tokenizer_fingerprint
 from ...train.sae.sae import SAE
 from ..settings import EvaluateSettings
 from .inputs import HeldOut, PlacedSAE

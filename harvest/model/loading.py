@@ -4,12 +4,9 @@
 what is particular to one kind of model.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ...arguments import number, whole
 from ...machine import find_device, good_dtype
 from .config import read_config
 from .families import Family, family_of
 from .files import checked_name, explained, model_folder
 from .placement import check_attention, check_device_map, compile_layers, spread_device
-from .vocabulary import Ids, checked_ids, load_checked_tokenizer
+from .vocabulary import Ids, check_context, checked_ids, load_checked_tokenizer
 from .weights import check_loading, check_weights, loaded_fingerprint
 
 if TYPE_CHECKING:
@@ -146,12 +144,9 @@ class LanguageModel:
                 new tokens do not fit in its context.
         """
         ids = self._one(text)
-        numbers = isinstance(new_tokens, Integral) and isinstance(temperature, Real)
-        if not numbers or new_tokens < 1 or not 0 <= temperature < float("inf"):
-            raise ValueError(
-                "new_tokens must be a whole number from 1 on and temperature a number from 0 on, "
-                f"got {new_tokens!r:.80} and {temperature!r:.80}"
-            )
+        new_tokens, seed = whole("new_tokens", new_tokens, 1), whole("seed", seed)
+        if not 0 <= number("temperature", temperature) < float("inf"):
+            raise ValueError(f"temperature must be finite and at least 0, got {temperature}")
         check_context(ids.shape[1] + new_tokens, self.config, self.name)
         drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
         how = drawn if temperature else {"do_sample": False}
@@ -235,27 +230,6 @@ def load_tokenizer(model: str | Path) -> tuple["PreTrainedTokenizerBase", Any]:
     config = read_config(folder, name)
     with quiet():
         return load_checked_tokenizer(folder, name, config), config
-
-
-def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """Identifies a tokenizer: 16 hex digits over its whole definition (vocabulary, merges,
-    normalisation).
-    """
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    # How the last call padded or truncated is not part of the tokenizer.
-    state["padding"] = state["truncation"] = None
-    text = json.dumps(state, sort_keys=True)
-    return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()
-
-
-def check_context(context: int, config: Any, model: str) -> None:
-    """Raises ValueError if sequences of `context` tokens are longer than the model takes."""
-    longest = config.max_position_embeddings
-    if context > longest:
-        raise ValueError(
-            f"context must be at most {longest} for model {model}, got {context}; "
-            f"pass --context {longest} or less"
-        )
 
 
 def _chosen_attention(family: Family, attention: str) -> str:

@@ -1,10 +1,12 @@
 """The vocabulary: checks that a tokenizer is that of its files and its model, and of token ids.
 
-Owns the checks of what transformers returns and of ids that users give. Where files are missing,
-transformers makes up a tokenizer without a warning; where a file is not what it expects, it makes
-another one than the file's.
+Owns the checks of what transformers returns and of ids that users give, and a tokenizer's
+fingerprint. If files are missing, transformers makes up a tokenizer without a warning; if a file is
+not as it expects, it makes another one than the file's.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,3 +167,24 @@ def _damage_named() -> Iterator[None]:
                 f"({one_line(error)})"
             ) from error
         raise
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """Identifies a tokenizer: 16 hex digits over its whole definition (vocabulary, merges,
+    normalisation).
+    """
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    # How the last call padded or truncated is not part of the tokenizer.
+    state["padding"] = state["truncation"] = None
+    text = json.dumps(state, sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()
+
+
+def check_context(context: int, config: Any, model: str) -> None:
+    """Raises ValueError if sequences of `context` tokens are longer than the model takes."""
+    longest = config.max_position_embeddings
+    if context > longest:
+        raise ValueError(
+            f"context must be at most {longest} for model {model}, got {context}; "
+            f"pass --context {longest} or less"
+        )

@@ -21,8 +21,9 @@ from ...store.format.chunks.codecs import PRESETS
 from ...store.format.spec import even_bucket_rows
 from ...workers.cluster import n_local_workers
 from ..model.families import family_of
-from ..model.loading import LanguageModel, check_context, load_model, tokenizer_fingerprint
+from ..model.loading import LanguageModel, load_model
 from ..model.sites import expand_sites, site_width
+from ..model.vocabulary import check_context, tokenizer_fingerprint
 from ..settings import HarvestSettings
 from .batch_size import sequences_that_fit, sequences_that_run, share_of_memory
 from .bucket_job import BucketHarvester

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...foreign import one_line
-from ..model.loading import tokenizer_fingerprint
+from ..model.vocabulary import tokenizer_fingerprint
 from ..text.file_formats import Bad, TextDocument
 from .encoding import token_ids
 

@@ -19,7 +19,8 @@ from ...console import progress
 from ...settings import differences
 from ...store import TokenStore
 from ...verbs import takes
-from ..model.loading import LanguageModel, check_context, load_model, tokenizer_fingerprint
+from ..model.loading import LanguageModel, load_model
+from ..model.vocabulary import check_context, tokenizer_fingerprint
 from ..settings import RolloutSettings, everywhere, of_loaded
 from ..settings_beside import write_settings
 from ..text.documents import ReadReport, RowOptions, read_documents

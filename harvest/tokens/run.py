@@ -20,7 +20,8 @@ from ...store.place.place import Place
 from ...verbs import takes
 from ...workers.cluster import check_cluster
 from ...workers.share import ALL, TaskShare
-from ..model.loading import check_context, load_tokenizer, tokenizer_fingerprint
+from ..model.loading import load_tokenizer
+from ..model.vocabulary import check_context, tokenizer_fingerprint
 from ..settings import TokenizeSettings, everywhere
 from ..settings_beside import write_settings
 from ..text.documents import ReadReport

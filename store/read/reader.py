@@ -8,7 +8,7 @@ complete store, row numbers are those of the arrays.
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from ..place.options import CACHE_BYTES
 from ..place.place import AnyPlace
 from .joining import AnyPlaces, Opened, computed_differently, open_aligned, together
 from .stream import Stream
-from .stream_order import INTERLEAVE, Order, WindowOrder
+from .stream_order import INTERLEAVE, Order, WindowOrder, row_numbers
 
 
 class Labels(NamedTuple):
@@ -36,6 +36,19 @@ class Labels(NamedTuple):
     """Number of the sequence in the token store's split."""
     position: Int64[np.ndarray, "n"]
     """Position in the sequence."""
+
+
+class StreamOptions(TypedDict, total=False):
+    """The options of `ActivationStore.stream` that are given by name."""
+
+    rank: int
+    world: int
+    prefetch: int
+    threads: int | None
+    interleave: int
+    shuffle_rows: int | None
+    dtype: str | torch.dtype
+    pin: bool | None
 
 
 class ActivationStore:
@@ -218,19 +231,11 @@ class ActivationStore:
                 f"store_rows must be {self.rows} as store {self.url} has, got a state with"
                 f" {state['store_rows']}"
             )
-        sizes = [commit.rows for commit in self._commits]
         interleave = state.get("interleave", INTERLEAVE)
         order = self._order(state["seed"], interleave, state.get("shuffle_rows"))
-        firsts = self._stops - sizes
-        return np.concatenate(
-            [
-                firsts[piece.bucket]
-                + piece.chunk * self.spec.chunk_rows
-                + piece.first
-                + np.arange(piece.rows)
-                for piece in order.pieces(state["row"] + rank * batch_rows, batch_rows)
-            ]
-        )
+        firsts = self._stops - [commit.rows for commit in self._commits]
+        pieces = order.pieces(state["row"] + rank * batch_rows, batch_rows)
+        return row_numbers(pieces, firsts, self.spec.chunk_rows)
 
     @overload
     def stream(
@@ -239,14 +244,7 @@ class ActivationStore:
         batch_rows: int = ...,
         seed: int = ...,
         state: dict[str, int] | None = ...,
-        rank: int = ...,
-        world: int = ...,
-        prefetch: int = ...,
-        threads: int | None = ...,
-        interleave: int = ...,
-        shuffle_rows: int | None = ...,
-        dtype: str | torch.dtype = ...,
-        pin: bool | None = ...,
+        **more: Unpack[StreamOptions],
     ) -> Stream[torch.Tensor]: ...
 
     @overload
@@ -256,14 +254,7 @@ class ActivationStore:
         batch_rows: int = ...,
         seed: int = ...,
         state: dict[str, int] | None = ...,
-        rank: int = ...,
-        world: int = ...,
-        prefetch: int = ...,
-        threads: int | None = ...,
-        interleave: int = ...,
-        shuffle_rows: int | None = ...,
-        dtype: str | torch.dtype = ...,
-        pin: bool | None = ...,
+        **more: Unpack[StreamOptions],
     ) -> Stream[dict[str, torch.Tensor]]: ...
 
     def stream(
@@ -272,6 +263,7 @@ class ActivationStore:
         batch_rows: int = 4096,
         seed: int = 0,
         state: dict[str, int] | None = None,
+        *,
         rank: int = 0,
         world: int = 1,
         prefetch: int = 4,

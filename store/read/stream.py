@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from ...arguments import whole
 from ..format.spec import StoreSpec
 from ..format.values import put_values
 from .array_reader import ArrayReader
@@ -268,15 +269,11 @@ def _resume(state: dict[str, int] | None, identity: dict[str, int]) -> int:
 
 
 def _check(rows: int, batch_rows: int, rank: int, world: int, prefetch: int, threads: int) -> None:
-    for name, value in (
-        ("batch_rows", batch_rows),
-        ("world", world),
-        ("prefetch", prefetch),
-        ("threads", threads),
-    ):
-        if not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{name} must be a whole number from 1 on, got {value!r:.80}")
-    if not 0 <= rank < world:
+    whole("batch_rows", batch_rows, 1)
+    whole("world", world, 1)
+    whole("prefetch", prefetch, 1)
+    whole("threads", threads, 1)
+    if not whole("rank", rank) < world:
         raise ValueError(f"rank must be in 0 … {world - 1}, got {rank}")
     if batch_rows * world > rows:
         raise ValueError(

@@ -268,3 +268,15 @@ def _take(pieces: list[Piece], step: _Step, offset: int, n: int) -> int:
         pieces.append(Piece(int(step.bucket[at]), int(step.chunk[at]), first, rows))
         taken, at, skip = taken + rows, at + 1, 0
     return taken
+
+
+def row_numbers(
+    pieces: Iterable[Piece], firsts: Int64[np.ndarray, "buckets"], chunk_rows: int
+) -> Int64[np.ndarray, "rows"]:
+    """The store's row numbers of pieces, in their order; `firsts` is each bucket's first row."""
+    return np.concatenate(
+        [
+            firsts[piece.bucket] + piece.chunk * chunk_rows + piece.first + np.arange(piece.rows)
+            for piece in pieces
+        ]
+    )

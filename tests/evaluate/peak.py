@@ -15,7 +15,8 @@ import torch
 
 from scopeworks.evaluate.run import clean_runs, evaluate_saes
 from scopeworks.evaluate.settings import EvaluateSettings
-from scopeworks.harvest.model.loading import load_model, tokenizer_fingerprint
+from scopeworks.harvest.model.loading import load_model
+from scopeworks.harvest.model.vocabulary import tokenizer_fingerprint
 from scopeworks.store import TokenStore
 from scopeworks.tests.train.peak import anonymous_bytes, peak_while
 from scopeworks.train.sae.config import SAEConfig

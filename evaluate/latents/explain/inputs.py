@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ....harvest.model.loading import load_tokenizer, tokenizer_fingerprint
+from ....harvest.model.loading import load_tokenizer
+from ....harvest.model.vocabulary import tokenizer_fingerprint
 from ....store import ActivationStore, TokenStore
 from ....store.which_rows import rows_key
 from ....train.sae.hub import is_remote

@@ -8,8 +8,6 @@ what it computes without the SAE. A transcoder's f is encoded at the site that i
 at its target site. Owns the splice and the sampling, but not the page's requests (`playground`).
 """
 
-import math
-import operator
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ....arguments import number, whole
 from ....harvest.model.hooks import capture, decoder_of, forward_until, replace
 from ....harvest.model.sites import Site, check_site, parse_site, site_width
 from ....harvest.model.vocabulary import Ids
@@ -48,8 +47,8 @@ class LatentChange:
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind must be off, add or set, got {self.kind!r:.80}")
         for name in ("latent", "start"):
-            object.__setattr__(self, name, _whole(name, getattr(self, name), 0))
-        object.__setattr__(self, "value", _number("value", self.value))
+            object.__setattr__(self, name, whole(name, getattr(self, name), 0))
+        object.__setattr__(self, "value", number("value", self.value))
 
 
 class SteeredModel:
@@ -149,8 +148,8 @@ class SteeredModel:
             ValueError: an argument is not as described, the SAE has no such latent, or the changes
                 make the model's logits infinite or NaN.
         """
-        n_tokens, ids = _whole("n_tokens", n_tokens, 1), self._ids(text)
-        temperature, seed = _number("temperature", temperature), _whole("seed", seed, 0)
+        n_tokens, ids = whole("n_tokens", n_tokens, 1), self._ids(text)
+        temperature, seed = number("temperature", temperature), whole("seed", seed, 0)
         uniform = torch.rand(n_tokens, generator=torch.Generator().manual_seed(seed))
         written: list[int] = []
         first: Tensor | None = None
@@ -248,28 +247,6 @@ def _site(name: str, given: str | None, own: str | None, default: str | None = N
     if own is not None and site != parse_site(own):
         raise ValueError(f"{name} must be {own}, the site of the SAE, got {site}; leave it out")
     return site
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    """A whole number from `least` on."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least or isinstance(value, bool):
-        raise ValueError(f"{name} must be a whole number from {least} on, got {value!r:.80}")
-    return number
-
-
-def _number(name: str, value: Any) -> float:
-    """A number, which may be infinite."""
-    try:
-        number = float("nan") if isinstance(value, str | bytes) else float(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        number = float("nan")
-    if math.isnan(number):
-        raise ValueError(f"{name} must be a number, got {value!r:.80}")
-    return number
 
 
 def _difference(change: LatentChange, f: Tensor) -> Tensor:

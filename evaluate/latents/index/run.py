@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ....harvest.model.loading import tokenizer_fingerprint
+from ....harvest.model.vocabulary import tokenizer_fingerprint
 from ....machine import free_disk
 from ....settings import differences
 from ....store.place.files import write_json

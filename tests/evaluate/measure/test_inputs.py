@@ -10,7 +10,7 @@ from scopeworks.evaluate.measure.inputs import (
 )
 from scopeworks.evaluate.run import evaluate_saes
 from scopeworks.evaluate.settings import EvaluateSettings
-from scopeworks.harvest.model.loading import tokenizer_fingerprint
+from scopeworks.harvest.model.vocabulary import tokenizer_fingerprint
 from scopeworks.settings import resolve
 from scopeworks.store import TokenStore
 from scopeworks.tests.evaluate.saes import random_sae

@@ -15,9 +15,9 @@ from scopeworks.harvest.model.loading import (
     check_context,
     load_model,
     load_tokenizer,
-    tokenizer_fingerprint,
 )
 from scopeworks.harvest.model.sites import Site
+from scopeworks.harvest.model.vocabulary import tokenizer_fingerprint
 from scopeworks.harvest.settings import RolloutSettings, of_loaded
 from scopeworks.tests.reference.gemma_models import build_model
 
@@ -242,12 +242,16 @@ def test_generate_writes_and_can_be_steered(model_dir):
         steered = lm.generate("Now is", 8)
     assert steered != plain
     assert seen[0] == [1, lm.ids("Now is").shape[1]] and seen[1] == [1, 1]
-    with pytest.raises(
-        ValueError, match=r"new_tokens must be a whole number from 1 on and temp.* got 0 "
+    for wrong, text in (
+        ({"new_tokens": 0}, "new_tokens must be a whole number from 1 on, got 0"),
+        ({"new_tokens": "5"}, "new_tokens must be a whole number from 1 on, got '5'"),
+        ({"seed": "5"}, "seed must be a whole number from 0 on, got '5'"),
+        ({"temperature": -0.5}, "temperature must be finite and at least 0, got -0.5"),
+        ({"temperature": float("inf")}, "temperature must be finite and at least 0, got inf"),
+        ({"temperature": "1"}, "temperature must be a number, got '1'"),
     ):
-        lm.generate("Now is", 0)
-    with pytest.raises(ValueError, match=r"new_tokens must be a whole number .* got '5' and 0.0"):
-        lm.generate("Now is", new_tokens="5")  # pyright: ignore[reportArgumentType]
+        with pytest.raises(ValueError, match=f"^{text}$"):
+            lm.generate("Now is", **wrong)
     with pytest.raises(ValueError, match="text must be one sequence, got 2"):
         lm.generate([[2, 3], [2, 4]])
 

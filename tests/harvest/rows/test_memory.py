@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scopeworks.harvest.model.loading import tokenizer_fingerprint
+from scopeworks.harvest.model.vocabulary import tokenizer_fingerprint
 from scopeworks.harvest.settings import HarvestSettings
 from scopeworks.store import TokenStore
 from scopeworks.tests.reference.gemma_models import VOCABULARY, build_tokenizer

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from scopeworks.harvest.model.loading import tokenizer_fingerprint
+from scopeworks.harvest.model.vocabulary import tokenizer_fingerprint
 from scopeworks.pipelines.tiny_model import twin
 from scopeworks.pipelines.tiny_model.questions import Turn, stdlib_questions
 

@@ -1,0 +1,27 @@
+import numpy as np
+import pytest
+import torch
+
+from scopeworks.arguments import number, whole
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint32(3), torch.tensor(3)])
+def test_integers_of_any_library_are_whole_numbers(value):
+    assert whole("n", value, 3) == 3 and type(whole("n", value)) is int
+
+
+@pytest.mark.parametrize("value", [2, -1, True, 3.0, "3", None, [3], torch.tensor([3, 4])])
+def test_what_is_no_whole_number_from_least_on_is_refused(value):
+    with pytest.raises(ValueError, match="n must be a whole number from 3 on, got "):
+        whole("n", value, 3)
+
+
+@pytest.mark.parametrize("value", [0.5, np.float32(0.5), torch.tensor(0.5)])
+def test_numbers_of_any_library_are_numbers(value):
+    assert number("x", value) == 0.5 and type(number("x", value)) is float
+
+
+@pytest.mark.parametrize("value", ["0.5", b"1", None, float("nan"), [1.0], torch.tensor([1.0, 2])])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(ValueError, match="x must be a number, got "):
+        number("x", value)
