@@ -242,14 +242,15 @@ def test_generate_writes_and_can_be_steered(model_dir):
         steered = lm.generate("Now is", 8)
     assert steered != plain
     assert seen[0] == [1, lm.ids("Now is").shape[1]] and seen[1] == [1, 1]
-    for wrong, text in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"new_tokens": 0}, "new_tokens must be a whole number from 1 on, got 0"),
         ({"new_tokens": "5"}, "new_tokens must be a whole number from 1 on, got '5'"),
         ({"seed": "5"}, "seed must be a whole number from 0 on, got '5'"),
         ({"temperature": -0.5}, "temperature must be finite and at least 0, got -0.5"),
         ({"temperature": float("inf")}, "temperature must be finite and at least 0, got inf"),
         ({"temperature": "1"}, "temperature must be a number, got '1'"),
-    ):
+    ]
+    for wrong, text in cases:
         with pytest.raises(ValueError, match=f"^{text}$"):
             lm.generate("Now is", **wrong)
     with pytest.raises(ValueError, match="text must be one sequence, got 2"):
