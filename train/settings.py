@@ -279,18 +279,16 @@ class TrainSettings(StorageSettings):
                 allowed += f", and at most {steps - decay_steps} before the decay's {decay_steps}"
             problems.append(
                 f"lr_warmup_steps must be {allowed}, got {self.lr_warmup_steps}: lr would never "
-                f"come to its value; {min(steps // 15, (steps - decay_steps) // 2)} would do"
+                f"reach its value; {min(steps // 15, (steps - decay_steps) // 2)} would do"
             )
         if self.sparsity and self.sparsity_warmup_steps >= steps:
             problems.append(
                 f"sparsity_warmup_steps must be below steps ({steps}), got "
-                f"{self.sparsity_warmup_steps}: λ would never come to its value; "
+                f"{self.sparsity_warmup_steps}: λ would never reach its value; "
                 f"{steps // 3} would do"
             )
         if problems:
-            hint = (
-                "" if self.recipe == "auto" else "; recipe auto fits what is not given to the run"
-            )
+            hint = "" if self.recipe == "auto" else "; recipe auto chooses settings that fit"
             raise ValueError("; ".join(problems) + hint)
         return self
 

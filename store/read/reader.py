@@ -8,7 +8,7 @@ complete store, row numbers are those of the arrays.
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple, TypedDict, Unpack, overload
+from typing import Any, NamedTuple, Unpack, overload
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from ..place.location import StorageOptions
 from ..place.options import CACHE_BYTES
 from ..place.place import AnyPlace
 from .joining import AnyPlaces, Opened, computed_differently, open_aligned, together
-from .stream import Stream
+from .stream import Stream, StreamOptions
 from .stream_order import INTERLEAVE, Order, WindowOrder, row_numbers
 
 
@@ -36,19 +36,6 @@ class Labels(NamedTuple):
     """Number of the sequence in the token store's split."""
     position: Int64[np.ndarray, "n"]
     """Position in the sequence."""
-
-
-class StreamOptions(TypedDict, total=False):
-    """The options of `ActivationStore.stream` that are given by name."""
-
-    rank: int
-    world: int
-    prefetch: int
-    threads: int | None
-    interleave: int
-    shuffle_rows: int | None
-    dtype: str | torch.dtype
-    pin: bool | None
 
 
 class ActivationStore:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypedDict, TypeVar, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,19 @@ BatchT = TypeVar("BatchT", Rows, dict[str, Rows])
 
 Source = tuple[ArrayReader, np.ndarray | None]
 """A site's array, and its scale (float32 [d]) if it is int8."""
+
+
+class StreamOptions(TypedDict, total=False):
+    """The options of `ActivationStore.stream` that are given by name."""
+
+    rank: int
+    world: int
+    prefetch: int
+    threads: int | None
+    interleave: int
+    shuffle_rows: int | None
+    dtype: str | torch.dtype
+    pin: bool | None
 
 
 class Stream(Iterator[BatchT]):

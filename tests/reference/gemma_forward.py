@@ -115,3 +115,14 @@ def all_sites(model, input_ids: Tensor, heads: Heads = heads_out) -> dict[str, T
         sites |= layer_sites(x, weights, layer, config, heads)
         x = sites[f"resid_post.{layer}"]
     return sites
+
+
+def double_at(kind: str, weights: dict[str, torch.Tensor]) -> None:
+    """Changes layer 1's weights so that whatever reads the site's tensor reads it doubled."""
+    own = "model.layers.1."
+    if kind == "attn_out":
+        weights[own + "self_attn.o_proj.weight"] *= 2
+    elif kind != "resid_post":
+        name = "post_feedforward" if kind == "mlp_out" else "pre_feedforward"
+        gain = weights[f"{own}{name}_layernorm.weight"]
+        gain.copy_(2 * (1 + gain) - 1)

@@ -95,7 +95,7 @@ def test_report_is_the_default_and_points_to_the_recipe():
     plain = resolve(TrainSettings, None, **GOOD)
     assert plain.recipe == "report" and plain.resolved_for(128) == plain
     with pytest.raises(
-        ValueError, match=r"sparsity_warmup_steps must be .*; recipe auto fits what"
+        ValueError, match=r"sparsity_warmup_steps must be .*; recipe auto chooses settings that fit"
     ):
         resolve(TrainSettings, None, **GOOD, steps=2_000)
 

@@ -106,22 +106,11 @@ def test_replace_splices_into_the_float64_forward(kind, input_ids):
         model(input_ids=input_ids)
     x = all_sites(model, input_ids)["resid_post.0"]
     weights = gemma_forward.double_weights(model)
-    _double_at(kind, weights, model.config.rms_norm_eps)
+    gemma_forward.double_at(kind, weights)
     after = gemma_forward.layer_sites(x, weights, 1, model.config)
     spliced = after["resid_post.1"] * (2 if kind == "resid_post" else 1)
     expected = gemma_forward.layer_sites(spliced, weights, 2, model.config)["resid_post.2"]
     torch.testing.assert_close(captured["resid_post.2"].double(), expected, rtol=1e-4, atol=1e-4)
-
-
-def _double_at(kind: str, weights: dict[str, torch.Tensor], eps: float) -> None:
-    """Changes layer 1's weights so that whatever reads the site's tensor reads it doubled."""
-    own = "model.layers.1."
-    if kind == "attn_out":
-        weights[own + "self_attn.o_proj.weight"] *= 2
-    elif kind != "resid_post":
-        name = "post_feedforward" if kind == "mlp_out" else "pre_feedforward"
-        gain = weights[f"{own}{name}_layernorm.weight"]
-        gain.copy_(2 * (1 + gain) - 1)
 
 
 def test_replace_reads_an_earlier_site_of_the_same_forward(input_ids):

@@ -108,13 +108,7 @@ def test_replace_splices_into_the_float64_forward(kind, input_ids):
         model(input_ids=input_ids)
     x = attention.sites(model, input_ids)["resid_post.0"]
     weights, config = gemma_forward.double_weights(model), model.config
-    own = "model.layers.1."
-    if kind == "attn_out":
-        weights[own + "self_attn.o_proj.weight"] *= 2
-    elif kind != "resid_post":
-        name = "post_feedforward" if kind == "mlp_out" else "pre_feedforward"
-        gain = weights[f"{own}{name}_layernorm.weight"]
-        gain.copy_(2 * (1 + gain) - 1)
+    gemma_forward.double_at(kind, weights)
     x = gemma_forward.layer_sites(x, weights, 1, config, attention.heads_out)["resid_post.1"]
     x = x * (2 if kind == "resid_post" else 1)
     expected = gemma_forward.layer_sites(x, weights, 2, config, attention.heads_out)
