@@ -49,8 +49,8 @@ class ActivationStore:
         complete: whether all buckets are committed.
     """
 
-    def __init__(self, parts: Sequence[Opened]):
-        self._parts = parts
+    def __init__(self, parts: Sequence[Opened], is_view: bool = False):
+        self._parts, self._is_view = parts, is_view
         self.url = " + ".join(part.url for part in parts)
         self.spec, commits = together(parts)
         self._commits = [commits[bucket] for bucket in sorted(commits) if commits[bucket].rows]
@@ -95,7 +95,16 @@ class ActivationStore:
         return cls(open_aligned(url, storage_options, cache_dir, cache_bytes))
 
     def as_setting(self) -> str | tuple[str, ...]:
-        """The store's name in settings: its URL; for joined stores all URLs."""
+        """The store's name in settings: its URL; for joined stores all URLs.
+
+        Raises:
+            ValueError: it is a view by `only`, because its URL names all buckets.
+        """
+        if self._is_view:
+            raise ValueError(
+                f"store must be whole to be named in settings, got a view of {len(self._commits)} "
+                f"buckets of {self.url}; stream it here, or pass the whole store"
+            )
         return self.url if len(self._parts) == 1 else tuple(part.url for part in self._parts)
 
     def __repr__(self) -> str:
@@ -107,7 +116,7 @@ class ActivationStore:
 
     def only(self, buckets: Collection[int]) -> "ActivationStore":
         """A view of the store as if only these buckets were committed."""
-        return ActivationStore([part.only(buckets) for part in self._parts])
+        return ActivationStore([part.only(buckets) for part in self._parts], is_view=True)
 
     @property
     def sites(self) -> dict[str, int]:

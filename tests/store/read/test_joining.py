@@ -19,6 +19,7 @@ from scopeworks.store.tools.copy import copy_store
 from scopeworks.store.tools.statistics import site_statistics
 from scopeworks.store.which_rows import rows_key
 from scopeworks.tests.store.making import CHUNK, SHARD, SITES, fill, rows_of, spec_of
+from scopeworks.train.settings import TrainSettings
 
 A, B = "resid_post.1", "mlp_out.0"
 SAID = {
@@ -171,6 +172,17 @@ def test_buckets_that_one_store_lacks_are_not_shown(tmp_path):
     assert torch.equal(joined.read(A, 0, 316), of_a.read(A, 0, 316))
     assert joined.normaliser(A) == of_a.normaliser(A)
     assert joined.only([3]).rows == 124
+
+
+def test_a_view_is_not_taken_for_its_store(tmp_path):
+    """Its URL would bring back the buckets that it leaves out."""
+    whole = ActivationStore.open(write(tmp_path / "a", [A], [0, 2, 3]))
+    view, text = whole.only([0, 3]), "store must be whole to be named in settings, got a view of 2"
+    assert view.rows < whole.rows and whole.as_setting() == str(tmp_path / "a")
+    with pytest.raises(ValueError, match=text):
+        ActivationStore.open([view, write(tmp_path / "b", [B], [0, 3])])
+    with pytest.raises(ValueError, match=text):
+        TrainSettings(store=view, site=A, width=8, out="sae")  # pyright: ignore[reportArgumentType]
 
 
 def test_a_store_that_has_just_begun_has_no_rows_yet(tmp_path):
