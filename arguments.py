@@ -1,4 +1,5 @@
-"""Arguments of public functions: numbers, checked before they reach torch or transformers.
+"""Arguments of public functions: numbers, checked before they reach torch or transformers, and
+arguments that may be one or several.
 
 Owns the one-line errors for a value that is not the number it should be. Settings have their own
 rules (`settings`).
@@ -6,6 +7,8 @@ rules (`settings`).
 
 import math
 import operator
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -37,3 +40,11 @@ def number(name: str, value: Any) -> float:
     if math.isnan(found):
         raise ValueError(f"{name} must be a number, got {value!r:.80}")
     return found
+
+
+def several(value: Any) -> tuple[Any, ...]:
+    """The entries of `value`. A text, a path or a mapping is one entry, though Python would iterate
+    over its letters or keys; so is anything else that cannot be iterated over."""
+    if isinstance(value, str | bytes | os.PathLike | Mapping) or not isinstance(value, Iterable):
+        return (value,)
+    return tuple(value)

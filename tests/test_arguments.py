@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from scopeworks.arguments import number, whole
+from scopeworks.arguments import number, several, whole
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint32(3), torch.tensor(3)])
@@ -25,3 +27,8 @@ def test_numbers_of_any_library_are_numbers(value):
 def test_what_is_no_number_is_refused(value):
     with pytest.raises(ValueError, match="x must be a number, got "):
         number("x", value)
+
+
+@pytest.mark.parametrize("one", ["evaluation.json", Path("sae"), {"saes": []}, 7])
+def test_one_thing_is_not_taken_for_its_letters_or_keys(one):
+    assert several(one) == (one,) and several([one, one]) == (one, one) and several(()) == ()

@@ -15,6 +15,7 @@ from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
+from ...arguments import several
 from ...foreign import short
 from ...store.place.files import check_can_be_written, local_path, write_file
 from ..saved.evaluation_file import checked, read_evaluation
@@ -24,8 +25,6 @@ from .entries import marked, ordered
 from .inline_svg import numbered
 from .studies import ShownStudy, in_order, read_study
 from .studies import section as study_section
-
-_ONE = (dict, str, os.PathLike)
 
 _TITLE = re.compile(r'<section id="([\w-]+)"[^>]*><h2[^>]*>([^<]*)</h2>')
 
@@ -56,8 +55,7 @@ def write_report(
         ValueError: a file is damaged or of another kind, a study or an evaluation is given twice,
             or no evaluation is given.
     """
-    evaluations = [evaluations] if isinstance(evaluations, _ONE) else evaluations
-    studies = [studies] if isinstance(studies, _ONE) else studies
+    evaluations, studies = several(evaluations), several(studies)
     places = [
         f"evaluations[{i}]" if isinstance(e, dict) else str(e) for i, e in enumerate(evaluations)
     ]

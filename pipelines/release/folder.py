@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...arguments import several
 from ...console import progress
 from ...foreign import one_line, validated
 from ...store.place.files import json_bytes, local_path, write_file
@@ -38,11 +39,11 @@ _FOLDERS = {"gemma-scope": "", "sae-lens": "sae_lens", "gemma-scope-2": "gemma_s
 
 def write_release(
     out: str | Path,
-    saes: Sequence[str | Path],
+    saes: str | Path | Sequence[str | Path],
     facts: ReleaseFacts | Mapping[str, Any],
     *,
-    evaluations: Sequence[str | Path] = (),
-    formats: Sequence[str] = ("gemma-scope", "sae-lens"),
+    evaluations: str | Path | Sequence[str | Path] = (),
+    formats: str | Sequence[str] = ("gemma-scope", "sae-lens"),
     gain_of: str | None = None,
 ) -> Path:
     """Writes a release; returns its folder.
@@ -66,6 +67,7 @@ def write_release(
     """
     folder = local_path(Path(out))
     facts = _checked(facts)
+    saes, evaluations, formats = several(saes), several(evaluations), several(formats)
     if not saes:
         raise ValueError("saes must be given at least once, got none; train some first")
     for name in formats:

@@ -23,6 +23,7 @@ from pydantic import (
     field_validator,
 )
 
+from ...arguments import several
 from ...harvest.model.files import model_place
 from ...settings import Settings, SettingsT, from_table, read_toml
 from ...store.place.files import local_path
@@ -185,19 +186,19 @@ class SuiteFile:
         text: the file's bytes, to notice later changes of it.
     """
 
-    def __init__(self, path: str | Path, changes: Sequence[str] = (), options: Any = None):
+    def __init__(self, path: str | Path, changes: str | Sequence[str] = (), options: Any = None):
         """Reads and checks the file.
 
         Raises:
             FileNotFoundError, ValueError: naming file, table and key.
         """
         path = Path(path)
-        self.given, self.path, self.changes = path, preset_path(path), tuple(changes)
+        self.given, self.path, self.changes = path, preset_path(path), several(changes)
         if not self.path.is_file():
             raise FileNotFoundError(_no_file(path))
         values = read_toml(self.path)
         self.text = self.path.read_bytes()
-        for change in changes:
+        for change in self.changes:
             _apply(values, change)
         if options:
             values["storage_options"] = options
