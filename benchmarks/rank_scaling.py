@@ -49,7 +49,8 @@ def counted(widths: list[int], ds: list[int], batch: int) -> list[dict[str, int]
     """A rank's bytes of one update, counted at sending and by sockets, for every shape."""
     found = []
     with joined() as world:
-        world.connect("gloo", torch.device("cpu"), LIMIT_S)
+        world.wait_at_most(LIMIT_S)
+        world.connect("gloo", torch.device("cpu"))
         for d in ds:
             for width in widths:
                 share = world.share(width)

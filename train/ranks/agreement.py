@@ -1,5 +1,5 @@
 """What ranks agree on: before the first step that they are alike (otherwise their bits or even
-their runs would differ), and what they share; before a checkpoint that they hold the same bits.
+their runs would differ), and what they share; before a checkpoint that they have the same bits.
 
     latents   two copies of x̂ are sent; every rank reads and decodes all rows
     rows      rows, entries and residuals are sent; every rank updates all latents
@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import struct
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -54,12 +55,18 @@ def check_same(world: World, facts: dict[str, Any]) -> None:
                 )
 
 
-def check_equal(world: World, tensors: dict[str, Tensor]) -> None:
-    """Raises ValueError, the same on all ranks, if ranks that share rows do not hold the same bits.
-    All call it before a checkpoint."""
-    if not world.by_rows:
+def check_equal(world: World, loss: float, tensors: dict[str, Tensor]) -> None:
+    """Raises ValueError, the same on all ranks, if ranks do not have the same bits. All call it
+    before a checkpoint.
+
+    Args:
+        world: the ranks.
+        loss: of the last update. Ranks that read other rows find another one.
+        tensors: those that every rank holds.
+    """
+    if world.is_alone:
         return
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(struct.pack("<d", loss))
     for _, tensor in sorted(tensors.items()):
         digest.update(tensor.contiguous().cpu().numpy().data)
     told = world.told(digest.hexdigest())
@@ -67,9 +74,9 @@ def check_equal(world: World, tensors: dict[str, Tensor]) -> None:
     others = [world.named(rank) for rank, found in enumerate(told) if found != usual]
     if others:
         raise ValueError(
-            f"ranks must hold the same parameters, got others on {', '.join(others)} after update "
-            f"{world.update}; its processor, memory or libraries are at fault. The newest "
-            "checkpoint is of before, and the same command continues"
+            "ranks must hold the same parameters and find the same loss, got others on "
+            f"{', '.join(others)} after update {world.update}; its processor, memory or libraries "
+            "are at fault. The newest checkpoint is of before, and the same command continues"
         )
 
 
@@ -180,6 +187,7 @@ def seconds(n_ranks: int, update: UpdateShape, machine: RankMachine) -> tuple[fl
         n_ranks,
         *(update.d_sae, update.d_in, update.d_out, update.batch),
         pre_bias=not update.transcoder,
+        triton=machine.kind == "cuda",
     )
     rows = of_row_update(
         n_ranks,

@@ -73,6 +73,10 @@ class Rendezvous:
         """Whether all keys have been written."""
         return self.bounded.call(self.limit_s, lambda: self.raw.check(keys))
 
+    def remove(self, key: str) -> None:
+        """Drops a key, if it is there."""
+        self.bounded.call(self.limit_s, lambda: self.raw.delete_key(key))
+
     def get(self, key: str) -> bytes:
         """The text of a key that has been written."""
         return self.bounded.call(self.limit_s, lambda: self.raw.get(key))

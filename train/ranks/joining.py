@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from ...foreign import one_line
 from ...store.place.files import write_json
+from .attempts import attempt_of
 from .bounded import Bounded, Rendezvous
 from .endings import GRACE_S
 from .place import RankPlace
@@ -80,6 +81,7 @@ def _told_to_torchrun() -> Iterator[None]:
 
 def _met(place: RankPlace, patience_s: float) -> World:
     """The world, once all ranks have arrived."""
+    from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
     patience, bounded = timedelta(seconds=patience_s), Bounded()
@@ -87,6 +89,8 @@ def _met(place: RankPlace, patience_s: float) -> World:
         store, _, _ = bounded.call(
             patience_s + GRACE_S, lambda: next(iter(rendezvous("env://", timeout=patience)))
         )
+        attempt = attempt_of(Rendezvous(store, patience_s, bounded), place, patience_s)
+        store = PrefixStore(attempt, store)
         return World(place, Rendezvous(store, patience_s, bounded), patience_s)
     except (RuntimeError, ValueError) as error:  # torch's own among them
         if place.rank_of_host:
@@ -123,26 +127,29 @@ def _end(world: World, error: BaseException) -> NoReturn:
     why = "" if is_lost else _line(error)
     if isinstance(error, KeyboardInterrupt | SystemExit):
         why = "stopped by a signal"
-    heard, waiting, rendezvous = {world.rank: why}, set(), world.rendezvous
+    heard, waiting, rendezvous, is_gone = {world.rank: why}, set(), world.rendezvous, False
     assert rendezvous is not None, "a process alone ends alone"
     rendezvous.limit_s = min(rendezvous.limit_s, GRACE_S)
-    with suppress(RuntimeError):  # the store may be gone
+    try:
         world.endings.say(why)
         world.close()
         heard, waiting = world.endings.all_heard(), world.endings.waiting()
+    except RuntimeError:
+        is_gone = True
+    with suppress(RuntimeError):
         world.endings.part(heard)
     # When one rank has ended, torchrun sends SIGTERM to the others. All are ending now, so ignore
     # it until the interpreter exits.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if not is_lost and not isinstance(error, ValueError | OSError):
         raise error
-    if is_lost and rendezvous.bounded.silent:
+    if is_lost and is_gone:
         if world.place.rank_of_host:  # without the store one rank of each host speaks
             raise SystemExit(2) from error
         raise ValueError(
             f"the rendezvous at {_address()} must answer, got nothing in update {world.update}: "
-            "its host has frozen, or cannot be reached; the newest checkpoint is intact, and the "
-            "same command continues"
+            "its process (torchrun's, or rank 0's) has ended, its host has frozen, or cannot be "
+            "reached; the newest checkpoint is intact, and the same command continues"
         ) from error
     if world.rank != min(heard.keys() | waiting):
         raise SystemExit(2) from error

@@ -118,13 +118,18 @@ class World:
         n_devices = torch.cuda.device_count() if device.type == "cuda" else 1
         return -(-self.place.size_of_host // max(1, n_devices))
 
-    def connect(self, backend: str, device: "torch.device", limit_s: float) -> None:
+    def wait_at_most(self, limit_s: float) -> None:
+        """From now on any rank may keep the others waiting for limit_s seconds."""
+        self.limit_s = limit_s
+        if self.rendezvous is not None:
+            self.rendezvous.limit_s = limit_s
+
+    def connect(self, backend: str, device: "torch.device") -> None:
         """Opens the connections for tensors.
 
         Args:
             backend: gloo or nccl.
             device: this rank's.
-            limit_s: seconds that any rank may keep the others waiting from now on.
 
         Raises:
             LostError: a rank does not connect.
@@ -135,10 +140,9 @@ class World:
 
         from .wire import Wire
 
-        self.limit_s = self.rendezvous.limit_s = limit_s
         store = PrefixStore("wire", self.rendezvous.raw)
         with self._noticed():
-            self._wire = Wire(store, self.rank, self.size, backend, device, limit_s)
+            self._wire = Wire(store, self.rank, self.size, backend, device, self.limit_s)
         threading.Thread(target=self._answer, daemon=True).start()
 
     def _answer(self) -> None:

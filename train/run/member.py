@@ -162,8 +162,9 @@ class Member:
             "used": self._used.model_dump(),
         }
         tensors = self.state.tensors() | {"rows_idle": self.rows_idle, "firing": self.firing}
-        check_equal(self.world, tensors)
         checkpoint = Checkpoint(self.step, tensors, record)
+        on_all = tensors if self.share.is_whole else checkpoint.of_all()
+        check_equal(self.world, self.loss, on_all)
         if not self.share.is_whole:
             self.checkpoints.save_part(checkpoint, self.share)
             self.world.together()

@@ -82,11 +82,11 @@ def run(
     """
     check_members(members)
     world = world or World()
+    world.wait_at_most(members[0].rank_timeout_s)
     with ExitStack() as stack:
         for folder in _folders(members) if world.is_first else ():
             stack.enter_context(owned(folder, wait))
-        if wait:
-            world.together(patient=True)  # the first rank may wait for hours
+        world.together(patient=wait)  # the first rank may wait for hours
         _run(members, resume, watch or (lambda settings, line: None), stop, world)
     return [settings.out for settings in members]
 
@@ -130,7 +130,7 @@ def _run(
             claim_folder(settings)
     world.together()
     if to_train:
-        world.connect(world.wire_for(members[0].device, device), device, members[0].rank_timeout_s)
+        world.connect(world.wire_for(members[0].device, device), device)
     started: list[Member] = []
     try:
         for settings, run in unfinished:

@@ -118,7 +118,7 @@ class Checkpoints:
     def save_part(self, checkpoint: Checkpoint, share: Share) -> None:
         """Writes the latents of one of several ranks; errors as `save`."""
         name = _part_name(checkpoint.step, share.first, share.last)
-        metadata = {_MOMENT: moment(checkpoint.record)}
+        metadata = {_MOMENT: moment(checkpoint.record, share.first, share.last)}
         self._write(checkpoint.step, name, checkpoint.of_latents(), metadata)
 
     def _write(
@@ -172,15 +172,15 @@ class Checkpoints:
             return [_Piece(file, None)]
         parts = read_document(_Parts, file.metadata[_PARTS], "its list of parts")
         pieces = []
-        wanted = moment(_record(file.metadata))
+        record = _record(file.metadata)
         for first, last in pairwise(parts.edges):
             name = _part_name(step, first, last)
             try:
                 part = TensorFile(self._location, name)
             except (FileNotFoundError, ValueError) as error:
                 raise ValueError(f"its part {name}: {one_line(error)}") from error
-            if part.metadata.get(_MOMENT) != wanted:
-                raise ValueError(f"its part {name} is another run's or another moment's")
+            if part.metadata.get(_MOMENT) != moment(record, first, last):
+                raise ValueError(f"its part {name} is another run's, moment's or rank's")
             pieces.append(_Piece(part, Share(parts.d_sae, first, last).mine))
         return pieces
 
@@ -235,10 +235,11 @@ class Checkpoints:
             self._location.sweep(ours)
 
 
-def moment(record: dict[str, Any]) -> str:
-    """A digest that names the run and the update. It is equal on all ranks, though the rest of
-    their records (timings, means) may differ."""
-    identity = {name: record.get(name) for name in ("step", "stream", "settings", "store")}
+def moment(record: dict[str, Any], first: int, last: int) -> str:
+    """A digest that names the run, the update, and a part's shards from `first` up to `last`. The
+    rest of the record (timings, means) may differ between ranks."""
+    names = ("step", "stream", "settings", "store")
+    identity = {name: record.get(name) for name in names} | {"shards": [first, last]}
     text = json.dumps(identity, sort_keys=True, allow_nan=False)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

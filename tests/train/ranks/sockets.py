@@ -59,7 +59,7 @@ def main() -> None:
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
     with joined() as world:
-        world.connect("gloo", cpu, 60)
+        world.connect("gloo", cpu)
         world.by_rows = sys.argv[1] != "latents"
         path = "cpu/dense" if sys.argv[1] == "dense" else "cpu/sparse"
         share = world.share(WIDTH)

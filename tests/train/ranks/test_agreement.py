@@ -63,7 +63,7 @@ class _Told(World):
 
     def __init__(self, other: str | None):
         super().__init__()
-        self.by_rows, self.update, self.hosts = True, 7, ["a", "b", "c"]
+        self.size, self.update, self.hosts = 3, 7, ["a", "b", "c"]
         self._other = other
 
     def told(self, text: str, patient: bool = False) -> list[str]:
@@ -73,7 +73,13 @@ class _Told(World):
 
 def test_ranks_of_other_bits_are_named_before_a_checkpoint():
     tensors = {"W": torch.ones(2, 3).t(), "n": torch.tensor(4)}
-    check_equal(_Told(None), tensors)
-    text = "ranks must hold the same parameters, got others on rank 1 on b after update 7"
-    with pytest.raises(ValueError, match=re.escape(text)):
-        check_equal(_Told("another digest"), tensors)
+    check_equal(_Told(None), 0.5, tensors)
+    text = "ranks must hold the same parameters and find the same loss, got others on rank 1 on b "
+    with pytest.raises(ValueError, match=re.escape(text + "after update 7")):
+        check_equal(_Told("another digest"), 0.5, tensors)
+
+
+def test_ranks_on_a_cpu_send_one_message_less_than_those_with_tritons_kernels():
+    machine = RankMachine(replace(ETHERNET, bytes_per_s=1e30), "cpu", 1e30)
+    cpu, cuda = (seconds(8, NARROW, replace(machine, kind=kind))[0] for kind in ("cpu", "cuda"))
+    assert cuda - cpu == pytest.approx(14 * ETHERNET.latency_s, rel=1e-9)

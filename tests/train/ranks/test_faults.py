@@ -71,6 +71,36 @@ def test_a_rank_that_stalls_ends_all_within_the_limit(settings: Make):
         assert ranks[1].ended()[0] == 2
 
 
+OTHER_ROWS = """
+import sys
+from scopeworks.pipelines.cli import main
+from scopeworks.train.run.member import Member
+
+at, update = int(sys.argv.pop(1)), Member.update
+
+def of_other_rows(self, x, target, *rest):
+    if self.world.rank == 1 and self.step == at - 1:
+        x = target = x + 1e-3
+    return update(self, x, target, *rest)
+
+Member.update = of_other_rows
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [100, 120])
+def test_an_update_of_other_rows_is_in_no_checkpoint_and_no_sae(settings: Make, at: int):
+    one = settings(**SHAPE | {"steps": 120})
+    with started(3, lambda rank: ["-c", OTHER_ROWS, str(at), *words(one)[2:]]) as ranks:
+        text = (
+            rf"find the same loss, got others on rank 1 on \S+ after update {at}; .* is of before"
+        )
+        assert speakers(ranks, 2, text) == [0]
+    assert max(Checkpoints(one.checkpoint_place, keep=2).steps()) < at
+    assert not (one.out / "sae.safetensors").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("way", "parts"), [("latents", 3), ("rows", 0)])
 def test_sigterm_of_one_rank_makes_all_write_a_checkpoint_of_one_update(

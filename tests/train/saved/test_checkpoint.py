@@ -130,9 +130,12 @@ def test_a_part_of_another_run_is_no_part(tmp_path):
     load = Checkpoints(str(tmp_path / "a"), keep=2).load
     assert load(10).tensors["theta"].tolist() == [0.0] * 64
     name = "step_000000010.shards_04_08.safetensors"
-    (tmp_path / "a" / name).write_bytes((tmp_path / "b" / name).read_bytes())
-    with pytest.raises(ValueError, match=rf"its part {name} is another run's or another moment's"):
-        load(10)
+    ranks_other = tmp_path / "a" / "step_000000010.shards_00_04.safetensors"
+    for other in (tmp_path / "b" / name, ranks_other):
+        (tmp_path / "a" / name).write_bytes(other.read_bytes())
+        text = rf"its part {name} is another run's, moment's or rank's"
+        with pytest.raises(ValueError, match=text):
+            load(10)
 
 
 def test_no_record_is_written_where_a_part_is_missing(tmp_path):
