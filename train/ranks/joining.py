@@ -17,10 +17,9 @@ from typing import NoReturn
 
 from ...foreign import one_line
 from ...store.place.files import write_json
-from .attempts import attempt_of
 from .bounded import Bounded, Rendezvous
 from .endings import GRACE_S
-from .place import RankPlace
+from .place import RankPlace, attempt_of
 from .world import JOIN_S, World
 
 

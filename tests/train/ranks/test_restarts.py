@@ -13,9 +13,8 @@ import psutil
 import pytest
 from torch._C._distributed_c10d import TCPStore
 
-from scopeworks.train.ranks.attempts import attempt_of
 from scopeworks.train.ranks.bounded import Rendezvous
-from scopeworks.train.ranks.place import RankPlace
+from scopeworks.train.ranks.place import RankPlace, attempt_of
 from scopeworks.train.run.trainer import run
 from scopeworks.train.saved.checkpoint import Checkpoints
 from scopeworks.train.saved.metrics import read_metrics
