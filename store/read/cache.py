@@ -3,7 +3,8 @@
 Owns the cache's files, and removes the least recently used ones. The committed checksum of an
 object is part of a range's name, so a range of an object that was replaced is not found. A range is
 checked before it is kept and whenever it is used, so one that is damaged here or in transit is
-fetched again.
+fetched again. An error of the folder never ends reading: a range that cannot be read is fetched, and
+one that cannot be removed, such as another user's, stays.
 
 Processes of one machine that read the same store share the folder. One of them fetches a range and
 holds a lock file meanwhile; the others wait for the range. The kernel releases the lock of a
@@ -82,17 +83,18 @@ class CachedReads(Forwarding):
         return found
 
     def _find(self, path: Path, out: np.ndarray) -> bool:
-        """Fills `out` from the cache; False if the range is missing, or damaged and now removed."""
+        """Fills `out` from the cache; False if the range is missing, cannot be read, or is damaged and
+        now removed."""
         try:
             with path.open("rb", buffering=0) as file:
                 found = file.readinto(out.data)
-        except FileNotFoundError:
+        except OSError:
             return False
         sound = found == len(out) and _is_sound(out)
         with self._lock:
             if not sound:
                 self._held -= self._sizes.pop(path.name, 0)
-                path.unlink(missing_ok=True)
+                _remove(path)
             else:
                 self._count(path.name, found)
         return sound
@@ -104,7 +106,7 @@ class CachedReads(Forwarding):
             partial.write_bytes(data.data)
             partial.replace(path)
         except OSError:
-            partial.unlink(missing_ok=True)
+            _remove(partial)
             return
         with self._lock:
             self._count(path.name, len(data))
@@ -122,7 +124,7 @@ class CachedReads(Forwarding):
         """Lists the folder, to count ranges that other processes have added or removed."""
         found: dict[str, tuple[int, int]] = {}
         for path in self._folder.glob("*.range"):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 status = path.stat()
                 found[path.name] = status.st_mtime_ns, status.st_size
         for name in [name for name in self._sizes if name not in found]:
@@ -140,11 +142,18 @@ class CachedReads(Forwarding):
                         path.unlink()
 
     def _evict(self) -> None:
-        """Removes the least recently used ranges until the rest fits."""
+        """Removes the least recently used ranges until the rest fits. One that stays is tried again
+        when the folder is listed."""
         while self._held > self._max_bytes:
             name, size = self._sizes.popitem(last=False)
             self._held -= size
-            (self._folder / name).unlink(missing_ok=True)
+            _remove(self._folder / name)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file if it can be removed: another user's may not be ours to remove."""
+    with suppress(OSError):
+        path.unlink()
 
 
 @contextmanager
@@ -159,8 +168,7 @@ def _alone(path: Path) -> Iterator[None]:
         yield
     finally:
         if lock.is_locked:
-            with suppress(OSError):  # removed while locked: waiters see that the file has no name
-                file.unlink(missing_ok=True)
+            _remove(file)  # while it is locked: waiters see that the file has no name
             lock.release()
 
 

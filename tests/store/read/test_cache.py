@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -241,6 +242,40 @@ def test_what_killed_processes_left_is_swept_once_it_is_old(url, tmp_path):
         os.utime(path, (0, 0))
     ActivationStore.open(url, cache_dir=tmp_path)
     assert [path.exists() for path in (old, new, lock)] == [False, True, False]
+
+
+TWO_USERS = """
+import os, sys
+from pathlib import Path
+from scopeworks.store import ActivationStore
+from scopeworks.tests.store.making import make_store
+from scopeworks.tests.store.read.test_cache import damage
+folder, case = Path(sys.argv[1]), sys.argv[2]
+url = make_store("memory://two-users").url
+wanted = ActivationStore.open(url, cache_dir=folder).read("mlp_out.0", 0, 700)
+for entry in folder.rglob("*.range"):
+    if case == "damaged":
+        damage(entry)
+    entry.chmod(0o600 if case == "private" else 0o644)
+os.setuid(65534)
+most = 1000 if case == "full" else 10**6
+store = ActivationStore.open(url, cache_dir=folder, cache_bytes=most)
+for _ in range(2):
+    assert store.read("mlp_out.0", 0, 700).equal(wanted)
+print(len(list(folder.rglob("*.range"))))
+"""
+"""One fills the folder, the other reads from it and may not write there."""
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root")
+@pytest.mark.parametrize("case", ["full", "damaged", "private"])
+def test_ranges_that_only_another_user_may_read_or_remove_do_not_end_reading(case):
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to other users
+        Path(folder).chmod(0o755)
+        command = [sys.executable, "-c", TWO_USERS, folder, case]
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert found.returncode == 0, found.stderr
+        assert int(found.stdout) > 4
 
 
 @pytest.fixture(scope="module")
