@@ -7,11 +7,13 @@ permutation. Knows neither text nor tokenizer.
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from ...store.format.permutations import SEQUENCES, permutation
+from ...store.place.partials import naming
 
 
 class Packer:
@@ -132,6 +134,7 @@ class Spool:
 
     def __init__(self, context: int, scratch_dir: Path | None = None):
         # Buffered writes are flushed before the file is mapped; see `permute`.
+        self._folder = scratch_dir or Path(tempfile.gettempdir())
         self._file = tempfile.TemporaryFile(dir=scratch_dir, prefix="scopeworks-")  # noqa: SIM115
         self._context, self._n = context, 0
         self._order: np.ndarray | None = None
@@ -147,13 +150,15 @@ class Spool:
 
     def append(self, sequences: np.ndarray) -> None:
         """Adds sequences [m, context]."""
-        self._file.write(np.ascontiguousarray(sequences, dtype=np.uint32).tobytes())
+        with naming(self._folder):
+            self._file.write(np.ascontiguousarray(sequences, dtype=np.uint32).tobytes())
         self._n += len(sequences)
 
     def permute(self, seed: int, split: str) -> "Spool":
         """Fixes the order of reading: a permutation of all sequences by seed and split."""
         self._order = sequence_order(self._n, seed, split)
-        self._file.flush()
+        with naming(self._folder):
+            self._file.flush()
         if self._n:
             self._map = np.memmap(self._file, np.uint32, "r", shape=self.shape)
         return self
@@ -166,7 +171,8 @@ class Spool:
     def close(self) -> None:
         """Deletes the file."""
         self._map = np.empty((0, self._context), dtype=np.uint32)
-        self._file.close()
+        with suppress(OSError):  # of a full disk, which was said when it was met
+            self._file.close()
 
     def __enter__(self) -> "Spool":
         return self

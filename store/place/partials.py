@@ -110,6 +110,8 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # not the system's: it has a text of its own
+            raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 

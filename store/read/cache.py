@@ -3,8 +3,8 @@
 Owns the cache's files, and removes the least recently used ones. The committed checksum of an
 object is part of a range's name, so a range of an object that was replaced is not found. A range is
 checked before it is kept and whenever it is used, so one that is damaged here or in transit is
-fetched again. An error of the folder never ends reading: a range that cannot be read is fetched, and
-one that cannot be removed, such as another user's, stays.
+fetched again. An error of the folder never ends reading: a range that cannot be read is fetched,
+and one that cannot be removed, such as another user's, stays.
 
 Processes of one machine that read the same store share the folder. One of them fetches a range and
 holds a lock file meanwhile; the others wait for the range. The kernel releases the lock of a
@@ -83,8 +83,8 @@ class CachedReads(Forwarding):
         return found
 
     def _find(self, path: Path, out: np.ndarray) -> bool:
-        """Fills `out` from the cache; False if the range is missing, cannot be read, or is damaged and
-        now removed."""
+        """Fills `out` from the cache; False if the range is missing, cannot be read, or was damaged
+        and is removed."""
         try:
             with path.open("rb", buffering=0) as file:
                 found = file.readinto(out.data)

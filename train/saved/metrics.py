@@ -15,6 +15,7 @@ from torch import Tensor
 from ...foreign import Document, parse_json, validated
 from ...store.place.files import write_file
 from ...store.place.local import LocalFiles
+from ...store.place.partials import naming
 from ..settings import TrainSettings
 from .checkpoint import Checkpoints
 
@@ -84,8 +85,9 @@ def theta_quantiles(theta: Tensor) -> dict[str, float]:
 
 
 def append_line(out_dir: Path, line: dict[str, Any]) -> None:
-    """Appends one line to metrics.jsonl."""
-    with (out_dir / METRICS_FILE).open("a", encoding="utf-8") as file:
+    """Appends one line to metrics.jsonl; an error of writing names the file."""
+    path = out_dir / METRICS_FILE
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line, allow_nan=False) + "\n")
 
 

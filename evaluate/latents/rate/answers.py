@@ -18,6 +18,7 @@ from pydantic import Field
 from ....foreign import Document, read_document
 from ....store.place.files import write_file
 from ....store.place.local import LocalFiles
+from ....store.place.partials import naming
 
 ANSWERS = ("yes", "maybe", "no")
 MOST_CHARACTERS = 2000
@@ -127,7 +128,7 @@ def check_rater(name: str) -> str:
 
 def _append(path: Path, data: bytes) -> None:
     """Appends data to a file and flushes it to the disk; cuts off what a full disk took half of."""
-    with path.open("ab", buffering=0) as file:
+    with naming(path), path.open("ab", buffering=0) as file:
         written = file.write(data)  # one write, so that other processes' lines stay whole
         if written < len(data):
             file.truncate(file.tell() - written)

@@ -1,5 +1,8 @@
 """Packing: every token once, specials in their places, order by seed."""
 
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -72,3 +75,17 @@ def test_wrapper_refuses_a_context_without_room():
 def test_spool_refuses_to_be_read_in_reading_order():
     with Spool(4) as spool, pytest.raises(ValueError, match="permute first"):
         spool[0:1]
+
+
+def test_full_disk_of_a_spool_is_an_error_that_names_its_folder(tmp_path: Path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with (
+        pytest.raises(OSError, match=f"too large: '{tmp_path}'"),
+        Spool(4, tmp_path) as spool,
+    ):
+        spool.append(np.zeros((5, 4), dtype=np.uint32))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9, before[1]))
+        try:
+            spool.permute(0, "train")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)

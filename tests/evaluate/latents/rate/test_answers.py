@@ -91,14 +91,18 @@ def test_what_the_disk_does_not_take_changes_nothing(tmp_path: Path):
     assert kept.entries == {}
 
 
-def test_half_a_line_on_a_full_disk_is_cut_off_again(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("room", "text"),
+    [(9, r"ada\.jsonl could not be written: the disk is full"), (0, r"too large: '\S+ada\.jsonl'")],
+)
+def test_half_a_line_on_a_full_disk_is_cut_off_again(tmp_path: Path, room: int, text: str):
     kept = AnswerFile(tmp_path / "ada.jsonl", ITEMS)
     kept.add(said("1", answer="yes"))
     whole = kept.path.read_bytes()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 9, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + room, before[1]))
     try:
-        with pytest.raises(OSError, match=r"ada\.jsonl could not be written: the disk is full"):
+        with pytest.raises(OSError, match=text):
             kept.add(said("2", answer="no"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
