@@ -144,7 +144,7 @@ class TrainSettings(StorageSettings):
     parallel: Literal["auto", "latents", "rows"] | None = None
     """What torchrun's processes share: latents (default; same numbers with any number of them), or
     rows, each holding the whole SAE. `auto` takes the one predicted to be faster."""
-    rank_timeout_s: PositiveFloat = 600.0
+    rank_timeout_s: float = Field(default=600.0, ge=1, le=30 * 86_400)
     """Seconds that one process of torchrun may keep the others waiting; then the run ends."""
 
     log_every: PositiveInt = 50

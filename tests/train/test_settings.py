@@ -56,6 +56,8 @@ GOOD = {"store": "s", "site": "resid_post.1", "width": 64, "out": "o"}
         ({"frequency_penalty": 1e300}, "frequency_penalty must be at most"),
         ({"steps": 10**9}, "steps must be less than 1000000000"),
         ({"dead_after_rows": 2**63}, "dead_after_rows must be less than 922337"),
+        ({"rank_timeout_s": 1e-9}, "rank_timeout_s must be at least 1, got 1e-09"),
+        ({"rank_timeout_s": 1e10}, "rank_timeout_s must be at most 2592000, got"),
         ({"encoder": "screened", "backend": "reference"}, "encoder has no effect with backend ref"),
         ({"lr_warmup_start": 0.5, "lr_warmup_steps": 0}, "lr_warmup_start has no effect with lr_"),
         ({"lr_decay_share": 0.01, "steps": 40}, "lr_decay_share has no effect over 40 steps"),

@@ -7,9 +7,9 @@ import re
 
 from pydantic import (
     ConfigDict,
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     model_validator,
 )
@@ -35,9 +35,9 @@ class AskingSettings(StorageSettings):
     """Environment variable that holds the endpoint's key; the key is written nowhere."""
     parallel: PositiveInt = 4
     """Requests that the endpoint has at a time."""
-    requests_per_minute: PositiveFloat | None = None
+    requests_per_minute: float | None = Field(default=None, ge=1e-3)
     """The endpoint's limit."""
-    timeout_s: PositiveFloat = 120.0
+    timeout_s: float = Field(default=120.0, ge=0.01, le=86_400)
     """Seconds that an answer may take in all; one that falls silent halfway, once more as many."""
     attempts: PositiveInt = 8
     """Times that a request is sent that fails or stalls, with growing waits, before all stops."""

@@ -191,6 +191,9 @@ def test_requests_keep_their_pace(monkeypatch):
         ({"endpoint": "http://x", "llm": "m", "llm_model": "y"}, "must not both be given"),
         ({"llm": "m"}, "llm has no effect without endpoint"),
         ({"llm_model": "y", "key_from": "K"}, "key_from has no effect without endpoint"),
+        ({"timeout_s": 1e10}, r"timeout_s\s+Input should be less than or equal to 86400"),
+        ({"timeout_s": 1e-9}, r"timeout_s\s+Input should be greater than or equal to 0.01"),
+        ({"requests_per_minute": 1e-300}, r"per_minute\s+Input should be greater than or equal"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, match):
