@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ...foreign import one_line
 from ...machine import free_memory
 from ...store.read.stream_order import INTERLEAVE
 from ..kernels import Share, bytes_needed, choose_backend
@@ -57,16 +58,27 @@ def memory_text(
     source: TrainingRows,
     device: torch.device,
     world: World | None = None,
+    error: BaseException | None = None,
 ) -> str:
-    """What the members need, what there is, and what would fit."""
+    """What the members need, what there is, and what would fit.
+
+    If what they need is free, `error` says what a library could not get: then no width is at fault.
+    """
     world = world or World()
     ranks = (world.size, world.by_rows)
     needed, free = bytes_for(members, source, device, *ranks), _free(device, world)
     widest = max(members, key=lambda member: member.width)
     of_each = "" if world.is_alone else f" in each of {world.size} ranks"
+    what = f"{len(members)} SAE(s) of width up to {widest.width} at batch {widest.batch}{of_each}"
+    if needed <= free:
+        said = "" if error is None else f" ({type(error).__name__}: {one_line(error)})"
+        return (
+            f"memory must suffice for {what}, got a refusal{said} although they take at most "
+            f"{needed / _GIB:.2f} GiB and {free / _GIB:.2f} GiB are free on {device}; look for "
+            "another process that takes memory, or a limit (ulimit -v), then run the same command"
+        )
     return (
-        f"memory must hold {needed / _GIB:.1f} GiB for {len(members)} SAE(s) of width up to "
-        f"{widest.width} at batch {widest.batch}{of_each}, got {free / _GIB:.1f} GiB free on "
+        f"memory must hold {needed / _GIB:.1f} GiB for {what}, got {free / _GIB:.1f} GiB free on "
         f"{device}; " + _what_fits(members, widest, source, device, free, *ranks)
     )
 

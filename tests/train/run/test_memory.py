@@ -57,9 +57,11 @@ def test_width_that_is_said_to_fit_fits(settings: Make, monkeypatch: pytest.Monk
 
 def test_failed_allocation_says_what_was_needed(settings: Make, monkeypatch: pytest.MonkeyPatch):
     step = member_module.kernel_step
+    left = bytes_for([settings(width=24)], TrainingRows.open(settings()), CPU)
 
     def failing(state, *arguments, **options):
         if state.n_updates == 10:
+            monkeypatch.setattr(memory, "free_memory", lambda _device: left)
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to …")
         return step(state, *arguments, **options)
 
@@ -67,6 +69,21 @@ def test_failed_allocation_says_what_was_needed(settings: Make, monkeypatch: pyt
     with pytest.raises(ValueError, match=r"memory must hold .*would fit; the newest checkpoints"):
         run([settings()])
     assert (settings().out / "checkpoints/step_000000007.safetensors").is_file()
+
+
+def test_failed_allocation_of_a_run_that_fits_blames_no_width(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+):
+    def failing(*_arguments, **_options):
+        raise MemoryError("Unable to allocate 8 MiB")
+
+    monkeypatch.setattr(member_module, "kernel_step", failing)
+    one = settings()
+    with pytest.raises(ValueError, match=r"width up to 48 .*, got a refusal.*limit") as raised:
+        run([one])
+    assert "would fit" not in str(raised.value)
+    text = memory.memory_text([one], TrainingRows.open(one), CPU, error=MemoryError("no\nmore"))
+    assert "got a refusal (MemoryError: no) although they take at most 0.0" in text
 
 
 def test_other_runtime_errors_stay_what_they_are(settings: Make, monkeypatch: pytest.MonkeyPatch):
