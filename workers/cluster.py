@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..machine import available_cores
+from .silence import SILENT_S, Silence
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -25,6 +26,10 @@ died."""
 _CONNECT_S = 15
 _ALONE_S, _ALONE_AGAIN_S = 5.0, 300.0
 """A scheduler without workers is reported after 5 s, and then again every 300 s."""
+
+_LOOKS, _ANSWERS_S, _RESTART_S = 20, 10.0, 30.0
+"""How often workers are looked at in `SILENT_S`, within how many seconds all that answer are heard
+from, and how long a nanny may take to kill its worker."""
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 _LOCAL = re.compile(r"local:([1-9]\d*)")
@@ -103,11 +108,13 @@ def _scheduler_there(client: "Client", where: str) -> Iterator[None]:
 
 
 class Watch:
-    """Watches a cluster while its tasks run; reports on stderr if it has no workers."""
+    """Watches a cluster while its tasks run: reports on stderr if it has no workers, and restarts
+    those that do not answer, so that others get their tasks."""
 
     def __init__(self, client: Any):
         self._client = client
         self._say_at: float | None = None
+        self._silence, self._look_at = Silence(SILENT_S), 0.0
 
     def processing(self) -> Mapping[str, Iterable[str]]:
         """Worker -> keys of the tasks that it has.
@@ -121,8 +128,46 @@ class Watch:
             workers = self._client.processing()
         except OSError:  # the client tries to reach the scheduler again, and closes if it cannot
             return {}
-        self._mention(len(workers), time.monotonic())
+        now = time.monotonic()
+        self._mention(len(workers), now)
+        if now >= self._look_at:
+            self._look_at = now + SILENT_S / _LOOKS
+            self._restart_silent(now)
         return workers
+
+    def answering(self) -> list[str]:
+        """Addresses of the workers that were heard from lately; a call to another may hang."""
+        seen = {address: row["last_seen"] for address, row in self._rows().items()}
+        return [one for one, mark in seen.items() if mark > max(seen.values()) - _ANSWERS_S]
+
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        """What the scheduler knows of each worker, by its address."""
+        return self._client.scheduler_info(n_workers=-1)["workers"]
+
+    def _restart_silent(self, now: float) -> None:
+        """Has silent workers restarted: killed by their nannies, where these answer. Those without
+        are forgotten. In both cases the scheduler gives their tasks to others."""
+        try:
+            rows = self._rows()
+        except OSError:  # as in `processing`
+            return
+        for address in self._silence.look(
+            {address: row["last_seen"] for address, row in rows.items()}, now
+        ):
+            print(
+                f"dask worker {rows[address]['name']} at {address} has not answered for "
+                f"{SILENT_S:g} s (halted, or its machine is lost): it is restarted or given up, "
+                "and its work is continued",
+                file=sys.stderr,
+            )
+            self._client.sync(
+                self._client.scheduler.restart_workers,
+                workers=[address],
+                timeout=_RESTART_S,
+                wait_for_workers=False,
+                on_error="return",
+                stimulus_id=f"silent-{address}",
+            )
 
     def _mention(self, n_workers: int, now: float) -> None:
         """Prints a line if there are no workers; no error, since workers may join at any time."""

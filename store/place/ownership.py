@@ -10,9 +10,11 @@ folder is not protected from other machines.
 """
 
 import errno
+import math
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -48,7 +50,9 @@ class Owner(Document):
 
 
 @contextmanager
-def owned(folder: Path, wait: bool | None = False, name: str = "out") -> Iterator[None]:
+def owned(
+    folder: Path, wait: bool | None = False, name: str = "out", limit_s: float = math.inf
+) -> Iterator[None]:
     """Owns the folder until the block ends; makes it, and removes it again if it stays empty.
 
     A folder that this user may not write to is not locked: it can only be read.
@@ -58,6 +62,7 @@ def owned(folder: Path, wait: bool | None = False, name: str = "out") -> Iterato
         wait: whether to wait for another owner to end, instead of raising; None for a command
             without --wait.
         name: the setting that names the folder, for errors.
+        limit_s: how long to wait.
 
     Raises:
         ValueError: another process owns it; the text says who, since when, and what to do.
@@ -72,7 +77,7 @@ def owned(folder: Path, wait: bool | None = False, name: str = "out") -> Iterato
         if not os.access(folder, os.W_OK):
             yield
             return
-        lock = _locked(folder, wait, name)
+        lock = _locked(folder, wait, name, limit_s)
         try:
             write_json(folder / _WHO, _me().model_dump())
             yield
@@ -88,10 +93,10 @@ def owned(folder: Path, wait: bool | None = False, name: str = "out") -> Iterato
                 path.rmdir()
 
 
-def _locked(folder: Path, wait: bool | None, name: str) -> BaseFileLock:
+def _locked(folder: Path, wait: bool | None, name: str, limit_s: float) -> BaseFileLock:
     """Takes the folder's lock; waits for it, or raises."""
     lock: BaseFileLock = FileLock(folder / _LOCK, fallback_to_soft=False, thread_local=False)
-    patience_s, asked = 0.0, False
+    patience_s, asked, began = 0.0, False, time.monotonic()
     while True:
         try:
             lock.acquire(timeout=patience_s, poll_interval=POLL_S)
@@ -104,9 +109,16 @@ def _locked(folder: Path, wait: bool | None, name: str) -> BaseFileLock:
                     f"{name} must be of one run at a time, got {folder}, which {who} owns; "
                     f"{advice} when that has ended, or pass another folder"
                 ) from None
+            left_s = limit_s - (time.monotonic() - began)
+            if left_s <= 0:
+                raise ValueError(
+                    f"{name} must be of one run at a time, got {folder}, which {who} still owns "
+                    f"after {limit_s:g} s; it has halted, or trains on: end it, then run the same "
+                    "command"
+                ) from None
             if not asked:
                 print(f"waiting for {who}, which owns {folder}", file=sys.stderr, flush=True)
-            patience_s, asked = 60.0, True
+            patience_s, asked = min(60.0, left_s), True
         except FileNotFoundError:  # the owner ended and removed the empty folder
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

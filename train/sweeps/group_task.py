@@ -17,7 +17,9 @@ from pydantic import Field
 from ...console import hidden_progress
 from ...machine import find_device, free_memory
 from ...settings import Settings, differences
+from ...store.place.ownership import owned
 from ...version import __version__
+from ...workers.stalls import STALLED_S
 from ..run.trainer import run
 from ..settings import TrainSettings
 from .devices import check_kind, kind_of
@@ -108,6 +110,9 @@ def train_group(
         stop = _stop(worker, str(worker.get_current_task()), order.sweep)
         try:
             # Wait: a worker that was taken for dead may still hold a folder until it ends.
+            for settings in group:
+                with owned(settings.out, wait=True, limit_s=STALLED_S):
+                    pass
             run(group, order.resume, watch=tell, wait=True, stop=stop)
         except ValueError as error:
             return str(error)

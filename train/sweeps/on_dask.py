@@ -184,8 +184,10 @@ class _Sweep:
         """Makes the workers stop with checkpoints, and waits for them."""
         deadline = time.monotonic() + _STOP_S
         while time.monotonic() < deadline:
-            self._client.run(stop_here, self._order.sweep, on_error="ignore")
-            running = {key for keys in self._workers.processing().values() for key in keys}
+            there = self._workers.answering()
+            self._client.run(stop_here, self._order.sweep, workers=there, on_error="ignore")
+            tasks = self._workers.processing()
+            running = {key for worker in there for key in tasks.get(worker, ())}
             if not any(begun.future.key in running for begun in self._waiting):
                 return
             time.sleep(_POLL_S)
@@ -194,7 +196,8 @@ class _Sweep:
         """Device, kind and free memory of every worker (`room_here`), by its address."""
         device = self._members[0].settings.device
         try:
-            return self._client.run(room_here, self._order, device)
+            there = self._workers.answering()
+            return self._client.run(room_here, self._order, device, workers=there)
         except (ImportError, AttributeError) as error:
             raise ValueError(
                 f"every worker must have the command's scopeworks, one has another or none "

@@ -93,6 +93,19 @@ def test_second_waits_where_it_is_told_to(
     assert f"waiting for process {holder.process.pid} on" in capsys.readouterr().err
 
 
+def test_waiting_has_an_end_where_it_is_given_one(tmp_path: Path, kind: str):
+    holder = Holder(tmp_path / "out", kind)
+    try:
+        text = rf"process {holder.process.pid} on .* still owns after 0\.3 s; .*: end it"
+        with (
+            pytest.raises(ValueError, match=text),
+            owned(tmp_path / "out", wait=True, limit_s=0.3),
+        ):
+            pass
+    finally:
+        holder.end()
+
+
 def test_folder_of_a_killed_owner_is_free(tmp_path: Path, kind: str):
     holder = Holder(tmp_path / "out", kind)
     os.kill(holder.process.pid, signal.SIGKILL)

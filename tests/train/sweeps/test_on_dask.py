@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -15,6 +16,7 @@ import psutil
 import pytest
 import torch
 
+from scopeworks.store.place.ownership import owned
 from scopeworks.train.run.trainer import run
 from scopeworks.train.saved.metrics import METRICS_FILE
 from scopeworks.train.settings import TrainSettings
@@ -24,6 +26,7 @@ from scopeworks.train.sweeps.group_task import SweepOrder, train_group, versions
 from scopeworks.train.sweeps.on_dask import train_on_dask
 from scopeworks.train.sweeps.prepare import sent
 from scopeworks.train.sweeps.sweep import sweep
+from scopeworks.workers import cluster
 
 Make = Callable[..., TrainSettings]
 TIMINGS = {"rows_per_s", "waiting_share"}
@@ -214,6 +217,56 @@ def test_a_group_whose_command_is_gone_stops_with_a_checkpoint(settings: Make, s
     while not list((one.out / "checkpoints").glob("step_*")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_group_whose_folder_another_process_keeps_is_one_line(
+    settings: Make, scheduler: str, monkeypatch: pytest.MonkeyPatch
+):
+    """As a halted worker does that no nanny can kill."""
+    one, prepared = settings("a"), on_dask.prepared
+    monkeypatch.setattr(group_task, "STALLED_S", 0.5)
+    with ExitStack() as stack:
+
+        def taken(*arguments: Any) -> Any:
+            found = prepared(*arguments)
+            stack.enter_context(owned(one.out))
+            return found
+
+        monkeypatch.setattr(on_dask, "prepared", taken)
+        text = rf"^out must be .*/a, which process {os.getpid()} on .* still owns after 0\.5 s"
+        with pytest.raises(ValueError, match=text):
+            train_on_dask([[one]], Devices(scheduler))
+
+
+@pytest.mark.slow
+def test_a_group_of_a_halted_worker_is_continued_and_said(
+    settings: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cluster, "SILENT_S", 12.0)  # a worker that imports torch is silent too
+    many = {"steps": 600, "checkpoint_every": 50}
+    alone, halted = settings("alone", **many), []
+    run([alone])
+
+    def halt(_settings: TrainSettings, line: dict[str, Any]) -> None:
+        if line["step"] >= 200 and not halted:
+            halted.append(owner_of(one.out))
+            os.kill(halted[0], signal.SIGSTOP)
+
+    one = settings("dask", **many)
+    try:
+        train_on_dask([[one]], Devices("local:2"), watch=halt)
+        assert not psutil.pid_exists(halted[0])
+    finally:
+        for pid in filter(psutil.pid_exists, halted):
+            os.kill(pid, signal.SIGKILL)
+    said = capsys.readouterr().err
+    assert said.count("has not answered for 12 s") == 1
+    assert contents(one.out) == contents(alone.out)
+
+
+def owner_of(folder: Path) -> int:
+    """The process that trains into a folder."""
+    return json.loads((folder / ".owner.json").read_bytes())["pid"]
 
 
 def command(store_url: str, out: Path, *more: str) -> list[str]:
