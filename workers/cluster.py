@@ -151,11 +151,12 @@ class Watch:
             rows = self._rows()
         except OSError:  # as in `processing`
             return
-        for address in self._silence.look(
-            {address: row["last_seen"] for address, row in rows.items()}, now
-        ):
+        seen = {address: row["last_seen"] for address, row in rows.items()}
+        for address in self._silence.look(seen, now):
+            name = rows[address]["name"]
+            named = address if name == address else f"{name} at {address}"
             print(
-                f"dask worker {rows[address]['name']} at {address} has not answered for "
+                f"dask worker {named} has not answered for "
                 f"{SILENT_S:g} s (halted, or its machine is lost): it is restarted or given up, "
                 "and its work is continued",
                 file=sys.stderr,
