@@ -141,7 +141,8 @@ def _run(
         if not is_out_of_memory(error):
             raise
         raise ValueError(
-            f"{memory_text(to_train, source, device, world)}; the newest checkpoints are intact"
+            f"{memory_text(to_train, source, device, world, error)}; the newest checkpoints are "
+            "intact"
         ) from error
     finally:
         for member in started:
