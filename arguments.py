@@ -1,14 +1,15 @@
-"""Arguments of public functions: numbers, checked before they reach torch or transformers, and
-arguments that may be one or several.
+"""Arguments of public functions: numbers and paths, checked before they reach torch or
+transformers, dtypes by name or as torch has them, and arguments that may be one or several.
 
-Owns the one-line errors for a value that is not the number it should be. Settings have their own
-rules (`settings`).
+Owns the one-line errors for a value that is not the number or path it should be. Settings have
+their own rules (`settings`).
 """
 
 import math
 import operator
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -40,6 +41,24 @@ def number(name: str, value: Any) -> float:
     if math.isnan(found):
         raise ValueError(f"{name} must be a number, got {value!r:.80}")
     return found
+
+
+def path_of(name: str, value: Any) -> Path:
+    """A path on this machine.
+
+    Raises:
+        ValueError: it is neither a text nor a path.
+    """
+    if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
+        raise ValueError(f"{name} must be a path, got {value!r:.80}")
+    return Path(value)
+
+
+def dtype_name(value: Any) -> Any:
+    """The name of a dtype of torch, such as float32; any other value as it is."""
+    kind = type(value)
+    is_dtype = (kind.__module__, kind.__name__) == ("torch", "dtype")
+    return str(value).removeprefix("torch.") if is_dtype else value
 
 
 def several(value: Any) -> tuple[Any, ...]:

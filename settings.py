@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from .arguments import dtype_name
 from .foreign import explained, short
 
 _GIVEN = " (as {} or in the config file)"
@@ -63,7 +64,8 @@ class Settings(BaseModel, metaclass=_OneLine):
     """Base of every stage's settings: frozen, no unknown keys, fields documented by docstrings.
 
     Wherever a setting is the name of a model, store or SAE, the loaded object may be given instead;
-    its `as_setting()` returns the name. Wherever it is a path or URL, a `Path` may be.
+    its `as_setting()` returns the name. Wherever it is a path or URL, a `Path` may be; wherever it
+    is a dtype's name, torch's dtype.
 
     Raises:
         ValueError: a key is unknown, missing or out of range; one line names every such key.
@@ -76,7 +78,7 @@ class Settings(BaseModel, metaclass=_OneLine):
     @model_validator(mode="before")
     @classmethod
     def _names(cls, values: Any) -> Any:
-        """Replaces loaded objects by their names, and paths by their text."""
+        """Replaces loaded objects and dtypes by their names, and paths by their text."""
         if not isinstance(values, Mapping):
             return values
         return {name: _named(value) for name, value in values.items()}
@@ -92,12 +94,13 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def _named(value: Any) -> Any:
-    """The name of a loaded object or path, or of each in a list; any other value as it is."""
+    """The name of a loaded object, path or dtype, or of each in a list; any other value as it
+    is."""
     if isinstance(value, list | tuple):
         return type(value)(map(_named, value)) if type(value) in (list, tuple) else value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return value.as_setting() if hasattr(value, "as_setting") else value
+    return value.as_setting() if hasattr(value, "as_setting") else dtype_name(value)
 
 
 def resolve(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scopeworks.arguments import number, several, whole
+from scopeworks.arguments import dtype_name, number, path_of, several, whole
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint32(3), torch.tensor(3)])
@@ -32,3 +32,19 @@ def test_what_is_no_number_is_refused(value):
 @pytest.mark.parametrize("one", ["evaluation.json", Path("sae"), {"saes": []}, 7])
 def test_one_thing_is_not_taken_for_its_letters_or_keys(one):
     assert several(one) == (one,) and several([one, one]) == (one, one) and several(()) == ()
+
+
+@pytest.mark.parametrize("value", ["sae", Path("sae")])
+def test_texts_and_paths_are_paths(value):
+    assert path_of("folder", value) == Path("sae")
+
+
+@pytest.mark.parametrize("value", [5, None, b"sae", ["sae"]])
+def test_what_is_no_path_is_refused(value):
+    with pytest.raises(ValueError, match=r"^folder must be a path, got "):
+        path_of("folder", value)
+
+
+def test_dtypes_of_torch_go_by_their_names():
+    assert dtype_name(torch.bfloat16) == dtype_name("bfloat16") == "bfloat16"
+    assert dtype_name(5) == 5

@@ -1,8 +1,10 @@
 """Settings: what wins, and what the errors say."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import torch
 from pydantic import Field, model_validator
 
 from scopeworks.settings import Settings, differences, dump, parse_pairs, resolve
@@ -24,6 +26,15 @@ def _toml(folder: Path, text: str) -> Path:
 def test_flags_win_over_the_file_and_none_is_not_given(tmp_path: Path):
     config = _toml(tmp_path, "width = 8\nsparsity = 0.5\n")
     assert resolve(Example, config, width=16, sparsity=None) == Example(width=16, sparsity=0.5)
+
+
+def test_a_dtype_of_torch_goes_by_its_name():
+    class Typed(Settings):
+        dtype: Literal["bfloat16", "float32"]
+
+    assert Typed(dtype=torch.float32).dtype == "float32"  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"^dtype must be .*, got 'float16'$"):
+        Typed(dtype=torch.float16)  # pyright: ignore[reportArgumentType]
 
 
 def test_dump_reads_back():

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 
+from ...arguments import dtype_name
 from ...foreign import short
 from ..format.arrays import ArrayLayout
 from ..format.commits import Commit, common_scale
@@ -308,7 +309,7 @@ class ActivationStore:
             world=world,
             prefetch=prefetch,
             threads=in_flight if threads is None else threads,
-            dtype=str(dtype).removeprefix("torch."),
+            dtype=dtype_name(dtype),
             pin=pin,
         )
 

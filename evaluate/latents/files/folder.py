@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from ....arguments import path_of
 from ....store.place.files import json_bytes, write_folder
 from ..contents import Directions, Firings
 from . import scripts, tables
@@ -152,9 +153,9 @@ def open_index(folder: str | Path) -> LatentIndex:
 
     Raises:
         OSError: there is no index, it is unfinished, or a file is missing.
-        ValueError: it is damaged, of another version, or of another kind.
+        ValueError: it is damaged, of another version, or of another kind; or folder is no path.
     """
-    folder = Path(folder)
+    folder = path_of("folder", folder)
     manifest = read_manifest(folder)
     for name, size in manifest.files.items():
         path = folder / name

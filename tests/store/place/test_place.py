@@ -33,6 +33,12 @@ def test_the_place_beside_an_output(url, place):
     assert Place(url).beside(".parts") == Place(place)
 
 
+@pytest.mark.parametrize("given", [5, None, ["store"]])
+def test_what_is_no_path_and_no_url_is_no_place(given):
+    with pytest.raises(ValueError, match=r"^place must be a path or URL, got "):
+        Place.of(given)
+
+
 def test_the_place_beside_has_the_same_options():
     assert Place("gs://acts/run", {"anon": True}).beside(".parts").options == {"anon": True}
 

@@ -92,6 +92,11 @@ def test_an_index_is_indexed_by_latent(whole: Path):
             read("5")  # pyright: ignore[reportArgumentType]
 
 
+def test_what_is_no_path_is_no_index():
+    with pytest.raises(ValueError, match=r"^folder must be a path, got 5$"):
+        open_index(5)  # pyright: ignore[reportArgumentType]
+
+
 def test_docstrings_name_the_keys_of_records(whole: Path):
     index = open_index(whole)
     for read in (index.record, index.page):
