@@ -33,14 +33,18 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _KEPT_BYTES, _LARGEST_KEPT_BYTES = 2**30, 2**28
 
 
-def find_device(name: str) -> "torch.device":
-    """The torch device of a name; `auto` is CUDA if there is a CUDA device, otherwise the CPU.
+def find_device(name: "str | torch.device") -> "torch.device":
+    """The torch device of a name, or the device that is given; `auto` is CUDA if there is a CUDA
+    device, otherwise the CPU.
 
     Raises:
         ValueError: torch does not know the device, or this machine does not have it.
     """
     import torch
 
+    rule = f"device must be auto, cpu or a device that torch can use, got {name!r:.80}"
+    if not isinstance(name, str | torch.device):
+        raise ValueError(rule)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -49,14 +53,11 @@ def find_device(name: str) -> "torch.device":
         if n_devices is None:
             torch.empty(0, device=device).cpu()  # of `meta` nothing comes back
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"device must be auto, cpu or a device that torch can use, got {name!r} "
-            f"({str(error).splitlines()[0]})"
-        ) from error
+        raise ValueError(f"{rule} ({str(error).splitlines()[0]})") from error
     if n_devices is not None and (device.index or 0) >= n_devices:
         raise ValueError(
             f"device must be there, got {name} on a machine with {n_devices} "
-            f"{device.type.upper()} devices; use --device cpu"
+            f"{device.type.upper()} devices; use cpu"
         )
     return device
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...foreign import one_line, parse_json
 from ...hub_errors import hub_hint
+from ...store.place.files import stamp
 from .families import titles
 
 SHIPPED = ("tiny_gemma2", "tiny_gemma2_it")
@@ -77,6 +78,12 @@ def model_place(name: str) -> str:
     is."""
     shipped = name in SHIPPED and not Path(name).exists()
     return str(files("scopeworks.pipelines") / name) if shipped else name
+
+
+def model_stamp(folder: Path) -> Any:
+    """The `stamp` of the files that decide what a model is: its weights, shape and tokenizer."""
+    names = ("config.json", *TOKENIZER_FILES, *_SAFETENSORS, *_PICKLED)
+    return stamp(sorted(file for name in names for file in folder.glob(name)))
 
 
 def read_json(path: Path) -> Any:

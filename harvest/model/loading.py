@@ -6,7 +6,7 @@ what is particular to one kind of model.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ...arguments import number, whole
+from ...arguments import dtype_name, number, whole
 from ...machine import find_device, good_dtype
 from .config import read_config
 from .families import Family, family_of
-from .files import checked_name, explained, model_folder
+from .files import checked_name, explained, model_folder, model_stamp
 from .placement import check_attention, check_device_map, compile_layers, spread_device
 from .vocabulary import Ids, check_context, checked_ids, load_checked_tokenizer
 from .weights import check_loading, check_weights, loaded_fingerprint
@@ -54,6 +54,8 @@ class LanguageModel:
     """Whether norms and MLPs are compiled with torch.compile."""
     place: str | None = None
     """The absolute path of its folder; None for a hub id or a name that ships."""
+    stamp: Any = field(default=None, compare=False)
+    """`model_stamp` of that folder, from before it was loaded."""
 
     @property
     def config(self) -> Any:
@@ -69,9 +71,14 @@ class LanguageModel:
         """What settings record of it: its name, a folder's as an absolute path.
 
         Raises:
-            ValueError: its weights have changed since it was loaded.
+            ValueError: its weights, or the files in its folder, have changed since it was loaded.
         """
         self.check_unchanged()
+        if self.place is not None and model_stamp(Path(self.place)) != self.stamp:
+            raise ValueError(
+                f"model must be the one in {self.place}, whose files were written again or removed "
+                "since; load it again"
+            )
         return self.place or self.name
 
     def check_unchanged(self) -> None:
@@ -171,7 +178,7 @@ class LanguageModel:
 
 def load_model(
     model: str | Path,
-    dtype: str = "auto",
+    dtype: str | torch.dtype = "auto",
     device: str = "auto",
     attention: str = "auto",
     *,
@@ -200,27 +207,29 @@ def load_model(
         OSError: there is no such folder or hub model, or it cannot be reached.
     """
     name = checked_name(model)
+    place = Path(name).absolute() if Path(name).is_dir() else None
+    found = None if place is None else model_stamp(place)
     if device_map is not None:
         check_device_map(device_map, device)
     target = find_device(device)
-    dtype = good_dtype(target.type) if dtype == "auto" else dtype
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype must be one of auto, {', '.join(_DTYPES)}, got {dtype!r}")
+    kind = good_dtype(target.type) if dtype == "auto" else dtype_name(dtype)
+    if kind not in _DTYPES:
+        raise ValueError(f"dtype must be one of auto, {', '.join(_DTYPES)}, got {kind!r}")
     tokenizer, config = load_tokenizer(name)
     family = family_of(config)
     attention = _chosen_attention(family, attention)
-    check_attention(attention, target, dtype)
+    check_attention(attention, target, kind)
     if check is not None:
         check(tokenizer, config)
-    lm = _loaded(name, config, dtype, attention, device_map)
+    lm = _loaded(name, config, kind, attention, device_map)
     target = spread_device(lm, device_map) if device_map is not None else target
     with explained(name):  # which may be larger than the device's memory
         lm = (lm if device_map is not None else lm.to(target)).eval().requires_grad_(False)
     digest = loaded_fingerprint(lm)
     if compile:
         compile_layers(lm.model.layers, family.compiled)
-    place = str(Path(name).absolute()) if Path(name).is_dir() else None
-    return LanguageModel(lm, tokenizer, name, digest, target, dtype, attention, compile, place)
+    known = (lm, tokenizer, name, digest, target, kind, attention, compile)
+    return LanguageModel(*known, None if place is None else str(place), found)
 
 
 def load_tokenizer(model: str | Path) -> tuple["PreTrainedTokenizerBase", Any]:

@@ -39,12 +39,12 @@ def check_attention(attention: str, device: torch.device, dtype: str) -> None:
     if device.type != "cuda" or dtype != "bfloat16":
         raise ValueError(
             f"attention flash_attention_2 must run in bfloat16 on cuda, got {dtype} on "
-            f"{device.type}; pass --attention eager"
+            f"{device.type}; pass attention eager"
         )
     if importlib.util.find_spec("flash_attn") is None:
         raise ValueError(
             "attention flash_attention_2 needs the package flash-attn; pip install flash-attn, or "
-            "pass --attention eager"
+            "pass attention eager"
         )
 
 

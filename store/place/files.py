@@ -85,6 +85,13 @@ def write_folder(folder: Path, files: Mapping[str, Parts], last: tuple[str, Part
     place.flush([name])
 
 
+def stamp(files: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Name, size and time of each of the files that is there: tells, without reading them, whether
+    any was written again."""
+    there = [(file.name, file.stat()) for file in files if file.is_file()]
+    return [(name, found.st_size, found.st_mtime_ns) for name, found in there]
+
+
 def leftovers(folder: Path) -> list[Path]:
     """Temporary files: being written now, or left by a process that was killed."""
     return sorted(folder.glob(".*.partial")) if folder.is_dir() else []

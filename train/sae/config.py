@@ -21,6 +21,10 @@ TARGET_TOLERANCE = 0.05
 """Share by which a target L0 may be missed without a remark."""
 
 
+MEASURED = ("l0", "l0_off_target", "fvu", "dead_share", "measured_rows")
+"""Fields of a config that were measured with the SAE's tensors."""
+
+
 class SAEConfig(Settings):
     """Shapes, origin and measured quality of an SAE or transcoder; None where not known."""
 

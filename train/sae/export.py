@@ -12,9 +12,8 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from ...foreign import Document, validated
-from ...store.place.files import leftovers, local_path
 from .config import SAEConfig, public_name
-from .files import check_values, write_format
+from .files import check_own, check_values, local_folder, write_format
 from .formats.shared.names import HOOKS
 from .formats.shared.reading import agreed, read_document, shown
 from .formats.table import EXPORTED, Format
@@ -64,7 +63,8 @@ def export_sae(
             which then reads `mlp_in`; for formats that name that site.
         site: site that the SAE reads, if its files do not say.
         target_site: site that a transcoder predicts, if its files do not say.
-        l0: for the folder's name; wins over what the files say.
+        l0: for the folder's name; wins over what the files say, which holds only while the tensors
+            are theirs.
         evaluation: JSON of `scopeworks evaluate`, to take site, target_site and l0 from.
 
     Raises:
@@ -72,11 +72,7 @@ def export_sae(
         ValueError: an unknown format, or one that cannot hold this SAE, facts that contradict its
             files, or files already there that differ.
     """
-    row = format_named(format)
-    try:
-        folder = local_path(Path(out))
-    except ValueError as error:
-        raise ValueError(f"out {error}, got {out}") from error
+    row, folder = format_named(format), local_folder("out", out)
     sae, source = _read(sae)
     facts: dict[str, Any] = {"site": site, "target_site": target_site, "l0": l0}
     if evaluation is not None:
@@ -91,7 +87,8 @@ def export_sae(
 def _read(given: str | Path | SAE) -> tuple[SAE, str]:
     """The SAE, and what errors and evaluations call it."""
     if isinstance(given, SAE):
-        return given, given.source or given.path or "that was given"
+        place = None if given.changed() else given.source or given.path
+        return given, place or "that was given"
     sae = SAE.from_pretrained(given) if is_remote(str(given)) else SAE.load(given)
     return sae, sae.source or str(given)
 
@@ -125,7 +122,7 @@ def converted(
             f"format {row.export} must be of a JumpReLU SAE, got a top-k SAE (k {sae.config.k}): "
             f"{where}; its own files are what others load"
         )
-    config, tensors = _with_facts(sae.config, facts), sae.tensors()
+    config, tensors = _with_facts(sae.current_config(), facts), sae.tensors()
     if gain_of is not None:
         config, tensors = _with_gain(config, tensors, gain_of, row)
     tensors = tensors | {"theta": tensors["theta"].clamp(min=0)}
@@ -147,8 +144,8 @@ def _measured(path: Path, source: str, config: SAEConfig, facts: dict[str, Any])
     if not found:
         raise ValueError(
             f"evaluation {path} must be of the SAE {source}, got "
-            f"{', '.join((entry.path or entry.name)[-60:] for entry in entries[:5])}; pass --l0 "
-            "and --site, or evaluate this SAE"
+            f"{', '.join((entry.path or entry.name)[-60:] for entry in entries[:5])}; pass l0 "
+            "and site, or evaluate this SAE"
         )
     entry = found[0]
     agreed(str(path), f"d_sae of {entry.name}", entry.d_sae, config.d_sae)
@@ -183,7 +180,7 @@ def _with_facts(config: SAEConfig, facts: dict[str, Any]) -> SAEConfig:
         if kind not in HOOKS or not (layer.isascii() and layer.isdecimal()):
             raise ValueError(
                 f"{name} must be known as <kind>.<layer>, a kind being one of {', '.join(HOOKS)}, "
-                f"got {shown(getattr(config, name))}; pass --{name.replace('_', '-')}"
+                f"got {shown(getattr(config, name))}; pass {name}"
             )
     return config
 
@@ -212,15 +209,7 @@ def _with_gain(
 
 def _check_folder(folder: Path, names: list[str], tensors: dict[str, Tensor], row: Format) -> None:
     """Refuses a folder with other files in it, or with another SAE that is complete."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"out must be a folder, got the file {folder}")
-    present = set(folder.iterdir()) - set(leftovers(folder)) if folder.is_dir() else set()
-    others = sorted(path.name for path in present if path.name not in names)
-    if others:
-        raise ValueError(
-            f"out must be empty or hold an earlier export, got {folder} with "
-            f"{', '.join(others[:5])}"
-        )
+    check_own("out", folder, names, "an earlier export")
     if (folder / names[-1]).is_file() and not _same_tensors(row.read(folder)[1], tensors):
         raise ValueError(
             f"out must not hold another SAE, got {folder}, whose numbers differ; pass another "

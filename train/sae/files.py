@@ -1,14 +1,15 @@
 """What every format of an SAE shares: the tensors' names and checks, and the writing of files."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...store.place.files import write_file, write_folder
+from ...arguments import path_of
+from ...store.place.files import leftovers, local_path, write_file, write_folder
 from .config import SAEConfig
 from .tensor_file import Blocks, file_parts
 
@@ -33,6 +34,37 @@ def write_format(folder: Path, files: dict[str, Any]) -> None:
     write_folder(folder, {name: files[name] for name in files if name != last}, (last, files[last]))
 
 
+def local_folder(name: str, value: str | Path) -> Path:
+    """A folder that an argument names; ValueError for a URL or what is no path."""
+    folder = path_of(name, value)
+    try:
+        return local_path(folder)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}, got {value}") from error
+
+
+def check_own(name: str, folder: Path, files: Iterable[str], what: str) -> None:
+    """Refuses a folder with other files in it, which are not ours to write beside.
+
+    Args:
+        name: the argument's name.
+        folder: need not exist.
+        files: names of files that may be there.
+        what: what has such files, for the error.
+
+    Raises:
+        ValueError: there are others, or it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{name} must be a folder, got the file {folder}")
+    present = set(folder.iterdir()) - set(leftovers(folder)) if folder.is_dir() else set()
+    if others := sorted({path.name for path in present} - set(files)):
+        raise ValueError(
+            f"{name} must be empty or hold {what}, got {folder} with {', '.join(others[:5])}; pass "
+            "another folder"
+        )
+
+
 def check_tensors(tensors: dict[str, Tensor], config: SAEConfig, where: str = "") -> None:
     """Raises ValueError unless the tensors are those of an SAE of the config's shape.
 
@@ -55,6 +87,9 @@ def check_tensors(tensors: dict[str, Tensor], config: SAEConfig, where: str = ""
         shown = ", ".join(unknown[:5])
         raise ValueError(f"{prefix}tensors must be {', '.join(shapes)}, got {shown} as well")
     for name, shape in shapes.items():
+        if name in tensors and not isinstance(tensors[name], Tensor):
+            got = type(tensors[name]).__name__
+            raise ValueError(f"{prefix}{name} must be a tensor, got {got}; torch.tensor makes one")
         if name not in tensors:
             if name == "W_skip":
                 continue

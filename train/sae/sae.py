@@ -14,12 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...arguments import dtype_name, path_of
+from ...machine import find_device
 from ...store.place.location import StorageOptions
-from .config import SAEConfig
-from .files import check_tensors, check_values, checksum, write_format
+from .config import MEASURED, SAEConfig
+from .files import check_tensors, check_values, checksum, local_folder, write_format
 from .formats import trained
-from .formats.table import read_sae
-from .hub import fetched
+from .formats.table import read_sae, sae_stamp
+from .hub import fetched, is_remote
 
 Rows = Float[Tensor, "*batch columns"] | np.ndarray | Sequence[Any]
 """Numbers [..., columns]."""
@@ -54,21 +56,46 @@ class SAE:
     """The absolute path where `load` has read it, or `save` has written it."""
     _saved: tuple[SAEConfig, int] | None = field(default=None, init=False)
     """Config and tensors' checksum of what is at `path` or `source`."""
+    _stamp: Any = field(default=None, init=False)
+    """`sae_stamp` of the files at `path` then."""
 
     def __post_init__(self) -> None:
         """Refuses tensors that do not fit the config."""
+        if not isinstance(self.config, SAEConfig):
+            got = type(self.config).__name__
+            raise ValueError(f"config must be an SAEConfig, got {got}; SAE.load reads an SAE")
         check_tensors(self.tensors(), self.config)
 
     def as_setting(self) -> str:
         """The SAE's address, as settings record it.
 
         Raises:
-            ValueError: it was neither loaded nor saved, or it has changed since.
+            ValueError: it was neither loaded nor saved, or it or its files have changed since.
         """
         place = self.path or self.source
-        if place is None or self._saved != (self.config, checksum(self.tensors())):
+        if self._saved is None or self._saved[0] != self.config or self.changed():
+            place = None
+        if place is None:
             raise ValueError("sae must be saved to be named in settings; call sae.save(folder)")
+        if self.path is not None and sae_stamp(Path(self.path)) != self._stamp:
+            raise ValueError(
+                f"sae must be the one in {self.path}, whose files were written again or removed "
+                "since; load it again, or call sae.save(folder) with another folder"
+            )
         return place
+
+    def changed(self) -> bool:
+        """Whether the tensors are others than were loaded or saved, by a checksum of all numbers;
+        False for an SAE that was neither."""
+        return self._saved is not None and self._saved[1] != checksum(self.tensors())
+
+    def current_config(self) -> SAEConfig:
+        """The config, without figures that were measured before the tensors changed, such as l0."""
+        if self._saved is None or not self.changed():
+            return self.config
+        old = {name: getattr(self._saved[0], name) for name in MEASURED}
+        stale = [name for name, value in old.items() if value == getattr(self.config, name)]
+        return self.config.model_copy(update=dict.fromkeys(stale))
 
     def __repr__(self) -> str:
         config, shape = self.config, f"{self.config.d_in:,} → {self.config.d_sae:,}"
@@ -103,13 +130,14 @@ class SAE:
                 on the SAE's device; an array or nested lists are copied there.
 
         Returns:
-            [..., d_sae] in the SAE's dtype. Gradients flow from f to x where x needs them.
+            [..., d_sae] in the SAE's dtype. A row of x with NaN has NaN features. Gradients flow
+            from f to x where x needs them.
 
         Raises:
             ValueError: x is none of these, has another number of columns, or is on another device.
         """
         z = self.pre_activations(x)
-        f = torch.where(z > self.theta, z, 0).relu_()
+        f = torch.where(z <= self.theta, 0, z).relu_()  # so that NaN stays, which passes no θ
         if self.config.k is None:
             return f
         largest, where = f.topk(self.config.k, dim=-1, sorted=False)
@@ -161,12 +189,30 @@ class SAE:
         return self.decode(self.encode(x), x)
 
     def to(
-        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        self,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | str | None = None,
+        *,
+        copy: bool = True,
     ) -> "SAE":
-        """A copy of the SAE on another device or in another dtype."""
-        moved = {name: t.to(device=device, dtype=dtype) for name, t in self.tensors().items()}
-        sae = SAE(self.config, **moved)
-        sae.source, sae.path, sae._saved = self.source, self.path, self._saved
+        """A copy of the SAE on another device or in another dtype.
+
+        Args:
+            device: as torch names it, or auto; None for where it is.
+            dtype: of torch, or its name; None for the SAE's own.
+            copy: False shares the memory of tensors that are there already in this dtype.
+
+        Raises:
+            ValueError: this machine has no such device, or dtype is no floating point dtype.
+        """
+        where = None if device is None else find_device(device)
+        kind = None if dtype is None else getattr(torch, str(dtype_name(dtype)), None)
+        if dtype is not None and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
+            raise ValueError(f"dtype must be float32, bfloat16 or their like, got {dtype!r:.80}")
+        there = {name: t.to(where, kind, copy=copy) for name, t in self.tensors().items()}
+        sae = SAE(self.config, **there)
+        sae.source, sae.path = self.source, self.path
+        sae._saved, sae._stamp = self._saved, self._stamp
         return sae
 
     @classmethod
@@ -176,11 +222,15 @@ class SAE:
 
         Raises:
             FileNotFoundError: nothing is there.
-            ValueError: what is there is no SAE this project can represent; the text says why.
+            ValueError: what is there is no SAE this project can represent, path is no path, or this
+                machine has no such device; the text says why.
         """
-        config, tensors = read_sae(Path(path))
-        sae = cls(config, **{name: t.to(device) for name, t in tensors.items()})
-        sae.path, sae._saved = str(Path(path).absolute()), (config, checksum(tensors))
+        place, where = path_of("path", path), find_device(device)
+        found = sae_stamp(place)
+        config, tensors = read_sae(place)
+        sae = cls(config, **{name: t.to(where) for name, t in tensors.items()})
+        sae.path, sae._saved = str(place.absolute()), (config, checksum(tensors))
+        sae._stamp = found
         return sae
 
     @classmethod
@@ -221,7 +271,8 @@ class SAE:
         with fetched(release, sae_id, **where, force_download=force_download) as found:
             try:
                 sae = cls.load(found.path, device)
-                sae.path = None  # which may be a temporary one
+                if is_remote(found.source):
+                    sae.path = None  # which may be a temporary one
             except ValueError as error:
                 raise ValueError(f"{found.source}: {error}{found.remedy}") from error
         sae.source = found.source
@@ -230,17 +281,22 @@ class SAE:
     def save(self, out_dir: str | Path, settings: dict[str, Any] | None = None) -> None:
         """Writes sae.safetensors and, once that is on the disk, config.json.
 
+        Figures of the config that were measured before the tensors changed are dropped, such as l0.
+
         Args:
-            out_dir: the folder.
+            out_dir: the folder: a new or empty one, or one in which `save` wrote an SAE before.
             settings: the training run's, kept beside the SAE's own.
 
         Raises:
-            ValueError: a number is NaN or infinite; nothing is written.
+            ValueError: a number is NaN or infinite, or the folder holds something else, such as a
+                training run, which could not be continued then; nothing is written.
             OSError: naming the file that cannot be written.
         """
-        folder = Path(out_dir)
+        folder = local_folder("out_dir", out_dir)
+        trained.check_folder("out_dir", folder, settings)
         check_values(self.tensors(), f"SAE for {folder}")
+        self.config = self.current_config()
         _, files = trained.files(self.config, self.tensors(), settings)
         write_format(folder, files)
-        self.path = str(Path(out_dir).absolute())
+        self.path, self._stamp = str(folder.absolute()), sae_stamp(folder)
         self._saved = self.config, checksum(self.tensors())

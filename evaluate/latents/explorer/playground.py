@@ -168,7 +168,7 @@ def open_playgrounds(settings: "ServeSettings", served: Sequence[Served]) -> lis
             sae.config.site or facts.sae.site,
             sae.config.target_site or facts.sae.target_site,
         )
-        there = sae.to(lm.device, torch.float32)
+        there = sae.to(lm.device, torch.float32, copy=False)
         found.append(Playground(lm, SteeredModel(lm.model, there, reads, writes)))
     return found
 

@@ -80,7 +80,7 @@ class Inputs:
         return cls(
             settings,
             name,
-            sae.to(device, torch.float32),
+            sae.to(device, torch.float32, copy=False),
             fingerprint,
             site,
             target,

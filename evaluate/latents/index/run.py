@@ -105,7 +105,7 @@ def _made(inputs: Inputs, readout: Readout, wanted: Manifest, times: Seconds) ->
     page = page_files() | {SCRIPT: script(settings.out, wanted)}
     with timed(times, "weights"):  # first, so that inputs that do not fit cost no pass
         of_weights = directions(
-            inputs.sae.to("cpu"),
+            inputs.sae.to("cpu", copy=False),
             readout,
             site=str(inputs.site),
             others=_others(settings, wanted),

@@ -256,6 +256,8 @@ def test_generate_writes_and_can_be_steered(model_dir):
             lm.generate("Now is", **wrong)
     with pytest.raises(ValueError, match="text must be one sequence, got 2"):
         lm.generate([[2, 3], [2, 4]])
+    with pytest.raises(ValueError, match=r"^context must be at most 64 for .*; take fewer tokens$"):
+        lm.generate("Now is", 64)
 
 
 def test_logits_need_gradients_only_where_a_replacement_does(model_dir):
@@ -296,6 +298,16 @@ def test_a_model_that_changed_since_it_was_loaded_has_no_name(model_dir, monkeyp
     settings = RolloutSettings(model="name", text="prompts.jsonl", out="tokens")
     with pytest.raises(ValueError, match=message):
         of_loaded(settings, lm)
+
+
+def test_a_model_whose_files_were_written_again_has_no_name(damaged):
+    lm = load_model(damaged, dtype=torch.float32, device="cpu")
+    (damaged / "notes.md").write_text("no part of the model")
+    assert lm.as_setting() == str(damaged) and lm.dtype == "float32"
+    weights = load_file(damaged / "model.safetensors")
+    save_file(weights, damaged / "model.safetensors", {"format": "pt", "other": "x"})
+    with pytest.raises(ValueError, match=r"^model must be the one in .*, whose files were written"):
+        lm.as_setting()
 
 
 def test_load_model_refuses_what_is_no_name_in_one_line(model_dir):

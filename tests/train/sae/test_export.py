@@ -179,7 +179,7 @@ def test_format_that_cannot_hold_the_sae_says_so(tmp_path: Path):
     with pytest.raises(ValueError, match="no place for the skip connection"):
         export_sae(trained, "gemma-scope", tmp_path / "out")
     # transformers has no module with the gainless vector: naming the norm would be a wrong tensor.
-    with pytest.raises(ValueError, match=r"none has transcoder_in\.5 or mlp_out\.5 .*--model"):
+    with pytest.raises(ValueError, match=r"none has transcoder_in\.5 or mlp_out\.5 .*pass model"):
         export_sae(trained, "gemma-scope-2", tmp_path / "out")
 
 
@@ -271,14 +271,25 @@ def bare_npz(tmp_path: Path) -> Path:
 
 def test_facts_that_the_files_do_not_tell_are_given(tmp_path: Path):
     path = bare_npz(tmp_path).rename(tmp_path / "params.npz")
-    with pytest.raises(ValueError, match=r"site must be known .*pass --site"):
+    with pytest.raises(ValueError, match=r"site must be known .*pass site"):
         export_sae(path, "gemma-scope", tmp_path / "out")
-    with pytest.raises(ValueError, match=r"l0 must be known .*pass --l0, or --evaluation"):
+    with pytest.raises(ValueError, match=r"l0 must be known .*pass l0, or evaluation"):
         export_sae(path, "gemma-scope", tmp_path / "out", site="resid_post.2")
     folder = export_sae(path, "gemma-scope", tmp_path / "out", site="resid_post.2", l0=30.4)
     assert folder == tmp_path / "out/layer_2/width_4k/average_l0_30"
     config = SAE.load(folder).config
     assert (config.site, config.l0) == ("resid_post.2", 30.4)
+
+
+def test_an_sae_that_changed_is_not_exported_under_the_l0_it_had(tmp_path: Path):
+    sae = SAE.load(saved(random_sae(), tmp_path))
+    evaluation = measured(tmp_path / "e.json", tmp_path / "trained")
+    sae.theta *= 2
+    with pytest.raises(ValueError, match=r"l0 must be known .*pass l0, or evaluation"):
+        export_sae(sae, "gemma-scope", tmp_path / "out")
+    with pytest.raises(ValueError, match=r"evaluation .* must be of the SAE that was given, got"):
+        export_sae(sae, "gemma-scope", tmp_path / "out", evaluation=evaluation)
+    assert export_sae(sae, "gemma-scope", tmp_path / "out", l0=7.2).name == "average_l0_7"
 
 
 def test_facts_come_from_an_evaluation(tmp_path: Path):

@@ -93,8 +93,123 @@ def test_an_sae_that_changed_since_it_was_loaded_has_no_name(tmp_path: Path, cha
     assert sae.as_setting() == str(tmp_path / "new")
 
 
+def test_an_sae_whose_files_were_written_again_has_no_name(tmp_path: Path):
+    small_sae().save(tmp_path / "sae")
+    sae = SAE.load(tmp_path / "sae")
+    released = SAE.from_pretrained(tmp_path / "sae")
+    other = small_sae(site="resid_post.1")
+    other.save(tmp_path / "sae")
+    for old in (sae, released, sae.to("cpu")):
+        with pytest.raises(
+            ValueError, match=r"^sae must be the one in .*sae, whose files were wri"
+        ):
+            old.as_setting()
+    assert other.as_setting() == SAE.load(tmp_path / "sae").as_setting() == str(tmp_path / "sae")
+    (tmp_path / "sae" / "sae.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"^sae must be the one in"):
+        other.as_setting()
+
+
+def test_figures_that_were_measured_on_other_tensors_are_not_saved(tmp_path: Path):
+    figures = {"l0": 1.5, "fvu": 0.25, "dead_share": 0.5, "measured_rows": 8, "l0_off_target": 0.1}
+    small_sae(target_l0=1.4, **figures).save(tmp_path / "sae")
+    sae = SAE.load(tmp_path / "sae")
+    assert not sae.changed() and sae.current_config() == sae.config
+    sae.save(tmp_path / "same")
+    assert SAE.load(tmp_path / "same").config.l0 == 1.5
+    sae.theta *= 2
+    assert sae.changed()
+    sae.config = sae.config.model_copy(update={"l0": 0.75})  # measured again
+    sae.save(tmp_path / "changed")
+    known = SAE.load(tmp_path / "changed").config
+    wanted = dict.fromkeys(figures) | {"l0": 0.75, "target_l0": 1.4}
+    assert {name: getattr(known, name) for name in wanted} == wanted
+    assert not sae.changed()
+
+
+def test_save_goes_only_to_a_folder_of_its_own(tmp_path: Path):
+    folder, sae = tmp_path / "sae", small_sae()
+    for _ in range(2):  # over an SAE of its own
+        sae.save(folder)
+    (folder / "sae.safetensors").write_bytes(b"left by a save that was killed")
+    (folder / "config.json").unlink()
+    sae.save(folder)
+    (folder / "text.txt").write_text("")
+    with pytest.raises(ValueError, match=r"^out_dir must be empty or hold an SAE .*with text.txt"):
+        sae.save(folder)
+    with pytest.raises(ValueError, match=r"^out_dir must be a folder, got the file"):
+        sae.save(folder / "text.txt")
+    with pytest.raises(ValueError, match=r"^out_dir must be a local path; .*got gs://bucket/sae"):
+        sae.save("gs://bucket/sae")
+    with pytest.raises(ValueError, match=r"^out_dir must be a path, got None$"):
+        sae.save(None)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("record", ['{"sae": null, "settings": {"lr": 1}}', '{"model_type": "x"}'])
+def test_save_leaves_a_training_run_and_a_model_alone(tmp_path: Path, record: str):
+    (tmp_path / "config.json").write_text(record)
+    with pytest.raises(ValueError, match=r"^out_dir must be empty or hold an SAE"):
+        small_sae().save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert (tmp_path / "config.json").read_text() == record
+
+
 def test_to_changes_the_dtype_of_the_result():
-    assert small_sae().to(dtype=torch.bfloat16)(torch.ones(1, 2)).dtype == torch.bfloat16
+    for dtype in (torch.bfloat16, "bfloat16"):
+        assert small_sae().to(dtype=dtype)(torch.ones(1, 2)).dtype == torch.bfloat16
+
+
+def test_to_gives_memory_of_its_own():
+    sae = small_sae(skip=True)
+    for same in (sae.to(), sae.to("cpu", torch.float32)):
+        for tensor in same.tensors().values():
+            tensor.mul_(2)
+        assert sae.theta.tolist() == [1.0, 1.0, 2.5]
+    shared = sae.to("cpu", copy=False)
+    assert all(tensor is sae.tensors()[name] for name, tensor in shared.tensors().items())
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ({"device": "tpu"}, "device must be auto, cpu or a device that torch can use, got 'tpu'"),
+        ({"device": torch.bfloat16}, "device must be auto, cpu or a .*, got torch.bfloat16$"),
+        ({"device": "cuda:99"}, "device must be there, got cuda:99 on a machine with .* use cpu$"),
+        ({"dtype": "int8"}, "dtype must be float32, bfloat16 or their like, got 'int8'$"),
+        ({"dtype": "Tensor"}, "dtype must be float32, bfloat16 or their like, got 'Tensor'$"),
+        ({"dtype": 5}, "dtype must be float32, bfloat16 or their like, got 5$"),
+    ],
+)
+def test_a_device_or_dtype_that_is_none_is_refused_in_one_line(tmp_path: Path, how, text: str):
+    with pytest.raises(ValueError, match=f"^{text}") as error:
+        small_sae().to(**how)
+    assert "\n" not in str(error.value)
+    if "device" in how:
+        small_sae().save(tmp_path)
+        with pytest.raises(ValueError, match=f"^{text}"):
+            SAE.load(tmp_path, **how)
+
+
+@pytest.mark.parametrize("value", [5, None, b"sae"])
+def test_what_is_no_path_is_refused(value):
+    with pytest.raises(ValueError, match=r"^path must be a path, got (5|None|b'sae')$"):
+        SAE.load(value)
+
+
+def test_what_is_no_config_or_tensor_is_refused():
+    config, tensors = small_sae().config, small_sae().tensors()
+    with pytest.raises(ValueError, match=r"^config must be an SAEConfig, got NoneType; SAE.load"):
+        SAE(None, **tensors)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"^theta must be a tensor, got ndarray; torch.tensor"):
+        SAE(config, **tensors | {"theta": np.ones(3)})  # pyright: ignore[reportArgumentType]
+
+
+def test_rows_with_nan_have_nan_features():
+    x = torch.tensor([[1.5, 1.0], [float("nan"), 1.0]])
+    for sae in (small_sae(), small_sae(k=1)):
+        f = sae.encode(x)
+        assert torch.equal(f[0], sae.encode(x[:1])[0])
+        assert f[1].isnan().any() and sae(x)[1].isnan().all()
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def files(config: SAEConfig, tensors: Tensors) -> tuple[str, dict[str, list[byte
     if config.l0 is None:
         raise ValueError(
             "l0 must be known for the release's path names, and the SAE's files do not tell it; "
-            "pass --l0, or --evaluation with the JSON that scopeworks evaluate wrote"
+            "pass l0, or evaluation, the JSON that scopeworks evaluate wrote"
         )
     name = f"layer_{layer}/width_{width_name(config.d_sae)}/average_l0_{round(config.l0)}"
     origin = {

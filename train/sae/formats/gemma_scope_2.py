@@ -74,7 +74,7 @@ def files(config: SAEConfig, tensors: Tensors) -> tuple[str, dict[str, Any]]:
     if hook_in is None or hook_out is None:
         raise ValueError(
             f"format gemma-scope-2 names its tensors by transformers' modules, and none has "
-            f"{' or '.join(dict.fromkeys(map(str, sites)))} as its input or output; pass --model, "
+            f"{' or '.join(dict.fromkeys(map(str, sites)))} as its input or output; pass model, "
             "whose norm's gain turns transcoder_in into mlp_in, or export as sae-lens"
         )
     kind, _, layer = (config.site or "").partition(".")

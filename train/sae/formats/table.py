@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ....store.place.files import stamp
+
 if TYPE_CHECKING:
     from ..config import SAEConfig
     from .shared.reading import Tensors
@@ -86,6 +88,13 @@ FORMATS = (
 
 EXPORTED = {row.export: row for row in FORMATS if row.export is not None}
 """The formats of `export --format`, by name."""
+
+
+def sae_stamp(path: Path) -> Any:
+    """The `stamp` of an SAE's files, in any format: equal as long as none was written again."""
+    folder = path if path.is_dir() else path.parent
+    names = {name for row in FORMATS for name in (*row.told_by, *row.beside)} | {path.name}
+    return stamp(folder / name for name in sorted(names))
 
 
 def read_sae(path: Path) -> tuple["SAEConfig", "Tensors"]:

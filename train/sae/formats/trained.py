@@ -10,6 +10,7 @@ from ....foreign import Document, validated
 from ....settings import dump
 from ....store.place.files import json_bytes
 from ..config import SAEConfig
+from ..files import check_own
 from ..tensor_file import file_parts
 from . import gemma_scope_2
 from .shared.reading import Tensors, agreed, complete, open_safetensors, read_document, renamed
@@ -60,6 +61,32 @@ def read(folder: Path) -> tuple[SAEConfig, Tensors]:
     if isinstance(skip, bool):
         agreed(where, "skip", skip, "W_skip" in file.shapes)
     return complete(file, config, where)
+
+
+def check_folder(name: str, folder: Path, settings: dict[str, Any] | None) -> None:
+    """Refuses a folder that is neither empty nor an earlier SAE's own. A training run could not be
+    continued in it once another SAE is there.
+
+    Args:
+        name: the argument's name.
+        folder: need not exist.
+        settings: those to be written; an SAE that was written with the same ones may be there.
+
+    Raises:
+        ValueError: the folder holds something else.
+    """
+    check_own(name, folder, (CONFIG_FILE, WEIGHTS_FILE), "an SAE that save wrote")
+    if not (folder / CONFIG_FILE).exists():
+        return
+    try:
+        there = _parsed(folder)[1]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name} must be empty or hold an SAE: {error}; pass another") from error
+    if there not in ({}, settings):
+        raise ValueError(
+            f"{name} must be empty or hold an SAE that save wrote, got {folder}, which is a "
+            "training run's; pass another folder"
+        )
 
 
 def files(

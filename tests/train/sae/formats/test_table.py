@@ -328,7 +328,7 @@ def test_transcoder_without_its_target_is_known_to_be_one(tmp_path: Path):
     edit(folder, "sae-lens", hooks)
     config = SAE.load(folder).config
     assert (config.site, config.target_site, config.is_transcoder) == ("resid_post.5", None, True)
-    with pytest.raises(ValueError, match=r"target_site must be known .*--target-site"):
+    with pytest.raises(ValueError, match=r"target_site must be known .*pass target_site"):
         export_sae(folder, "sae-lens", tmp_path / "again")
     again = export_sae(folder, "sae-lens", tmp_path / "again", target_site="mlp_out.5")
     assert SAE.load(again).config.target_site == "mlp_out.5"
