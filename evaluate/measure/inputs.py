@@ -112,8 +112,23 @@ def candidate(
 ) -> PlacedSAE:
     """Checks one SAE against the model's sites and widths and moves it to the model's device."""
     reads, writes = sites_of(name, sae.config, lm, site, target_site)
-    where, here = None if path is None else str(path), sae.to(lm.device, dtype)
+    where, here = None if path is None else str(path), sae.to(lm.device, dtype, copy=False)
     return PlacedSAE(name, here, reads, writes, where, weights_summary(here))
+
+
+def check_model(name: str, config: SAEConfig, lm: "LanguageModel") -> None:
+    """Refuses a model that is not the one whose activations the SAE was trained on.
+
+    Raises:
+        ValueError: the SAE's record names another model's weights.
+    """
+    recorded = config.model_fingerprint
+    if recorded is not None and recorded != lm.fingerprint:
+        raise ValueError(
+            f"model of SAE {name} must be the one it was trained on, {config.model} "
+            f"(fingerprint {recorded}), got {lm.name} ({lm.fingerprint}); pass that model, or "
+            "other_model to take the SAE on this one"
+        )
 
 
 def sites_of(
@@ -158,7 +173,7 @@ def named_sites(
     own_site = _agreed(name, "site", config.site, site)
     if own_site is None:
         raise ValueError(
-            f"site of SAE {name} must be known, but its file does not name it; pass --site "
+            f"site of SAE {name} must be known, but its file does not name it; pass site "
             "<kind>.<layer>"
         )
     own_target = _agreed(name, "target_site", config.target_site, target_site)
@@ -174,7 +189,7 @@ def named_sites(
     if own_target is None and config.is_transcoder:
         raise ValueError(
             f"target_site of SAE {name} must be known, because it is a transcoder, but its file "
-            "does not name it; pass --target-site <kind>.<layer>"
+            "does not name it; pass target_site <kind>.<layer>"
         )
     reads, writes = parse_site(own_site), parse_site(own_target or own_site)
     if writes.depth < reads.depth:

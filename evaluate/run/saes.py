@@ -15,7 +15,7 @@ from ...machine import find_device, good_dtype
 from ...train.sae.config import SAEConfig
 from ...train.sae.hub import is_remote, is_url
 from ...train.sae.sae import SAE
-from ..measure.inputs import PlacedSAE, candidate, is_open, named_sites, sites_of
+from ..measure.inputs import PlacedSAE, candidate, check_model, is_open, named_sites, sites_of
 from ..settings import EvaluateSettings
 from .groups import GroupedSAE
 
@@ -86,7 +86,7 @@ class SAEs:
         settings, found = self._settings, []
         for i, (name, config) in enumerate(zip(self.names, self.configs, strict=True)):
             if not settings.other_model:
-                _check_model(name, config, lm)
+                check_model(name, config, lm)
             sites = sites_of(name, config, lm, **self._given_for(config))
             found.append(GroupedSAE(i, *sites, self._n_bytes[i]))
         return found
@@ -133,14 +133,3 @@ def short_names(paths: Sequence[str | Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [str(path) for path in paths]
-
-
-def _check_model(name: str, config: SAEConfig, lm: "LanguageModel") -> None:
-    """Refuses a model that is not the one whose activations the SAE was trained on."""
-    recorded = config.model_fingerprint
-    if recorded is not None and recorded != lm.fingerprint:
-        raise ValueError(
-            f"model of SAE {name} must be the one it was trained on, {config.model} "
-            f"(fingerprint {recorded}), got {lm.name} ({lm.fingerprint}); pass that model, or "
-            "--other-model to measure the SAE on this one"
-        )

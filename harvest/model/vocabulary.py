@@ -185,6 +185,5 @@ def check_context(context: int, config: Any, model: str) -> None:
     longest = config.max_position_embeddings
     if context > longest:
         raise ValueError(
-            f"context must be at most {longest} for model {model}, got {context}; "
-            f"pass --context {longest} or less"
+            f"context must be at most {longest} for model {model}, got {context}; take fewer tokens"
         )

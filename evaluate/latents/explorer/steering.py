@@ -17,14 +17,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ....arguments import number, whole
+from ....arguments import dtype_name, number, several, whole
 from ....harvest.model.hooks import capture, decoder_of, forward_until, replace
 from ....harvest.model.sites import Site, check_site, parse_site, site_width
-from ....harvest.model.vocabulary import Ids
+from ....harvest.model.vocabulary import Ids, check_context
 from ....train.sae.sae import SAE
-from ...measure.inputs import is_open
+from ...measure.inputs import check_model, is_open
 
 Kind = Literal["off", "add", "set"]
+
+_OVERFLOW = "value must leave the model's numbers finite; take smaller ones"
 
 
 @dataclass(frozen=True)
@@ -65,19 +67,35 @@ class SteeredModel:
         reads: the site whose activations the SAE encodes; None takes the site that the SAE names.
         writes: the site at which decoder rows are added; None takes the target site that the SAE
             names, and `reads` for an SAE that is no transcoder.
+        other_model: whether the SAE may be of another model than a `LanguageModel` is, as one of a
+            base model on its instruction-tuned twin.
 
     Raises:
-        ValueError: model or sae is of another type; a site differs from the one that the SAE names,
+        ValueError: model or sae is of another type; the SAE is not float32, or was trained on
+            another model; a site differs from the one that the SAE names,
             is not in the model, or has another width than the SAE; a site is neither given nor
             named by the SAE; writes comes before reads in the model.
     """
 
     def __init__(
-        self, model: Any, sae: SAE, reads: str | None = None, writes: str | None = None
+        self,
+        model: Any,
+        sae: SAE,
+        reads: str | None = None,
+        writes: str | None = None,
+        *,
+        other_model: bool = False,
     ) -> None:
         if not isinstance(sae, SAE):
             got = f"{sae!r:.80}" if isinstance(sae, str) else type(sae).__name__
             raise ValueError(f"sae must be an SAE, got {got}; scopeworks.SAE.load reads one")
+        if sae.W_enc.dtype != torch.float32:
+            raise ValueError(
+                f"sae must be float32, got {dtype_name(sae.W_enc.dtype)}; take "
+                "sae.to(dtype='float32')"
+            )
+        if hasattr(model, "fingerprint") and not other_model:
+            check_model(sae.source or sae.path or str(sae.config.site), sae.config, model)
         self.model, self.sae = model, sae
         self.reads, self.writes = _sites(model, sae, reads, writes)
 
@@ -96,7 +114,8 @@ class SteeredModel:
         """Applies one change or several in every forward pass inside the block.
 
         Positions go on from pass to pass, as in generation with a cache: the first token of a pass
-        comes after the last token of the pass before. So use one block for each sequence.
+        comes after the last token of the pass before. So use one block for each sequence. A pass
+        raises ValueError if a change makes an activation too large for the model to normalise.
 
         Raises:
             ValueError: a change is not a `LatentChange`, or the SAE has no such latent.
@@ -124,7 +143,7 @@ class SteeredModel:
         n_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
-        stop: frozenset[int] = frozenset(),
+        stop: int | Iterable[int] = (),
     ) -> tuple[list[int], Float[Tensor, " vocabulary"]]:
         """What the model writes after a text.
 
@@ -139,16 +158,20 @@ class SteeredModel:
             n_tokens: the largest number of new tokens, >= 1.
             temperature: 0 takes the most probable token.
             seed: seed of the uniform numbers, >= 0.
-            stop: token ids; the text ends after the first of them.
+            stop: token id or ids; the text ends after the first of them.
 
         Returns:
             The new tokens' ids, and the probabilities of the first of them at temperature 1.
 
         Raises:
-            ValueError: an argument is not as described, the SAE has no such latent, or the changes
-                make the model's logits infinite or NaN.
+            ValueError: an argument is not as described, the new tokens do not fit in the model's
+                context, the SAE has no such latent, or the changes make the model's activations or
+                logits infinite or NaN.
         """
         n_tokens, ids = whole("n_tokens", n_tokens, 1), self._ids(text)
+        stops = {whole("stop", token) for token in several(stop)}
+        name = getattr(self.model, "name", type(self.model).__name__)
+        check_context(ids.shape[1] + n_tokens, self.model.config, name)
         temperature, seed = number("temperature", temperature), whole("seed", seed, 0)
         uniform = torch.rand(n_tokens, generator=torch.Generator().manual_seed(seed))
         written: list[int] = []
@@ -159,12 +182,10 @@ class SteeredModel:
                 got = _causal(self.model)(input_ids=step, past_key_values=past, use_cache=True)
                 logits, past = got.logits[0, -1].float(), got.past_key_values
                 if not logits.isfinite().all():
-                    raise ValueError(
-                        "value must leave the model's numbers finite; take smaller ones"
-                    )
+                    raise ValueError(_OVERFLOW)
                 first = logits.softmax(-1) if first is None else first
                 written.append(_drawn(logits, temperature, u))
-                if written[-1] in stop:
+                if written[-1] in stops:
                     break
                 step = ids.new_tensor([[written[-1]]])
         assert first is not None
@@ -187,15 +208,14 @@ class SteeredModel:
 
     def _checked(self, changes: LatentChange | Sequence[LatentChange]) -> list[LatentChange]:
         """The changes as a list, after a check that the SAE has their latents."""
-        several = list(changes) if isinstance(changes, Iterable) else [changes]
-        d_sae = self.sae.config.d_sae
-        for change in several:
+        found, d_sae = list(several(changes)), self.sae.config.d_sae
+        for change in found:
             if not isinstance(change, LatentChange):
                 got = type(change).__name__
                 raise ValueError(f"changes must be LatentChange or a list of them, got {got}")
             if change.latent >= d_sae:
                 raise ValueError(f"latent must be 0 to {d_sae - 1}, got {change.latent}")
-        return several
+        return found
 
 
 class _Splice:
@@ -214,7 +234,11 @@ class _Splice:
             by = torch.where(positions >= change.start, by, 0)
             delta += by[..., None] * self._sae.W_dec[change.latent]
         # Added in float32, because bfloat16 would round small changes away. Unchanged rows stay x.
-        return torch.where((delta != 0).any(-1, keepdim=True), x.float() + delta, x.float())
+        there = torch.where((delta != 0).any(-1, keepdim=True), x.float() + delta, x.float())
+        # The model's norms would divide by an infinite mean of squares, and all would be 0.
+        if not there.square().sum(-1).isfinite().all():
+            raise ValueError(_OVERFLOW)
+        return there
 
 
 def _sites(model: Any, sae: SAE, reads: str | None, writes: str | None) -> tuple[Site, Site]:

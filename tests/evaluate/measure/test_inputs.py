@@ -136,7 +136,7 @@ def test_target_width_is_checked_too(lm):
 def test_transcoder_whose_target_is_not_known_is_refused_until_it_is_given(lm):
     sae = random_sae("mlp_in.1", "mlp_out.1")
     sae.config = sae.config.model_copy(update={"target_site": None, "transcoder": True})
-    with pytest.raises(ValueError, match=r"target_site of SAE a must be known.*--target-site"):
+    with pytest.raises(ValueError, match=r"target_site of SAE a must be known.*pass target_site"):
         candidate("a", sae, lm)
     assert str(candidate("a", sae, lm, target_site="mlp_out.1").target) == "mlp_out.1"
 

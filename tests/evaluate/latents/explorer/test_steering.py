@@ -159,12 +159,35 @@ def test_it_stops_at_an_end(lm, ids):
     got, _ = steering.continued(one, [], 5)
     short, _ = steering.continued(one, [], 5, stop=frozenset({got[2]}))
     assert short == got[: got.index(got[2]) + 1]
+    assert steering.continued(one, [], 5, stop=got[2])[0] == short
+    assert steering.continued(one, [], 5, stop=np.array([got[2]]))[0] == short
+    with pytest.raises(ValueError, match=r"^stop must be a whole number from 0 on, got 'a'$"):
+        steering.continued(one, [], 5, stop="a")  # pyright: ignore[reportArgumentType]
 
 
 def test_numbers_that_overflow_are_an_error(lm, ids):
     steering = residual(lm)
     with pytest.raises(ValueError, match="value must leave the model's numbers finite"):
         steering.continued(ids[:1, :6], [LatentChange(0, "add", float("inf"))], 2)
+
+
+@pytest.mark.parametrize("value", [1e30, -1e38])
+def test_numbers_that_overflow_in_the_models_norm_are_an_error(lm, ids, value):
+    # Their squares are infinite, so RMSNorm makes every number 0, and no logit is infinite.
+    steering, change = residual(lm), LatentChange(0, "add", value)
+    with pytest.raises(ValueError, match="value must leave the model's numbers finite"):
+        steering.continued(ids[:1, :6], change, 2)
+    message = "value must leave the model's numbers finite"
+    with pytest.raises(ValueError, match=message), steering.changed(change):
+        lm.model(input_ids=ids[:1])
+    assert steering.continued(ids[:1, :6], LatentChange(0, "add", 1e15), 2)[1].sum() > 0.99
+
+
+def test_no_more_is_written_than_the_context_takes(lm, ids):
+    steering = residual(lm)
+    assert len(steering.continued(ids[:1, :6], [], 58)[0]) == 58
+    with pytest.raises(ValueError, match=r"^context must be at most 64 for model Gemma2.*got 65;"):
+        steering.continued(ids[:1, :6], [], 59)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +248,18 @@ def nameless(site: str | None = None, target: str | None = None, d: int = 32) ->
 def test_sites_that_do_not_fit_are_refused_when_it_is_made(lm, sae, sites, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
         SteeredModel(lm, sae, *sites)
+
+
+def test_an_sae_of_another_model_or_dtype_is_refused(lm):
+    named = LanguageModel(lm.model, lm.tokenizer, "twin", "a" * 16, lm.device, "float32", "eager")
+    sae = random_sae("resid_post.1")
+    facts = {"model": "base", "model_fingerprint": "b" * 16}
+    sae.config = sae.config.model_copy(update=facts)
+    with pytest.raises(ValueError, match=r"^model of SAE resid_post.1 must be .* base .*got twin"):
+        SteeredModel(named, sae)
+    assert SteeredModel(named, sae, other_model=True).sae is sae
+    with pytest.raises(ValueError, match=r"^sae must be float32, got bfloat16; take sae.to"):
+        SteeredModel(lm, sae.to(dtype="bfloat16"))
 
 
 def test_a_model_that_is_none_is_refused():
