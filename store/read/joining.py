@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ...arguments import several
 from ...settings import differences
 from ..format.arrays import ArrayLayout
 from ..format.commits import Commit, read_commits, shard_sizes, shard_versions
@@ -28,9 +29,6 @@ from .cache import CachedReads
 
 AnyPlaces = AnyPlace | Sequence[AnyPlace]
 """The place of one store, or a list or tuple of places of stores to read as one."""
-
-
-_ONE = (str, os.PathLike, Place)
 
 
 @dataclass(frozen=True)
@@ -119,17 +117,16 @@ def open_aligned(
 
 def places_of(urls: Any, options: StorageOptions) -> list[Place]:
     """One or several places or open stores as a list of places; the remote ones get the options."""
-    given: list[Any] = [urls] if isinstance(urls, _ONE) or _is_open(urls) else list(urls)
-    several: list[AnyPlace] = []
-    for one in given:
+    names: list[AnyPlace] = []
+    for one in (urls,) if _is_open(urls) else several(urls):
         named = one.as_setting() if _is_open(one) else one
-        several += named if isinstance(named, tuple) else [named]
-    if not several:
+        names += named if isinstance(named, tuple) else [named]
+    if not names:
         raise ValueError("url must name at least one activation store, got an empty list")
-    remote = [Place.of(one).is_remote for one in several]
+    remote = [Place.of(one).is_remote for one in names]
     return [
         Place.of(one, options if far or not any(remote) else None)
-        for one, far in zip(several, remote, strict=True)
+        for one, far in zip(names, remote, strict=True)
     ]
 
 

@@ -313,6 +313,12 @@ def test_a_missing_store_is_named(urls, tmp_path):
         ActivationStore.open([])
 
 
+@pytest.mark.parametrize("given", [5, None, [None]])
+def test_what_is_no_place_is_refused_in_one_line(given):
+    with pytest.raises(ValueError, match=r"^place must be a path or URL, got (5|None)$"):
+        ActivationStore.open(given)
+
+
 def test_open_stores_are_taken_beside_urls(urls):
     a = ActivationStore.open(urls["a"])
     joined = ActivationStore.open([a, urls["b"]])
