@@ -16,7 +16,7 @@ from torch import Tensor
 from ...harvest.model.sites import Site, check_site, parse_site, site_width
 from ...harvest.model.vocabulary import check_context, tokenizer_fingerprint
 from ...harvest.rows.prepare import special_ids
-from ...harvest.tokens.splits import HELD_OUT, PART_NUMBERS, PARTS
+from ...harvest.tokens.splits import HELD_OUT, MORE_DOCUMENTS, PART_NUMBERS, PARTS
 from ...store import TokenStore
 from ...store.place.place import AnyPlace, Place
 from ...train.sae.config import SAEConfig
@@ -227,10 +227,13 @@ def open_held_out(
     """
     tokens, url = TokenStore.open(place), Place.of(place).url
     if not tokens.splits.get(HELD_OUT):
+        made_by = tokens.provenance.get("settings")
+        share = made_by.get("held_out") if isinstance(made_by, dict) else None
+        none = f"a share of {share} of its documents fills no sequence; {MORE_DOCUMENTS}"
         raise ValueError(
             f"token store {url} must have held-out sequences, got the splits "
-            f"{', '.join(sorted(tokens.splits)) or 'none'}; tokenize again with a held-out share "
-            "above 0"
+            f"{', '.join(sorted(tokens.splits)) or 'none'}; "
+            + (none if share else "tokenize again with a held-out share above 0")
         )
     _check_tokenizer(tokens, url, lm)
     check_context(tokens.context, lm.config, lm.name)

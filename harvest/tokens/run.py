@@ -144,6 +144,7 @@ def _tokenize(
         _pack_into(splits, settings, tokenizer, sources, report)
         spools = _permuted(splits, report)
         store.write(spools)
+        splits.warn_of_none_held_out(report.read.documents)
     report.sequences = {name: len(spool) for name, spool in spools.items()}
     report.left_over_tokens = splits.left_over
     write_settings(settings.place(settings.out), "tokenize", settings)

@@ -5,6 +5,7 @@ and spools.
 """
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,6 +24,9 @@ PARTS = "parts"
 
 PART_NUMBERS = {"prompt": 1, "rollout": 2}
 """Numbers of the parts of a conversation; 0 is everything else: BOS, the constant prefix, PAD."""
+
+MORE_DOCUMENTS = "split the text into more documents: a file is one, and so is a row of JSON lines"
+"""What to do where too few documents were read for a share of them to be held out."""
 
 _MAX_SUBSETS = 100
 _MAX_NAME = 200
@@ -76,6 +80,19 @@ class Splits:
         """Tokens at the splits' ends that fill no sequence."""
         return sum(packer.left_over for packer, _ in self._splits.values())
 
+    def warn_of_none_held_out(self, n_documents: int) -> None:
+        """Says on stderr that a share was to be held out of the documents read, and no sequence
+        is."""
+        share = self._settings.held_out
+        if share and not (HELD_OUT in self._splits and len(self._splits[HELD_OUT][1])):
+            documents = "document" if n_documents == 1 else "documents"
+            print(
+                f"warning: held_out {share:g} of {n_documents:,} {documents} is "
+                f"{self._n_tokens[HELD_OUT]:,} tokens, which fill no sequence, so there is nothing "
+                f"to evaluate on; {MORE_DOCUMENTS}",
+                file=sys.stderr,
+            )
+
     def permuted(self) -> dict[str, Spool]:
         """The splits that hold a sequence, in permuted order.
 
@@ -84,11 +101,11 @@ class Splits:
         """
         if not len(self._split(TRAIN)[1]):
             held = self._n_tokens[HELD_OUT]
+            fewer = f" beside {held} held out; lower --held-out, {MORE_DOCUMENTS}, or "
             raise ValueError(
                 f"text must fill at least one training sequence of {self._settings.context} "
-                f"tokens, got {self._n_tokens[TRAIN]} tokens"
-                + (f" beside {held} held out; lower --held-out, " if held else "; ")
-                + "pass more text or a smaller --context"
+                f"tokens, got {self._n_tokens[TRAIN]} tokens{fewer if held else '; '}"
+                "pass more text or a smaller --context"
             )
         seed = self._settings.seed
         return {

@@ -38,6 +38,10 @@ def test_held_out_split_is_read_in_order_and_only_as_far_as_asked(lm, tmp_path):
 
 def test_store_without_held_out_sequences_is_refused(lm, tmp_path):
     url = write_tokens(tmp_path / "t", {"train": some_ids()})
+    provenance = {"settings": {"held_out": 0.05}}
+    asked_for = write_tokens(tmp_path / "asked_for", {"train": some_ids()}, provenance)
+    with pytest.raises(ValueError, match=r"share of 0\.05 .* fills no sequence; split the text"):
+        open_held_out(asked_for, lm, 1)
     with pytest.raises(ValueError, match="must have held-out sequences, got the splits train"):
         open_held_out(url, lm, 10)
 

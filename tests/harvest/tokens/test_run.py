@@ -360,9 +360,20 @@ def test_text_that_was_held_out_as_a_whole_says_so(model_dir, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a few words"}\n' * 9)
     share = 0.999999
-    message = r"got 0 tokens beside \d+ held out; lower --held-out, pass more text"
+    message = r"got 0 tokens beside \d+ held out; lower --held-out, split the text into more docu"
     with pytest.raises(ValueError, match=message):
         tokenize_text(settings(model_dir, path, tmp_path / "tokens", held_out=share))
+
+
+def test_one_document_says_that_nothing_is_held_out(model_dir, text_dir, tmp_path, capsys):
+    path = tmp_path / "one.txt"
+    path.write_text(max(documents(text_dir, held_out=False), key=len))
+    tokenize_text(settings(model_dir, path, tmp_path / "one"))
+    warning = "warning: held_out 0.3 of 1 document is 0 tokens, which fill no sequence"
+    assert capsys.readouterr().err.startswith(warning)
+    tokenize_text(settings(model_dir, path, tmp_path / "none_asked", held_out=0.0))
+    tokenize_text(settings(model_dir, text_dir, tmp_path / "many"))
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_a_bucket_of_text_does_not_hold_the_output(model_dir):
