@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 
-def whole(name: str, value: Any, least: int = 0) -> int:
+def whole(name: str, value: Any, least: int = 0, below: float = math.inf) -> int:
     """A whole number from `least` on, as an int; numpy's and torch's integers are taken.
 
     Raises:
-        ValueError: it is another value, a boolean, or smaller.
+        ValueError: it is another value, a boolean, smaller, or not `below`.
     """
     try:
         number = operator.index(value)
     except TypeError:
         number = least - 1
-    if number < least or isinstance(value, bool):
-        raise ValueError(f"{name} must be a whole number from {least} on, got {value!r:.80}")
+    if not least <= number < below or isinstance(value, bool):
+        end = "on" if below == math.inf else f"to {below - 1}"
+        raise ValueError(f"{name} must be a whole number from {least} {end}, got {value!r:.80}")
     return number
 
 

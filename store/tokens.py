@@ -18,6 +18,7 @@ from ..machine import available_cores
 from .format.arrays import ArrayLayout, DamagedStoreError, ShardRecord
 from .format.chunks.codecs import LABELS
 from .format.commit_rules import check_shards
+from .format.root import stores_below
 from .format.spec import (
     DOCUMENT_BYTES,
     MAX_ROWS,
@@ -159,7 +160,8 @@ class TokenStore:
             root, body = _read_root(location)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"no complete token store at {location.url}; `scopeworks tokenize` makes one"
+                f"no complete token store at {location.url}; "
+                + (stores_below(location, FORMAT) or "`scopeworks tokenize` makes one")
             ) from error
         fields = {name: body[name] for name in _RootDocument.model_fields}
         store = cls(location, **fields, given=Place.of(url).url)

@@ -18,6 +18,12 @@ def test_what_is_no_whole_number_from_least_on_is_refused(value):
         whole("n", value, 3)
 
 
+def test_a_whole_number_may_have_an_end():
+    assert whole("n", 7, below=8) == 7
+    with pytest.raises(ValueError, match="n must be a whole number from 0 to 7, got 8"):
+        whole("n", 8, below=8)
+
+
 @pytest.mark.parametrize("value", [0.5, np.float32(0.5), torch.tensor(0.5)])
 def test_numbers_of_any_library_are_numbers(value):
     assert number("x", value) == 0.5 and type(number("x", value)) is float

@@ -5,6 +5,7 @@ state is a valid store. See docs/format.md.
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -32,6 +33,7 @@ KEY = "zarr.json"
 _REQUIRED = {"sites", "rows", "bucket_rows", "chunk_rows", "shard_rows", "codec", "seed"}
 """Entries of a spec that roots of all versions have."""
 _MAX_GROWTHS = 10**4
+_LOOKED_AT = 50
 
 
 class _RootDocument(Document):
@@ -91,6 +93,18 @@ def read_root(location: Location) -> Root:
     root = Root(spec, tuple(found.grown_from), found.documents, data)
     _check(root, location.url)
     return root
+
+
+def stores_below(location: Location, form: str = FORMAT) -> str:
+    """What to open where no store is: names the stores of this form directly below; "" if there are
+    none among the first names."""
+    found = []
+    with suppress(OSError):  # a hint only
+        for name in location.children()[:_LOOKED_AT]:
+            with suppress(FileNotFoundError):
+                if f'"{form}"'.encode() in read_bounded(location, f"{name}/{KEY}", DOCUMENT_BYTES):
+                    found.append(name)
+    return f"it holds {', '.join(found[:3])}: pass {location.url}/{found[0]}" if found else ""
 
 
 def _check(root: Root, where: str) -> None:

@@ -38,11 +38,11 @@ class Place:
 
     @classmethod
     def of(cls, place: "AnyPlace", options: StorageOptions = None) -> "Place":
-        """The place itself, or one made of a URL or path and its options; ValueError for others."""
-        if not isinstance(place, Place):
-            if not isinstance(place, str | os.PathLike):
-                raise ValueError(f"place must be a path or URL, got {place!r:.80}")
+        """The place itself, or one made of a URL or path and its options."""
+        if isinstance(place, str | os.PathLike):
             return cls(os.fspath(place), options)
+        if not isinstance(place, Place):
+            raise ValueError(f"url must be a path, a URL or a Place, got {place!r:.80}")
         if options:
             raise ValueError(f"storage options of {place.url} must be given once, in the place")
         return place

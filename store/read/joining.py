@@ -18,7 +18,7 @@ from ...arguments import several
 from ...settings import differences
 from ..format.arrays import ArrayLayout
 from ..format.commits import Commit, read_commits, shard_sizes, shard_versions
-from ..format.root import read_root
+from ..format.root import read_root, stores_below
 from ..format.spec import LABEL_NAMES, StoreSpec
 from ..place.locate import locate
 from ..place.location import Location, StorageOptions
@@ -54,7 +54,8 @@ class Opened:
             spec = read_root(location).spec
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"no activation store at {location.url}; `scopeworks harvest` makes one"
+                f"no activation store at {location.url}; "
+                + (stores_below(location) or "`scopeworks harvest` makes one")
             ) from error
         commits = read_commits(location, spec)
         # Only committed ranges go through the cache, and what is committed does not change.
@@ -117,16 +118,17 @@ def open_aligned(
 
 def places_of(urls: Any, options: StorageOptions) -> list[Place]:
     """One or several places or open stores as a list of places; the remote ones get the options."""
-    names: list[AnyPlace] = []
-    for one in (urls,) if _is_open(urls) else several(urls):
-        named = one.as_setting() if _is_open(one) else one
-        names += named if isinstance(named, tuple) else [named]
-    if not names:
+    given: list[Any] = [urls] if _is_open(urls) else list(several(urls))
+    named: list[AnyPlace] = []
+    for one in given:
+        name = one.as_setting() if _is_open(one) else one
+        named += name if isinstance(name, tuple) else [name]
+    if not named:
         raise ValueError("url must name at least one activation store, got an empty list")
-    remote = [Place.of(one).is_remote for one in names]
+    remote = [Place.of(one).is_remote for one in named]
     return [
         Place.of(one, options if far or not any(remote) else None)
-        for one, far in zip(names, remote, strict=True)
+        for one, far in zip(named, remote, strict=True)
     ]
 
 

@@ -7,14 +7,14 @@ complete store, row numbers are those of the arrays.
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Unpack, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 
-from ...arguments import dtype_name
+from ...arguments import dtype_name, several, whole
 from ...foreign import short
 from ..format.arrays import ArrayLayout
 from ..format.commits import Commit, common_scale
@@ -24,7 +24,7 @@ from ..place.location import StorageOptions
 from ..place.options import CACHE_BYTES
 from ..place.place import AnyPlace
 from .joining import AnyPlaces, Opened, computed_differently, open_aligned, together
-from .stream import Stream, StreamOptions
+from .stream import Stream, StreamOptions, checked_batches, checked_state
 from .stream_order import INTERLEAVE, Order, WindowOrder, row_numbers
 
 
@@ -115,9 +115,23 @@ class ActivationStore:
         text = f"ActivationStore({self.rows:,} rows{partly} of {short(sites, 200)}; {dtypes}"
         return f"{text}; {' + '.join(part.given for part in self._parts)})"
 
-    def only(self, buckets: Collection[int]) -> "ActivationStore":
-        """A view of the store as if only these buckets were committed."""
-        return ActivationStore([part.only(buckets) for part in self._parts], is_view=True)
+    def only(self, buckets: int | Iterable[int]) -> "ActivationStore":
+        """A view of the store as if only these buckets were committed.
+
+        Args:
+            buckets: numbers of committed buckets (`commits` has them), at least one.
+
+        Raises:
+            ValueError: a bucket is not committed, or none is given.
+        """
+        chosen = [whole("buckets", bucket) for bucket in several(buckets)]
+        there = self._parts[0].commits
+        if not chosen or not there.keys() >= set(chosen):
+            raise ValueError(
+                f"buckets must be some of the {len(there)} committed ones, of numbers "
+                f"{min(there, default=0)} … {max(there, default=0)}, got {short(repr(chosen))}"
+            )
+        return ActivationStore([part.only(chosen) for part in self._parts], is_view=True)
 
     @property
     def sites(self) -> dict[str, int]:
@@ -164,6 +178,7 @@ class ActivationStore:
 
     def layout(self, site: str) -> ArrayLayout:
         """Chunk size, shard size and codec of a site's array; in joined stores they may differ."""
+        self._check_name(site)
         return self._readers[site].layout
 
     def normaliser(self, site: str) -> float:
@@ -223,6 +238,8 @@ class ActivationStore:
         Raises:
             ValueError: the state is of a store with another number of rows.
         """
+        state = checked_state(state)
+        batch_rows, rank, _ = checked_batches(self.rows, batch_rows, rank, world)
         if state["store_rows"] != self.rows:
             raise ValueError(
                 f"store_rows must be {self.rows} as store {self.url} has, got a state with"
@@ -289,11 +306,13 @@ class ActivationStore:
             pin: page-locked batches, for copies to a device; None where CUDA is.
 
         Raises:
-            ValueError: there is no such site, the batch is larger than the store, or the state does
-                not fit.
+            ValueError: there is no such site, the batch is larger than the store, an option is not
+                what it must be, or the state does not fit.
         """
         one = isinstance(site, str) or not isinstance(site, Iterable)
         names: list[Any] = [site] if one else [str(name) for name in site]
+        if not names:
+            raise ValueError(f"site must be at least one of {', '.join(self.sites)}, got none")
         for name in names:
             self._check_site(name)
         in_flight = max(part.location.in_flight for part in self._parts)
@@ -323,14 +342,18 @@ class ActivationStore:
         rows = np.lexsort([self._read(name, 0, self.rows) for name in ("position", "sequence")])
         return WindowOrder(sizes, self.spec.chunk_rows, seed, shuffle_rows, rows)
 
-    def _check_site(self, site: str) -> None:
+    def _check_name(self, site: str) -> None:
         if not isinstance(site, str) or site not in self.spec.sites:
             raise ValueError(f"site must be one of {', '.join(self.spec.sites)}, got {site!r}")
+
+    def _check_site(self, site: str) -> None:
+        self._check_name(site)
         if not self.rows:
             raise ValueError(f"store {self.url} has no committed rows yet; let the harvest run on")
 
     def _read(self, name: str, start: int, stop: int) -> np.ndarray:
         """Committed rows [start, stop) of an array as stored, bucket by bucket."""
+        start, stop = whole("start", start), whole("stop", stop)
         if not 0 <= start <= stop <= self.rows:
             raise ValueError(f"rows must be within 0 … {self.rows}, got {start} … {stop}")
         reader, parts = self._readers[name], []

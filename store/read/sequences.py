@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from ...foreign import short
 from .array_reader import ArrayReader
 
 
@@ -21,16 +22,24 @@ class StoredSequences:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __repr__(self) -> str:
+        return f"StoredSequences({self.shape[0]:,} sequences of {self.shape[1]:,} tokens)"
+
     def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> np.ndarray:
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             if step == 1:
                 return self._reader.read_rows(start, max(start, stop))
             return self[np.arange(start, stop, step)]
-        if isinstance(index, int | np.integer):
-            row = range(len(self))[index]
-            return self._reader.read_rows(row, row + 1)[0]
-        return self._gather(np.asarray(index, dtype=np.int64))
+        rows = np.asarray(index)
+        whole = rows.dtype.kind in "iu" or not rows.size
+        if isinstance(index, tuple) or not whole or rows.ndim > 1:
+            raise ValueError(
+                "sequences must be indexed by a whole number, a slice or a list of whole numbers, "
+                f"got {short(repr(index))}"
+            )
+        found = self._gather(rows.reshape(-1).astype(np.int64))
+        return found if rows.ndim else found[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         whole = self[:]

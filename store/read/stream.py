@@ -8,16 +8,17 @@ interruptions.
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypedDict, TypeVar, cast
+from typing import Any, TypedDict, TypeVar, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from ...arguments import whole
+from ...foreign import short
 from ..format.spec import StoreSpec
 from ..format.values import put_values
 from .array_reader import ArrayReader
@@ -93,7 +94,8 @@ class Stream(Iterator[BatchT]):
     ):
         if dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype must be float32 or bfloat16, got {dtype!r}")
-        _check(order.rows, batch_rows, rank, world, prefetch, threads)
+        batch_rows, rank, world = checked_batches(order.rows, batch_rows, rank, world)
+        prefetch, threads = whole("prefetch", prefetch, 1), whole("threads", threads, 1)
         self._position, self._identity = _resume(state, order.identity), order.identity
         self._batch_rows, self._rank, self._world = batch_rows, rank, world
         self._single, self._rows = single, order.rows
@@ -113,7 +115,7 @@ class Stream(Iterator[BatchT]):
         self._shares = -(-threads // prefetch)
         """Threads for each batch, so that all have work; one thread fills a batch fastest."""
         self._ahead: deque[_Coming] = deque()
-        self.waiting_s = 0.0
+        self._closed, self.waiting_s = False, 0.0
 
     def __next__(self) -> BatchT:
         """The next batch.
@@ -121,7 +123,10 @@ class Stream(Iterator[BatchT]):
         Raises:
             DamagedStoreError: a chunk of it is damaged. The stream keeps its position, and the next
                 call tries again.
+            ValueError: the stream is closed.
         """
+        if self._closed:
+            raise ValueError("stream is closed; make another one, with this one's state() to go on")
         while len(self._ahead) < self._prefetch:
             self._submit(self._position + len(self._ahead) * self._batch_rows * self._world)
         started = time.perf_counter()
@@ -151,6 +156,7 @@ class Stream(Iterator[BatchT]):
 
     def close(self) -> None:
         """Stops the threads and drops the batches that were prepared ahead."""
+        self._closed = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> "Stream[BatchT]":
@@ -267,10 +273,33 @@ def _decoded(reader: ArrayReader, number: int) -> np.ndarray:
     return buffer
 
 
-def _resume(state: dict[str, int] | None, identity: dict[str, int]) -> int:
+def checked_state(state: Any) -> dict[str, int]:
+    """A stream's state, with plain ints; ValueError for what no `state()` can have given."""
+    if not isinstance(state, Mapping) or not {"row", "seed", "store_rows"} <= state.keys():
+        raise ValueError(f"state must be what a stream's state() gave, got {short(repr(state))}")
+    return {str(name): whole(f"{name} of the stream's state", n) for name, n in state.items()}
+
+
+def checked_batches(rows: int, batch_rows: int, rank: int, world: int) -> tuple[int, int, int]:
+    """(batch_rows, rank, world) of a store of so many rows, as ints; ValueError if they do not
+    fit."""
+    batch_rows, world = whole("batch_rows", batch_rows, 1), whole("world", world, 1)
+    rank = whole("rank", rank)
+    if rank >= world:
+        raise ValueError(f"rank must be in 0 … {world - 1}, got {rank}")
+    if batch_rows * world > rows:
+        raise ValueError(
+            f"batch_rows must be at most the store's {rows} rows over {world} ranks, got"
+            f" {batch_rows}; take smaller batches or harvest more rows"
+        )
+    return batch_rows, rank, world
+
+
+def _resume(state: Any, identity: dict[str, int]) -> int:
     """The row at which to continue; refuses a state of another order."""
     if state is None:
         return 0
+    state = checked_state(state)
     for name in ("seed", "store_rows", "interleave", "shuffle_rows"):
         if state.get(name) != identity.get(name):
             raise ValueError(
@@ -278,18 +307,4 @@ def _resume(state: dict[str, int] | None, identity: dict[str, int]) -> int:
                 f" {identity.get(name)};"
                 " continue on the same store with the same settings"
             )
-    return int(state["row"])
-
-
-def _check(rows: int, batch_rows: int, rank: int, world: int, prefetch: int, threads: int) -> None:
-    whole("batch_rows", batch_rows, 1)
-    whole("world", world, 1)
-    whole("prefetch", prefetch, 1)
-    whole("threads", threads, 1)
-    if not whole("rank", rank) < world:
-        raise ValueError(f"rank must be in 0 … {world - 1}, got {rank}")
-    if batch_rows * world > rows:
-        raise ValueError(
-            f"batch_rows must be at most the store's {rows} rows over {world} ranks, got"
-            f" {batch_rows}; take smaller batches or harvest more rows"
-        )
+    return state["row"]

@@ -18,7 +18,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
+from ...arguments import whole
 from ..format.permutations import BUCKETS, CHUNKS, WINDOW, permutation
+
+SEEDS = 2**64
+"""Seeds are below this."""
 
 INTERLEAVE = 16
 """Default number of buckets whose rows are mixed."""
@@ -97,8 +101,7 @@ class Order:
         interleave: int = INTERLEAVE,
         stripe_rows: int = STRIPE_ROWS,
     ):
-        if interleave < 1:
-            raise ValueError(f"interleave must be at least 1, got {interleave}")
+        seed, interleave = whole("seed", seed, below=SEEDS), whole("interleave", interleave, 1)
         self.rows = sum(bucket_rows)
         self.chunk_rows = chunk_rows
         self.identity = {"seed": seed, "store_rows": self.rows, "interleave": interleave}
@@ -187,8 +190,10 @@ class WindowOrder:
         shuffle_rows: int,
         rows: Int64[np.ndarray, "rows"],
     ):
-        if shuffle_rows < 1:
-            raise ValueError(f"shuffle_rows must be at least 1, got {shuffle_rows}")
+        seed, shuffle_rows = (
+            whole("seed", seed, below=SEEDS),
+            whole("shuffle_rows", shuffle_rows, 1),
+        )
         self.rows, self.chunk_rows = len(rows), chunk_rows
         self.identity = {"seed": seed, "store_rows": self.rows, "shuffle_rows": shuffle_rows}
         self._by_sequence, self._seed = rows, seed

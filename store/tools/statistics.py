@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from ...arguments import whole
+from ..read.joining import AnyPlaces
 from ..read.reader import ActivationStore
 
 OUTLIER = 6.0
@@ -76,12 +78,19 @@ class SiteStatistics:
         )
 
 
-def site_statistics(store: ActivationStore, site: str, rows: int) -> SiteStatistics:
+def site_statistics(store: ActivationStore | AnyPlaces, site: str, rows: int) -> SiteStatistics:
     """Figures of a site over about `rows` rows in chunks spread evenly over the store.
+
+    Args:
+        store: an open store, or what `ActivationStore.open` takes.
+        site: one of its sites.
+        rows: at least so many, if the store has them.
 
     Raises:
         ValueError: no such site, or no committed rows.
     """
+    store = store if isinstance(store, ActivationStore) else ActivationStore.open(store)
+    rows = whole("rows", rows, 1)
     moments = _Moments(store.mean(site).numpy())
     for start, stop in _spread(store, rows):
         chunk = store.read(site, start, stop).numpy()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -63,6 +63,26 @@ def test_sequences_out_of_range_are_refused(store):
         store.sequences("train")[1300]
     with pytest.raises(IndexError, match="sequence must be in 0 … 1299"):
         store.sequences("train")[[1300]]
+
+
+@pytest.mark.parametrize("index", ["a", 1.5, [0.5], None, True, [True, False], (0, 1), [[0]]])
+def test_what_is_no_number_of_a_sequence_is_refused(store, index):
+    with pytest.raises(ValueError, match="sequences must be indexed by a whole number, a slice or"):
+        store.sequences("train")[index]
+
+
+def test_sequences_show_themselves_in_one_line(store):
+    shown = f"StoredSequences(1,300 sequences of {store.context} tokens)"
+    assert repr(store.sequences("train")) == shown
+
+
+def test_a_folder_of_stores_names_what_to_open(store):
+    folder = Path(store.url).parent
+    message = f"no complete token store at {folder}; it holds .*: pass {store.url}"
+    with pytest.raises(FileNotFoundError, match=message):
+        TokenStore.open(folder)
+    with pytest.raises(ValueError, match="url must be a path, a URL or a Place, got 3"):
+        TokenStore.open(cast(Any, 3))
 
 
 def test_zarr_reads_the_same_sequences(store, splits):

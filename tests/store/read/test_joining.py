@@ -185,6 +185,40 @@ def test_a_view_is_not_taken_for_its_store(tmp_path):
         TrainSettings(store=view, site=A, width=8, out="sae")  # pyright: ignore[reportArgumentType]
 
 
+def test_buckets_that_are_not_committed_are_refused(urls):
+    store: Any = ActivationStore.open(urls["both"])
+    n = len(store.commits)
+    assert store.only(0).rows == store.only([0]).rows == store.commits[0].rows
+    for wrong in ([99], [0, 99], []):
+        message = f"buckets must be some of the {n} committed ones, of numbers 0 … {n - 1}, got "
+        with pytest.raises(ValueError, match=message):
+            store.only(wrong)
+    for wrong in (None, "0", [1.0], [True]):
+        with pytest.raises(ValueError, match="buckets must be a whole number from 0 on, got "):
+            store.only(wrong)
+
+
+@pytest.mark.parametrize("wrong", [3, None, [3]])
+def test_what_is_no_place_is_refused(wrong):
+    with pytest.raises(ValueError, match="url must be a path, a URL or a Place, got "):
+        ActivationStore.open(wrong)
+
+
+def test_a_folder_of_stores_names_what_to_open(urls):
+    inside = Path(urls["both"])
+    message = f"no activation store at {inside.parent}; it holds .*: pass {inside.parent}/"
+    with pytest.raises(FileNotFoundError, match=message):
+        ActivationStore.open(inside.parent)
+
+
+@pytest.mark.parametrize("rows", [(0.0, 10), ("a", 10), (0, None), (-1, 10)])
+def test_what_are_no_row_numbers_are_refused(urls, rows):
+    store: Any = ActivationStore.open(urls["both"])
+    for read in (lambda *of: store.read(A, *of), store.labels):
+        with pytest.raises(ValueError, match=r"st(art|op) must be a whole number from 0 on, got "):
+            read(*rows)
+
+
 def test_a_store_that_has_just_begun_has_no_rows_yet(tmp_path):
     joined = ActivationStore.open([write(tmp_path / "a", [A]), write(tmp_path / "b", [B], [])])
     assert joined.rows == 0

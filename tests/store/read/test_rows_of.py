@@ -36,3 +36,7 @@ def test_a_state_of_other_rows_is_refused(made):
     state = {"row": 0, "seed": 0, "interleave": 16, "store_rows": 600}
     with pytest.raises(ValueError, match=r"store_rows must be 700 as store .* has, got a state"):
         ActivationStore.open(made.url).rows_of(state, 10)
+    with pytest.raises(ValueError, match=r"state must be what a stream's state\(\) gave, got 'x'"):
+        ActivationStore.open(made.url).rows_of("x", 10)
+    with pytest.raises(ValueError, match=r"rank must be in 0 … 0, got 3"):
+        ActivationStore.open(made.url).rows_of(state | {"store_rows": 700}, 10, rank=3)

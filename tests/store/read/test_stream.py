@@ -1,5 +1,9 @@
 """Streams: order against the reference, resume, ranks, epochs, buffers."""
 
+import json
+from typing import Any, cast
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -253,13 +257,32 @@ def test_epochs_differ_in_order(made):
         ({"rank": 2, "world": 2}, "rank must be in 0 … 1, got 2"),
         ({"dtype": "float16"}, "dtype must be float32 or bfloat16, got 'float16'"),
         ({"prefetch": 0}, "prefetch must be a whole number from 1 on, got 0"),
-        ({"seed": 1, "state": {"seed": 0}}, "seed must be 0 as in the stream's state, got 1"),
+        (
+            {"seed": 1, "state": {"seed": 0, "store_rows": 700, "row": 0}},
+            "seed must be 0 as in the stream's state, got 1",
+        ),
+        ({"state": "x"}, r"state must be what a stream's state\(\) gave, got 'x'"),
+        (
+            {"state": {"epoch": 1}},
+            r"state must be what a stream's state\(\) gave, got {'epoch': 1}",
+        ),
+        (
+            {"state": {"seed": 0, "store_rows": 700, "row": -1, "interleave": 16}},
+            "row of the stream's state must be a whole number from 0 on, got -1",
+        ),
+        ({"seed": -1}, "seed must be a whole number from 0 to 18446744073709551615, got -1"),
+        ({"seed": 2**64}, "seed must be a whole number from 0 to 18446744073709551615, got 18446"),
+        ({"seed": 1.5}, "seed must be a whole number from 0 to 18446744073709551615, got 1.5"),
+        ({"seed": "0", "shuffle_rows": 8}, "seed must be a whole number .*, got '0'"),
+        ({"seed": None}, "seed must be a whole number .*, got None"),
+        ({"site": []}, "site must be at least one of resid_post.1, mlp_out.0, got none"),
+        ({"shuffle_rows": 1.5}, "shuffle_rows must be a whole number from 1 on, got 1.5"),
         (
             {"state": {"seed": 0, "store_rows": 600, "row": 0, "interleave": 16}},
             "store_rows must be 600 as in the stream's state, got 700",
         ),
-        ({"interleave": 0}, "interleave must be at least 1, got 0"),
-        ({"shuffle_rows": 0}, "shuffle_rows must be at least 1, got 0"),
+        ({"interleave": 0}, "interleave must be a whole number from 1 on, got 0"),
+        ({"shuffle_rows": 0}, "shuffle_rows must be a whole number from 1 on, got 0"),
         ({"shuffle_rows": 8, "interleave": 2}, "interleave has no effect with shuffle_rows"),
         (
             {"shuffle_rows": 8, "state": {"seed": 0, "store_rows": 700, "row": 0}},
@@ -271,3 +294,19 @@ def test_wrong_arguments_are_refused(made, options, message):
     options = {"site": SITE, "batch_rows": 10} | options
     with pytest.raises(ValueError, match=message):
         ActivationStore.open(made.url).stream(**options)
+
+
+def test_a_state_is_json_whatever_kind_of_integers_it_comes_from(made):
+    store, n = ActivationStore.open(made.url), cast(Any, np.int64)
+    with store.stream(SITE, n(70), n(3), rank=n(0), world=n(2), interleave=n(2)) as stream:
+        next(stream)
+        state = json.loads(json.dumps(stream.state()))
+    assert state == {"epoch": 0, "row": 140, "seed": 3, "store_rows": 700, "interleave": 2}
+    assert store.rows_of(state, n(70)).shape == (70,)
+
+
+def test_a_closed_stream_says_so(made):
+    with ActivationStore.open(made.url).stream(SITE, 70) as stream:
+        next(stream)
+    with pytest.raises(ValueError, match="stream is closed; make another one"):
+        next(stream)

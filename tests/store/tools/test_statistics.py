@@ -1,6 +1,7 @@
 """Statistics, mixing and their picture against obvious computations."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -40,6 +41,12 @@ def test_statistics_of_a_whole_store_equal_numpys(made, site):
     x = store.read(site, 0, 700).double().numpy()
     check(site_statistics(store, site, 700), x)
     assert site_statistics(store, "resid_post.1", 700).outlier_channels
+
+
+def test_a_store_may_be_named_and_its_rows_are_a_number(made):
+    assert site_statistics(made.url, "mlp_out.0", 700).rows == 700
+    with pytest.raises(ValueError, match=r"rows must be a whole number from 1 on, got 1\.5"):
+        site_statistics(made.url, "mlp_out.0", cast(Any, 1.5))
 
 
 def test_a_large_mean_costs_no_digits_and_a_constant_channel_has_no_kurtosis(tmp_path):
