@@ -14,6 +14,7 @@ from typing import Any
 from ...foreign import one_line, parse_json
 from ...hub_errors import hub_hint
 from ...store.place.files import stamp
+from ...store.place.place import check_length
 from .families import titles
 
 SHIPPED = ("tiny_gemma2", "tiny_gemma2_it")
@@ -76,6 +77,7 @@ def model_folder(name: str, weights: bool = False) -> Path:
 def model_place(name: str) -> str:
     """The folder of a model that ships, unless a folder of that name is here; any other name as it
     is."""
+    check_length(name)
     shipped = name in SHIPPED and not Path(name).exists()
     return str(files("scopeworks.pipelines") / name) if shipped else name
 

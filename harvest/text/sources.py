@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ...foreign import short
 from ...store.place.location import StorageOptions
 from ...store.place.place import Place
 from .listing import SIGNS, ListedName, LocalTree, RemoteTree, matching, split_pattern, walk
@@ -28,6 +29,9 @@ TEXT = (".txt", ".md", ".rst", ".py", ".html", ".tex")
 ROWS = (".jsonl", ".json", ".ndjson", ".parquet")
 """Suffixes of the files that are taken from a folder. A file given by name or by a glob is read
 whatever its suffix."""
+
+
+_PASS = "pass a file, folder, glob or URL"
 
 
 def expand(
@@ -77,7 +81,7 @@ def _expand(path: str, storage: StorageOptions, skipped: Counter[str]) -> list[T
     elif any(sign in path for sign in SIGNS):
         files = _found(path, matching(LocalTree(), *split_pattern(str(local))))
     else:
-        raise FileNotFoundError(f"text {path} does not exist; pass a file, folder, glob or URL")
+        raise FileNotFoundError(f"text {_shown(path)} does not exist; {_PASS}")
     return [look_at(file) for file in files]
 
 
@@ -95,7 +99,7 @@ def _expand_url(url: str, storage: StorageOptions, skipped: Counter[str]) -> lis
         tree = _listed(url, storage, folder, None if "**" in pattern else len(pattern))
         files = _found(url, matching(tree, folder, pattern))
     else:
-        raise FileNotFoundError(f"text {url} does not exist; pass a file, folder, glob or URL")
+        raise FileNotFoundError(f"text {_shown(url)} does not exist; {_PASS}")
     return [source_of(filesystem.unstrip_protocol(file), tree.infos[file]) for file in files]
 
 
@@ -121,8 +125,13 @@ def _found(pattern: str, entries: Iterable[ListedName]) -> list[str]:
     """The files that match a pattern, each once, sorted."""
     files = sorted({entry.path for entry in entries})
     if not files:
-        raise FileNotFoundError(f"text {pattern} matches no file; check the pattern")
+        raise FileNotFoundError(f"text {_shown(pattern)} matches no file; check the pattern")
     return files
+
+
+def _shown(path: str) -> str:
+    """A path in one line; of a text that was given for one, its beginning."""
+    return short(path, 200)
 
 
 def _identity(path: str) -> str:

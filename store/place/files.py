@@ -16,6 +16,7 @@ from typing import Any
 
 from ...machine import nearest
 from .local import LocalFiles
+from .place import PATH_RULE, is_too_long
 
 Parts = Iterable[bytes | memoryview]
 
@@ -98,7 +99,10 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 def local_path(path: Path) -> Path:
-    """The path; ValueError for a URL, which pathlib would turn into a folder named `gs:`."""
+    """The path; ValueError for a URL, which pathlib would turn into a folder named `gs:`, and for
+    what no file system takes."""
+    if is_too_long(str(path)):
+        raise ValueError(f"must be a path {PATH_RULE}")
     if re.match(r"\w[\w+.-]+:/", str(path)):
         raise ValueError("must be a local path; only stores and checkpoints may be at a URL")
     return path

@@ -7,13 +7,22 @@ reader and writer of a place.
 """
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ...foreign import short
 from .location import StorageOptions
 
 INSIDE = "beside"
 """Folder inside a cloud bucket's root, for files that would otherwise be beside it."""
+
+
+_NAME_BYTES, _PATH_BYTES = 255, 4095
+"""Linux has no longer names and paths."""
+
+PATH_RULE = f"of names of at most {_NAME_BYTES} bytes, {_PATH_BYTES:,} in all"
+"""What a local path must be."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,8 @@ class Place:
     options: StorageOptions = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if not self.is_remote:
+            check_length(self.url)
         if self.options and not self.is_remote:
             text = f"storage options have no effect on the local path {self.url}; leave out"
             raise ValueError(text)
@@ -50,7 +61,8 @@ class Place:
     @property
     def is_remote(self) -> bool:
         """Whether the URL is not a local path."""
-        return "://" in self.url and not self.url.startswith("file://")
+        protocol, separator, _ = self.url.partition("://")
+        return bool(separator) and protocol != "file" and not re.search(r"\s", protocol)
 
     def beside(self, suffix: str) -> "Place":
         """The place whose name is this one's followed by `suffix`.
@@ -69,6 +81,21 @@ class Place:
         if "/" in name:
             return replace(self, url=f"{protocol}://{rest.rstrip('/')}{suffix}")
         return replace(self, url=f"{protocol}://{name}/{INSIDE}/{suffix.lstrip('.')}")
+
+
+def is_too_long(path: str) -> bool:
+    """Whether no file system takes a local path."""
+    names = [len(os.fsencode(name)) for name in path.split("/")]
+    return max(names) > _NAME_BYTES or sum(names) + len(names) - 1 > _PATH_BYTES
+
+
+def check_length(path: str) -> None:
+    """Raises ValueError for a local path that is none, such as a text given for its file's name."""
+    if is_too_long(path):
+        raise ValueError(
+            f"path must be {PATH_RULE}, got {short(repr(path))} "
+            f"({len(path):,} characters); pass a path, a URL or a pattern, not a text"
+        )
 
 
 AnyPlace = str | os.PathLike[str] | Place

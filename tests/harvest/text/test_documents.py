@@ -261,6 +261,27 @@ def test_url_of_an_unknown_protocol_is_an_error():
         texts("nope://x")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "Some words of a text. " * 99,
+            r"^path must be of names .* got 'Some .* characters\); pass",
+        ),
+        (
+            "a/" * 9999,
+            r"^path must be of names .* got 'a/a/.* characters\); pass a path, a URL or a",
+        ),
+        ("see https://x.org/y " * 99, "^text see https://x.org/y .* does not exist; pass a file"),
+        ("What is this? Words/" * 99, "^text What is this.* matches no file; check the pattern"),
+    ],
+)
+def test_a_text_given_for_its_file_is_an_error_of_one_short_line(text, message):
+    with pytest.raises((ValueError, OSError), match=message) as error:
+        expand([text])
+    assert len(str(error.value)) < 300
+
+
 def test_no_text_at_all_is_an_error():
     with pytest.raises(ValueError, match="must name at least one file"):
         texts()
