@@ -42,7 +42,8 @@ def capture(
 
     Args:
         model: a model of transformers or a `LanguageModel`.
-        sites: a site or several, by name or as `Site`: what to collect, under its name.
+        sites: a site or several, by name, as `Site` or as a pattern such as `resid_post.*`: what to
+            collect, under its name.
         take: what to keep of each tensor, as it is computed; all of it by default. The rest of it
             is freed as the forward pass goes on, however many sites there are.
 
@@ -114,7 +115,7 @@ def forward_until(
         ValueError: the model has no such site, or is not a loaded language model; no site is given.
     """
     decoder = decoder_of(model)
-    if not (wanted := sites_in(sites)):
+    if not (wanted := _sites_of(decoder, sites)):
         raise ValueError("sites must hold at least one site, got none; for example resid_post.12")
     last = max(wanted, key=lambda site: site.depth)
     ids = input_ids if isinstance(input_ids, Tensor) else model.ids(input_ids)
@@ -154,7 +155,7 @@ class _Capturing(AbstractContextManager[dict[str, Tensor]]):
     def __enter__(self) -> dict[str, Tensor]:
         (model, sites, take), captured = self._given, _Captured()
         with ExitStack() as stack:
-            for site in sites_in(sites):
+            for site in _sites_of(decoder_of(model), sites):
                 stack.enter_context(_attached(model, site, _store_in(captured, site, take)))
             self._stack = stack.pop_all()
         return captured
@@ -178,6 +179,11 @@ class _Captured(dict[str, Tensor]):
 
 class _Reached(Exception):
     """Leaves a forward pass at its last site: control flow, not an error."""
+
+
+def _sites_of(decoder: Any, sites: str | Iterable[str]) -> list[Site]:
+    """The sites of a decoder that names and patterns stand for."""
+    return sites_in(sites, len(decoder.layers), family_of(decoder.config))
 
 
 def _stop(_x: Tensor) -> None:

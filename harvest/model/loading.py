@@ -93,8 +93,8 @@ class LanguageModel:
         config, name = self.config, "/".join(Path(self.name).parts[-2:])
         return (
             f"LanguageModel({name}: {family_of(config).title}, {config.num_hidden_layers} layers, "
-            f"d_model {config.hidden_size:,}, {config.vocab_size:,} tokens, {self.dtype} on "
-            f"{self.device})"
+            f"d_model {config.hidden_size:,}, vocabulary {config.vocab_size:,}, context "
+            f"{config.max_position_embeddings:,}, {self.dtype} on {self.device})"
         )
 
     def __call__(self, ids: Ids) -> Float[Tensor, "batch seq vocabulary"]:

@@ -86,15 +86,21 @@ def parse_site(text: str) -> Site:
     return text if isinstance(text, Site) else Site(text)
 
 
-def sites_in(sites: str | Iterable[str]) -> list[Site]:
-    """One site or several, each a `Site` or its name, in the order given.
+def sites_in(sites: str | Iterable[str], n_layers: int, family: Family) -> list[Site]:
+    """One site or several of a model, each a `Site`, its name or a pattern, in the order given.
 
     Raises:
         ValueError: one of them is no site.
     """
-    if not isinstance(sites, Iterable):
-        return [Site(sites)]
-    return [parse_site(site) for site in ([sites] if isinstance(sites, str) else sites)]
+    one = isinstance(sites, str) or not isinstance(sites, Iterable)
+    given: list[Any] = [sites] if one else list(sites)
+    found: list[Site] = []
+    for name in given:
+        if isinstance(name, str) and any(sign in name for sign in "*-,"):
+            found += expand_sites([name], n_layers, family)
+        else:
+            found.append(parse_site(name))
+    return list(dict.fromkeys(found))
 
 
 def _checked_name(text: str) -> str:

@@ -170,6 +170,16 @@ def test_sites_are_taken_by_name_one_or_several(input_ids):
     assert not x["resid_post.2"].any()
 
 
+def test_patterns_are_taken_as_a_harvest_takes_them(input_ids):
+    model = build_model("grouped")
+    with capture(model, "mlp_out.*") as x:
+        model(input_ids)
+    assert list(x) == [f"mlp_out.{layer}" for layer in range(4)]
+    assert list(forward_until(model, input_ids, ["mlp_out.0-1"])) == ["mlp_out.0", "mlp_out.1"]
+    with pytest.raises(ValueError, match=r"site mlp_out\.4 does not exist"):
+        forward_until(model, input_ids, "mlp_out.3-9")
+
+
 def test_captured_says_what_there_is(input_ids):
     model = build_model("grouped")
     with capture(model, "resid_post.1") as x:

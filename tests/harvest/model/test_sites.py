@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scopeworks.harvest.model.families import FAMILIES
 from scopeworks.harvest.model.sites import (
     KINDS,
     Site,
@@ -107,7 +108,11 @@ def test_site_is_its_name(site: str = "resid_post.12"):
     again = pickle.loads(pickle.dumps(Site(site)))
     assert (type(again), again.kind, again.layer) == (Site, "resid_post", 12)
     assert repr(Site(site)) == "Site('resid_post', 12)"
-    assert sites_in(site) == sites_in([Site(site)]) == [Site(site)]
+    family = FAMILIES[0]
+    assert sites_in(site, 4, family) == sites_in([Site(site)], 4, family) == [Site(site)]
+    assert sites_in(["mlp_out.2-3", "resid_post.0", "mlp_out.3"], 4, family) == [
+        *("mlp_out.2", "mlp_out.3", "resid_post.0"),
+    ]
 
 
 @pytest.mark.parametrize(
