@@ -73,6 +73,10 @@ def owned(
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise ValueError(f"{name} must be a folder, got the file {error.filename}") from error
+    except FileNotFoundError as error:  # below /proc, or on a disk that has gone
+        raise FileNotFoundError(
+            f"{name} must be a folder that can be made, got {folder}; choose another place"
+        ) from error
     try:
         if not os.access(folder, os.W_OK):
             yield

@@ -158,6 +158,12 @@ def test_file_in_the_place_of_the_folder_is_named(tmp_path: Path):
         pass
 
 
+def test_a_folder_that_cannot_be_made_is_named():
+    message = "out must be a folder that can be made, got /proc/x/y; choose another place"
+    with pytest.raises(FileNotFoundError, match=f"^{message}$"), owned(Path("/proc/x/y")):
+        pass
+
+
 def test_folder_that_may_only_be_read_needs_no_owner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
