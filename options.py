@@ -178,7 +178,9 @@ class _Options:
         else:
             word = "choice" if get_origin(each) is Literal else each.__name__.lower()
             word = "KEY=VALUE" if shape == _PAIRS else f"<{word}>"
-            info = typer.Option(self.flags[name], help=text, metavar=word)
+            numeric = each in (int, float) and parsed != list[str]
+            parser = partial(_number, each) if numeric else None
+            info = typer.Option(self.flags[name], help=text, metavar=word, parser=parser)
             if name in self.rest:
                 info.rich_help_panel, info.hidden = _MORE, True
         return _parameter(name, parsed | None, info, default)
@@ -226,6 +228,14 @@ _HELP_ALL = _parameter(
     typer.Option("--help-all", help="Explain all settings.", is_eager=True, callback=_explain_all),
     False,
 )
+
+
+def _number(kind: type[int] | type[float], text: str) -> int | float | str:
+    """A number; a text that is none stays as it is, for the settings class to refuse it."""
+    try:
+        return kind(text)
+    except ValueError:
+        return text
 
 
 def _one_line(text: str) -> str:

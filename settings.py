@@ -11,10 +11,19 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from .arguments import dtype_name
 from .foreign import explained, short
@@ -43,6 +52,8 @@ _OBJECTS = {
     "store": "an ActivationStore",
 }
 """Settings that are names -> the loaded object that may be given instead."""
+
+_UNIONS = (Union, UnionType)
 
 _SHOWN_CHARACTERS = 80
 """Errors show at most so many characters of a value."""
@@ -83,6 +94,15 @@ class Settings(BaseModel, metaclass=_OneLine):
             return values
         return {name: _named(value) for name, value in values.items()}
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_boolean(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses true and false for a number, which Python takes for 1 and 0."""
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        if isinstance(value, bool) and bool not in kinds and kinds & {int, float}:
+            raise PydanticCustomError("float_type" if float in kinds else "int_type", "no number")
+        return value
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Raises ValueError: settings are frozen."""
         raise ValueError(
@@ -91,6 +111,21 @@ class Settings(BaseModel, metaclass=_OneLine):
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def one_or_several(value: Any) -> Any:
+    """For a setting that is a text or a list of texts: the list as it is, a text as a list of one."""
+    if not isinstance(value, str | list | tuple):
+        raise ValueError("must be a str or a list of them")
+    return [value] if isinstance(value, str) else value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types of which a field takes one value."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kinds(inner[0])
+    return set[Any]().union(*map(_kinds, inner)) if origin in _UNIONS else {annotation}
 
 
 def _named(value: Any) -> Any:
@@ -252,6 +287,7 @@ _RULES = {
     **dict.fromkeys(("dict_type", "mapping_type", "model_type"), _TABLE),
     **dict.fromkeys(("list_type", "tuple_type", "set_type"), _LIST),
     "string_type": "text",
+    "path_type": "a path",
     "finite_number": "a finite number",
     "greater_than": "greater than {gt}",
     "greater_than_equal": "at least {ge}",
@@ -278,8 +314,9 @@ def _hint(name: str, known: list[str]) -> str:
     """Which setting an unknown name may mean."""
     meant = _ELSEWHERE.get(name)
     close = [meant] if meant in known else difflib.get_close_matches(name, known, n=1)
+    close = close or [one for one in known if f"_{name}_" in f"_{one}_"][:_SHOWN_NAMES]
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {' or '.join(map(repr, close))}?"
     more = f" and {len(known) - _SHOWN_NAMES} more" if len(known) > _SHOWN_NAMES else ""
     return f"known settings: {', '.join(known[:_SHOWN_NAMES])}{more}"
 

@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from ..harvest.settings import StageSettings
+from ..settings import one_or_several
 from ..store.place.files import local_path
 from ..store.place.place import Place
 from ..train.sae.hub import is_remote, is_url
@@ -93,10 +94,7 @@ class EvaluateSettings(StageSettings):
         tokens = _TOKENS_AT_ONCE if device.type == "cpu" else _TOKENS_AT_ONCE_ELSEWHERE
         return self.batch or max(1, tokens // context)
 
-    @field_validator("sae", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str | Path) else value
+    _one_or_several = field_validator("sae", mode="before")(one_or_several)
 
     @field_validator("sae")
     @classmethod

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from ..settings import one_or_several
 from ..store.place.options import StorageSettings
 from ..store.place.place import Place
 from .text.stdlib import STDLIB
@@ -28,12 +29,7 @@ class StageSettings(StorageSettings):
     default this process does all the work."""
 
 
-def _one_or_several(value: Any) -> Any:
-    """The list as it is; a single text as a list of one."""
-    return [value] if isinstance(value, str) else value
-
-
-Several = Annotated[list[str], BeforeValidator(_one_or_several), Field(min_length=1)]
+Several = Annotated[list[str], BeforeValidator(one_or_several), Field(min_length=1)]
 """One text or several."""
 
 StorageSettingsT = TypeVar("StorageSettingsT", bound=StorageSettings)

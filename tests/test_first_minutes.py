@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import scopeworks
+from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.harvest.model.files import SHIPPED, model_place
 from scopeworks.harvest.settings import HarvestSettings
 from scopeworks.harvest.text.sources import expand
@@ -85,6 +86,11 @@ def test_a_report_is_taken_where_its_store_is_wanted(folder):
         HarvestSettings(tokens=3, **text)
     with pytest.raises(ValueError, match=r"^site must be one site; train_sweep takes a list, got"):
         TrainSettings(store="rows", site=[SITE], width=8, out="x")  # pyright: ignore[reportArgumentType]
+    for site, sae in ((3, "q"), (None, 3)):
+        with pytest.raises(ValueError, match=r"^(site|sae) must be a str or a list of them, got "):
+            if site is None:
+                EvaluateSettings(model="m", tokens="t", sae=sae, out="o")  # pyright: ignore[reportArgumentType]
+            HarvestSettings(model="m", tokens="t", store="s", site=site)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_report_of_checking_is_one_line(folder):

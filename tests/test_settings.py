@@ -1,7 +1,7 @@
 """Settings: what wins, and what the errors say."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 import torch
@@ -127,9 +127,30 @@ class _Many(Settings):
     j: int = 0
 
 
+class _Goal(Settings):
+    target_l0: float | None = None
+    steps: Annotated[int, Field(gt=0)] | None = None
+    out: Path | None = None
+    resume: bool | float = False
+
+
 def test_names_of_other_libraries_are_understood_where_the_setting_exists():
     with pytest.raises(ValueError, match=r"^unknown setting 'learning_rate'; did you mean 'lr'\?$"):
         _Many(learning_rate=1)  # pyright: ignore[reportCallIssue]
+    with pytest.raises(ValueError, match=r"^unknown setting 'l0'; did you mean 'target_l0'\?$"):
+        _Goal(l0=20)  # pyright: ignore[reportCallIssue]
     known = r"known settings: a, b, c, d, e, f, g, h, i, j and 1 more$"
     with pytest.raises(ValueError, match=rf"^unknown setting 'batch_size'; {known}"):
         _Many(batch_size=1)  # pyright: ignore[reportCallIssue]
+
+
+def test_true_and_false_are_no_numbers():
+    for name, rule in (("steps", "a whole number"), ("target_l0", "a number")):
+        with pytest.raises(ValueError, match=f"^{name} must be {rule}, got True$"):
+            _Goal(**{name: True})
+    assert _Goal(resume=True).resume is True
+
+
+def test_what_is_no_path_is_told_in_plain_words():
+    with pytest.raises(ValueError, match=r"^out must be a path, got 3$"):
+        _Goal(out=3)  # pyright: ignore[reportArgumentType]

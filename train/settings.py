@@ -5,7 +5,7 @@ report") is a field here with its source. Runs nothing: `run.schedules` turns th
 numbers of a step, and `run.trainer` trains.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +14,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -187,12 +188,13 @@ class TrainSettings(StorageSettings):
             raise ValueError("must be a URL or a list of URLs")
         return several[0] if len(several) == 1 else tuple(several)
 
-    @field_validator("site", mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _is_one(cls, value: object) -> object:
-        """Refuses several sites."""
-        if isinstance(value, list | tuple):
-            raise ValueError("must be one site; train_sweep takes a list")
+    def _is_one(cls, value: object, info: ValidationInfo) -> object:
+        """Refuses several values, except of stores that are read as one."""
+        one = isinstance(value, str | Mapping) or not isinstance(value, Iterable)
+        if not one and info.field_name != "store":
+            raise ValueError(f"must be one {info.field_name}; train_sweep takes a list")
         return value
 
     @field_validator("site", "target_site")

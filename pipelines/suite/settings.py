@@ -25,7 +25,7 @@ from pydantic import (
 
 from ...arguments import several
 from ...harvest.model.files import model_place
-from ...settings import Settings, SettingsT, from_table, read_toml
+from ...settings import Settings, SettingsT, from_table, one_or_several, read_toml
 from ...store.place.files import local_path
 from ...store.place.options import StorageSettings
 
@@ -36,12 +36,7 @@ Table = dict[str, Any]
 """A table whose keys are the settings of a stage."""
 
 
-def _several(value: Any) -> Any:
-    """One value or several."""
-    return (value,) if isinstance(value, str) else value
-
-
-Several = Annotated[tuple[str, ...], BeforeValidator(_several)]
+Several = Annotated[tuple[str, ...], BeforeValidator(one_or_several)]
 """A text, or a list of texts."""
 
 

@@ -65,7 +65,7 @@ def test_version_is_the_package_s_and_nothing_more():
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ("train --width abc", "Invalid value for '--width': Input should be a valid integer"),
+        ("train --width abc", "width must be a whole number, got 'abc'"),
         ("harvest --codec zip", "'zip' is not one of 'exact', 'fast', 'float32', 'int8'; see `"),
         ("evaluate --sea x", "No such option: --sea (Possible options: --"),
         ("trian", "No such command 'trian'. Did you mean 'train'?; see `"),

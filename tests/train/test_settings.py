@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +23,22 @@ GOOD = {"store": "s", "site": "resid_post.1", "width": 64, "out": "o"}
         ({"target_l0": 100.0}, "target_l0 must be at most the width 64, got 100"),
         ({"site": "resid_post"}, "site must be <kind>.<layer>, such as resid_post.12"),
         ({"width": 0}, "width must be greater than 0"),
+        (
+            {"width": [64, 128]},
+            r"width must be one width; train_sweep takes a list, got \[64, 128\]",
+        ),
+        ({"width": np.arange(2)}, "width must be one width; train_sweep takes a list, got array"),
+        ({"batch": True}, "batch must be a whole number, got True"),
+        ({"l0": 20}, "unknown setting 'l0'; did you mean 'target_l0'"),
+        ({"out": 3}, "out must be a path, got 3"),
+        (
+            {"out": "a text " * 99},
+            "out must be a path of names of at most 255 bytes, 4,095 in all, got 'a text ",
+        ),
+        (
+            {"store": "a text " * 99},
+            r"path must be of names of at most 255 bytes, 4,095 in all, got 'a ",
+        ),
         ({"lr": float("nan")}, "lr must be a finite number"),
         ({"skip": True}, "skip needs a target_site"),
         ({"target_site": "resid_post.1"}, "target_site must be another site"),

@@ -56,6 +56,8 @@ def expand(
     root = out or (Path(own_out) if own_out is not None else None)
     if root is None:
         raise ValueError("out must be given (as --out or in the config file)")
+    if empty := [name for name, values in (lists or {}).items() if not len(values)]:
+        raise ValueError(f"{empty[0]} must have at least one value, got an empty list")
     combinations = _combinations(lists or {})
     if tables and combinations != [{}]:
         raise ValueError(
@@ -142,11 +144,11 @@ def _summarise(board: Board, members: Sequence[TrainSettings]) -> None:
 def _combinations(lists: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Every combination of the lists' values; sparsity and target_l0 form one axis together."""
     penalties = [
-        {name: value} for name in ("sparsity", "target_l0") for value in lists.get(name) or ()
+        {name: value} for name in ("sparsity", "target_l0") for value in lists.get(name, ())
     ]
     axes = [penalties] if penalties else []
     for name, values in lists.items():
-        if name not in ("sparsity", "target_l0") and values:
+        if name not in ("sparsity", "target_l0"):
             axes.append([{name: value} for value in values])
     return [
         {name: value for part in combination for name, value in part.items()}

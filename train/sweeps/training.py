@@ -3,10 +3,12 @@
 Owns what a call returns. `run.trainer` trains, `sweep` makes the members.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ...arguments import several
 from ...verbs import takes
 from ..run.trainer import run
 from ..sae.sae import SAE
@@ -66,7 +68,7 @@ def train_sweep(
     Raises:
         ValueError, OSError: as `train_sae`.
     """
-    lists = {name: value for name, value in settings.items() if _is_list(name, value)}
+    lists = {name: several(value) for name, value in settings.items() if _is_list(name, value)}
     single: Mapping[str, Any] = {n: value for n, value in settings.items() if n not in lists}
     file = None if config is None else Path(config)
     members = expand(Path(out), file, lists, **single)
@@ -75,4 +77,5 @@ def train_sweep(
 
 def _is_list(name: str, value: Any) -> bool:
     """Whether a setting has several values; several stores are one source of rows."""
-    return name != "store" and isinstance(value, Sequence) and not isinstance(value, str)
+    one = isinstance(value, str | PathLike | Mapping) or not isinstance(value, Iterable)
+    return name != "store" and not one

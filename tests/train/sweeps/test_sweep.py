@@ -1,9 +1,12 @@
 """A sweep's members: combinations, sweep.toml, names, and the summary."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from scopeworks.train.sweeps import training
 from scopeworks.train.sweeps.sweep import expand
 
 BASE = {"store": "s", "site": "resid_post.1", "width": 64}
@@ -22,6 +25,22 @@ def test_lists_combine_and_penalties_are_alternatives():
 def test_one_member_is_named_by_its_penalty():
     (member,) = expand(Path("o"), lists={"sparsity": [6e-4]}, **BASE)
     assert member.out == Path("o/sparsity_0.0006")
+
+
+def test_a_list_without_a_value_is_refused():
+    for name in ("sparsity", "width"):
+        with pytest.raises(ValueError, match=f"^{name} must have at least one value, got an empty"):
+            expand(Path("o"), lists={name: []}, **BASE)
+
+
+def test_lists_of_any_library_give_members(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "sweep", lambda members, *_more: members)
+    given = BASE | {"width": np.array([64, 128]), "sparsity": (x for x in (1e-3, 2e-3))}
+    members: Any = training.train_sweep(tmp_path, **given)
+    assert [(one.width, one.sparsity) for one in members] == [
+        *((64, 1e-3), (128, 1e-3), (64, 2e-3), (128, 2e-3)),
+    ]
+    assert len({one.out.name for one in members}) == 4
 
 
 def test_toml_gives_members_and_flags_win(tmp_path: Path):
