@@ -114,7 +114,7 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def one_or_several(value: Any) -> Any:
-    """For a setting that is a text or a list of texts: the list as it is, a text as a list of one."""
+    """A setting that is a text or a list of texts as a list; ValueError for anything else."""
     if not isinstance(value, str | list | tuple):
         raise ValueError("must be a str or a list of them")
     return [value] if isinstance(value, str) else value
