@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
 
+from ...arguments import several, whole
 from ..format.arrays import ArrayLayout, DamagedStoreError
 from ..format.commits import Commit, commit_key, committed_buckets, read_commit
 from ..format.root import KEY, Root, read_root
@@ -119,14 +120,14 @@ def verify_store(
 
 
 def withdraw_buckets(
-    url: AnyPlace, buckets: Iterable[int], storage_options: StorageOptions = None
+    url: AnyPlace, buckets: int | Iterable[int], storage_options: StorageOptions = None
 ) -> None:
     """Removes the commit records of buckets, so that the same harvest writes these buckets again.
 
     Until then readers do not see their rows, also those that are sound.
     """
     location = locate(url, storage_options)
-    for bucket in sorted(buckets):
+    for bucket in sorted(whole("buckets", one) for one in several(buckets)):
         location.remove(commit_key(bucket))
 
 

@@ -157,3 +157,9 @@ def test_a_bucket_of_another_store_with_the_same_sizes_is_reported(tmp_path):
     (problem,) = verify_store(one.url).problems
     assert "mlp_out.0: shard 0" in problem
     assert "it is another shard" in problem
+
+
+@pytest.mark.parametrize("buckets", ["12", [1.0], None])
+def test_what_are_no_buckets_are_not_withdrawn(made, buckets):
+    with pytest.raises(ValueError, match="buckets must be a whole number from 0 on, got "):
+        withdraw_buckets(made.url, buckets)
