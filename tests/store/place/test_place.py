@@ -35,7 +35,7 @@ def test_the_place_beside_an_output(url, place):
 
 @pytest.mark.parametrize("given", [5, None, ["store"]])
 def test_what_is_no_path_and_no_url_is_no_place(given):
-    with pytest.raises(ValueError, match=r"^place must be a path or URL, got "):
+    with pytest.raises(ValueError, match=r"^url must be a path, a URL or a Place, got "):
         Place.of(given)
 
 

@@ -349,7 +349,7 @@ def test_a_missing_store_is_named(urls, tmp_path):
 
 @pytest.mark.parametrize("given", [5, None, [None]])
 def test_what_is_no_place_is_refused_in_one_line(given):
-    with pytest.raises(ValueError, match=r"^place must be a path or URL, got (5|None)$"):
+    with pytest.raises(ValueError, match=r"^url must be a path, a URL or a Place, got (5|None)$"):
         ActivationStore.open(given)
 
 
