@@ -17,7 +17,7 @@ from typing import Any
 
 from ...arguments import several
 from ...foreign import short
-from ...store.place.files import check_can_be_written, local_path, write_file
+from ...store.place.files import check_can_be_written, check_is_replaced, local_path, write_file
 from ..saved.evaluation_file import checked, read_evaluation
 from . import markup, sections, tables
 from .answer import answer
@@ -25,6 +25,12 @@ from .entries import marked, ordered
 from .inline_svg import numbered
 from .studies import ShownStudy, in_order, read_study
 from .studies import section as study_section
+
+_HEAD = (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+)
+"""How every report begins: a file that begins otherwise is not replaced by one."""
 
 _TITLE = re.compile(r'<section id="([\w-]+)"[^>]*><h2[^>]*>([^<]*)</h2>')
 
@@ -41,7 +47,7 @@ def write_report(
     """Writes a self-contained page about all SAEs of some evaluations.
 
     Args:
-        out: the HTML file, or a folder for `report.html`.
+        out: the HTML file, new or an earlier report; or a folder for `report.html`.
         evaluations: results of `evaluate`, or the JSON files it wrote; one or several.
         title: the page's heading.
         studies: folders that a study wrote, each with its `reading.json` and plots; one or
@@ -53,8 +59,10 @@ def write_report(
     Raises:
         FileNotFoundError: an evaluation or a study does not exist.
         ValueError: a file is damaged or of another kind, a study or an evaluation is given twice,
-            or no evaluation is given.
+            no evaluation is given, or out is a file of something else.
     """
+    if not isinstance(title, str):
+        raise ValueError(f"title must be text, got {short(repr(title))}")
     evaluations, studies = several(evaluations), several(studies)
     places = [
         f"evaluations[{i}]" if isinstance(e, dict) else str(e) for i, e in enumerate(evaluations)
@@ -67,14 +75,28 @@ def write_report(
         raise ValueError("evaluations must be given at least once, got none; run evaluate first")
     _check_each_once(loaded, places)
     found = _read_studies(studies)
+    path = _page_path(out)
+    write_file(path, render(_joined(loaded), title, found).encode())
+    return path
+
+
+def _page_path(out: str | os.PathLike[str]) -> Path:
+    """The path of the page, which must be new or an earlier report.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: it is at a URL, or there is another file.
+    """
     try:
         path = local_path(Path(out))
     except ValueError as error:
         raise ValueError(f"out {error}, got {out}") from error
+    if re.fullmatch(r"\.[A-Za-z]+", path.suffix) and path.suffix != ".html" and not path.is_dir():
+        raise ValueError(f"out must be a file that ends in .html, or a folder, got {out}")
     if path.suffix != ".html":
         path = path / "report.html"
     check_can_be_written(path, "out")
-    write_file(path, render(_joined(loaded), title, found).encode())
+    check_is_replaced(path, "out", "a report", lambda data: data.startswith(_HEAD.encode()))
     return path
 
 
@@ -173,10 +195,8 @@ def _page(title: str, body: str) -> str:
     css = (here / "report.css").read_text(encoding="utf-8")
     script = (here / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f"{_HEAD}style-src 'unsafe-inline'; script-src 'sha256-{digest}'\">"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title>\n<style>\n{css}</style></head>\n"
         f"<body>\n{body}\n<script>{script}</script></body></html>\n"

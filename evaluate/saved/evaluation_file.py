@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from ...foreign import Document, parse_json, validated
+from ...store.place.files import check_is_replaced
 
 
 def _rising(bounds: list[float]) -> list[float]:
@@ -229,21 +230,15 @@ def check_is_evaluation(out: Path) -> None:
     Raises:
         ValueError: there is another file, such as the SAE's own.
     """
-    if not out.is_file() or not out.stat().st_size:
-        return
-    try:
-        value = parse_json(out.read_bytes(), str(out))
-    except ValueError:
-        value = None
-    if not _looks_like_one(value):
-        raise ValueError(
-            f"out must be a new file or an evaluation to write over, got {out}, a file of "
-            "something else; pass another path"
-        )
+    check_is_replaced(out, "out", "an evaluation", _looks_like_one)
 
 
-def _looks_like_one(value: Any) -> bool:
+def _looks_like_one(data: bytes) -> bool:
     """Whether this has the tables that evaluations of every version have."""
+    try:
+        value = parse_json(data, "out")
+    except ValueError:
+        return False
     if not isinstance(value, dict) or not isinstance(value.get("saes"), list):
         return False
     tables = (value.get(name) for name in ("settings", "model", "tokens", "clean", "baselines"))

@@ -5,13 +5,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from ...store.place.files import write_folder
+from ...store.place.files import check_is_replaced, write_folder
 from ..run.work import missing_shares, work_of
 from ..steps.table import steps_of
 from ..suite.outputs import Outputs
 from ..suite.settings import SuiteFile
 from .jobs import Submission, batch_settings, submission
 from .targets.table import target_named
+from .texts import WRITTEN
 
 _OURS = re.compile(r"\d\d-[a-z_]+\.(sbatch|json|yaml)")
 
@@ -41,6 +42,9 @@ def render(
         files = kind.render(plan)
     except ValueError as error:
         raise ValueError(f"suite {file.path}: {error}") from error
+    check_is_replaced(
+        out / "README.md", "out", "the README.md of jobs", lambda data: WRITTEN.encode() in data
+    )
     if out.is_dir():
         for path in out.iterdir():
             if _OURS.fullmatch(path.name) and path.name not in files:

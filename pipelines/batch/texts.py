@@ -78,6 +78,10 @@ def submit_script(target: str, lines: Sequence[str]) -> bytes:
     return ("\n".join([*head, *start, *lines]) + "\n").encode()
 
 
+WRITTEN = "Written by `scopeworks batch`."
+"""In README.md of every folder of jobs: one without it is not replaced."""
+
+
 def readme(plan: Submission, target: str, notes: Sequence[str]) -> bytes:
     """README.md of the jobs' folder."""
     rows = [
@@ -88,7 +92,7 @@ def readme(plan: Submission, target: str, notes: Sequence[str]) -> bytes:
     lines = [
         f"# {plan.name} on {target}",
         "",
-        "Written by `scopeworks batch`. `sh submit.sh` sends the jobs in this order:",
+        f"{WRITTEN} `sh submit.sh` sends the jobs in this order:",
         "",
         "| job | tasks | GPUs of a task | after |",
         "|---|---|---|---|",

@@ -156,8 +156,7 @@ def _study_there(asked: StudyOptions) -> None:
 def _study_suite(asked: StudyOptions) -> None:
     """Runs a study, or all, on a suite; makes the missing outputs."""
     from ...evaluate.studies.table import study_named
-    from ...store.place.files import check_can_be_written
-    from .findings import write_findings
+    from .findings import check_findings, write_findings
     from .gathering import of_suite
     from .runs import run_all, run_study
 
@@ -165,7 +164,7 @@ def _study_suite(asked: StudyOptions) -> None:
     file = asked.file
     folder = file.suite.out.expanduser().absolute()
     if asked.findings is not None:
-        check_can_be_written(asked.findings, "findings")
+        check_findings(asked.findings)
     failed: dict[str, str] = {}
     if chosen is None:
         failed = run_all(folder, lambda one: of_suite(one, file, asked.full, asked.ratings))

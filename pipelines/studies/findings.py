@@ -12,7 +12,10 @@ from pathlib import Path
 from ...evaluate.saved.study_file import ReadingFile, read_minutes, read_reading
 from ...evaluate.studies.table import STUDIES
 from ...evaluate.study.study import Study
-from ...store.place.files import write_file
+from ...store.place.files import check_can_be_written, check_is_replaced, write_file
+
+_MARK = "This page is written by the command"
+"""In every page of findings: a file without it is not replaced by one."""
 
 _HEAD = """\
 # Findings
@@ -34,6 +37,16 @@ study had made before was not made again.
 | study | minutes |
 |---|---|
 """
+
+
+def check_findings(path: Path) -> None:
+    """Checks, before hours of work, that the page can be written, and replaces no other file.
+
+    Raises:
+        ValueError, OSError: naming the path.
+    """
+    check_can_be_written(path, "findings")
+    check_is_replaced(path, "findings", "a page of findings", lambda data: _MARK.encode() in data)
 
 
 def write_findings(path: Path, out: Path, suite: str) -> None:

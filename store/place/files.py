@@ -10,7 +10,7 @@ file is written again. `remote` writes objects behind fsspec, where a put is ato
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,25 @@ def check_can_be_written(path: Path, name: str) -> None:
         raise NotADirectoryError(f"{name} must be in a folder, got {path}: {folder} is a file")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{name} must be in a folder that can be written, got {folder}")
+
+
+def check_is_replaced(path: Path, name: str, what: str, is_one: Callable[[bytes], bool]) -> None:
+    """Refuses to replace a file that something else wrote; an empty file may be replaced.
+
+    Args:
+        path: the file that will be written.
+        name: the setting that names it, for errors.
+        what: what may be there, for errors.
+        is_one: whether a file's content is that.
+
+    Raises:
+        ValueError: there is a file of something else.
+    """
+    if path.is_file() and (data := path.read_bytes()) and not is_one(data):
+        raise ValueError(
+            f"{name} must be a new file or {what} to write over, got {path}, a file of something "
+            "else; pass another path"
+        )
 
 
 def write_json(path: Path, value: Any) -> None:

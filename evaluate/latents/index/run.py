@@ -14,8 +14,8 @@ from typing import Any
 from ....harvest.model.vocabulary import tokenizer_fingerprint
 from ....machine import free_disk
 from ....settings import differences
-from ....store.place.files import write_json
-from ....store.place.ownership import owned
+from ....store.place.files import leftovers, write_json
+from ....store.place.ownership import PREFIX, owned
 from ....train.sae.config import public_name
 from ....train.sae.hub import is_remote
 from ....train.sae.sae import SAE
@@ -42,9 +42,6 @@ from .inputs import Inputs, compared, read_sae
 from .on_dask import doing
 from .parts import PartFiles, parts_of
 from .settings import NOT_DECIDING, IndexSettings
-
-WRITTEN = ("index.html", "app", "data", "features", "tables", "parts")
-"""Files and folders that an index writes into its folder."""
 
 TIMING = "timing.json"
 """File with the seconds of the run, which are not part of the index."""
@@ -205,18 +202,18 @@ def already_there(out: Path, wanted: Manifest) -> Manifest | None:
 
 
 def check_is_ours(out: Path) -> None:
-    """Refuses a folder that is not an index but has files that an index would replace.
+    """Refuses a folder that is not an index but has files in it.
 
     Raises:
         ValueError: naming the first of these files.
     """
     if (out / NAME).is_file() or (out / PLACES).is_file():
         return
-    found = [name for name in WRITTEN if (out / name).exists()]
-    if found:
+    found = {path.name for path in out.iterdir() if not path.name.startswith(PREFIX)}
+    if others := sorted(found - {path.name for path in leftovers(out)}):
         raise ValueError(
-            f"out must be empty or hold an index, got {out} with {found[0]} in it, which an index "
-            "would replace; pass another folder"
+            f"out must be empty or hold an index, got {out} with {', '.join(others[:5])}; pass "
+            "another folder"
         )
 
 

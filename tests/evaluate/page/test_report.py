@@ -377,6 +377,29 @@ def test_url_as_out_is_refused(evaluation):
         write_report("gs://bucket/report", [evaluation])
 
 
+def test_only_a_report_is_written_over(tmp_path, evaluation):
+    (tmp_path / "mine.html").write_text("<!doctype html><p>years")
+    with pytest.raises(ValueError, match=r"out must be a new file or a report .*got .*mine.html"):
+        write_report(tmp_path / "mine.html", evaluation)
+    assert (tmp_path / "mine.html").read_text() == "<!doctype html><p>years"
+    first = write_report(tmp_path / "page.html", evaluation, title="One").read_bytes()
+    assert write_report(tmp_path / "page.html", evaluation, title="Two").read_bytes() != first
+
+
+@pytest.mark.parametrize("out", ["page.txt", "page.htm"])
+def test_a_file_that_is_no_page_is_not_made_a_folder(tmp_path, evaluation, out):
+    with pytest.raises(ValueError, match=rf"out must be a file that ends in .html.*got .*{out}"):
+        write_report(tmp_path / out, evaluation)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / out).mkdir()
+    assert write_report(tmp_path / out, evaluation) == tmp_path / out / "report.html"
+
+
+def test_a_title_is_text(tmp_path, evaluation):
+    with pytest.raises(ValueError, match="title must be text, got 3"):
+        write_report(tmp_path, evaluation, title=3)  # pyright: ignore[reportArgumentType]
+
+
 def test_legend_stands_below_the_plot_and_not_in_it():
     from matplotlib.figure import Figure
 

@@ -52,6 +52,14 @@ def test_equal_suites_give_equal_bytes_and_old_jobs_go(target: str, tmp_path: Pa
     assert found == files_below(tmp_path / "b")
 
 
+def test_a_readme_of_something_else_is_not_written_over(tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("# My project")
+    with pytest.raises(ValueError, match=r"out must be a new file or the README.md of jobs"):
+        render(suite(tmp_path), "slurm", tmp_path / "mine")
+    assert files_below(tmp_path / "mine") == {"README.md": b"# My project"}
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_submit_script_is_a_shell_script(target: str, tmp_path: Path):
     render(suite(tmp_path), target, tmp_path / "jobs")

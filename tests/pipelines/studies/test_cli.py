@@ -180,6 +180,14 @@ def test_bad_input_is_one_line(words, message):
         scopeworks("study", *words)
 
 
+def test_findings_are_written_over_no_other_page(tmp_path):
+    page = tmp_path / "found.md"
+    page.write_text("# My findings")
+    with pytest.raises(ValueError, match="findings must be a new file or a page of findings to"):
+        scopeworks("study", "frontier", write_suite(tmp_path), "--findings", page)
+    assert page.read_text() == "# My findings" and not (tmp_path / "out").exists()
+
+
 def test_ratings_are_studied_with_a_suite_and_without(tmp_path):
     folder = tmp_path / "said"
     session = open_session(folder, a_session(n=8))

@@ -62,6 +62,13 @@ def test_save_and_load_give_the_same_sae(tmp_path: Path):
     assert json.loads((tmp_path / "config.json").read_text())["settings"] == {"lr": 1.0}
 
 
+def test_another_kind_of_config_is_not_written_over(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"model_type": "gemma2"}')
+    with pytest.raises(ValueError, match=r"^out_dir must be empty or hold an SAE: .*config.json"):
+        small_sae().save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_an_unchanged_sae_goes_by_its_absolute_path(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small_sae().save("sae")

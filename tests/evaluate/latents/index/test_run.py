@@ -112,12 +112,14 @@ def test_what_a_stop_behind_the_manifest_left_is_put_right(given):
     assert made(given) == first and not (given["out"] / "parts").exists()
 
 
-@pytest.mark.parametrize("name", ["tables/mine.parquet", "index.html", "parts/thesis.txt"])
+@pytest.mark.parametrize(
+    "name", ["tables/mine.parquet", "index.html", "parts/thesis.txt", "thesis.tex"]
+)
 def test_other_files_are_not_replaced(given, name):
     path = given["out"] / name
     path.parent.mkdir(parents=True)
     path.write_text("mine")
-    with pytest.raises(ValueError, match=rf"out must be empty .* with {name.split('/')[0]} in it"):
+    with pytest.raises(ValueError, match=rf"out must be empty .* with {name.split('/')[0]}; pass"):
         made(given)
     assert path.read_text() == "mine" and not (given["out"] / NAME).exists()
 
