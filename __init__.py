@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from .harvest.rows.run import harvest_rows as harvest_rows
     from .harvest.tokens.rollouts import sample_rollouts as sample_rollouts
     from .harvest.tokens.run import tokenize_text as tokenize_text
+    from .pipelines.release.folder import write_release as write_release
+    from .pipelines.release.sums import check_release as check_release
     from .store.read.reader import ActivationStore as ActivationStore
     from .store.tokens import TokenStore as TokenStore
     from .train.sae.export import export_sae as export_sae
@@ -82,6 +84,8 @@ else:
             "open_index": "evaluate.latents.files.folder",
             "SteeredModel": "evaluate.latents.explorer.steering",
             "LatentChange": "evaluate.latents.explorer.steering",
+            "write_release": "pipelines.release.folder",
+            "check_release": "pipelines.release.sums",
             "__version__": "version",
         },
     )

@@ -29,9 +29,8 @@ def public_names(
     def get(name: str) -> Any:
         """Imports a public name; `AttributeError` with the nearest names for any other."""
         if name not in homes:
-            raise AttributeError(
-                f"module {package!r} has no attribute {name!r}{_hint(name, names)}"
-            )
+            hint = _elsewhere(package, homes, name) or _hint(name, names)
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}")
         module = import_module(f".{homes[name] or name}", package)
         value = module if homes[name] is None else getattr(module, name)
         setattr(sys.modules[package], name, value)  # the next use does not come here
@@ -43,6 +42,13 @@ def public_names(
         return sorted({*own, *names})
 
     return get, listed, [name for name in names if not name.startswith("__")]
+
+
+def _elsewhere(package: str, homes: Mapping[str, str | None], name: str) -> str:
+    """A hint at the package's modules that have exactly this name; "" if none has."""
+    modules = [f"{package}.{module}" for module, home in homes.items() if home is None]
+    found = [module for module in modules if name in import_module(module).__all__]
+    return f"; it is in {' and '.join(found)}" if found else ""
 
 
 def _hint(name: str, names: list[str]) -> str:

@@ -6,6 +6,7 @@ from ..public_names import public_names
 
 if TYPE_CHECKING:
     from .plan.suite_plan import plan_suite as plan_suite
+    from .release.facts import ReleaseFacts as ReleaseFacts
     from .release.folder import write_release as write_release
     from .release.sums import check_release as check_release
     from .run.runner import run_suite as run_suite
@@ -16,6 +17,7 @@ else:
     __getattr__, __dir__, __all__ = public_names(
         __name__,
         {
+            "ReleaseFacts": "release.facts",
             "SuiteFile": "suite.settings",
             "check_release": "release.sums",
             "plan_suite": "plan.suite_plan",

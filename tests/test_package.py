@@ -30,6 +30,15 @@ def test_unknown_name_is_an_attribute_error_with_the_nearest_one():
         _ = scopeworks.Activation  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_a_name_of_a_stage_is_an_attribute_error_that_names_the_stage():
+    with pytest.raises(AttributeError, match=r"'score_latents'; it is in scopeworks\.evaluate$"):
+        _ = scopeworks.score_latents  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(AttributeError, match=r"'ReleaseFacts'; it is in scopeworks\.pipelines$"):
+        _ = scopeworks.ReleaseFacts  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(AttributeError, match=r"no attribute 'SAE'$"):
+        _ = scopeworks.store.SAE  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def test_version_is_that_of_the_files_that_are_imported():
     table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert scopeworks.__version__ == table["project"]["version"]
