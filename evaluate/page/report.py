@@ -18,7 +18,7 @@ from typing import Any
 from ...arguments import several
 from ...foreign import short
 from ...store.place.files import check_can_be_written, check_is_replaced, local_path, write_file
-from ..saved.evaluation_file import checked, read_evaluation
+from ..saved.evaluation_file import given_evaluations
 from . import markup, sections, tables
 from .answer import answer
 from .entries import marked, ordered
@@ -63,20 +63,13 @@ def write_report(
     """
     if not isinstance(title, str):
         raise ValueError(f"title must be text, got {short(repr(title))}")
-    evaluations, studies = several(evaluations), several(studies)
-    places = [
-        f"evaluations[{i}]" if isinstance(e, dict) else str(e) for i, e in enumerate(evaluations)
-    ]
-    loaded = [
-        checked(e, place) if isinstance(e, dict) else read_evaluation(Path(e))
-        for e, place in zip(evaluations, places, strict=True)
-    ]
+    loaded = given_evaluations(evaluations)
     if not loaded:
         raise ValueError("evaluations must be given at least once, got none; run evaluate first")
-    _check_each_once(loaded, places)
-    found = _read_studies(studies)
+    _check_each_once(loaded)
+    found = _read_studies(several(studies))
     path = _page_path(out)
-    write_file(path, render(_joined(loaded), title, found).encode())
+    write_file(path, render(_joined([one for _, one in loaded]), title, found).encode())
     return path
 
 
@@ -100,14 +93,14 @@ def _page_path(out: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _check_each_once(evaluations: Sequence[dict[str, Any]], places: Sequence[str]) -> None:
+def _check_each_once(evaluations: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Refuses an SAE that would be counted twice.
 
     Raises:
         ValueError: naming the SAE and where it is.
     """
     seen: dict[bytes, str] = {}
-    for evaluation, place in zip(evaluations, places, strict=True):
+    for place, evaluation in evaluations:
         shared = json.dumps(_without_saes(evaluation) | {"seconds": None}, sort_keys=True)
         for entry in evaluation["saes"]:
             text = f"{shared}{json.dumps(entry, sort_keys=True)}"

@@ -4,12 +4,14 @@ Owns what `report` relies on: types, bounds, and lengths that must agree. docs/e
 the numbers mean; `evaluate.run` writes them.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ...foreign import Document, parse_json, validated
+from ...arguments import several
+from ...foreign import Document, parse_json, short, validated
 from ...store.place.files import check_is_replaced
 
 
@@ -222,6 +224,29 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         )
     value = parse_json(path.read_bytes(), f"evaluation {path}")
     return checked(value, f"evaluation {path}")
+
+
+def given_evaluations(given: Any) -> list[tuple[str, dict[str, Any]]]:
+    """One or several evaluations, results or the files of them: (where it is, its content) of each.
+
+    A result is called `evaluations[i]`.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the evaluation and what is wrong with it.
+    """
+    found = []
+    for i, one in enumerate(several(given)):
+        if isinstance(one, str | os.PathLike):
+            found.append((str(one), read_evaluation(Path(one))))
+        elif isinstance(one, dict):
+            place = f"evaluations[{i}]"
+            found.append((place, checked(one, place)))
+        else:
+            raise ValueError(
+                "evaluations must be results of evaluate or the JSON files that it wrote, got "
+                f"{short(repr(one))}"
+            )
+    return found
 
 
 def check_is_evaluation(out: Path) -> None:

@@ -13,6 +13,9 @@ from .members import ReleaseMember
 from .metrics import METRICS_FILE
 
 CARD_FILE = "README.md"
+_TARGET = "target L0"
+"""Column of the L0 that λ was steered to; shown if an SAE has one."""
+
 Places = Mapping[str, Mapping[str, str]]
 
 
@@ -74,9 +77,10 @@ def _summary(facts: ReleaseFacts, members: Sequence[ReleaseMember]) -> str:
 
 def _table(members: Sequence[ReleaseMember]) -> str:
     """The table of SAEs, a row each, and notes on how its figures were measured."""
-    head = ("SAE", "site", "width", "λ", "L0", "FVU", "Δ loss", "loss recovered", "dead latents")
-    rows = [head, tuple("---" if i < 2 else "---:" for i in range(len(head)))]
-    rows += [_row(member) for member in members]
+    rows = [_row(member) for member in members]
+    columns = [name for name in rows[0] if name != _TARGET or any(m.own.target_l0 for m in members)]
+    rules = ["---" if name in columns[:2] else "---:" for name in columns]
+    rows = [columns, rules, *([row[name] for name in columns] for row in rows)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     evaluated = [member for member in members if member.figures is not None]
     notes = []
@@ -95,20 +99,22 @@ def _table(members: Sequence[ReleaseMember]) -> str:
     return table + "\n\n" + " ".join([*notes, f"All figures: [{METRICS_FILE}]({METRICS_FILE})."])
 
 
-def _row(member: ReleaseMember) -> tuple[str, ...]:
+def _row(member: ReleaseMember) -> dict[str, str]:
+    """An SAE's row: title of the column -> text."""
     config, figures = member.config, member.figures or {}
     fvu, dead = (figures.get(name, getattr(member.own, name)) for name in ("fvu", "dead_share"))
-    return (
-        f"`{member.id}`",
-        _where(member),
-        f"{config.d_sae:,}",
-        _number(config.sparsity, ".3g"),
-        _number(config.l0, ".1f"),
-        _number(fvu, ".4f"),
-        _number(figures.get("delta_loss"), ".4f"),
-        _number(figures.get("recovered_share"), ".2%"),
-        _number(dead, ".1%"),
-    )
+    return {
+        "SAE": f"`{member.id}`",
+        "site": _where(member),
+        "width": f"{config.d_sae:,}",
+        "λ": _number(config.sparsity, ".3g"),
+        _TARGET: _number(config.target_l0, "g"),
+        "L0": _number(config.l0, ".1f"),
+        "FVU": _number(fvu, ".4f"),
+        "Δ loss": _number(figures.get("delta_loss"), ".4f"),
+        "loss recovered": _number(figures.get("recovered_share"), ".2%"),
+        "dead latents": _number(dead, ".1%"),
+    }
 
 
 def _figures(names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ Owns their fields, and the check that none of them contains a path of the machin
 import re
 from typing import Any
 
-from pydantic import Field, NonNegativeInt, field_validator
+from pydantic import Field, JsonValue, NonNegativeInt, field_validator
 
 from ...settings import Settings
 from ...train.sae.config import public_name
@@ -20,7 +20,8 @@ class ReleaseFacts(Settings):
     name: str = Field(min_length=1, max_length=200)
     """Title of the model card."""
     model: str = Field(min_length=1)
-    """Language model: a hub id, or a folder, of which only the last part is kept."""
+    """Language model that the SAEs are of: a hub id, or a folder, of which only the last part is
+    kept."""
     text: str = "not described"
     """Description of the text in words or hub ids; no paths."""
     license: str = Field(default="cc-by-4.0", min_length=1)
@@ -31,7 +32,7 @@ class ReleaseFacts(Settings):
     """Tokens of text that were tokenized."""
     rows: NonNegativeInt | None = None
     """Rows of activations in the store."""
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
     """More lines of the card's recipe: name -> number, text or list."""
     limits: tuple[str, ...] = ()
     """Sentences for the card's section on limits."""
@@ -41,13 +42,11 @@ class ReleaseFacts(Settings):
     def _is_public(cls, value: str) -> str:
         return public_name(value)
 
-    @field_validator("name", "text", "settings", "limits")
+    @field_validator("name", "text", "license", "settings", "limits")
     @classmethod
     def _names_no_path(cls, value: Any) -> Any:
-        if (found := _path_in(value)) is not None:
-            raise ValueError(
-                f"must not name a path of this machine, got {found[:60]!r}; describe it in words"
-            )
+        if _path_in(value) is not None:
+            raise ValueError("must describe in words, and name no path of this machine")
         return value
 
 

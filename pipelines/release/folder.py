@@ -20,9 +20,11 @@ from typing import Any
 
 from ...arguments import several
 from ...console import progress
-from ...foreign import one_line, validated
+from ...foreign import one_line
+from ...settings import from_table
 from ...store.place.files import json_bytes, local_path, write_file
 from ...store.place.local import LocalFiles
+from ...train.sae.config import public_name
 from ...train.sae.export import converted, format_named
 from ...train.sae.files import write_format
 from ...train.sae.sae import SAE
@@ -39,10 +41,10 @@ _FOLDERS = {"gemma-scope": "", "sae-lens": "sae_lens", "gemma-scope-2": "gemma_s
 
 def write_release(
     out: str | Path,
-    saes: str | Path | Sequence[str | Path],
+    saes: SAE | str | Path | Sequence[SAE | str | Path],
     facts: ReleaseFacts | Mapping[str, Any],
     *,
-    evaluations: str | Path | Sequence[str | Path] = (),
+    evaluations: dict[str, Any] | str | Path | Sequence[dict[str, Any] | str | Path] = (),
     formats: str | Sequence[str] = ("gemma-scope", "sae-lens"),
     gain_of: str | None = None,
 ) -> Path:
@@ -53,29 +55,32 @@ def write_release(
 
     Args:
         out: the release's folder: new, empty, or an earlier release.
-        saes: trained folders, or any SAEs that `SAE.load` reads, in any order.
-        facts: facts that are not in the SAEs' files; see `ReleaseFacts`.
-        evaluations: JSON files of `evaluate`: one for all SAEs, one for each, or none.
+        saes: saved SAEs, or folders of any that `SAE.load` reads, in any order.
+        facts: facts that are not in the SAEs' files: a `ReleaseFacts`, or its fields by name.
+        evaluations: results of `evaluate`, or the JSON files that it wrote: one for all SAEs, one
+            for each, or none.
         formats: names of `export --format`. An SAE is left out of a format that cannot hold it.
         gain_of: language model whose norm's gain turns transcoders at `transcoder_in` into Gemma
             Scope 2 transcoders.
 
     Raises:
         OSError: naming what cannot be read or written.
-        ValueError: inputs that do not belong together, a fact that contains a path, a format that
-            can hold none of the SAEs, or a folder with other files in it.
+        ValueError: inputs that do not belong together, a fact that contains a path or another
+            model than the SAEs', a format that can hold none of the SAEs, or a folder with other
+            files in it.
     """
     folder = local_path(Path(out))
-    facts = _checked(facts)
-    saes, evaluations, formats = several(saes), several(evaluations), several(formats)
+    if not isinstance(facts, ReleaseFacts):
+        facts = from_table(ReleaseFacts, facts, "facts")
+    saes, formats = several(saes), several(formats)
     if not saes:
         raise ValueError("saes must be given at least once, got none; train some first")
     for name in formats:
         format_named(name)
     if not formats or len(set(formats)) < len(formats):
         raise ValueError(f"formats must be given, and each once, got {list(formats)}")
-    paths = [Path(path) for path in saes]
-    members = members_of(paths, [Path(path) for path in evaluations])
+    members = members_of(saes, evaluations)
+    _check_model(facts.model, members)
     _Writer(folder).write(members, facts, formats, gain_of)
     return folder
 
@@ -187,7 +192,20 @@ class _Writer:
                 parent.rmdir()
 
 
-def _checked(facts: ReleaseFacts | Mapping[str, Any]) -> ReleaseFacts:
-    if isinstance(facts, ReleaseFacts):
-        return facts
-    return validated(ReleaseFacts, dict(facts), "facts of the release")
+def _check_model(model: str, members: Sequence[ReleaseMember]) -> None:
+    """Refuses a model that is not the SAEs'.
+
+    A folder may have any name, so a hub id may be given for SAEs that were trained on a folder's
+    model.
+
+    Raises:
+        ValueError: naming an SAE of another model.
+    """
+    for member in members:
+        own = public_name(member.config.model or model)
+        renamed = "/" in model and "/" not in own
+        if not renamed and model.rpartition("/")[2] != own.rpartition("/")[2]:
+            raise ValueError(
+                f"facts: model must be the one that the SAEs are of, got {model}, but "
+                f"{member.path} is of {own}; pass model={own!r}"
+            )

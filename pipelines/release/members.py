@@ -7,13 +7,16 @@ Gemma Scope. If the SAEs read several kinds of sites, the kind comes first.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ...evaluate.saved.evaluation_file import read_evaluation
+from ...evaluate.saved.evaluation_file import given_evaluations
+from ...foreign import short
 from ...train.sae.config import SAEConfig
 from ...train.sae.formats.shared.names import width_name
 from ...train.sae.formats.trained import trained_settings
+from ...train.sae.hub import is_remote
 from ...train.sae.sae import SAE
 from ...train.settings import FREE_ON_RESUME, TrainSettings
 
@@ -49,15 +52,15 @@ class ReleaseMember:
         return {name: getattr(self.config, name) for name in ("site", "target_site", "l0")}
 
 
-def members_of(saes: Sequence[Path], evaluations: Sequence[Path]) -> list[ReleaseMember]:
-    """The members, sorted by site, width and L0.
+def members_of(saes: Sequence[Any], evaluations: Any) -> list[ReleaseMember]:
+    """The members, sorted by site, width and L0; arguments as of `write_release`.
 
     Raises:
         OSError, ValueError: an SAE or an evaluation cannot be read, they do not belong together, or
             an SAE's site or L0 is in neither of them.
     """
-    documents = {path: read_evaluation(path) for path in evaluations}
-    found = [_member(path, documents) for path in saes]
+    documents = dict(given_evaluations(evaluations))
+    found = [_member(_place(sae), documents) for sae in saes]
     unused = documents.keys() - {where for _, where in found}
     if unused:
         raise ValueError(
@@ -65,6 +68,19 @@ def members_of(saes: Sequence[Path], evaluations: Sequence[Path]) -> list[Releas
         )
     members = sorted((member for member, _ in found), key=_order)
     return _named(members)
+
+
+def _place(sae: Any) -> Path:
+    """Where an SAE is read from; that of a loaded one is where it was loaded from or saved to."""
+    place = sae.as_setting() if isinstance(sae, SAE) else sae
+    if not isinstance(place, str | PathLike):
+        raise ValueError(f"saes must be SAEs or their folders, got {short(repr(sae))}")
+    if is_remote(str(place)):
+        raise ValueError(
+            f"saes must be on this machine, got {place}; save it with SAE.from_pretrained(…).save("
+            "folder) first"
+        )
+    return Path(place)
 
 
 def _order(member: ReleaseMember) -> tuple[Any, ...]:
@@ -75,7 +91,7 @@ def _order(member: ReleaseMember) -> tuple[Any, ...]:
     return (kind, int(layer), config.target_site or "", config.d_sae, config.l0, *last)
 
 
-def _member(path: Path, documents: dict[Path, dict[str, Any]]) -> tuple[ReleaseMember, Path | None]:
+def _member(path: Path, documents: dict[str, dict[str, Any]]) -> tuple[ReleaseMember, str | None]:
     """An SAE as a member without a name, and the path of its evaluation."""
     own = config = SAE.load(path).config
     where, entry = _entry(path, own, documents)
@@ -97,9 +113,9 @@ def _member(path: Path, documents: dict[Path, dict[str, Any]]) -> tuple[ReleaseM
 
 
 def _entry(
-    path: Path, config: SAEConfig, documents: dict[Path, dict[str, Any]]
-) -> tuple[Path | None, dict[str, Any] | None]:
-    """The SAE's entry in an evaluation, and the evaluation's path.
+    path: Path, config: SAEConfig, documents: dict[str, dict[str, Any]]
+) -> tuple[str | None, dict[str, Any] | None]:
+    """The SAE's entry in an evaluation, and where that is.
 
     It is found by the SAE's record, which a move does not change; among SAEs with the same record,
     by the SAE's path.
@@ -117,7 +133,7 @@ def _entry(
     if len(same) > 1:
         raise ValueError(
             f"evaluations must have one entry for SAE {path}, got {len(same)}, in "
-            f"{', '.join(sorted({str(where) for where, _ in same}))}; leave the others out"
+            f"{', '.join(sorted({where for where, _ in same}))}; leave the others out"
         )
     if documents and not same:
         raise ValueError(

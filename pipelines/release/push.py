@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def push(
-    folder: Path, repo: str, *, revision: str | None = None, private: bool | None = None
+    folder: str | Path, repo: str, *, revision: str | None = None, private: bool | None = None
 ) -> str:
     """Makes the repository's branch hold the release; returns `hf://USER/REPOSITORY@COMMIT`.
 
@@ -43,6 +43,7 @@ def push(
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo) or "--" in repo or ".." in repo:
         raise ValueError(f"push must be USER/REPOSITORY, without -- and .., got {repo}")
+    folder = Path(folder)
     sums = check_release(folder)
     sums |= sums_of(folder, [SUMS_FILE])
     try:

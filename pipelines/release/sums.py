@@ -51,13 +51,17 @@ def read_sums(folder: Path) -> dict[str, str]:
     return _parsed(path)
 
 
-def check_release(folder: Path) -> dict[str, str]:
+def check_release(folder: str | Path) -> dict[str, str]:
     """Reads and checks every file of a release; returns name -> SHA-256.
+
+    Args:
+        folder: the release's folder.
 
     Raises:
         FileNotFoundError: the release is not complete, or a file of it is missing.
         ValueError: a file was changed, or the folder holds another file.
     """
+    folder = Path(folder)
     sums = read_sums(folder)
     missing = sorted(name for name in sums if not (folder / name).is_file())
     if missing:

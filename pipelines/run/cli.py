@@ -118,7 +118,10 @@ class ReleaseOptions(Changes, StorageSettings):
     config=False,
 )
 def release(given: Given[ReleaseOptions]) -> None:
-    """Checks a release against its SHA256SUMS and, with --push, uploads it to the hub."""
+    """Checks a release against its SHA256SUMS and, with --push, uploads it to the hub.
+
+    The step release of `scopeworks run SUITE.toml` makes one, or write_release in Python.
+    """
     from ..release.push import push
     from ..release.sums import SUMS_FILE, check_release
     from ..suite.settings import SuiteFile, presets
@@ -132,7 +135,11 @@ def release(given: Given[ReleaseOptions]) -> None:
         inner = asked.path / "release"
         folder = inner if (inner / SUMS_FILE).is_file() else asked.path
     else:
-        folder = _finished(SuiteFile(asked.path, asked.changes, asked.storage_options))
+        try:
+            file = SuiteFile(asked.path, asked.changes, asked.storage_options)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}; or the folder of a release or of a run") from None
+        folder = _finished(file)
     if asked.push is not None:
         address = push(folder, asked.push, revision=asked.revision, private=asked.private)
         typer.echo(f"pushed: {address}")

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from scopeworks import SAE
+from scopeworks.pipelines.release.facts import ReleaseFacts
 from scopeworks.pipelines.release.folder import write_release
 from scopeworks.pipelines.release.sums import check_release, read_sums
 from scopeworks.tests.pipelines.release.saes import evaluation, trained
@@ -227,15 +228,71 @@ def test_evaluations_must_be_of_the_saes(tmp_path: Path):
 @pytest.mark.parametrize(
     ("facts", "text"),
     [
-        ({"text": "from /data/pile"}, "text: must not name a path of this machine"),
-        ({"settings": {"store": "file:///x/y"}}, "settings: must not name a path"),
-        ({"limits": ["see ~/notes"]}, "limits: must not name a path"),
-        ({"repo": "nobody"}, "repo: string should match pattern"),
-        ({"licence": "mit"}, "licence: extra inputs are not permitted"),
+        (
+            {"text": "from /data/pile"},
+            "facts: text must describe in words, and name no path",
+        ),
+        ({"settings": {"store": "file:///x/y"}}, "settings must describe in words, and name no"),
+        ({"limits": ["see ~/notes"]}, "limits must describe in words"),
+        ({"license": "/etc/license"}, "license must describe in words"),
+        ({"repo": "nobody"}, "repo must be text that matches"),
+        ({"licence": "mit"}, "unknown setting 'licence'; did you mean 'license'"),
+        ({"settings": {"seeds": {1, 2}}}, "settings.seeds: input was not a valid JSON value"),
+        (
+            {"model": "/tmp/x"},
+            r"facts: model must be the one that the SAEs are of, got x, but .* is of tiny_gemma2; "
+            "pass model='tiny_gemma2'",
+        ),
+        ({"model": "tiny_gemma2_it"}, "got tiny_gemma2_it, but"),
     ],
 )
 def test_facts_that_do_not_fit_are_refused(tmp_path: Path, facts: Any, text: str):
     _fails(tmp_path, text, facts=FACTS | facts)
+
+
+def test_a_hub_id_may_be_given_for_a_folder_of_the_model(tmp_path: Path):
+    sae = trained(tmp_path / "sae")
+    folder = write_release(tmp_path / "out", sae, FACTS | {"model": "lab/gemma"})
+    assert 'base_model: "lab/gemma"' in (folder / "README.md").read_text()
+
+
+def test_saes_and_evaluations_are_taken_as_objects_and_paths_as_text(
+    made: tuple[Path, Any], tmp_path: Path
+):
+    given = made[1]
+    saes = [SAE.load(path) for path in given["saes"]]
+    found = [json.loads(path.read_text()) for path in given["evaluations"]]
+    facts = ReleaseFacts(**FACTS)
+    out = write_release(str(tmp_path / "out"), saes, facts, evaluations=found)
+    assert bytes_of(out) == bytes_of(made[0])
+    assert check_release(str(out)) == check_release(out)
+    one = write_release(tmp_path / "one", saes[0], facts, evaluations=found[0])
+    assert bytes_of(one) == bytes_of(
+        write_release(tmp_path / "text", str(given["saes"][0]), FACTS, evaluations=found[:1])
+    )
+
+
+def test_saes_that_are_in_no_folder_are_refused(tmp_path: Path):
+    sae = SAE.load(trained(tmp_path / "sae"))
+    changed = SAE(sae.config, **sae.tensors())
+    _fails(tmp_path, "sae must be saved to be named in settings; call sae.save", saes=changed)
+    _fails(tmp_path, "saes must be on this machine, got hf://a/b; save it", saes="hf://a/b")
+    _fails(tmp_path, "saes must be SAEs or their folders, got 3", saes=3)
+    _fails(tmp_path, "evaluations must be results of evaluate or the JSON", evaluations=3)
+
+
+def test_targets_of_l0_have_a_column_where_there_are_some(made: tuple[Path, Any], tmp_path: Path):
+    def table(folder: Path) -> list[list[str]]:
+        lines = (folder / "README.md").read_text().split("## SAEs")[1].split("\n\n")[1]
+        return [line.strip("| ").split(" | ") for line in lines.splitlines()]
+
+    assert "target L0" not in table(made[0])[0]
+    aimed, free = (SAE.load(trained(tmp_path / str(seed), seed=seed)) for seed in (0, 1))
+    aimed.config = aimed.config.model_copy(update={"target_l0": 48.0})
+    aimed.save(tmp_path / "aimed")
+    head, rule, *rows = table(write_release(tmp_path / "out", [aimed, free], FACTS))
+    assert head[3:6] == ["λ", "target L0", "L0"] and rule[:3] == ["---", "---", "---:"]
+    assert sorted(row[3:6] for row in rows) == [["0.001", "48", "50.0"], ["0.001", "–", "50.0"]]
 
 
 def test_formats_must_be_known_and_given_once(tmp_path: Path):

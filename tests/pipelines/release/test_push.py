@@ -176,6 +176,8 @@ def test_command_pushes_and_export_reads_it_by_its_address(hub: Hub, folder: Pat
     assert done.returncode == 0, done.stderr
     assert torch.equal(SAE.load(out).W_enc, SAE.load(tmp_path / "sae").W_enc)
     shutil.rmtree(folder / "figures")
+    done = command(hub, tmp_path / "home", "release", "nope")
+    assert done.stderr.rstrip().endswith("; or the folder of a release or of a run")
     done = command(hub, tmp_path / "home", "release", str(folder))
     assert (done.returncode, done.stdout) == (2, "")
     assert "must hold figures/" in done.stderr
