@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from ..arguments import several
 from ..settings import one_or_several
 from ..store.place.options import StorageSettings
 from ..store.place.place import Place
@@ -124,6 +125,11 @@ class HarvestSettings(StageSettings):
     drop_nonfinite: bool = False
     """Drop a token's rows if one of them holds NaN or Inf, and count them. By default a NaN or Inf
     stops the harvest."""
+
+    @field_validator("mask_token", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return several(value)
 
     @model_validator(mode="after")
     def _check_options(self) -> "HarvestSettings":

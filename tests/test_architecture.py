@@ -82,7 +82,8 @@ FLOORS = {
         "manifest records",
         "gathered",
         "features pages scripts tables",
-        "folder explanations",
+        "explanations",
+        "folder",
         "counting",
     ],
     "evaluate/latents/samples": [

@@ -1,10 +1,14 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from scopeworks.arguments import dtype_name, number, path_of, several, whole
+from scopeworks.evaluate import ExplainSettings, IndexSettings, ScoreSettings
+from scopeworks.harvest import HarvestSettings
+from scopeworks.settings import Settings
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint32(3), torch.tensor(3)])
@@ -54,3 +58,21 @@ def test_what_is_no_path_is_refused(value):
 def test_dtypes_of_torch_go_by_their_names():
     assert dtype_name(torch.bfloat16) == dtype_name("bfloat16") == "bfloat16"
     assert dtype_name(5) == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "name", "wanted"),
+    [
+        (ScoreSettings, {"scorer": "tokens"}, "scorer", ["tokens"]),
+        (ExplainSettings, {"latents": 3, "explainer": "tokens"}, "latents", [3]),
+        (ExplainSettings, {"latents": "3,17", "explainer": "tokens"}, "latents", [3, 17]),
+        (ExplainSettings, {"latents": range(2), "explainer": "tokens"}, "latents", [0, 1]),
+        (IndexSettings, {"compare": "other"}, "compare", ("other",)),
+        (HarvestSettings, {"mask_token": 7}, "mask_token", [7]),
+    ],
+)
+def test_settings_that_are_lists_take_one(kind: type[Settings], given: Any, name: str, wanted: Any):
+    known = {"index": "i", "sae": "s", "store": "a", "model": "m", "tokens": "t", "out": "o"}
+    known |= {"site": "resid_post.1"} if kind is HarvestSettings else {}
+    own = {key: value for key, value in known.items() if key in kind.model_fields}
+    assert getattr(kind.model_validate(own | given), name) == wanted

@@ -2,8 +2,10 @@
 
 import copy
 import json
+import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,10 +20,12 @@ from scopeworks.evaluate.run import evaluate_many, evaluate_saes
 from scopeworks.evaluate.saved.evaluation_file import check_is_evaluation
 from scopeworks.evaluate.settings import EvaluateSettings
 from scopeworks.harvest.model.hooks import forward_until
+from scopeworks.harvest.model.loading import load_model
 from scopeworks.harvest.model.sites import parse_site
 from scopeworks.store import TokenStore
 from scopeworks.tests.evaluate.saes import constant_sae, identity_sae, random_sae, width
 from scopeworks.tests.reference.evaluate_metrics import delete_one_error, evaluate_sae
+from scopeworks.train.sae.sae import SAE
 
 SPECIAL = {0, 1, 2}
 KINDS = ["resid_post.1", "mlp_out.2", "attn_out.0", "resid_post.3"]
@@ -459,6 +463,20 @@ def test_subsets_of_a_store_without_them_are_refused(model_dir, sae_dir, tokens_
     )  # fmt: skip
     with pytest.raises(ValueError, match="tokenize with --subset-field"):
         evaluate_saes(settings)
+
+
+def test_the_docs_python_evaluates_what_is_loaded(
+    model_dir, tokens_url, sae_dir, tmp_path, monkeypatch
+):
+    page = (Path(__file__).parents[2] / "docs" / "evaluate.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    sae = SAE.load(sae_dir)
+    sae.theta[0] += 1
+    monkeypatch.chdir(tmp_path)
+    lm, tokens = load_model(str(model_dir)), TokenStore.open(tokens_url)
+    exec(code, {"sae": sae, "lm": lm, "tokens": tokens})
+    (entry,) = json.loads((tmp_path / "changed.json").read_text())["saes"]
+    assert entry["path"] == str(tmp_path / "changed") and (tmp_path / "changed.html").is_file()
 
 
 def test_bfloat16_sae_changes_little_and_something(lm, held_out, settings):

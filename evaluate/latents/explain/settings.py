@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
+from ....arguments import several
 from ..files.manifest import Places
 from ..samples.settings import SampleSettings
 from .asking.settings import AskingSettings
@@ -63,7 +64,8 @@ class ExplainSettings(SourcesSettings, SampleSettings):
     @classmethod
     def _numbers(cls, value: Any) -> Any:
         """Splits texts at commas, because a command line has 3,17."""
-        if not (isinstance(value, list) and all(isinstance(text, str) for text in value)):
+        value = None if value is None else several(value)
+        if not value or not all(isinstance(text, str) for text in value):
             return value
         parts = [part.strip() for text in value for part in text.split(",")]
         if all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):

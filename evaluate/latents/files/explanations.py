@@ -175,7 +175,14 @@ def _is_of(drawn_by: dict[str, Any], of: dict[str, str]) -> bool:
 
 
 def script(folder: Path, manifest: Manifest | None = None) -> bytes:
-    """The page's script: `scopeworks.explanations({latent: {text, by, scores}})`.
+    """The page's script: `scopeworks.explanations({latent: {text, by, scores}})`; arguments and
+    errors as `read_all`."""
+    found = shown_explanations(folder, manifest)
+    return call("explanations", {str(latent): one for latent, one in found.items()})
+
+
+def shown_explanations(folder: Path, manifest: Manifest | None = None) -> dict[int, dict[str, Any]]:
+    """What pages show: latent -> `text`, `by`, and `scores` by scorer, in the latents' order.
 
     Scores of an explanation that is not the one shown are left out. Arguments and errors are those
     of `read_all`.
@@ -190,7 +197,7 @@ def script(folder: Path, manifest: Manifest | None = None) -> bytes:
         for latent, score in one.latents.items():
             if latent in found and score.text in (None, found[latent]["text"]):
                 found[latent]["scores"][one.scorer] = shown(score, one.metrics[0])
-    return call("explanations", {latent: found[latent] for latent in sorted(found, key=int)})
+    return {int(latent): found[latent] for latent in sorted(found, key=int)}
 
 
 def shown(score: LatentScore, metric: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ....arguments import path_of
 from ....store.place.files import json_bytes, write_folder
 from ..contents import Directions, Firings
 from . import scripts, tables
+from .explanations import shown_explanations
 from .features import feature
 from .gathered import Decode, Gathered
 from .manifest import NAME, Manifest, read_manifest
@@ -110,6 +111,18 @@ class LatentIndex:
 
     def __getitem__(self, latent: int) -> dict[str, Any]:
         return self.page(latent)
+
+    def explanations(self) -> dict[int, dict[str, Any]]:
+        """What `explain_latents` and `score_latents` left here, as the pages show it.
+
+        Returns:
+            Latent -> `text`, `by` (who explained) and `scores`: scorer -> `value`, `interval`,
+            `metric`, and the `controls`' values.
+
+        Raises:
+            ValueError: a file is damaged.
+        """
+        return shown_explanations(self.folder, self.manifest)
 
     def record(self, latent: int) -> dict[str, Any]:
         """A latent's examples, as circuit-tracer's page reads them.

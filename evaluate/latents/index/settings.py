@@ -5,9 +5,11 @@ index holds.
 """
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from ....arguments import several
 from ....harvest.settings import StageSettings
 from ....store.place.files import local_path
 from ....store.place.place import Place
@@ -61,6 +63,11 @@ class IndexSettings(StageSettings):
     very many latents fire."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of all draws."""
+
+    @field_validator("compare", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return several(value)
 
     @field_validator("out")
     @classmethod

@@ -1,9 +1,10 @@
 """Settings of `scopeworks latents score`."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
+from ....arguments import several
 from ..explain.settings import TOKENS, SourcesSettings
 
 ASKING = ("detection", "fuzzing", "simulation")
@@ -23,6 +24,11 @@ class ScoreSettings(SourcesSettings):
     prompt give hints about each other."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the shuffles and of the intervals."""
+
+    @field_validator("scorer", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return value if value is None else several(value)
 
     @model_validator(mode="after")
     def _fits(self) -> "ScoreSettings":

@@ -9,6 +9,7 @@ import pytest
 from scopeworks.evaluate.latents.explain.run import explain_latents
 from scopeworks.evaluate.latents.explain.settings import ExplainSettings
 from scopeworks.evaluate.latents.files.explanations import read_explanations
+from scopeworks.evaluate.latents.files.folder import open_index
 from scopeworks.tests.evaluate.latents import planted as p
 from scopeworks.tests.evaluate.latents.language_server import LanguageServer, oracle
 from scopeworks.tests.evaluate.latents.made_index import Indexed, write_index_of
@@ -47,6 +48,9 @@ def test_planted_latents_are_explained_by_their_tokens(index):
         "by": "token unigrams",
         "scores": {},
     }
+    shown = open_index(index.index).explanations()
+    assert list(shown) == sorted(shown) and p.DEAD not in shown
+    assert {str(latent): one for latent, one in shown.items()} == page_script(index)
     before = {path: path.read_bytes() for path in sorted(index.index.rglob("*")) if path.is_file()}
     run(index)
     assert before == {

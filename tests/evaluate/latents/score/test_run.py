@@ -91,7 +91,7 @@ def test_all_scorers_tell_planted_latents_from_noise(index):
 
 
 def test_unigrams_need_no_language_model(index):
-    said = run(index, scorer=["tokens"])
+    said = run(index, scorer="tokens")
     scores = found(index, "tokens")
     assert scores.metrics == ["r", "auroc"]
     assert figures(scores, p.RETURN, "r")["own"] > 0.99  # pyright: ignore
