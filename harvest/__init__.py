@@ -1,8 +1,8 @@
 """From text to activations: `text`, `tokens`, `model`, `rows`.
 
 `settings` has the settings of the commands. From Python the commands are `tokenize_text`,
-`sample_rollouts` and `harvest_rows`. `capture`, `replace` and `forward_until` work on a loaded
-model.
+`sample_rollouts` and `harvest_rows`, whose `--dry-run` is `estimate_harvest`. `capture`, `replace`
+and `forward_until` work on a loaded model.
 """
 
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .model.loading import LanguageModel as LanguageModel
     from .model.loading import load_model as load_model
     from .model.sites import Site as Site
+    from .rows.estimate import estimate_harvest as estimate_harvest
     from .rows.run import harvest_rows as harvest_rows
     from .settings import HarvestSettings as HarvestSettings
     from .settings import RolloutSettings as RolloutSettings
@@ -32,6 +33,7 @@ else:
             "Site": "model.sites",
             "TokenizeSettings": "settings",
             "capture": "model.hooks",
+            "estimate_harvest": "rows.estimate",
             "forward_until": "model.hooks",
             "harvest_rows": "rows.run",
             "load_model": "model.loading",

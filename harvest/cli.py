@@ -40,7 +40,7 @@ def harvest(
     ] = False,
 ) -> None:
     """Runs the model over a token store and writes the sites' activations, shuffled."""
-    from .rows.estimate import estimate
+    from .rows.estimate import estimate_harvest
     from .rows.run import harvest_rows as run
 
-    typer.echo(str((estimate if dry_run else run)(given.settings())))
+    typer.echo(str((estimate_harvest if dry_run else run)(given.settings())))

@@ -13,6 +13,7 @@ import torch
 
 from ...store.format.chunks.codecs import PRESETS
 from ...store.format.values import Extremes, quantised, to_bits
+from ...verbs import takes
 from ..model.families import family_of
 from ..settings import HarvestSettings
 from .bucket_job import BucketHarvester
@@ -62,8 +63,16 @@ class HarvestEstimate:
         return self.rows * _LABEL_BYTES
 
 
-def estimate(settings: HarvestSettings) -> HarvestEstimate:
+@takes(HarvestSettings)
+def estimate_harvest(settings: HarvestSettings) -> HarvestEstimate:
     """Estimates a harvest from its first batches, in 20 s or a tenth of its time; writes nothing.
+
+    Args:
+        settings: see `HarvestSettings`.
+
+    Returns:
+        The estimate: `sequences`, `rows`, `flops`, `rows_per_s`, `hours`, and `site_bytes` by codec
+        and site. `print` shows it as `scopeworks harvest --dry-run` does.
 
     Raises:
         OSError, ValueError: as `harvest` does before it writes.

@@ -81,6 +81,7 @@ def harvest_rows(
 
     `rows` are rounded up to whole buckets while there is text, and stderr says so. More than the
     store was begun with let it grow by whole buckets. Nothing else may change.
+    `estimate_harvest` says before what it will take.
 
     Args:
         settings: see `HarvestSettings`.

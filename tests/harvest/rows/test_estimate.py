@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scopeworks.harvest.model.hooks import forward_until
 from scopeworks.harvest.rows.bucket_job import BucketHarvester
-from scopeworks.harvest.rows.estimate import estimate, flops_per_token
+from scopeworks.harvest.rows.estimate import estimate_harvest, flops_per_token
 from scopeworks.harvest.rows.prepare import prepare
 from scopeworks.harvest.rows.run import harvest_rows
 from scopeworks.harvest.settings import HarvestSettings
@@ -45,7 +45,8 @@ def test_estimate_is_near_what_the_harvest_writes_and_writes_nothing(
 ):
     store = tmp_path / "store"
     wanted = settings(model_dir, tokens_dir, store, "resid_post.1", "attn_out.2", codec=codec)
-    expected = estimate(wanted)
+    expected = estimate_harvest(wanted)
+    assert estimate_harvest(**wanted.model_dump()).site_bytes.keys() == expected.site_bytes.keys()
     assert list(tmp_path.iterdir()) == []
     spec = harvest_rows(wanted).spec
     assert (expected.rows, expected.hours > 0) == (spec.rows, True)
@@ -91,7 +92,7 @@ def test_estimate_takes_20_s_or_a_tenth_of_the_harvest(
     wanted = settings(model_dir, tokens_dir, tmp_path / "store", "resid_post.1", rows=rows)
     wanted = wanted.model_copy(update={"batch_sequences": 16})
     clock = SlowModel(monkeypatch, seconds_per_token)
-    found = estimate(wanted)
+    found = estimate_harvest(wanted)
     harvest_s = found.sequences * 48 * seconds_per_token
     # The start counts only where there was no time for a second batch.
     assert found.hours * 3600 == pytest.approx(harvest_s, rel=0.5 if clock.passes == 1 else 1e-9)
