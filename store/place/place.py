@@ -41,6 +41,7 @@ class Place:
     options: StorageOptions = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "url", os.fspath(self.url))  # a Path is taken, too
         if not self.is_remote:
             check_length(self.url)
         if self.options and not self.is_remote:

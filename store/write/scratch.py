@@ -33,7 +33,7 @@ class Scratch:
         layouts: dict[str, ArrayLayout],
         rows: int,
         memory_bytes: int,
-        scratch_dir: Path | None,
+        scratch_dir: str | Path | None,
     ):
         sizes = {
             name: rows * (layout.width or 1) * STORAGE[layout.codec.collected].itemsize
@@ -99,7 +99,7 @@ class Scratch:
             self._map.madvise(mmap.MADV_DONTNEED)
 
 
-def _mapped_file(size: int, scratch_dir: Path | None) -> mmap.mmap:
+def _mapped_file(size: int, scratch_dir: str | Path | None) -> mmap.mmap:
     """A memory-mapped file without a name. Its blocks are reserved now, so that a full disk is an
     OSError here instead of a SIGBUS later."""
     with tempfile.TemporaryFile(dir=scratch_dir, prefix="scopeworks-") as file:

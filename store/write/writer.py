@@ -40,7 +40,7 @@ class StoreWriter:
         location: Location,
         root: Root,
         memory_bytes: int = MEMORY_BYTES,
-        scratch_dir: Path | None = None,
+        scratch_dir: str | Path | None = None,
         drop_nonfinite: bool = False,
         background: bool = False,
     ):
@@ -60,7 +60,7 @@ class StoreWriter:
         storage_options: StorageOptions = None,
         *,
         memory_bytes: int = MEMORY_BYTES,
-        scratch_dir: Path | None = None,
+        scratch_dir: str | Path | None = None,
         drop_nonfinite: bool = False,
         background: bool = False,
     ) -> "StoreWriter":

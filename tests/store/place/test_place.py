@@ -39,6 +39,11 @@ def test_what_is_no_path_and_no_url_is_no_place(given):
         Place.of(given)
 
 
+def test_a_path_is_a_place_as_its_text_is():
+    place = Place(Path("/data/run"))  # pyright: ignore[reportArgumentType]
+    assert place == Place("/data/run") and not place.is_remote
+
+
 def test_the_place_beside_has_the_same_options():
     assert Place("gs://acts/run", {"anon": True}).beside(".parts").options == {"anon": True}
 
