@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GROUND = (
-    "arguments settings options console foreign hub_errors machine caches control_groups moved "
-    "public_names version verbs"
+    "arguments settings settings_errors options console foreign hub_errors machine caches "
+    "control_groups moved public_names version verbs"
 )
 FLOORS = {
     "": [GROUND, "workers store", "harvest train", "evaluate", "pipelines", "__main__"],
