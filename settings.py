@@ -76,7 +76,9 @@ class Settings(BaseModel, metaclass=_OneLine):
         """Refuses true and false for a number, which Python takes for 1 and 0."""
         kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
         if isinstance(value, bool) and bool not in kinds and kinds & {int, float}:
-            raise PydanticCustomError("float_type" if float in kinds else "int_type", "no number")
+            if float in kinds:
+                raise PydanticCustomError("float_type", "Input should be a valid number")
+            raise PydanticCustomError("int_type", "Input should be a valid integer")
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
