@@ -71,6 +71,29 @@ def test_a_rank_that_stalls_ends_all_within_the_limit(settings: Make):
         assert ranks[1].ended()[0] == 2
 
 
+HANGS = """
+import os
+import time
+from scopeworks.pipelines.cli import main
+from scopeworks.train.run.trainer import TrainingRows
+
+if os.environ["RANK"] == "1":
+    TrainingRows.open = lambda settings: time.sleep(600)
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_rank_that_stalls_before_the_first_update_ends_all_within_the_limit(settings: Make):
+    one = settings(**SHAPE, rank_timeout_s=4.0)
+    with started(2, lambda rank: ["-c", HANGS, *words(one)[2:]]) as ranks:
+        since = time.monotonic()
+        text = r"error: rank 1 on \S+ must take part in update 0, got no answer .*silent for 4 s"
+        assert speakers(ranks[:1], 2, text) == [0]
+        assert time.monotonic() - since < 4 + 5 + 30  # with starting
+        ranks[1].process.kill()
+
+
 OTHER_ROWS = """
 import sys
 from scopeworks.pipelines.cli import main
