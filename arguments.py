@@ -8,7 +8,7 @@ their own rules (`settings`).
 import math
 import operator
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,18 @@ def dtype_name(value: Any) -> Any:
     return str(value).removeprefix("torch.") if is_dtype else value
 
 
+def is_one(value: Any) -> bool:
+    """Whether `value` is one thing: a text, a path or a mapping, though Python would iterate over
+    its letters or keys, or what cannot be iterated over, such as an array of no dimensions."""
+    if isinstance(value, str | bytes | os.PathLike | Mapping):
+        return True
+    try:
+        iter(value)
+    except TypeError:
+        return True
+    return False
+
+
 def several(value: Any) -> tuple[Any, ...]:
-    """The entries of `value`. A text, a path or a mapping is one entry, though Python would iterate
-    over its letters or keys; so is anything else that cannot be iterated over."""
-    if isinstance(value, str | bytes | os.PathLike | Mapping) or not isinstance(value, Iterable):
-        return (value,)
-    return tuple(value)
+    """The entries of `value`; of one thing (`is_one`), itself."""
+    return (value,) if is_one(value) else tuple(value)

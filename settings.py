@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from .arguments import dtype_name
+from .arguments import dtype_name, several
 from .foreign import short
 from .settings_errors import explain
 
@@ -92,10 +92,11 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def one_or_several(value: Any) -> Any:
-    """A setting that is a text or a list of texts as a list; ValueError for anything else."""
-    if not isinstance(value, str | list | tuple):
+    """A setting that is a text or several texts as a list; ValueError for anything else."""
+    found = list(several(value))
+    if not all(isinstance(one, str) for one in found):
         raise ValueError("must be a str or a list of them")
-    return [value] if isinstance(value, str) else value
+    return found
 
 
 def _kinds(annotation: Any) -> set[Any]:

@@ -44,6 +44,11 @@ def test_one_thing_is_not_taken_for_its_letters_or_keys(one):
     assert several(one) == (one,) and several([one, one]) == (one, one) and several(()) == ()
 
 
+@pytest.mark.parametrize("one", [np.array(0.1), torch.tensor(3)])
+def test_an_array_without_dimensions_is_one(one):
+    assert several(one) == (one,)
+
+
 @pytest.mark.parametrize("value", ["sae", Path("sae")])
 def test_texts_and_paths_are_paths(value):
     assert path_of("folder", value) == Path("sae")
@@ -69,6 +74,8 @@ def test_dtypes_of_torch_go_by_their_names():
         (ExplainSettings, {"latents": range(2), "explainer": "tokens"}, "latents", [0, 1]),
         (IndexSettings, {"compare": "other"}, "compare", ("other",)),
         (HarvestSettings, {"mask_token": 7}, "mask_token", [7]),
+        (HarvestSettings, {"site": {"attn_out.1": 8}.keys()}, "site", ["attn_out.1"]),
+        (HarvestSettings, {"site": np.array(["attn_out.1"])}, "site", ["attn_out.1"]),
     ],
 )
 def test_settings_that_are_lists_take_one(kind: type[Settings], given: Any, name: str, wanted: Any):

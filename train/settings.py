@@ -5,7 +5,7 @@ report") is a field here with its source. Runs nothing: `run.schedules` turns th
 numbers of a step, and `run.trainer` trains.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from ..arguments import is_one
 from ..store.place.files import local_path
 from ..store.place.options import CACHE_BYTES, StorageSettings
 from ..store.place.place import Place
@@ -192,8 +193,7 @@ class TrainSettings(StorageSettings):
     @classmethod
     def _is_one(cls, value: object, info: ValidationInfo) -> object:
         """Refuses several values, except of stores that are read as one."""
-        one = isinstance(value, str | Mapping) or not isinstance(value, Iterable)
-        if not one and info.field_name != "store":
+        if not is_one(value) and info.field_name != "store":
             raise ValueError(f"must be one {info.field_name}; train_sweep takes a list")
         return value
 

@@ -4,6 +4,7 @@ Owns local clusters, schedulers' addresses and scheduler files. The stages' modu
 what a task does.
 """
 
+import math
 import re
 import sys
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..machine import available_cores
-from .silence import SILENT_S, Silence
+from .silence import DASKS_TTL_S, SILENT_S, Silence
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -27,9 +28,10 @@ _CONNECT_S = 15
 _ALONE_S, _ALONE_AGAIN_S = 5.0, 300.0
 """A scheduler without workers is reported after 5 s, and then again every 300 s."""
 
-_LOOKS, _ANSWERS_S, _RESTART_S = 20, 10.0, 30.0
+_LOOKS, _ANSWERS_S, _RESTART_S = 20, 30.0, 30.0
 """How often workers are looked at in `SILENT_S`, within how many seconds all that answer are heard
-from, and how long a nanny may take to kill its worker."""
+from (one that imports torch is silent for a while), and how long a nanny may take to kill its
+worker."""
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 _LOCAL = re.compile(r"local:([1-9]\d*)")
@@ -114,7 +116,8 @@ class Watch:
     def __init__(self, client: Any):
         self._client = client
         self._say_at: float | None = None
-        self._silence, self._look_at = Silence(SILENT_S), 0.0
+        self._limit_s = _silent_s()
+        self._silence, self._look_at = Silence(self._limit_s), 0.0
 
     def processing(self) -> Mapping[str, Iterable[str]]:
         """Worker -> keys of the tasks that it has.
@@ -156,9 +159,8 @@ class Watch:
             name = rows[address]["name"]
             named = address if name == address else f"{name} at {address}"
             print(
-                f"dask worker {named} has not answered for "
-                f"{SILENT_S:g} s (halted, or its machine is lost): it is restarted or given up, "
-                "and its work is continued",
+                f"dask worker {named} has not answered for {self._limit_s:g} s (halted, or its "
+                "machine is lost): it is restarted or given up, and its work is continued",
                 file=sys.stderr,
             )
             self._client.sync(
@@ -183,6 +185,17 @@ class Watch:
                 file=sys.stderr,
             )
             self._say_at = now + _ALONE_AGAIN_S
+
+
+def _silent_s() -> float:
+    """Seconds after which a silent worker is given up: `SILENT_S`, more if Dask's own limit
+    (`worker-ttl`) has been raised, and never without one."""
+    import dask.config
+    from dask.utils import parse_timedelta
+
+    ttl = dask.config.get("distributed.scheduler.worker-ttl", None)
+    ttl_s = float(parse_timedelta(ttl)) if ttl is not None else math.inf
+    return SILENT_S if ttl_s <= DASKS_TTL_S else ttl_s
 
 
 def _show_dashboard(client: "Client") -> None:

@@ -6,9 +6,12 @@ halted, or whose machine is lost without a word, keeps its connections and so it
 
 from collections.abc import Mapping
 
-SILENT_S = 300.0
-"""A worker that is silent for so long is given up. It is Dask's own limit (`worker-ttl`), which
-Dask looks at once in as many seconds and without a word to the command."""
+DASKS_TTL_S = 300.0
+"""Dask's own limit (`worker-ttl`) unless it is configured, at which Dask looks once in as many
+seconds and without a word to the command."""
+
+SILENT_S = DASKS_TTL_S
+"""A worker that is silent for so long is given up."""
 
 
 class Silence:

@@ -7,6 +7,7 @@ Owns the file and the order of its parts. The first screen is in `answer`, the o
 import base64
 import hashlib
 import json
+import mimetypes
 import os
 import re
 from collections.abc import Sequence
@@ -84,7 +85,8 @@ def _page_path(out: str | os.PathLike[str]) -> Path:
         path = local_path(Path(out))
     except ValueError as error:
         raise ValueError(f"out {error}, got {out}") from error
-    if re.fullmatch(r"\.[A-Za-z]+", path.suffix) and path.suffix != ".html" and not path.is_dir():
+    is_file = mimetypes.guess_type(path)[0] is not None and not path.is_dir()
+    if is_file and path.suffix != ".html":
         raise ValueError(f"out must be a file that ends in .html, or a folder, got {out}")
     if path.suffix != ".html":
         path = path / "report.html"

@@ -3,6 +3,7 @@
 Owns their fields, and the check that none of them contains a path of the machine.
 """
 
+import json
 import re
 from typing import Any
 
@@ -36,6 +37,15 @@ class ReleaseFacts(Settings):
     """More lines of the card's recipe: name -> number, text or list."""
     limits: tuple[str, ...] = ()
     """Sentences for the card's section on limits."""
+
+    @field_validator("settings", mode="before")
+    @classmethod
+    def _as_json(cls, value: Any) -> Any:
+        """Makes lists of tuples, as JSON does; what is no JSON is left for the error."""
+        try:
+            return json.loads(json.dumps(value))
+        except (TypeError, ValueError):
+            return value
 
     @field_validator("model")
     @classmethod

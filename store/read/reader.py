@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 
-from ...arguments import dtype_name, several, whole
+from ...arguments import dtype_name, is_one, several, whole
 from ...foreign import short
 from ..format.arrays import ArrayLayout
 from ..format.commits import Commit, common_scale
@@ -309,7 +309,7 @@ class ActivationStore:
             ValueError: there is no such site, the batch is larger than the store, an option is not
                 what it must be, or the state does not fit.
         """
-        one = isinstance(site, str) or not isinstance(site, Iterable)
+        one = is_one(site)
         names: list[Any] = [site] if one else [str(name) for name in site]
         if not names:
             raise ValueError(f"site must be at least one of {', '.join(self.sites)}, got none")

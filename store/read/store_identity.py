@@ -55,8 +55,10 @@ def as_begun(store: ActivationStore, record: dict[str, Any], where: str) -> Acti
         ValueError: it is another store, or a bucket of the record was removed or written again.
     """
     known = validated(Identity, record, where)
-    begun = store.only(_buckets(store, known))
-    found = {name: value for name, value in identity(begun).items() if name in record}
+    left = _buckets(store, known)
+    begun = store.only(left) if left else store
+    now = identity(begun) | ({} if left else {"rows": 0, "content": _content(()), "buckets": []})
+    found = {name: value for name, value in now.items() if name in record}
     different = differences(record, found)
     if not different:
         return begun

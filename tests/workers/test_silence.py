@@ -1,6 +1,18 @@
 """Silent workers: named when the scheduler has not heard from them for the limit."""
 
+import dask.config
+import pytest
+
+from scopeworks.workers.cluster import _silent_s
 from scopeworks.workers.silence import Silence
+
+
+@pytest.mark.parametrize(
+    ("ttl", "limit_s"), [("5 minutes", 300), ("20 minutes", 1200), (None, 1e999)]
+)
+def test_the_limit_is_dasks_own_if_that_was_raised(ttl: str | None, limit_s: float):
+    with dask.config.set({"distributed.scheduler.worker-ttl": ttl}):
+        assert _silent_s() == limit_s
 
 
 def test_a_worker_is_silent_after_its_time_by_this_process_clock():

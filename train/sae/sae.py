@@ -282,6 +282,7 @@ class SAE:
         """Writes sae.safetensors and, once that is on the disk, config.json.
 
         Figures of the config that were measured before the tensors changed are dropped, such as l0.
+        A cast to another dtype changes them, too.
 
         Args:
             out_dir: the folder: a new or empty one, or one in which `save` wrote an SAE before.
@@ -293,7 +294,7 @@ class SAE:
             OSError: naming the file that cannot be written.
         """
         folder = local_folder("out_dir", out_dir)
-        trained.check_folder("out_dir", folder, settings)
+        trained.check_folder("out_dir", folder)
         check_values(self.tensors(), f"SAE for {folder}")
         self.config = self.current_config()
         _, files = trained.files(self.config, self.tensors(), settings)

@@ -35,7 +35,7 @@ from ..sae.tensor_file import TensorFile, file_parts, read_metadata
 
 _NAME = re.compile(r"step_(\d{9})\.safetensors")
 _PART = re.compile(r"step_(\d{9})\.shards_(\d\d)_(\d\d)\.safetensors")
-_RECORD, _PARTS, _MOMENT = "scopeworks", "parts", "moment"
+_RECORD, _PARTS, _MOMENT, _SHARDS = "scopeworks", "parts", "moment", "shards"
 _METRICS = "metrics.jsonl"
 
 
@@ -118,7 +118,7 @@ class Checkpoints:
     def save_part(self, checkpoint: Checkpoint, share: Share) -> None:
         """Writes the latents of one of several ranks; errors as `save`."""
         name = _part_name(checkpoint.step, share.first, share.last)
-        metadata = {_MOMENT: moment(checkpoint.record, share.first, share.last)}
+        metadata = {_MOMENT: moment(checkpoint.record), _SHARDS: f"{share.first} {share.last}"}
         self._write(checkpoint.step, name, checkpoint.of_latents(), metadata)
 
     def _write(
@@ -172,14 +172,16 @@ class Checkpoints:
             return [_Piece(file, None)]
         parts = read_document(_Parts, file.metadata[_PARTS], "its list of parts")
         pieces = []
-        record = _record(file.metadata)
+        wanted = moment(_record(file.metadata))
         for first, last in pairwise(parts.edges):
             name = _part_name(step, first, last)
             try:
                 part = TensorFile(self._location, name)
             except (FileNotFoundError, ValueError) as error:
                 raise ValueError(f"its part {name}: {one_line(error)}") from error
-            if part.metadata.get(_MOMENT) != moment(record, first, last):
+            # Parts of older versions do not say which shards they hold.
+            of_shards = part.metadata.get(_SHARDS, f"{first} {last}") == f"{first} {last}"
+            if part.metadata.get(_MOMENT) != wanted or not of_shards:
                 raise ValueError(f"its part {name} is another run's, moment's or rank's")
             pieces.append(_Piece(part, Share(parts.d_sae, first, last).mine))
         return pieces
@@ -235,11 +237,10 @@ class Checkpoints:
             self._location.sweep(ours)
 
 
-def moment(record: dict[str, Any], first: int, last: int) -> str:
-    """A digest that names the run, the update, and a part's shards from `first` up to `last`. The
-    rest of the record (timings, means) may differ between ranks."""
-    names = ("step", "stream", "settings", "store")
-    identity = {name: record.get(name) for name in names} | {"shards": [first, last]}
+def moment(record: dict[str, Any]) -> str:
+    """A digest that names the run and the update. It is equal on all ranks, though the rest of
+    their records (timings, means) may differ."""
+    identity = {name: record.get(name) for name in ("step", "stream", "settings", "store")}
     text = json.dumps(identity, sort_keys=True, allow_nan=False)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -3,12 +3,11 @@
 Owns what a call returns. `run.trainer` trains, `sweep` makes the members.
 """
 
-from collections.abc import Iterable, Mapping
-from os import PathLike
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...arguments import several
+from ...arguments import is_one, several
 from ...verbs import takes
 from ..run.trainer import run
 from ..sae.sae import SAE
@@ -77,5 +76,4 @@ def train_sweep(
 
 def _is_list(name: str, value: Any) -> bool:
     """Whether a setting has several values; several stores are one source of rows."""
-    one = isinstance(value, str | PathLike | Mapping) or not isinstance(value, Iterable)
-    return name != "store" and not one
+    return name != "store" and not is_one(value)

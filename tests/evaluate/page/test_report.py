@@ -392,7 +392,8 @@ def test_a_file_that_is_no_page_is_not_made_a_folder(tmp_path, evaluation, out):
         write_report(tmp_path / out, evaluation)
     assert not list(tmp_path.iterdir())
     (tmp_path / out).mkdir()
-    assert write_report(tmp_path / out, evaluation) == tmp_path / out / "report.html"
+    for folder in (out, "study.final"):
+        assert write_report(tmp_path / folder, evaluation) == tmp_path / folder / "report.html"
 
 
 def test_a_title_is_text(tmp_path, evaluation):

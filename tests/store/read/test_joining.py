@@ -198,12 +198,6 @@ def test_buckets_that_are_not_committed_are_refused(urls):
             store.only(wrong)
 
 
-@pytest.mark.parametrize("wrong", [3, None, [3]])
-def test_what_is_no_place_is_refused(wrong):
-    with pytest.raises(ValueError, match="url must be a path, a URL or a Place, got "):
-        ActivationStore.open(wrong)
-
-
 def test_a_folder_of_stores_names_what_to_open(urls):
     inside = Path(urls["both"])
     message = f"no activation store at {inside.parent}; it holds .*: pass {inside.parent}/"

@@ -77,6 +77,16 @@ def test_a_bucket_that_was_taken_out_is_named(tmp_path):
         as_begun(store, record, "checkpoint 4")
 
 
+def test_a_store_without_any_of_the_buckets_is_named(tmp_path):
+    record = identity(write(tmp_path / "a", 576, {0}))
+    store = write(tmp_path / "a", 576)
+    (tmp_path / "a" / commit_key(0)).unlink()
+    store = ActivationStore.open(tmp_path / "a")
+    assert store.rows
+    with pytest.raises(ValueError, match=r"no longer holds all .*rows: 192 → 0.*begin again in"):
+        as_begun(store, record, "checkpoint 4")
+
+
 def test_another_store_is_refused(tmp_path):
     record = identity(write(tmp_path / "a", 576))
     shutil.rmtree(tmp_path / "a")

@@ -141,6 +141,8 @@ def test_save_goes_only_to_a_folder_of_its_own(tmp_path: Path):
     (folder / "sae.safetensors").write_bytes(b"left by a save that was killed")
     (folder / "config.json").unlink()
     sae.save(folder)
+    for settings in ({"w": (1, 2)}, {"w": (1, 2)}, None):
+        sae.save(folder, settings)
     (folder / "text.txt").write_text("")
     with pytest.raises(ValueError, match=r"^out_dir must be empty or hold an SAE .*with text.txt"):
         sae.save(folder)

@@ -63,26 +63,26 @@ def read(folder: Path) -> tuple[SAEConfig, Tensors]:
     return complete(file, config, where)
 
 
-def check_folder(name: str, folder: Path, settings: dict[str, Any] | None) -> None:
+def check_folder(name: str, folder: Path) -> None:
     """Refuses a folder that is neither empty nor an earlier SAE's own. A training run could not be
     continued in it once another SAE is there.
 
     Args:
         name: the argument's name.
         folder: need not exist.
-        settings: those to be written; an SAE that was written with the same ones may be there.
 
     Raises:
         ValueError: the folder holds something else.
     """
+    # A run that has begun has other files too, such as metrics.jsonl.
     check_own(name, folder, (CONFIG_FILE, WEIGHTS_FILE), "an SAE that save wrote")
     if not (folder / CONFIG_FILE).exists():
         return
     try:
-        there = _parsed(folder)[1]
+        sae, _ = _parsed(folder)
     except (OSError, ValueError) as error:
         raise ValueError(f"{name} must be empty or hold an SAE: {error}; pass another") from error
-    if there not in ({}, settings):
+    if sae is None:
         raise ValueError(
             f"{name} must be empty or hold an SAE that save wrote, got {folder}, which is a "
             "training run's; pass another folder"
