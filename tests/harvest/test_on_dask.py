@@ -155,6 +155,8 @@ def own_cluster(folder: Path, *, worker: bool) -> Iterator[tuple[str, subprocess
     processes = [scheduler]
     try:
         wait_for_files(folder, "scheduler.json", 1, scheduler)
+        while not file.read_text().rstrip().endswith("}"):  # Dask writes it in place
+            time.sleep(0.01)
         address = json.loads(file.read_text())["address"]
         if worker:
             flags = ["--no-nanny", "--nthreads", "1", "--host", "127.0.0.1"]
